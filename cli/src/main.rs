@@ -1,0 +1,3 @@
+//! The program `mesh`: one program for people: demo, local, viz.
+
+fn main() {}

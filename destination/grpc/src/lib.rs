@@ -1,0 +1,1 @@
+//! Serves Destination, InboundServerPolicies and OutboundPolicies from the index.

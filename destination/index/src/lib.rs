@@ -1,0 +1,1 @@
+//! Pure: objects in, watch channels of model values out.

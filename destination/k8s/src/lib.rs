@@ -1,0 +1,1 @@
+//! Kubernetes as the mesh sees it: CRD types, labels, annotations, selectors; no client.

@@ -1,0 +1,1 @@
+//! Objects from a directory of manifests (and, on a cluster, from the API server).

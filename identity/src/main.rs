@@ -1,0 +1,3 @@
+//! The program `mesh-identity`: Certify: who you are.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! X.509: anchors, issuer, CSR, leaf, validity; bytes in, bytes out.

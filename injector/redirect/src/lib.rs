@@ -1,0 +1,1 @@
+//! Traffic redirection: the rules as data, then applied by netlink.

@@ -1,0 +1,1 @@
+//! The wire: generated protobuf to model and back; the only crate that names it.

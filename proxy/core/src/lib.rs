@@ -1,0 +1,1 @@
+//! The verbs of the proxy, pure: select, distribute, balance, authorize, detect, classify.

@@ -1,0 +1,1 @@
+//! What the control plane says, kept current: discovery streams, their cache, their age.

@@ -1,0 +1,1 @@
+//! From the mesh to the application: one file per phase.

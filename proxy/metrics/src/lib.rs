@@ -1,0 +1,1 @@
+//! Metric and label names, per-worker recorders, text format.

@@ -1,0 +1,139 @@
+//! Addresses whose meaning is in their type, so that a client's address is never taken for a server's.
+
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
+
+macro_rules! address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub SocketAddr);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+address! {
+    /// The peer's address on a connection that we accepted.
+    ClientAddr
+}
+address! {
+    /// The address that a connection of ours goes to.
+    ServerAddr
+}
+address! {
+    /// The address that the client dialed, before redirection.
+    OrigDstAddr
+}
+
+/// `host:port` as discovery names it. The host is lower case and without a trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Authority {
+    host: Arc<str>,
+    port: u16,
+}
+
+/// Why a text is no [`Authority`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAuthority {
+    /// There is no host before the port.
+    #[error("the authority {0:?} has no host")]
+    NoHost(String),
+    /// The port is missing, no number, or 0.
+    #[error("the authority {0:?} has no port from 1 to 65535")]
+    BadPort(String),
+}
+
+impl Authority {
+    /// Makes an authority of a host and a port; the host is normalised.
+    pub fn new(host: &str, port: u16) -> Self {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        Self { host: host.into(), port }
+    }
+
+    /// Reads `host[:port]`; a missing port is `default_port`.
+    pub fn parse_or_port(text: &str, default_port: u16) -> Result<Self, InvalidAuthority> {
+        match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => {
+                if host.contains(':') && !host.starts_with('[') {
+                    return Err(InvalidAuthority::BadPort(text.to_owned()));
+                }
+                let port = port.parse::<u16>().ok().filter(|p| *p != 0);
+                let port = port.ok_or_else(|| InvalidAuthority::BadPort(text.to_owned()))?;
+                Self::non_empty(host, port, text)
+            }
+            _ => Self::non_empty(text, default_port, text),
+        }
+    }
+
+    fn non_empty(host: &str, port: u16, text: &str) -> Result<Self, InvalidAuthority> {
+        if host.is_empty() {
+            return Err(InvalidAuthority::NoHost(text.to_owned()));
+        }
+        Ok(Self::new(host, port))
+    }
+
+    /// The host, lower case, without a trailing dot.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for Authority {
+    type Err = InvalidAuthority;
+
+    /// Reads `host:port`; the port is not optional.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !text.contains(':') {
+            return Err(InvalidAuthority::BadPort(text.to_owned()));
+        }
+        Self::parse_or_port(text, 0)
+    }
+}
+
+/// What an outbound lookup names: the original destination, or an authority (ingress, gateway).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutboundTarget {
+    /// The original destination of a connection.
+    Addr(SocketAddr),
+    /// A name, as an ingress or a gateway asks for it.
+    Authority(Authority),
+}
+
+impl fmt::Display for OutboundTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addr(addr) => addr.fmt(f),
+            Self::Authority(authority) => authority.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_normalised_and_refused_with_a_reason() {
+        let a: Authority = "Web.NS.svc.cluster.local.:80".parse().expect("valid");
+        assert_eq!((a.host(), a.port()), ("web.ns.svc.cluster.local", 80));
+        assert_eq!(Authority::parse_or_port("web", 80).expect("valid").to_string(), "web:80");
+        assert!(matches!("web".parse::<Authority>(), Err(InvalidAuthority::BadPort(_))));
+        assert!(matches!("web:0".parse::<Authority>(), Err(InvalidAuthority::BadPort(_))));
+        assert!(matches!(":80".parse::<Authority>(), Err(InvalidAuthority::NoHost(_))));
+    }
+}

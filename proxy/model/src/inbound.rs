@@ -1,0 +1,136 @@
+//! Server policy: what the control plane says about a port of this workload (`InboundServerPolicies.WatchPort`).
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::{
+    Id, Meta,
+    route::{GrpcMatch, HttpMatch, Route},
+};
+
+/// A route of an HTTP server.
+pub type HttpRoute = Route<HttpMatch, Action>;
+/// A route of a gRPC server.
+pub type GrpcRoute = Route<GrpcMatch, Action>;
+
+/// What an inbound rule leads to: the application, always.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Action;
+
+/// The answer for one port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerPolicy {
+    /// Protocol and routes.
+    pub protocol: ServerProtocol,
+    /// Who may; empty is nobody.
+    pub authorizations: Vec<Authorization>,
+    /// `group`, `kind`, `name` of the Server or default (`srv_*` labels).
+    pub labels: BTreeMap<String, String>,
+    /// Addresses of the server as far as upstream says; not used.
+    pub server_ips: Vec<IpAddr>,
+}
+
+/// Protocol of a port, with its routes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerProtocol {
+    /// Decide from the first bytes.
+    Detect {
+        /// Time for the first bytes; afterwards the connection is opaque.
+        timeout: Option<Duration>,
+        /// Routes for HTTP.
+        routes: Vec<HttpRoute>,
+        /// Rate limit for HTTP.
+        rate_limit: Option<RateLimit>,
+    },
+    /// HTTP/1.
+    Http1 {
+        /// Routes.
+        routes: Vec<HttpRoute>,
+        /// Rate limit.
+        rate_limit: Option<RateLimit>,
+    },
+    /// HTTP/2.
+    Http2 {
+        /// Routes.
+        routes: Vec<HttpRoute>,
+        /// Rate limit.
+        rate_limit: Option<RateLimit>,
+    },
+    /// gRPC.
+    Grpc {
+        /// Routes.
+        routes: Vec<GrpcRoute>,
+    },
+    /// Bytes; not even TLS is looked for.
+    Opaque,
+    /// TLS of the application's own.
+    Tls,
+}
+
+/// Who may, and where it says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// Clients' networks.
+    pub networks: Vec<NetworkMatch>,
+    /// How the client proves itself; none on the wire is an invalid policy.
+    pub authentication: Authentication,
+    /// Labels of older control planes.
+    pub labels: BTreeMap<String, String>,
+    /// The object (`authz_*` labels).
+    pub meta: Option<Meta>,
+}
+
+/// A network without some parts of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkMatch {
+    /// The network.
+    pub net: IpNet,
+    /// Parts of it that don't count.
+    pub except: Vec<IpNet>,
+}
+
+impl NetworkMatch {
+    /// Whether `addr` is in the network and in none of the exceptions.
+    pub fn contains(&self, addr: &IpAddr) -> bool {
+        self.net.contains(addr) && !self.except.iter().any(|net| net.contains(addr))
+    }
+}
+
+/// How a client proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// Not at all.
+    Unauthenticated,
+    /// By mesh TLS, with or without a client leaf.
+    TlsUnauthenticated,
+    /// By mesh TLS with one of these identities.
+    TlsAuthenticated {
+        /// Identities.
+        identities: Vec<Id>,
+        /// Suffixes of DNS identities (`cluster.local`); the empty one matches every DNS identity.
+        suffixes: Vec<String>,
+    },
+}
+
+/// Requests per second that a port takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The object.
+    pub meta: Option<Meta>,
+    /// For all clients together.
+    pub total: Option<u32>,
+    /// For each identity.
+    pub identity: Option<u32>,
+    /// For some identities.
+    pub overrides: Vec<RateLimitOverride>,
+}
+
+/// Requests per second for some identities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitOverride {
+    /// Requests per second.
+    pub requests_per_second: u32,
+    /// The identities.
+    pub clients: Vec<Id>,
+}

@@ -1,0 +1,30 @@
+//! The nouns that the proxy and the control plane share: one definition for both ends of every contract.
+//!
+//! Plain values with nothing of ours below them. `proxy-api` turns them into protobuf and back, the index makes them,
+//! the proxy acts on them.
+//!
+//! ```text
+//! [ServerPolicy] --authorizes--> inbound            [ClientPolicy] -route-> [Backend] -discovers-> [EndpointSet]
+//! [Profile]      --the older, per-authority form of routes and splits
+//! ```
+
+pub mod addr;
+pub mod endpoint;
+pub mod env;
+pub mod identity;
+pub mod inbound;
+pub mod limits;
+pub mod meta;
+pub mod outbound;
+pub mod ports;
+pub mod profile;
+pub mod route;
+pub mod tap;
+
+pub use addr::{Authority, ClientAddr, OrigDstAddr, OutboundTarget, ServerAddr};
+pub use endpoint::{Endpoint, EndpointSet, Hint, Http2Params, Labels};
+pub use identity::{Id, TlsIdentity};
+pub use inbound::{Authentication, Authorization, NetworkMatch, ServerPolicy, ServerProtocol};
+pub use meta::Meta;
+pub use outbound::{Backend, ClientPolicy, ClientProtocol};
+pub use profile::Profile;

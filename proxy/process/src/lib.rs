@@ -1,0 +1,1 @@
+//! What every server program does: log, signals, drain, owned tasks, admin server.

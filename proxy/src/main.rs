@@ -1,0 +1,3 @@
+//! The program `mesh-proxy`: the sidecar.
+
+fn main() {}

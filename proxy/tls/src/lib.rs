@@ -1,0 +1,1 @@
+//! Mesh TLS: rustls configuration, verifier, SNI detection, credentials.

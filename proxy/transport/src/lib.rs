@@ -1,0 +1,1 @@
+//! Sockets: accept, original destination, transport header, copy.

@@ -1,0 +1,1 @@
+//! What tests share: scripted control plane, certificates, servers, clients.

@@ -1,0 +1,1 @@
+//! Laws of the tree as tests: arrows, sizes, file headers.

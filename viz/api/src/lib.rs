@@ -1,0 +1,1 @@
+//! Row types that viz and the CLI share.

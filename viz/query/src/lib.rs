@@ -1,0 +1,1 @@
+//! Request to rows, pure, over a window of samples.

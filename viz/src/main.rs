@@ -1,0 +1,3 @@
+//! The program `mesh-viz`: from metrics to people.
+
+fn main() {}
