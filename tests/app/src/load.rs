@@ -1,0 +1,148 @@
+//! Load: requests at a fixed rate over kept and over new connections, with a count of each kind of outcome.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::LocalSet, time::Instant};
+
+use crate::client::println;
+
+/// Longest time for one request; a longer one is a failure.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// What load.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Args {
+    /// `host:port`.
+    target: String,
+    /// Path.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// Clients that keep their connection.
+    #[arg(long, default_value_t = 4)]
+    kept: u32,
+    /// Clients that open a connection for each request.
+    #[arg(long, default_value_t = 1)]
+    fresh: u32,
+    /// Clients that call only every 20 seconds, with a connection of their own.
+    #[arg(long, default_value_t = 0)]
+    rare: u32,
+    /// Requests per second of each client that is not rare.
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+    /// Seconds.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// POST with a small body instead of GET.
+    #[arg(long)]
+    post: bool,
+}
+
+/// What came of the requests.
+#[derive(Default)]
+struct Outcome {
+    requests: u64,
+    failures: u64,
+    reasons: BTreeMap<String, u64>,
+    pods: BTreeMap<String, u64>,
+    max_ms: u128,
+}
+
+/// Runs the load and prints the counts as JSON.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let outcome = Rc::new(RefCell::new(Outcome::default()));
+    let clients = LocalSet::new();
+    let end = Instant::now() + Duration::from_secs_f64(args.seconds);
+    for (count, kept, every) in [
+        (args.kept, true, Duration::from_secs_f64(1.0 / args.rate)),
+        (args.fresh, false, Duration::from_secs_f64(1.0 / args.rate)),
+        (args.rare, true, Duration::from_secs(20)),
+    ] {
+        for _ in 0..count {
+            clients.spawn_local(client(args.clone(), kept, every, (end, Rc::clone(&outcome))));
+        }
+    }
+    clients.await;
+    let outcome = outcome.borrow();
+    println(&serde_json::json!({
+        "requests": outcome.requests,
+        "failures": outcome.failures,
+        "reasons": outcome.reasons,
+        "pods": outcome.pods,
+        "max_ms": outcome.max_ms,
+    }));
+    Ok(())
+}
+
+async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instant, Rc<RefCell<Outcome>>)) {
+    let mut connection = None;
+    let mut next = Instant::now();
+    while next < end {
+        tokio::time::sleep_until(next).await;
+        next += every;
+        if !kept {
+            connection = None;
+        }
+        let started = Instant::now();
+        let result = tokio::time::timeout(REQUEST, request(&args, &mut connection)).await;
+        let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {REQUEST:?}")));
+        let mut outcome = outcome.borrow_mut();
+        outcome.requests += 1;
+        outcome.max_ms = outcome.max_ms.max(started.elapsed().as_millis());
+        match result {
+            Ok(pod) => *outcome.pods.entry(pod).or_default() += 1,
+            Err(error) => {
+                connection = None;
+                outcome.failures += 1;
+                let reasons = outcome.reasons.len();
+                let reason = if reasons < 20 {
+                    format!("{error:#}")
+                } else {
+                    "others".to_owned()
+                };
+                *outcome.reasons.entry(reason).or_default() += 1;
+            }
+        }
+    }
+}
+
+async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>) -> anyhow::Result<String> {
+    // A server that closes a kept connection between requests is no failure of the mesh, but ours never does: the
+    // connection is to our own sidecar, so only one that announced its end is opened anew.
+    if connection.as_ref().is_none_or(|c| c.is_closed()) {
+        let stream = TcpStream::connect(&args.target).await.context("connect")?;
+        let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(driver);
+        *connection = Some(sender);
+    }
+    let sender = connection.as_mut().expect("opened above");
+    let (method, body) = if args.post {
+        ("POST", Full::from("ping"))
+    } else {
+        ("GET", Full::default())
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(&args.path)
+        .header("host", &args.target)
+        .body(body)?;
+    sender.ready().await.context("ready")?;
+    let response = sender.send_request(request).await.context("send")?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.context("body")?.to_bytes();
+    if !head.status.is_success() {
+        let why = head
+            .headers
+            .get("l5d-proxy-error")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
+        anyhow::bail!("status {} {why}", head.status.as_u16());
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    Ok(answer["pod"].as_str().unwrap_or("").to_owned())
+}
