@@ -40,5 +40,9 @@ pub const HTTP2_STREAM_WINDOW: u32 = 65_535;
 pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Buffer of one direction of an opaque connection, in bytes: one TLS record.
 pub const COPY_BYTES: usize = 16 * 1024;
+/// Free buffers of that size that a worker keeps for slow writers; more are given back to the allocator.
+pub const COPY_POOL: usize = 64;
+/// Connections that may wait to be accepted; what the system allows by default.
+pub const LISTEN_BACKLOG: i32 = 4096;
 /// Time for a TLS handshake; a peer that takes longer is not one.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(5);

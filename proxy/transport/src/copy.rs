@@ -1,0 +1,379 @@
+//! Copies an opaque connection both ways until both sides have ended, with half-close.
+//!
+//! An idle connection holds no buffer: bytes are read into the thread's scratch buffer and written from there. Only what
+//! the writer does not take at once is kept, in a buffer of the thread's pool.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use proxy_model::limits::{COPY_BYTES, COPY_POOL};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Told of bytes as they pass, so that a long connection is counted while it lives.
+pub trait Meter {
+    /// Bytes written to the server.
+    fn to_server(&self, bytes: usize);
+    /// Bytes written to the client.
+    fn to_client(&self, bytes: usize);
+}
+
+impl Meter for () {
+    fn to_server(&self, _bytes: usize) {}
+    fn to_client(&self, _bytes: usize) {}
+}
+
+/// Bytes so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// To the server.
+    pub to_server: Cell<u64>,
+    /// To the client.
+    pub to_client: Cell<u64>,
+}
+
+impl Meter for Counts {
+    fn to_server(&self, bytes: usize) {
+        self.to_server.set(self.to_server.get() + bytes as u64);
+    }
+
+    fn to_client(&self, bytes: usize) {
+        self.to_client.set(self.to_client.get() + bytes as u64);
+    }
+}
+
+/// Whose end broke.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The client's.
+    #[error("the client's connection broke: {0}")]
+    Client(io::Error),
+    /// The server's.
+    #[error("the server's connection broke: {0}")]
+    Server(io::Error),
+}
+
+impl Broken {
+    /// What the system says.
+    pub fn io(&self) -> &io::Error {
+        match self {
+            Self::Client(error) | Self::Server(error) => error,
+        }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; COPY_BYTES].into_boxed_slice());
+    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Copies both ways. Ends when both directions have ended, or one side broke.
+pub async fn bidirectional<C, S>(client: &mut C, server: &mut S, meter: &impl Meter) -> Result<(), Broken>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut up, mut down) = (Direction::default(), Direction::default());
+    poll_fn(|cx| {
+        let sent = up
+            .poll(cx, client, server, |n| meter.to_server(n))
+            .map_err(|side| match side {
+                Side::Reader(error) => Broken::Client(error),
+                Side::Writer(error) => Broken::Server(error),
+            })?;
+        let received = down
+            .poll(cx, server, client, |n| meter.to_client(n))
+            .map_err(|side| match side {
+                Side::Reader(error) => Broken::Server(error),
+                Side::Writer(error) => Broken::Client(error),
+            })?;
+        if sent.is_ready() && received.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+enum Side {
+    Reader(io::Error),
+    Writer(io::Error),
+}
+
+/// One direction.
+#[derive(Default)]
+struct Direction {
+    state: State,
+    /// Written, but perhaps not sent yet.
+    unflushed: bool,
+    left: Option<Left>,
+}
+
+#[derive(Default, PartialEq)]
+enum State {
+    #[default]
+    Open,
+    /// The reader has ended; the writer is to be told.
+    Ending,
+    Done,
+}
+
+/// What the writer has not taken.
+struct Left {
+    buf: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Left {
+    fn keep(rest: &[u8]) -> Self {
+        let pooled = POOL.with_borrow_mut(Vec::pop);
+        let mut buf = pooled.unwrap_or_else(|| vec![0; COPY_BYTES].into_boxed_slice());
+        buf[..rest.len()].copy_from_slice(rest);
+        Self {
+            buf,
+            start: 0,
+            end: rest.len(),
+        }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let buf = std::mem::take(&mut self.buf);
+        // A thread that is ending has no pool any more.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < COPY_POOL {
+                pool.push(buf);
+            }
+        });
+    }
+}
+
+impl Direction {
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        wrote: impl Fn(usize),
+    ) -> Poll<Result<(), Side>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        while self.state == State::Open {
+            ready!(self.poll_left(cx, writer, &wrote)).map_err(Side::Writer)?;
+            match self.poll_pass(cx, reader, writer, &wrote)? {
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    if self.unflushed {
+                        ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Side::Writer)?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.state == State::Ending {
+            ready!(Pin::new(writer).poll_shutdown(cx))
+                .or_else(closed_is_fine)
+                .map_err(Side::Writer)?;
+            self.state = State::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is left from before.
+    fn poll_left<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        wrote: &impl Fn(usize),
+    ) -> Poll<io::Result<()>> {
+        while let Some(left) = &mut self.left {
+            let n = ready!(Pin::new(&mut *writer).poll_write(cx, &left.buf[left.start..left.end]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            wrote(n);
+            self.unflushed = true;
+            left.start += n;
+            if left.start == left.end {
+                self.left = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once and writes as much of it as the writer takes.
+    fn poll_pass<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        wrote: &impl Fn(usize),
+    ) -> Result<Poll<()>, Side>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        // Taken out of its cell, so that a reader that copies itself (a connection through ourselves) finds it free.
+        let mut scratch = SCRATCH.take();
+        if scratch.is_empty() {
+            scratch = vec![0; COPY_BYTES].into_boxed_slice();
+        }
+        let result = self.pass_through(cx, &mut scratch, (reader, writer), wrote);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    fn pass_through<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        (reader, writer): (&mut R, &mut W),
+        wrote: &impl Fn(usize),
+    ) -> Result<Poll<()>, Side>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut buf = ReadBuf::new(scratch);
+        match Pin::new(reader).poll_read(cx, &mut buf) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Err(error)) => return Err(Side::Reader(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let mut bytes = buf.filled();
+        if bytes.is_empty() {
+            self.state = State::Ending;
+        }
+        while !bytes.is_empty() {
+            match Pin::new(&mut *writer).poll_write(cx, bytes) {
+                Poll::Pending => {
+                    self.left = Some(Left::keep(bytes));
+                    break;
+                }
+                Poll::Ready(Ok(0)) => return Err(Side::Writer(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    wrote(n);
+                    self.unflushed = true;
+                    bytes = &bytes[n..];
+                }
+                Poll::Ready(Err(error)) => return Err(Side::Writer(error)),
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+}
+
+/// The other side may be gone before it is told that nothing more comes.
+fn closed_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotConnected {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_half_closed_connection_still_answers() {
+        let (mut app, mut client) = duplex(64);
+        let (mut server, mut peer) = duplex(64);
+        let counts = Counts::default();
+        let copy = bidirectional(&mut client, &mut server, &counts);
+        let talk = async {
+            app.write_all(b"ping").await.expect("open");
+            app.shutdown().await.expect("open");
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).await.expect("the end passes through");
+            assert_eq!(got, b"ping");
+            assert_eq!(
+                (counts.to_server.get(), counts.to_client.get()),
+                (4, 0),
+                "counted while alive"
+            );
+            peer.write_all(b"pong!").await.expect("open");
+            drop(peer);
+            let mut got = Vec::new();
+            app.read_to_end(&mut got).await.expect("the answer");
+            assert_eq!(got, b"pong!");
+        };
+        let (copied, ()) = tokio::join!(copy, talk);
+        copied.expect("both ended");
+        assert_eq!((counts.to_server.get(), counts.to_client.get()), (4, 5));
+    }
+
+    #[tokio::test]
+    async fn a_slow_writer_gets_every_byte_in_order() {
+        let (mut app, mut client) = duplex(COPY_BYTES);
+        let (mut server, mut peer) = duplex(100);
+        let sent: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
+        let counts = Counts::default();
+        let copy = bidirectional(&mut client, &mut server, &counts);
+        let write = async {
+            app.write_all(&sent).await.expect("open");
+            app.shutdown().await.expect("open");
+            let mut rest = Vec::new();
+            app.read_to_end(&mut rest).await.expect("the end");
+        };
+        let read = async {
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).await.expect("all");
+            drop(peer);
+            got
+        };
+        let (copied, (), got) = tokio::join!(copy, write, read);
+        copied.expect("both ended");
+        assert!(got == sent, "byte for byte");
+        assert_eq!(counts.to_server.get(), 1_000_000);
+        assert!(POOL.with_borrow(|pool| !pool.is_empty()), "the buffer went back");
+    }
+
+    #[tokio::test]
+    async fn the_side_that_broke_is_named() {
+        let (app, mut client) = duplex(64);
+        let mut server = tokio_test_writer();
+        drop(app);
+        // The client ended at once, the server refuses to be told so.
+        let error = bidirectional(&mut client, &mut server, &()).await.expect_err("broken");
+        assert!(
+            matches!(&error, Broken::Server(e) if e.kind() == io::ErrorKind::ConnectionReset),
+            "{error}"
+        );
+    }
+
+    fn tokio_test_writer() -> impl AsyncRead + AsyncWrite + Unpin {
+        struct Reset;
+        impl AsyncRead for Reset {
+            fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
+        }
+        impl AsyncWrite for Reset {
+            fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+        Reset
+    }
+}

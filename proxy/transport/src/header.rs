@@ -1,0 +1,222 @@
+//! The transport header: what a sidecar tells the next one about a connection, as the first bytes inside TLS.
+//!
+//! ```text
+//! "transport.l5d.io/v1\r\n\r\n"   u32 length, big-endian   protobuf { 1 port, 2 name, 3 session_protocol { 1 http_1 | 2 http_2 } }
+//! ```
+
+use std::num::NonZeroU16;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+use proxy_model::limits;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::Error;
+
+/// ALPN protocol under which a stream begins with a header.
+pub const ALPN: &[u8] = b"transport.l5d.io/v1";
+const PREFACE: &[u8] = b"transport.l5d.io/v1\r\n\r\n";
+const LENGTH_BYTES: usize = 4;
+/// First size of the reader's buffer; headers are some ten bytes long, the session's first bytes come along.
+const READ_BYTES: usize = 1024;
+
+/// What the sender says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Port that the connection is for.
+    pub port: NonZeroU16,
+    /// Host that it is for; only at gateways.
+    pub name: Option<String>,
+    /// Protocol of the session; none is bytes.
+    pub protocol: Option<SessionProtocol>,
+}
+
+/// Protocol that follows the header.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SessionProtocol {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Wire {
+    #[prost(int32, tag = "1")]
+    port: i32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(message, optional, tag = "3")]
+    session_protocol: Option<WireProtocol>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireProtocol {
+    #[prost(oneof = "WireKind", tags = "1, 2")]
+    kind: Option<WireKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum WireKind {
+    #[prost(message, tag = "1")]
+    Http1(()),
+    #[prost(message, tag = "2")]
+    Http2(()),
+}
+
+impl Header {
+    /// A header without a name.
+    pub fn port(port: NonZeroU16, protocol: Option<SessionProtocol>) -> Self {
+        Self {
+            port,
+            name: None,
+            protocol,
+        }
+    }
+
+    /// The bytes that open a stream.
+    pub fn encode(&self) -> Bytes {
+        let kind = |protocol| match protocol {
+            SessionProtocol::Http1 => WireKind::Http1(()),
+            SessionProtocol::Http2 => WireKind::Http2(()),
+        };
+        let wire = Wire {
+            port: i32::from(self.port.get()),
+            name: self.name.clone().unwrap_or_default(),
+            session_protocol: self.protocol.map(|protocol| WireProtocol {
+                kind: Some(kind(protocol)),
+            }),
+        };
+        let len = wire.encoded_len();
+        let mut buf = BytesMut::with_capacity(PREFACE.len() + LENGTH_BYTES + len);
+        buf.put_slice(PREFACE);
+        buf.put_u32(len as u32);
+        wire.encode(&mut buf).expect("the buffer grows");
+        buf.freeze()
+    }
+
+    /// Takes a header off the front of `buf`; `None` asks for more bytes.
+    pub fn decode(buf: &mut BytesMut) -> Result<Option<Self>, Error> {
+        let seen = buf.len().min(PREFACE.len());
+        if buf[..seen] != PREFACE[..seen] {
+            return Err(Error::Header("the stream does not begin with the preface"));
+        }
+        let Some(mut length) = buf.get(PREFACE.len()..PREFACE.len() + LENGTH_BYTES) else {
+            return Ok(None);
+        };
+        let len = length.get_u32() as usize;
+        if len > limits::TRANSPORT_HEADER_BYTES {
+            return Err(Error::Header("it is longer than 64 KiB"));
+        }
+        if buf.len() < PREFACE.len() + LENGTH_BYTES + len {
+            return Ok(None);
+        }
+        buf.advance(PREFACE.len() + LENGTH_BYTES);
+        let wire = Wire::decode(buf.split_to(len)).map_err(|_| Error::Header("its message is garbled"))?;
+        let port = u16::try_from(wire.port).ok().and_then(NonZeroU16::new);
+        let port = port.ok_or(Error::Header("its port is not from 1 to 65535"))?;
+        let protocol = wire.session_protocol.and_then(|p| p.kind).map(|kind| match kind {
+            WireKind::Http1(()) => SessionProtocol::Http1,
+            WireKind::Http2(()) => SessionProtocol::Http2,
+        });
+        Ok(Some(Self {
+            port,
+            name: Some(wire.name).filter(|n| !n.is_empty()),
+            protocol,
+        }))
+    }
+
+    /// Reads a header; gives also the session's bytes that came with it. The caller limits the time.
+    pub async fn read<I: AsyncRead + Unpin>(io: &mut I) -> Result<(Self, Bytes), Error> {
+        let mut buf = BytesMut::with_capacity(READ_BYTES);
+        loop {
+            if let Some(header) = Self::decode(&mut buf)? {
+                return Ok((header, buf.freeze()));
+            }
+            if io.read_buf(&mut buf).await? == 0 {
+                return Err(Error::Header("the stream ended inside it"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(port: u16, protocol: Option<SessionProtocol>) -> Header {
+        Header::port(NonZeroU16::new(port).expect("not 0"), protocol)
+    }
+
+    #[test]
+    fn bytes_are_those_seen_on_the_wire() {
+        let golden: [(Header, &[u8]); 3] = [
+            (
+                header(8080, Some(SessionProtocol::Http2)),
+                &[0, 0, 0, 7, 0x08, 0x90, 0x3f, 0x1a, 2, 0x12, 0],
+            ),
+            (
+                header(8080, Some(SessionProtocol::Http1)),
+                &[0, 0, 0, 7, 0x08, 0x90, 0x3f, 0x1a, 2, 0x0a, 0],
+            ),
+            (header(3306, None), &[0, 0, 0, 3, 0x08, 0xea, 0x19]),
+        ];
+        for (header, tail) in golden {
+            let bytes = header.encode();
+            assert_eq!(&bytes[..23], b"transport.l5d.io/v1\r\n\r\n");
+            assert_eq!(&bytes[23..], tail);
+            let mut buf = BytesMut::from(&bytes[..]);
+            buf.extend_from_slice(b"session");
+            assert_eq!(Header::decode(&mut buf).expect("valid"), Some(header));
+            assert_eq!(&buf[..], b"session");
+        }
+    }
+
+    #[test]
+    fn every_prefix_asks_for_more() {
+        let named = Header {
+            name: Some("web.ns.svc.cluster.local".into()),
+            ..header(80, Some(SessionProtocol::Http1))
+        };
+        let bytes = named.encode();
+        for end in 0..bytes.len() {
+            assert_eq!(
+                Header::decode(&mut BytesMut::from(&bytes[..end])).expect("so far valid"),
+                None
+            );
+        }
+        assert_eq!(
+            Header::decode(&mut BytesMut::from(&bytes[..])).expect("valid"),
+            Some(named)
+        );
+    }
+
+    #[test]
+    fn violations_are_refused_and_unknown_fields_are_not() {
+        let framed = |len: u32, message: &[u8]| {
+            let mut buf = BytesMut::from(PREFACE);
+            buf.put_u32(len);
+            buf.put_slice(message);
+            Header::decode(&mut buf)
+        };
+        assert!(Header::decode(&mut BytesMut::from(&b"GET / HTTP/1.1"[..])).is_err());
+        assert!(framed(64 * 1024 + 1, &[]).is_err(), "too long");
+        assert!(framed(0, &[]).is_err(), "no port");
+        assert!(framed(4, &[0x08, 0x80, 0x80, 0x04]).is_err(), "port 65536");
+        assert!(framed(2, &[0x08, 0xff]).is_err(), "cut varint");
+        let known = framed(6, &[0x08, 0x90, 0x3f, 0x22, 1, b'x'])
+            .expect("valid")
+            .expect("whole");
+        assert_eq!(known, header(8080, None));
+    }
+
+    #[tokio::test]
+    async fn reading_gives_the_sessions_first_bytes_too() {
+        let sent = header(8080, None);
+        let mut wire = sent.encode().to_vec();
+        wire.extend_from_slice(b"abc");
+        let (read, rest) = Header::read(&mut &wire[..]).await.expect("valid");
+        assert_eq!((read, &rest[..]), (sent, &b"abc"[..]));
+        assert!(matches!(Header::read(&mut &wire[..10]).await, Err(Error::Header(_))));
+    }
+}

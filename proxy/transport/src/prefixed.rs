@@ -1,0 +1,116 @@
+//! A stream whose first bytes were already read, to look at them.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Gives `prefix` first, then what `io` has; writes go to `io`.
+#[derive(Debug)]
+pub struct PrefixedIo<I> {
+    prefix: Bytes,
+    io: I,
+}
+
+impl<I> PrefixedIo<I> {
+    /// Puts `prefix` before `io`.
+    pub fn new(prefix: impl Into<Bytes>, io: I) -> Self {
+        Self {
+            prefix: prefix.into(),
+            io,
+        }
+    }
+
+    /// Nothing before `io`.
+    pub fn plain(io: I) -> Self {
+        Self {
+            prefix: Bytes::new(),
+            io,
+        }
+    }
+
+    /// What was read already and not given yet.
+    pub fn prefix(&self) -> &Bytes {
+        &self.prefix
+    }
+
+    /// The stream below.
+    pub fn get_ref(&self) -> &I {
+        &self.io
+    }
+
+    /// The bytes not given yet, and the stream below.
+    pub fn into_parts(self) -> (Bytes, I) {
+        (self.prefix, self.io)
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for PrefixedIo<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let len = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix[..len]);
+        self.prefix.advance(len);
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_prefix_comes_first_and_once() {
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(b" world").await.expect("open");
+        let mut io = PrefixedIo::new(&b"hello"[..], near);
+        let mut first = [0; 3];
+        io.read_exact(&mut first).await.expect("the prefix");
+        assert_eq!((&first, &io.prefix()[..]), (b"hel", &b"lo"[..]));
+        io.write_all(b"back").await.expect("open");
+        far.shutdown().await.expect("open");
+        let mut rest = String::new();
+        io.read_to_string(&mut rest).await.expect("text");
+        assert_eq!(rest, "lo world");
+        let mut back = [0; 4];
+        far.read_exact(&mut back).await.expect("written through");
+        assert_eq!(&back, b"back");
+    }
+}
