@@ -1,0 +1,106 @@
+//! What the balancer promises: peaks count at once, estimates fade, choices prefer the cheaper and skip the unready.
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn peaks_count_at_once_and_fade() {
+    let start = Instant::now();
+    let ewma = PeakEwma::new(DEFAULT, start);
+    assert_eq!(ewma.load(start), 30e6);
+    ewma.record(100 * MS, start);
+    assert_eq!(ewma.load(start), 100e6);
+    // After one decay time of fast answers, 1/e of the peak is left.
+    ewma.record(MS, start + Duration::from_secs(10));
+    let left = ewma.load(start + Duration::from_secs(10));
+    assert!((left - (1e6 + 99e6 / std::f64::consts::E)).abs() < 1e3, "{left}");
+    assert!(
+        ewma.load(start + Duration::from_secs(60)) < left / 100.0,
+        "an idle endpoint is tried again"
+    );
+}
+
+#[test]
+fn requests_under_way_multiply() {
+    let now = Instant::now();
+    let ewma = PeakEwma::new(DEFAULT, now);
+    ewma.begin();
+    ewma.begin();
+    assert_eq!(ewma.load(now), 90e6);
+    ewma.end();
+    assert_eq!((ewma.pending(), ewma.load(now)), (1, 60e6));
+}
+
+#[test]
+fn a_clock_that_stands_still_or_goes_back_is_harmless() {
+    let start = Instant::now();
+    let now = start + Duration::from_secs(100);
+    let ewma = PeakEwma::new(
+        Params {
+            default_rtt: Duration::ZERO,
+            decay: Duration::ZERO,
+        },
+        now,
+    );
+    ewma.record(MS, start + Duration::from_secs(50));
+    assert!(ewma.load(start).is_finite());
+    assert!(ewma.load(now) > 0.0);
+}
+
+#[test]
+fn two_choices_prefer_the_cheaper() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut hits = [0; 4];
+    for _ in 0..10_000 {
+        hits[p2c(4, &mut rng, |i| Some(i as f64)).expect("ready")] += 1;
+    }
+    // With distinct draws the dearest never wins; the cheapest wins whenever it is drawn (half of the pairs).
+    assert_eq!(hits[3], 0);
+    assert!((4_800..5_200).contains(&hits[0]), "{hits:?}");
+}
+
+#[test]
+fn the_unready_are_never_chosen() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    assert_eq!(p2c(0, &mut rng, |_| Some(1.0)), None);
+    assert_eq!(p2c(1, &mut rng, |_| None), None);
+    for _ in 0..1_000 {
+        assert_eq!(p2c(50, &mut rng, |i| (i == 17).then_some(1.0)), Some(17));
+        assert_eq!(p2c(50, &mut rng, |_| None), None);
+    }
+}
+
+#[test]
+fn penalties_follow_status_and_hint() {
+    let ewma = DEFAULT;
+    let load = Load::PenaltyPeakEwma {
+        ewma,
+        penalty: None,
+        max_retry_after: None,
+        penalty_decay: None,
+    };
+    let mut headers = HeaderMap::new();
+    assert_eq!(penalty(&load, StatusCode::OK, &headers), None);
+    assert_eq!(
+        penalty(&load, StatusCode::SERVICE_UNAVAILABLE, &headers),
+        Some(DEFAULT_PENALTY)
+    );
+    headers.insert("retry-after", "7".parse().expect("value"));
+    assert_eq!(
+        penalty(&load, StatusCode::TOO_MANY_REQUESTS, &headers),
+        Some(Duration::from_secs(7))
+    );
+    headers.insert("retry-after", "100000".parse().expect("value"));
+    assert_eq!(
+        penalty(&load, StatusCode::TOO_MANY_REQUESTS, &headers),
+        Some(DEFAULT_MAX_RETRY_AFTER)
+    );
+    headers.insert("grpc-status", "8".parse().expect("value"));
+    headers.insert("grpc-retry-pushback-ms", "250".parse().expect("value"));
+    assert_eq!(
+        penalty(&load, StatusCode::OK, &headers),
+        Some(Duration::from_millis(250))
+    );
+    assert_eq!(penalty(&Load::PeakEwma(DEFAULT), StatusCode::OK, &headers), None);
+}

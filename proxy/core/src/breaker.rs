@@ -1,0 +1,239 @@
+//! Failure accrual: when an endpoint leaves the pool, and how it comes back.
+//!
+//! ```text
+//! closed --too many failures--> open --its wait is over--> probing --success--> closed
+//!                                 ^---------------failure, longer wait---'
+//! ```
+//!
+//! A request takes a [`Ticket`] and gives it back with its outcome; what began before the state last changed is ignored, so
+//! that a straggler is never taken for the probe.
+
+use std::time::{Duration, Instant};
+
+use proxy_model::{outbound::FailureAccrual, route::Backoff};
+
+use crate::backoff;
+
+/// Slots of the sliding window of a success rate.
+const SLOTS: usize = 10;
+
+/// Waits where the control plane sent none; the defaults of upstream's annotations.
+const DEFAULT_BACKOFF: Backoff = Backoff {
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+    jitter: 0.5,
+    respect_retry_after_hint: false,
+};
+
+/// How a request ended, as far as a breaker cares.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was classified as a success.
+    Success,
+    /// It was classified as a failure.
+    Failure,
+    /// The endpoint said "too much": no failure, but it counts against a success rate and fails a probe.
+    RateLimited,
+}
+
+/// The breaker of one endpoint, kept by one worker.
+#[derive(Debug)]
+pub struct Breaker {
+    max_consecutive: u32,
+    rate: Option<Rate>,
+    backoff: Backoff,
+    consecutive: u32,
+    state: State,
+    /// Counts changes of state.
+    generation: u32,
+    /// Openings since the last success.
+    openings: u32,
+}
+
+/// Permission to send one request; give it back by [`Breaker::record`] or [`Breaker::abandon`].
+#[must_use]
+#[derive(Debug)]
+pub struct Ticket {
+    generation: u32,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Instant },
+    Probing,
+}
+
+impl Breaker {
+    /// A closed breaker; none where the policy asks for none.
+    pub fn new(policy: &FailureAccrual, now: Instant) -> Option<Self> {
+        let (max_consecutive, backoff, rate) = match policy {
+            FailureAccrual::None { .. } => return None,
+            FailureAccrual::Consecutive {
+                max_failures, backoff, ..
+            } => (*max_failures, backoff, None),
+            FailureAccrual::Unified {
+                success_rate_threshold,
+                decay,
+                min_requests,
+                max_consecutive_failures,
+                backoff,
+                ..
+            } => {
+                let window = decay.filter(|window| !window.is_zero() && *success_rate_threshold > 0.0);
+                let rate = window.map(|window| Rate::new(*success_rate_threshold, window, *min_requests, now));
+                (*max_consecutive_failures, backoff, rate)
+            }
+        };
+        let backoff = backoff.unwrap_or(DEFAULT_BACKOFF);
+        let (consecutive, generation, openings) = (0, 0, 0);
+        Some(Self {
+            max_consecutive,
+            rate,
+            backoff,
+            consecutive,
+            state: State::Closed,
+            generation,
+            openings,
+        })
+    }
+
+    /// Whether a request may go there now.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open { until } => now >= until,
+            State::Probing => false,
+        }
+    }
+
+    /// When it may be ready again, if it only waits for time to pass.
+    pub fn ready_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { until } => Some(until),
+            State::Closed | State::Probing => None,
+        }
+    }
+
+    /// Takes a ticket for one request; none when the endpoint is out of the pool. After the wait exactly one is given.
+    pub fn admit(&mut self, now: Instant) -> Option<Ticket> {
+        if !self.is_ready(now) {
+            return None;
+        }
+        if matches!(self.state, State::Open { .. }) {
+            self.enter(State::Probing);
+        }
+        Some(Ticket {
+            generation: self.generation,
+        })
+    }
+
+    /// A request ended.
+    pub fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Instant, rng: &mut fastrand::Rng) {
+        if ticket.generation != self.generation {
+            return;
+        }
+        match self.state {
+            State::Closed => self.count(outcome, now, rng),
+            State::Probing if outcome == Outcome::Success => self.close(now),
+            State::Probing => self.open(now, rng),
+            State::Open { .. } => {}
+        }
+    }
+
+    /// A request ended without telling anything (the client went away). A probe may be made again at once.
+    pub fn abandon(&mut self, ticket: Ticket, now: Instant) {
+        if ticket.generation == self.generation && self.state == State::Probing {
+            self.enter(State::Open { until: now });
+        }
+    }
+
+    fn count(&mut self, outcome: Outcome, now: Instant, rng: &mut fastrand::Rng) {
+        self.consecutive = if outcome == Outcome::Failure {
+            self.consecutive.saturating_add(1)
+        } else {
+            0
+        };
+        let too_many = self.max_consecutive > 0 && self.consecutive >= self.max_consecutive;
+        let too_low = self
+            .rate
+            .as_mut()
+            .is_some_and(|rate| rate.record(outcome == Outcome::Success, now));
+        if too_many || too_low {
+            self.open(now, rng);
+        }
+    }
+
+    fn open(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        let until = now + backoff::wait(&self.backoff, self.openings, rng);
+        self.openings = self.openings.saturating_add(1);
+        self.enter(State::Open { until });
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.consecutive = 0;
+        self.openings = 0;
+        if let Some(rate) = &mut self.rate {
+            *rate = Rate::new(rate.threshold, rate.slot * SLOTS as u32, rate.min_requests, now);
+        }
+        self.enter(State::Closed);
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.generation = self.generation.wrapping_add(1);
+    }
+}
+
+/// Success rate over a sliding window.
+#[derive(Debug)]
+struct Rate {
+    threshold: f64,
+    min_requests: u32,
+    slot: Duration,
+    slots: [(u32, u32); SLOTS],
+    current: usize,
+    slot_start: Instant,
+}
+
+impl Rate {
+    fn new(threshold: f64, window: Duration, min_requests: u32, now: Instant) -> Self {
+        let slot = (window / SLOTS as u32).max(Duration::from_nanos(1));
+        Self {
+            threshold,
+            min_requests,
+            slot,
+            slots: [(0, 0); SLOTS],
+            current: 0,
+            slot_start: now,
+        }
+    }
+
+    /// Counts one; true when the rate is now too low.
+    fn record(&mut self, success: bool, now: Instant) -> bool {
+        self.expire(now);
+        let (successes, total) = &mut self.slots[self.current];
+        *successes = successes.saturating_add(u32::from(success));
+        *total = total.saturating_add(1);
+        let sum = self.slots.iter().fold((0_u64, 0_u64), |s, (ok, all)| {
+            (s.0 + u64::from(*ok), s.1 + u64::from(*all))
+        });
+        sum.1 >= u64::from(self.min_requests.max(1)) && (sum.0 as f64) < self.threshold * sum.1 as f64
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.slot_start).as_nanos() / self.slot.as_nanos();
+        for _ in 0..passed.min(SLOTS as u128) {
+            self.current = (self.current + 1) % SLOTS;
+            self.slots[self.current] = (0, 0);
+        }
+        if passed >= SLOTS as u128 {
+            self.slot_start = now;
+        } else {
+            self.slot_start += self.slot * passed as u32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

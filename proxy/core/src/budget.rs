@@ -1,0 +1,144 @@
+//! Retry budget: retries as a share of the requests of the last while, plus a floor per second.
+
+use std::time::{Duration, Instant};
+
+use proxy_model::profile::RetryBudget as Params;
+
+/// The window is kept in this many slots.
+const SLOTS: usize = 10;
+
+/// Tokens: each request puts some in, each retry takes some out, what is older than the window is gone.
+/// One per profile and process; whoever shares it puts a lock around it.
+#[derive(Debug)]
+pub struct RetryBudget {
+    slot: Duration,
+    slots: [f64; SLOTS],
+    current: usize,
+    slot_start: Instant,
+    deposit: f64,
+    withdraw: f64,
+    reserve: f64,
+}
+
+impl RetryBudget {
+    /// A budget; none if its figures are out of range (`ttl` 1 s to 60 s, ratio 0 to 1000), as upstream has it.
+    pub fn new(params: &Params, now: Instant) -> Option<Self> {
+        let ttl = params
+            .ttl
+            .filter(|ttl| (Duration::from_secs(1)..=Duration::from_secs(60)).contains(ttl))?;
+        let ratio = f64::from(params.ratio);
+        if !(0.0..=1000.0).contains(&ratio) {
+            return None;
+        }
+        // One retry takes 1; a request puts `ratio` in. With a ratio of 0 only the reserve is there.
+        Some(Self {
+            slot: ttl / SLOTS as u32,
+            slots: [0.0; SLOTS],
+            current: 0,
+            slot_start: now,
+            deposit: ratio,
+            withdraw: 1.0,
+            reserve: f64::from(params.min_per_second) * ttl.as_secs_f64(),
+        })
+    }
+
+    /// A first attempt was sent.
+    pub fn deposit(&mut self, now: Instant) {
+        self.expire(now);
+        self.slots[self.current] += self.deposit;
+    }
+
+    /// A retry wants to be sent: true if it may, and then it is counted.
+    #[must_use]
+    pub fn withdraw(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        // A hair of tolerance: ten deposits of 0.1 are one retry.
+        let allowed = self.balance() + 1e-6 >= self.withdraw;
+        if allowed {
+            self.slots[self.current] -= self.withdraw;
+        }
+        allowed
+    }
+
+    fn balance(&self) -> f64 {
+        self.reserve + self.slots.iter().sum::<f64>()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.slot_start).as_nanos() / self.slot.as_nanos();
+        if passed == 0 {
+            return;
+        }
+        for _ in 0..passed.min(SLOTS as u128) {
+            self.current = (self.current + 1) % SLOTS;
+            self.slots[self.current] = 0.0;
+        }
+        self.slot_start = if passed >= SLOTS as u128 {
+            now
+        } else {
+            self.slot_start + self.slot * passed as u32
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(ratio: f32, min_per_second: u32, ttl_s: u64) -> Params {
+        Params {
+            ratio,
+            min_per_second,
+            ttl: Some(Duration::from_secs(ttl_s)),
+        }
+    }
+
+    #[test]
+    fn retries_are_a_share_of_requests() {
+        let now = Instant::now();
+        let mut budget = RetryBudget::new(&params(0.2, 0, 10), now).expect("valid");
+        assert!(!budget.withdraw(now));
+        for _ in 0..10 {
+            budget.deposit(now);
+        }
+        assert!(budget.withdraw(now) && budget.withdraw(now) && !budget.withdraw(now));
+    }
+
+    #[test]
+    fn the_floor_comes_back_after_the_window() {
+        let now = Instant::now();
+        let mut budget = RetryBudget::new(&params(0.0, 1, 2), now).expect("valid");
+        assert!(budget.withdraw(now) && budget.withdraw(now) && !budget.withdraw(now));
+        assert!(!budget.withdraw(now + Duration::from_millis(1900)));
+        let later = now + Duration::from_secs(30);
+        assert!(budget.withdraw(later) && budget.withdraw(later) && !budget.withdraw(later));
+    }
+
+    #[test]
+    fn deposits_grow_old() {
+        let now = Instant::now();
+        let mut budget = RetryBudget::new(&params(1.0, 0, 10), now).expect("valid");
+        budget.deposit(now);
+        assert!(!budget.withdraw(now + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn figures_out_of_range_make_no_budget() {
+        let now = Instant::now();
+        assert!(RetryBudget::new(&params(0.2, 10, 0), now).is_none());
+        assert!(RetryBudget::new(&params(0.2, 10, 61), now).is_none());
+        assert!(RetryBudget::new(&params(1001.0, 10, 10), now).is_none());
+        assert!(RetryBudget::new(&params(f32::NAN, 10, 10), now).is_none());
+        assert!(
+            RetryBudget::new(
+                &Params {
+                    ratio: 0.2,
+                    min_per_second: 1,
+                    ttl: None
+                },
+                now
+            )
+            .is_none()
+        );
+    }
+}

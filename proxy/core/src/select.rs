@@ -1,0 +1,312 @@
+//! Which route a request takes: the best match, for HTTP, gRPC, SNI and profiles.
+//!
+//! Best is: host (exact over the longer suffix over none), then path (exact over regex over the longer prefix), then more
+//! headers, more query parameters, a method; the first in the list wins a tie. Nothing here allocates, but for a query
+//! value that is percent-encoded and compared with a regular expression.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, Uri, header::HOST};
+use proxy_model::{
+    outbound::TcpRoute,
+    profile::{ProfileRoute, RequestMatch},
+    route::{
+        GrpcMatch, HeaderMatch, HeaderValueMatch, HostMatch, HttpMatch, PathMatch, QueryMatch, QueryValueMatch, Route,
+        Rule,
+    },
+};
+
+/// What of a request decides its route.
+#[derive(Copy, Clone, Debug)]
+pub struct Head<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Host without port, in any case; empty if the request names none.
+    pub host: &'a str,
+    /// Path without query.
+    pub path: &'a str,
+    /// Query without `?`; empty if there is none.
+    pub query: &'a str,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> Head<'a> {
+    /// The head of a request; the host is the URI's, else the `host` header's.
+    pub fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap) -> Self {
+        let from_header = || {
+            headers
+                .get(HOST)
+                .and_then(|host| host.to_str().ok())
+                .map_or("", without_port)
+        };
+        let host = uri.host().unwrap_or_else(from_header);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        Self {
+            method,
+            host,
+            path: uri.path(),
+            query: uri.query().unwrap_or(""),
+            headers,
+        }
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// What was selected.
+#[derive(Debug, PartialEq)]
+pub struct Selected<'a, M, T> {
+    /// The route.
+    pub route: &'a Route<M, T>,
+    /// Its rule.
+    pub rule: &'a Rule<M, T>,
+    /// The rule's match; none when a rule without matches takes everything.
+    pub matched: Option<&'a M>,
+}
+
+impl<M, T> Copy for Selected<'_, M, T> {}
+
+impl<M, T> Clone for Selected<'_, M, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+/// How good a match is; larger is better, field by field.
+type Score = (HostScore, PathScore, usize, usize, bool);
+
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum HostScore {
+    #[default]
+    Any,
+    Suffix(usize),
+    Exact,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PathScore {
+    Prefix(usize),
+    Regex,
+    Exact(usize),
+    /// gRPC: length of service, then of method.
+    Rpc(usize, usize),
+}
+
+/// The best match of an HTTP request.
+pub fn http<'a, T>(routes: &'a [Route<HttpMatch, T>], head: &Head<'_>) -> Option<Selected<'a, HttpMatch, T>> {
+    best(
+        routes,
+        head.host,
+        |matches| score_http(matches, head),
+        PathScore::Prefix(0),
+    )
+}
+
+/// The best match of a gRPC request; none for what cannot be gRPC (no POST, no `/service/method`).
+pub fn grpc<'a, T>(routes: &'a [Route<GrpcMatch, T>], head: &Head<'_>) -> Option<Selected<'a, GrpcMatch, T>> {
+    if head.method != Method::POST {
+        return None;
+    }
+    let (service, method) = head.path.strip_prefix('/')?.split_once('/')?;
+    if service.is_empty() || method.is_empty() || method.contains('/') {
+        return None;
+    }
+    best(
+        routes,
+        head.host,
+        |matches| score_grpc(matches, service, method, head.headers),
+        PathScore::Rpc(0, 0),
+    )
+}
+
+fn best<'a, M, T>(
+    routes: &'a [Route<M, T>],
+    host: &str,
+    score: impl Fn(&M) -> Option<(PathScore, usize, usize, bool)>,
+    everything: PathScore,
+) -> Option<Selected<'a, M, T>> {
+    let mut best: Option<(Score, Selected<'a, M, T>)> = None;
+    for route in routes {
+        let Some(at_host) = score_hosts(&route.hosts, host) else {
+            continue;
+        };
+        for rule in &route.rules {
+            let mut offer = |(path, headers, query, method), matched| {
+                let score = (at_host, path, headers, query, method);
+                if best.as_ref().is_none_or(|(than, _)| score > *than) {
+                    best = Some((score, Selected { route, rule, matched }));
+                }
+            };
+            if rule.matches.is_empty() {
+                offer((everything, 0, 0, false), None);
+            }
+            for matched in &rule.matches {
+                if let Some(score) = score(matched) {
+                    offer(score, Some(matched));
+                }
+            }
+        }
+    }
+    best.map(|(_, selected)| selected)
+}
+
+/// The best host of a list; an empty list is any host.
+fn score_hosts(hosts: &[HostMatch], host: &str) -> Option<HostScore> {
+    if hosts.is_empty() {
+        return Some(HostScore::Any);
+    }
+    hosts.iter().filter_map(|candidate| score_host(candidate, host)).max()
+}
+
+fn score_host(candidate: &HostMatch, host: &str) -> Option<HostScore> {
+    match candidate {
+        HostMatch::Exact(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name.eq_ignore_ascii_case(host).then_some(HostScore::Exact)
+        }
+        HostMatch::Suffix(reverse) => {
+            let mut labels = host.rsplit('.').filter(|label| !label.is_empty());
+            let all = reverse
+                .iter()
+                .all(|want| labels.next().is_some_and(|label| label.eq_ignore_ascii_case(want)));
+            // `*.example.com` is not for `example.com` itself.
+            (all && labels.next().is_some()).then(|| HostScore::Suffix(reverse.iter().map(|l| l.len() + 1).sum()))
+        }
+    }
+}
+
+fn score_http(matches: &HttpMatch, head: &Head<'_>) -> Option<(PathScore, usize, usize, bool)> {
+    if matches.method.as_ref().is_some_and(|method| method != head.method) {
+        return None;
+    }
+    let path = match &matches.path {
+        None => PathScore::Prefix(0),
+        Some(path) => score_path(path, head.path)?,
+    };
+    let holds = matches.headers.iter().all(|h| header_holds(h, head.headers))
+        && matches.query.iter().all(|q| query_holds(q, head.query));
+    holds.then_some((
+        path,
+        matches.headers.len(),
+        matches.query.len(),
+        matches.method.is_some(),
+    ))
+}
+
+fn score_path(candidate: &PathMatch, path: &str) -> Option<PathScore> {
+    match candidate {
+        PathMatch::Exact(exact) => (exact == path).then_some(PathScore::Exact(exact.len())),
+        PathMatch::Regex(pattern) => pattern.is_match(path).then_some(PathScore::Regex),
+        PathMatch::Prefix(prefix) => {
+            let bare = prefix.strip_suffix('/').unwrap_or(prefix);
+            let rest = path.strip_prefix(bare)?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(PathScore::Prefix(bare.len()))
+        }
+    }
+}
+
+fn score_grpc(
+    matches: &GrpcMatch,
+    service: &str,
+    method: &str,
+    headers: &HeaderMap,
+) -> Option<(PathScore, usize, usize, bool)> {
+    let part = |want: &Option<String>, have: &str| match want {
+        None => Some(0),
+        Some(want) => (want == have).then_some(want.len()),
+    };
+    let path = PathScore::Rpc(part(&matches.service, service)?, part(&matches.method, method)?);
+    matches
+        .headers
+        .iter()
+        .all(|h| header_holds(h, headers))
+        .then_some((path, matches.headers.len(), 0, false))
+}
+
+/// Whether one of the values of the header fits.
+fn header_holds(want: &HeaderMatch, headers: &HeaderMap) -> bool {
+    headers.get_all(&want.name).iter().any(|value| match &want.value {
+        HeaderValueMatch::Exact(exact) => value == exact,
+        HeaderValueMatch::Regex(pattern) => value.to_str().is_ok_and(|text| pattern.is_match(text)),
+    })
+}
+
+/// Whether one of the values of the parameter fits.
+fn query_holds(want: &QueryMatch, query: &str) -> bool {
+    query.split('&').filter(|pair| !pair.is_empty()).any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        unescaped(name).eq(want.name.bytes())
+            && match &want.value {
+                QueryValueMatch::Exact(exact) => unescaped(value).eq(exact.bytes()),
+                QueryValueMatch::Regex(pattern) => pattern.is_match(&unescaped_text(value)),
+            }
+    })
+}
+
+/// The bytes of a form-encoded text.
+fn unescaped(text: &str) -> impl Iterator<Item = u8> + '_ {
+    let mut bytes = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (first, rest) = bytes.split_first()?;
+        let hex = |b: &u8| char::from(*b).to_digit(16).map(|digit| digit as u8);
+        if let (b'%', [high, low, tail @ ..]) = (first, rest)
+            && let (Some(high), Some(low)) = (hex(high), hex(low))
+        {
+            bytes = tail;
+            return Some(high << 4 | low);
+        }
+        bytes = rest;
+        Some(if *first == b'+' { b' ' } else { *first })
+    })
+}
+
+fn unescaped_text(text: &str) -> Cow<'_, str> {
+    if text.contains(['%', '+']) {
+        let bytes: Vec<u8> = unescaped(text).collect();
+        String::from_utf8_lossy(&bytes).into_owned().into()
+    } else {
+        text.into()
+    }
+}
+
+/// The best match of an SNI; routes without SNIs take every connection, also one without a name.
+pub fn sni<'a>(routes: &'a [TcpRoute], sni: Option<&str>) -> Option<&'a TcpRoute> {
+    let mut best: Option<(HostScore, &TcpRoute)> = None;
+    for route in routes {
+        if let Some(score) = score_hosts(&route.snis, sni.unwrap_or(""))
+            && best.is_none_or(|(than, _)| score > than)
+        {
+            best = Some((score, route));
+        }
+    }
+    best.map(|(_, route)| route)
+}
+
+/// The first route of a profile that matches; a route without a condition never does.
+pub fn profile<'a>(routes: &'a [ProfileRoute], method: &Method, path: &str) -> Option<&'a ProfileRoute> {
+    routes.iter().find(|route| {
+        route
+            .condition
+            .as_ref()
+            .is_some_and(|condition| holds(condition, method, path))
+    })
+}
+
+fn holds(condition: &RequestMatch, method: &Method, path: &str) -> bool {
+    match condition {
+        RequestMatch::All(all) => all.iter().all(|c| holds(c, method, path)),
+        RequestMatch::Any(any) => any.iter().any(|c| holds(c, method, path)),
+        RequestMatch::Not(not) => !holds(not, method, path),
+        RequestMatch::Path(pattern) => pattern.is_match(path),
+        RequestMatch::Method(want) => want == method,
+    }
+}
+
+#[cfg(test)]
+mod tests;
