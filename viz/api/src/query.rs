@@ -1,0 +1,44 @@
+//! Requests as query strings.
+
+use serde::Serialize;
+
+/// Writes a flat struct as a query string; what is none is left out.
+pub fn query_string<T: Serialize>(value: &T) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    let fields = value.as_object().into_iter().flatten();
+    let pairs = fields.filter_map(|(key, value)| {
+        let text = match value {
+            serde_json::Value::Null => return None,
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Some(format!("{}={}", escape(key), escape(&text)))
+    });
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Kind, Resource, StatRequest};
+
+    #[test]
+    fn requests_become_escaped_pairs_without_the_empty_ones() {
+        let mut request = StatRequest::of(Resource::named(Kind::Deployment, "web"));
+        request.labels = Some("a=b c".into());
+        let text = super::query_string(&request);
+        assert!(text.contains("resource=deployment%2Fweb"), "{text}");
+        assert!(text.contains("labels=a%3Db%20c"), "{text}");
+        assert!(!text.contains("namespace"), "{text}");
+    }
+}
