@@ -13,8 +13,6 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::Error;
 
-/// ALPN protocol under which a stream begins with a header.
-pub const ALPN: &[u8] = b"transport.l5d.io/v1";
 const PREFACE: &[u8] = b"transport.l5d.io/v1\r\n\r\n";
 const LENGTH_BYTES: usize = 4;
 /// First size of the reader's buffer; headers are some ten bytes long, the session's first bytes come along.

@@ -1,0 +1,203 @@
+//! Handshakes in memory, with every peer that must be refused.
+
+use std::time::{Duration, SystemTime};
+
+use proxy_model::{Id, TlsIdentity};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use crate::{Accepted, Alpn, Anchors, ClientStream, Credentials, Error, Tls};
+
+const WEB: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
+const API: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
+
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an anchor"))
+    }
+
+    fn anchors(&self) -> Anchors {
+        Anchors::from_pem(&self.0.pem()).expect("one certificate")
+    }
+
+    fn leaf(&self, name: &str, ends: SystemTime) -> Credentials {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        let san = match name.parse().expect("an id") {
+            Id::Dns(name) => SanType::DnsName((*name).try_into().expect("ASCII")),
+            Id::Uri(uri) => SanType::URI((*uri).try_into().expect("ASCII")),
+        };
+        params.subject_alt_names = vec![san];
+        params.not_after = ends.into();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params.signed_by(&key, &self.0).expect("a leaf");
+        Credentials::new(leaf.der().to_vec(), Vec::new(), key.serialize_der(), ends)
+    }
+
+    fn workload(&self, name: &str) -> Tls {
+        let tls = Tls::new(name.parse().expect("an id"), self.anchors()).expect("anchors");
+        tls.publish(&self.leaf(name, in_an_hour())).expect("believed");
+        tls
+    }
+}
+
+fn in_an_hour() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(3600)
+}
+
+type Ends = (
+    Result<ClientStream<DuplexStream>, Error>,
+    Result<Accepted<DuplexStream>, Error>,
+);
+
+async fn handshake(client: &Tls, server: &Tls, want: &TlsIdentity, alpn: (Alpn, Alpn)) -> Ends {
+    let (near, far) = duplex(16 * 1024);
+    tokio::join!(client.connect(near, want, alpn.0), server.accept(far, alpn.1))
+}
+
+const PLAIN: (Alpn, Alpn) = (Alpn::None, Alpn::None);
+
+fn dns(name: &str) -> TlsIdentity {
+    TlsIdentity::dns(name).expect("an id")
+}
+
+#[tokio::test]
+async fn both_ends_know_each_other_and_bytes_pass() {
+    let ca = Ca::new();
+    let (client, server) = (ca.workload(WEB), ca.workload(API));
+    let (near, far) = handshake(&client, &server, &dns(API), PLAIN).await;
+    let (mut near, mut far) = (near.expect("believed"), far.expect("believed"));
+    assert_eq!(far.client_id, Some(WEB.parse().expect("an id")));
+    assert!(!far.transport_header);
+    let session = near.get_ref().1;
+    assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let group = session.negotiated_key_exchange_group().expect("done").name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    near.write_all(b"hello").await.expect("open");
+    near.flush().await.expect("open");
+    let mut got = [0; 5];
+    far.io.read_exact(&mut got).await.expect("open");
+    assert_eq!(&got, b"hello");
+}
+
+#[tokio::test]
+async fn the_transport_header_is_agreed_on_or_ignored_or_refused() {
+    let ca = Ca::new();
+    let (client, server) = (ca.workload(WEB), ca.workload(API));
+    let both = (Alpn::TransportHeader, Alpn::TransportHeader);
+    let (near, far) = handshake(&client, &server, &dns(API), both).await;
+    assert!(near.is_ok() && far.expect("agreed").transport_header);
+    let (_, far) = handshake(&client, &server, &dns(API), (Alpn::TransportHeader, Alpn::None)).await;
+    assert!(!far.expect("ignored").transport_header);
+    let (_, far) = handshake(&client, &server, &dns(API), (Alpn::None, Alpn::TransportHeader)).await;
+    assert!(!far.expect("the caller closes").transport_header);
+}
+
+#[tokio::test]
+async fn other_anchors_and_other_names_are_refused() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let (client, server) = (ca.workload(WEB), ca.workload(API));
+    let (near, _) = handshake(&client, &other.workload(API), &dns(API), PLAIN).await;
+    assert!(matches!(near, Err(Error::Handshake(_))), "a server of another mesh");
+    let (_, far) = handshake(&other_trusting(&ca, &other), &server, &dns(API), PLAIN).await;
+    assert!(matches!(far, Err(Error::Handshake(_))), "a client of another mesh");
+    let (near, _) = handshake(&client, &server, &dns("db.ns.local"), PLAIN).await;
+    let error = near.expect_err("not the database").to_string();
+    assert_eq!(error, format!("the server is {API}, not db.ns.local"));
+}
+
+/// A client of `other`'s that believes `ca`'s servers.
+fn other_trusting(ca: &Ca, other: &Ca) -> Tls {
+    let both = Anchors::from_pem(&format!("{}{}", ca.0.pem(), other.0.pem())).expect("two certificates");
+    let tls = Tls::new(WEB.parse().expect("an id"), both).expect("anchors");
+    tls.publish(&other.leaf(WEB, in_an_hour())).expect("believed");
+    tls
+}
+
+#[tokio::test]
+async fn the_sni_need_not_be_the_id() {
+    let ca = Ca::new();
+    let (client, server) = (ca.workload(WEB), ca.workload("spiffe://root/api"));
+    let want = TlsIdentity {
+        server_id: "spiffe://root/api".parse().expect("an id"),
+        server_name: "api.external".into(),
+    };
+    let (near, far) = handshake(&client, &server, &want, PLAIN).await;
+    assert!(near.is_ok() && far.is_ok());
+    let (near, _) = handshake(&client, &ca.workload(API), &want, PLAIN).await;
+    assert!(matches!(near, Err(Error::WrongServer { .. })));
+}
+
+#[tokio::test]
+async fn a_client_may_have_no_leaf_but_a_server_must() {
+    let ca = Ca::new();
+    let server = ca.workload(API);
+    let bare = Tls::new(WEB.parse().expect("an id"), ca.anchors()).expect("anchors");
+    assert!(!bare.is_certified());
+    let (near, far) = handshake(&bare, &server, &dns(API), PLAIN).await;
+    assert!(near.is_ok());
+    assert_eq!(far.expect("optional").client_id, None);
+    let (_, far) = handshake(&server, &bare, &dns(WEB), PLAIN).await;
+    assert!(matches!(far, Err(Error::NotCertified)));
+}
+
+#[tokio::test]
+async fn only_a_believable_leaf_of_ours_is_published() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let tls = Tls::new(WEB.parse().expect("an id"), ca.anchors()).expect("anchors");
+    let refused = |leaf: Credentials| tls.publish(&leaf).expect_err("refused").to_string();
+    assert!(refused(ca.leaf(API, in_an_hour())).contains("not for web.ns"));
+    assert!(refused(other.leaf(WEB, in_an_hour())).contains("not believed"));
+    assert!(refused(ca.leaf(WEB, SystemTime::now() - Duration::from_secs(60))).contains("not believed"));
+    assert!(!tls.is_certified());
+    let certified = tokio::spawn({
+        let tls = tls.clone();
+        async move { tls.certified().await }
+    });
+    tls.publish(&ca.leaf(WEB, in_an_hour())).expect("believed");
+    certified.await.expect("told");
+    assert!(tls.valid_until().is_some());
+    assert!(matches!(Anchors::from_pem("no PEM"), Err(Error::Anchors(_))));
+}
+
+#[tokio::test]
+async fn rotation_leaves_open_connections_alone() {
+    let ca = Ca::new();
+    let (client, server) = (ca.workload(WEB), ca.workload(API));
+    let (near, far) = handshake(&client, &server, &dns(API), PLAIN).await;
+    let (mut near, mut far) = (near.expect("believed"), far.expect("believed"));
+    let first = near.get_ref().1.peer_certificates().expect("a leaf")[0].clone();
+    server.publish(&ca.leaf(API, in_an_hour())).expect("believed");
+    near.write_all(b"still").await.expect("open");
+    near.flush().await.expect("open");
+    let mut got = [0; 5];
+    far.io.read_exact(&mut got).await.expect("open");
+    let (near, _) = handshake(&client, &server, &dns(API), PLAIN).await;
+    let second = near.expect("believed").get_ref().1.peer_certificates().expect("a leaf")[0].clone();
+    assert_ne!(first, second, "a new connection sees the new leaf");
+}
+
+#[tokio::test]
+async fn tls_1_2_is_refused() {
+    // Our provider's own suites are TLS 1.3 only, so an old peer is played by its first bytes: a hello without 1.3.
+    let server = Ca::new().workload(API);
+    let (mut near, far) = duplex(4096);
+    let mut hello = vec![3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    let extensions = [0, 0x0a, 0, 4, 0, 2, 0, 0x17, 0, 0x0d, 0, 4, 0, 2, 4, 3];
+    hello.extend([0, extensions.len() as u8]);
+    hello.extend(extensions);
+    let mut record = vec![22, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
+    record.extend(hello);
+    near.write_all(&record).await.expect("open");
+    let refused = server.accept(far, Alpn::None).await;
+    assert!(matches!(refused, Err(Error::Handshake(_))));
+    let mut alert = [0; 7];
+    near.read_exact(&mut alert).await.expect("an alert");
+    assert_eq!((alert[0], alert[6]), (21, 70), "alert protocol_version");
+}
