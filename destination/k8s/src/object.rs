@@ -1,0 +1,521 @@
+//! One enum over all kinds that are read, and how a parsed document becomes one of them or is refused with a reason.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::{Serialize, Serializer, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
+    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TrafficSplit, check::Check,
+};
+
+/// Whether objects of a kind live in a namespace.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Scope {
+    Cluster,
+    Namespaced,
+}
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $variant:ident($ty:ty) = $kind:literal in [$($api:literal),+], $scope:ident;)*) => {
+        /// An object of any kind that the mesh reads.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Object {
+            $($(#[$doc])* $variant(Arc<$ty>),)*
+        }
+
+        /// A kind of object. The two HTTPRoutes are two kinds.
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Kind {
+            /// The kind as a manifest writes it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $kind,)* }
+            }
+
+            /// The versions that are read, `group/version`, best first.
+            pub fn api_versions(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($api),+],)* }
+            }
+
+            /// Whether objects of this kind live in a namespace.
+            pub fn is_namespaced(self) -> bool {
+                let scope = match self { $(Self::$variant => Scope::$scope,)* };
+                scope == Scope::Namespaced
+            }
+
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
+        }
+
+        impl Object {
+            /// Which kind it is.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant,)* }
+            }
+
+            /// Its metadata.
+            pub fn metadata(&self) -> &ObjectMeta {
+                match self { $(Self::$variant(object) => &object.metadata,)* }
+            }
+
+            fn read(kind: Kind, value: Value) -> Result<Self, Invalid> {
+                match kind { $(Kind::$variant => read::<$ty>(kind, value).map(|o| Self::$variant(Arc::new(o))),)* }
+            }
+        }
+
+        $(
+            impl From<$ty> for Object {
+                fn from(mut object: $ty) -> Self {
+                    fill_namespace(Kind::$variant, &mut object.metadata);
+                    Self::$variant(Arc::new(object))
+                }
+            }
+
+            impl Meta for $ty {
+                fn meta_mut(&mut self) -> &mut ObjectMeta {
+                    &mut self.metadata
+                }
+            }
+        )*
+
+        impl Serialize for Object {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$variant(object) => object.serialize(serializer),)* }
+            }
+        }
+    };
+}
+
+/// Metadata for writing; what the macro needs to fill in a default namespace.
+trait Meta {
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+}
+
+// The two HTTPRoutes have one Rust type; a newtype keeps the macro's conversions apart.
+/// HTTPRoute of `policy.linkerd.io`.
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct PolicyRoute(pub HttpRoute);
+
+impl std::ops::Deref for PolicyRoute {
+    type Target = HttpRoute;
+
+    fn deref(&self) -> &HttpRoute {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for PolicyRoute {
+    fn deref_mut(&mut self) -> &mut HttpRoute {
+        &mut self.0
+    }
+}
+
+objects! {
+    /// A namespace.
+    Namespace(Namespace) = "Namespace" in ["v1"], Cluster;
+    /// A node.
+    Node(Node) = "Node" in ["v1"], Cluster;
+    /// A Deployment.
+    Deployment(Deployment) = "Deployment" in ["apps/v1"], Namespaced;
+    /// A ReplicaSet.
+    ReplicaSet(ReplicaSet) = "ReplicaSet" in ["apps/v1"], Namespaced;
+    /// A StatefulSet.
+    StatefulSet(StatefulSet) = "StatefulSet" in ["apps/v1"], Namespaced;
+    /// A DaemonSet.
+    DaemonSet(DaemonSet) = "DaemonSet" in ["apps/v1"], Namespaced;
+    /// A Job.
+    Job(Job) = "Job" in ["batch/v1"], Namespaced;
+    /// A CronJob.
+    CronJob(CronJob) = "CronJob" in ["batch/v1"], Namespaced;
+    /// A Pod.
+    Pod(Pod) = "Pod" in ["v1"], Namespaced;
+    /// A Service.
+    Service(Service) = "Service" in ["v1"], Namespaced;
+    /// A service account.
+    ServiceAccount(ServiceAccount) = "ServiceAccount" in ["v1"], Namespaced;
+    /// A slice of a Service's endpoints.
+    EndpointSlice(EndpointSlice) = "EndpointSlice" in ["discovery.k8s.io/v1"], Namespaced;
+    /// A ConfigMap.
+    ConfigMap(ConfigMap) = "ConfigMap" in ["v1"], Namespaced;
+    /// A Secret.
+    Secret(Secret) = "Secret" in ["v1"], Namespaced;
+    /// A ServiceProfile.
+    ServiceProfile(ServiceProfile) = "ServiceProfile" in ["linkerd.io/v1alpha2", "linkerd.io/v1alpha1"], Namespaced;
+    /// A TrafficSplit.
+    TrafficSplit(TrafficSplit) = "TrafficSplit" in [
+        "split.smi-spec.io/v1alpha4", "split.smi-spec.io/v1alpha3", "split.smi-spec.io/v1alpha2",
+        "split.smi-spec.io/v1alpha1"
+    ], Namespaced;
+    /// A Server.
+    Server(Server) = "Server" in [
+        "policy.linkerd.io/v1beta3", "policy.linkerd.io/v1beta2", "policy.linkerd.io/v1beta1",
+        "policy.linkerd.io/v1alpha1"
+    ], Namespaced;
+    /// A ServerAuthorization.
+    ServerAuthorization(ServerAuthorization) = "ServerAuthorization" in [
+        "policy.linkerd.io/v1beta1", "policy.linkerd.io/v1alpha1"
+    ], Namespaced;
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(AuthorizationPolicy) = "AuthorizationPolicy" in ["policy.linkerd.io/v1alpha1"], Namespaced;
+    /// A MeshTLSAuthentication.
+    MeshTlsAuthentication(MeshTlsAuthentication) = "MeshTLSAuthentication" in ["policy.linkerd.io/v1alpha1"], Namespaced;
+    /// A NetworkAuthentication.
+    NetworkAuthentication(NetworkAuthentication) = "NetworkAuthentication" in ["policy.linkerd.io/v1alpha1"], Namespaced;
+    /// A rate limit of a Server.
+    HttpLocalRateLimitPolicy(HttpLocalRateLimitPolicy) = "HTTPLocalRateLimitPolicy" in [
+        "policy.linkerd.io/v1alpha1"
+    ], Namespaced;
+    /// An EgressNetwork.
+    EgressNetwork(EgressNetwork) = "EgressNetwork" in ["policy.linkerd.io/v1alpha1"], Namespaced;
+    /// An HTTPRoute of `policy.linkerd.io`.
+    PolicyHttpRoute(PolicyRoute) = "HTTPRoute" in [
+        "policy.linkerd.io/v1beta3", "policy.linkerd.io/v1beta2", "policy.linkerd.io/v1beta1",
+        "policy.linkerd.io/v1alpha1"
+    ], Namespaced;
+    /// An HTTPRoute of the Gateway API.
+    HttpRoute(HttpRoute) = "HTTPRoute" in [
+        "gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"
+    ], Namespaced;
+    /// A GRPCRoute of the Gateway API.
+    GrpcRoute(GrpcRoute) = "GRPCRoute" in [
+        "gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"
+    ], Namespaced;
+}
+
+impl Kind {
+    /// The kind's group; empty is the core group.
+    pub fn group(self) -> &'static str {
+        self.api_versions()[0].rsplit_once('/').map_or("", |(group, _)| group)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace; empty for an object without one.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl ObjectRef {
+    /// Names an object.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name } = self;
+        if namespace.is_empty() {
+            write!(f, "{kind} {name}")
+        } else {
+            write!(f, "{kind} {namespace}/{name}")
+        }
+    }
+}
+
+/// One step into a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// A key of a map.
+    Key(String),
+    /// An element of a list.
+    Index(usize),
+}
+
+/// Where in a document; empty is the whole of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path(pub Vec<Segment>);
+
+impl Path {
+    /// A key below this place.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        self.0.push(Segment::Key(key.to_owned()));
+        self
+    }
+
+    /// An element below this place.
+    #[must_use]
+    pub fn index(mut self, index: usize) -> Self {
+        self.0.push(Segment::Index(index));
+        self
+    }
+
+    /// Keys from the top.
+    pub fn keys(keys: &[&str]) -> Self {
+        Self(keys.iter().map(|key| Segment::Key((*key).to_owned())).collect())
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Key(key) if i > 0 => write!(f, ".{key}")?,
+                Segment::Key(key) => f.write_str(key)?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a document is no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Invalid {
+    /// The object, as far as the document names one of a kind that is read.
+    pub object: Option<ObjectRef>,
+    /// Where the fault is.
+    pub path: Path,
+    /// What the fault is.
+    pub reason: String,
+}
+
+impl Invalid {
+    pub(crate) fn at(path: Path, reason: impl Into<String>) -> Self {
+        Self {
+            object: None,
+            path,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        if !self.path.0.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl Object {
+    /// Reads one document (not a `List`). A namespaced object without a namespace is in `default`.
+    pub fn from_value(mut value: Value) -> Result<Self, Invalid> {
+        let kind = kind_of(&value)?;
+        let object = ref_of(kind, &value);
+        quantities_as_text(&mut value);
+        Self::read(kind, value).map_err(|invalid| Invalid { object, ..invalid })
+    }
+
+    /// Which object it is.
+    pub fn object_ref(&self) -> ObjectRef {
+        ObjectRef::new(self.kind(), self.namespace(), self.name())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// Its namespace; empty for an object without one.
+    pub fn namespace(&self) -> &str {
+        self.metadata().namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.metadata().labels.as_ref()
+    }
+
+    /// A label of it.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels()?.get(key).map(String::as_str)
+    }
+
+    /// An annotation of it.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata().annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+fn kind_of(value: &Value) -> Result<Kind, Invalid> {
+    if !value.is_object() {
+        return Err(Invalid::at(
+            Path::default(),
+            "the document is not an object with apiVersion, kind and metadata",
+        ));
+    }
+    let text = |key: &str| value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let Some(kind) = text("kind") else {
+        return Err(Invalid::at(Path::keys(&["kind"]), "the document has no kind"));
+    };
+    let Some(version) = text("apiVersion") else {
+        return Err(Invalid::at(
+            Path::keys(&["apiVersion"]),
+            format!("the {kind} has no apiVersion"),
+        ));
+    };
+    let of_kind = || Kind::ALL.iter().copied().filter(|k| k.as_str() == kind);
+    if let Some(kind) = of_kind().find(|k| k.api_versions().contains(&version)) {
+        return Ok(kind);
+    }
+    let known: Vec<_> = of_kind().flat_map(Kind::api_versions).copied().collect();
+    Err(if known.is_empty() {
+        Invalid::at(
+            Path::keys(&["kind"]),
+            format!("the kind {kind} ({version}) is not one that the mesh reads"),
+        )
+    } else {
+        let reason = format!(
+            "{version} of {kind} is not a version that the mesh reads; it reads {}",
+            known.join(", ")
+        );
+        Invalid::at(Path::keys(&["apiVersion"]), reason)
+    })
+}
+
+fn ref_of(kind: Kind, value: &Value) -> Option<ObjectRef> {
+    let metadata = value.get("metadata")?;
+    let name = metadata.get("name")?.as_str()?;
+    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default");
+    Some(ObjectRef::new(
+        kind,
+        if kind.is_namespaced() { namespace } else { "" },
+        name,
+    ))
+}
+
+fn fill_namespace(kind: Kind, meta: &mut ObjectMeta) {
+    if !kind.is_namespaced() {
+        meta.namespace = None;
+    } else if meta.namespace.as_deref().is_none_or(str::is_empty) {
+        meta.namespace = Some("default".to_owned());
+    }
+}
+
+fn read<T: DeserializeOwned + Meta + Check>(kind: Kind, value: Value) -> Result<T, Invalid> {
+    let mut object: T = serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().iter().filter_map(|segment| match segment {
+            serde_path_to_error::Segment::Seq { index } => Some(Segment::Index(*index)),
+            serde_path_to_error::Segment::Map { key } => Some(Segment::Key(key.clone())),
+            _ => None,
+        });
+        Invalid::at(Path(path.collect()), plain(&error.inner().to_string()))
+    })?;
+    fill_namespace(kind, object.meta_mut());
+    crate::check::metadata(kind, object.meta_mut())?;
+    object.check()?;
+    Ok(object)
+}
+
+/// serde's words for Rust's types, in words for people.
+fn plain(reason: &str) -> String {
+    reason
+        .replace("expected u16", "expected a whole number from 0 to 65535")
+        .replace("expected u32", "expected a whole number that is not negative")
+        .replace("expected i32", "expected a whole number")
+        .replace("invalid type: unit value", "there is no value")
+        .replace("invalid type: null", "there is no value")
+}
+
+/// `cpu: 1` is a quantity although it is written as a number; Kubernetes takes both.
+fn quantities_as_text(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(quantities_as_text),
+        Value::Object(map) => {
+            for (key, value) in map {
+                match (key.as_str(), &mut *value) {
+                    ("limits" | "requests", Value::Object(quantities)) => {
+                        for quantity in quantities.values_mut().filter(|quantity| quantity.is_number()) {
+                            *quantity = Value::String(quantity.to_string());
+                        }
+                    }
+                    ("sizeLimit", number @ Value::Number(_)) => *number = Value::String(number.to_string()),
+                    _ => quantities_as_text(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(value: Value) -> String {
+        Object::from_value(value).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn an_object_knows_its_ref_and_goes_to_default() {
+        let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"ports": [{"port": 80}]}});
+        let object = Object::from_value(value).expect("valid");
+        assert_eq!(object.object_ref(), ObjectRef::new(Kind::Service, "default", "web"));
+        assert_eq!(serde_json::to_value(&object).expect("serializes")["kind"], "Service");
+    }
+
+    #[test]
+    fn refusals_name_the_object_the_field_and_the_reason() {
+        let kind = refusal(json!({"apiVersion": "v1", "kind": "Teapot", "metadata": {"name": "t"}}));
+        assert!(
+            kind.contains("the kind Teapot (v1) is not one that the mesh reads"),
+            "{kind}"
+        );
+        let version = refusal(json!({"apiVersion": "split.smi-spec.io/v1", "kind": "TrafficSplit"}));
+        assert!(version.contains("v1alpha4"), "{version}");
+        let port = refusal(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "a"},
+            "spec": {"ports": [{"port": 70000}]}}),
+        );
+        assert_eq!(
+            port,
+            "Service a/web: spec.ports[0].port: 70000 is not a port from 1 to 65535"
+        );
+        let long = "x".repeat(64);
+        let name = refusal(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": long}}));
+        assert!(name.contains("metadata.name") && name.contains("63"), "{name}");
+        let weight = refusal(
+            json!({"apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
+            "metadata": {"name": "s"}, "spec": {"service": "web", "backends": [{"service": "a", "weight": -1}]}}),
+        );
+        assert!(
+            weight.contains("spec.backends[0].weight") && weight.contains("not negative"),
+            "{weight}"
+        );
+    }
+
+    #[test]
+    fn quantities_may_be_numbers() {
+        let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1}}}]}});
+        assert!(Object::from_value(value).is_ok());
+    }
+}

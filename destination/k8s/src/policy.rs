@@ -1,0 +1,286 @@
+//! Linkerd's policy kinds (`policy.linkerd.io`): Server, authorizations, authentications, rate limits, egress.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::Custom;
+
+/// One port of some pods.
+pub type Server = Custom<ServerSpec>;
+/// Who may reach a Server (the older form).
+pub type ServerAuthorization = Custom<ServerAuthorizationSpec>;
+/// Who may reach a Server, a route or a namespace.
+pub type AuthorizationPolicy = Custom<AuthorizationPolicySpec>;
+/// Identities.
+pub type MeshTlsAuthentication = Custom<MeshTlsAuthenticationSpec>;
+/// Networks.
+pub type NetworkAuthentication = Custom<NetworkAuthenticationSpec>;
+/// Requests per second that a Server takes.
+pub type HttpLocalRateLimitPolicy = Custom<RateLimitSpec>;
+/// Networks outside the cluster.
+pub type EgressNetwork = Custom<EgressNetworkSpec>;
+
+/// What a Server says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerSpec {
+    /// Which pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// Which workloads outside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_workload_selector: Option<LabelSelector>,
+    /// Which port.
+    pub port: PortRef,
+    /// What it speaks.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    /// Who may, when no authorization says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_policy: Option<String>,
+}
+
+/// A port by number or by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a port from 1 to 65535, or the name of one")]
+pub enum PortRef {
+    /// By number.
+    Number(u16),
+    /// By name of a container's port.
+    Name(String),
+}
+
+/// What a port speaks.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyProtocol {
+    /// Decide from the first bytes.
+    #[default]
+    #[serde(rename = "unknown")]
+    Unknown,
+    /// HTTP/1.
+    #[serde(rename = "HTTP/1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "HTTP/2")]
+    Http2,
+    /// gRPC.
+    #[serde(rename = "gRPC")]
+    Grpc,
+    /// Bytes.
+    #[serde(rename = "opaque")]
+    Opaque,
+    /// TLS of the application's own.
+    #[serde(rename = "TLS")]
+    Tls,
+}
+
+/// What a ServerAuthorization says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerAuthorizationSpec {
+    /// Which Servers.
+    pub server: ServerRef,
+    /// Which clients.
+    pub client: ClientSpec,
+}
+
+/// Servers by name or by labels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerRef {
+    /// By name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// By labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Clients of a ServerAuthorization.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientSpec {
+    /// Networks; none means the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Network>>,
+    /// No identity is needed.
+    #[serde(default)]
+    pub unauthenticated: bool,
+    /// Mesh TLS is needed.
+    #[serde(default, rename = "meshTLS", skip_serializing_if = "Option::is_none")]
+    pub mesh_tls: Option<MeshTlsSpec>,
+}
+
+/// Mesh TLS of a ServerAuthorization.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTlsSpec {
+    /// No client leaf is needed.
+    #[serde(default, rename = "unauthenticatedTLS")]
+    pub unauthenticated_tls: bool,
+    /// Identities; `*` and `*.suffix` are patterns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identities: Option<Vec<String>>,
+    /// Service accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_accounts: Option<Vec<ServiceAccountRef>>,
+}
+
+/// A service account; no namespace means the object's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceAccountRef {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// A network without some parts of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The network; a single address is one too.
+    pub cidr: Cidr,
+    /// Parts that don't count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Cidr>,
+}
+
+/// A network as text: `10.0.0.0/8`, or one address.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Cidr(pub IpNet);
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let net = text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.map(Self)
+            .map_err(|_| format!("{text:?} is neither a network such as 10.0.0.0/8 nor an address"))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What an AuthorizationPolicy says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizationPolicySpec {
+    /// What it protects.
+    pub target_ref: TargetRef,
+    /// Authentications that must all hold; none lets everybody in.
+    #[serde(default)]
+    pub required_authentication_refs: Vec<TargetRef>,
+}
+
+/// A reference to an object; no namespace means the referring object's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TargetRef {
+    /// Group; none is the core group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Kind.
+    pub kind: String,
+    /// Name; a Namespace reference may leave it out.
+    #[serde(default)]
+    pub name: String,
+    /// Namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl TargetRef {
+    /// Whether the reference is to `kind` of `group`; the core group may be left out, empty or `core`.
+    pub fn is(&self, group: &str, kind: &str) -> bool {
+        let own = self.group.as_deref().unwrap_or_default();
+        let own = if own == crate::keys::CORE_GROUP { "" } else { own };
+        own.eq_ignore_ascii_case(group) && self.kind.eq_ignore_ascii_case(kind)
+    }
+}
+
+/// What a MeshTLSAuthentication says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTlsAuthenticationSpec {
+    /// Identities; `*` and `*.suffix` are patterns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identities: Option<Vec<String>>,
+    /// Service accounts and namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_refs: Option<Vec<TargetRef>>,
+}
+
+/// What a NetworkAuthentication says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkAuthenticationSpec {
+    /// Networks.
+    pub networks: Vec<Network>,
+}
+
+/// What an HTTPLocalRateLimitPolicy says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimitSpec {
+    /// The Server.
+    pub target_ref: TargetRef,
+    /// For all clients together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Limit>,
+    /// For each identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Limit>,
+    /// For some identities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<Vec<LimitOverride>>,
+}
+
+/// Requests per second.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// Requests per second.
+    pub requests_per_second: u32,
+}
+
+/// Requests per second for some identities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitOverride {
+    /// Requests per second.
+    pub requests_per_second: u32,
+    /// The clients.
+    pub client_refs: Vec<TargetRef>,
+}
+
+/// What an EgressNetwork says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressNetworkSpec {
+    /// What happens to traffic that no route is for.
+    pub traffic_policy: TrafficPolicy,
+    /// Networks; none means everything outside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Network>>,
+}
+
+/// What happens to traffic that no route is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrafficPolicy {
+    /// It goes.
+    Allow,
+    /// It does not.
+    Deny,
+}

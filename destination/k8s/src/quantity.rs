@@ -1,0 +1,119 @@
+//! Weights: whole numbers, or Kubernetes quantities such as `900m` (the older form of SMI, and ServiceProfiles).
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A weight in thousandths, so that `1`, `"1"` and `1000m` are the same.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Weight(u64);
+
+impl Weight {
+    /// A whole weight.
+    pub fn whole(weight: u32) -> Self {
+        Self(u64::from(weight) * 1_000)
+    }
+
+    /// The weight in thousandths.
+    pub fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// Reads a quantity: a decimal number with an optional suffix (`n u m k M G T`, `Ki Mi Gi Ti`, `e3`).
+    pub fn parse(text: &str) -> Option<Self> {
+        let split = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
+        let number: f64 = text[..split].parse().ok()?;
+        let factor = match &text[split..] {
+            "" => 1.0,
+            "n" => 1e-9,
+            "u" => 1e-6,
+            "m" => 1e-3,
+            "k" => 1e3,
+            "M" => 1e6,
+            "G" => 1e9,
+            "T" => 1e12,
+            "Ki" => 1024.0,
+            "Mi" => 1024.0 * 1024.0,
+            "Gi" => 1024.0 * 1024.0 * 1024.0,
+            "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
+        };
+        Self::from_f64(number * factor)
+    }
+
+    fn from_f64(number: f64) -> Option<Self> {
+        let millis = (number * 1_000.0).ceil();
+        (0.0..1e15).contains(&millis).then_some(Self(millis as u64))
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_multiple_of(1_000) {
+            write!(f, "{}", self.0 / 1_000)
+        } else {
+            write!(f, "{}m", self.0)
+        }
+    }
+}
+
+impl Serialize for Weight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_multiple_of(1_000) {
+            serializer.serialize_u64(self.0 / 1_000)
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Weight;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a weight, such as 90 or \"900m\", not negative")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Weight, E> {
+                Weight::from_f64(number as f64).ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Weight, E> {
+                Weight::from_f64(number as f64).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Weight, E> {
+                Weight::from_f64(number).ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Weight, E> {
+                Weight::parse(text.trim()).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_keep_their_ratio() {
+        let millis = |json: &str| serde_json::from_str::<Weight>(json).map(Weight::millis).ok();
+        assert_eq!(millis("90"), Some(90_000));
+        assert_eq!(millis("\"900m\""), Some(900));
+        assert_eq!(millis("\"1\""), Some(1_000));
+        assert_eq!(millis("\"1e3\""), Some(1_000_000));
+        assert_eq!(millis("0.5"), Some(500));
+        assert_eq!(millis("\"1Ki\""), Some(1_024_000));
+        assert_eq!(millis("-1"), None);
+        assert_eq!(millis("\"many\""), None);
+        assert_eq!(Weight::parse("900m").map(|w| w.to_string()), Some("900m".into()));
+    }
+}
