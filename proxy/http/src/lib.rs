@@ -1,1 +1,28 @@
-//! HTTP/1 and HTTP/2 servers, client connections and pool, orig-proto, upgrades, tap registry.
+//! HTTP as the proxy speaks it: servers and client connections on hyper's connection-level API, idle pools, the resend
+//! buffer, HTTP/1 carried in HTTP/2, upgrades, tap, and the responses that explain an error.
+//!
+//! Nothing here decides anything about policy or endpoints; inbound and outbound do. Everything that belongs to one
+//! connection is `!Send` and is driven by `spawn_local` of the worker that owns it.
+//!
+//! ```text
+//! server::http1 / server::http2 --Request<Incoming>--> inbound, outbound --Request<Body>--> client, pool
+//! ```
+
+pub mod body;
+pub mod client;
+pub mod error;
+pub mod errors;
+pub mod executor;
+pub mod h1;
+pub mod headers;
+pub mod orig_proto;
+pub mod pool;
+pub mod replay;
+pub mod server;
+pub mod tap;
+pub mod upgrade;
+
+pub use body::Body;
+pub use error::{Error, SendError};
+pub use executor::LocalExec;
+pub use replay::{Replay, ReplayBody};

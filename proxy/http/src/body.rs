@@ -1,0 +1,119 @@
+//! The one body type: every request and response body that passes through the proxy is one of these.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::{Error, pool::Pooled, replay::ReplayBody, tap::TappedBody};
+
+/// A boxed body, for what is rare.
+pub type BoxedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>;
+
+/// A body. Only the rare kinds are boxed.
+#[derive(Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// All of it at once.
+    Full(Bytes),
+    /// What comes in from a connection.
+    Incoming(Incoming),
+    /// The response body of a pooled HTTP/1 connection: gives the connection back when it has ended.
+    Pooled(Pooled),
+    /// A request body that is kept for sending it again.
+    Replay(ReplayBody),
+    /// A response that somebody taps.
+    Tapped(Box<TappedBody>),
+    /// Anything else.
+    Boxed(BoxedBody),
+}
+
+impl Body {
+    /// A boxed body of any kind.
+    pub fn boxed<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error = Error> + 'static,
+    {
+        Self::Boxed(Box::pin(body))
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(body: Incoming) -> Self {
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Incoming(body)
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Body::Empty",
+            Self::Full(_) => "Body::Full",
+            Self::Incoming(_) => "Body::Incoming",
+            Self::Pooled(_) => "Body::Pooled",
+            Self::Replay(_) => "Body::Replay",
+            Self::Tapped(_) => "Body::Tapped",
+            Self::Boxed(_) => "Body::Boxed",
+        })
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
+            }
+            Self::Pooled(body) => Pin::new(body).poll_frame(cx),
+            Self::Replay(body) => Pin::new(body).poll_frame(cx),
+            Self::Tapped(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Pooled(body) => body.is_end_stream(),
+            Self::Replay(body) => body.is_end_stream(),
+            Self::Tapped(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Pooled(body) => body.size_hint(),
+            Self::Replay(body) => body.size_hint(),
+            Self::Tapped(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}
