@@ -174,8 +174,8 @@ mod tests {
         let mut response = Response::builder().version(Version::HTTP_10).body(()).expect("valid");
         upgrade_response(&mut response);
         assert_eq!(
-            (response.version(), &response.headers()[L5D_ORIG_PROTO]),
-            (Version::HTTP_2, "HTTP/1.0")
+            (response.version(), response.headers()[L5D_ORIG_PROTO].as_bytes()),
+            (Version::HTTP_2, &b"HTTP/1.0"[..])
         );
         downgrade_response(&mut response, request);
         assert_eq!((response.version(), response.headers().len()), (Version::HTTP_10, 0));
