@@ -1,0 +1,156 @@
+//! The proxy's dealings with the control plane: its clients, its leaf, the age of what it was told.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{
+    Metrics, Tls,
+    labels::LabelText,
+    names::{self, classification, label},
+    slot::SharedCounter,
+};
+
+/// Requests to one service of the control plane.
+#[derive(Clone, Debug)]
+pub struct ControlSlot {
+    metrics: Metrics,
+    labels: String,
+    requests: SharedCounter,
+}
+
+impl ControlSlot {
+    pub(crate) fn new(metrics: Metrics, addr: &str, tls: &Tls<'_>) -> Self {
+        let labels = LabelText::default().with("addr", addr).tls(tls).into_string();
+        let requests = metrics.shared(&names::CONTROL_REQUEST_TOTAL, &labels);
+        Self {
+            metrics,
+            labels,
+            requests,
+        }
+    }
+
+    /// A request went out.
+    pub fn request(&self) {
+        self.requests.inc();
+    }
+
+    /// Its response ended with this gRPC code; none if the connection failed.
+    pub fn response(&self, grpc_status: Option<u32>) {
+        let class = if grpc_status == Some(0) {
+            classification::SUCCESS
+        } else {
+            classification::FAILURE
+        };
+        let error = if grpc_status.is_none() { names::error::IO } else { "" };
+        let labels = LabelText::from(self.labels.as_str())
+            .with(label::STATUS_CODE, if grpc_status.is_some() { "200" } else { "" })
+            .with(label::CLASSIFICATION, class)
+            .with(
+                label::GRPC_STATUS,
+                grpc_status.map(|code| code.to_string()).unwrap_or_default(),
+            )
+            .with(label::ERROR, error);
+        self.metrics
+            .shared(&names::CONTROL_RESPONSE_TOTAL, labels.as_str())
+            .inc();
+    }
+}
+
+/// The leaf's times.
+#[derive(Clone, Debug)]
+pub struct CertMetrics {
+    expiration: SharedCounter,
+    refresh: SharedCounter,
+    ok: SharedCounter,
+    error: SharedCounter,
+}
+
+impl CertMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            expiration: metrics.shared(&names::CERT_EXPIRATION, ""),
+            refresh: metrics.shared(&names::CERT_REFRESH, ""),
+            ok: metrics.shared(&names::CERT_REFRESHES, "result=\"ok\""),
+            error: metrics.shared(&names::CERT_REFRESHES, "result=\"error\""),
+        }
+    }
+
+    /// A leaf was taken into use now and ends at `valid_until`.
+    pub fn refreshed(&self, valid_until: SystemTime) {
+        self.expiration.set(unix(valid_until));
+        self.refresh.set(unix(SystemTime::now()));
+        self.ok.inc();
+    }
+
+    /// An attempt to get a leaf failed.
+    pub fn failed(&self) {
+        self.error.inc();
+    }
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// The age of one answer. Its series goes when this is dropped.
+#[derive(Debug)]
+pub struct AnswerAge {
+    metrics: Metrics,
+    confirmed: SharedCounter,
+    connected: SharedCounter,
+    reconnects: SharedCounter,
+    is_connected: bool,
+    was_connected: bool,
+}
+
+impl AnswerAge {
+    pub(crate) fn new(metrics: Metrics, kind: &'static str, target: &str) -> Self {
+        let labels = LabelText::default().with("kind", kind).with("target", target);
+        let confirmed = metrics.shared(&names::DISCOVERY_AGE, labels.as_str());
+        let by_kind = LabelText::default().with("kind", kind);
+        let connected = metrics.shared(&names::DISCOVERY_CONNECTED, by_kind.as_str());
+        let reconnects = metrics.shared(&names::DISCOVERY_RECONNECTS, by_kind.as_str());
+        let age = Self {
+            metrics,
+            confirmed,
+            connected,
+            reconnects,
+            is_connected: false,
+            was_connected: false,
+        };
+        age.touch();
+        age
+    }
+
+    /// The control plane confirmed or changed the answer just now.
+    pub fn confirmed(&mut self) {
+        self.touch();
+        if !self.is_connected {
+            self.is_connected = true;
+            self.connected.add(1);
+            if self.was_connected {
+                self.reconnects.inc();
+            }
+            self.was_connected = true;
+        }
+    }
+
+    /// The stream of the answer is down; the answer stays in use and grows old.
+    pub fn disconnected(&mut self) {
+        if self.is_connected {
+            self.touch();
+            self.is_connected = false;
+            self.connected.sub(1);
+        }
+    }
+
+    fn touch(&self) {
+        self.confirmed
+            .set(u64::try_from(self.metrics.since_start().as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+impl Drop for AnswerAge {
+    fn drop(&mut self) {
+        self.disconnected();
+    }
+}

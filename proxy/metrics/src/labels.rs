@@ -1,0 +1,271 @@
+//! Label sets, each with its labels in the order in which upstream prints them.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
+
+use proxy_model::{Id, Meta, tap::Direction};
+
+use crate::names::label;
+
+/// How a connection is protected, as labels.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Tls<'a> {
+    /// Mesh TLS to this server.
+    Server(&'a Id),
+    /// Mesh TLS from this client; none if it showed no leaf.
+    Client(Option<&'a Id>),
+    /// TLS of the application's own, with this SNI.
+    Opaque(&'a str),
+    /// No TLS, for this reason.
+    None(NoTls),
+}
+
+/// Why a connection has no TLS.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NoTls {
+    /// The peer is this workload itself.
+    Loopback,
+    /// Discovery gave no identity.
+    NotProvidedByServiceDiscovery,
+    /// The client did not begin with TLS.
+    NoTlsFromRemote,
+    /// TLS is not looked for at this port.
+    PortSkipped,
+    /// An ingress sent the request to its original destination.
+    IngressWithoutOverride,
+}
+
+impl NoTls {
+    /// Value of the label `no_tls_reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::NotProvidedByServiceDiscovery => "not_provided_by_service_discovery",
+            Self::NoTlsFromRemote => "no_tls_from_remote",
+            Self::PortSkipped => "port_skipped",
+            Self::IngressWithoutOverride => "ingress_without_override",
+        }
+    }
+}
+
+/// Labels of an outbound endpoint.
+#[derive(Copy, Clone, Debug)]
+pub struct OutboundLabels<'a> {
+    /// `name` or `name:port` (port 80 left out); none for targets without a name.
+    pub authority: Option<&'a str>,
+    /// Endpoint and port of the application, never the sidecar's.
+    pub target: SocketAddr,
+    /// TLS.
+    pub tls: Tls<'a>,
+    /// Labels that discovery gave, without prefix.
+    pub endpoint: &'a BTreeMap<String, String>,
+}
+
+/// Labels of a Server.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct ServerLabels<'a> {
+    /// Group.
+    pub group: &'a str,
+    /// Kind; `default` for a default.
+    pub kind: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// Port.
+    pub port: u16,
+}
+
+/// Group, kind and name of a route or an authorization.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct ResourceLabels<'a> {
+    /// Group.
+    pub group: &'a str,
+    /// Kind.
+    pub kind: &'a str,
+    /// Name.
+    pub name: &'a str,
+}
+
+impl<'a> From<&'a Meta> for ResourceLabels<'a> {
+    fn from(meta: &'a Meta) -> Self {
+        Self {
+            group: meta.group(),
+            kind: meta.kind(),
+            name: meta.name(),
+        }
+    }
+}
+
+/// Labels of an inbound HTTP request.
+#[derive(Copy, Clone, Debug)]
+pub struct InboundHttpLabels<'a> {
+    /// Only when asked for: an authority is the client's to choose.
+    pub authority: Option<&'a str>,
+    /// Address and port of the application.
+    pub target: SocketAddr,
+    /// TLS.
+    pub tls: Tls<'a>,
+    /// The Server.
+    pub server: ServerLabels<'a>,
+    /// The route.
+    pub route: ResourceLabels<'a>,
+    /// The authorization; none where nothing is authorized yet.
+    pub authz: Option<ResourceLabels<'a>>,
+}
+
+/// A list of labels as it is printed between braces.
+#[derive(Debug, Default)]
+pub struct LabelText(String);
+
+impl LabelText {
+    /// Appends a label.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.push("", name, value);
+        self
+    }
+
+    fn push(&mut self, prefix: &str, name: &str, value: impl fmt::Display) {
+        use fmt::Write as _;
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push_str(prefix);
+        self.0.extend(
+            name.chars()
+                .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }),
+        );
+        self.0.push_str("=\"");
+        write!(Escaped(&mut self.0), "{value}").expect("a String takes any text");
+        self.0.push('"');
+    }
+
+    pub(crate) fn direction(self, direction: Direction) -> Self {
+        let direction = match direction {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        };
+        self.with(label::DIRECTION, direction)
+    }
+
+    pub(crate) fn target(self, target: SocketAddr) -> Self {
+        self.with(label::TARGET_ADDR, target)
+            .with(label::TARGET_IP, target.ip())
+            .with(label::TARGET_PORT, target.port())
+    }
+
+    pub(crate) fn tls(self, tls: &Tls<'_>) -> Self {
+        match tls {
+            Tls::Server(id) => self.with(label::TLS, "true").with(label::SERVER_ID, id),
+            Tls::Client(id) => self
+                .with(label::TLS, "true")
+                .with(label::CLIENT_ID, id.map(|id| id.as_str()).unwrap_or_default()),
+            Tls::Opaque(sni) => self.with(label::TLS, "opaque").with("sni", sni),
+            Tls::None(why) => self
+                .with(label::TLS, "no_identity")
+                .with(label::NO_TLS_REASON, why.as_str()),
+        }
+    }
+
+    pub(crate) fn server(self, server: &ServerLabels<'_>) -> Self {
+        self.with(label::SRV_GROUP, server.group)
+            .with(label::SRV_KIND, server.kind)
+            .with(label::SRV_NAME, server.name)
+            .with(label::SRV_PORT, server.port)
+    }
+
+    pub(crate) fn resource(mut self, prefix: &str, resource: &ResourceLabels<'_>) -> Self {
+        self.push(prefix, "_group", resource.group);
+        self.push(prefix, "_kind", resource.kind);
+        self.push(prefix, "_name", resource.name);
+        self
+    }
+
+    /// Group, kind, namespace, name, port and section of an object (registry families).
+    pub(crate) fn meta(mut self, prefix: &str, meta: &Meta) -> Self {
+        self.push(prefix, "_group", meta.group());
+        self.push(prefix, "_kind", meta.kind());
+        self.push(prefix, "_namespace", meta.namespace());
+        self.push(prefix, "_name", meta.name());
+        self
+    }
+
+    pub(crate) fn meta_port(mut self, prefix: &str, meta: &Meta) -> Self {
+        match meta.port() {
+            Some(port) => self.push(prefix, "_port", port),
+            None => self.push(prefix, "_port", ""),
+        }
+        self.push(prefix, "_section_name", meta.section());
+        self
+    }
+
+    pub(crate) fn prefixed(mut self, prefix: &str, labels: &BTreeMap<String, String>) -> Self {
+        for (name, value) in labels {
+            self.push(prefix, name, value);
+        }
+        self
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl From<&str> for LabelText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl OutboundLabels<'_> {
+    pub(crate) fn text(&self, peer: Option<&str>) -> LabelText {
+        let mut text = LabelText::default().direction(Direction::Outbound);
+        if let Some(peer) = peer {
+            text = text.with(label::PEER, peer);
+        }
+        if let Some(authority) = self.authority {
+            text = text.with(label::AUTHORITY, authority);
+        }
+        text.target(self.target)
+            .tls(&self.tls)
+            .prefixed(label::DST_PREFIX, self.endpoint)
+    }
+}
+
+impl InboundHttpLabels<'_> {
+    pub(crate) fn text(&self) -> LabelText {
+        let mut text = LabelText::default().direction(Direction::Inbound);
+        if let Some(authority) = self.authority {
+            text = text.with(label::AUTHORITY, authority);
+        }
+        text = text
+            .target(self.target)
+            .tls(&self.tls)
+            .server(&self.server)
+            .resource("route", &self.route);
+        match &self.authz {
+            Some(authz) => text.resource("authz", authz),
+            None => text,
+        }
+    }
+}
+
+/// Escapes what a label value may not have as it is.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for c in s.chars() {
+            match c {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                '\n' => self.0.push_str("\\n"),
+                c => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The text and its numbers, from outside.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::StatusCode;
+use proxy_model::{Id, tap::Direction};
+
+use super::*;
+use crate::{Class, NoTls, OutboundLabels, Tls, names::error};
+
+fn line<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.lines().filter(|l| l.starts_with(start)).collect()
+}
+
+#[test]
+fn requests_of_two_workers_are_one_series_with_upstreams_labels() {
+    let metrics = Metrics::default();
+    let id: Id = "web.ns.serviceaccount.identity.linkerd.cluster.local"
+        .parse()
+        .expect("valid");
+    let endpoint = BTreeMap::from([
+        ("pod".to_owned(), "web-1".to_owned()),
+        ("namespace".to_owned(), "ns".to_owned()),
+    ]);
+    let labels = OutboundLabels {
+        authority: Some("web.ns.svc.cluster.local"),
+        target: "10.9.0.2:8080".parse().expect("valid"),
+        tls: Tls::Server(&id),
+        endpoint: &endpoint,
+    };
+    for _ in 0..2 {
+        let slot = metrics.recorder().outbound_http(&labels);
+        let mut guard = slot.request();
+        guard.response(StatusCode::OK);
+        guard.end(Class::Success, None);
+        drop(slot.request());
+        let guard = slot.request();
+        guard.fail(Some(StatusCode::GATEWAY_TIMEOUT), error::FAIL_FAST);
+    }
+    let text = metrics.render();
+    let set = "direction=\"outbound\",authority=\"web.ns.svc.cluster.local\",target_addr=\"10.9.0.2:8080\",\
+               target_ip=\"10.9.0.2\",target_port=\"8080\",tls=\"true\",\
+               server_id=\"web.ns.serviceaccount.identity.linkerd.cluster.local\",dst_namespace=\"ns\",dst_pod=\"web-1\"";
+    assert_eq!(line(&text, "request_total"), [format!("request_total{{{set}}} 6")]);
+    assert_eq!(
+        line(&text, "response_total"),
+        [
+            format!(
+                "response_total{{{set},status_code=\"\",classification=\"failure\",grpc_status=\"\",error=\"cancelled\"}} 2"
+            ),
+            format!(
+                "response_total{{{set},status_code=\"200\",classification=\"success\",grpc_status=\"\",error=\"\"}} 2"
+            ),
+            format!(
+                "response_total{{{set},status_code=\"504\",classification=\"failure\",grpc_status=\"\",error=\"failfast\"}} 2"
+            ),
+        ]
+    );
+    let buckets = line(&text, "response_latency_ms_bucket");
+    assert_eq!(buckets.len(), 2 * 26);
+    assert_eq!(
+        buckets[25],
+        format!("response_latency_ms_bucket{{{set},status_code=\"200\",le=\"+Inf\"}} 2")
+    );
+    assert!(text.ends_with("# EOF\n") && text.contains("\nprocess_cpu_seconds_total "));
+}
+
+#[test]
+fn connections_are_open_until_their_guard_goes() {
+    let metrics = Metrics::default();
+    let slot = metrics
+        .recorder()
+        .outbound_accept("10.0.0.1:80".parse().expect("valid"));
+    let mut first = slot.open();
+    let second = slot.open();
+    first.read(3);
+    first.wrote(5);
+    first.failed(&std::io::ErrorKind::ConnectionReset.into());
+    drop(first);
+    let text = metrics.render();
+    assert!(text.contains("no_tls_reason=\"loopback\"} 1\n"), "{text}");
+    assert!(line(&text, "tcp_close_total")[1].ends_with("errno=\"ECONNRESET\"} 1"));
+    assert!(line(&text, "tcp_open_connections")[0].ends_with(" 1"));
+    drop(second);
+    assert!(line(&metrics.render(), "tcp_open_connections")[0].ends_with(" 0"));
+}
+
+#[test]
+fn more_series_than_the_limit_count_into_one() {
+    let metrics = Metrics::with_limits(BuildInfo::default(), 2, Duration::from_secs(600));
+    let recorder = metrics.recorder();
+    let counters: Vec<_> = (0..5)
+        .map(|i| recorder.counter(&names::REQUEST_TOTAL, &format!("target_port=\"{i}\"")))
+        .collect();
+    counters.iter().for_each(Counter::inc);
+    let text = metrics.render();
+    assert!(text.contains("request_total{overflow=\"true\"} 3\n"), "{text}");
+    assert!(
+        text.contains("mesh_limit_refused_total{limit=\"METRIC_SERIES\"} 3\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn idle_series_go_but_not_while_somebody_holds_them() {
+    let metrics = Metrics::with_limits(BuildInfo::default(), 100, Duration::ZERO);
+    let recorder = metrics.recorder();
+    let held = recorder.counter(&names::REQUEST_TOTAL, "a=\"1\"");
+    held.inc();
+    recorder.counter(&names::REQUEST_TOTAL, "a=\"2\"").inc();
+    let text = metrics.render();
+    assert_eq!(line(&text, "request_total"), ["request_total{a=\"1\"} 1"]);
+}
+
+#[test]
+fn ages_are_of_the_last_word_and_go_with_their_answer() {
+    let metrics = Metrics::default();
+    let mut age = metrics.answer_age("endpoints", "web.ns:80");
+    age.confirmed();
+    age.disconnected();
+    age.confirmed();
+    let text = metrics.render();
+    assert!(
+        text.contains("mesh_discovery_age_seconds{kind=\"endpoints\",target=\"web.ns:80\"} 0.0"),
+        "{text}"
+    );
+    assert!(text.contains("mesh_discovery_connected{kind=\"endpoints\"} 1\n"));
+    assert!(text.contains("mesh_discovery_reconnects_total{kind=\"endpoints\"} 1\n"));
+    drop(age);
+    assert!(!metrics.render().contains("mesh_discovery_age_seconds{"));
+}
+
+#[test]
+fn label_values_are_escaped_and_registry_histograms_have_le_first() {
+    let metrics = Metrics::default();
+    let recorder = metrics.recorder();
+    let labels = BTreeMap::from([("route".to_owned(), "GET \"/a\"\\".to_owned())]);
+    let _route = recorder.profile_route(Direction::Outbound, "web:80", &labels);
+    let server = crate::ServerLabels {
+        kind: "default",
+        name: "all-unauthenticated",
+        group: "",
+        port: 80,
+    };
+    recorder.inbound_detected(&server, "http/1", Duration::from_millis(2));
+    let text = metrics.render();
+    assert!(text.contains(r#"rt_route="GET \"/a\"\\""#), "{text}");
+    assert!(
+        text.contains("inbound_tcp_detect_http_duration_seconds_bucket{le=\"0.1\",srv_group=\"\""),
+        "{text}"
+    );
+    assert_eq!(Tls::None(NoTls::Loopback), Tls::None(NoTls::Loopback));
+}
