@@ -1,0 +1,93 @@
+//! Files whose current value is wanted: read again when their content changes.
+//!
+//! They are polled, not watched: a Kubernetes volume swaps a symbolic link, an editor replaces a file, a network file
+//! system tells nobody; and a few small reads a second cost nothing. Whole contents are compared, so that two changes
+//! within a clock tick of the file system cannot be mistaken for one.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How often files are looked at: a rotated issuer signs within this time.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+/// Largest file that is read; a trust bundle of 64 certificates has some 50 KiB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a file was not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read {}: {reason}", path.display())]
+pub(crate) struct Unreadable {
+    /// Which file.
+    pub(crate) path: PathBuf,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// Some files, and what they held when last looked at.
+pub(crate) struct Files<const N: usize> {
+    paths: [PathBuf; N],
+    last: Option<Result<[String; N], Unreadable>>,
+}
+
+impl<const N: usize> Files<N> {
+    pub(crate) fn new(paths: [PathBuf; N]) -> Self {
+        Self { paths, last: None }
+    }
+
+    /// What they hold, when that differs from the last look (or from nothing, the first time).
+    pub(crate) fn changed(&mut self) -> Option<&Result<[String; N], Unreadable>> {
+        let now = self.read();
+        if self.last.as_ref() == Some(&now) {
+            return None;
+        }
+        Some(self.last.insert(now))
+    }
+
+    fn read(&self) -> Result<[String; N], Unreadable> {
+        let mut texts = [const { String::new() }; N];
+        for (path, text) in self.paths.iter().zip(&mut texts) {
+            *text = read(path).map_err(|error| Unreadable {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(texts)
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let size = std::fs::metadata(path)?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "it is {size} bytes, more than the {FILE_BYTES_MAX} that are read"
+        )));
+    }
+    std::fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&a, "1").expect("writable");
+        let mut files = Files::new([a.clone(), b.clone()]);
+        let missing = files
+            .changed()
+            .expect("the first look is a change")
+            .clone()
+            .unwrap_err();
+        assert_eq!(missing.path, b);
+        assert!(files.changed().is_none(), "still missing is no change");
+        std::fs::write(&b, "2").expect("writable");
+        assert_eq!(files.changed(), Some(&Ok(["1".to_owned(), "2".to_owned()])));
+        assert!(files.changed().is_none());
+        std::fs::write(&a, "3").expect("writable");
+        assert_eq!(files.changed(), Some(&Ok(["3".to_owned(), "2".to_owned()])));
+    }
+}

@@ -1,0 +1,240 @@
+//! Tokens: who a workload proves to be.
+//!
+//! [`Validator`] has one variant for each way to check a token. Offline, by the keys of a JSON Web Key Set, is the one
+//! that needs no cluster; asking Kubernetes (TokenReview) is its neighbour.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
+use tokio::sync::watch;
+
+use crate::files::{Files, INTERVAL};
+
+/// Whom a workload's token must be for.
+pub(crate) const AUDIENCE: &str = "identity.l5d.io";
+/// Largest token that is looked at; Kubernetes' have some 1.2 KiB.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Most keys of a set: each may be tried for a token that does not say which one signed it.
+const KEYS_MAX: usize = 16;
+/// Claims that are read of `sub`.
+const SUBJECT_PREFIX: &str = "system:serviceaccount:";
+
+/// A ServiceAccount that a token was seen to be of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceAccount {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Why a token proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the token is {0} bytes, more than the {TOKEN_BYTES_MAX} that are looked at")]
+    TooLarge(usize),
+    #[error("the token is not valid: {0}")]
+    Invalid(String),
+    #[error("the token's subject {0:?} is not of the form {SUBJECT_PREFIX}NAMESPACE:NAME")]
+    NotServiceAccount(String),
+    #[error("no keys to check tokens with: {0}")]
+    NotReady(String),
+}
+
+/// A way to check a token.
+#[derive(Clone, Debug)]
+pub(crate) enum Validator {
+    /// Offline, with the keys of a file.
+    Jwks(Jwks),
+}
+
+impl Validator {
+    /// Checks a token and says whose it is.
+    pub(crate) fn validate(&self, token: &[u8]) -> Result<ServiceAccount, Error> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(Error::TooLarge(token.len()));
+        }
+        let subject = match self {
+            Self::Jwks(jwks) => jwks.subject(token)?,
+        };
+        service_account(&subject).ok_or(Error::NotServiceAccount(subject))
+    }
+}
+
+/// The keys of a JSON Web Key Set that can sign tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Jwks {
+    keys: watch::Receiver<Result<Arc<Vec<Key>>, String>>,
+    leeway: Duration,
+}
+
+struct Key {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Claims {
+    sub: String,
+}
+
+impl Jwks {
+    /// Whose token this is, after signature, audience and times were checked.
+    fn subject(&self, token: &[u8]) -> Result<String, Error> {
+        let invalid = |error: jsonwebtoken::errors::Error| Error::Invalid(error.to_string());
+        let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
+        let keys = self.keys.borrow().clone().map_err(Error::NotReady)?;
+        let mut validation = Validation::new(header.alg);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = self.leeway.as_secs();
+        let named = |key: &Key| header.kid.is_none() || key.id.is_none() || key.id == header.kid;
+        let mut error = Error::Invalid("none of the known keys could have signed it".to_owned());
+        for key in keys.iter().filter(|key| key.algorithm == header.alg && named(key)) {
+            match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
+                Ok(data) => return Ok(data.claims.sub),
+                Err(e) => error = invalid(e),
+            }
+        }
+        Err(error)
+    }
+}
+
+/// Keeps the keys up to date with their file.
+pub(crate) struct Reload {
+    files: Files<1>,
+    current: watch::Sender<Result<Arc<Vec<Key>>, String>>,
+}
+
+impl Reload {
+    /// Reads the file for the first time. What is wrong with it is logged; it may yet become good.
+    pub(crate) fn new(path: PathBuf, leeway: Duration) -> (Self, Jwks) {
+        let (current, keys) = watch::channel(Err("the file was not read yet".to_owned()));
+        let mut reload = Self {
+            files: Files::new([path]),
+            current,
+        };
+        reload.look();
+        (reload, Jwks { keys, leeway })
+    }
+
+    /// Looks at the file from time to time, for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            self.look();
+        }
+    }
+
+    /// Takes what the file holds when it has changed and is good; otherwise what was good stays.
+    pub(crate) fn look(&mut self) {
+        let Some(text) = self.files.changed() else { return };
+        let keys = match text {
+            Ok([text]) => read_keys(text),
+            Err(error) => Err(error.to_string()),
+        };
+        match keys {
+            Ok(keys) => {
+                tracing::info!(keys = keys.len(), "token keys loaded");
+                self.current.send_modify(|current| *current = Ok(Arc::new(keys)));
+            }
+            Err(reason) if self.current.borrow().is_ok() => {
+                tracing::warn!("new token keys refused, the old ones stay: {reason}");
+            }
+            Err(reason) => {
+                tracing::error!("no token keys yet, no token can be checked: {reason}");
+                self.current.send_modify(|current| *current = Err(reason));
+            }
+        }
+    }
+}
+
+/// The keys of a set that sign with ES256 or RS256 (what Kubernetes' API server uses); others are left out.
+fn read_keys(text: &str) -> Result<Vec<Key>, String> {
+    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("the JWKS file is not valid: {error}"))?;
+    let mut keys = Vec::new();
+    for jwk in &set.keys {
+        let Ok(key) = DecodingKey::from_jwk(jwk) else { continue };
+        let algorithm = match &jwk.algorithm {
+            jsonwebtoken::jwk::AlgorithmParameters::EllipticCurve(ec)
+                if ec.curve == jsonwebtoken::jwk::EllipticCurve::P256 =>
+            {
+                Algorithm::ES256
+            }
+            jsonwebtoken::jwk::AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            _ => continue,
+        };
+        keys.push(Key {
+            id: jwk.common.key_id.clone(),
+            algorithm,
+            key,
+        });
+    }
+    match keys.len() {
+        0 => Err("the JWKS file has no key for ES256 or RS256".to_owned()),
+        1..=KEYS_MAX => Ok(keys),
+        more => Err(format!("the JWKS file has {more} keys, more than {KEYS_MAX}")),
+    }
+}
+
+/// Reads `system:serviceaccount:NAMESPACE:NAME`.
+fn service_account(subject: &str) -> Option<ServiceAccount> {
+    let (namespace, name) = subject.strip_prefix(SUBJECT_PREFIX)?.split_once(':')?;
+    (is_label(namespace) && is_label(name)).then(|| ServiceAccount {
+        namespace: namespace.into(),
+        name: name.into(),
+    })
+}
+
+/// A DNS-1123 label. For the name too, as upstream does: a dot there would shift the parts of the identity.
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
+    text.len() <= 63 && text.bytes().all(inner) && edge(text.as_bytes().first()) && edge(text.as_bytes().last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_service_accounts_or_nothing() {
+        let web = service_account("system:serviceaccount:emoji:web").expect("valid");
+        assert_eq!((web.namespace.as_str(), web.name.as_str()), ("emoji", "web"));
+        for wrong in [
+            "",
+            "system:serviceaccount:emoji",
+            "system:serviceaccount::web",
+            "system:serviceaccount:emoji:",
+            "system:serviceaccount:emoji:a.b",
+            "system:serviceaccount:emoji:web:more",
+            "system:serviceaccount:-emoji:web",
+            "system:node:web",
+        ] {
+            assert_eq!(service_account(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn key_sets_are_refused_with_a_reason() {
+        assert!(read_keys("{").unwrap_err().starts_with("the JWKS file is not valid"));
+        assert_eq!(
+            read_keys(r#"{"keys":[]}"#).unwrap_err(),
+            "the JWKS file has no key for ES256 or RS256"
+        );
+        let secret = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","alg":"HS256"}]}"#;
+        assert_eq!(
+            read_keys(secret).unwrap_err(),
+            "the JWKS file has no key for ES256 or RS256"
+        );
+    }
+}
