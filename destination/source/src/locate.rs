@@ -1,0 +1,130 @@
+//! The line of a place in a YAML document. The parser says lines only in its errors, so we walk to the place and fail there.
+
+use std::fmt;
+
+use destination_k8s::{Path, Segment};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The line, from 1, of `path` in `document`; the deepest part of it that exists counts.
+pub(crate) fn line(document: &str, path: &Path) -> Option<usize> {
+    (1..=path.0.len()).rev().find_map(|depth| {
+        let walk = Walk(&path.0[..depth]);
+        let error = walk
+            .deserialize(serde_yaml_ng::Deserializer::from_str(document))
+            .err()?;
+        // Only our own failure says that the place was reached.
+        error
+            .to_string()
+            .contains(REACHED)
+            .then(|| error.location().map(|at| at.line()))
+            .flatten()
+    })
+}
+
+const REACHED: &str = "\u{1}reached";
+
+#[derive(Copy, Clone)]
+struct Walk<'a>(&'a [Segment]);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Walk<'_> {
+    fn leaf<E: de::Error>(self) -> Result<(), E> {
+        // A scalar where the path goes on is not the place.
+        if self.0.is_empty() {
+            Err(E::custom(REACHED))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.0.split_first() else {
+            return Err(de::Error::custom(REACHED));
+        };
+        while let Some(key) = map.next_key::<serde_yaml_ng::Value>()? {
+            if matches!((first, key.as_str()), (Segment::Key(want), Some(key)) if want == key) {
+                map.next_value_seed(Walk(rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.0.split_first() else {
+            return Err(de::Error::custom(REACHED));
+        };
+        let mut index = 0;
+        loop {
+            let found = if *first == Segment::Index(index) {
+                seq.next_element_seed(Walk(rest))?
+            } else {
+                seq.next_element::<IgnoredAny>()?.map(|_| ())
+            };
+            if found.is_none() {
+                return Ok(());
+            }
+            index += 1;
+        }
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        self.leaf()
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        self.leaf()
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        self.leaf()
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        self.leaf()
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        self.leaf()
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.leaf()
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.leaf()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_deepest_part_that_exists() {
+        let document = "kind: Service\nspec:\n  ports:\n  - port: 80\n  - {port: 70000}\n";
+        let at = |path: Path| line(document, &path);
+        assert_eq!(at(Path::keys(&["spec", "ports"]).index(1).key("port")), Some(5));
+        assert_eq!(at(Path::keys(&["spec", "ports"]).index(0).key("absent")), Some(4));
+        assert_eq!(at(Path::keys(&["kind"])), Some(1));
+        assert_eq!(at(Path::keys(&["absent"])), None);
+        assert_eq!(at(Path::default()), None);
+    }
+}

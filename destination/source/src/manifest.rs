@@ -1,0 +1,180 @@
+//! One manifest: text in, objects and refusals out. Documents are separate: a broken one does not hide its neighbours.
+
+use std::path::Path as FilePath;
+
+use destination_k8s::{Object, Path};
+use serde_json::Value;
+
+use crate::{Refusal, locate};
+
+/// What a manifest says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manifest {
+    /// Objects, in the order they stand.
+    pub objects: Vec<Object>,
+    /// What is refused.
+    pub refused: Vec<Refusal>,
+}
+
+/// Reads a manifest; `file` is for the refusals only.
+pub fn parse(file: &FilePath, text: &str) -> Manifest {
+    let mut manifest = Manifest::default();
+    for document in documents(text) {
+        read(file, document, &mut manifest);
+    }
+    manifest
+}
+
+/// One document and the number of lines before it.
+#[derive(Copy, Clone)]
+struct Document<'a> {
+    text: &'a str,
+    before: usize,
+}
+
+fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
+    let mut found = vec![];
+    let (mut start, mut before, mut at) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let bare = line.trim_end();
+        if bare == "---" || bare.starts_with("--- ") || bare == "..." {
+            found.push(Document {
+                text: &text[start..at],
+                before,
+            });
+            // What stands on the marker's own line belongs to the document that it opens.
+            let own = if bare.len() > 3 { at + 4 } else { at + line.len() };
+            (start, before) = (own, if bare.len() > 3 { number } else { number + 1 });
+        }
+        at += line.len();
+    }
+    found.push(Document {
+        text: &text[start..],
+        before,
+    });
+    found.into_iter().filter(|document| !blank(document.text))
+}
+
+fn blank(text: &str) -> bool {
+    text.lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+impl Document<'_> {
+    fn first_line(self) -> usize {
+        let skipped = self.text.lines().take_while(|line| blank(line)).count();
+        self.before + skipped + 1
+    }
+
+    fn line_of(self, path: &Path) -> usize {
+        locate::line(self.text, path).map_or_else(|| self.first_line(), |line| self.before + line)
+    }
+}
+
+fn read(file: &FilePath, document: Document<'_>, manifest: &mut Manifest) {
+    let value = match value(document.text) {
+        Ok(Value::Null) => return,
+        Ok(value) => value,
+        Err(error) => {
+            let line = error
+                .location()
+                .map_or_else(|| document.first_line(), |at| document.before + at.line());
+            let text = error.to_string();
+            let reason = text.split(" at line ").next().unwrap_or(&text);
+            manifest.refused.push(Refusal {
+                file: file.to_owned(),
+                line: Some(line),
+                object: None,
+                reason: format!("this is not YAML: {reason}"),
+            });
+            return;
+        }
+    };
+    let is_list = value
+        .get("kind")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| kind.ends_with("List"));
+    match value {
+        Value::Object(mut list) if is_list && list.get("items").is_some_and(Value::is_array) => {
+            let Some(Value::Array(items)) = list.remove("items") else {
+                return;
+            };
+            for (index, item) in items.into_iter().enumerate() {
+                object(file, document, item, &Path::keys(&["items"]).index(index), manifest);
+            }
+        }
+        value => object(file, document, value, &Path::default(), manifest),
+    }
+}
+
+fn value(text: &str) -> Result<Value, serde_yaml_ng::Error> {
+    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text)?;
+    value.apply_merge()?;
+    serde_json::to_value(value).map_err(serde::de::Error::custom)
+}
+
+fn object(file: &FilePath, document: Document<'_>, value: Value, at: &Path, manifest: &mut Manifest) {
+    match Object::from_value(value) {
+        Ok(object) => manifest.objects.push(object),
+        Err(invalid) => {
+            let mut path = at.clone();
+            path.0.extend(invalid.path.0.iter().cloned());
+            manifest.refused.push(Refusal {
+                file: file.to_owned(),
+                line: Some(document.line_of(&path)),
+                reason: invalid.to_string(),
+                object: invalid.object,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Manifest {
+        parse(FilePath::new("a.yaml"), text)
+    }
+
+    #[test]
+    fn documents_and_lists_are_unfolded() {
+        let text = "# head\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n--- # next\napiVersion: v1\n\
+                    kind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: web}, spec: {}}\n---\n";
+        let manifest = parsed(text);
+        let names: Vec<_> = manifest.objects.iter().map(|o| o.object_ref().to_string()).collect();
+        assert_eq!(names, ["Namespace a", "Service default/web"]);
+        assert_eq!(manifest.refused, []);
+    }
+
+    #[test]
+    fn refusals_carry_file_line_and_reason_and_others_stay() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec:\n  ports:\n  - port: 70000\n---\n\
+                    a: [\n---\napiVersion: v1\nkind: Teapot\nmetadata: {name: t}\n---\n\
+                    apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+        let manifest = parsed(text);
+        assert_eq!(manifest.objects.len(), 1);
+        let shown: Vec<_> = manifest.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown[0],
+            "a.yaml:7: Service default/web: spec.ports[0].port: 70000 is not a port from 1 to 65535"
+        );
+        assert!(
+            shown[1].starts_with("a.yaml:") && shown[1].contains("this is not YAML"),
+            "{}",
+            shown[1]
+        );
+        assert_eq!(
+            shown[2],
+            "a.yaml:12: kind: the kind Teapot (v1) is not one that the mesh reads"
+        );
+    }
+
+    #[test]
+    fn types_are_refused_at_their_line() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {name: d}\n\
+                    \x20 spec:\n    selector: {}\n    replicas: many\n    template: {}\n";
+        let refused = parsed(text).refused;
+        assert_eq!(refused[0].line, Some(9), "{refused:?}");
+    }
+}
