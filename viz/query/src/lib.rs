@@ -1,1 +1,21 @@
-//! Request to rows, pure, over a window of samples.
+//! From scrapes to rows: pure, no clock, no I/O.
+//!
+//! ```text
+//! text of /metrics --[parse]--> lines --[window]--> counted increases --[stat, edges]--> rows
+//!                                                       ^ Objects: which pod belongs to whom
+//! ```
+//!
+//! A rate is an increase divided by the time that the scrapes really cover, never by the time that was asked for.
+
+pub mod edges;
+pub mod objects;
+pub mod parse;
+pub mod quantile;
+mod series;
+pub mod stat;
+pub mod window;
+
+pub use edges::edges;
+pub use objects::{Objects, Pod, PodKey, Service, Split, Workload};
+pub use stat::{Refusal, stat};
+pub use window::{Limits, Window};

@@ -1,0 +1,108 @@
+//! The Prometheus text format, as far as a scrape needs it: one line is a series and its value.
+
+/// A sample line, cut but not yet unescaped: most lines of a scrape are of series that are known already.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Line<'a> {
+    /// Name and labels as written: the same text for the same series in every scrape of one proxy.
+    pub series: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// Labels between the braces, as written.
+    pub labels: &'a str,
+    /// Value.
+    pub value: f64,
+}
+
+/// The sample lines of a scrape. Comments, blank lines and what is no sample line are passed over.
+pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    text.lines()
+        .filter(|l| !l.starts_with('#') && !l.is_empty())
+        .filter_map(line)
+}
+
+fn line(text: &str) -> Option<Line<'_>> {
+    let name_end = text.find(|c: char| c == '{' || c.is_whitespace())?;
+    let name = &text[..name_end];
+    let rest = &text[name_end..];
+    let (labels, series_end) = match rest.strip_prefix('{') {
+        Some(inner) => {
+            let end = closing_brace(inner)?;
+            (&inner[..end], name_end + end + 2)
+        }
+        None => ("", name_end),
+    };
+    // A timestamp may follow the value; the time of the scrape counts instead.
+    let value = text[series_end..].split_whitespace().next()?;
+    Some(Line {
+        series: &text[..series_end],
+        name,
+        labels,
+        value: value.parse().ok()?,
+    })
+}
+
+/// Where the brace is that ends the labels; a brace inside a quoted value is none.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'}' if !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The pairs of a label text.
+pub fn labels(mut text: &str) -> Vec<(&str, String)> {
+    let mut pairs = Vec::new();
+    while let Some((key, rest)) = text.split_once("=\"") {
+        let (value, rest) = unquote(rest);
+        pairs.push((key.trim_start_matches([',', ' ']), value));
+        text = rest;
+    }
+    pairs
+}
+
+/// The value up to its closing quote, unescaped, and what follows it.
+fn unquote(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, &text[at + 1..]),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, other)) => value.push(other),
+                None => break,
+            },
+            other => value.push(other),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_at_the_right_brace_and_quote() {
+        let text = "# HELP a b\n# TYPE a counter\na{x=\"1\",y=\"}\\\"\\n,z=\\\\\"} 5\nb 1.5e3 1700000000\n\nc{} +Inf\nbad{x=\"1\" 3\nworse\n# EOF\n";
+        let found: Vec<_> = lines(text).collect();
+        assert_eq!(
+            found.iter().map(|l| (l.name, l.value)).collect::<Vec<_>>(),
+            [("a", 5.0), ("b", 1500.0), ("c", f64::INFINITY)]
+        );
+        assert_eq!(
+            labels(found[0].labels),
+            [("x", "1".to_owned()), ("y", "}\"\n,z=\\".to_owned())]
+        );
+        assert_eq!(found[1].series, "b");
+        assert!(labels(found[2].labels).is_empty());
+    }
+}

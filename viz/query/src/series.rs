@@ -1,0 +1,153 @@
+//! One series through time: corrected for resets, kept only where its value changed.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use proxy_metrics::names;
+use rustc_hash::FxHashSet;
+
+/// The families that rows are made of; everything else in a scrape is passed over.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    ResponseTotal,
+    LatencyBucket,
+    OpenConnections,
+    OpenTotal,
+    ReadBytes,
+    WriteBytes,
+}
+
+impl Family {
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let families = [
+            (&names::RESPONSE_TOTAL, Self::ResponseTotal),
+            (&names::TCP_OPEN_CONNECTIONS, Self::OpenConnections),
+            (&names::TCP_OPEN_TOTAL, Self::OpenTotal),
+            (&names::TCP_READ_BYTES_TOTAL, Self::ReadBytes),
+            (&names::TCP_WRITE_BYTES_TOTAL, Self::WriteBytes),
+        ];
+        let plain = families
+            .into_iter()
+            .find(|(family, _)| family.name == name)
+            .map(|(_, ours)| ours);
+        let is_bucket = || name.strip_suffix("_bucket") == Some(names::RESPONSE_LATENCY.name);
+        plain.or_else(|| is_bucket().then_some(Self::LatencyBucket))
+    }
+
+    fn is_gauge(self) -> bool {
+        self == Self::OpenConnections
+    }
+}
+
+/// Texts of one pod's labels, each kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Interner(FxHashSet<Arc<str>>);
+
+impl Interner {
+    pub(crate) fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&text));
+        text
+    }
+
+    /// Lets go of what no series uses any more.
+    pub(crate) fn shrink(&mut self) {
+        self.0.retain(|text| Arc::strong_count(text) > 1);
+    }
+}
+
+/// The labels of a series.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    pub(crate) fn read(text: &str, interner: &mut Interner) -> Self {
+        let pairs = crate::parse::labels(text);
+        Self(
+            pairs
+                .into_iter()
+                .map(|(k, v)| (interner.intern(k), interner.intern(&v)))
+                .collect(),
+        )
+    }
+
+    /// The value of a label; empty if there is none, as Prometheus sees it.
+    pub(crate) fn get(&self, key: &str) -> &str {
+        self.0.iter().find(|(k, _)| **k == *key).map_or("", |(_, v)| v)
+    }
+}
+
+/// One series.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) family: Family,
+    pub(crate) labels: Labels,
+    /// Times and totals, where the total changed. A total never falls: a reset adds what came after it.
+    points: VecDeque<(u64, f64)>,
+    raw: f64,
+    seen_ms: u64,
+}
+
+impl Series {
+    pub(crate) fn new(family: Family, labels: Labels, at_ms: u64, raw: f64) -> Self {
+        Self {
+            family,
+            labels,
+            points: VecDeque::from([(at_ms, raw)]),
+            raw,
+            seen_ms: at_ms,
+        }
+    }
+
+    /// Takes a scraped value; `reset` says that its process has started anew. Tells whether a point was added.
+    pub(crate) fn record(&mut self, at_ms: u64, raw: f64, reset: bool) -> bool {
+        self.seen_ms = at_ms;
+        if self.family.is_gauge() {
+            self.raw = raw;
+            return false;
+        }
+        let gained = if reset || raw < self.raw { raw } else { raw - self.raw };
+        self.raw = raw;
+        if gained <= 0.0 {
+            return false;
+        }
+        let total = self.points.back().map_or(0.0, |(_, total)| *total) + gained;
+        self.points.push_back((at_ms, total));
+        true
+    }
+
+    /// What was gained after `from_ms`, up to `until_ms`.
+    pub(crate) fn increase(&self, from_ms: u64, until_ms: u64) -> f64 {
+        self.total_at(until_ms) - self.total_at(from_ms)
+    }
+
+    fn total_at(&self, at_ms: u64) -> f64 {
+        let after = self.points.partition_point(|(at, _)| *at <= at_ms);
+        after.checked_sub(1).map_or(0.0, |i| self.points[i].1)
+    }
+
+    /// The gauge's value in the scrape at `at_ms`; 0 if it was not in it.
+    pub(crate) fn value_at(&self, at_ms: u64) -> f64 {
+        if self.seen_ms == at_ms { self.raw } else { 0.0 }
+    }
+
+    pub(crate) fn last_seen_ms(&self) -> u64 {
+        self.seen_ms
+    }
+
+    /// Drops the points that nobody can ask for any more; tells how many.
+    pub(crate) fn prune(&mut self, horizon_ms: u64) -> usize {
+        let before = self.points.len();
+        // The newest point at or before the horizon stays: later increases are counted from it.
+        while self.points.get(1).is_some_and(|(at, _)| *at <= horizon_ms) {
+            self.points.pop_front();
+        }
+        before - self.points.len()
+    }
+
+    pub(crate) fn points(&self) -> usize {
+        self.points.len()
+    }
+}

@@ -1,0 +1,289 @@
+//! The scrapes of the last minutes, by pod, within limits.
+//!
+//! A pod that is gone keeps its samples until they have left the window, so that a restart does not rewrite the past.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use proxy_metrics::names;
+use rustc_hash::FxHashMap;
+use viz_api::Source;
+
+use crate::{
+    objects::{Objects, Pod, PodKey},
+    parse,
+    series::{Family, Interner, Labels, Series},
+};
+
+/// How much a window may hold. What goes beyond is refused and counted, or leaves early and shortens what is covered.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long samples stay, in milliseconds.
+    pub window_ms: u64,
+    /// Pods; further ones are refused.
+    pub pods: usize,
+    /// Series of one pod; further ones are refused.
+    pub series_per_pod: usize,
+    /// Points of all pods (16 bytes each); each pod has an equal share, and its oldest points leave early.
+    pub points: usize,
+}
+
+impl Default for Limits {
+    /// Ten minutes; 2,000 pods (at a scrape a second a process is busy with that); 20,000 series, the proxy's own limit;
+    /// 16 million points, which are 256 MiB.
+    fn default() -> Self {
+        Self {
+            window_ms: 600_000,
+            pods: 2000,
+            series_per_pod: 20_000,
+            points: 16_000_000,
+        }
+    }
+}
+
+/// The scrapes.
+#[derive(Debug)]
+pub struct Window {
+    limits: Limits,
+    pods: BTreeMap<PodKey, PodData>,
+    newest_ms: Option<u64>,
+    refused: u64,
+}
+
+#[derive(Debug)]
+struct PodData {
+    pod: Arc<Pod>,
+    gone: bool,
+    series: FxHashMap<Box<str>, Series>,
+    interner: Interner,
+    scrapes: VecDeque<u64>,
+    points: usize,
+    started: Option<f64>,
+    error: Option<String>,
+}
+
+/// The state of a pod's scrapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeState {
+    /// When the last good one was.
+    pub last_ms: Option<u64>,
+    /// Why the last one failed, if it did.
+    pub error: Option<String>,
+}
+
+impl Window {
+    /// An empty window.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            pods: BTreeMap::new(),
+            newest_ms: None,
+            refused: 0,
+        }
+    }
+
+    /// Takes a scrape of `pod`.
+    pub fn observe(&mut self, pod: &Arc<Pod>, at_ms: u64, text: &str) {
+        let share = self.limits.points / (self.pods.len() + 1);
+        let (window_ms, series_limit) = (self.limits.window_ms, self.limits.series_per_pod);
+        let Some(data) = self.data(pod) else { return };
+        data.error = None;
+        data.begin_anew_after_gap(at_ms.saturating_sub(window_ms));
+        let refused = data.observe(at_ms, text, series_limit);
+        data.prune(at_ms.saturating_sub(window_ms), share);
+        self.refused += refused;
+        self.newest_ms = self.newest_ms.max(Some(at_ms));
+    }
+
+    /// Takes note that a scrape of `pod` failed.
+    pub fn fail(&mut self, pod: &Arc<Pod>, error: String) {
+        if let Some(data) = self.data(pod) {
+            data.error = Some(error);
+        }
+    }
+
+    fn data(&mut self, pod: &Arc<Pod>) -> Option<&mut PodData> {
+        if !self.pods.contains_key(&pod.key) && self.pods.len() >= self.limits.pods {
+            self.refused += 1;
+            return None;
+        }
+        let data = self
+            .pods
+            .entry(pod.key.clone())
+            .or_insert_with(|| PodData::new(Arc::clone(pod)));
+        data.pod = Arc::clone(pod);
+        data.gone = false;
+        Some(data)
+    }
+
+    /// Marks the pods that are not in `objects` as gone, and forgets those whose samples have left the window.
+    pub fn retain(&mut self, objects: &Objects, now_ms: u64) {
+        let horizon = now_ms.saturating_sub(self.limits.window_ms);
+        let live: BTreeSet<&PodKey> = objects.pods.iter().map(|p| &p.key).collect();
+        self.pods.retain(|key, data| {
+            data.gone = !live.contains(key);
+            !data.gone || data.scrapes.back().is_some_and(|at| *at >= horizon)
+        });
+    }
+
+    /// How the scrapes of a pod go.
+    pub fn state(&self, key: &PodKey) -> Option<ScrapeState> {
+        let data = self.pods.get(key)?;
+        Some(ScrapeState {
+            last_ms: data.scrapes.back().copied(),
+            error: data.error.clone(),
+        })
+    }
+
+    /// Series and pods that a limit kept out so far.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// What an answer over `window_ms` rests on.
+    pub fn source(&self, now_ms: u64, window_ms: u64) -> Source {
+        Source {
+            kind: "scrapes".to_owned(),
+            age_ms: self.newest_ms.map(|newest| now_ms.saturating_sub(newest)),
+            window_ms,
+            covered_ms: self.views(window_ms).map(|v| v.covered_ms()).max().unwrap_or(0),
+            scrape_interval_ms: 0,
+            pods: self.pods.values().filter(|d| !d.scrapes.is_empty()).count(),
+            pods_failing: self.pods.values().filter(|d| !d.gone && d.error.is_some()).count(),
+            refused: self.refused,
+        }
+    }
+
+    /// Each pod's samples of the last `window_ms`, counted back from the newest sample of all.
+    pub(crate) fn views(&self, window_ms: u64) -> impl Iterator<Item = View<'_>> {
+        let newest = self.newest_ms.unwrap_or(0);
+        self.pods.values().filter_map(move |data| data.view(newest, window_ms))
+    }
+}
+
+impl PodData {
+    fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            pod,
+            gone: false,
+            series: FxHashMap::default(),
+            interner: Interner::default(),
+            scrapes: VecDeque::new(),
+            points: 0,
+            started: None,
+            error: None,
+        }
+    }
+
+    /// After a gap as long as the window nothing is left to count from: the next scrape is a first one again.
+    fn begin_anew_after_gap(&mut self, horizon_ms: u64) {
+        if self.scrapes.back().is_some_and(|at| *at < horizon_ms) {
+            self.series.clear();
+            self.scrapes.clear();
+            self.points = 0;
+        }
+    }
+
+    fn observe(&mut self, at_ms: u64, text: &str, series_limit: usize) -> u64 {
+        let started = parse::lines(text)
+            .find(|l| l.name == names::PROCESS_START_TIME)
+            .map(|l| l.value);
+        let reset = self.started.is_some() && started.is_some() && self.started != started;
+        self.started = started.or(self.started);
+        let mut refused = 0;
+        for line in parse::lines(text) {
+            let Some(family) = Family::of(line.name) else { continue };
+            if let Some(series) = self.series.get_mut(line.series) {
+                self.points += usize::from(series.record(at_ms, line.value, reset));
+            } else if self.series.len() < series_limit {
+                // In the first scrape a value is where counting begins; later a new series has begun at 0.
+                let labels = Labels::read(line.labels, &mut self.interner);
+                self.series
+                    .insert(line.series.into(), Series::new(family, labels, at_ms, line.value));
+                self.points += 1;
+            } else {
+                refused += 1;
+            }
+        }
+        self.scrapes.push_back(at_ms);
+        refused
+    }
+
+    fn prune(&mut self, horizon_ms: u64, points_limit: usize) {
+        let mut horizon = horizon_ms;
+        // Over its share: the older half of what is covered goes at once, so that this is rare.
+        if self.points > points_limit.max(2 * self.series.len())
+            && let Some(middle) = self.scrapes.get(self.scrapes.len() / 2)
+        {
+            horizon = horizon.max(*middle);
+        }
+        let outdated = |scrapes: &VecDeque<u64>| scrapes.get(1).is_some_and(|at| *at <= horizon);
+        if !outdated(&self.scrapes) {
+            return;
+        }
+        while outdated(&self.scrapes) {
+            self.scrapes.pop_front();
+        }
+        self.series.retain(|_, series| series.last_seen_ms() >= horizon);
+        for series in self.series.values_mut() {
+            series.prune(horizon);
+        }
+        self.points = self.series.values().map(Series::points).sum();
+        self.interner.shrink();
+    }
+
+    fn view(&self, newest_ms: u64, window_ms: u64) -> Option<View<'_>> {
+        let last = *self.scrapes.back()?;
+        // A pod that is gone did nothing since; its rate counts up to now, or it would never fall.
+        let until = if self.gone { newest_ms } else { last };
+        let wanted = until.saturating_sub(window_ms);
+        let at = self.scrapes.partition_point(|at| *at <= wanted);
+        let from = self.scrapes[at.saturating_sub(1)];
+        Some(View {
+            data: self,
+            from_ms: from,
+            until_ms: until,
+        })
+    }
+}
+
+/// One pod's samples between two scrapes.
+#[derive(Copy, Clone)]
+pub(crate) struct View<'a> {
+    data: &'a PodData,
+    from_ms: u64,
+    until_ms: u64,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn pod(&self) -> &'a Pod {
+        &self.data.pod
+    }
+
+    /// The time between its first and its last scrape in the window.
+    pub(crate) fn covered_ms(&self) -> u64 {
+        self.until_ms - self.from_ms
+    }
+
+    /// What each series of a counter gained.
+    pub(crate) fn increases(&self, family: Family) -> impl Iterator<Item = (&'a Labels, f64)> + use<'a> {
+        let (from, until) = (self.from_ms, self.until_ms);
+        self.series(family).map(move |s| (&s.labels, s.increase(from, until)))
+    }
+
+    /// What each series of a gauge is now; a pod that is gone has none.
+    pub(crate) fn values(&self, family: Family) -> impl Iterator<Item = (&'a Labels, f64)> + use<'a> {
+        let last = self.data.scrapes.back().copied().filter(|_| !self.data.gone);
+        self.series(family)
+            .filter_map(move |s| Some((&s.labels, s.value_at(last?))))
+    }
+
+    fn series(&self, family: Family) -> impl Iterator<Item = &'a Series> + use<'a> {
+        self.data.series.values().filter(move |s| s.family == family)
+    }
+}
+
+#[cfg(test)]
+mod tests;

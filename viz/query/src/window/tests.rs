@@ -1,0 +1,108 @@
+//! Limits and gaps.
+
+use super::*;
+use crate::stat::tests::pod;
+
+fn scrape(n: u64) -> String {
+    format!("response_total{{direction=\"inbound\"}} {n}\ntcp_read_bytes_total{{peer=\"src\"}} {n}\n")
+}
+
+fn gained(window: &Window, window_ms: u64) -> f64 {
+    window
+        .views(window_ms)
+        .flat_map(|v| v.increases(Family::ResponseTotal))
+        .map(|(_, n)| n)
+        .sum()
+}
+
+#[test]
+fn old_samples_leave_and_counting_stays_right() {
+    let mut window = Window::new(Limits {
+        window_ms: 5_000,
+        ..Limits::default()
+    });
+    let web = pod("vote", "web", true);
+    (0..100).for_each(|n| window.observe(&web, n * 1000, &scrape(n * 10)));
+    assert_eq!(gained(&window, 3_000), 30.0);
+    assert_eq!(gained(&window, 60_000), 50.0);
+    assert_eq!(window.source(99_500, 60_000).covered_ms, 5_000);
+    assert_eq!(window.source(99_500, 60_000).age_ms, Some(500));
+}
+
+#[test]
+fn a_series_that_comes_later_has_begun_at_zero() {
+    let mut window = Window::new(Limits::default());
+    let web = pod("vote", "web", true);
+    window.observe(&web, 0, "other 1\n");
+    window.observe(&web, 1_000, &scrape(7));
+    assert_eq!(gained(&window, 60_000), 7.0);
+}
+
+#[test]
+fn a_new_process_is_noticed_by_its_start() {
+    let mut window = Window::new(Limits::default());
+    let web = pod("vote", "web", true);
+    let text = |start: u64, n: u64| format!("{}process_start_time_seconds {start}\n", scrape(n));
+    window.observe(&web, 0, &text(1, 10));
+    window.observe(&web, 1_000, &text(2, 25));
+    assert_eq!(
+        gained(&window, 60_000),
+        25.0,
+        "a new process that already counted further than the old one"
+    );
+}
+
+#[test]
+fn limits_refuse_and_count() {
+    let mut window = Window::new(Limits {
+        pods: 1,
+        series_per_pod: 1,
+        ..Limits::default()
+    });
+    window.observe(&pod("vote", "web", true), 0, &scrape(1));
+    assert_eq!(window.refused(), 1, "the second series");
+    window.observe(&pod("vote", "emoji", true), 0, &scrape(1));
+    assert_eq!(window.refused(), 2, "the second pod");
+}
+
+#[test]
+fn too_many_points_shorten_what_is_covered() {
+    let mut window = Window::new(Limits {
+        points: 64,
+        ..Limits::default()
+    });
+    let web = pod("vote", "web", true);
+    (0..200).for_each(|n| window.observe(&web, n * 1000, &scrape(n)));
+    let covered = window.source(200_000, 600_000).covered_ms;
+    assert!((5_000..40_000).contains(&covered), "{covered}");
+    assert_eq!(gained(&window, 600_000) as u64 * 1000, covered);
+}
+
+#[test]
+fn after_a_gap_counting_begins_anew() {
+    let mut window = Window::new(Limits {
+        window_ms: 5_000,
+        ..Limits::default()
+    });
+    let web = pod("vote", "web", true);
+    window.observe(&web, 0, &scrape(10));
+    window.observe(&web, 60_000, &scrape(5000));
+    assert_eq!(gained(&window, 5_000), 0.0);
+    window.observe(&web, 61_000, &scrape(5001));
+    assert_eq!(gained(&window, 5_000), 1.0);
+}
+
+#[test]
+fn what_is_gone_keeps_its_past_until_it_is_old() {
+    let mut window = Window::new(Limits {
+        window_ms: 5_000,
+        ..Limits::default()
+    });
+    let web = pod("vote", "web", true);
+    window.observe(&web, 0, &scrape(0));
+    window.observe(&web, 1_000, &scrape(10));
+    window.retain(&Objects::default(), 2_000);
+    assert_eq!(gained(&window, 5_000), 10.0);
+    window.retain(&Objects::default(), 10_000);
+    assert_eq!(gained(&window, 5_000), 0.0);
+}
