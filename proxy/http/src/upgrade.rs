@@ -50,9 +50,9 @@ pub enum Error {
     /// A side did not switch after all.
     #[error("the protocol switch failed: {0}")]
     Switch(#[from] hyper::Error),
-    /// Reading or writing failed.
+    /// A side's connection broke.
     #[error("an upgraded connection failed: {0}")]
-    Io(#[from] std::io::Error),
+    Broken(#[from] proxy_transport::copy::Broken),
 }
 
 impl Agreed {
@@ -62,19 +62,11 @@ impl Agreed {
         Ok((TokioIo::new(client), TokioIo::new(server)))
     }
 
-    /// Carries bytes both ways in a task of the current worker. It ends when both sides have closed, or one failed.
-    pub fn splice(self) {
-        tokio::task::spawn_local(async move {
-            if let Err(error) = self.run().await {
-                tracing::debug!(%error, "an upgraded connection ended early");
-            }
-        });
-    }
-
-    async fn run(self) -> Result<(), Error> {
+    /// Carries bytes both ways until both sides have closed, or one failed. To be awaited after the HTTP/1 server has
+    /// answered and ended, so that whoever drains waits for it too.
+    pub async fn splice(self) -> Result<(), Error> {
         let (mut client, mut server) = self.switched().await?;
-        let size = proxy_model::limits::COPY_BYTES;
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, size, size).await?;
+        proxy_transport::copy::bidirectional(&mut client, &mut server, &()).await?;
         Ok(())
     }
 }
