@@ -96,11 +96,19 @@ impl HttpSlot {
 
     /// Counts a request that began at `started`, so that several guards share one look at the clock.
     pub fn request_since(self: &Rc<Self>, started: Instant) -> RequestGuard {
-        self.requests.inc();
+        let mut guard = self.attempt_since(started);
+        guard.count();
+        guard
+    }
+
+    /// A request that may turn out never to have arrived: it counts when its response or its failure is known, or when
+    /// it is cancelled, but not when it is [forgotten](RequestGuard::never_arrived).
+    pub fn attempt_since(self: &Rc<Self>, started: Instant) -> RequestGuard {
         RequestGuard {
             slot: self.clone(),
             started,
             status: 0,
+            counted: false,
             timed: false,
             done: false,
         }
@@ -153,6 +161,7 @@ pub struct RequestGuard {
     slot: Rc<HttpSlot>,
     started: Instant,
     status: u16,
+    counted: bool,
     timed: bool,
     done: bool,
 }
@@ -165,6 +174,7 @@ impl RequestGuard {
 
     /// The response's head came.
     pub fn response(&mut self, status: StatusCode) {
+        self.count();
         self.status = status.as_u16();
     }
 
@@ -191,8 +201,21 @@ impl RequestGuard {
         self.record(Class::Failure, None, error);
     }
 
+    /// The request provably never arrived and is sent elsewhere: nothing is recorded of it here.
+    pub fn never_arrived(mut self) {
+        self.done = true;
+    }
+
+    fn count(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            self.slot.requests.inc();
+        }
+    }
+
     fn record(&mut self, class: Class, grpc: Option<u32>, error: &'static str) {
         self.done = true;
+        self.count();
         self.slot.count(ResponseKey {
             status: self.status,
             class,
