@@ -1,0 +1,273 @@
+//! Lookups by key: who asks first starts one, who asks later shares it, and the least recently used idle one makes room.
+
+use std::{
+    collections::hash_map::Entry as MapEntry,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What can be read about one lookup.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Status {
+    /// `outbound`, `endpoints` or `inbound`.
+    pub kind: &'static str,
+    /// What was asked for.
+    pub target: String,
+    /// Its streams are up.
+    pub live: bool,
+    /// Seconds since the control plane last said something; none if never.
+    pub age_seconds: Option<f64>,
+    /// How many hold its watch.
+    pub users: usize,
+    /// How often its streams were asked for again.
+    pub resubscribed: u64,
+}
+
+/// How one lookup fares; written by its task, read by anyone.
+#[derive(Debug)]
+pub(crate) struct Health {
+    born: Instant,
+    live: AtomicBool,
+    /// Milliseconds from `born` to the last message, plus one; 0 is never.
+    answered: AtomicU64,
+    resubscribed: AtomicU64,
+}
+
+impl Health {
+    fn new() -> Self {
+        let (live, answered, resubscribed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        Self {
+            born: Instant::now(),
+            live,
+            answered,
+            resubscribed,
+        }
+    }
+
+    pub(crate) fn set_live(&self, live: bool) {
+        self.live.store(live, Relaxed);
+    }
+
+    pub(crate) fn answered(&self) {
+        self.answered.store(self.born.elapsed().as_millis() as u64 + 1, Relaxed);
+    }
+
+    pub(crate) fn resubscribed(&self) {
+        self.resubscribed.fetch_add(1, Relaxed);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let at = self.answered.load(Relaxed).checked_sub(1)?;
+        Some(self.born.elapsed().saturating_sub(Duration::from_millis(at)))
+    }
+}
+
+/// A lookup as its task holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup<K, V> {
+    pub(crate) key: K,
+    pub(crate) answer: watch::Sender<V>,
+    pub(crate) health: Arc<Health>,
+    /// Cancelled when it has to make room.
+    pub(crate) evicted: CancellationToken,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lookups<K, V> {
+    state: Mutex<State<K, V>>,
+    /// There is something in `fresh`.
+    wake: Notify,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct State<K, V> {
+    map: FxHashMap<K, (Lookup<K, V>, u64)>,
+    /// Asked for, not started yet. Never longer than the map was.
+    fresh: Vec<K>,
+    tick: u64,
+    refused: u64,
+}
+
+impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
+    pub(crate) fn new(limit: usize) -> Self {
+        let state = State {
+            map: FxHashMap::default(),
+            fresh: Vec::new(),
+            tick: 0,
+            refused: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The watch on `key`. When all lookups are in use, the answer stays `initial` and the refusal is counted.
+    pub(crate) fn subscribe(&self, key: &K, initial: impl FnOnce() -> V) -> watch::Receiver<V> {
+        let mut state = self.lock();
+        state.tick += 1;
+        let tick = state.tick;
+        if let Some((lookup, used)) = state.map.get_mut(key) {
+            *used = tick;
+            return lookup.answer.subscribe();
+        }
+        if state.map.len() >= self.limit && !state.evict() {
+            state.refused += 1;
+            return watch::channel(initial()).1;
+        }
+        let (answer, receiver) = watch::channel(initial());
+        let (health, evicted) = (Arc::new(Health::new()), CancellationToken::new());
+        state.map.insert(
+            key.clone(),
+            (
+                Lookup {
+                    key: key.clone(),
+                    answer,
+                    health,
+                    evicted,
+                },
+                tick,
+            ),
+        );
+        state.fresh.push(key.clone());
+        drop(state);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// Waits for lookups that nobody has started.
+    pub(crate) async fn next_fresh(&self) -> Vec<Lookup<K, V>>
+    where
+        V: Clone,
+    {
+        loop {
+            let fresh = self.take_fresh();
+            if !fresh.is_empty() {
+                return fresh;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn take_fresh(&self) -> Vec<Lookup<K, V>>
+    where
+        V: Clone,
+    {
+        let mut state = self.lock();
+        let keys = std::mem::take(&mut state.fresh);
+        keys.iter()
+            .filter_map(|key| state.map.get(key))
+            .map(|(lookup, _)| lookup.clone())
+            .collect()
+    }
+
+    /// Removes a lookup that nobody uses; false if somebody does.
+    pub(crate) fn retire(&self, lookup: &Lookup<K, V>) -> bool {
+        let mut state = self.lock();
+        match state.map.entry(lookup.key.clone()) {
+            // Somebody may have asked since; a receiver is made under this lock only.
+            MapEntry::Occupied(entry) if entry.get().0.answer.same_channel(&lookup.answer) => {
+                let unused = lookup.answer.receiver_count() == 0;
+                if unused {
+                    entry.remove();
+                }
+                unused
+            }
+            _ => true,
+        }
+    }
+
+    /// The lookup of `key`, started by hand.
+    pub(crate) fn answer(&self, key: &K, value: V)
+    where
+        V: Clone,
+    {
+        drop(self.subscribe(key, || value.clone()));
+        if let Some((lookup, _)) = self.lock().map.get(key) {
+            lookup.answer.send_replace(value);
+            lookup.health.answered();
+        }
+    }
+
+    pub(crate) fn keys(&self) -> Vec<K> {
+        self.lock().map.keys().cloned().collect()
+    }
+
+    pub(crate) fn status(&self, kind: &'static str, show: impl Fn(&K) -> String) -> Vec<Status> {
+        let state = self.lock();
+        let status = |lookup: &Lookup<K, V>| Status {
+            kind,
+            target: show(&lookup.key),
+            live: lookup.health.live.load(Relaxed),
+            age_seconds: lookup.health.age().map(|age| age.as_secs_f64()),
+            users: lookup.answer.receiver_count(),
+            resubscribed: lookup.health.resubscribed.load(Relaxed),
+        };
+        state.map.values().map(|(lookup, _)| status(lookup)).collect()
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.lock().refused
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> State<K, V> {
+    /// Makes room; false if every lookup is in use.
+    fn evict(&mut self) -> bool {
+        let idle = self
+            .map
+            .values()
+            .filter(|(lookup, _)| lookup.answer.receiver_count() == 0);
+        let Some(key) = idle.min_by_key(|(_, used)| *used).map(|(lookup, _)| lookup.key.clone()) else {
+            return false;
+        };
+        if let Some((lookup, _)) = self.map.remove(&key) {
+            lookup.evicted.cancel();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lookups_are_shared_and_the_oldest_idle_one_makes_room() {
+        let lookups: Lookups<u16, u32> = Lookups::new(2);
+        let one = lookups.subscribe(&1, || 0);
+        let again = lookups.subscribe(&1, || 7);
+        assert!(again.same_channel(&one) && *again.borrow() == 0);
+        let two = lookups.subscribe(&2, || 0);
+        let fresh = lookups.next_fresh().await;
+        assert_eq!(fresh.iter().map(|l| l.key).collect::<Vec<_>>(), [1, 2]);
+
+        assert_eq!(*lookups.subscribe(&3, || 9).borrow(), 9);
+        assert_eq!(lookups.refused(), 1, "both are in use");
+        drop(two);
+        let _three = lookups.subscribe(&3, || 9);
+        assert!(fresh[1].evicted.is_cancelled() && !fresh[0].evicted.is_cancelled());
+        assert!(lookups.retire(&fresh[1]), "it is gone already");
+        assert!(!lookups.retire(&fresh[0]), "in use");
+        drop((one, again));
+        assert!(lookups.retire(&fresh[0]));
+        assert_eq!(lookups.keys(), [3]);
+    }
+}

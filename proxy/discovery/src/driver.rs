@@ -1,0 +1,344 @@
+//! The control thread's part: a task for every lookup, which keeps its streams up and publishes what they say.
+
+use std::{cell::RefCell, hash::Hash, rc::Rc, sync::Arc, time::Duration};
+
+use proxy_model::{
+    Authentication, Authorization, ClientPolicy, EndpointSet, Meta, NetworkMatch, OutboundTarget, Profile,
+    ServerPolicy, ServerProtocol,
+    inbound::{Action, HttpRoute},
+    route::{Filter, HttpMatch, Rule},
+};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use crate::{
+    ControlPlane, Discovery, Outbound, Source,
+    cache::{Lookup, Lookups},
+    defaults::normalise,
+    endpoints::Endpoints,
+    fallback::{invalid_policy, of_address},
+    stream::{Event, Follow, Known, Live},
+};
+
+/// Answers lookups. Polled on the control thread, inside a `LocalSet`.
+#[derive(Debug)]
+pub struct Driver<C> {
+    discovery: Discovery,
+    control_plane: Rc<C>,
+}
+
+impl<C: ControlPlane> Driver<C> {
+    pub(crate) fn new(discovery: Discovery, control_plane: C) -> Self {
+        Self {
+            discovery,
+            control_plane: Rc::new(control_plane),
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let mut tasks = JoinSet::new();
+        let inner = Arc::clone(&self.discovery.0);
+        loop {
+            tokio::select! {
+                fresh = inner.outbound.next_fresh() => for lookup in fresh {
+                    tasks.spawn_local(outbound(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
+                },
+                fresh = inner.endpoints.next_fresh() => for lookup in fresh {
+                    tasks.spawn_local(endpoints(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
+                },
+                fresh = inner.inbound.next_fresh() => for lookup in fresh {
+                    tasks.spawn_local(inbound(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
+                },
+                Some(done) = tasks.join_next() => if let Err(error) = done {
+                    tracing::error!(%error, "a discovery task failed");
+                },
+            }
+        }
+    }
+}
+
+/// Ends when nobody has used the lookup for the idle time, and its streams are up (or it was never answered).
+async fn unused<K: Clone + Eq + Hash, V>(
+    lookups: &Lookups<K, V>,
+    lookup: &Lookup<K, V>,
+    idle: Duration,
+    (live, answered): (&[&Live], impl Fn() -> bool),
+) {
+    loop {
+        tokio::select! {
+            () = lookup.evicted.cancelled() => return,
+            () = lookup.answer.closed() => {}
+        }
+        tokio::select! {
+            () = lookup.evicted.cancelled() => return,
+            () = tokio::time::sleep(idle) => {}
+        }
+        if answered() {
+            for stream in live {
+                // Closed never: the sender is ours.
+                let _ = stream.subscribe().wait_for(|live| *live).await;
+            }
+        }
+        if lookup.answer.receiver_count() == 0 && lookups.retire(lookup) {
+            return;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Parts {
+    policy: Option<(Arc<ClientPolicy>, Source)>,
+    profile: Option<Option<Arc<Profile>>>,
+}
+
+async fn outbound<C: ControlPlane>(
+    discovery: Discovery,
+    control_plane: Rc<C>,
+    lookup: Lookup<OutboundTarget, Option<Arc<Outbound>>>,
+) {
+    let config = &discovery.0.config;
+    let target = lookup.key.clone();
+    let with_profile = match &target {
+        OutboundTarget::Addr(addr) => config.profile_networks.iter().any(|net| net.contains(&addr.ip())),
+        OutboundTarget::Authority(_) => true,
+    };
+    let parts = RefCell::new(Parts {
+        profile: (!with_profile).then_some(None),
+        ..Parts::default()
+    });
+    let publish = || publish_outbound(&lookup, &parts.borrow(), config.detect_timeout);
+    let (policy_live, profile_live) = (watch::Sender::new(false), watch::Sender::new(!with_profile));
+    let follow = |limits, live| Follow {
+        limits,
+        health: &lookup.health,
+        live,
+        target: target.to_string(),
+    };
+
+    let on_policy = |event| {
+        let known = match event {
+            Event::Opened => None,
+            Event::Message(policy) => Some((Arc::new(policy), Source::ControlPlane)),
+            Event::Invalid(reason) => Some((
+                Arc::new(invalid_policy(&reason, config.detect_timeout)),
+                Source::ControlPlane,
+            )),
+            Event::Unknown | Event::Refused => {
+                let reason = "the control plane does not know the target";
+                Some((
+                    Arc::new(invalid_policy(reason, config.detect_timeout)),
+                    Source::Synthesised,
+                ))
+            }
+        };
+        if known.is_some() {
+            parts.borrow_mut().policy = known;
+            publish();
+        }
+        if parts.borrow().policy.is_some() {
+            Known::Yes
+        } else {
+            Known::No
+        }
+    };
+    let policy_follow = follow(config.policy_limits, &policy_live);
+    let policy = policy_follow.run(|| control_plane.watch_outbound(&target), on_policy);
+
+    let path = target.to_string();
+    let on_profile = |event| {
+        let answer = match event {
+            Event::Message(profile) => Some(Some(Arc::new(profile))),
+            Event::Unknown | Event::Refused => Some(None),
+            // What was known stays; who waits for the first answer does not wait for ever.
+            Event::Invalid(_) if parts.borrow().profile.is_none() => Some(None),
+            Event::Invalid(_) | Event::Opened => None,
+        };
+        if answer.is_some() {
+            parts.borrow_mut().profile = answer;
+            publish();
+        }
+        if parts.borrow().profile.is_some() {
+            Known::Yes
+        } else {
+            Known::No
+        }
+    };
+    let profile_follow = follow(config.destination_limits, &profile_live);
+    let profile = async {
+        if with_profile {
+            profile_follow.run(|| control_plane.profile(&path), on_profile).await;
+        }
+    };
+
+    let live: [&Live; 2] = [&policy_live, &profile_live];
+    let answered = || lookup.answer.borrow().is_some();
+    let unused = unused(&discovery.0.outbound, &lookup, config.outbound_idle, (&live, answered));
+    until(unused, async { tokio::join!(policy, profile) }).await;
+}
+
+fn publish_outbound(lookup: &Lookup<OutboundTarget, Option<Arc<Outbound>>>, parts: &Parts, detect_timeout: Duration) {
+    let (Some((policy, source)), Some(profile)) = (&parts.policy, &parts.profile) else {
+        return;
+    };
+    let policy = match (source, &lookup.key) {
+        (Source::Synthesised, OutboundTarget::Addr(addr)) => {
+            Arc::new(of_address(*addr, profile.as_deref(), detect_timeout))
+        }
+        _ => Arc::clone(policy),
+    };
+    let answer = Outbound {
+        policy,
+        profile: profile.clone(),
+        source: *source,
+        since: Instant::now(),
+    };
+    lookup.answer.send_if_modified(|last| {
+        let same = |old: &Outbound| {
+            old.policy == answer.policy && old.profile == answer.profile && old.source == answer.source
+        };
+        // Saying the same again is no change: who watches would compile it anew.
+        let changed = !last.as_deref().is_some_and(same);
+        if changed {
+            *last = Some(Arc::new(answer));
+        }
+        changed
+    });
+}
+
+async fn endpoints<C: ControlPlane>(
+    discovery: Discovery,
+    control_plane: Rc<C>,
+    lookup: Lookup<Arc<str>, Option<Arc<EndpointSet>>>,
+) {
+    let config = &discovery.0.config;
+    let set = RefCell::new(Endpoints::default());
+    let live = watch::Sender::new(false);
+    let path = Arc::clone(&lookup.key);
+    let on = |event| {
+        let mut set = set.borrow_mut();
+        let answer = match event {
+            Event::Opened => {
+                set.opened();
+                None
+            }
+            Event::Message(update) => set.apply(update),
+            Event::Invalid(_) => None,
+            // Deleted, or not known yet: stale endpoints are better than none.
+            Event::Unknown if set.is_known() => None,
+            Event::Unknown | Event::Refused => Some(set.unknown()),
+        };
+        if let Some(answer) = answer {
+            lookup.answer.send_if_modified(|last| {
+                let changed = last.as_ref() != Some(&answer);
+                *last = Some(answer);
+                changed
+            });
+        }
+        if set.is_known() { Known::Yes } else { Known::No }
+    };
+    let follow = Follow {
+        limits: config.destination_limits,
+        health: &lookup.health,
+        live: &live,
+        target: path.to_string(),
+    };
+    let streams = follow.run(|| control_plane.endpoints(&path), on);
+    let live: [&Live; 1] = [&live];
+    let answered = || lookup.answer.borrow().is_some();
+    until(
+        unused(&discovery.0.endpoints, &lookup, config.outbound_idle, (&live, answered)),
+        streams,
+    )
+    .await;
+}
+
+async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lookup: Lookup<u16, Arc<ServerPolicy>>) {
+    let config = &discovery.0.config;
+    let (live, known) = (watch::Sender::new(false), RefCell::new(Known::No));
+    let port = lookup.key;
+    let on = |event| {
+        let answer = match event {
+            Event::Opened => None,
+            Event::Message(policy) => Some(normalise(policy)),
+            Event::Invalid(reason) => Some(normalise(invalid_server_policy(&reason))),
+            Event::Unknown | Event::Refused => Some(config.default_policy.for_port(port, &config.opaque_ports)),
+        };
+        if let Some(answer) = answer {
+            *known.borrow_mut() = Known::Yes;
+            lookup.answer.send_if_modified(|last| {
+                let changed = **last != answer;
+                if changed {
+                    *last = Arc::new(answer);
+                }
+                changed
+            });
+        }
+        *known.borrow()
+    };
+    let target = format!("port {port}");
+    let follow = Follow {
+        limits: config.policy_limits,
+        health: &lookup.health,
+        live: &live,
+        target,
+    };
+    let streams = follow.run(|| control_plane.watch_inbound(port), on);
+    let live: [&Live; 1] = [&live];
+    let answered = || *known.borrow() == Known::Yes;
+    until(
+        unused(&discovery.0.inbound, &lookup, config.inbound_idle, (&live, answered)),
+        streams,
+    )
+    .await;
+}
+
+/// Polls `work` until `end`; work that is done leaves its answer standing.
+async fn until(end: impl Future<Output = ()>, work: impl Future) {
+    let work = async {
+        work.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = end => {}
+        () = work => {}
+    }
+}
+
+/// Fails closed: bytes are nobody's, HTTP is answered with the reason.
+fn invalid_server_policy(reason: &str) -> ServerPolicy {
+    let meta = Meta::default_named("invalid");
+    let everyone = ["0.0.0.0/0", "::/0"].map(|net| NetworkMatch {
+        net: net.parse().expect("a network"),
+        except: vec![],
+    });
+    let anyone = Authorization {
+        networks: everyone.into(),
+        authentication: Authentication::Unauthenticated,
+        labels: Default::default(),
+        meta: Some(meta.clone()),
+    };
+    let filters = vec![Filter::Invalid(reason.to_owned())];
+    let rule = Rule {
+        matches: vec![HttpMatch::default()],
+        filters,
+        action: Action,
+    };
+    let route = HttpRoute {
+        meta,
+        hosts: Vec::new(),
+        rules: vec![rule],
+        authorizations: vec![anyone],
+    };
+    let protocol = ServerProtocol::Detect {
+        timeout: Some(Duration::from_secs(10)),
+        routes: vec![route],
+        rate_limit: None,
+    };
+    let labels = [("group", ""), ("kind", "default"), ("name", "invalid")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    ServerPolicy {
+        protocol,
+        authorizations: Vec::new(),
+        labels: labels.into(),
+        server_ips: Vec::new(),
+    }
+}

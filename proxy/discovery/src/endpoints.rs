@@ -1,0 +1,121 @@
+//! A set of endpoints as updates change it.
+
+use std::sync::Arc;
+
+use proxy_model::{EndpointSet, limits::ENDPOINTS_PER_SERVICE};
+
+use crate::EndpointUpdate;
+
+/// The set, and whether the next message is the first of a new stream.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints {
+    set: EndpointSet,
+    known: bool,
+    fresh: bool,
+}
+
+impl Endpoints {
+    /// A stream was asked for: its first Add replaces everything, because nobody saw what happened meanwhile.
+    pub(crate) fn opened(&mut self) {
+        self.fresh = true;
+    }
+
+    /// Whether there is a set.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// The set that there is none.
+    pub(crate) fn unknown(&mut self) -> Arc<EndpointSet> {
+        self.known = true;
+        self.set = EndpointSet::default();
+        Arc::new(self.set.clone())
+    }
+
+    /// Applies an update; none if it changes nothing that anybody should see.
+    pub(crate) fn apply(&mut self, update: EndpointUpdate) -> Option<Arc<EndpointSet>> {
+        match update {
+            EndpointUpdate::Add { labels, endpoints } => {
+                if std::mem::take(&mut self.fresh) {
+                    self.set.endpoints.clear();
+                }
+                self.set.exists = true;
+                self.set.labels = labels;
+                for endpoint in endpoints {
+                    let full = self.set.endpoints.len() >= ENDPOINTS_PER_SERVICE;
+                    if full && !self.set.endpoints.contains_key(&endpoint.addr) {
+                        tracing::warn!(
+                            limit = ENDPOINTS_PER_SERVICE,
+                            "a service has more endpoints than are used"
+                        );
+                        break;
+                    }
+                    self.set.endpoints.insert(endpoint.addr, Arc::new(endpoint));
+                }
+            }
+            EndpointUpdate::Remove(_) if self.fresh => return None,
+            EndpointUpdate::Remove(addrs) => {
+                for addr in addrs {
+                    self.set.endpoints.remove(&addr);
+                }
+            }
+            EndpointUpdate::NoEndpoints { exists } => {
+                self.fresh = false;
+                self.set.exists = exists;
+                self.set.endpoints.clear();
+            }
+        }
+        self.known = true;
+        Some(Arc::new(self.set.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_model::{Endpoint, Labels};
+
+    use super::*;
+
+    fn add(addrs: &[&str]) -> EndpointUpdate {
+        let endpoints = addrs
+            .iter()
+            .map(|a| Endpoint::bare(a.parse().expect("an address")))
+            .collect();
+        EndpointUpdate::Add {
+            labels: Labels::default(),
+            endpoints,
+        }
+    }
+
+    fn addrs(set: Option<Arc<EndpointSet>>) -> Vec<String> {
+        set.expect("a change")
+            .endpoints
+            .keys()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn the_first_add_of_a_stream_replaces_and_an_initial_remove_is_ignored() {
+        let mut endpoints = Endpoints::default();
+        endpoints.opened();
+        assert_eq!(addrs(endpoints.apply(add(&["10.0.0.1:80"]))), ["10.0.0.1:80"]);
+        assert_eq!(
+            addrs(endpoints.apply(add(&["10.0.0.2:80"]))),
+            ["10.0.0.1:80", "10.0.0.2:80"]
+        );
+        let remove = || EndpointUpdate::Remove(vec!["10.0.0.1:80".parse().expect("an address")]);
+        assert_eq!(addrs(endpoints.apply(remove())), ["10.0.0.2:80"]);
+        endpoints.opened();
+        assert_eq!(
+            endpoints.apply(EndpointUpdate::Remove(vec!["10.0.0.2:80".parse().expect("an address")])),
+            None
+        );
+        assert_eq!(addrs(endpoints.apply(add(&["10.0.0.3:80"]))), ["10.0.0.3:80"]);
+        let none = endpoints
+            .apply(EndpointUpdate::NoEndpoints { exists: true })
+            .expect("a change");
+        assert!(none.exists && none.endpoints.is_empty());
+        assert!(!endpoints.unknown().exists);
+    }
+}

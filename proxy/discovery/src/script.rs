@@ -1,0 +1,77 @@
+//! Answers set by hand, for tests of who uses them.
+
+use std::{sync::Arc, time::Duration};
+
+use proxy_model::{ClientPolicy, Endpoint, EndpointSet, OutboundTarget, Profile, ServerPolicy};
+use tokio::time::Instant;
+
+use crate::{Discovery, Outbound, Source, defaults, fallback::forward_policy};
+
+/// Sets what a [`Discovery`] answers.
+#[derive(Clone, Debug)]
+pub struct Script(Discovery);
+
+impl Script {
+    pub(crate) fn new(discovery: Discovery) -> Self {
+        Self(discovery)
+    }
+
+    /// Answers an outbound lookup.
+    pub fn outbound(&self, target: &OutboundTarget, policy: ClientPolicy, profile: Option<Profile>) {
+        let (policy, profile) = (Arc::new(policy), profile.map(Arc::new));
+        let answer = Outbound {
+            policy,
+            profile,
+            source: Source::ControlPlane,
+            since: Instant::now(),
+        };
+        self.0.0.outbound.answer(target, Some(Arc::new(answer)));
+    }
+
+    /// Answers an outbound lookup with what the proxy makes itself: one endpoint, with detection.
+    pub fn forward(&self, target: &OutboundTarget, endpoint: Endpoint) {
+        self.outbound(
+            target,
+            forward_policy(Arc::new(endpoint), Duration::from_secs(10)),
+            None,
+        );
+    }
+
+    /// Answers an endpoint lookup.
+    pub fn endpoints(&self, path: &str, endpoints: impl IntoIterator<Item = Endpoint>) {
+        let endpoints = endpoints.into_iter().map(|e| (e.addr, Arc::new(e))).collect();
+        self.endpoint_set(
+            path,
+            EndpointSet {
+                exists: true,
+                endpoints,
+                ..EndpointSet::default()
+            },
+        );
+    }
+
+    /// Answers an endpoint lookup with a set.
+    pub fn endpoint_set(&self, path: &str, set: EndpointSet) {
+        self.0.0.endpoints.answer(&path.into(), Some(Arc::new(set)));
+    }
+
+    /// Answers an inbound lookup; the policy is normalised as a real one is.
+    pub fn inbound(&self, port: u16, policy: ServerPolicy) {
+        self.0.0.inbound.answer(&port, Arc::new(defaults::normalise(policy)));
+    }
+
+    /// What was asked for outbound.
+    pub fn outbound_targets(&self) -> Vec<OutboundTarget> {
+        self.0.0.outbound.keys()
+    }
+
+    /// Which endpoints were asked for.
+    pub fn endpoint_paths(&self) -> Vec<Arc<str>> {
+        self.0.0.endpoints.keys()
+    }
+
+    /// Which ports were asked for.
+    pub fn inbound_ports(&self) -> Vec<u16> {
+        self.0.0.inbound.keys()
+    }
+}

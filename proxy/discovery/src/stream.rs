@@ -1,0 +1,190 @@
+//! Keeps one stream up: asks again when it fails, ends, falls silent or grows old.
+
+use std::{future::Future, time::Duration};
+
+use futures_util::StreamExt;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use crate::{Failure, Stream, cache::Health};
+
+/// How long a stream may do what; none is no limit.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Until its first message.
+    pub initial: Option<Duration>,
+    /// Between messages.
+    pub idle: Option<Duration>,
+    /// Altogether.
+    pub lifetime: Option<Duration>,
+}
+
+/// First wait before a stream is asked for again; upstream's figure.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest wait. All streams must be back within 2 s after an outage (upstream's 60 s left endpoints stale for half a minute).
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for a target that the control plane does not know; it may come to know it.
+const UNKNOWN_MAX: Duration = Duration::from_secs(10);
+/// Answers of "unknown" in a row, some 3 s, before one replaces an earlier answer: a control plane that has just started may not
+/// have read everything yet.
+const UNKNOWN_BELIEVED: u32 = 5;
+
+/// What happens to a stream.
+pub(crate) enum Event<T> {
+    /// It was asked for; what comes next is the first message of a new stream.
+    Opened,
+    /// It said something.
+    Message(T),
+    /// It said something that makes no sense.
+    Invalid(String),
+    /// The control plane does not know the target, and it is time to believe so.
+    Unknown,
+    /// The control plane will never answer; nothing follows.
+    Refused,
+}
+
+/// Whether a stream is up, or needs to be.
+pub(crate) type Live = watch::Sender<bool>;
+
+/// Follows a stream for ever. `known` says whether there is an answer already. Ends only when refused.
+pub(crate) struct Follow<'a> {
+    pub(crate) limits: StreamLimits,
+    pub(crate) health: &'a Health,
+    pub(crate) live: &'a Live,
+    pub(crate) target: String,
+}
+
+impl Follow<'_> {
+    pub(crate) async fn run<T, O, F>(&self, open: O, mut on: impl FnMut(Event<T>) -> Known)
+    where
+        O: Fn() -> F,
+        F: Future<Output = Result<Stream<T>, Failure>>,
+    {
+        let (mut waits, mut unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
+        loop {
+            let mut heard = false;
+            let known = on(Event::Opened);
+            let mut pass_on = |event| {
+                heard |= matches!(event, Event::Message(_));
+                on(event);
+            };
+            let ended = self.once(&open, &mut pass_on).await;
+            self.health.resubscribed();
+            if heard {
+                (waits, unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
+            }
+            match ended {
+                // It did its duty and is only old.
+                Ended::Renew if heard => {}
+                Ended::Renew => sleep(waits.next()).await,
+                Ended::Failed(Failure::Unknown(reason)) => {
+                    if known == Known::No || unknown.count >= UNKNOWN_BELIEVED {
+                        on(Event::Unknown);
+                        self.set_live(true);
+                    }
+                    tracing::debug!(target = %self.target, %reason, "unknown to the control plane");
+                    sleep(unknown.next()).await;
+                }
+                Ended::Failed(Failure::Refused(reason)) => {
+                    tracing::debug!(target = %self.target, %reason, "refused by the control plane");
+                    on(Event::Refused);
+                    self.set_live(true);
+                    return;
+                }
+                Ended::Failed(failure) => {
+                    self.set_live(false);
+                    tracing::debug!(target = %self.target, %failure, "stream failed");
+                    sleep(waits.next()).await;
+                }
+            }
+        }
+    }
+
+    fn set_live(&self, live: bool) {
+        self.live.send_if_modified(|was| std::mem::replace(was, live) != live);
+        self.health.set_live(live);
+    }
+
+    async fn once<T, O, F>(&self, open: &O, on: &mut impl FnMut(Event<T>)) -> Ended
+    where
+        O: Fn() -> F,
+        F: Future<Output = Result<Stream<T>, Failure>>,
+    {
+        let end = self.limits.lifetime.map(|time| Instant::now() + time);
+        let first = async {
+            let mut stream = open().await?;
+            let message = stream.next().await;
+            Ok((stream, message))
+        };
+        let first = match self.limits.initial {
+            Some(time) => timeout(time, first)
+                .await
+                .unwrap_or_else(|_| Err(silent("first message", time))),
+            None => first.await,
+        };
+        let (mut stream, mut message) = match first {
+            Ok(first) => first,
+            Err(failure) => return Ended::Failed(failure),
+        };
+        loop {
+            match message {
+                None => return Ended::Renew,
+                Some(Err(Failure::Invalid(reason))) => {
+                    tracing::warn!(target = %self.target, %reason, "the control plane's answer is invalid");
+                    on(Event::Invalid(reason));
+                }
+                Some(Err(failure)) => return Ended::Failed(failure),
+                Some(Ok(answer)) => {
+                    on(Event::Message(answer));
+                    self.health.answered();
+                    self.set_live(true);
+                }
+            }
+            let idle = self.limits.idle.map(|time| Instant::now() + time);
+            let until = idle.into_iter().chain(end).min();
+            message = match until {
+                None => stream.next().await,
+                Some(until) => tokio::select! {
+                    message = stream.next() => message,
+                    () = sleep_until(until) => None,
+                },
+            };
+        }
+    }
+}
+
+/// Whether there is an answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Yes,
+    No,
+}
+
+enum Ended {
+    Renew,
+    Failed(Failure),
+}
+
+fn silent(what: &str, time: Duration) -> Failure {
+    Failure::Unavailable(format!("no {what} in {time:?}"))
+}
+
+struct Backoff {
+    max: Duration,
+    count: u32,
+}
+
+impl Backoff {
+    fn new(max: Duration) -> Self {
+        Self { max, count: 0 }
+    }
+
+    /// The next wait, with up to a tenth off so that streams don't return all at once.
+    fn next(&mut self) -> Duration {
+        let wait = BACKOFF_MIN.saturating_mul(1 << self.count.min(16)).min(self.max);
+        self.count = self.count.saturating_add(1);
+        wait.mul_f64(1.0 - 0.1 * fastrand::f64())
+    }
+}
