@@ -1,0 +1,129 @@
+//! The log: on stdout, as Linkerd's proxies write it, with a filter that can be changed while the process runs.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Instant};
+
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{format::Writer, time::FormatTime},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
+
+use crate::Error;
+
+/// How lines look.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text, with the time since the start.
+    #[default]
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "plain" | "" => Ok(Self::Plain),
+            "json" => Ok(Self::Json),
+            _ => Err(Error::LogFormat(text.to_owned())),
+        }
+    }
+}
+
+/// Reads and changes the filter of the running process.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<reload::Handle<EnvFilter, Registry>>);
+
+impl Handle {
+    /// The filter as it is in force.
+    pub fn filter(&self) -> String {
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Puts another filter in force.
+    pub fn set_filter(&self, filter: &str) -> Result<(), Error> {
+        self.0.reload(parse(filter)?).map_err(|error| invalid(filter, &error))
+    }
+}
+
+/// Sets the log up; once in a process.
+pub fn init(filter: &str, format: Format) -> Result<Handle, Error> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let lines = tracing_subscriber::fmt::layer().with_thread_ids(true).with_ansi(false);
+    let lines = match format {
+        Format::Plain => lines.with_timer(Uptime(Instant::now())).boxed(),
+        Format::Json => lines.json().with_current_span(false).with_span_list(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|_| Error::LogTwice)?;
+    Ok(Handle(Arc::new(handle)))
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, Error> {
+    let filter = filter.trim();
+    EnvFilter::builder()
+        .parse(with_our_targets(filter))
+        .map_err(|error| invalid(filter, &error))
+}
+
+fn invalid(filter: &str, error: &dyn fmt::Display) -> Error {
+    Error::LogFilter {
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// Filters are written for Linkerd (`linkerd=info`); what they say of it holds for our programs and crates too. What is
+/// said of ours by name comes later in the list and wins.
+fn with_our_targets(filter: &str) -> String {
+    let level = filter
+        .split(',')
+        .rev()
+        .find_map(|directive| directive.trim().strip_prefix("linkerd="));
+    match level {
+        None => filter.to_owned(),
+        Some(level) => format!("mesh={level},proxy_={level},{filter}"),
+    }
+}
+
+/// `[  12.345678s]`
+struct Uptime(Instant);
+
+impl FormatTime for Uptime {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        let up = self.0.elapsed();
+        write!(w, "[{:>6}.{:06}s]", up.as_secs(), up.subsec_micros())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_written_for_linkerd_hold_for_us() {
+        let injected = "warn,linkerd=info,hickory=error,[{headers}]=off,[{request}]=off";
+        assert!(with_our_targets(injected).starts_with("mesh=info,proxy_=info,warn,linkerd=info"));
+        assert_eq!(with_our_targets("debug"), "debug");
+        let shown = parse(injected).expect("valid").to_string();
+        assert!(shown.contains("proxy_=info") && shown.contains("mesh=info"), "{shown}");
+        let error = parse("linkerd=loud").expect_err("no level").to_string();
+        assert!(
+            error.starts_with("the log filter \"linkerd=loud\" is invalid"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn formats_are_plain_or_json() {
+        assert_eq!("json".parse::<Format>().expect("known"), Format::Json);
+        assert!(matches!("xml".parse::<Format>(), Err(Error::LogFormat(_))));
+    }
+}
