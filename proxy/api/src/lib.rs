@@ -1,1 +1,68 @@
-//! The wire: generated protobuf to model and back; the only crate that names it.
+//! The wire: Linkerd's proxy API to model values and back. The only crate (beside the gRPC servers) that names generated
+//! protobuf.
+//!
+//! Each file holds one part of the API, `decode_*` beside `encode_*`, so that what one writes the other reads; [`decode`] and
+//! [`encode`] gather them under the names of the messages. [`client`] calls the services and yields model values; a status of
+//! gRPC becomes an [`Error`] here and goes no further.
+//!
+//! A message that breaks the API's rules is refused whole, with the field that is wrong.
+
+mod backend;
+pub mod client;
+mod destination;
+mod error;
+mod filter;
+mod identity;
+mod inbound;
+mod meta;
+mod net;
+mod outbound;
+mod profile;
+mod request;
+mod route;
+mod tap;
+
+/// The generated types, for who serves the API.
+pub use linkerd2_proxy_api as wire;
+
+pub use error::{Error, Kind, Result};
+pub use identity::{Certified, CertifyRequest};
+pub use request::{DestinationRequest, InboundRequest, OutboundRequest};
+pub use tap::{Observation, TapDecoder};
+
+/// Wire to model.
+pub mod decode {
+    pub use crate::{
+        destination::{decode_endpoint as endpoint, decode_update as update},
+        identity::{decode_certified as certified, decode_certify_request as certify_request},
+        inbound::decode_server_policy as server_policy,
+        meta::decode_meta as meta,
+        outbound::decode_client_policy as client_policy,
+        profile::decode_profile as profile,
+        request::{
+            decode_get_destination as get_destination, decode_port_spec as port_spec,
+            decode_traffic_spec as traffic_spec,
+        },
+        tap::decode_observe_request as observe_request,
+    };
+}
+
+/// Model to wire.
+pub mod encode {
+    pub use crate::{
+        destination::{
+            encode_add as add, encode_endpoint as endpoint, encode_no_endpoints as no_endpoints,
+            encode_remove as remove, encode_update as update,
+        },
+        identity::{encode_certified as certified, encode_certify_request as certify_request},
+        inbound::encode_server_policy as server_policy,
+        meta::encode_meta as meta,
+        outbound::encode_client_policy as client_policy,
+        profile::encode_profile as profile,
+        request::{
+            encode_get_destination as get_destination, encode_port_spec as port_spec,
+            encode_traffic_spec as traffic_spec,
+        },
+        tap::{encode_observe_request as observe_request, encode_tap_event as tap_event},
+    };
+}

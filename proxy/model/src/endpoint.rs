@@ -119,3 +119,22 @@ pub struct EndpointSet {
     /// Endpoints by address.
     pub endpoints: BTreeMap<SocketAddr, Arc<Endpoint>>,
 }
+
+/// One message about the endpoints of a `name:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointUpdate {
+    /// These are there, or have changed.
+    Add {
+        /// Labels that hold for all of them.
+        labels: Labels,
+        /// The endpoints.
+        endpoints: Vec<Endpoint>,
+    },
+    /// These are gone.
+    Remove(Vec<SocketAddr>),
+    /// There are none at all.
+    NoEndpoints {
+        /// Whether the service exists.
+        exists: bool,
+    },
+}

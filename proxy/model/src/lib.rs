@@ -22,7 +22,7 @@ pub mod route;
 pub mod tap;
 
 pub use addr::{Authority, ClientAddr, OrigDstAddr, OutboundTarget, ServerAddr};
-pub use endpoint::{Endpoint, EndpointSet, Hint, Http2Params, Labels};
+pub use endpoint::{Endpoint, EndpointSet, EndpointUpdate, Hint, Http2Params, Labels};
 pub use identity::{Id, TlsIdentity};
 pub use inbound::{Authentication, Authorization, NetworkMatch, ServerPolicy, ServerProtocol};
 pub use meta::Meta;

@@ -1,0 +1,138 @@
+//! Calls of the API: thin functions over the generated clients that yield model values.
+//!
+//! A stream's `Err(Error::Invalid)` is about one message, and the stream goes on; `Err(Error::Status)` is its end.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream::BoxStream};
+use http_body::Body as HttpBody;
+use linkerd2_proxy_api::{
+    destination::destination_client::DestinationClient, identity::identity_client::IdentityClient,
+    inbound::inbound_server_policies_client::InboundServerPoliciesClient,
+    outbound::outbound_policies_client::OutboundPoliciesClient, tap::tap_client::TapClient,
+};
+use proxy_model::{
+    ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy, limits::CONTROL_MESSAGE_BYTES, tap::TapEvent,
+};
+use tonic::client::GrpcService;
+
+use crate::{
+    Certified, CertifyRequest, DestinationRequest, Error, InboundRequest, Observation, OutboundRequest, Result,
+    TapDecoder, decode, encode,
+};
+
+type StdError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What carries a call: anything that takes an HTTP/2 request of gRPC and answers it.
+pub trait Service:
+    GrpcService<
+        tonic::body::Body,
+        Error: Into<StdError>,
+        ResponseBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+    >
+{
+}
+
+impl<S> Service for S where
+    S: GrpcService<
+            tonic::body::Body,
+            Error: Into<StdError>,
+            ResponseBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+        >
+{
+}
+
+/// What a stream of the control plane says, one value after the other.
+pub type Updates<M> = BoxStream<'static, Result<M>>;
+
+/// `OutboundPolicies.Watch`.
+pub async fn watch_outbound(
+    svc: impl Service,
+    workload: &str,
+    target: &OutboundTarget,
+) -> Result<Updates<ClientPolicy>> {
+    let request = OutboundRequest {
+        workload: workload.to_owned(),
+        target: target.clone(),
+    };
+    let mut client = OutboundPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let stream = client.watch(encode::traffic_spec(&request)).await?.into_inner();
+    Ok(updates(stream, decode::client_policy))
+}
+
+/// `InboundServerPolicies.WatchPort`.
+pub async fn watch_inbound(svc: impl Service, workload: &str, port: u16) -> Result<Updates<ServerPolicy>> {
+    let request = InboundRequest {
+        workload: workload.to_owned(),
+        port,
+    };
+    let mut client = InboundServerPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let stream = client.watch_port(encode::port_spec(&request)).await?.into_inner();
+    Ok(updates(stream, decode::server_policy))
+}
+
+/// `Destination.GetProfile`.
+pub async fn get_profile(svc: impl Service, path: &str, context: &str) -> Result<Updates<Profile>> {
+    let request = DestinationRequest {
+        path: path.to_owned(),
+        context: context.to_owned(),
+    };
+    let mut client = DestinationClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let stream = client
+        .get_profile(encode::get_destination(&request))
+        .await?
+        .into_inner();
+    Ok(updates(stream, decode::profile))
+}
+
+/// `Destination.Get`.
+pub async fn get(svc: impl Service, path: &str, context: &str) -> Result<Updates<EndpointUpdate>> {
+    let request = DestinationRequest {
+        path: path.to_owned(),
+        context: context.to_owned(),
+    };
+    let mut client = DestinationClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let stream = client.get(encode::get_destination(&request)).await?.into_inner();
+    Ok(updates(stream, decode::update))
+}
+
+/// `Identity.Certify`.
+pub async fn certify(svc: impl Service, identity: &str, token: Vec<u8>, csr_der: Vec<u8>) -> Result<Certified> {
+    let request = CertifyRequest {
+        identity: identity.to_owned(),
+        token,
+        csr_der,
+    };
+    let response = IdentityClient::new(svc)
+        .certify(encode::certify_request(request))
+        .await?;
+    decode::certified(response.into_inner())
+}
+
+/// `Tap.Observe`. Events about a request whose beginning was not told (dropped on the way) are left out.
+pub async fn observe(svc: impl Service, observation: &Observation) -> Result<Updates<TapEvent>> {
+    let stream = TapClient::new(svc)
+        .observe(encode::observe_request(observation))
+        .await?
+        .into_inner();
+    let mut decoder = TapDecoder::default();
+    let events = stream.filter_map(move |message| {
+        let event = message
+            .map_err(Error::from)
+            .and_then(|wire| decoder.decode(wire))
+            .transpose();
+        std::future::ready(event)
+    });
+    Ok(events.boxed())
+}
+
+fn updates<W, M>(stream: impl Stream<Item = Received<W>> + Send + 'static, decode: fn(W) -> Result<M>) -> Updates<M>
+where
+    W: 'static,
+    M: 'static,
+{
+    stream
+        .map(move |message| message.map_err(Error::from).and_then(decode))
+        .boxed()
+}
+
+type Received<W> = std::result::Result<W, tonic::Status>;
