@@ -1,0 +1,273 @@
+//! Who may depend on whom. What only tests need is not looked at.
+
+use crate::{
+    assert_none,
+    source::{self, Source},
+    workspace::{built, direct, packages, reachable},
+};
+
+/// The programs.
+const PROGRAMS: [&str; 6] = [
+    "mesh",
+    "mesh-bench",
+    "mesh-destination",
+    "mesh-identity",
+    "mesh-proxy",
+    "mesh-viz",
+];
+/// The control plane's programs and the crates they are made of.
+const CONTROL_PLANE: [&str; 10] = [
+    "mesh-destination",
+    "destination-grpc",
+    "destination-index",
+    "destination-k8s",
+    "destination-source",
+    "mesh-identity",
+    "identity-x509",
+    "mesh-viz",
+    "viz-api",
+    "viz-query",
+];
+/// The data path: no control-plane program has any of it.
+const DATA_PATH: [&str; 6] = [
+    "proxy-core",
+    "proxy-http",
+    "proxy-inbound",
+    "proxy-outbound",
+    "proxy-tls",
+    "proxy-transport",
+];
+/// Who may name protobuf and gRPC: proxy-api, and those who serve or call with it.
+const WIRE: [&str; 5] = [
+    "proxy-api",
+    "destination-grpc",
+    "mesh-identity",
+    "mesh-proxy",
+    "tests-harness",
+];
+
+/// Which packages of ours an arrow begins at: those whose name a pattern matches (`a`, or `a-*`).
+fn ours(pattern: &str) -> Vec<String> {
+    packages()
+        .into_iter()
+        .map(|package| package.name)
+        .filter(|name| matches(pattern, name))
+        .collect()
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern
+        .strip_suffix('*')
+        .map_or(pattern == name, |prefix| name.starts_with(prefix))
+}
+
+/// The ways, if there are any, from what `from` matches to what one of `to` matches, however long.
+fn forbidden(from: &str, to: &[&str]) -> Vec<String> {
+    let mut ways = Vec::new();
+    for package in ours(from) {
+        for (name, way) in reachable(&package) {
+            if to.iter().any(|pattern| matches(pattern, name)) {
+                ways.push(way);
+            }
+        }
+    }
+    ways
+}
+
+#[test]
+fn the_proxy_knows_no_kubernetes() {
+    let kubernetes = ["kube", "kube-*", "k8s-openapi", "destination-*", "mesh-destination"];
+    assert_none(
+        "proxy-* must not depend on Kubernetes",
+        &forbidden("proxy-*", &kubernetes),
+    );
+    assert_none(
+        "mesh-proxy must not depend on Kubernetes",
+        &forbidden("mesh-proxy", &kubernetes),
+    );
+}
+
+#[test]
+fn the_model_stands_on_nothing_of_ours() {
+    let ours: Vec<String> = packages().into_iter().map(|package| package.name).collect();
+    let names: Vec<&str> = ours.iter().map(String::as_str).collect();
+    assert_none(
+        "proxy-model must depend on nothing of ours",
+        &forbidden("proxy-model", &names),
+    );
+    let but_model: Vec<&str> = names.into_iter().filter(|name| *name != "proxy-model").collect();
+    assert_none(
+        "proxy-core must depend on nothing of ours but proxy-model",
+        &forbidden("proxy-core", &but_model),
+    );
+}
+
+#[test]
+fn protobuf_stays_at_the_edge() {
+    let mut wrong = Vec::new();
+    for package in packages().iter().filter(|package| !package.path.starts_with("tests/")) {
+        let named = direct(&package.name);
+        let may = |users: &[&str]| users.contains(&package.name.as_str());
+        for (name, allowed) in [
+            ("linkerd2-proxy-api", may(&WIRE)),
+            ("tonic", may(&WIRE) || may(&PROGRAMS)),
+            ("tonic-prost", may(&WIRE) || may(&PROTOBUF_OF_THEIR_OWN)),
+            ("prost", may(&WIRE) || may(&PROTOBUF_OF_THEIR_OWN)),
+            ("prost-types", may(&WIRE)),
+        ] {
+            if named.contains(name) && !allowed {
+                wrong.push(format!("{} → {name}", package.name));
+            }
+        }
+    }
+    assert_none("only proxy-api and the gRPC servers name generated protobuf", &wrong);
+}
+
+#[test]
+fn the_index_is_pure() {
+    let io = ["hyper", "hyper-util", "kube", "notify", "socket2", "tonic", "nix"];
+    // Of tokio it has the channels; what tokio itself is built from does not count.
+    let named = direct("destination-index");
+    let mut wrong: Vec<String> = io
+        .iter()
+        .filter(|name| named.contains(*name))
+        .map(|name| (*name).to_owned())
+        .collect();
+    wrong.extend(uses("destination-index", &IMPURE));
+    assert_none(
+        "destination-index must have no I/O, no clock, no task of its own",
+        &wrong,
+    );
+}
+
+#[test]
+fn the_core_is_pure() {
+    let mut wrong = forbidden("proxy-core", &["tokio", "hyper", "socket2", "nix"]);
+    wrong.extend(uses("proxy-core", &IMPURE));
+    let global = [
+        "fastrand::u",
+        "fastrand::i",
+        "fastrand::f",
+        "fastrand::b",
+        "fastrand::s",
+        "fastrand::c",
+        "Rng::new()",
+    ];
+    wrong.extend(uses("proxy-core", &global));
+    assert_none("proxy-core takes time and randomness as arguments", &wrong);
+}
+
+/// What only I/O, clocks and tasks are called.
+const IMPURE: [&str; 8] = [
+    "tokio::spawn",
+    "tokio::time",
+    "tokio::net",
+    "tokio::fs",
+    "std::fs",
+    "std::net::Tcp",
+    "Instant::now",
+    "SystemTime::now",
+];
+
+fn uses(package: &str, words: &[&str]) -> Vec<String> {
+    let package = packages()
+        .into_iter()
+        .find(|p| p.name == package)
+        .expect("a package of ours");
+    let mut found = Vec::new();
+    for file in source::of_package(&package).iter().filter(|file| !file.is_test()) {
+        let lines = file.code.lines().take(file.lines_before_tests()).enumerate();
+        for (number, line) in lines {
+            found.extend(
+                words
+                    .iter()
+                    .filter(|word| line.contains(*word))
+                    .map(|word| at(file, number, word)),
+            );
+        }
+    }
+    found
+}
+
+fn at(file: &Source, line: usize, what: &str) -> String {
+    format!("{}:{}: {what}", file.path, line + 1)
+}
+
+#[test]
+fn one_crate_names_a_kubernetes_client() {
+    let mut wrong = Vec::new();
+    for package in packages().iter().filter(|package| package.name != "destination-source") {
+        let named = direct(&package.name);
+        wrong.extend(
+            ["kube", "kube-client"]
+                .iter()
+                .filter(|kube| named.contains(*kube))
+                .map(|kube| format!("{} → {kube}", package.name)),
+        );
+    }
+    assert_none("only destination-source may name a Kubernetes client", &wrong);
+}
+
+#[test]
+fn the_control_plane_has_no_data_path() {
+    let wrong: Vec<String> = CONTROL_PLANE
+        .iter()
+        .flat_map(|package| forbidden(package, &DATA_PATH))
+        .collect();
+    assert_none("the control plane must not depend on the proxy's data path", &wrong);
+}
+
+#[test]
+fn inbound_and_outbound_do_not_know_each_other() {
+    let mut wrong = forbidden("proxy-inbound", &["proxy-outbound"]);
+    wrong.extend(forbidden("proxy-outbound", &["proxy-inbound"]));
+    assert_none("inbound and outbound must not depend on each other", &wrong);
+}
+
+#[test]
+fn viz_finds_pods_through_the_source() {
+    let mut wrong = forbidden("viz-*", &["destination-index"]);
+    wrong.extend(forbidden("mesh-viz", &["destination-index"]));
+    assert_none("viz must not depend on the index", &wrong);
+}
+
+#[test]
+fn programs_and_tests_are_leaves() {
+    let mut wrong = Vec::new();
+    for package in packages() {
+        let to_tests = !package.name.starts_with("tests-") && package.name != "mesh-bench";
+        wrong.extend(
+            direct(&package.name)
+                .into_iter()
+                .filter(|name| PROGRAMS.contains(name) || (to_tests && name.starts_with("tests-")))
+                .map(|name| format!("{} → {name}", package.name)),
+        );
+    }
+    assert_none("nothing may depend on a program, and only tests on tests", &wrong);
+}
+
+#[test]
+fn there_is_one_provider_of_cryptography() {
+    let others = ["ring", "openssl", "openssl-sys", "native-tls"];
+    let wrong: Vec<String> = built()
+        .into_iter()
+        .filter(|name| others.contains(&name.as_str()))
+        .collect();
+    assert_none("aws-lc-rs is the one provider of cryptography", &wrong);
+}
+
+#[test]
+fn the_lists_of_packages_are_true() {
+    let names: Vec<String> = packages().into_iter().map(|package| package.name).collect();
+    let lists = PROGRAMS
+        .iter()
+        .chain(&CONTROL_PLANE)
+        .chain(&DATA_PATH)
+        .chain(&WIRE)
+        .chain(&PROTOBUF_OF_THEIR_OWN);
+    let gone: Vec<String> = lists
+        .filter(|name| !names.iter().any(|n| n == *name))
+        .map(|n| (*n).to_owned())
+        .collect();
+    assert_none("these are no packages (any more)", &gone);
+}

@@ -1,0 +1,122 @@
+//! What must be written where: file headers, metric names, the README's map, the top level.
+
+use std::{collections::BTreeSet, fs};
+
+use crate::{
+    assert_none, source,
+    workspace::{ROOT, packages},
+};
+
+/// What may stand at the top of the tree.
+const TOP_LEVEL: [&str; 20] = [
+    ".cargo",
+    ".ci",
+    ".clippy.toml",
+    ".deny.toml",
+    ".git",
+    ".gitignore",
+    ".rustfmt.toml",
+    "CHANGELOG.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "charts",
+    "cli",
+    "destination",
+    "identity",
+    "injector",
+    "proxy",
+    "tests",
+    "viz",
+];
+/// What only builds leave there; git ignores it.
+const IGNORED: [&str; 2] = [".target", "target"];
+
+#[test]
+fn nothing_else_is_at_the_top() {
+    let entries = fs::read_dir(&*ROOT).expect("the root can be read").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let known = |name: &str| TOP_LEVEL.iter().chain(&IGNORED).any(|known| *known == name);
+    assert_none(
+        "the top level is closed",
+        &names.filter(|name| !known(name)).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let silent = source::all()
+        .into_iter()
+        .filter(|file| !file.text.starts_with("//! "))
+        .map(|file| file.path);
+    assert_none("a file opens with //! and what it is", &silent.collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_to_do_without_a_number() {
+    let mut wrong = Vec::new();
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    for file in source::all() {
+        let lines = file.text.lines().enumerate();
+        let left = lines.filter(|(_, line)| words.iter().any(|word| line.contains(word)) && !line.contains('#'));
+        wrong.extend(left.map(|(number, line)| format!("{}:{}: {}", file.path, number + 1, line.trim())));
+    }
+    assert_none("what is left to do has the number of an issue", &wrong);
+}
+
+/// Whether a literal looks like the name of a metric: words with underscores, a unit or a kind at the end.
+fn is_metric_name(text: &str) -> bool {
+    let words = text.split('_').count();
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    words > 1 && text.split('_').all(word)
+}
+
+#[test]
+fn metric_names_are_in_one_crate() {
+    let files = source::all();
+    let (metrics, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.path.starts_with("proxy/metrics/"));
+    let ends = ["_total", "_seconds", "_ms", "_bytes", "_bucket", "_timestamp", "_count"];
+    let is_named = |text: &str| is_metric_name(text) && ends.iter().any(|end| text.ends_with(end));
+    let names: BTreeSet<&str> = metrics
+        .iter()
+        .flat_map(|file| file.literals.iter().map(|(_, text)| text.as_str()))
+        .filter(|text| is_named(text))
+        .collect();
+    assert!(!names.is_empty(), "proxy-metrics has names");
+    let mut wrong = Vec::new();
+    for file in others.iter().filter(|file| !file.is_test()) {
+        let before_tests = file.lines_before_tests();
+        let literals = file.literals.iter().filter(|(line, _)| *line < before_tests);
+        let named =
+            literals.filter(|(_, text)| names.contains(text.as_str()) || (is_named(text) && text.ends_with("_total")));
+        wrong.extend(named.map(|(line, text)| format!("{}:{}: {text:?}", file.path, line + 1)));
+    }
+    assert_none("the name of a metric is written in proxy-metrics only", &wrong);
+}
+
+#[test]
+fn the_readme_maps_every_crate() {
+    let readme = fs::read_to_string(ROOT.join("README.md")).expect("there is a README");
+    let missing = packages().into_iter().filter(|package| {
+        // In the map a crate stands by its folder: `model/` below `proxy/`, or `proxy/model`.
+        let folder = package.path.rsplit('/').next().unwrap_or(&package.path);
+        !readme.contains(&package.name) && !readme.contains(&package.path) && !readme.contains(&format!("{folder}/"))
+    });
+    assert_none(
+        "the README's map names every crate",
+        &missing.map(|package| package.path).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn the_readme_has_the_commands_that_ci_runs() {
+    let readme = fs::read_to_string(ROOT.join("README.md")).expect("there is a README");
+    for marker in ["<!-- command: demo -->", "<!-- command: test -->"] {
+        let after = readme.split_once(marker).map(|(_, after)| after.trim_start());
+        assert!(
+            after.is_some_and(|after| after.starts_with("```")),
+            "README.md has a command after {marker}"
+        );
+    }
+}
