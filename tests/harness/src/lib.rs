@@ -1,1 +1,30 @@
-//! What tests share: scripted control plane, certificates, servers, clients.
+//! What in-process tests and benchmarks share: a scripted control plane, certificates, servers and clients.
+//!
+//! Everything is on loopback, in plaintext, on ports that the system picks, and ends when its handle is dropped.
+
+pub mod certificates;
+pub mod client;
+pub mod control;
+pub mod server;
+pub mod values;
+
+pub use certificates::{Credentials, Pki};
+pub use control::{Call, ControlPlane};
+
+use tokio::task::AbortHandle;
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub(crate) struct Owned(AbortHandle);
+
+impl Owned {
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,71 @@
+//! An anchor, an issuer, and leaves for whom a test likes.
+
+use std::time::{Duration, SystemTime};
+
+use identity_x509::{Anchor, Csr, Issuer, Leaf, LeafTimes, make_key_and_csr};
+
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Anchor and issuer of a test.
+pub struct Pki {
+    anchor: Anchor,
+    issuer: Issuer,
+}
+
+/// A workload's key, leaf and intermediates.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Private key, PKCS#8 DER.
+    pub key_pkcs8_der: Vec<u8>,
+    /// Leaf, DER.
+    pub leaf_der: Vec<u8>,
+    /// What stands between the leaf and the anchor, DER.
+    pub intermediates_der: Vec<Vec<u8>>,
+    /// Until when the leaf is valid.
+    pub valid_until: SystemTime,
+}
+
+impl Default for Pki {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pki {
+    /// Makes an anchor and an issuer that are valid for a day.
+    pub fn new() -> Self {
+        let anchor = Anchor::generate("root.linkerd.cluster.local", LIFETIME).expect("an anchor can be made");
+        let issuer =
+            Issuer::generate(&anchor, "identity.linkerd.cluster.local", LIFETIME).expect("an issuer can be made");
+        Self { anchor, issuer }
+    }
+
+    /// The anchor, PEM: `LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS`.
+    pub fn anchors_pem(&self) -> String {
+        self.anchor.certificate_pem()
+    }
+
+    /// A new key with a leaf for `name`.
+    pub fn credentials(&self, name: &str) -> Credentials {
+        let made = make_key_and_csr(name).expect("a key can be made");
+        let (leaf, intermediates_der) = self.sign(name, &made.csr_der).expect("our own CSR is for this name");
+        Credentials {
+            key_pkcs8_der: made.key_pkcs8_der,
+            leaf_der: leaf.der,
+            intermediates_der,
+            valid_until: leaf.validity.not_after,
+        }
+    }
+
+    /// Signs a CSR for `name`: leaf and intermediates.
+    pub fn sign(&self, name: &str, csr_der: &[u8]) -> Result<(Leaf, Vec<Vec<u8>>), identity_x509::Error> {
+        let csr = Csr::from_der(csr_der)?;
+        let leaf = self.issuer.sign(&csr, name, LeafTimes::DEFAULT, SystemTime::now())?;
+        Ok((leaf, self.issuer.chain().iter().map(|der| der.to_vec()).collect()))
+    }
+}
+
+/// The identity of a ServiceAccount as the harness names it.
+pub fn identity(namespace: &str, service_account: &str) -> String {
+    format!("{service_account}.{namespace}.serviceaccount.identity.linkerd.cluster.local")
+}
