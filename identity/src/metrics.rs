@@ -13,13 +13,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-
-mod names {
-    pub(super) const CERTIFICATES_ISSUED: &str = "mesh_identity_certificates_issued";
-    pub(super) const CERTIFICATES_REFUSED: &str = "mesh_identity_certificates_refused";
-    pub(super) const RELOADS_REFUSED: &str = "mesh_identity_issuer_reloads_refused";
-    pub(super) const ISSUER_CERT_TTL_SECONDS: &str = "issuer_cert_ttl_seconds";
-}
+use proxy_metrics::programs::identity as names;
 
 /// Handles to the metrics; clones count into the same ones.
 #[derive(Clone)]

@@ -1,10 +1,90 @@
 //! The program's life: read files, serve, watch files, drain.
 
-use std::process::ExitCode;
+use std::{convert::Infallible, process::ExitCode, time::Duration};
 
-use crate::args::Args;
+use identity_x509::LeafTimes;
+use proxy_process::{
+    admin::{self, Admin, Readiness},
+    log, signals,
+    tasks::Tasks,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::{args::Args, authority, certify::Certifier, grpc::Identity, metrics::Metrics, token};
+
+/// Time that calls under way have to end after a signal; one takes a millisecond.
+const GRACE: Duration = Duration::from_secs(10);
+/// Time for one call, so that a stuck client holds nothing for long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls of one connection at a time; a proxy makes one.
+const CALLS_PER_CONNECTION: usize = 64;
 
 /// Runs until a signal ends it.
-pub(crate) fn run(_args: Args) -> ExitCode {
-    ExitCode::SUCCESS
+pub(crate) fn run(args: Args) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(serve(args)),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesh-identity: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let filter = std::env::var("MESH_LOG").unwrap_or_else(|_| "info".to_owned());
+    let _log = log::init(&filter, log::Format::Plain)?;
+    let stop = signals::stop_token()?;
+    let listener = admin::listen(args.addr).await?;
+    let admin_listener = admin::listen(args.admin_addr).await?;
+    let metrics = Metrics::new();
+    let (issuer_files, mut issuer) = authority::Reload::new(&args, metrics.clone());
+    let (token_files, jwks) = token::Reload::new(args.jwks, args.clock_skew_allowance);
+    let certifier = Certifier {
+        authority: issuer.clone(),
+        validator: token::Validator::Jwks(jwks),
+        suffix: format!("{}.{}", args.control_plane_namespace, args.identity_trust_domain),
+        times: LeafTimes {
+            lifetime: args.issuance_lifetime,
+            skew: args.clock_skew_allowance,
+        },
+    };
+    let ready = Readiness::default();
+    let admin = {
+        let metrics = metrics.clone();
+        Admin::new(ready.clone(), move || metrics.render())
+    };
+    let mut server = Server::builder()
+        .timeout(CALL_TIMEOUT)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION);
+    let server = server.add_service(Identity { certifier, metrics }.into_server());
+    let served = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+
+    let mut tasks = Tasks::new(stop.clone());
+    tasks.spawn("identity", served);
+    tasks.spawn("admin", admin::serve(admin_listener, admin, stop.clone()));
+    tasks.spawn("issuer", until(stop.clone(), issuer_files.run()));
+    tasks.spawn("token keys", until(stop.clone(), token_files.run()));
+    tasks.spawn(
+        "readiness",
+        until(stop, async move {
+            // Ready once there is an issuer; what was good once stays, so this never goes back.
+            if issuer.wait_for(Option::is_some).await.is_ok() {
+                ready.set();
+            }
+            std::future::pending::<()>().await;
+        }),
+    );
+    Ok(tasks.finish(GRACE).await?)
+}
+
+/// A task that ends by itself only with the process.
+async fn until(stop: tokio_util::sync::CancellationToken, task: impl Future<Output = ()>) -> Result<(), Infallible> {
+    stop.run_until_cancelled(task).await;
+    Ok(())
 }

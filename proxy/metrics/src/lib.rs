@@ -17,6 +17,7 @@ pub mod http;
 pub mod inbound;
 pub mod labels;
 pub mod names;
+pub mod programs;
 pub mod outbound;
 mod process;
 mod registry;

@@ -38,13 +38,9 @@ const DATA_PATH: [&str; 6] = [
     "proxy-transport",
 ];
 /// Who may name protobuf and gRPC: proxy-api, and those who serve or call with it.
-const WIRE: [&str; 5] = [
-    "proxy-api",
-    "destination-grpc",
-    "mesh-identity",
-    "mesh-proxy",
-    "tests-harness",
-];
+const WIRE: [&str; 4] = ["proxy-api", "destination-grpc", "mesh-identity", "mesh-proxy"];
+/// Who has protobuf that is not the proxy API: the transport header, the demo's application.
+const PROTOBUF_OF_THEIR_OWN: [&str; 2] = ["proxy-transport", "mesh"];
 
 /// Which packages of ours an arrow begins at: those whose name a pattern matches (`a`, or `a-*`).
 fn ours(pattern: &str) -> Vec<String> {

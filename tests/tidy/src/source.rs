@@ -57,7 +57,7 @@ fn collect(folder: &Path, files: &mut Vec<Source>) {
             .unwrap_or_default();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             collect(&path, files);
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source file is UTF-8");
             let path = path
                 .strip_prefix(&*ROOT)
@@ -81,9 +81,9 @@ impl Source {
         let Scanner { code, literals, .. } = scanner;
         Self {
             path,
+            text,
             code,
             literals,
-            text,
         }
     }
 
