@@ -1,0 +1,255 @@
+//! Connections to the application: opened only with a permit, kept and used again whoever the client is.
+//!
+//! The application learns of the client by a header of the request, never by the connection, so one pool serves all.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, Request, Response, Version, header::HOST};
+use http_body::Body as _;
+use proxy_http::{
+    Body, Metered, SendError, client,
+    pool::{Http1Pool, Http2Pool, Lease},
+};
+use proxy_metrics::{NoTls, Peer, Recorder, Tls, TransportSlot};
+use proxy_model::{Http2Params, ServerAddr, limits};
+use proxy_transport::Connect;
+use rustc_hash::FxHashMap;
+use tokio::net::TcpStream;
+
+use crate::authorize::Permit;
+
+/// Applications remembered at a time; those that nobody uses go first. A pod has a few ports.
+const APPLICATIONS: usize = 1024;
+
+/// Why the application did not answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It cannot be reached: the request never arrived.
+    Connect(Rc<proxy_transport::Error>),
+    /// It was reached, and failed.
+    Exchange(SendError),
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        Self::Exchange(error)
+    }
+}
+
+impl Failure {
+    /// Whether the request provably did not reach the application.
+    pub(crate) fn never_arrived(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            Self::Exchange(error) => error.never_arrived(),
+        }
+    }
+}
+
+/// All applications that a worker forwards to, by address.
+#[derive(Debug)]
+pub(crate) struct Applications {
+    connect: Connect,
+    http1_idle: Duration,
+    recorder: Recorder,
+    by_addr: RefCell<FxHashMap<ServerAddr, Rc<Application>>>,
+}
+
+impl Applications {
+    pub(crate) fn new(connect: Connect, http1_idle: Duration, recorder: Recorder) -> Self {
+        Self {
+            connect,
+            http1_idle,
+            recorder,
+            by_addr: RefCell::default(),
+        }
+    }
+
+    /// The application at an address, with its pools.
+    pub(crate) fn at(&self, addr: ServerAddr) -> Rc<Application> {
+        let mut by_addr = self.by_addr.borrow_mut();
+        if let Some(application) = by_addr.get(&addr) {
+            return application.clone();
+        }
+        if by_addr.len() >= APPLICATIONS {
+            by_addr.retain(|_, application| Rc::strong_count(application) > 1 || !application.http1.is_empty());
+        }
+        let application = Rc::new(Application {
+            connect: self.connect,
+            transport: self.transport(addr),
+            http1: Http1Pool::new(self.http1_idle),
+            http2: Http2Pool::default(),
+        });
+        if by_addr.len() < APPLICATIONS {
+            by_addr.insert(addr, application.clone());
+        } else {
+            self.recorder.limit_refused("APPLICATIONS");
+        }
+        application
+    }
+
+    /// Opens a connection for bytes.
+    pub(crate) async fn open(&self, permit: &Permit) -> Result<Metered<TcpStream>, proxy_transport::Error> {
+        open(self.connect, &self.transport(permit.target()), permit.target()).await
+    }
+
+    fn transport(&self, ServerAddr(addr): ServerAddr) -> Arc<TransportSlot> {
+        self.recorder
+            .inbound_transport(Peer::Dst, addr, &Tls::None(NoTls::Loopback), None)
+    }
+}
+
+async fn open(
+    connect: Connect,
+    transport: &Arc<TransportSlot>,
+    target: ServerAddr,
+) -> Result<Metered<TcpStream>, proxy_transport::Error> {
+    let socket = connect.connect(target).await?;
+    Ok(Metered::new(socket, transport.open()))
+}
+
+/// One application: its HTTP connections.
+#[derive(Debug)]
+pub(crate) struct Application {
+    connect: Connect,
+    transport: Arc<TransportSlot>,
+    http1: Rc<Http1Pool>,
+    http2: Http2Pool<proxy_transport::Error>,
+}
+
+impl Application {
+    /// Sends an HTTP/1 request: over an idle connection if there is one, else over a new one. A request that an idle
+    /// connection provably did not take, because the application had closed it, goes over the next.
+    pub(crate) async fn send_http1(
+        &self,
+        permit: &Permit,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        if is_for_once(&request) {
+            return Ok(Lease::once(self.open_http1(permit).await?).send(request).await?);
+        }
+        for _ in 0..limits::NEVER_ARRIVED_ATTEMPTS {
+            let Some(lease) = self.http1.checkout() else { break };
+            let spare = Spare::of(&request);
+            match lease.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(SendError {
+                    request: Some(unsent), ..
+                }) => request = *unsent,
+                Err(failed) => {
+                    // The application closed it just as the request went out. What may be repeated is.
+                    let again = spare.filter(|_| closed_without_answer(&failed));
+                    request = again.ok_or(Failure::Exchange(failed))?.into_request();
+                    break;
+                }
+            }
+        }
+        Ok(self.http1.lease(self.open_http1(permit).await?).send(request).await?)
+    }
+
+    /// Sends an HTTP/1 request that may end as an upgrade, over a connection of its own.
+    pub(crate) async fn send_upgrade(
+        &self,
+        permit: &Permit,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut connection = self.open_http1(permit).await?;
+        Ok(connection.send(request).await?.map(Body::Incoming))
+    }
+
+    /// Sends an HTTP/2 request over the one connection there is.
+    pub(crate) async fn send_http2(
+        &self,
+        permit: &Permit,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut attempts = 0;
+        loop {
+            let (connect, transport, target) = (self.connect, self.transport.clone(), permit.target());
+            let connecting = || async move {
+                let io = open(connect, &transport, target).await?;
+                client::http2(io, &Http2Params::default())
+                    .await
+                    .map_err(|error| handshake_failed(target, error))
+            };
+            let mut connection = self.http2.get(connecting).await.map_err(Failure::Connect)?;
+            attempts += 1;
+            match connection.send(request).await {
+                Ok(response) => return Ok(response.map(Body::from)),
+                Err(SendError {
+                    request: Some(unsent), ..
+                }) if attempts < limits::NEVER_ARRIVED_ATTEMPTS => {
+                    self.http2.clear();
+                    request = *unsent;
+                }
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+
+    async fn open_http1(&self, permit: &Permit) -> Result<client::Http1, Failure> {
+        let io = open(self.connect, &self.transport, permit.target())
+            .await
+            .map_err(Rc::new)
+            .map_err(Failure::Connect)?;
+        client::http1(io)
+            .await
+            .map_err(|error| Failure::Connect(Rc::new(handshake_failed(permit.target(), error))))
+    }
+}
+
+fn handshake_failed(ServerAddr(addr): ServerAddr, error: proxy_http::Error) -> proxy_transport::Error {
+    proxy_transport::Error::Connect {
+        addr,
+        source: std::io::Error::other(error),
+    }
+}
+
+/// HTTP/1.0, and what names no host, gets a connection of its own.
+fn is_for_once(request: &Request<Body>) -> bool {
+    request.version() == Version::HTTP_10 || request.headers().get(HOST).is_none_or(http::HeaderValue::is_empty)
+}
+
+/// Whether the application ended the connection instead of answering.
+fn closed_without_answer(failed: &SendError) -> bool {
+    let proxy_http::Error::Hyper(error) = &failed.error else {
+        return false;
+    };
+    let io = std::error::Error::source(error)
+        .and_then(|e| e.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    error.is_incomplete_message()
+        || matches!(
+            io,
+            Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+        )
+}
+
+/// A copy of a request that has no body and may be repeated (RFC 9110, 9.2.2).
+struct Spare {
+    method: Method,
+    uri: http::Uri,
+    headers: HeaderMap,
+}
+
+impl Spare {
+    fn of(request: &Request<Body>) -> Option<Self> {
+        if !request.method().is_idempotent() || !request.body().is_end_stream() {
+            return None;
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Some(Self {
+            method,
+            uri,
+            headers: request.headers().clone(),
+        })
+    }
+
+    fn into_request(self) -> Request<Body> {
+        let mut request = Request::new(Body::Empty);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}

@@ -1,0 +1,88 @@
+//! What is known of a connection once its TLS and its target are: the facts that every later phase decides by.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use proxy_core::authorize::ClientTls;
+use proxy_metrics::{NoTls, Peer, Tls as TlsLabels};
+use proxy_model::{ClientAddr, Id, OrigDstAddr, ServerAddr, ServerPolicy};
+
+use crate::{Worker, io::ClientIo, policy::CurrentPolicy, policy::server_labels};
+
+/// What TLS said of the connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Tls {
+    /// Mesh TLS, ended here.
+    Mesh(Option<Id>),
+    /// TLS of the application's own, with this SNI; its bytes pass untouched.
+    Opaque(Arc<str>),
+    /// None, for this reason.
+    None(NoTls),
+}
+
+impl Tls {
+    pub(crate) fn labels(&self) -> TlsLabels<'_> {
+        match self {
+            Self::Mesh(id) => TlsLabels::Client(id.as_ref()),
+            Self::Opaque(sni) => TlsLabels::Opaque(sni),
+            Self::None(why) => TlsLabels::None(*why),
+        }
+    }
+
+    fn client(&self) -> ClientTls {
+        match self {
+            Self::Mesh(client_id) => ClientTls::Mesh {
+                client_id: client_id.clone(),
+            },
+            Self::Opaque(_) | Self::None(_) => ClientTls::None,
+        }
+    }
+}
+
+/// A connection whose target is known.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) client: ClientAddr,
+    /// What the client dialed; a transport header may have named another port.
+    pub(crate) orig_dst: OrigDstAddr,
+    /// The application.
+    pub(crate) target: ServerAddr,
+    pub(crate) tls: Tls,
+    /// The same, as authorizations compare it.
+    pub(crate) client_tls: ClientTls,
+    pub(crate) policy: RefCell<CurrentPolicy>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        (orig_dst, client): (OrigDstAddr, ClientAddr),
+        target: ServerAddr,
+        (tls, policy): (Tls, CurrentPolicy),
+    ) -> Self {
+        let client_tls = tls.client();
+        Self {
+            worker: worker.clone(),
+            client,
+            orig_dst,
+            target,
+            tls,
+            client_tls,
+            policy: RefCell::new(policy),
+        }
+    }
+
+    /// The newest policy of the target's port.
+    pub(crate) fn policy(&self) -> Arc<ServerPolicy> {
+        self.policy.borrow_mut().current().clone()
+    }
+
+    /// Counts the client's connection from now on.
+    pub(crate) fn meter(&self, io: ClientIo) -> proxy_http::Metered<ClientIo> {
+        let policy = self.policy();
+        let server = server_labels(&policy, self.target.0.port());
+        let recorder = &self.worker.recorder;
+        let slot = recorder.inbound_transport(Peer::Src, self.target.0, &self.tls.labels(), Some(&server));
+        proxy_http::Metered::new(io, slot.open())
+    }
+}

@@ -1,0 +1,79 @@
+//! Connections to the proxy's own port: another proxy says in a transport header what they are for.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use proxy_model::{ClientAddr, OrigDstAddr, ServerAddr};
+use proxy_tls::Alpn;
+use proxy_transport::{
+    PrefixedIo,
+    header::{Header, SessionProtocol},
+};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    DirectRefusal, Error, Worker, accept,
+    connection::{Connection, Tls},
+    http,
+    policy::CurrentPolicy,
+    tls::{self, Secured},
+};
+
+/// Takes a connection with a transport header through its further phases, or refuses it.
+pub(crate) async fn accept(
+    worker: &Rc<Worker>,
+    socket: TcpStream,
+    (orig_dst, client): (OrigDstAddr, ClientAddr),
+    drain: CancellationToken,
+) -> Result<(), Error> {
+    let mut secured = tls::accept(worker, socket, Alpn::TransportHeader).await?;
+    check(&secured)?;
+    let reading = Header::read(&mut secured.io);
+    let header = tokio::time::timeout(worker.config.detect_timeout, reading).await;
+    let (header, rest) = header
+        .map_err(|_| DirectRefusal::HeaderTimeout)?
+        .map_err(DirectRefusal::Header)?;
+    count(worker, &header, &secured.tls);
+    if let Some(name) = header.name {
+        return Err(DirectRefusal::NoGateway(name).into());
+    }
+    let port = header.port.get();
+    if port == worker.config.port {
+        return Err(Error::Loop(port));
+    }
+    let policy = CurrentPolicy::new(worker.discovery.inbound(port));
+    let target = ServerAddr(SocketAddr::new(orig_dst.0.ip(), port));
+    let connection = Connection::new(worker, (orig_dst, client), target, (secured.tls, policy));
+    let io = PrefixedIo::new(rest, connection.meter(secured.io));
+    match header.protocol {
+        Some(SessionProtocol::Http1) => http::serve1(connection, io, drain).await,
+        Some(SessionProtocol::Http2) => http::serve2(connection, io, drain).await,
+        None => accept::opaque(&connection, io).await,
+    }
+}
+
+fn check(secured: &Secured) -> Result<(), DirectRefusal> {
+    match &secured.tls {
+        Tls::Mesh(Some(_)) if secured.transport_header => Ok(()),
+        Tls::Mesh(Some(_)) => Err(DirectRefusal::NoTransportHeader),
+        Tls::Mesh(None) => Err(DirectRefusal::NoClientId),
+        Tls::Opaque(_) | Tls::None(_) => Err(DirectRefusal::NoTls),
+    }
+}
+
+fn count(worker: &Worker, header: &Header, tls: &Tls) {
+    let session = match header.protocol {
+        Some(SessionProtocol::Http1) => "http/1",
+        Some(SessionProtocol::Http2) => "http/2",
+        None => "",
+    };
+    let client = match tls {
+        Tls::Mesh(Some(id)) => id.as_str(),
+        _ => "",
+    };
+    let name = header.name.as_deref().unwrap_or("");
+    worker
+        .recorder
+        .transport_header(session, header.port.get(), name, client)
+        .inc();
+}

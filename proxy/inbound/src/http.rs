@@ -1,0 +1,179 @@
+//! One HTTP connection: a server toward the client, and what all its requests share.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use http::{HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use proxy_http::{headers::L5D_CLIENT_ID, server, upgrade::Agreed};
+use proxy_metrics::{Counter, HttpSlot, InboundHttpLabels, ResourceLabels, inbound::AuthzLabels};
+use proxy_model::{Meta, ServerPolicy};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error,
+    application::Application,
+    authorize::{self, Allowed},
+    connection::Connection,
+    io::SessionIo,
+    policy::server_labels,
+    ratelimit::{self, PortLimit},
+    request,
+};
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    pub(crate) application: Rc<Application>,
+    /// The client's identity as a header. A client that has one is told more.
+    client_id: Option<HeaderValue>,
+    snapshot: RefCell<Rc<Snapshot>>,
+    /// An upgrade that both sides agreed to; it begins when the server is done.
+    pub(crate) upgraded: RefCell<Option<Agreed>>,
+}
+
+/// The policy as it is now, with the counters that its labels lead to.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) policy: Arc<ServerPolicy>,
+    pub(crate) limit: Option<Arc<PortLimit>>,
+    slots: RefCell<Vec<Slot>>,
+}
+
+/// Counters of one route under one authorization. Both are known by their address: the policy they lie in lives as long.
+#[derive(Debug)]
+struct Slot {
+    route: *const Meta,
+    authorization: *const proxy_model::Authorization,
+    http: Rc<HttpSlot>,
+    allowed: Counter,
+}
+
+/// Serves HTTP/1; an upgrade, if there is one, is part of the connection.
+pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
+    let session = Session::new(connection);
+    let shared = session.clone();
+    let service = service_fn(move |request| request::serve(shared.clone(), request));
+    server::http1(io, service, &drain).await?;
+    let upgraded = session.upgraded.take();
+    if let Some(upgraded) = upgraded {
+        Box::pin(upgraded.splice()).await?;
+    }
+    Ok(())
+}
+
+/// Serves HTTP/2.
+pub(crate) async fn serve2(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
+    let params = connection.worker.config.http2;
+    let session = Session::new(connection);
+    let service = service_fn(move |request| request::serve(session.clone(), request));
+    server::http2(io, service, params, &drain).await?;
+    Ok(())
+}
+
+impl Session {
+    fn new(connection: Connection) -> Rc<Self> {
+        let id = connection.client_tls.client_id();
+        let client_id = id.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+        let application = connection.worker.applications.at(connection.target);
+        let snapshot = RefCell::new(Rc::new(Snapshot::new(&connection)));
+        Rc::new(Self {
+            application,
+            client_id,
+            snapshot,
+            upgraded: RefCell::default(),
+            connection,
+        })
+    }
+
+    /// The client has proven who it is, so it is told what went wrong.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.client_id.is_some()
+    }
+
+    /// Tells the application who the client is. What the client says of itself is lost.
+    pub(crate) fn name_client(&self, headers: &mut HeaderMap) {
+        match &self.client_id {
+            Some(id) => drop(headers.insert(L5D_CLIENT_ID, id.clone())),
+            None => drop(headers.remove(L5D_CLIENT_ID)),
+        }
+    }
+
+    /// The newest policy.
+    pub(crate) fn snapshot(&self) -> Rc<Snapshot> {
+        let mut policy = self.connection.policy.borrow_mut();
+        let mut snapshot = self.snapshot.borrow_mut();
+        if !Arc::ptr_eq(policy.current(), &snapshot.policy) {
+            drop(policy);
+            *snapshot = Rc::new(Snapshot::new(&self.connection));
+        }
+        snapshot.clone()
+    }
+}
+
+impl Snapshot {
+    fn new(connection: &Connection) -> Self {
+        let policy = connection.policy();
+        let port = connection.target.0.port();
+        let limits = &connection.worker.rate_limits;
+        let limit = ratelimit::rule(&policy.protocol).map(|rule| limits.of(port, rule));
+        Self {
+            policy,
+            limit,
+            slots: RefCell::default(),
+        }
+    }
+
+    /// Counts an allowed request; gives the slot that its response is counted in.
+    pub(crate) fn allowed(&self, connection: &Connection, allowed: &Allowed<'_>) -> Rc<HttpSlot> {
+        let (route, authorization) = (
+            std::ptr::from_ref(allowed.route),
+            std::ptr::from_ref(allowed.authorization),
+        );
+        let mut slots = self.slots.borrow_mut();
+        let known = slots
+            .iter()
+            .find(|slot| slot.route == route && slot.authorization == authorization);
+        if let Some(slot) = known {
+            slot.allowed.inc();
+            return slot.http.clone();
+        }
+        let slot = self.slot(connection, allowed);
+        slot.allowed.inc();
+        let http = slot.http.clone();
+        slots.push(slot);
+        http
+    }
+
+    fn slot(&self, connection: &Connection, allowed: &Allowed<'_>) -> Slot {
+        let recorder = &connection.worker.recorder;
+        let authz = authorize::authorization_labels(allowed.authorization);
+        let labels = self.labels(connection, Some(allowed.route));
+        let http = recorder.inbound_http(&InboundHttpLabels {
+            authority: None,
+            target: labels.target,
+            tls: labels.tls,
+            server: labels.server,
+            route: ResourceLabels::from(allowed.route),
+            authz: Some(authz),
+        });
+        Slot {
+            route: std::ptr::from_ref(allowed.route),
+            authorization: std::ptr::from_ref(allowed.authorization),
+            http,
+            allowed: recorder.http_authz_allow(&labels, &authz),
+        }
+    }
+
+    /// Labels for decisions about requests.
+    pub(crate) fn labels<'a>(&'a self, connection: &'a Connection, route: Option<&'a Meta>) -> AuthzLabels<'a> {
+        let target = connection.target.0;
+        let server = server_labels(&self.policy, target.port());
+        AuthzLabels {
+            target,
+            server,
+            route: route.map(ResourceLabels::from),
+            tls: connection.tls.labels(),
+        }
+    }
+}

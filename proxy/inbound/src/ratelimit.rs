@@ -1,0 +1,176 @@
+//! Requests per second that a port takes: in all, and from each client. Counted once per process, so the state is shared
+//! by the workers and survives an update of the policy that does not change the limit.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use proxy_core::ratelimit::Gcra;
+use proxy_model::{Id, Meta, ServerProtocol, inbound::RateLimit};
+use rustc_hash::FxHashMap;
+
+/// Clients that are counted one by one at a port; when there are more, those that were quiet are forgotten, and if none
+/// was, all further ones share a count. An identity is dear (a certificate each), so this is far beyond what is seen.
+const CLIENTS: usize = 16_384;
+
+/// The rate limits of all ports of a process.
+#[derive(Clone, Debug, Default)]
+pub struct RateLimits(Arc<Mutex<FxHashMap<u16, Arc<PortLimit>>>>);
+
+/// Which limit a request exceeded.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Exceeded {
+    Total,
+    Client,
+}
+
+impl Exceeded {
+    pub(crate) fn scope(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Client => "identity",
+        }
+    }
+}
+
+/// The limit of one port.
+#[derive(Debug)]
+pub(crate) struct PortLimit {
+    rule: RateLimit,
+    total: Option<Gcra>,
+    /// By identity; clients without one share an entry.
+    clients: Mutex<FxHashMap<Option<Id>, Arc<Gcra>>>,
+}
+
+/// The rule of a policy, if it has one.
+pub(crate) fn rule(protocol: &ServerProtocol) -> Option<&RateLimit> {
+    match protocol {
+        ServerProtocol::Detect { rate_limit, .. }
+        | ServerProtocol::Http1 { rate_limit, .. }
+        | ServerProtocol::Http2 { rate_limit, .. } => rate_limit.as_ref(),
+        ServerProtocol::Grpc { .. } | ServerProtocol::Opaque | ServerProtocol::Tls => None,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was held leaves counts that are still valid.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RateLimits {
+    /// The limit of a port under this rule; the counts of an equal rule go on.
+    pub(crate) fn of(&self, port: u16, rule: &RateLimit) -> Arc<PortLimit> {
+        let mut ports = lock(&self.0);
+        if let Some(limit) = ports.get(&port)
+            && limit.rule == *rule
+        {
+            return limit.clone();
+        }
+        let limit = Arc::new(PortLimit::new(rule.clone()));
+        ports.insert(port, limit.clone());
+        limit
+    }
+}
+
+impl PortLimit {
+    fn new(rule: RateLimit) -> Self {
+        let total = rule
+            .total
+            .and_then(NonZeroU32::new)
+            .map(|rate| Gcra::new(rate, Instant::now()));
+        Self {
+            rule,
+            total,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// The object that the limit came from.
+    pub(crate) fn meta(&self) -> Option<&Meta> {
+        self.rule.meta.as_ref()
+    }
+
+    /// A request of this client comes now.
+    pub(crate) fn admit(&self, client: Option<&Id>, now: Instant) -> Result<(), Exceeded> {
+        // A limit of 0 lets nothing through.
+        if self.rule.total == Some(0) || self.total.as_ref().is_some_and(|total| !total.admit(now)) {
+            return Err(Exceeded::Total);
+        }
+        let Some(rate) = self.rate_of(client) else {
+            return Ok(());
+        };
+        let Some(rate) = NonZeroU32::new(rate) else {
+            return Err(Exceeded::Client);
+        };
+        if self.limiter(client, rate, now).admit(now) {
+            Ok(())
+        } else {
+            Err(Exceeded::Client)
+        }
+    }
+
+    fn rate_of(&self, client: Option<&Id>) -> Option<u32> {
+        let special = self
+            .rule
+            .overrides
+            .iter()
+            .find(|special| client.is_some_and(|id| special.clients.contains(id)));
+        special
+            .map(|special| special.requests_per_second)
+            .or(self.rule.identity)
+    }
+
+    fn limiter(&self, client: Option<&Id>, rate: NonZeroU32, now: Instant) -> Arc<Gcra> {
+        let mut clients = lock(&self.clients);
+        let mut key = client.cloned();
+        if let Some(limiter) = clients.get(&key) {
+            return limiter.clone();
+        }
+        if clients.len() >= CLIENTS {
+            clients.retain(|_, limiter| !limiter.is_idle(now));
+        }
+        if clients.len() >= CLIENTS {
+            key = None;
+        }
+        clients
+            .entry(key)
+            .or_insert_with(|| Arc::new(Gcra::new(rate, now)))
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_model::inbound::RateLimitOverride;
+
+    use super::*;
+
+    #[test]
+    fn each_client_has_its_own_count_and_some_another_rate() {
+        let id = |name: &str| name.parse::<Id>().expect("valid");
+        let vip = RateLimitOverride {
+            requests_per_second: 3,
+            clients: vec![id("vip.local")],
+        };
+        let rule = RateLimit {
+            meta: None,
+            total: Some(6),
+            identity: Some(1),
+            overrides: vec![vip],
+        };
+        let limits = RateLimits::default();
+        let limit = limits.of(80, &rule);
+        let now = Instant::now();
+        let admitted = |client: Option<&Id>| (0..4).filter(|_| limit.admit(client, now).is_ok()).count();
+        assert_eq!(limit.admit(Some(&id("a.local")), now), Ok(()));
+        assert_eq!(limit.admit(Some(&id("a.local")), now), Err(Exceeded::Client));
+        assert_eq!(admitted(Some(&id("vip.local"))), 3);
+        assert_eq!(limit.admit(None, now), Err(Exceeded::Total));
+        assert!(
+            Arc::ptr_eq(&limit, &limits.of(80, &rule)),
+            "an equal rule keeps its counts"
+        );
+    }
+}

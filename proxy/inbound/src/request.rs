@@ -1,0 +1,320 @@
+//! One HTTP request from the mesh to the application.
+//!
+//! The phases, in the order a request meets them: undo orig-proto → select and authorize → filter → limit → forward. Each
+//! ends the request with the answer that explains it, or hands it on.
+
+use std::{rc::Rc, time::Instant};
+
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, uri::Authority};
+use hyper::body::Incoming;
+use proxy_core::select::Head;
+use proxy_http::{
+    Body, Error,
+    errors::{self, GrpcCode, Rejection, Shape},
+    filter,
+    h1::{self, Form, Malformed},
+    headers::MESH_NEVER_ARRIVED,
+    orig_proto,
+    tap::TappedBody,
+    upgrade::Upgrade,
+};
+use proxy_metrics::{HttpSlot, names};
+use proxy_model::route::Filter;
+
+use crate::{
+    application::Failure,
+    authorize::{self, Denied, Permit},
+    body::ResponseBody,
+    http::{Session, Snapshot},
+    tap,
+};
+
+/// What the client speaks to the application.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Spoken {
+    /// HTTP/1; `carried` in HTTP/2.
+    Http1 { form: Form, carried: bool },
+    /// HTTP/2 of its own.
+    Http2,
+}
+
+/// How a request ends if not with the application's response.
+#[derive(Debug)]
+enum Refused {
+    Answer(Box<Rejection>),
+    Reset(h2::Reason),
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self::Answer(Box::new(rejection))
+    }
+}
+
+/// Serves a request: an error becomes the response that explains it, or the reset that it was.
+pub(crate) async fn serve(session: Rc<Session>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Error> {
+    let mut request = request.map(Body::from);
+    let spoken = match spoken(&mut request) {
+        Ok(spoken) => spoken,
+        Err(malformed) => return Ok(ResponseBody::unrecorded(bad_request(&session, &request, malformed))),
+    };
+    let carried = matches!(spoken, Spoken::Http1 { carried: true, .. });
+    let shape = Shape::of(&request, session.is_informed(), carried);
+    match exchange(&session, request, spoken, shape.grpc).await {
+        Ok(response) => Ok(response),
+        Err(Refused::Answer(rejection)) => Ok(ResponseBody::unrecorded(errors::respond(&rejection, shape))),
+        Err(Refused::Reset(reason)) => Err(Error::reset(reason)),
+    }
+}
+
+fn spoken(request: &mut Request<Body>) -> Result<Spoken, Malformed> {
+    if request.version() != Version::HTTP_2 {
+        let form = h1::normalise(request)?;
+        if form.absolute {
+            name_host(request);
+        }
+        return Ok(Spoken::Http1 { form, carried: false });
+    }
+    Ok(match orig_proto::downgrade_request(request) {
+        Some(was) => Spoken::Http1 {
+            form: Form {
+                absolute: was.absolute,
+                upgrade: false,
+            },
+            carried: true,
+        },
+        None => Spoken::Http2,
+    })
+}
+
+/// An absolute target says where the request goes; a `host` that says something else is not believed (RFC 9112, 3.2.2).
+fn name_host(request: &mut Request<Body>) {
+    let host = request
+        .uri()
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+fn bad_request(session: &Session, request: &Request<Body>, malformed: Malformed) -> Response<Body> {
+    let rejection = Rejection::new(StatusCode::BAD_REQUEST, GrpcCode::INTERNAL, malformed.to_string()).closing();
+    errors::respond(&rejection, Shape::of(request, session.is_informed(), false))
+}
+
+async fn exchange(
+    session: &Session,
+    mut request: Request<Body>,
+    spoken: Spoken,
+    is_grpc: bool,
+) -> Result<Response<ResponseBody>, Refused> {
+    session.name_client(request.headers_mut());
+    // Read for each request, so that an update applies to connections already open.
+    let snapshot = session.snapshot();
+    let Admitted {
+        permit,
+        slot,
+        filters,
+        authorized,
+    } = admit(session, &snapshot, &mut request)?;
+    let guard = slot.request();
+    let is_tapped = session.connection.worker.tap.is_active();
+    let tapped = if is_tapped {
+        tap::begin(&session.connection, &snapshot, &authorized, &request)
+    } else {
+        None
+    };
+    match forward(session, &permit, request, spoken).await {
+        Ok(mut response) => {
+            filter::response(filters, &mut response);
+            if matches!(spoken, Spoken::Http1 { carried: true, .. }) {
+                orig_proto::upgrade_response(&mut response);
+            }
+            if let Some(tapped) = tapped {
+                response = TappedBody::wrap(response, tapped);
+            }
+            Ok(ResponseBody::recorded(response, guard, is_grpc))
+        }
+        Err(failure) => {
+            let refused = refused(&failure, spoken);
+            let status = match &refused {
+                Refused::Answer(rejection) => Some(rejection.status),
+                Refused::Reset(_) => None,
+            };
+            guard.fail(status, names::error::IO);
+            count_error(session, &snapshot, names::error::IO);
+            tracing::debug!(client = %session.connection.client, ?failure, "the application did not answer");
+            Err(refused)
+        }
+    }
+}
+
+/// A request that may go to the application.
+struct Admitted<'p> {
+    permit: Permit,
+    slot: Rc<HttpSlot>,
+    filters: &'p [Filter],
+    authorized: tap::Authorized<'p>,
+}
+
+/// Select, authorize, filter, limit.
+fn admit<'p>(session: &Session, snapshot: &'p Snapshot, request: &mut Request<Body>) -> Result<Admitted<'p>, Refused> {
+    let connection = &session.connection;
+    if connection.orig_dst.0.port() == connection.worker.config.port && h1::authority(request).is_none() {
+        // Nothing says whom the client means: the port is in the transport header, a name is nowhere.
+        return Err(unexpected());
+    }
+    let head = Head::new(request.method(), request.uri(), request.headers());
+    let recorder = &connection.worker.recorder;
+    let allowed = match authorize::http(connection, &snapshot.policy, &head) {
+        Ok(allowed) => allowed,
+        Err(Denied::NoRoute) => {
+            recorder.http_route_not_found(&snapshot.labels(connection, None)).inc();
+            return Err(
+                Rejection::new(StatusCode::NOT_FOUND, GrpcCode::NOT_FOUND, "no route found for request").into(),
+            );
+        }
+        Err(Denied::Unauthorized(route)) => {
+            recorder
+                .http_authz_deny(&snapshot.labels(connection, Some(route)))
+                .inc();
+            let message = format!(
+                "client {}: unauthorized request on route {}",
+                connection.client,
+                route.name()
+            );
+            return Err(Rejection::new(StatusCode::FORBIDDEN, GrpcCode::PERMISSION_DENIED, message).into());
+        }
+    };
+    let slot = snapshot.allowed(connection, &allowed);
+    authorize::audit(connection, &snapshot.policy, allowed.authorization);
+    filter::request(allowed.filters, request, allowed.prefix)?;
+    if let Some(limit) = &snapshot.limit
+        && let Err(exceeded) = limit.admit(connection.client_tls.client_id(), Instant::now())
+    {
+        let meta = limit.meta().map(Into::into).unwrap_or_default();
+        let labels = snapshot.labels(connection, Some(allowed.route));
+        recorder.http_rate_limited(&labels, &meta, exceeded.scope()).inc();
+        let message = format!("client {}: rate limit exceeded", connection.client);
+        return Err(Rejection::new(StatusCode::TOO_MANY_REQUESTS, GrpcCode::RESOURCE_EXHAUSTED, message).into());
+    }
+    let authorized = tap::Authorized {
+        route: allowed.route,
+        authorization: allowed.authorization,
+    };
+    Ok(Admitted {
+        permit: allowed.permit,
+        slot,
+        filters: allowed.filters,
+        authorized,
+    })
+}
+
+fn unexpected() -> Refused {
+    Rejection::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        GrpcCode::INTERNAL,
+        "unexpected error",
+    )
+    .closing()
+    .into()
+}
+
+async fn forward(
+    session: &Session,
+    permit: &Permit,
+    mut request: Request<Body>,
+    spoken: Spoken,
+) -> Result<Response<Body>, Failure> {
+    let application = &session.application;
+    let mut response = match spoken {
+        Spoken::Http2 => {
+            name_authority(&mut request, permit);
+            application.send_http2(permit, request).await?
+        }
+        Spoken::Http1 {
+            form: Form { upgrade: true, .. },
+            ..
+        } => Box::pin(upgrade(session, permit, request)).await?,
+        Spoken::Http1 { .. } => {
+            let mut response = application.send_http1(permit, request).await?;
+            h1::normalise_response(&mut response);
+            response
+        }
+    };
+    // Only we say this, and only of requests that really did not arrive.
+    response.headers_mut().remove(MESH_NEVER_ARRIVED);
+    Ok(response)
+}
+
+/// HTTP/2 goes out with an authority: the client's, else its `host`, else the address.
+fn name_authority(request: &mut Request<Body>, permit: &Permit) {
+    if request.uri().authority().is_some() {
+        return;
+    }
+    let host = h1::authority(request).and_then(|host| host.parse::<Authority>().ok());
+    let address = || {
+        permit
+            .target()
+            .to_string()
+            .parse::<Authority>()
+            .expect("a socket address is an authority")
+    };
+    let authority = host.unwrap_or_else(address);
+    h1::set_absolute_form(request.uri_mut(), authority);
+}
+
+async fn upgrade(session: &Session, permit: &Permit, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+    let upgrade = Upgrade::of(&mut request);
+    let mut response = session.application.send_upgrade(permit, request).await?;
+    match upgrade.agreed(&mut response) {
+        None => h1::normalise_response(&mut response),
+        Some(agreed) => {
+            if agreed.is_connect {
+                h1::strip_connect_response(&mut response);
+            }
+            session.upgraded.replace(Some(agreed));
+        }
+    }
+    Ok(response)
+}
+
+/// What the client is told when the application did not answer.
+fn refused(failure: &Failure, spoken: Spoken) -> Refused {
+    let never_arrived = failure.never_arrived();
+    let (status, code, message) = match failure {
+        Failure::Connect(error) => match **error {
+            proxy_transport::Error::ConnectTimeout { .. } => (
+                StatusCode::GATEWAY_TIMEOUT,
+                GrpcCode::DEADLINE_EXCEEDED,
+                error.to_string(),
+            ),
+            _ => (StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, error.to_string()),
+        },
+        Failure::Exchange(failed) => {
+            // HTTP/2 has words of its own for it; an orig-proto client expects an answer.
+            match (spoken, never_arrived, failed.error.h2_reason()) {
+                (Spoken::Http2, true, _) => return Refused::Reset(h2::Reason::REFUSED_STREAM),
+                (Spoken::Http2, false, Some(reason)) => return Refused::Reset(reason),
+                _ => (StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, failed.to_string()),
+            }
+        }
+    };
+    let rejection = Rejection::new(status, code, message).closing();
+    if never_arrived {
+        rejection.never_arrived().into()
+    } else {
+        rejection.into()
+    }
+}
+
+fn count_error(session: &Session, snapshot: &Snapshot, error: &'static str) {
+    let connection = &session.connection;
+    let server = snapshot.labels(connection, None).server;
+    connection
+        .worker
+        .recorder
+        .inbound_http_error(connection.orig_dst.0, &server, error)
+        .inc();
+}

@@ -1,0 +1,85 @@
+//! What tap is told of an inbound request. Runs only while somebody taps.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::Request;
+use proxy_http::{Body, h1, tap::Tapped};
+use proxy_metrics::ResourceLabels;
+use proxy_model::{
+    Authorization, Labels, Meta,
+    tap::{Direction, TapRequest},
+};
+
+use crate::{
+    authorize,
+    connection::{Connection, Tls},
+    http::Snapshot,
+};
+
+/// What let a request in.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Authorized<'p> {
+    pub(crate) route: &'p Meta,
+    pub(crate) authorization: &'p Authorization,
+}
+
+/// Tells that a request began.
+#[cold]
+pub(crate) fn begin(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    authorized: &Authorized<'_>,
+    request: &Request<Body>,
+) -> Option<Tapped> {
+    let uri = request.uri();
+    let tapped = TapRequest {
+        direction: Direction::Inbound,
+        source: connection.client.0,
+        source_labels: source_labels(&connection.tls),
+        destination: connection.target.0,
+        destination_labels: destination_labels(connection, snapshot, authorized),
+        route_labels: Labels::default(),
+        method: request.method().clone(),
+        scheme: uri.scheme_str().unwrap_or("").to_owned(),
+        authority: h1::authority(request).unwrap_or("").to_owned(),
+        path: uri.path_and_query().map_or("", |path| path.as_str()).to_owned(),
+    };
+    connection.worker.tap.request(tapped, request.headers())
+}
+
+fn source_labels(tls: &Tls) -> Labels {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let labels = match tls {
+        Tls::Mesh(Some(id)) => vec![pair("tls", "true"), pair("client_id", id.as_str())],
+        Tls::Mesh(None) => vec![pair("tls", "true")],
+        Tls::Opaque(sni) => vec![pair("tls", "opaque"), pair("sni", sni)],
+        Tls::None(why) => vec![pair("tls", "no_identity"), pair("no_tls_reason", why.as_str())],
+    };
+    Arc::new(labels.into_iter().collect())
+}
+
+fn destination_labels(connection: &Connection, snapshot: &Snapshot, authorized: &Authorized<'_>) -> Labels {
+    let server = snapshot.labels(connection, None).server;
+    let server_resource = ResourceLabels {
+        group: server.group,
+        kind: server.kind,
+        name: server.name,
+    };
+    let mut labels = BTreeMap::new();
+    let resources = [
+        ("srv", server_resource),
+        ("route", authorized.route.into()),
+        ("authz", authorize::authorization_labels(authorized.authorization)),
+    ];
+    for (prefix, resource) in resources {
+        for (name, value) in [
+            ("group", resource.group),
+            ("kind", resource.kind),
+            ("name", resource.name),
+        ] {
+            labels.insert(format!("{prefix}_{name}"), value.to_owned());
+        }
+    }
+    labels.insert("srv_port".to_owned(), server.port.to_string());
+    Arc::new(labels)
+}

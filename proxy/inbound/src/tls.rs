@@ -1,0 +1,80 @@
+//! The TLS phase: is there a ClientHello, and is it for us?
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use proxy_core::detect::{self, Hello};
+use proxy_metrics::NoTls;
+use proxy_model::{Id, limits};
+use proxy_tls::{Accepted, Alpn};
+use proxy_transport::PrefixedIo;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+use crate::{Error, Worker, connection::Tls, io::ClientIo};
+
+/// First size of the buffer: a ClientHello with a hybrid key share has some 1500 bytes.
+const READ_BYTES: usize = 2048;
+
+/// A connection after this phase.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    pub(crate) io: ClientIo,
+    pub(crate) tls: Tls,
+    /// The client agreed to send a transport header.
+    pub(crate) transport_header: bool,
+}
+
+/// Ends mesh TLS if the client asks for our name; anything else passes as it is.
+pub(crate) async fn accept(worker: &Worker, mut socket: TcpStream, alpn: Alpn) -> Result<Secured, Error> {
+    let mut read = BytesMut::with_capacity(READ_BYTES);
+    let timeout = worker.config.detect_timeout;
+    let tls = match hello(&mut socket, &mut read, timeout).await? {
+        Some(sni) if is_ours(&sni, worker.tls.local_id()) => {
+            return terminate(worker, PrefixedIo::new(read, socket), alpn).await;
+        }
+        Some(sni) => Tls::Opaque(sni.into()),
+        None => Tls::None(NoTls::NoTlsFromRemote),
+    };
+    Ok(Secured {
+        io: ClientIo::Plain(PrefixedIo::new(read, socket)),
+        tls,
+        transport_header: false,
+    })
+}
+
+async fn terminate(worker: &Worker, io: PrefixedIo<TcpStream>, alpn: Alpn) -> Result<Secured, Error> {
+    let Accepted {
+        io,
+        client_id,
+        transport_header,
+    } = Box::pin(worker.tls.accept(io, alpn)).await?;
+    Ok(Secured {
+        io: ClientIo::Tls(Box::new(io)),
+        tls: Tls::Mesh(client_id),
+        transport_header,
+    })
+}
+
+/// Reads until it is clear whether this is a ClientHello, and gives its SNI.
+async fn hello(socket: &mut TcpStream, read: &mut BytesMut, timeout: Duration) -> Result<Option<String>, Error> {
+    let reading = async {
+        loop {
+            let n = socket.read_buf(read).await?;
+            if read.is_empty() {
+                return Err(Error::Closed);
+            }
+            match detect::client_hello(read) {
+                Hello::Hello { sni } => return Ok(sni),
+                Hello::NeedMore if n != 0 && read.len() < limits::DETECT_TLS_BYTES => {}
+                Hello::NeedMore | Hello::NotTls => return Ok(None),
+            }
+        }
+    };
+    tokio::time::timeout(timeout, reading)
+        .await
+        .unwrap_or(Err(Error::TlsDetectTimeout))
+}
+
+fn is_ours(sni: &str, local: &Id) -> bool {
+    sni.eq_ignore_ascii_case(local.as_str())
+}
