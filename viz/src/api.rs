@@ -1,0 +1,185 @@
+//! The HTTP API: rows as JSON, taps as JSON lines, one sentence as JSON for what is refused.
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use proxy_metrics::names::viz as names;
+use proxy_process::admin::Readiness;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use viz_api::{Answer, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, StatRequest, TapRequest};
+use viz_query::stat::Refusal;
+
+use crate::{scrape::Shared, tap};
+
+/// An answer that is none: a status and a sentence.
+pub(crate) struct Refused(pub(crate) StatusCode, pub(crate) String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(Problem { error: self.1 })).into_response()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self(StatusCode::BAD_REQUEST, refusal.to_string())
+    }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+#[derive(Clone)]
+struct Api {
+    shared: Shared,
+    taps: tap::Taps,
+    ready: Readiness,
+}
+
+/// Serves the API until `stop`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: Shared,
+    ready: Readiness,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let taps = tap::Taps::new(stop.clone());
+    let api = Api { shared, taps, ready };
+    let router = Router::new()
+        .route(viz_api::STAT, get(stat))
+        .route(viz_api::EDGES, get(edges))
+        .route(viz_api::TAP, get(tap))
+        .route(viz_api::PODS, get(pods))
+        .route(viz_api::PROXY_METRICS, get(proxy_metrics))
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(is_ready))
+        .with_state(api);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+async fn is_ready(State(api): State<Api>) -> Response {
+    if api.ready.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn stat(State(api): State<Api>, request: Asked<StatRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    check_window(&api.shared, request.window_ms)?;
+    let rows = viz_query::stat(&request, &api.shared.objects(), &api.shared.window())?;
+    Ok(Json(Answer {
+        rows,
+        source: api.shared.source(request.window_ms),
+    })
+    .into_response())
+}
+
+async fn edges(State(api): State<Api>, request: Asked<EdgesRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    check_window(&api.shared, request.window_ms)?;
+    let rows = viz_query::edges(&request, &api.shared.objects(), &api.shared.window())?;
+    Ok(Json(Answer {
+        rows,
+        source: api.shared.source(request.window_ms),
+    })
+    .into_response())
+}
+
+fn check_window(shared: &Shared, window_ms: u64) -> Result<(), Refusal> {
+    let kept = shared.window_max_ms();
+    if window_ms > kept {
+        Err(Refusal::Window {
+            asked: window_ms / 1000,
+            kept: kept / 1000,
+        })
+    } else {
+        Ok(())
+    }
+}
+
+async fn tap(State(api): State<Api>, request: Asked<TapRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    api.taps.start(&request, &api.shared.objects())
+}
+
+async fn pods(State(api): State<Api>) -> Response {
+    let (objects, now) = (api.shared.objects(), api.shared.now_ms());
+    let window = api.shared.window();
+    let row = |pod: &viz_query::Pod| {
+        let scrapes = window.state(&pod.key);
+        PodRow {
+            namespace: pod.key.namespace.to_string(),
+            name: pod.key.name.to_string(),
+            ip: pod.ip,
+            owner: pod.owners.last().map(|(kind, name)| format!("{kind}/{name}")),
+            status: pod.phase.clone(),
+            ready: pod.ready,
+            meshed: pod.meshed,
+            scrape_age_ms: scrapes
+                .as_ref()
+                .and_then(|s| s.last_ms)
+                .map(|at| now.saturating_sub(at)),
+            scrape_error: scrapes.and_then(|s| s.error),
+        }
+    };
+    let mut rows: Vec<PodRow> = objects.pods.iter().map(|pod| row(pod)).collect();
+    rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let source = viz_api::Source {
+        scrape_interval_ms: 0,
+        ..window.source(now, api.shared.window_max_ms())
+    };
+    Json(Answer { rows, source }).into_response()
+}
+
+async fn proxy_metrics(State(api): State<Api>, request: Asked<ProxyMetricsRequest>) -> Result<String, Refused> {
+    let Query(ProxyMetricsRequest { namespace, pod: name }) = request?;
+    let objects = api.shared.objects();
+    let pod = objects
+        .pods
+        .iter()
+        .find(|p| *p.key.namespace == *namespace && *p.key.name == *name);
+    let pod = pod.ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no pod {namespace}/{name}")))?;
+    let ip = pod.ip.filter(|_| pod.meshed);
+    let ip = ip.ok_or_else(|| {
+        Refused(
+            StatusCode::NOT_FOUND,
+            format!("the pod {namespace}/{name} has no proxy yet"),
+        )
+    })?;
+    let metrics = api.shared.fetcher.metrics(ip, api.shared.timeout()).await;
+    metrics.map_err(|e| {
+        Refused(
+            StatusCode::BAD_GATEWAY,
+            format!("the metrics of {namespace}/{name}: {e}"),
+        )
+    })
+}
+
+/// mesh-viz's own metrics.
+pub(crate) fn own_metrics(shared: &Shared) -> String {
+    let source = shared.source(shared.window_max_ms());
+    let figures = [
+        (names::PODS, "gauge", source.pods as u64),
+        (names::PODS_FAILING, "gauge", source.pods_failing as u64),
+        (names::COVERED_MS, "gauge", source.covered_ms),
+        (names::REFUSED_TOTAL, "counter", source.refused),
+        (names::TAP_DROPPED_TOTAL, "counter", tap::dropped()),
+    ];
+    figures
+        .map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n"))
+        .concat()
+}

@@ -1,0 +1,90 @@
+//! Fetches one proxy's metrics: plaintext, for our own sidecar makes it mutual TLS.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use proxy_model::ports;
+
+/// Largest text of metrics that is read: 20,000 series (the proxy's own limit) of 400 bytes, twice.
+pub(crate) const METRICS_BYTES: usize = 16 * 1024 * 1024;
+/// Time for a connection to a proxy.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Time that an idle connection to a proxy is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Why metrics could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No connection, or it broke.
+    #[error("{0}")]
+    Http(String),
+    /// Another status than 200.
+    #[error("the proxy answered {0}")]
+    Status(StatusCode),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// No text, or too much of it.
+    #[error("the text of the metrics is unreadable: {0}")]
+    Body(String),
+}
+
+/// Fetches metrics.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+impl Fetcher {
+    pub(crate) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(1)
+            .build(connector);
+        Self { client }
+    }
+
+    /// The text of the metrics of the proxy at `ip`.
+    pub(crate) async fn metrics(&self, ip: IpAddr, timeout: Duration) -> Result<String, Error> {
+        tokio::time::timeout(timeout, self.fetch(ip))
+            .await
+            .map_err(|_| Error::Timeout(timeout))?
+    }
+
+    async fn fetch(&self, ip: IpAddr) -> Result<String, Error> {
+        let address = std::net::SocketAddr::new(ip, ports::ADMIN);
+        let request = Request::get(format!("http://{address}/metrics")).header(header::ACCEPT, "text/plain");
+        let request = request.body(Empty::new()).expect("an address makes a valid URI");
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|e| Error::Http(causes(&e)))?;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), METRICS_BYTES).collect().await;
+        let body = body.map_err(|e| Error::Body(causes(e.as_ref())))?.to_bytes();
+        String::from_utf8(body.into()).map_err(|e| Error::Body(e.to_string()))
+    }
+}
+
+/// An error with what caused it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,374 @@
+//! Live requests: one observation at each matching pod's proxy, merged into one stream of JSON lines.
+//!
+//! A proxy tells of a limited number of requests per observation; to hold a rate, an observation lasts for one second and
+//! is then made anew, as Linkerd does it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use proxy_api::Observation;
+use proxy_model::{
+    ports,
+    tap::{TapMatch, TextMatch},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
+use viz_api::{Kind, Problem, Resource, TapRequest};
+use viz_query::{Objects, Pod, objects::LabelSelector, stat::Refusal};
+
+use crate::{api::Refused, event};
+
+/// Taps at a time; each has an observation at many proxies.
+const TAPS: usize = 16;
+/// Lines that wait for one reader; more are dropped and counted, for a slow terminal must not fill our memory.
+const LINES: usize = 1024;
+/// Pods of one tap; each is a connection.
+const PODS: usize = 200;
+/// Requests a second of one tap when nothing is said; Linkerd's figure.
+const RPS: u32 = 100;
+/// How long one observation lasts.
+const OBSERVATION: Duration = Duration::from_secs(1);
+/// Time for a connection to a proxy.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Time between two attempts at a proxy that refuses.
+const RETRY: Duration = Duration::from_secs(1);
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Lines dropped so far because a reader was too slow.
+pub(crate) fn dropped() -> u64 {
+    DROPPED.load(Relaxed)
+}
+
+/// The taps that run.
+#[derive(Clone)]
+pub(crate) struct Taps {
+    free: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Taps {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(TAPS)),
+            stop,
+        }
+    }
+
+    /// Starts a tap; the response's body is its lines, for as long as somebody reads.
+    pub(crate) fn start(&self, request: &TapRequest, objects: &Objects) -> Result<Response, Refused> {
+        let bad = |text: String| Refused(StatusCode::BAD_REQUEST, text);
+        let matches = matches(request, objects).map_err(bad)?;
+        let pods = pods(request, objects)?;
+        let permit = Arc::clone(&self.free).try_acquire_owned();
+        let permit =
+            permit.map_err(|_| Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{TAPS} taps run already")))?;
+        let limit = (request.max_rps.unwrap_or(RPS) / pods.len() as u32).max(1);
+        let (lines, receiver) = mpsc::channel(LINES);
+        let tap = Arc::new(Tap {
+            observation: Observation {
+                limit,
+                matches,
+                headers: request.headers,
+            },
+            lines,
+            lost: AtomicU64::new(0),
+            bases: AtomicU32::new(0),
+        });
+        tokio::spawn(run(tap, pods, permit, self.stop.clone()));
+        let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
+        Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+    }
+}
+
+/// The pods whose proxies are asked.
+fn pods(request: &TapRequest, objects: &Objects) -> Result<Vec<Arc<Pod>>, Refused> {
+    let selector = request
+        .labels
+        .as_deref()
+        .map(LabelSelector::parse)
+        .transpose()
+        .map_err(Refusal::Selector)?;
+    let wanted = |pod: &&Arc<Pod>| {
+        pod.meshed
+            && pod.is_running()
+            && pod.ip.is_some()
+            && pod.belongs_to(&request.resource, request.namespace.as_deref())
+            && selector.as_ref().is_none_or(|s| s.matches(&pod.labels))
+    };
+    let pods: Vec<_> = objects.pods.iter().filter(wanted).cloned().collect();
+    let place = request
+        .namespace
+        .as_deref()
+        .map_or_else(String::new, |ns| format!(" in namespace {ns}"));
+    match pods.len() {
+        0 => Err(Refused(
+            StatusCode::NOT_FOUND,
+            format!("no meshed pod runs for {}{place}", request.resource),
+        )),
+        n if n > PODS => {
+            let text = format!(
+                "{} has {n} pods{place}, and a tap takes {PODS}: name one, or select by label",
+                request.resource
+            );
+            Err(Refused(StatusCode::BAD_REQUEST, text))
+        }
+        _ => Ok(pods),
+    }
+}
+
+/// Which requests are wanted.
+fn matches(request: &TapRequest, objects: &Objects) -> Result<TapMatch, String> {
+    if matches!(request.resource.kind, Kind::Service | Kind::Authority) {
+        return Err(format!(
+            "{} cannot be tapped: only pods, what owns them, and namespaces can",
+            request.resource.kind
+        ));
+    }
+    if request.max_rps == Some(0) {
+        return Err("--max-rps 0 would show nothing".to_owned());
+    }
+    let mut all = Vec::new();
+    if let Some(scheme) = &request.scheme {
+        all.push(TapMatch::Scheme(scheme.clone()));
+    }
+    if let Some(method) = &request.method {
+        let method = method
+            .to_ascii_uppercase()
+            .parse()
+            .map_err(|_| format!("--method {method:?} is no HTTP method"))?;
+        all.push(TapMatch::Method(method));
+    }
+    if let Some(authority) = &request.authority {
+        all.push(TapMatch::Authority(TextMatch::Exact(authority.clone())));
+    }
+    if let Some(path) = &request.path {
+        all.push(TapMatch::Path(TextMatch::Prefix(path.clone())));
+    }
+    if let Some(to) = &request.to {
+        all.push(destination(
+            to,
+            request.to_namespace.as_ref().or(request.namespace.as_ref()),
+            objects,
+        )?);
+    }
+    Ok(TapMatch::All(all))
+}
+
+/// A destination is known by the labels that discovery gave it; a split service is known by its leaves.
+fn destination(to: &Resource, namespace: Option<&String>, objects: &Objects) -> Result<TapMatch, String> {
+    let Some(name) = &to.name else {
+        return Err(format!("--to {to}: name one, as in --to {to}/NAME"));
+    };
+    let label = |key: &str, value: &str| TapMatch::DestinationLabel(key.to_owned(), value.to_owned());
+    if to.kind == Kind::Authority {
+        return Ok(TapMatch::Authority(TextMatch::Exact(name.clone())));
+    }
+    if to.kind == Kind::Namespace {
+        return Ok(label("namespace", name));
+    }
+    let mut names = vec![label(to.kind.label(), name)];
+    if to.kind == Kind::Service {
+        let split = objects
+            .splits
+            .iter()
+            .filter(|s| s.apex == *name && namespace.is_none_or(|n| *n == s.namespace));
+        names.extend(
+            split
+                .flat_map(|s| &s.leaves)
+                .map(|(leaf, _)| label(to.kind.label(), leaf)),
+        );
+    }
+    let mut all = vec![TapMatch::Any(names)];
+    all.extend(namespace.map(|n| label("namespace", n)));
+    Ok(TapMatch::All(all))
+}
+
+/// One tap.
+struct Tap {
+    observation: Observation,
+    lines: mpsc::Sender<Bytes>,
+    /// Lines lost since the last one that was sent.
+    lost: AtomicU64,
+    bases: AtomicU32,
+}
+
+/// Runs until the reader is gone or the program ends; the permit is free again then.
+async fn run(tap: Arc<Tap>, pods: Vec<Arc<Pod>>, _permit: OwnedSemaphorePermit, stop: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    for pod in pods {
+        tasks.spawn(observe_pod(Arc::clone(&tap), pod));
+    }
+    tokio::select! {
+        () = tap.lines.closed() => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn observe_pod(tap: Arc<Tap>, pod: Arc<Pod>) {
+    let Some(ip) = pod.ip else { return };
+    let Ok(service) = connect(SocketAddr::new(ip, ports::TAP), pod.identity.as_deref()) else {
+        return;
+    };
+    let name = format!("{}/{}", pod.key.namespace, pod.key.name);
+    let mut failing = false;
+    loop {
+        let began = Instant::now();
+        match observe(&tap, service.clone(), &name, began).await {
+            Ok(()) => {
+                failing = false;
+                tokio::time::sleep_until(began + OBSERVATION).await;
+            }
+            Err(error) => {
+                // Told once: a pod that is replaced stays refused for as long as the tap runs.
+                if !std::mem::replace(&mut failing, true) {
+                    tap.send(&Problem {
+                        error: format!("{name}: {error}"),
+                    });
+                }
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+type Service = InterceptedService<Channel, RequireId>;
+
+fn connect(addr: SocketAddr, identity: Option<&str>) -> Result<Service, tonic::transport::Error> {
+    let channel = Endpoint::from_shared(format!("http://{addr}"))?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .connect_lazy();
+    Ok(InterceptedService::new(
+        channel,
+        RequireId(identity.and_then(|id| id.parse().ok())),
+    ))
+}
+
+/// Tells our own sidecar who must answer.
+#[derive(Clone)]
+struct RequireId(Option<MetadataValue<Ascii>>);
+
+impl tonic::service::Interceptor for RequireId {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(id) = &self.0 {
+            request.metadata_mut().insert("l5d-require-id", id.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// One observation: until its second is over and its requests are used up, or the proxy ends it.
+async fn observe(tap: &Tap, service: Service, pod: &str, began: Instant) -> Result<(), proxy_api::Error> {
+    let mut events = proxy_api::client::observe(service, &tap.observation).await?;
+    let base = tap.bases.fetch_add(1, Relaxed);
+    let mut seen = 0;
+    loop {
+        let exhausted = seen >= tap.observation.limit;
+        let next = events.next();
+        let event = if exhausted {
+            // What was sampled may still end; after its second nothing new would ever come.
+            match timeout_at(began + OBSERVATION, next).await {
+                Ok(event) => event,
+                Err(_) => return Ok(()),
+            }
+        } else {
+            next.await
+        };
+        match event {
+            None => return Ok(()),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(event)) => {
+                seen += u32::from(event::is_first(&event));
+                tap.send_event(event::encode(&event, base, pod));
+            }
+        }
+    }
+}
+
+impl Tap {
+    fn send_event(&self, mut event: viz_api::TapEvent) {
+        event.dropped = self.lost.swap(0, Relaxed);
+        if !self.send(&event) {
+            self.lost.fetch_add(event.dropped + 1, Relaxed);
+        }
+    }
+
+    fn send(&self, line: &impl serde::Serialize) -> bool {
+        let mut text = serde_json::to_vec(line).expect("rows are plain values");
+        text.push(b'\n');
+        let sent = self.lines.try_send(text.into()).is_ok();
+        DROPPED.fetch_add(u64::from(!sent), Relaxed);
+        sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> TapRequest {
+        TapRequest::of(text.parse().expect("a resource"))
+    }
+
+    #[test]
+    fn filters_become_one_match() {
+        let mut tap = request("deploy/web");
+        tap.method = Some("post".into());
+        tap.path = Some("/api".into());
+        tap.to = Some("deploy/emoji".parse().expect("valid"));
+        tap.namespace = Some("vote".into());
+        let TapMatch::All(all) = matches(&tap, &Objects::default()).expect("valid") else {
+            panic!("all of them")
+        };
+        assert_eq!(all[0], TapMatch::Method(http::Method::POST));
+        assert_eq!(all[1], TapMatch::Path(TextMatch::Prefix("/api".into())));
+        let label = |k: &str, v: &str| TapMatch::DestinationLabel(k.into(), v.into());
+        let to = TapMatch::All(vec![
+            TapMatch::Any(vec![label("deployment", "emoji")]),
+            label("namespace", "vote"),
+        ]);
+        assert_eq!(all[2], to);
+    }
+
+    #[test]
+    fn what_cannot_be_tapped_is_refused() {
+        let refused = |tap: &TapRequest| matches(tap, &Objects::default()).expect_err("refused");
+        assert!(refused(&request("svc/web")).contains("service cannot be tapped"));
+        let unnamed = TapRequest {
+            to: Some(Resource::all(Kind::Pod)),
+            ..request("deploy/web")
+        };
+        assert!(refused(&unnamed).contains("--to pod/NAME"));
+        let error = pods(&request("deploy/web"), &Objects::default())
+            .map(|_| ())
+            .expect_err("no pod");
+        assert_eq!(
+            (error.0, error.1.as_str()),
+            (StatusCode::NOT_FOUND, "no meshed pod runs for deployment/web")
+        );
+    }
+}
