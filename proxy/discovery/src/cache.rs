@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use proxy_metrics::Metrics;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{Notify, watch},
@@ -89,6 +90,7 @@ pub(crate) struct Lookups<K, V> {
     /// There is something in `fresh`.
     wake: Notify,
     limit: usize,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -97,21 +99,20 @@ struct State<K, V> {
     /// Asked for, not started yet. Never longer than the map was.
     fresh: Vec<K>,
     tick: u64,
-    refused: u64,
 }
 
 impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, metrics: Metrics) -> Self {
         let state = State {
             map: FxHashMap::default(),
             fresh: Vec::new(),
             tick: 0,
-            refused: 0,
         };
         Self {
             state: Mutex::new(state),
             wake: Notify::new(),
             limit,
+            metrics,
         }
     }
 
@@ -129,7 +130,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             return lookup.answer.subscribe();
         }
         if state.map.len() >= self.limit && !state.evict() {
-            state.refused += 1;
+            self.metrics.limit_refused("DISCOVERY_TARGETS");
             return watch::channel(initial()).1;
         }
         let (answer, receiver) = watch::channel(initial());
@@ -222,10 +223,6 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         };
         state.map.values().map(|(lookup, _)| status(lookup)).collect()
     }
-
-    pub(crate) fn refused(&self) -> u64 {
-        self.lock().refused
-    }
 }
 
 impl<K: Clone + Eq + Hash, V> State<K, V> {
@@ -251,7 +248,8 @@ mod tests {
 
     #[tokio::test]
     async fn lookups_are_shared_and_the_oldest_idle_one_makes_room() {
-        let lookups: Lookups<u16, u32> = Lookups::new(2);
+        let metrics = Metrics::default();
+        let lookups: Lookups<u16, u32> = Lookups::new(2, metrics.clone());
         let one = lookups.subscribe(&1, || 0);
         let again = lookups.subscribe(&1, || 7);
         assert!(again.same_channel(&one) && *again.borrow() == 0);
@@ -260,7 +258,7 @@ mod tests {
         assert_eq!(fresh.iter().map(|l| l.key).collect::<Vec<_>>(), [1, 2]);
 
         assert_eq!(*lookups.subscribe(&3, || 9).borrow(), 9);
-        assert_eq!(lookups.refused(), 1, "both are in use");
+        assert!(metrics.render().contains("DISCOVERY_TARGETS"), "both are in use");
         drop(two);
         let _three = lookups.subscribe(&3, || 9);
         assert!(fresh[1].evicted.is_cancelled() && !fresh[0].evicted.is_cancelled());

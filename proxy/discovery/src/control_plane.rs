@@ -1,31 +1,12 @@
 //! What the driver needs of a control plane. The program implements it over gRPC, tests play it.
 
-use std::{future::Future, net::SocketAddr};
+use std::future::Future;
 
 use futures_util::stream::LocalBoxStream;
-use proxy_model::{ClientPolicy, Endpoint, Labels, OutboundTarget, Profile, ServerPolicy};
+use proxy_model::{ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy};
 
 /// Answers, until the stream ends or fails.
 pub type Stream<T> = LocalBoxStream<'static, Result<T, Failure>>;
-
-/// A change of a set of endpoints.
-#[derive(Clone, Debug, PartialEq)]
-pub enum EndpointUpdate {
-    /// Adds, or replaces what is known of, these.
-    Add {
-        /// Labels of the whole set.
-        labels: Labels,
-        /// Endpoints.
-        endpoints: Vec<Endpoint>,
-    },
-    /// Takes these out.
-    Remove(Vec<SocketAddr>),
-    /// There are none.
-    NoEndpoints {
-        /// Whether the service exists.
-        exists: bool,
-    },
-}
 
 /// Why a stream failed, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -108,11 +108,15 @@ async fn outbound<C: ControlPlane>(
     });
     let publish = || publish_outbound(&lookup, &parts.borrow(), config.detect_timeout);
     let (policy_live, profile_live) = (watch::Sender::new(false), watch::Sender::new(!with_profile));
-    let follow = |limits, live| Follow {
-        limits,
-        health: &lookup.health,
-        live,
-        target: target.to_string(),
+    let follow = |kind, limits, live| {
+        let age = RefCell::new(config.metrics.answer_age(kind, &target.to_string()));
+        Follow {
+            limits,
+            health: &lookup.health,
+            live,
+            target: target.to_string(),
+            age,
+        }
     };
 
     let on_policy = |event| {
@@ -141,7 +145,7 @@ async fn outbound<C: ControlPlane>(
             Known::No
         }
     };
-    let policy_follow = follow(config.policy_limits, &policy_live);
+    let policy_follow = follow("outbound", config.policy_limits, &policy_live);
     let policy = policy_follow.run(|| control_plane.watch_outbound(&target), on_policy);
 
     let path = target.to_string();
@@ -163,9 +167,9 @@ async fn outbound<C: ControlPlane>(
             Known::No
         }
     };
-    let profile_follow = follow(config.destination_limits, &profile_live);
     let profile = async {
         if with_profile {
+            let profile_follow = follow("profile", config.destination_limits, &profile_live);
             profile_follow.run(|| control_plane.profile(&path), on_profile).await;
         }
     };
@@ -221,7 +225,13 @@ async fn endpoints<C: ControlPlane>(
                 set.opened();
                 None
             }
-            Event::Message(update) => set.apply(update),
+            Event::Message(update) => {
+                let applied = set.apply(update);
+                for _ in 0..set.take_refused() {
+                    config.metrics.limit_refused("ENDPOINTS_PER_SERVICE");
+                }
+                applied
+            }
             Event::Invalid(_) => None,
             // Deleted, or not known yet: stale endpoints are better than none.
             Event::Unknown if set.is_known() => None,
@@ -236,11 +246,14 @@ async fn endpoints<C: ControlPlane>(
         }
         if set.is_known() { Known::Yes } else { Known::No }
     };
+    let age = RefCell::new(config.metrics.answer_age("endpoints", &path));
+    let (limits, health) = (config.destination_limits, &lookup.health);
     let follow = Follow {
-        limits: config.destination_limits,
-        health: &lookup.health,
+        limits,
+        health,
         live: &live,
         target: path.to_string(),
+        age,
     };
     let streams = follow.run(|| control_plane.endpoints(&path), on);
     let live: [&Live; 1] = [&live];
@@ -276,11 +289,14 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         *known.borrow()
     };
     let target = format!("port {port}");
+    let age = RefCell::new(config.metrics.answer_age("inbound", &port.to_string()));
+    let (limits, health) = (config.policy_limits, &lookup.health);
     let follow = Follow {
-        limits: config.policy_limits,
-        health: &lookup.health,
+        limits,
+        health,
         live: &live,
         target,
+        age,
     };
     let streams = follow.run(|| control_plane.watch_inbound(port), on);
     let live: [&Live; 1] = [&live];

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use proxy_model::{EndpointSet, limits::ENDPOINTS_PER_SERVICE};
-
-use crate::EndpointUpdate;
+use proxy_model::{EndpointSet, EndpointUpdate, limits::ENDPOINTS_PER_SERVICE};
 
 /// The set, and whether the next message is the first of a new stream.
 #[derive(Debug, Default)]
@@ -12,6 +10,7 @@ pub(crate) struct Endpoints {
     set: EndpointSet,
     known: bool,
     fresh: bool,
+    refused: u64,
 }
 
 impl Endpoints {
@@ -30,6 +29,11 @@ impl Endpoints {
         self.known = true;
         self.set = EndpointSet::default();
         Arc::new(self.set.clone())
+    }
+
+    /// How many endpoints the limit has left out since it was asked.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Applies an update; none if it changes nothing that anybody should see.

@@ -20,12 +20,13 @@ mod stream;
 use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use proxy_metrics::Metrics;
 use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy, limits, ports::PortSet};
 use tokio::{sync::watch, time::Instant};
 
 use crate::cache::Lookups;
 pub use cache::Status;
-pub use control_plane::{ControlPlane, EndpointUpdate, Failure, Stream};
+pub use control_plane::{ControlPlane, Failure, Stream};
 pub use defaults::{DefaultPolicy, InvalidDefaultPolicy};
 pub use driver::Driver;
 pub use fallback::{forward_policy, invalid_policy};
@@ -74,6 +75,8 @@ pub struct Config {
     pub destination_limits: StreamLimits,
     /// Limits of policy streams.
     pub policy_limits: StreamLimits,
+    /// Where ages, reconnections and refusals are counted.
+    pub metrics: Metrics,
 }
 
 impl Default for Config {
@@ -87,6 +90,7 @@ impl Default for Config {
             inbound_idle: Duration::from_secs(90),
             destination_limits: StreamLimits::default(),
             policy_limits: StreamLimits::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -119,9 +123,9 @@ impl Discovery {
 
     fn unanswered(config: Config) -> Self {
         Self(Arc::new(Inner {
-            outbound: Lookups::new(limits::DISCOVERY_TARGETS),
-            endpoints: Lookups::new(limits::DISCOVERY_TARGETS),
-            inbound: Lookups::new(limits::DISCOVERY_TARGETS),
+            outbound: Lookups::new(limits::DISCOVERY_TARGETS, config.metrics.clone()),
+            endpoints: Lookups::new(limits::DISCOVERY_TARGETS, config.metrics.clone()),
+            inbound: Lookups::new(limits::DISCOVERY_TARGETS, config.metrics.clone()),
             config,
         }))
     }
@@ -150,10 +154,5 @@ impl Discovery {
         all.extend(self.0.endpoints.status("endpoints", |path| path.to_string()));
         all.extend(self.0.inbound.status("inbound", u16::to_string));
         all
-    }
-
-    /// Lookups that were refused because too many are in use.
-    pub fn refused(&self) -> u64 {
-        self.0.outbound.refused() + self.0.endpoints.refused() + self.0.inbound.refused()
     }
 }

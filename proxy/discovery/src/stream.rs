@@ -1,8 +1,9 @@
 //! Keeps one stream up: asks again when it fails, ends, falls silent or grows old.
 
-use std::{future::Future, time::Duration};
+use std::{cell::RefCell, future::Future, time::Duration};
 
 use futures_util::StreamExt;
+use proxy_metrics::AnswerAge;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
@@ -48,12 +49,14 @@ pub(crate) enum Event<T> {
 /// Whether a stream is up, or needs to be.
 pub(crate) type Live = watch::Sender<bool>;
 
-/// Follows a stream for ever. `known` says whether there is an answer already. Ends only when refused.
+/// Follows a stream for ever; ends only when it is refused.
 pub(crate) struct Follow<'a> {
     pub(crate) limits: StreamLimits,
     pub(crate) health: &'a Health,
     pub(crate) live: &'a Live,
     pub(crate) target: String,
+    /// Its age, as metrics tell it.
+    pub(crate) age: RefCell<AnswerAge>,
 }
 
 impl Follow<'_> {
@@ -105,6 +108,8 @@ impl Follow<'_> {
     fn set_live(&self, live: bool) {
         self.live.send_if_modified(|was| std::mem::replace(was, live) != live);
         self.health.set_live(live);
+        let mut age = self.age.borrow_mut();
+        if live { age.confirmed() } else { age.disconnected() }
     }
 
     async fn once<T, O, F>(&self, open: &O, on: &mut impl FnMut(Event<T>)) -> Ended
