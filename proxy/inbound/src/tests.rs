@@ -1,1 +1,23 @@
 //! Tests of the inbound side in one process: real sockets on loopback, a scripted control plane.
+
+mod bytes;
+mod http;
+mod refusals;
+mod support;
+
+use std::rc::Rc;
+
+use proxy_model::{ClientAddr, OrigDstAddr};
+
+/// What a connection's task costs while it lives; a change that makes it much larger should be seen.
+#[test]
+fn a_connection_is_small() {
+    support::run(async {
+        let web = support::Web::new();
+        let addr = "127.0.0.1:1".parse().expect("valid");
+        let socket = web.connect(addr).await;
+        let task = Rc::clone(&web.worker).serve(socket, OrigDstAddr(addr), ClientAddr(addr), web.drain.clone());
+        let size = size_of_val(&task);
+        assert!(size <= 6 * 1024, "a connection's task has {size} bytes");
+    });
+}

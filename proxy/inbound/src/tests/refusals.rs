@@ -1,0 +1,265 @@
+//! What the inbound side refuses, and how it says so.
+
+use ::http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use proxy_http::{Body, client, headers};
+use proxy_model::{Authentication, Http2Params, OrigDstAddr, ServerProtocol, TlsIdentity};
+use proxy_tls::Alpn;
+use proxy_transport::header::{Header, SessionProtocol};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::timeout,
+};
+
+use super::support::{API, SOON, WEB, Web, authorization, detect, get, open, policy, request, run};
+use crate::{DirectRefusal, Error, accept};
+
+const DIRECT: &str = "127.0.0.1:4143";
+
+/// Hands a connection straight to the first phase, to see why it ended.
+async fn why(web: &Web, target: &str, client: impl AsyncFnOnce(tokio::net::TcpStream)) -> Error {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    let target = OrigDstAddr(target.parse().expect("valid"));
+    let server = async {
+        let (socket, _) = listener.accept().await.expect("a client");
+        accept::accept(&web.worker, socket, (target, web.client), web.drain.clone()).await
+    };
+    let client = async { client(tokio::net::TcpStream::connect(addr).await.expect("it listens")).await };
+    let (ended, ()) = tokio::join!(server, client);
+    ended.expect_err("it is refused")
+}
+
+/// Sends these bytes inside mesh TLS, and sees the connection end without an answer.
+async fn direct(web: &Web, alpn: Alpn, bytes: &[u8]) -> Error {
+    let client = web.workload(API);
+    why(web, DIRECT, async |io| {
+        let web = TlsIdentity::dns(WEB).expect("an id");
+        let mut io = client.connect(io, &web, alpn).await.expect("believed");
+        // The proxy may have closed already.
+        let _ = io.write_all(bytes).await;
+        let got = timeout(SOON, io.read(&mut [0; 8])).await.expect("in time");
+        assert!(got.is_err() || matches!(got, Ok(0)), "closed without a byte");
+    })
+    .await
+}
+
+const PREFACE: &[u8] = b"transport.l5d.io/v1\r\n\r\n";
+
+#[test]
+fn transport_headers_that_say_nothing_valid_are_refused() {
+    run(async {
+        let web = Web::new();
+        let header = |tail: &[u8]| [PREFACE, tail].concat();
+        let garbled = [
+            header(&[0, 0, 0, 2, 0x08, 0x00]),
+            header(&[0, 0, 0, 0]),
+            header(&[0, 0, 0, 4, 0x08, 0x80, 0x80, 0x04]),
+            header(&[0, 0, 0, 2, 0xff, 0xff]),
+            header(&[0x7f, 0xff, 0xff, 0xff]),
+            b"GET / HTTP/1.1\r\nhost: web\r\n\r\n".to_vec(),
+        ];
+        for bytes in garbled {
+            let error = direct(&web, Alpn::TransportHeader, &bytes).await;
+            assert!(
+                matches!(error, Error::Direct(DirectRefusal::Header(_))),
+                "{bytes:?}: {error}"
+            );
+        }
+        let error = direct(&web, Alpn::TransportHeader, &PREFACE[..5]).await;
+        assert!(matches!(error, Error::Direct(DirectRefusal::HeaderTimeout)), "{error}");
+        let own = Header::port(4143.try_into().expect("not 0"), Some(SessionProtocol::Http2)).encode();
+        assert!(matches!(
+            direct(&web, Alpn::TransportHeader, &own).await,
+            Error::Loop(4143)
+        ));
+        let mut gateway = Header::port(80.try_into().expect("not 0"), None);
+        gateway.name = Some("web.ns.svc.cluster.local".into());
+        let error = direct(&web, Alpn::TransportHeader, &gateway.encode()).await;
+        assert!(error.to_string().contains("no gateway"), "{error}");
+    });
+}
+
+#[test]
+fn a_direct_connection_needs_a_client_that_is_known_and_knows_how() {
+    run(async {
+        let web = Web::new();
+        let error = direct(&web, Alpn::None, b"x").await;
+        assert!(
+            matches!(error, Error::Direct(DirectRefusal::NoTransportHeader)),
+            "{error}"
+        );
+        let stranger = web.without_leaf();
+        let error = why(&web, DIRECT, async |io| {
+            let web = TlsIdentity::dns(WEB).expect("an id");
+            let _ = stranger
+                .connect(io, &web, Alpn::TransportHeader)
+                .await
+                .expect("a handshake");
+        })
+        .await;
+        assert!(matches!(error, Error::Direct(DirectRefusal::NoClientId)), "{error}");
+        let error = why(&web, DIRECT, async |mut io| {
+            io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("open");
+        })
+        .await;
+        assert!(matches!(error, Error::Direct(DirectRefusal::NoTls)), "{error}");
+    });
+}
+
+#[test]
+fn a_silent_client_is_closed() {
+    run(async {
+        let web = Web::new();
+        web.script.inbound(8080, open(detect()));
+        let error = why(&web, "127.0.0.1:8080", async |mut io| {
+            assert!(matches!(
+                timeout(SOON, io.read(&mut [0; 8])).await.expect("in time"),
+                Ok(0)
+            ));
+        })
+        .await;
+        assert!(matches!(error, Error::TlsDetectTimeout), "{error}");
+        let error = why(&web, "127.0.0.1:8080", async |_| {}).await;
+        assert!(matches!(error, Error::Closed), "{error}");
+    });
+}
+
+#[test]
+fn who_is_not_authorized_is_told_in_its_own_words() {
+    run(async {
+        let web = Web::new();
+        let app = "127.0.0.1:9".parse().expect("valid");
+        web.script.inbound(9, policy(detect(), Vec::new()));
+        let response = get(web.connect(app).await, request("/")).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(response.headers()["content-length"], "0");
+        assert!(
+            !response.headers().contains_key(headers::L5D_PROXY_ERROR),
+            "a stranger gets no reason"
+        );
+
+        let io = web.connect_tls(app, Alpn::None).await;
+        let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
+        let grpc = || Request::post("http://web/a.B/C").header("content-type", "application/grpc");
+        let response = mesh
+            .send(grpc().body(Body::Empty).expect("valid"))
+            .await
+            .expect("an answer");
+        assert_eq!(
+            (response.status(), &response.headers()["grpc-status"]),
+            (StatusCode::OK, &"7".parse().unwrap())
+        );
+        let reason = response.headers()[headers::L5D_PROXY_ERROR].to_str().expect("text");
+        assert!(reason.contains("unauthorized"), "{reason}");
+        let carried = grpc()
+            .header(headers::L5D_ORIG_PROTO, "HTTP/1.1")
+            .body(Body::Empty)
+            .expect("valid");
+        let response = mesh.send(carried).await.expect("an answer");
+        assert_eq!(
+            response.status(),
+            StatusCode::FORBIDDEN,
+            "HTTP/1 gets the HTTP form, whatever it rides in"
+        );
+        assert_eq!(web.count("inbound_http_authz_deny_total", &[]), 3);
+
+        let known = Authentication::TlsAuthenticated {
+            identities: vec![API.parse().expect("an id")],
+            suffixes: vec![],
+        };
+        web.script.inbound(9, policy(detect(), vec![authorization(known)]));
+        let response = mesh
+            .send(grpc().body(Body::Empty).expect("valid"))
+            .await
+            .expect("an answer");
+        assert_eq!(
+            response.headers()["grpc-status"],
+            "14",
+            "now the application is asked, and is not there"
+        );
+    });
+}
+
+#[test]
+fn a_request_that_never_arrived_is_marked_for_the_mesh_alone() {
+    run(async {
+        let web = Web::new();
+        let gone = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port")
+            .local_addr()
+            .expect("bound");
+        web.script.inbound(gone.port(), open(detect()));
+        let response = get(web.connect(gone).await, request("/")).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert!(!response.headers().contains_key(headers::MESH_NEVER_ARRIVED));
+        let io = web.connect_tls(gone, Alpn::None).await;
+        let mut mesh = client::http1(io).await.expect("a connection");
+        let response = mesh.send(request("/")).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(response.headers()[headers::MESH_NEVER_ARRIVED], "true");
+        assert_eq!(response.headers()[headers::L5D_PROXY_CONNECTION], "close");
+        let reason = response.headers()[headers::L5D_PROXY_ERROR].to_str().expect("text");
+        assert!(reason.contains("cannot connect"), "{reason}");
+        let failures = ["status_code=\"502\"", "classification=\"failure\"", "error=\"i/o\""];
+        assert_eq!(web.count("response_total", &failures), 2);
+    });
+}
+
+#[test]
+fn malformed_and_nameless_requests_are_refused() {
+    run(async {
+        let web = Web::new();
+        web.script.inbound(
+            9,
+            open(ServerProtocol::Http1 {
+                routes: Vec::new(),
+                rate_limit: None,
+            }),
+        );
+        let answer = async |text: &str, target: &str| {
+            let mut io = web.connect(target.parse().expect("valid")).await;
+            io.write_all(text.as_bytes()).await.expect("open");
+            let mut line = [0; 12];
+            timeout(SOON, io.read_exact(&mut line))
+                .await
+                .expect("in time")
+                .expect("an answer");
+            String::from_utf8_lossy(&line[9..]).into_owned()
+        };
+        assert_eq!(
+            answer("GET web:80 HTTP/1.1\r\nhost: web\r\n\r\n", "127.0.0.1:9").await,
+            "400"
+        );
+        assert_eq!(answer("CONNECT web:80 HTTP/1.0\r\n\r\n", "127.0.0.1:9").await, "400");
+
+        let mut io = web
+            .connect_tls(DIRECT.parse().expect("valid"), Alpn::TransportHeader)
+            .await;
+        let header = Header::port(9.try_into().expect("not 0"), Some(SessionProtocol::Http1)).encode();
+        io.write_all(&header).await.expect("open");
+        let mut mesh = client::http1(io).await.expect("a connection");
+        let nameless = Request::builder()
+            .version(::http::Version::HTTP_10)
+            .uri("/")
+            .body(Body::Empty)
+            .expect("valid");
+        let response = mesh.send(nameless).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[headers::L5D_PROXY_ERROR], "unexpected error");
+        response.into_body().collect().await.expect("a body");
+    });
+}
+
+#[test]
+fn other_hosts_are_refused() {
+    run(async {
+        let mut web = Web::new();
+        let worker = std::rc::Rc::get_mut(&mut web.worker).expect("nobody else holds it");
+        worker.config.local_ips = vec!["10.1.1.1".parse().expect("valid")];
+        let error = why(&web, "127.0.0.1:8080", async |_| {}).await;
+        assert!(matches!(error, Error::NotLocal(_)), "{error}");
+    });
+}

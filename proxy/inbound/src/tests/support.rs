@@ -1,0 +1,259 @@
+//! A workload in one process: its application, its inbound side, and clients with and without mesh TLS.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use proxy_discovery::{Discovery, Script};
+use proxy_http::{Body, client, server, tap::Registry};
+use proxy_metrics::{BuildInfo, Metrics};
+use proxy_model::{
+    Authentication, Authorization, ClientAddr, Id, Meta, NetworkMatch, OrigDstAddr, ServerPolicy, ServerProtocol,
+    TlsIdentity,
+};
+use proxy_tls::{Alpn, Anchors, ClientStream, Credentials, Tls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{LocalSet, spawn_local},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, Deps, RateLimits, Worker};
+
+/// Who the workload is.
+pub(super) const WEB: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
+/// Who its client is.
+pub(super) const API: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
+/// An address that is not this host, where the localhost authorization must not help.
+pub(super) const STRANGER: &str = "10.0.0.9:4242";
+/// An answer takes no longer than this, even on a busy machine.
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// Runs a test on one thread, as a worker does.
+pub(super) fn run<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(LocalSet::new().run_until(test));
+}
+
+/// A workload's inbound side.
+pub(super) struct Web {
+    ca: CertifiedIssuer<'static, KeyPair>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) metrics: Metrics,
+    pub(super) script: Script,
+    pub(super) tap: Registry,
+    pub(super) drain: CancellationToken,
+    pub(super) client: ClientAddr,
+}
+
+impl Web {
+    pub(super) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an anchor");
+        let (discovery, script) = Discovery::scripted();
+        let metrics = Metrics::new(BuildInfo::default());
+        let tap = Registry::default();
+        let worker = Worker::new(Deps {
+            discovery,
+            tls: workload(&ca, WEB),
+            recorder: metrics.recorder(),
+            tap: tap.clone(),
+            rate_limits: RateLimits::default(),
+            config: Config {
+                detect_timeout: Duration::from_millis(300),
+                ..Config::default()
+            },
+        });
+        let client = ClientAddr(STRANGER.parse().expect("valid"));
+        Self {
+            ca,
+            worker,
+            metrics,
+            script,
+            tap,
+            drain: CancellationToken::new(),
+            client,
+        }
+    }
+
+    /// Where a connection for `target` can be made, as redirection would bring it here.
+    pub(super) async fn listen(&self, target: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let (worker, drain, client) = (self.worker.clone(), self.drain.clone(), self.client);
+        spawn_local(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                spawn_local(worker.clone().serve(socket, OrigDstAddr(target), client, drain.clone()));
+            }
+        });
+        addr
+    }
+
+    /// A plaintext connection for `target`.
+    pub(super) async fn connect(&self, target: SocketAddr) -> TcpStream {
+        TcpStream::connect(self.listen(target).await).await.expect("it listens")
+    }
+
+    /// Another workload of the same mesh.
+    pub(super) fn workload(&self, name: &str) -> Tls {
+        workload(&self.ca, name)
+    }
+
+    /// A client that presents no leaf.
+    pub(super) fn without_leaf(&self) -> Tls {
+        let anchors = Anchors::from_pem(&self.ca.pem()).expect("one certificate");
+        Tls::new(API.parse().expect("an id"), anchors).expect("anchors")
+    }
+
+    /// A mesh TLS connection for `target`, as [`API`].
+    pub(super) async fn connect_tls(&self, target: SocketAddr, alpn: Alpn) -> ClientStream<TcpStream> {
+        let io = self.connect(target).await;
+        let web = TlsIdentity::dns(WEB).expect("an id");
+        self.workload(API).connect(io, &web, alpn).await.expect("believed")
+    }
+
+    /// The value of the series of a family whose labels contain all of `with`, summed.
+    pub(super) fn count(&self, family: &str, with: &[&str]) -> u64 {
+        let text = self.metrics.render();
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(family)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && with.iter().all(|label| line.contains(label))
+        });
+        lines
+            .map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .and_then(|n| n.parse::<f64>().ok())
+                    .expect("a number") as u64
+            })
+            .sum()
+    }
+}
+
+fn workload(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Tls {
+    let ends = SystemTime::now() + Duration::from_secs(3600);
+    let Id::Dns(dns) = name.parse().expect("an id") else {
+        panic!("a DNS name")
+    };
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::DnsName((*dns).try_into().expect("ASCII"))];
+    params.not_after = ends.into();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = params.signed_by(&key, ca).expect("a leaf");
+    let tls = Tls::new(name.parse().expect("an id"), Anchors::from_pem(&ca.pem()).expect("one")).expect("anchors");
+    let credentials = Credentials::new(leaf.der().to_vec(), Vec::new(), key.serialize_der(), ends);
+    tls.publish(&credentials).expect("believed");
+    tls
+}
+
+/// A policy that lets everybody in.
+pub(super) fn open(protocol: ServerProtocol) -> ServerPolicy {
+    policy(protocol, vec![authorization(Authentication::Unauthenticated)])
+}
+
+/// A policy with these authorizations.
+pub(super) fn policy(protocol: ServerProtocol, authorizations: Vec<Authorization>) -> ServerPolicy {
+    let labels = [("group", "policy.linkerd.io"), ("kind", "server"), ("name", "web")];
+    let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    ServerPolicy {
+        protocol,
+        authorizations,
+        labels,
+        server_ips: Vec::new(),
+    }
+}
+
+/// An authorization for every network.
+pub(super) fn authorization(authentication: Authentication) -> Authorization {
+    let networks = vec![NetworkMatch {
+        net: "0.0.0.0/0".parse().expect("a network"),
+        except: Vec::new(),
+    }];
+    let meta = Some(Meta::default_named("test"));
+    Authorization {
+        networks,
+        authentication,
+        labels: Default::default(),
+        meta,
+    }
+}
+
+/// Detection, without routes of its own.
+pub(super) fn detect() -> ServerProtocol {
+    ServerProtocol::Detect {
+        timeout: None,
+        routes: Vec::new(),
+        rate_limit: None,
+    }
+}
+
+/// An application that answers every request by `answer`, in HTTP/1.
+pub(super) async fn http1_app<F, R>(answer: F) -> SocketAddr
+where
+    F: Fn(Request<Incoming>) -> R + Clone + 'static,
+    R: Future<Output = Response<Body>> + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    spawn_local(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let response = answer(request);
+                async move { Ok::<_, Infallible>(response.await) }
+            });
+            spawn_local(async move { server::http1(socket, service, &CancellationToken::new()).await });
+        }
+    });
+    addr
+}
+
+/// The same in HTTP/2.
+pub(super) async fn http2_app<F, R>(answer: F) -> SocketAddr
+where
+    F: Fn(Request<Incoming>) -> R + Clone + 'static,
+    R: Future<Output = Response<Body>> + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    spawn_local(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let response = answer(request);
+                async move { Ok::<_, Infallible>(response.await) }
+            });
+            let params = server::ServerParams::default();
+            spawn_local(async move { server::http2(socket, service, params, &CancellationToken::new()).await });
+        }
+    });
+    addr
+}
+
+/// Sends one HTTP/1 request over its own plaintext connection.
+pub(super) async fn get(io: TcpStream, request: Request<Body>) -> Response<Incoming> {
+    let mut client = client::http1(io).await.expect("a connection");
+    client.send(request).await.expect("an answer")
+}
+
+/// A GET without anything else.
+pub(super) fn request(path: &str) -> Request<Body> {
+    Request::builder()
+        .uri(path)
+        .header("host", "web")
+        .body(Body::Empty)
+        .expect("valid")
+}
