@@ -55,6 +55,7 @@ pub fn normalise<B>(request: &mut Request<B>) -> Result<Form, Malformed> {
     if !upgrade {
         strip_hop_by_hop(request.headers_mut());
     }
+    one_length(request.headers_mut());
     Ok(Form { absolute, upgrade })
 }
 
@@ -62,6 +63,14 @@ pub fn normalise<B>(request: &mut Request<B>) -> Result<Form, Malformed> {
 pub fn normalise_response<B>(response: &mut Response<B>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_by_hop(response.headers_mut());
+    }
+    one_length(response.headers_mut());
+}
+
+/// A message that is chunked has no other length: whoever believed one would see another message than we do (RFC 9112, 6.3).
+fn one_length(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
 }
 
@@ -192,6 +201,19 @@ mod tests {
         let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "te"]);
+    }
+
+    #[test]
+    fn a_chunked_message_has_no_other_length() {
+        let mut request = request(Method::POST, "/", Version::HTTP_11);
+        request
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("5"));
+        request
+            .headers_mut()
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        assert_eq!(normalise(&mut request), Ok(Form::default()));
+        assert!(!request.headers().contains_key(CONTENT_LENGTH));
     }
 
     #[test]

@@ -108,6 +108,14 @@ async fn open(
     Ok(Metered::new(socket, transport.open()))
 }
 
+/// Whether an idle connection may be used.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    Idle,
+    /// The pod is being ended, and the application may close an idle connection just as a request goes out on it.
+    Never,
+}
+
 /// One application: its HTTP connections.
 #[derive(Debug)]
 pub(crate) struct Application {
@@ -124,8 +132,9 @@ impl Application {
         &self,
         permit: &Permit,
         mut request: Request<Body>,
+        reuse: Reuse,
     ) -> Result<Response<Body>, Failure> {
-        if is_for_once(&request) {
+        if reuse == Reuse::Never || is_for_once(&request) {
             return Ok(Lease::once(self.open_http1(permit).await?).send(request).await?);
         }
         for _ in 0..limits::NEVER_ARRIVED_ATTEMPTS {
@@ -137,7 +146,8 @@ impl Application {
                     request: Some(unsent), ..
                 }) => request = *unsent,
                 Err(failed) => {
-                    // The application closed it just as the request went out. What may be repeated is.
+                    // The application closed it just as the request went out. What may be repeated is; if that fails
+                    // too, it may be repeated elsewhere as well.
                     let again = spare.filter(|_| closed_without_answer(&failed));
                     request = again.ok_or(Failure::Exchange(failed))?.into_request();
                     break;
@@ -179,7 +189,6 @@ impl Application {
                 Err(SendError {
                     request: Some(unsent), ..
                 }) if attempts < limits::NEVER_ARRIVED_ATTEMPTS => {
-                    self.http2.clear();
                     request = *unsent;
                 }
                 Err(failed) => return Err(failed.into()),

@@ -83,7 +83,7 @@ impl Error {
             Self::Io(_) | Self::Connect(_) | Self::Broken(_) | Self::Upgrade(_) | Self::Tls(_) => Some(error::IO),
             Self::NotLocal(_) | Self::Loop(_) | Self::Direct(_) => Some(error::UNEXPECTED),
             // A client that goes away in the middle of something is no error of ours.
-            Self::Http(error) if error.is_incomplete_message() || error.is_closed() => None,
+            Self::Http(e) if e.is_incomplete_message() || e.is_closed() || e.is_canceled() || e.is_shutdown() => None,
             Self::Http(_) => Some(error::IO),
         }
     }

@@ -30,6 +30,7 @@ pub(crate) struct Session {
     snapshot: RefCell<Rc<Snapshot>>,
     /// An upgrade that both sides agreed to; it begins when the server is done.
     pub(crate) upgraded: RefCell<Option<Agreed>>,
+    pub(crate) drain: CancellationToken,
 }
 
 /// The policy as it is now, with the counters that its labels lead to.
@@ -51,7 +52,7 @@ struct Slot {
 
 /// Serves HTTP/1; an upgrade, if there is one, is part of the connection.
 pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
-    let session = Session::new(connection);
+    let session = Session::new(connection, drain.clone());
     let shared = session.clone();
     let service = service_fn(move |request| request::serve(shared.clone(), request));
     server::http1(io, service, &drain).await?;
@@ -65,14 +66,14 @@ pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: Cancell
 /// Serves HTTP/2.
 pub(crate) async fn serve2(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
     let params = connection.worker.config.http2;
-    let session = Session::new(connection);
+    let session = Session::new(connection, drain.clone());
     let service = service_fn(move |request| request::serve(session.clone(), request));
     server::http2(io, service, params, &drain).await?;
     Ok(())
 }
 
 impl Session {
-    fn new(connection: Connection) -> Rc<Self> {
+    fn new(connection: Connection, drain: CancellationToken) -> Rc<Self> {
         let id = connection.client_tls.client_id();
         let client_id = id.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
         let application = connection.worker.applications.at(connection.target);

@@ -22,7 +22,7 @@ use proxy_metrics::{HttpSlot, names};
 use proxy_model::route::Filter;
 
 use crate::{
-    application::Failure,
+    application::{Failure, Reuse},
     authorize::{self, Denied, Permit},
     body::ResponseBody,
     http::{Session, Snapshot},
@@ -238,7 +238,12 @@ async fn forward(
             ..
         } => Box::pin(upgrade(session, permit, request)).await?,
         Spoken::Http1 { .. } => {
-            let mut response = application.send_http1(permit, request).await?;
+            let reuse = if session.drain.is_cancelled() {
+                Reuse::Never
+            } else {
+                Reuse::Idle
+            };
+            let mut response = application.send_http1(permit, request, reuse).await?;
             h1::normalise_response(&mut response);
             response
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use proxy_model::{Authentication, ServerProtocol};
+use proxy_model::{Authentication, ServerProtocol, TlsIdentity};
 use proxy_tls::Alpn;
 use proxy_transport::header::Header;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::support::{SOON, Web, authorization, detect, open, policy, run};
+use super::support::{API, SOON, Web, authorization, detect, open, policy, run};
 
 /// An application that speaks first, and then gives back what it gets.
 async fn greeter() -> SocketAddr {
@@ -159,5 +159,30 @@ fn a_port_that_is_http_takes_no_bytes() {
         let got = timeout(SOON, io.read(&mut [0; 8])).await.expect("in time");
         assert!(got.is_err() || matches!(got, Ok(0)), "closed without a byte");
         assert_eq!(web.count("inbound_tcp_authz_deny_total", &[]), 1);
+    });
+}
+
+#[test]
+fn tls_of_the_applications_own_passes_untouched() {
+    run(async {
+        let web = Web::new();
+        let app = greeter().await;
+        web.script.inbound(app.port(), open(detect()));
+        let io = web.connect(app).await;
+        let other = TlsIdentity::dns("other.example.com").expect("an id");
+        // The application is no TLS server: it answers the ClientHello with its greeting, which is no handshake.
+        let refused = web.workload(API).connect(io, &other, Alpn::None).await;
+        assert!(refused.is_err());
+        assert_eq!(
+            web.count(
+                "tcp_open_total",
+                &["peer=\"src\"", "tls=\"opaque\",sni=\"other.example.com\""]
+            ),
+            1
+        );
+        assert_eq!(
+            web.count("inbound_tcp_detect_http_results_total", &["result=\"not_http\""]),
+            1
+        );
     });
 }
