@@ -1,0 +1,294 @@
+//! `OutboundPolicies`: what a client does with a destination. Protocol and routes of a Service or an EgressNetwork.
+
+pub(crate) mod annotations;
+mod backend;
+mod egress;
+mod routes;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use destination_k8s::{Kind, keys};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use proxy_model::{
+    Backend, ClientPolicy, ClientProtocol, Meta, OutboundTarget,
+    outbound::{Distribution, FailureAccrual, Grpc, Http, Opaque, RouteBackend, TcpRoute},
+    route::{Filter, Rule},
+};
+
+use crate::{Config, Refused, Workload, name::ServiceName, reader::Reader, store::Parent};
+use annotations::{Annotations, Settings};
+
+pub(crate) use routes::problem as route_problem;
+
+/// Time for the first bytes before a connection is taken for opaque.
+const DETECT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Target {
+    Name(Arc<str>, Arc<str>, u16),
+    Addr(SocketAddr),
+}
+
+/// One question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    target: Target,
+    client_ns: Arc<str>,
+}
+
+impl Key {
+    pub(crate) fn parse(target: &OutboundTarget, client: &Workload, config: &Config) -> Result<Self, Refused> {
+        let target = match target {
+            OutboundTarget::Addr(addr) => Target::Addr(*addr),
+            OutboundTarget::Authority(authority) => match crate::service_name(authority.host(), config) {
+                Some(ServiceName {
+                    ns,
+                    name,
+                    instance: None,
+                }) => Target::Name(ns, name, authority.port()),
+                _ => {
+                    let form = format!("<name>.<namespace>.svc.{}", config.cluster_domain);
+                    return Err(Refused::NotFound(format!("authority must be of the form {form}")));
+                }
+            },
+        };
+        Ok(Self {
+            target,
+            client_ns: client.ns.clone(),
+        })
+    }
+}
+
+/// The policy as it is now.
+pub(crate) fn policy(reader: &Reader<'_>, key: &Key) -> Result<ClientPolicy, Refused> {
+    match &key.target {
+        Target::Name(ns, name, port) => {
+            let service = reader.service(ns, name).map(|service| &**service);
+            Ok(of_service(
+                reader,
+                &ServiceApex {
+                    ns,
+                    name,
+                    port: *port,
+                    service,
+                },
+                &key.client_ns,
+            ))
+        }
+        Target::Addr(addr) => match reader.service_of_ip(addr.ip()) {
+            Some(service) => {
+                let ns = service.metadata.namespace.as_deref().unwrap_or_default();
+                let name = service.metadata.name.as_deref().unwrap_or_default();
+                let apex = ServiceApex {
+                    ns,
+                    name,
+                    port: addr.port(),
+                    service: Some(service),
+                };
+                Ok(of_service(reader, &apex, &key.client_ns))
+            }
+            None if reader
+                .config
+                .cluster_networks
+                .iter()
+                .any(|net| net.contains(&addr.ip())) =>
+            {
+                Err(Refused::NotFound("No such service".to_owned()))
+            }
+            None => Ok(egress::policy(reader, *addr, &key.client_ns)),
+        },
+    }
+}
+
+/// A Service's port; by name the Service need not be there.
+struct ServiceApex<'a> {
+    ns: &'a str,
+    name: &'a str,
+    port: u16,
+    service: Option<&'a Service>,
+}
+
+/// What routes hang on, and what they fall back to.
+struct Apex<'a> {
+    meta: Meta,
+    parent: Parent,
+    port: u16,
+    client_ns: &'a str,
+    /// What the parent's annotations say for routes that say nothing.
+    settings: Settings,
+    failure_accrual: Option<FailureAccrual>,
+    /// Where a rule without backends leads.
+    backend: Arc<Backend>,
+    fallback: Fallback,
+    /// The address, when the parent is an EgressNetwork.
+    egress: Option<SocketAddr>,
+}
+
+/// What holds for traffic that no route is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Fallback {
+    /// It goes to the Service, where there are no routes at all.
+    Service,
+    /// It goes, after all routes.
+    Allow,
+    /// It is refused, after all routes.
+    Deny,
+}
+
+impl Fallback {
+    /// Name of the default route for a protocol.
+    fn name(self, service: &str, egress: &str) -> Meta {
+        Meta::default_named(&match self {
+            Self::Service => service.to_owned(),
+            Self::Allow => format!("{egress}-egress-allow"),
+            Self::Deny => format!("{egress}-egress-deny"),
+        })
+    }
+}
+
+/// How the first bytes are read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Protocol {
+    Detect,
+    Http1,
+    Http2,
+    Opaque,
+}
+
+fn of_service(reader: &Reader<'_>, found: &ServiceApex<'_>, client_ns: &str) -> ClientPolicy {
+    let ServiceApex {
+        ns,
+        name,
+        port,
+        service,
+    } = *found;
+    let meta = Meta::resource(keys::CORE_GROUP, "Service", ns, name).with_port(port);
+    let declared = service.and_then(|service| service_port(service, port));
+    if service.is_some() && declared.is_none() {
+        return undefined_port(meta);
+    }
+    let annotations = Annotations::of(service.and_then(|service| service.metadata.annotations.as_ref()));
+    let path = format!("{name}.{ns}.svc.{}:{port}", reader.config.cluster_domain);
+    let apex = Apex {
+        backend: Arc::new(backend::balancer(
+            meta.clone(),
+            &path,
+            annotations.load().unwrap_or(backend::PLAIN),
+        )),
+        meta,
+        parent: Parent::new(Kind::Service, ns, name),
+        port,
+        client_ns,
+        settings: annotations.settings(),
+        failure_accrual: annotations.failure_accrual().ok().flatten(),
+        fallback: Fallback::Service,
+        egress: None,
+    };
+    let protocol = match declared.and_then(|p| p.app_protocol.as_deref()) {
+        Some(said) => app_protocol(said),
+        None if service.is_some_and(|service| crate::profile::is_opaque(reader, service, port)) => Protocol::Opaque,
+        None => Protocol::Detect,
+    };
+    apex.policy(reader, protocol)
+}
+
+fn service_port(service: &Service, port: u16) -> Option<&ServicePort> {
+    service
+        .spec
+        .as_ref()?
+        .ports
+        .iter()
+        .flatten()
+        .find(|p| p.port == i32::from(port))
+}
+
+/// What is not known is opaque, as upstream has it.
+fn app_protocol(said: &str) -> Protocol {
+    match said.to_ascii_lowercase().as_str() {
+        "http" => Protocol::Http1,
+        "kubernetes.io/h2c" => Protocol::Http2,
+        _ => Protocol::Opaque,
+    }
+}
+
+fn undefined_port(meta: Meta) -> ClientPolicy {
+    let rule = Rule {
+        matches: vec![],
+        filters: vec![Filter::Forbidden],
+        action: Distribution::Empty,
+    };
+    let route = TcpRoute {
+        meta: Meta::default_named("undefined-port"),
+        snis: vec![],
+        rules: vec![rule],
+    };
+    ClientPolicy {
+        meta,
+        protocol: ClientProtocol::Opaque(Opaque { routes: vec![route] }),
+    }
+}
+
+impl Apex<'_> {
+    fn policy(self, reader: &Reader<'_>, protocol: Protocol) -> ClientPolicy {
+        let protocol = match protocol {
+            Protocol::Opaque => ClientProtocol::Opaque(self.opaque()),
+            Protocol::Http1 => ClientProtocol::Http1(self.http(reader)),
+            Protocol::Http2 | Protocol::Detect if routes::has_grpc(reader, &self) => {
+                let routes = routes::grpc(reader, &self);
+                ClientProtocol::Grpc(Grpc {
+                    routes,
+                    failure_accrual: self.failure_accrual,
+                })
+            }
+            Protocol::Http2 => ClientProtocol::Http2(self.http(reader)),
+            Protocol::Detect => {
+                let http = self.http(reader);
+                ClientProtocol::Detect {
+                    timeout: DETECT,
+                    http1: http.clone(),
+                    http2: http,
+                    opaque: self.opaque(),
+                }
+            }
+        };
+        ClientPolicy {
+            meta: self.meta,
+            protocol,
+        }
+    }
+
+    fn http(&self, reader: &Reader<'_>) -> Http {
+        Http {
+            routes: routes::http(reader, self),
+            failure_accrual: self.failure_accrual,
+        }
+    }
+
+    fn opaque(&self) -> Opaque {
+        let filters = if self.fallback == Fallback::Deny {
+            vec![Filter::Forbidden]
+        } else {
+            vec![]
+        };
+        let rule = Rule {
+            matches: vec![],
+            filters,
+            action: self.own_backend(),
+        };
+        Opaque {
+            routes: vec![TcpRoute {
+                meta: self.fallback.name("opaq", "tcp"),
+                snis: vec![],
+                rules: vec![rule],
+            }],
+        }
+    }
+
+    /// The parent itself.
+    fn own_backend(&self) -> Distribution {
+        Distribution::FirstAvailable(vec![RouteBackend {
+            backend: self.backend.clone(),
+            filters: vec![],
+        }])
+    }
+}

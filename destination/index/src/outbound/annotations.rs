@@ -1,0 +1,231 @@
+//! Client-side settings that stand in annotations: timeouts, retries, breaker, load. Each group is all or nothing: a bad
+//! value drops its group, and is a problem in words.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use destination_k8s::{duration, keys};
+use proxy_model::{
+    outbound::{FailureAccrual, Load},
+    route::{Backoff, GrpcRetry, Retry, Timeouts},
+};
+
+use super::backend;
+
+/// Request body that is kept for a retry, as upstream has it.
+const RETRY_BYTES: u32 = 64 * 1024;
+const RETRY_BACKOFF: Backoff = Backoff {
+    min: Duration::from_millis(25),
+    max: Duration::from_millis(250),
+    jitter: 1.0,
+    respect_retry_after_hint: false,
+};
+
+/// The annotations of an object.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
+
+/// What routes take from annotations; none is "nothing said".
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Settings {
+    pub timeouts: Option<Timeouts>,
+    pub http_retry: Option<Retry>,
+    pub grpc_retry: Option<Retry>,
+}
+
+/// What is wrong with an annotation.
+pub(crate) type Bad = String;
+
+impl<'a> Annotations<'a> {
+    pub(crate) fn of(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
+        Self(annotations)
+    }
+
+    pub(crate) fn get(self, key: &str) -> Option<&'a str> {
+        self.0?.get(key).map(|text| text.trim())
+    }
+
+    pub(crate) fn settings(self) -> Settings {
+        Settings {
+            timeouts: self.timeouts().ok().flatten(),
+            http_retry: self.http_retry().ok().flatten(),
+            grpc_retry: self.grpc_retry().ok().flatten(),
+        }
+    }
+
+    /// Everything that is wrong.
+    pub(crate) fn problems(self) -> impl Iterator<Item = Bad> {
+        let found = [
+            self.timeouts().err(),
+            self.http_retry().err(),
+            self.grpc_retry().err(),
+            self.failure_accrual().err(),
+            self.load().err(),
+        ];
+        found.into_iter().flatten()
+    }
+
+    fn read<T>(self, key: &str, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Bad> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        parse(text)
+            .map(Some)
+            .ok_or_else(|| format!("annotation {key}: {text:?} is not {what}"))
+    }
+
+    fn duration(self, key: &str) -> Result<Option<Duration>, Bad> {
+        self.read(key, "a duration such as 5s or 300ms", duration::annotation)
+    }
+
+    fn number<T: std::str::FromStr>(self, key: &str) -> Result<Option<T>, Bad> {
+        self.read(key, "a number in range", |text| text.parse().ok())
+    }
+
+    fn flag(self, key: &str) -> Result<bool, Bad> {
+        let parse = |text: &str| match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        };
+        Ok(self.read(key, "true or false", parse)?.unwrap_or(false))
+    }
+
+    fn timeouts(self) -> Result<Option<Timeouts>, Bad> {
+        let timeouts = Timeouts {
+            response: self.duration(keys::TIMEOUT_RESPONSE)?,
+            request: self.duration(keys::TIMEOUT_REQUEST)?,
+            idle: self.duration(keys::TIMEOUT_IDLE)?,
+        };
+        Ok((timeouts != Timeouts::default()).then_some(timeouts))
+    }
+
+    fn retry(self) -> Result<Retry, Bad> {
+        Ok(Retry {
+            max_retries: self.number(keys::RETRY_LIMIT)?.unwrap_or(1),
+            max_request_bytes: RETRY_BYTES,
+            statuses: vec![],
+            grpc: GrpcRetry::default(),
+            timeout: self.duration(keys::RETRY_TIMEOUT)?,
+            backoff: Some(RETRY_BACKOFF),
+        })
+    }
+
+    fn http_retry(self) -> Result<Option<Retry>, Bad> {
+        let what = "a list of statuses such as 5xx, gateway-error, 429, 500-503";
+        let parse = |text: &str| text.split(',').map(|item| statuses(item.trim())).collect();
+        let Some(statuses) = self.read(keys::RETRY_HTTP, what, parse)? else {
+            return Ok(None);
+        };
+        Ok(Some(Retry {
+            statuses,
+            ..self.retry()?
+        }))
+    }
+
+    fn grpc_retry(self) -> Result<Option<Retry>, Bad> {
+        let what = "a list of cancelled, deadline-exceeded, internal, resource-exhausted, unavailable";
+        let Some(grpc) = self.read(keys::RETRY_GRPC, what, grpc_codes)? else {
+            return Ok(None);
+        };
+        Ok(Some(Retry { grpc, ..self.retry()? }))
+    }
+
+    /// The breaker; none means none.
+    pub(crate) fn failure_accrual(self) -> Result<Option<FailureAccrual>, Bad> {
+        let is_known = |text: &str| matches!(text, "consecutive" | "unified").then(|| text.to_owned());
+        let Some(mode) = self.read(keys::FAILURE_ACCRUAL, "consecutive or unified", is_known)? else {
+            return Ok(None);
+        };
+        let max_failures = self.number(keys::ACCRUAL_MAX_FAILURES)?.unwrap_or(7);
+        let backoff = self.backoff()?;
+        if mode == "consecutive" {
+            return Ok(Some(FailureAccrual::Consecutive {
+                max_failures,
+                backoff: Some(backoff),
+                min_ready: None,
+            }));
+        }
+        let in_range = |text: &str| text.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
+        let rate = self.read(keys::ACCRUAL_SUCCESS_RATE, "a rate from 0 to 1", in_range)?;
+        let long_enough = |text: &str| duration::annotation(text).filter(|time| *time >= Duration::from_millis(10));
+        let window = self.read(keys::ACCRUAL_WINDOW, "a duration of at least 10ms", long_enough)?;
+        let few_enough = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= 1_000_000);
+        let requests = self.read(keys::ACCRUAL_MIN_REQUESTS, "a number up to 1000000", few_enough)?;
+        let hint = self.flag(keys::ACCRUAL_HONOR_RETRY_AFTER)?;
+        Ok(Some(FailureAccrual::Unified {
+            success_rate_threshold: rate.unwrap_or(0.8),
+            decay: Some(window.unwrap_or(Duration::from_secs(10))),
+            min_requests: requests.unwrap_or(5),
+            max_consecutive_failures: max_failures,
+            backoff: Some(Backoff {
+                respect_retry_after_hint: hint,
+                ..backoff
+            }),
+            min_ready: None,
+        }))
+    }
+
+    fn backoff(self) -> Result<Backoff, Bad> {
+        let min = self
+            .duration(keys::ACCRUAL_MIN_PENALTY)?
+            .unwrap_or(Duration::from_secs(1));
+        let max = self
+            .duration(keys::ACCRUAL_MAX_PENALTY)?
+            .unwrap_or(Duration::from_secs(60));
+        if min.is_zero() || max < min {
+            let (min_key, max_key) = (keys::ACCRUAL_MIN_PENALTY, keys::ACCRUAL_MAX_PENALTY);
+            return Err(format!(
+                "annotations {min_key} and {max_key}: the penalty must not be 0, nor shrink from {min:?} to {max:?}"
+            ));
+        }
+        let in_range = |text: &str| text.parse::<f32>().ok().filter(|ratio| (0.0..=100.0).contains(ratio));
+        let jitter = self
+            .read(keys::ACCRUAL_JITTER, "a ratio from 0 to 100", in_range)?
+            .unwrap_or(0.5);
+        Ok(Backoff {
+            min,
+            max,
+            jitter,
+            respect_retry_after_hint: false,
+        })
+    }
+
+    /// How load is estimated.
+    pub(crate) fn load(self) -> Result<Load, Bad> {
+        if !self.flag(keys::PENALIZE_FAILURES)? {
+            return Ok(backend::PLAIN);
+        }
+        let penalty = self.duration(keys::BIASER_PENALTY)?.unwrap_or(Duration::from_secs(5));
+        let max_retry_after = self
+            .duration(keys::BIASER_MAX_RETRY_AFTER)?
+            .unwrap_or(Duration::from_secs(300));
+        Ok(backend::penalizing(penalty, max_retry_after))
+    }
+}
+
+fn statuses(item: &str) -> Option<(u16, u16)> {
+    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (100..600).contains(status));
+    match item {
+        "5xx" => Some((500, 599)),
+        "gateway-error" => Some((502, 504)),
+        _ => {
+            let (low, high) = item.split_once('-').unwrap_or((item, item));
+            status(low.trim())
+                .zip(status(high.trim()))
+                .filter(|(low, high)| low <= high)
+        }
+    }
+}
+
+fn grpc_codes(text: &str) -> Option<GrpcRetry> {
+    let mut codes = GrpcRetry::default();
+    for item in text.split(',') {
+        match item.trim() {
+            "cancelled" => codes.cancelled = true,
+            "deadline-exceeded" => codes.deadline_exceeded = true,
+            "resource-exhausted" => codes.resource_exhausted = true,
+            "internal" => codes.internal = true,
+            "unavailable" => codes.unavailable = true,
+            _ => return None,
+        }
+    }
+    Some(codes)
+}

@@ -1,0 +1,143 @@
+//! Where requests go: balancers over Services, addresses outside, and backends that are not there.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use destination_k8s::{keys, route::BackendRef};
+use proxy_model::{
+    Backend, Endpoint, Meta,
+    outbound::{Dispatch, Load, PeakEwma, Queue, RouteBackend},
+    route::{Filter, Ratio},
+};
+
+use crate::{reader::Reader, route};
+
+use super::Apex;
+
+const EWMA: PeakEwma = PeakEwma {
+    default_rtt: Duration::from_millis(30),
+    decay: Duration::from_secs(10),
+};
+/// The ordinary estimate of load.
+pub(super) const PLAIN: Load = Load::PeakEwma(EWMA);
+/// Queue parameters, as upstream sends them.
+const QUEUE: Queue = Queue {
+    capacity: 100,
+    failfast_timeout: Some(Duration::from_secs(3)),
+};
+
+/// The estimate that punishes failures.
+pub(super) fn penalizing(penalty: Duration, max_retry_after: Duration) -> Load {
+    Load::PenaltyPeakEwma {
+        ewma: EWMA,
+        penalty: Some(penalty),
+        max_retry_after: Some(max_retry_after),
+        penalty_decay: Some(Duration::from_secs(10)),
+    }
+}
+
+/// A balancer over what `Destination.Get` says about `path`.
+pub(super) fn balancer(meta: Meta, path: &str, load: Load) -> Backend {
+    Backend {
+        meta,
+        dispatch: Some(Dispatch::Balance {
+            path: path.into(),
+            load,
+        }),
+        queue: Some(QUEUE),
+    }
+}
+
+/// One address.
+pub(super) fn forward(meta: Meta, addr: SocketAddr) -> Backend {
+    let endpoint = Endpoint {
+        weight: 1,
+        ..Endpoint::bare(addr)
+    };
+    Backend {
+        meta,
+        dispatch: Some(Dispatch::Forward(Arc::new(endpoint))),
+        queue: Some(QUEUE),
+    }
+}
+
+/// Which protocol a failure is written in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Http,
+    Grpc,
+}
+
+impl Failure {
+    fn filter(self, message: String) -> Filter {
+        match self {
+            Self::Http => Filter::FailHttp {
+                status: 500,
+                message,
+                ratio: Ratio::ALL,
+            },
+            // UNAVAILABLE; upstream's own figure there is an HTTP status, which no gRPC client understands.
+            Self::Grpc => Filter::FailGrpc {
+                code: 14,
+                message,
+                ratio: Ratio::ALL,
+            },
+        }
+    }
+}
+
+/// A backend of a rule. One that is missing keeps its share and fails it, in words.
+pub(super) fn of_ref(
+    reader: &Reader<'_>,
+    apex: &Apex<'_>,
+    found: &BackendRef,
+    own: (&str, Failure),
+) -> Result<RouteBackend, String> {
+    let (route_ns, failure) = own;
+    let filters = route::filters(&found.filters)?;
+    let ns = found.namespace.as_deref().unwrap_or(route_ns);
+    let group = found.group.as_deref().unwrap_or_default();
+    let kind = found.kind.as_deref().unwrap_or("Service");
+    let fails = |meta: Meta, message: String| RouteBackend {
+        backend: Arc::new(Backend {
+            meta,
+            dispatch: None,
+            queue: Some(QUEUE),
+        }),
+        filters: vec![failure.filter(message)],
+    };
+    let name = &found.name;
+    match (group, kind) {
+        ("" | keys::CORE_GROUP, "Service") => {
+            let meta = Meta::resource(keys::CORE_GROUP, "Service", ns, name);
+            let Some(port) = found.port else {
+                return Ok(fails(meta, format!("the reference to Service {name} has no port")));
+            };
+            let meta = meta.with_port(port);
+            if reader.service(ns, name).is_none() {
+                return Ok(fails(meta, format!("Service not found {name}")));
+            }
+            let path = format!("{name}.{ns}.svc.{}:{port}", reader.config.cluster_domain);
+            Ok(RouteBackend {
+                backend: Arc::new(balancer(meta, &path, PLAIN)),
+                filters,
+            })
+        }
+        (keys::POLICY_GROUP, "EgressNetwork") => {
+            let is_parent = *apex.parent.name == **name && *apex.parent.namespace == *ns;
+            match apex.egress.filter(|_| is_parent) {
+                Some(addr) => Ok(RouteBackend {
+                    backend: Arc::new(forward(apex.meta.clone(), addr)),
+                    filters,
+                }),
+                None => {
+                    let meta = Meta::resource(keys::POLICY_GROUP, "EgressNetwork", ns, name);
+                    Ok(fails(
+                        meta,
+                        format!("EgressNetwork {name} is not the parent of the route"),
+                    ))
+                }
+            }
+        }
+        _ => Err(format!("a backend of kind {kind} is not supported")),
+    }
+}

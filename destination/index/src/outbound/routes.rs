@@ -1,0 +1,282 @@
+//! The routes of a parent: a Service's own, and the client namespace's, in one list by age.
+
+use destination_k8s::{
+    keys,
+    route::{BackendRef, GrpcRule, HttpRule},
+};
+use proxy_model::{
+    outbound::{Action, Distribution, GrpcRoute, HttpRoute, RouteBackend},
+    route::{Filter, GrpcMatch, HttpMatch, PathMatch, Ratio, Retry, Rule, Timeouts},
+};
+
+use super::{
+    Apex, Fallback,
+    annotations::Annotations,
+    backend::{self, Failure},
+};
+use crate::{
+    reader::Reader,
+    route::{self, AnyRoute, Unsupported},
+    store::Parent,
+};
+
+/// The routes that hold for this client at this port.
+fn attached<'a>(reader: &Reader<'a>, apex: &Apex<'_>) -> Vec<AnyRoute<'a>> {
+    let is_ours = |found: &AnyRoute<'_>| {
+        let ns = found.namespace();
+        let visible = ns == &*apex.parent.namespace || ns == apex.client_ns;
+        visible
+            && found.parents().iter().any(|parent| {
+                let same = Parent::of(parent, ns).as_ref() == Some(&apex.parent);
+                // An EgressNetwork's routes must say their port.
+                let all_ports = parent.port.is_none() && apex.egress.is_none();
+                same && (all_ports || parent.port == Some(apex.port))
+            })
+    };
+    reader
+        .routes(&apex.parent)
+        .into_iter()
+        .filter_map(AnyRoute::of)
+        .filter(is_ours)
+        .collect()
+}
+
+/// Whether gRPC routes decide: they win over the others.
+pub(super) fn has_grpc(reader: &Reader<'_>, apex: &Apex<'_>) -> bool {
+    attached(reader, apex)
+        .iter()
+        .any(|found| matches!(found, AnyRoute::Grpc(_)))
+}
+
+/// The HTTP routes, with the default one where it belongs.
+pub(super) fn http(reader: &Reader<'_>, apex: &Apex<'_>) -> Vec<HttpRoute> {
+    let found = attached(reader, apex);
+    let mut routes: Vec<HttpRoute> = found
+        .into_iter()
+        .filter_map(|found| of_http(reader, apex, found).ok().flatten())
+        .collect();
+    if apex.fallback != Fallback::Service || routes.is_empty() {
+        let everything = HttpMatch {
+            path: Some(PathMatch::Prefix("/".to_owned())),
+            ..HttpMatch::default()
+        };
+        let message = "traffic not allowed".to_owned();
+        let refuse = Filter::FailHttp {
+            status: 403,
+            message,
+            ratio: Ratio::ALL,
+        };
+        routes.push(HttpRoute {
+            meta: apex.fallback.name("http", "http"),
+            hosts: vec![],
+            rules: vec![default_rule(apex, everything, refuse)],
+            authorizations: vec![],
+        });
+    }
+    routes
+}
+
+/// The gRPC routes, with the default one where it belongs.
+pub(super) fn grpc(reader: &Reader<'_>, apex: &Apex<'_>) -> Vec<GrpcRoute> {
+    let found = attached(reader, apex);
+    let mut routes: Vec<GrpcRoute> = found
+        .into_iter()
+        .filter_map(|found| of_grpc(reader, apex, found).ok().flatten())
+        .collect();
+    if apex.fallback != Fallback::Service {
+        let message = "traffic not allowed".to_owned();
+        let refuse = Filter::FailGrpc {
+            code: 7,
+            message,
+            ratio: Ratio::ALL,
+        };
+        routes.push(GrpcRoute {
+            meta: apex.fallback.name("grpc", "grpc"),
+            hosts: vec![],
+            rules: vec![default_rule(apex, GrpcMatch::default(), refuse)],
+            authorizations: vec![],
+        });
+    }
+    routes
+}
+
+fn default_rule<M>(apex: &Apex<'_>, everything: M, refuse: Filter) -> Rule<M, Action> {
+    let filters = if apex.fallback == Fallback::Deny {
+        vec![refuse]
+    } else {
+        vec![]
+    };
+    let action = Action {
+        distribution: apex.own_backend(),
+        timeouts: apex.settings.timeouts.unwrap_or_default(),
+        retry: apex.settings.http_retry.clone(),
+        allow_l5d_request_headers: false,
+    };
+    Rule {
+        matches: vec![everything],
+        filters,
+        action,
+    }
+}
+
+fn of_http(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<HttpRoute>, Unsupported> {
+    let AnyRoute::Http(_, route) = found else {
+        return Ok(None);
+    };
+    let annotations = Annotations::of(route.metadata.annotations.as_ref());
+    let own = annotations.settings();
+    let retry = own.http_retry.or_else(|| apex.settings.http_retry.clone());
+    let rule = |rule: &HttpRule| {
+        let request = rule
+            .timeouts
+            .as_ref()
+            .and_then(|t| t.request.as_deref())
+            .and_then(destination_k8s::duration::go);
+        let said = with_field(own.timeouts, request.filter(|request| !request.is_zero()));
+        let settled = Settled {
+            timeouts: said.or(apex.settings.timeouts),
+            retry: retry.clone(),
+            failure: Failure::Http,
+        };
+        Ok(Rule {
+            matches: rule
+                .matches
+                .iter()
+                .map(route::http_match)
+                .collect::<Result<_, Unsupported>>()?,
+            filters: route::filters(&rule.filters)?,
+            action: action(reader, apex, (found.namespace(), &rule.backend_refs), settled)?,
+        })
+    };
+    let rules = route.spec.rules.iter().map(rule).collect::<Result<_, Unsupported>>()?;
+    let hosts = route::hosts(&route.spec.hostnames);
+    Ok(Some(HttpRoute {
+        meta: found.meta(),
+        hosts,
+        rules,
+        authorizations: vec![],
+    }))
+}
+
+fn of_grpc(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<GrpcRoute>, Unsupported> {
+    let AnyRoute::Grpc(route) = found else { return Ok(None) };
+    let annotations = Annotations::of(route.metadata.annotations.as_ref());
+    let own = annotations.settings();
+    let retry = own.grpc_retry.or_else(|| apex.settings.grpc_retry.clone());
+    let rule = |rule: &GrpcRule| {
+        let timeouts = own.timeouts.or(apex.settings.timeouts);
+        let settled = Settled {
+            timeouts,
+            retry: retry.clone(),
+            failure: Failure::Grpc,
+        };
+        Ok(Rule {
+            matches: rule
+                .matches
+                .iter()
+                .map(route::grpc_match)
+                .collect::<Result<_, Unsupported>>()?,
+            filters: route::filters(&rule.filters)?,
+            action: action(reader, apex, (found.namespace(), &rule.backend_refs), settled)?,
+        })
+    };
+    let rules = route.spec.rules.iter().map(rule).collect::<Result<_, Unsupported>>()?;
+    let hosts = route::hosts(&route.spec.hostnames);
+    Ok(Some(GrpcRoute {
+        meta: found.meta(),
+        hosts,
+        rules,
+        authorizations: vec![],
+    }))
+}
+
+/// A route's timeouts: the annotation wins over the rule's field.
+fn with_field(said: Option<Timeouts>, request: Option<std::time::Duration>) -> Option<Timeouts> {
+    match (said, request) {
+        (None, None) => None,
+        (said, request) => {
+            let said = said.unwrap_or_default();
+            Some(Timeouts {
+                request: said.request.or(request),
+                ..said
+            })
+        }
+    }
+}
+
+/// What holds for a rule besides its backends.
+struct Settled {
+    timeouts: Option<Timeouts>,
+    retry: Option<Retry>,
+    failure: Failure,
+}
+
+fn action(
+    reader: &Reader<'_>,
+    apex: &Apex<'_>,
+    (route_ns, refs): (&str, &[BackendRef]),
+    settled: Settled,
+) -> Result<Action, Unsupported> {
+    let backend = |found: &BackendRef| -> Result<(RouteBackend, u32), Unsupported> {
+        Ok((
+            backend::of_ref(reader, apex, found, (route_ns, settled.failure))?,
+            found.weight,
+        ))
+    };
+    let distribution = if refs.is_empty() {
+        apex.own_backend()
+    } else {
+        Distribution::RandomAvailable(refs.iter().map(backend).collect::<Result<_, _>>()?)
+    };
+    let timeouts = settled.timeouts.unwrap_or_default();
+    Ok(Action {
+        distribution,
+        timeouts,
+        retry: settled.retry,
+        allow_l5d_request_headers: false,
+    })
+}
+
+/// Why a route is left out, if it is.
+pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
+    let backends = |refs: &[BackendRef]| -> Result<(), Unsupported> {
+        for found in refs {
+            route::filters(&found.filters)?;
+            let known = match (found.group.as_deref().unwrap_or_default(), found.kind.as_deref()) {
+                ("" | keys::CORE_GROUP, None | Some("Service")) => true,
+                (group, kind) => group == keys::POLICY_GROUP && kind == Some("EgressNetwork"),
+            };
+            if !known {
+                return Err(format!(
+                    "a backend of kind {} is not supported",
+                    found.kind.as_deref().unwrap_or_default()
+                ));
+            }
+        }
+        Ok(())
+    };
+    let check = || -> Result<(), Unsupported> {
+        match found {
+            AnyRoute::Http(_, found) => {
+                for rule in &found.spec.rules {
+                    rule.matches
+                        .iter()
+                        .try_for_each(|found| route::http_match(found).map(drop))?;
+                    route::filters(&rule.filters)?;
+                    backends(&rule.backend_refs)?;
+                }
+            }
+            AnyRoute::Grpc(found) => {
+                for rule in &found.spec.rules {
+                    rule.matches
+                        .iter()
+                        .try_for_each(|found| route::grpc_match(found).map(drop))?;
+                    route::filters(&rule.filters)?;
+                    backends(&rule.backend_refs)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    check().err()
+}

@@ -1,0 +1,322 @@
+//! `Destination.GetProfile`: routes and targets of a Service, or the one endpoint behind an address.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use destination_k8s::{
+    ServiceProfile, duration, keys,
+    profile::{RequestMatchSpec, ResponseMatchSpec, RouteSpec},
+};
+use http::Method;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+use proxy_model::{
+    Authority, Endpoint, Meta, Profile,
+    profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget, Target},
+    route::Pattern,
+};
+
+use crate::{
+    Config, Context, Refused, endpoints,
+    name::{PathHost, ServiceName},
+    pod::PodView,
+    reader::Reader,
+    split,
+};
+
+/// What a profile is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Service(ServiceName),
+    Ip(IpAddr),
+}
+
+/// One question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    subject: Subject,
+    port: u16,
+    client_ns: Arc<str>,
+}
+
+impl Key {
+    pub(crate) fn parse(path: &str, context: &Context, config: &Config) -> Result<Self, Refused> {
+        let (host, port) =
+            crate::split_path(path).ok_or_else(|| Refused::Invalid(format!("Invalid authority: {path}")))?;
+        let subject = match host {
+            PathHost::Ip(ip) => Subject::Ip(ip),
+            PathHost::Name(host) => Subject::Service(crate::service_name(host, config).ok_or_else(|| {
+                let domain = &config.cluster_domain;
+                Refused::Invalid(format!(
+                    "invalid service {host:?}: \"name {host} does not match cluster domain {domain}\""
+                ))
+            })?),
+        };
+        Ok(Self {
+            subject,
+            port,
+            client_ns: context.ns.clone(),
+        })
+    }
+
+    /// Whether there is anything to ask about.
+    pub(crate) fn check(&self, reader: &Reader<'_>, path: &str) -> Result<(), Refused> {
+        let Subject::Service(ServiceName { ns, name, .. }) = &self.subject else {
+            return Ok(());
+        };
+        match reader.service(ns, name) {
+            None => Err(Refused::Unknown(format!("service {name:?} not found"))),
+            Some(service) if endpoints::is_external_name(service) => {
+                Err(Refused::Invalid(format!("Invalid authority: {path}")))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The profile as it is now.
+pub(crate) fn profile(reader: &Reader<'_>, key: &Key) -> Result<Profile, Refused> {
+    match &key.subject {
+        Subject::Ip(ip) => Ok(match reader.service_of_ip(*ip) {
+            Some(service) => of_service(reader, service, key),
+            None => of_address(reader, SocketAddr::new(*ip, key.port)),
+        }),
+        Subject::Service(name) => match (&name.instance, reader.service(&name.ns, &name.name)) {
+            (_, None) => Err(Refused::Unknown(format!("service {:?} not found", name.name))),
+            (None, Some(service)) => Ok(of_service(reader, service, key)),
+            (Some(instance), Some(_)) => of_instance(reader, name, instance, key.port),
+        },
+    }
+}
+
+fn of_instance(reader: &Reader<'_>, name: &ServiceName, instance: &str, port: u16) -> Result<Profile, Refused> {
+    let all = reader
+        .slices(&name.ns, &name.name)
+        .flat_map(|slice| slice.endpoints.iter().flatten());
+    let found = all.filter(|endpoint| endpoint.hostname.as_deref() == Some(instance));
+    let ip = found
+        .flat_map(|endpoint| &endpoint.addresses)
+        .find_map(|ip| ip.parse::<IpAddr>().ok());
+    let ip = ip.ok_or_else(|| Refused::Unknown(format!("{instance:?} of service {:?} not found", name.name)))?;
+    Ok(of_address(reader, SocketAddr::new(ip, port)))
+}
+
+/// What holds for an address: the pod that has it, or nothing but the address.
+fn of_address(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
+    let pods = reader.pods_of_ip(addr.ip());
+    let mut running = pods.iter().map(|pod| PodView::new(pod)).filter(|pod| !pod.is_over());
+    let found = running.find_map(|pod| {
+        let port = if pod.has_ip(addr.ip()) {
+            Some(addr.port())
+        } else {
+            pod.behind_host_port(addr.ip(), addr.port())
+        };
+        port.map(|port| (pod, port))
+    });
+    let mut profile = Profile {
+        retry_budget: Some(DEFAULT_BUDGET),
+        ..Profile::default()
+    };
+    let Some((pod, port)) = found else {
+        profile.endpoint = Some(Arc::new(Endpoint::bare(addr)));
+        return profile;
+    };
+    let mut endpoint = endpoints::of_pod(reader, pod, addr, port);
+    let mut labels = pod.metric_labels(reader);
+    labels.insert("namespace".to_owned(), pod.ns.to_owned());
+    labels.insert("zone".to_owned(), String::new());
+    endpoint.labels = Arc::new(labels);
+    profile.opaque_protocol = pod.is_opaque(reader, port);
+    profile.endpoint = Some(Arc::new(endpoint));
+    profile
+}
+
+const DEFAULT_BUDGET: RetryBudget = RetryBudget {
+    ratio: 0.2,
+    min_per_second: 10,
+    ttl: Some(Duration::from_secs(10)),
+};
+
+fn of_service(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile {
+    let ns = service.metadata.namespace.as_deref().unwrap_or_default();
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let ports = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default();
+    if !ports.iter().any(|p| p.port == i32::from(key.port)) {
+        return Profile::default();
+    }
+    let full = format!("{name}.{ns}.svc.{}", reader.config.cluster_domain);
+    // The client's own profile wins as a whole over the Service's.
+    let own = (!key.client_ns.is_empty())
+        .then(|| reader.service_profile(&key.client_ns, &full))
+        .flatten();
+    let found = own.or_else(|| reader.service_profile(ns, &full));
+    let mut profile = Profile {
+        opaque_protocol: is_opaque(reader, service, key.port),
+        retry_budget: Some(DEFAULT_BUDGET),
+        parent: Some(Meta::resource(keys::CORE_GROUP, "Service", ns, name).with_port(key.port)),
+        profile: Some(Meta::resource(keys::PROFILE_GROUP, "", "", "")),
+        fully_qualified_name: full,
+        ..Profile::default()
+    };
+    if let Some(found) = found {
+        add_service_profile(&mut profile, found, key.port);
+    }
+    let skips = found
+        .and_then(|found| found.metadata.annotations.as_ref()?.get(keys::SMI_SKIP))
+        .is_some();
+    let split = if skips {
+        None
+    } else {
+        split::of_service(reader, ns, name)
+    };
+    let targets = split
+        .map(|split| split::targets(reader, split, key.port))
+        .filter(|targets| !targets.is_empty());
+    if let Some(targets) = targets {
+        profile.targets = targets;
+    }
+    profile
+}
+
+fn add_service_profile(profile: &mut Profile, found: &ServiceProfile, port: u16) {
+    let meta = &found.metadata;
+    let (ns, name) = (
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+    );
+    profile.profile = Some(Meta::resource(keys::PROFILE_GROUP, "", ns, name));
+    profile.opaque_protocol |= found.spec.opaque_ports.contains(&port);
+    profile.routes = found.spec.routes.iter().filter_map(route).collect();
+    profile.targets = overrides(found, port);
+    if let Some(budget) = &found.spec.retry_budget {
+        profile.retry_budget = Some(RetryBudget {
+            ratio: budget.retry_ratio,
+            min_per_second: budget.min_retries_per_second,
+            ttl: duration::go(&budget.ttl),
+        });
+    }
+}
+
+fn overrides(profile: &ServiceProfile, port: u16) -> Vec<Target> {
+    let targets = profile.spec.dst_overrides.iter().filter_map(|target| {
+        let authority = Authority::parse_or_port(&target.authority, port).ok()?;
+        Some((authority, target.weight, None))
+    });
+    split::weighted(targets.collect())
+}
+
+/// Whether a Service's port is opaque: by its own list, its namespace's, or as a default opaque port (which upstream's
+/// injector would write into its list).
+pub(crate) fn is_opaque(reader: &Reader<'_>, service: &Service, port: u16) -> bool {
+    let meta = &service.metadata;
+    let own = meta
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(keys::OPAQUE_PORTS));
+    let ns = meta.namespace.as_deref().unwrap_or_default();
+    let list = own
+        .map(String::as_str)
+        .or_else(|| reader.namespace_annotation(ns, keys::OPAQUE_PORTS));
+    let ports = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default();
+    let found = ports.iter().find(|p| p.port == i32::from(port));
+    if let Some(list) = list {
+        return crate::ports::contains(list, port, found.and_then(|p| p.name.as_deref()));
+    }
+    let is_default = |number: i32| u16::try_from(number).is_ok_and(|n| reader.config.default_opaque_ports.contains(n));
+    found.is_some_and(|p| {
+        let target = match &p.target_port {
+            Some(IntOrString::Int(number)) => is_default(*number),
+            _ => false,
+        };
+        is_default(p.port) || target
+    })
+}
+
+fn route(spec: &RouteSpec) -> Option<ProfileRoute> {
+    let classes = spec.response_classes.iter().map(|class| ResponseClass {
+        condition: response_match(&class.condition),
+        is_failure: class.is_failure,
+    });
+    Some(ProfileRoute {
+        // A condition that cannot be compiled would match everything, so the route is left out.
+        condition: Some(request_match(&spec.condition)?),
+        response_classes: classes.collect(),
+        labels: Arc::new(BTreeMap::from([("route".to_owned(), spec.name.clone())])),
+        is_retryable: spec.is_retryable,
+        timeout: spec.timeout.as_deref().and_then(duration::go),
+        retry_budget: None,
+    })
+}
+
+/// What is wrong with a profile's regular expressions and methods, by route.
+pub(crate) fn bad_routes(profile: &ServiceProfile) -> impl Iterator<Item = &str> {
+    profile
+        .spec
+        .routes
+        .iter()
+        .filter(|spec| request_match(&spec.condition).is_none())
+        .map(|spec| spec.name.as_str())
+}
+
+fn request_match(spec: &RequestMatchSpec) -> Option<RequestMatch> {
+    let mut parts = vec![];
+    if let Some(all) = &spec.all {
+        parts.push(RequestMatch::All(all.iter().map(request_match).collect::<Option<_>>()?));
+    }
+    if let Some(any) = &spec.any {
+        parts.push(RequestMatch::Any(any.iter().map(request_match).collect::<Option<_>>()?));
+    }
+    if let Some(method) = &spec.method {
+        parts.push(RequestMatch::Method(Method::from_bytes(method.as_bytes()).ok()?));
+    }
+    if let Some(not) = &spec.not {
+        parts.push(RequestMatch::Not(Box::new(request_match(not)?)));
+    }
+    if let Some(path) = &spec.path_regex {
+        parts.push(RequestMatch::Path(Pattern::anchored(path).ok()?));
+    }
+    one_or(parts, RequestMatch::All)
+}
+
+fn response_match(spec: &ResponseMatchSpec) -> Option<ResponseMatch> {
+    let mut parts = vec![];
+    if let Some(all) = &spec.all {
+        parts.push(ResponseMatch::All(
+            all.iter().map(response_match).collect::<Option<_>>()?,
+        ));
+    }
+    if let Some(any) = &spec.any {
+        parts.push(ResponseMatch::Any(
+            any.iter().map(response_match).collect::<Option<_>>()?,
+        ));
+    }
+    if let Some(status) = spec.status {
+        parts.push(ResponseMatch::Status {
+            min: status.min,
+            max: status.max,
+        });
+    }
+    if let Some(not) = &spec.not {
+        parts.push(ResponseMatch::Not(Box::new(response_match(not)?)));
+    }
+    one_or(parts, ResponseMatch::All)
+}
+
+fn one_or<T>(mut parts: Vec<T>, all: impl Fn(Vec<T>) -> T) -> Option<T> {
+    match parts.len() {
+        0 => None,
+        1 => parts.pop(),
+        _ => Some(all(parts)),
+    }
+}

@@ -1,0 +1,183 @@
+//! Reads from the store that remember what was read: the only way in which views see objects.
+
+use std::{cell::RefCell, net::IpAddr, sync::Arc};
+
+use destination_k8s::{
+    Kind, Object, ObjectRef, Server, ServiceProfile, TrafficSplit, custom::Custom, policy::EgressNetworkSpec,
+};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use rustc_hash::FxHashSet;
+
+use crate::{
+    Config,
+    store::{Parent, Store},
+};
+
+/// Something that an answer depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Dep {
+    /// One object, there or not.
+    Object(ObjectRef),
+    /// The objects of a kind in a namespace.
+    List(Kind, Arc<str>),
+    /// Who has an address.
+    Ip(IpAddr),
+    /// The slices of a Service.
+    Slices(Arc<str>, Arc<str>),
+    /// The routes of a parent.
+    Routes(Parent),
+}
+
+/// A store that remembers what was read from it.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    store: &'a Store,
+    pub(crate) config: &'a Config,
+    deps: RefCell<FxHashSet<Dep>>,
+}
+
+macro_rules! get {
+    ($($(#[$doc:meta])* $name:ident: $variant:ident -> $ty:ty;)*) => {
+        $($(#[$doc])*
+        pub(crate) fn $name(&self, namespace: &str, name: &str) -> Option<&'a Arc<$ty>> {
+            match self.object(Kind::$variant, namespace, name)? {
+                Object::$variant(object) => Some(object),
+                _ => None,
+            }
+        })*
+    };
+}
+
+macro_rules! list {
+    ($($(#[$doc:meta])* $name:ident: $variant:ident -> $ty:ty;)*) => {
+        $($(#[$doc])*
+        pub(crate) fn $name(&self, namespace: &str) -> impl Iterator<Item = &'a Arc<$ty>> + use<'a> {
+            self.list(Kind::$variant, namespace).filter_map(|object| match object {
+                Object::$variant(object) => Some(object),
+                _ => None,
+            })
+        })*
+    };
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(store: &'a Store, config: &'a Config) -> Self {
+        Self {
+            store,
+            config,
+            deps: RefCell::default(),
+        }
+    }
+
+    /// What was read.
+    pub(crate) fn finish(self) -> FxHashSet<Dep> {
+        self.deps.into_inner()
+    }
+
+    fn read(&self, dep: Dep) {
+        self.deps.borrow_mut().insert(dep);
+    }
+
+    pub(crate) fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
+        let key = ObjectRef::new(kind, namespace, name);
+        let object = self.store.get(&key);
+        self.read(Dep::Object(key));
+        object
+    }
+
+    pub(crate) fn list(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let namespace: Arc<str> = namespace.into();
+        self.read(Dep::List(kind, namespace.clone()));
+        self.store.list(kind, namespace)
+    }
+
+    get! {
+        service: Service -> Service;
+        pod: Pod -> Pod;
+        replica_set: ReplicaSet -> k8s_openapi::api::apps::v1::ReplicaSet;
+        job: Job -> k8s_openapi::api::batch::v1::Job;
+    }
+
+    list! {
+        servers: Server -> Server;
+        splits: TrafficSplit -> TrafficSplit;
+        server_authorizations: ServerAuthorization -> destination_k8s::ServerAuthorization;
+        authorization_policies: AuthorizationPolicy -> destination_k8s::AuthorizationPolicy;
+        rate_limits: HttpLocalRateLimitPolicy -> destination_k8s::HttpLocalRateLimitPolicy;
+        egress_networks: EgressNetwork -> Custom<EgressNetworkSpec>;
+    }
+
+    /// An annotation of a namespace.
+    pub(crate) fn namespace_annotation(&self, namespace: &str, key: &str) -> Option<&'a str> {
+        self.object(Kind::Namespace, "", namespace)?.annotation(key)
+    }
+
+    /// The zone of a node; none if the node or its zone is unknown.
+    pub(crate) fn zone(&self, node: &str) -> Option<&'a str> {
+        if node.is_empty() {
+            return None;
+        }
+        self.object(Kind::Node, "", node)?
+            .label(destination_k8s::keys::TOPOLOGY_ZONE)
+    }
+
+    /// The slices of a Service, by name.
+    pub(crate) fn slices(
+        &self,
+        namespace: &str,
+        service: &str,
+    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+        let (namespace, service): (Arc<str>, Arc<str>) = (namespace.into(), service.into());
+        self.read(Dep::Slices(namespace.clone(), service.clone()));
+        self.store.slices(namespace, service)
+    }
+
+    /// The Service that has an address, the oldest first.
+    pub(crate) fn service_of_ip(&self, ip: IpAddr) -> Option<&'a Arc<Service>> {
+        self.read(Dep::Ip(ip));
+        let mut found: Vec<_> = self
+            .store
+            .services_of_ip(ip)
+            .filter_map(|key| self.service(&key.namespace, &key.name))
+            .collect();
+        found.sort_by(|a, b| crate::store::age(&a.metadata).cmp(&crate::store::age(&b.metadata)));
+        found.first().copied()
+    }
+
+    /// The pods that have an address, their own or their host's.
+    pub(crate) fn pods_of_ip(&self, ip: IpAddr) -> Vec<&'a Arc<Pod>> {
+        self.read(Dep::Ip(ip));
+        self.store
+            .pods_of_ip(ip)
+            .filter_map(|key| self.pod(&key.namespace, &key.name))
+            .collect()
+    }
+
+    /// The routes of a parent, oldest first, then by name.
+    pub(crate) fn routes(&self, parent: &Parent) -> Vec<&'a Object> {
+        self.read(Dep::Routes(parent.clone()));
+        let mut found: Vec<_> = self
+            .store
+            .routes(parent)
+            .filter_map(|key| self.store.get(key))
+            .collect();
+        found.sort_by(|a, b| crate::store::age(a.metadata()).cmp(&crate::store::age(b.metadata())));
+        found
+    }
+
+    /// The profile of a name in a namespace.
+    pub(crate) fn service_profile(&self, namespace: &str, name: &str) -> Option<&'a Arc<ServiceProfile>> {
+        match self.object(Kind::ServiceProfile, namespace, name)? {
+            Object::ServiceProfile(profile) => Some(profile),
+            _ => None,
+        }
+    }
+
+    /// Every object of a kind, in all namespaces. Not for views: what is read is not remembered.
+    pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.store.all(kind)
+    }
+}

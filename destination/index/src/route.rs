@@ -1,0 +1,210 @@
+//! Routes of the Gateway API in the model's words. What the mesh does not support is an error in words; the route that
+//! has it is left out, and the error becomes a problem.
+
+use destination_k8s::{
+    keys,
+    route::{self as k8s, PathKind, ValueKind},
+};
+use http::{HeaderName, HeaderValue, Method};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proxy_model::{
+    Meta,
+    route::{
+        Filter, GrpcMatch, HeaderMatch, HeaderModifier, HeaderValueMatch, HostMatch, HttpMatch, PathMatch,
+        PathModifier, Pattern, QueryMatch, QueryValueMatch, Redirect,
+    },
+};
+
+/// Why a route is left out.
+pub(crate) type Unsupported = String;
+
+/// A route, whichever kind.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum AnyRoute<'a> {
+    /// HTTPRoute of either group.
+    Http(&'static str, &'a k8s::HttpRoute),
+    /// GRPCRoute.
+    Grpc(&'a k8s::GrpcRoute),
+}
+
+impl<'a> AnyRoute<'a> {
+    pub(crate) fn of(object: &'a destination_k8s::Object) -> Option<Self> {
+        use destination_k8s::Object;
+        match object {
+            Object::HttpRoute(route) => Some(Self::Http(keys::GATEWAY_GROUP, route)),
+            Object::PolicyHttpRoute(route) => Some(Self::Http(keys::POLICY_GROUP, route)),
+            Object::GrpcRoute(route) => Some(Self::Grpc(route)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn parents(self) -> &'a [k8s::ParentRef] {
+        match self {
+            Self::Http(_, route) => &route.spec.parent_refs,
+            Self::Grpc(route) => &route.spec.parent_refs,
+        }
+    }
+
+    pub(crate) fn metadata(self) -> &'a ObjectMeta {
+        match self {
+            Self::Http(_, route) => &route.metadata,
+            Self::Grpc(route) => &route.metadata,
+        }
+    }
+
+    pub(crate) fn group_and_kind(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Http(group, _) => (group, "HTTPRoute"),
+            Self::Grpc(_) => (keys::GATEWAY_GROUP, "GRPCRoute"),
+        }
+    }
+
+    pub(crate) fn namespace(self) -> &'a str {
+        self.metadata().namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn name(self) -> &'a str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// The route as outbound answers name it.
+    pub(crate) fn meta(self) -> Meta {
+        let (group, kind) = self.group_and_kind();
+        Meta::resource(group, kind, self.namespace(), self.name())
+    }
+}
+
+/// Hosts of a route.
+pub(crate) fn hosts(names: &[String]) -> Vec<HostMatch> {
+    let host = |name: &String| match name.strip_prefix("*.") {
+        Some(suffix) => HostMatch::Suffix(suffix.split('.').rev().map(str::to_owned).collect()),
+        None => HostMatch::Exact(name.clone()),
+    };
+    names.iter().map(host).collect()
+}
+
+fn pattern(text: &str) -> Result<Pattern, Unsupported> {
+    Pattern::anchored(text).map_err(|error| error.to_string())
+}
+
+fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
+    name.parse().map_err(|_| format!("{name:?} is not a header's name"))
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, Unsupported> {
+    value.parse().map_err(|_| format!("{value:?} is not a header's value"))
+}
+
+/// One match of an HTTPRoute.
+pub(crate) fn http_match(found: &k8s::HttpMatch) -> Result<HttpMatch, Unsupported> {
+    let path = found.path.as_ref().map(|path| {
+        Ok::<_, Unsupported>(match path.kind {
+            PathKind::Exact => PathMatch::Exact(path.value.clone()),
+            PathKind::PathPrefix => PathMatch::Prefix(path.value.clone()),
+            PathKind::RegularExpression => PathMatch::Regex(pattern(&path.value)?),
+        })
+    });
+    let query = |found: &k8s::ValueMatch| {
+        let value = match found.kind {
+            ValueKind::Exact => QueryValueMatch::Exact(found.value.clone()),
+            ValueKind::RegularExpression => QueryValueMatch::Regex(pattern(&found.value)?),
+        };
+        Ok(QueryMatch {
+            name: found.name.clone(),
+            value,
+        })
+    };
+    let method = found
+        .method
+        .as_ref()
+        .map(|method| Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is not an HTTP method")));
+    Ok(HttpMatch {
+        path: path.transpose()?,
+        headers: headers(&found.headers)?,
+        query: found
+            .query_params
+            .iter()
+            .map(query)
+            .collect::<Result<_, Unsupported>>()?,
+        method: method.transpose()?,
+    })
+}
+
+fn headers(found: &[k8s::ValueMatch]) -> Result<Vec<HeaderMatch>, Unsupported> {
+    let header = |found: &k8s::ValueMatch| {
+        let value = match found.kind {
+            ValueKind::Exact => HeaderValueMatch::Exact(header_value(&found.value)?),
+            ValueKind::RegularExpression => HeaderValueMatch::Regex(pattern(&found.value)?),
+        };
+        Ok(HeaderMatch {
+            name: header_name(&found.name)?,
+            value,
+        })
+    };
+    found.iter().map(header).collect()
+}
+
+/// One match of a GRPCRoute.
+pub(crate) fn grpc_match(found: &k8s::GrpcMatch) -> Result<GrpcMatch, Unsupported> {
+    if found
+        .method
+        .as_ref()
+        .is_some_and(|method| method.kind == ValueKind::RegularExpression)
+    {
+        return Err("a gRPC method cannot be matched by a regular expression".to_owned());
+    }
+    let method = found.method.as_ref();
+    Ok(GrpcMatch {
+        service: method.and_then(|method| method.service.clone()),
+        method: method.and_then(|method| method.method.clone()),
+        headers: headers(&found.headers)?,
+        has_rpc: method.is_some(),
+    })
+}
+
+/// The filters of a rule or a backend.
+pub(crate) fn filters(found: &[k8s::Filter]) -> Result<Vec<Filter>, Unsupported> {
+    found.iter().map(filter).collect()
+}
+
+fn filter(found: &k8s::Filter) -> Result<Filter, Unsupported> {
+    let lacks = || format!("the filter {} lacks its settings", found.kind);
+    match found.kind.as_str() {
+        "RequestHeaderModifier" => {
+            modifier(found.request_header_modifier.as_ref().ok_or_else(lacks)?).map(Filter::RequestHeaders)
+        }
+        "ResponseHeaderModifier" => {
+            modifier(found.response_header_modifier.as_ref().ok_or_else(lacks)?).map(Filter::ResponseHeaders)
+        }
+        "RequestRedirect" => Ok(Filter::Redirect(redirect(
+            found.request_redirect.as_ref().ok_or_else(lacks)?,
+        ))),
+        other => Err(format!("the filter {other} is not supported")),
+    }
+}
+
+fn modifier(found: &k8s::HeaderModifier) -> Result<HeaderModifier, Unsupported> {
+    let pair = |header: &k8s::HeaderValue| Ok((header_name(&header.name)?, header_value(&header.value)?));
+    Ok(HeaderModifier {
+        add: found.add.iter().map(pair).collect::<Result<_, Unsupported>>()?,
+        set: found.set.iter().map(pair).collect::<Result<_, Unsupported>>()?,
+        remove: found
+            .remove
+            .iter()
+            .map(|name| header_name(name))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn redirect(found: &k8s::Redirect) -> Redirect {
+    Redirect {
+        scheme: found.scheme.as_ref().map(|scheme| scheme.to_ascii_lowercase()),
+        host: found.hostname.clone(),
+        path: found.path.as_ref().map(|path| match path {
+            k8s::PathModifier::ReplaceFullPath { value } => PathModifier::Full(value.clone()),
+            k8s::PathModifier::ReplacePrefixMatch { value } => PathModifier::Prefix(value.clone()),
+        }),
+        port: found.port,
+        status: found.status_code,
+    }
+}

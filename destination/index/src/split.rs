@@ -1,0 +1,107 @@
+//! TrafficSplits: the targets of an apex Service's profile.
+
+use std::sync::Arc;
+
+use destination_k8s::{TrafficSplit, keys, quantity::Weight};
+use k8s_openapi::api::core::v1::Service;
+use proxy_model::{Authority, Meta, profile::Target};
+
+use crate::{Config, reader::Reader, store};
+
+/// The split of a Service, if there is one: the oldest, then the first by name.
+pub(crate) fn of_service<'a>(reader: &Reader<'a>, ns: &str, name: &str) -> Option<&'a Arc<TrafficSplit>> {
+    let mut splits: Vec<_> = reader
+        .splits(ns)
+        .filter(|split| apex(split, reader.config) == Some(name))
+        .collect();
+    splits.retain(|split| split.spec.matches.is_empty());
+    splits.sort_by(|a, b| store::age(&a.metadata).cmp(&store::age(&b.metadata)));
+    splits.first().copied()
+}
+
+/// The Service that a split is about; a full name counts if it is in the split's own namespace.
+pub(crate) fn apex<'a>(split: &'a TrafficSplit, config: &Config) -> Option<&'a str> {
+    let ns = split.metadata.namespace.as_deref().unwrap_or_default();
+    let text = split.spec.service.trim_end_matches('.');
+    let Some((name, rest)) = text.split_once('.') else {
+        return Some(text);
+    };
+    let rest = rest.strip_prefix(ns)?;
+    let known = rest.is_empty() || rest == ".svc" || rest.strip_prefix(".svc.") == Some(config.cluster_domain.as_str());
+    known.then_some(name)
+}
+
+/// Why a backend of a split gets nothing at a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Service,
+    Port,
+}
+
+/// What stands in a backend's way.
+pub(crate) fn missing(service: Option<&Arc<Service>>, port: u16) -> Option<Missing> {
+    let Some(service) = service else {
+        return Some(Missing::Service);
+    };
+    let ports = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default();
+    (!ports.iter().any(|p| p.port == i32::from(port))).then_some(Missing::Port)
+}
+
+/// The targets that a split makes for `port`. Backends that don't exist get nothing, and what would be theirs goes to the
+/// others; none at all means "as if there were no split".
+pub(crate) fn targets(reader: &Reader<'_>, split: &TrafficSplit, port: u16) -> Vec<Target> {
+    let ns = split.metadata.namespace.as_deref().unwrap_or_default();
+    let mut found = vec![];
+    for backend in &split.spec.backends {
+        if missing(reader.service(ns, &backend.service), port).is_some() {
+            continue;
+        }
+        let host = format!("{}.{ns}.svc.{}", backend.service, reader.config.cluster_domain);
+        let meta = Meta::resource(keys::CORE_GROUP, "Service", ns, &backend.service).with_port(port);
+        found.push((Authority::new(&host, port), backend.weight, Some(meta)));
+    }
+    if found.iter().all(|(_, weight, _)| weight.millis() == 0) {
+        return vec![];
+    }
+    weighted(found)
+}
+
+/// Weights as the wire has them: ten-thousandths, all divided alike if one would not fit.
+pub(crate) fn weighted(targets: Vec<(Authority, Weight, Option<Meta>)>) -> Vec<Target> {
+    let most = targets.iter().map(|(_, weight, _)| weight.millis()).max().unwrap_or(0);
+    let divisor = (most.saturating_mul(10) / u64::from(u32::MAX)) + 1;
+    let scale = |weight: Weight| match weight.millis().saturating_mul(10) {
+        0 => 0,
+        scaled => u32::try_from(scaled / divisor).unwrap_or(u32::MAX).max(1),
+    };
+    let target = |(authority, weight, backend)| Target {
+        authority,
+        weight: scale(weight),
+        backend,
+    };
+    targets.into_iter().map(target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_weights_keep_their_ratio() {
+        let authority = Authority::new("a", 80);
+        let weight = |text| Weight::parse(text).expect("a weight");
+        let targets = weighted(vec![
+            (authority.clone(), weight("3000000"), None),
+            (authority.clone(), weight("1000000"), None),
+            (authority.clone(), weight("1m"), None),
+            (authority, weight("0"), None),
+        ]);
+        let weights: Vec<f64> = targets.iter().map(|t| f64::from(t.weight)).collect();
+        assert!((weights[0] / weights[1] - 3.0).abs() < 1e-3, "{weights:?}");
+        assert!(weights[2] >= 1.0 && weights[3] == 0.0);
+    }
+}

@@ -1,0 +1,307 @@
+//! The objects, and the few ways besides their names in which they are found.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use destination_k8s::{Kind, Object, ObjectRef, keys, route::ParentRef};
+use k8s_openapi::{
+    api::{
+        core::v1::{Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::reader::Dep;
+
+/// What a route can be for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Parent {
+    pub kind: Kind,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl Parent {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The parent of a reference, if it is one that the mesh serves.
+    pub(crate) fn of(reference: &ParentRef, own_namespace: &str) -> Option<Self> {
+        let kind = match (reference.group.as_str(), reference.kind.as_str()) {
+            ("" | keys::CORE_GROUP, "Service") => Kind::Service,
+            (keys::POLICY_GROUP, "Server") => Kind::Server,
+            (keys::POLICY_GROUP, "EgressNetwork") => Kind::EgressNetwork,
+            _ => return None,
+        };
+        Some(Self::new(
+            kind,
+            reference.namespace.as_deref().unwrap_or(own_namespace),
+            &reference.name,
+        ))
+    }
+}
+
+/// Orders objects as upstream does: the oldest first, then by namespace and name.
+pub(crate) fn age(meta: &ObjectMeta) -> impl Ord + use<'_> {
+    Age(meta)
+}
+
+struct Age<'a>(&'a ObjectMeta);
+
+impl Ord for Age<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.0, other.0);
+        // An object without a time comes from a directory; all of its neighbours do.
+        let created = a.creation_timestamp.cmp(&b.creation_timestamp);
+        created
+            .then_with(|| a.namespace.cmp(&b.namespace))
+            .then_with(|| a.name.cmp(&b.name))
+    }
+}
+
+impl PartialOrd for Age<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Age<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Age<'_> {}
+
+type Refs = BTreeSet<ObjectRef>;
+
+/// The objects.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    objects: BTreeMap<ObjectRef, Object>,
+    /// Services and pods by their addresses; pods with host ports also by their host's.
+    ips: FxHashMap<IpAddr, Refs>,
+    slices: FxHashMap<(Arc<str>, Arc<str>), Refs>,
+    routes: FxHashMap<Parent, Refs>,
+}
+
+/// What an object is found by besides its name.
+enum Found {
+    Ip(IpAddr),
+    Slice(Arc<str>, Arc<str>),
+    Route(Parent),
+}
+
+impl Store {
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub(crate) fn refs(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.objects.keys()
+    }
+
+    pub(crate) fn get(&self, key: &ObjectRef) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    pub(crate) fn list(&self, kind: Kind, namespace: Arc<str>) -> impl Iterator<Item = &Object> {
+        let from = ObjectRef {
+            kind,
+            namespace: namespace.clone(),
+            name: "".into(),
+        };
+        let of_namespace = move |key: &ObjectRef| key.kind == kind && key.namespace == namespace;
+        self.objects
+            .range(from..)
+            .take_while(move |(key, _)| of_namespace(key))
+            .map(|(_, object)| object)
+    }
+
+    pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        let from = ObjectRef {
+            kind,
+            namespace: "".into(),
+            name: "".into(),
+        };
+        self.objects
+            .range(from..)
+            .take_while(move |(key, _)| key.kind == kind)
+            .map(|(_, object)| object)
+    }
+
+    pub(crate) fn slices(&self, ns: Arc<str>, service: Arc<str>) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.slices
+            .get(&(ns, service))
+            .into_iter()
+            .flatten()
+            .filter_map(|key| match self.objects.get(key)? {
+                Object::EndpointSlice(slice) => Some(slice),
+                _ => None,
+            })
+    }
+
+    pub(crate) fn services_of_ip(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectRef> {
+        self.ips
+            .get(&ip)
+            .into_iter()
+            .flatten()
+            .filter(|key| key.kind == Kind::Service)
+    }
+
+    pub(crate) fn pods_of_ip(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectRef> {
+        self.ips
+            .get(&ip)
+            .into_iter()
+            .flatten()
+            .filter(|key| key.kind == Kind::Pod)
+    }
+
+    pub(crate) fn routes(&self, parent: &Parent) -> impl Iterator<Item = &ObjectRef> {
+        self.routes.get(parent).into_iter().flatten()
+    }
+
+    pub(crate) fn apply(&mut self, object: Object, changed: &mut FxHashSet<Dep>) {
+        let key = object.object_ref();
+        if self.objects.get(&key) == Some(&object) {
+            return;
+        }
+        self.delete(&key, changed);
+        for found in found_by(&object) {
+            match found {
+                Found::Ip(ip) => insert(&mut self.ips, ip, &key, Dep::Ip(ip), changed),
+                Found::Slice(ns, service) => {
+                    let dep = Dep::Slices(ns.clone(), service.clone());
+                    insert(&mut self.slices, (ns, service), &key, dep, changed);
+                }
+                Found::Route(parent) => insert(&mut self.routes, parent.clone(), &key, Dep::Routes(parent), changed),
+            }
+        }
+        changed.insert(Dep::List(key.kind, key.namespace.clone()));
+        changed.insert(Dep::Object(key.clone()));
+        self.objects.insert(key, object);
+    }
+
+    pub(crate) fn delete(&mut self, key: &ObjectRef, changed: &mut FxHashSet<Dep>) {
+        let Some(object) = self.objects.remove(key) else { return };
+        for found in found_by(&object) {
+            match found {
+                Found::Ip(ip) => remove(&mut self.ips, &ip, key, Dep::Ip(ip), changed),
+                Found::Slice(ns, service) => {
+                    let dep = Dep::Slices(ns.clone(), service.clone());
+                    remove(&mut self.slices, &(ns, service), key, dep, changed);
+                }
+                Found::Route(parent) => {
+                    remove(&mut self.routes, &parent, key, Dep::Routes(parent.clone()), changed);
+                }
+            }
+        }
+        changed.insert(Dep::List(key.kind, key.namespace.clone()));
+        changed.insert(Dep::Object(key.clone()));
+    }
+}
+
+fn insert<K: std::hash::Hash + Eq>(
+    map: &mut FxHashMap<K, Refs>,
+    at: K,
+    key: &ObjectRef,
+    dep: Dep,
+    changed: &mut FxHashSet<Dep>,
+) {
+    map.entry(at).or_default().insert(key.clone());
+    changed.insert(dep);
+}
+
+fn remove<K: std::hash::Hash + Eq>(
+    map: &mut FxHashMap<K, Refs>,
+    at: &K,
+    key: &ObjectRef,
+    dep: Dep,
+    changed: &mut FxHashSet<Dep>,
+) {
+    if let Some(refs) = map.get_mut(at) {
+        refs.remove(key);
+        if refs.is_empty() {
+            map.remove(at);
+        }
+    }
+    changed.insert(dep);
+}
+
+fn found_by(object: &Object) -> Vec<Found> {
+    match object {
+        Object::Service(service) => cluster_ips(service).into_iter().map(Found::Ip).collect(),
+        Object::Pod(pod) => pod_ips(pod).into_iter().map(Found::Ip).collect(),
+        Object::EndpointSlice(slice) => {
+            let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+            let service = slice
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(keys::SERVICE_NAME));
+            service
+                .map(|service| Found::Slice(namespace.into(), service.as_str().into()))
+                .into_iter()
+                .collect()
+        }
+        Object::HttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        Object::PolicyHttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        Object::GrpcRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        _ => vec![],
+    }
+}
+
+fn parents(meta: &ObjectMeta, refs: &[ParentRef]) -> Vec<Found> {
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    refs.iter()
+        .filter_map(|reference| Parent::of(reference, namespace))
+        .map(Found::Route)
+        .collect()
+}
+
+/// The addresses of a Service.
+pub(crate) fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
+    let Some(spec) = &service.spec else {
+        return BTreeSet::new();
+    };
+    let many = spec.cluster_ips.iter().flatten();
+    many.chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).collect()
+}
+
+/// The addresses at which a pod is found: its own unless it shares its host's, and its host's if it has host ports.
+fn pod_ips(pod: &Pod) -> BTreeSet<IpAddr> {
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else {
+        return BTreeSet::new();
+    };
+    let mut ips = BTreeSet::new();
+    if spec.host_network != Some(true) {
+        ips.extend(own_ips(pod));
+    }
+    let has_host_port = crate::pod::containers(pod).any(|c| c.ports.iter().flatten().any(|p| p.host_port.is_some()));
+    if has_host_port {
+        ips.extend(status.host_ip.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()));
+    }
+    ips
+}
+
+/// A pod's own addresses.
+pub(crate) fn own_ips(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
+    let status = pod.status.iter();
+    let many = status
+        .clone()
+        .flat_map(|status| status.pod_ips.iter().flatten())
+        .map(|ip| &ip.ip);
+    many.chain(status.flat_map(|status| &status.pod_ip))
+        .filter_map(|ip| ip.parse().ok())
+}
