@@ -83,6 +83,7 @@ impl Session {
             client_id,
             snapshot,
             upgraded: RefCell::default(),
+            drain,
             connection,
         })
     }
