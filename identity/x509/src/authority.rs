@@ -15,8 +15,8 @@ use crate::{
 
 /// A trust anchor with its key, as `mesh local` and tests make one. It signs issuers, never leaves.
 pub struct Anchor {
-    issuer: rcgen::Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
+    signer: rcgen::Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
 }
 
 impl Anchor {
@@ -31,19 +31,28 @@ impl Anchor {
         let params = authority_params(name, validity, BasicConstraints::Constrained(1))?;
         let certificate = params.self_signed(&key).map_err(Error::crypto)?;
         Ok(Self {
-            issuer: rcgen::Issuer::new(params, key),
-            certificate,
+            signer: rcgen::Issuer::new(params, key),
+            certificate: certificate.der().clone(),
+        })
+    }
+
+    /// Reads certificate and key, in PEM.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
+        let issuer = Issuer::from_pem(certificate, key)?;
+        Ok(Self {
+            certificate: issuer.chain[0].clone(),
+            signer: issuer.signer,
         })
     }
 
     /// The certificate, PEM: what every proxy is given as `LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS`.
     pub fn certificate_pem(&self) -> String {
-        self.certificate.pem()
+        certificate_to_pem(&self.certificate)
     }
 
     /// The private key, PEM (PKCS#8).
     pub fn key_pem(&self) -> String {
-        self.issuer.key().serialize_pem()
+        self.signer.key().serialize_pem()
     }
 }
 
@@ -100,7 +109,7 @@ impl Issuer {
     pub fn generate_for(anchor: &Anchor, name: &str, validity: Validity) -> Result<Self, Error> {
         let key = KeyPair::generate().map_err(Error::crypto)?;
         let params = authority_params(name, validity, BasicConstraints::Constrained(0))?;
-        let certificate = params.signed_by(&key, &anchor.issuer).map_err(Error::crypto)?;
+        let certificate = params.signed_by(&key, &anchor.signer).map_err(Error::crypto)?;
         let chain = vec![certificate.der().clone()];
         Self::new(chain, key)
     }
@@ -190,14 +199,17 @@ impl Issuer {
 
     /// The chain, PEM.
     pub fn certificate_pem(&self) -> String {
-        let section = |der: &CertificateDer<'_>| pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec()));
-        self.chain.iter().map(section).collect()
+        self.chain.iter().map(certificate_to_pem).collect()
     }
 
     /// The private key, PEM (PKCS#8).
     pub fn key_pem(&self) -> String {
         self.signer.key().serialize_pem()
     }
+}
+
+fn certificate_to_pem(der: &CertificateDer<'static>) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec()))
 }
 
 fn authority_params(name: &str, validity: Validity, constraints: BasicConstraints) -> Result<CertificateParams, Error> {

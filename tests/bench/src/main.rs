@@ -1,3 +1,35 @@
-//! The program `mesh-bench`: Benchmarks of the sidecar pair beside a bare hyper and rustls pair.
+//! The program `mesh-bench`: what a request costs the two sidecars, beside a bare hyper and rustls pair of ours.
+//!
+//! ```text
+//! [run] starts and measures   [side] client ── [load] ──▶ sidecar ═mTLS═▶ sidecar ──▶ [backend] ── side server
+//!                              a network namespace            a network namespace
+//! ```
+//! The sidecars are mesh-proxy and mesh-proxy, or [bare] and [bare], in turns within one run.
 
-fn main() {}
+mod args;
+mod backend;
+mod bare;
+mod child;
+mod cpu;
+mod load;
+mod namespaces;
+mod orders;
+mod proxy;
+mod report;
+mod run;
+mod side;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match args::Args::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesh-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

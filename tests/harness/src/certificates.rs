@@ -1,10 +1,19 @@
 //! An anchor, an issuer, and leaves for whom a test likes.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use identity_x509::{Anchor, Csr, Issuer, Leaf, LeafTimes, make_key_and_csr};
 
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// File of the anchor and its key.
+const ANCHOR: &str = "anchor.pem";
+/// File of the issuer and its key.
+const ISSUER: &str = "issuer.pem";
 
 /// Anchor and issuer of a test.
 pub struct Pki {
@@ -43,6 +52,27 @@ impl Pki {
     /// The anchor, PEM: `LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS`.
     pub fn anchors_pem(&self) -> String {
         self.anchor.certificate_pem()
+    }
+
+    /// Writes anchor and issuer to a folder, for other processes of the same test.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        for (name, text) in [
+            (ANCHOR, [self.anchor.certificate_pem(), self.anchor.key_pem()].concat()),
+            (ISSUER, [self.issuer.certificate_pem(), self.issuer.key_pem()].concat()),
+        ] {
+            std::fs::write(folder.join(name), text)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Pki::save`] wrote.
+    pub fn load(folder: &Path) -> io::Result<Self> {
+        let read = |name| std::fs::read_to_string(folder.join(name));
+        let (anchor, issuer) = (read(ANCHOR)?, read(ISSUER)?);
+        Ok(Self {
+            anchor: Anchor::from_pem(&anchor, &anchor).map_err(io::Error::other)?,
+            issuer: Issuer::from_pem(&issuer, &issuer).map_err(io::Error::other)?,
+        })
     }
 
     /// A new key with a leaf for `name`.

@@ -1,0 +1,86 @@
+//! The command line: the benchmark, and the parts of it that are processes of their own.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{bare, namespaces, run, side};
+
+/// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
+#[derive(Debug, Parser)]
+#[command(name = "mesh-bench", version)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// Options of the benchmark.
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Options {
+    /// HTTP/1 connections, each with one request under way.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) connections: usize,
+    /// Length of one measurement, in seconds.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// Measurements of each pair; they alternate.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// The program mesh-proxy; by default the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) proxy: Option<PathBuf>,
+    /// Writes the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Measures the bare pair alone, on loopback, without namespaces.
+    #[arg(long)]
+    pub(crate) bare_only: bool,
+    /// Fails if the sidecars cost more than so many times the bare pair.
+    #[arg(long, value_name = "RATIO")]
+    pub(crate) max_ratio: Option<f64>,
+}
+
+/// The parts that are processes of their own; the benchmark starts them.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// One end: a namespace with a scripted control plane, and the load or the backend.
+    #[command(hide = true)]
+    Side(side::Args),
+    /// Runs a command in the network namespace of a process.
+    #[command(hide = true)]
+    Enter(namespaces::Enter),
+    /// The client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out.
+    BareOutbound(Bare),
+    /// The server side of the bare pair: HTTP/2 over mutual TLS in, HTTP/1 out.
+    BareInbound(Bare),
+}
+
+/// A bare sidecar.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bare {
+    /// Where to listen.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// Where to send everything.
+    #[arg(long)]
+    pub(crate) target: SocketAddr,
+    /// Folder with anchor and issuer, as the benchmark writes them.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pki: PathBuf,
+}
+
+impl Args {
+    /// Runs the benchmark, or a part of it.
+    pub(crate) fn run(self) -> Result<()> {
+        match self.part {
+            None => run::run(self.options),
+            Some(Part::Side(args)) => side::run(&args),
+            Some(Part::Enter(args)) => namespaces::enter(&args),
+            Some(Part::BareOutbound(args)) => bare::outbound(&args),
+            Some(Part::BareInbound(args)) => bare::inbound(&args),
+        }
+    }
+}

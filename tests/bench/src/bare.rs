@@ -1,0 +1,204 @@
+//! The bare pair: what hyper and rustls alone cost, doing the same to the bytes. No discovery, no policy, no metrics.
+//!
+//! HTTP/1 comes in, one HTTP/2 connection with mutual TLS is between the two, HTTP/1 goes out; TLS is set as in the mesh
+//! (it is the mesh's), and one thread does it all.
+
+use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};
+
+use anyhow::{Context as _, Result};
+use http::{Request, Response, Uri, Version, header::HOST, uri};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1 as client1, http2 as client2},
+    rt::Executor,
+    server::conn::{http1 as server1, http2 as server2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use proxy_model::{TlsIdentity, limits};
+use proxy_tls::{Alpn, Anchors, Credentials, Tls};
+use tests_harness::{Pki, certificates::identity};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{LocalSet, spawn_local},
+};
+
+use crate::{
+    args::Bare,
+    orders::{self, Answer},
+};
+
+/// Spawns on the thread.
+#[derive(Copy, Clone)]
+struct Local;
+
+impl<F: Future + 'static> Executor<F> for Local
+where
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}
+
+/// Runs the client side until it is killed.
+pub(crate) fn outbound(args: &Bare) -> Result<()> {
+    on_one_thread(args, "client", serve_outbound)
+}
+
+/// Runs the server side until it is killed.
+pub(crate) fn inbound(args: &Bare) -> Result<()> {
+    on_one_thread(args, "server", serve_inbound)
+}
+
+fn on_one_thread<F>(args: &Bare, account: &str, serve: impl FnOnce(TcpListener, SocketAddr, Tls) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(LocalSet::new().run_until(async {
+        let tls = tls(&args.pki, account)?;
+        let listener = TcpListener::bind(args.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", args.listen))?;
+        orders::answer(&Answer::Listening(listener.local_addr()?))?;
+        serve(listener, args.target, tls).await
+    }))
+}
+
+fn tls(pki: &std::path::Path, account: &str) -> Result<Tls> {
+    let pki = Pki::load(pki)?;
+    let name = identity("bench", account);
+    let made = pki.credentials(&name);
+    let tls = Tls::new(name.parse()?, Anchors::from_pem(&pki.anchors_pem())?)?;
+    tls.publish(&Credentials::new(
+        made.leaf_der,
+        made.intermediates_der,
+        made.key_pkcs8_der,
+        made.valid_until,
+    ))?;
+    Ok(tls)
+}
+
+async fn serve_outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+    let socket = TcpStream::connect(target)
+        .await
+        .with_context(|| format!("cannot connect to {target}"))?;
+    socket.set_nodelay(true)?;
+    let stream = tls
+        .connect(socket, &TlsIdentity::dns(&identity("bench", "server"))?, Alpn::None)
+        .await?;
+    let (sender, connection) = client2::Builder::new(Local)
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    spawn_local(connection);
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let sender = sender.clone();
+        spawn_local(async move {
+            let service = service_fn(move |request| to_http2(sender.clone(), request));
+            // A client that goes away is the client's affair.
+            let _ = server1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+    }
+}
+
+async fn to_http2(
+    mut sender: client2::SendRequest<Incoming>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Incoming>, hyper::Error> {
+    let host = request.headers_mut().remove(HOST);
+    let authority = host.and_then(|host| uri::Authority::from_maybe_shared(bytes::Bytes::from_owner(host)).ok());
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(uri::Scheme::HTTP);
+    parts.authority = authority;
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.version_mut() = Version::HTTP_2;
+    let mut response = sender.send_request(request).await?;
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
+}
+
+async fn serve_inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+    let pool = Rc::new(Pool {
+        target,
+        idle: RefCell::default(),
+    });
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let (tls, pool) = (tls.clone(), pool.clone());
+        spawn_local(async move {
+            let Ok(accepted) = tls.accept(socket, Alpn::None).await else {
+                return;
+            };
+            let service = service_fn(move |request| to_http1(pool.clone(), request));
+            let connection = server2::Builder::new(Local)
+                .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+                .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+                .max_concurrent_streams(limits::HTTP2_STREAMS)
+                .serve_connection(TokioIo::new(accepted.io), service);
+            let _ = connection.await; // As above.
+        });
+    }
+}
+
+/// Connections to the application.
+struct Pool {
+    target: SocketAddr,
+    idle: RefCell<Vec<client1::SendRequest<Incoming>>>,
+}
+
+impl Pool {
+    async fn take(&self) -> Result<client1::SendRequest<Incoming>> {
+        let idle = {
+            let mut idle = self.idle.borrow_mut();
+            idle.retain(|sender| !sender.is_closed());
+            idle.iter()
+                .rposition(|sender| sender.is_ready())
+                .map(|at| idle.swap_remove(at))
+        };
+        if let Some(sender) = idle {
+            return Ok(sender);
+        }
+        let socket = TcpStream::connect(self.target).await?;
+        socket.set_nodelay(true)?;
+        let (sender, connection) = client1::handshake(TokioIo::new(socket)).await?;
+        spawn_local(connection);
+        Ok(sender)
+    }
+}
+
+async fn to_http1(pool: Rc<Pool>, request: Request<Incoming>) -> Result<Response<Incoming>, Infallible> {
+    match exchange(&pool, request).await {
+        Ok(response) => Ok(response),
+        // The load sees that its answer is missing; there is no other way out of a measurement.
+        Err(error) => {
+            eprintln!("mesh-bench: {error:#}");
+            std::process::exit(1);
+        }
+    }
+}
+
+async fn exchange(pool: &Pool, mut request: Request<Incoming>) -> Result<Response<Incoming>> {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if let Some(authority) = parts.authority.take() {
+        request
+            .headers_mut()
+            .insert(HOST, http::HeaderValue::from_str(authority.as_str())?);
+    }
+    parts.scheme = None;
+    *request.uri_mut() = Uri::from_parts(parts)?;
+    *request.version_mut() = Version::HTTP_11;
+    let mut sender = pool.take().await?;
+    sender.ready().await?;
+    let mut response = sender.send_request(request).await?;
+    pool.idle.borrow_mut().push(sender);
+    *response.version_mut() = Version::HTTP_2;
+    Ok(response)
+}

@@ -1,0 +1,71 @@
+//! The cable between the two namespaces, by netlink.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result};
+use futures_util::TryStreamExt as _;
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+/// The client's address.
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The server's address.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+fn netlink() -> Result<Handle> {
+    let (connection, handle, _) = rtnetlink::new_connection().context("cannot open netlink")?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+/// Makes a cable whose ends, both called `eth0` there, are in the namespaces of two processes.
+pub(crate) async fn lay(pids: [u32; 2]) -> Result<()> {
+    let handle = netlink()?;
+    let names = ["bench0", "bench1"];
+    handle
+        .link()
+        .add(LinkVeth::new(names[0], names[1]).build())
+        .execute()
+        .await
+        .context("cannot make a veth pair")?;
+    for (name, pid) in names.into_iter().zip(pids) {
+        let moved = LinkUnspec::new_with_name(name)
+            .name("eth0".to_owned())
+            .setns_by_pid(pid)
+            .build();
+        handle
+            .link()
+            .change(moved)
+            .execute()
+            .await
+            .context("cannot move an end of the veth pair")?;
+    }
+    Ok(())
+}
+
+/// Brings up loopback and `eth0` here; everything unknown goes through `eth0`.
+pub(crate) async fn up(address: Ipv4Addr) -> Result<()> {
+    let handle = netlink()?;
+    for name in ["lo", "eth0"] {
+        handle
+            .link()
+            .change(LinkUnspec::new_with_name(name).up().build())
+            .execute()
+            .await?;
+    }
+    let mut links = handle.link().get().match_name("eth0".to_owned()).execute();
+    let eth0 = links.try_next().await?.context("there is no eth0")?.header.index;
+    handle
+        .address()
+        .add(eth0, IpAddr::V4(address), 24)
+        .execute()
+        .await
+        .context("cannot set the address")?;
+    let default = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(eth0).build();
+    handle
+        .route()
+        .add(default)
+        .execute()
+        .await
+        .context("cannot set the route")?;
+    Ok(())
+}
