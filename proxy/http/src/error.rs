@@ -86,3 +86,6 @@ pub fn h2_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a h2::Error
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Every way in which a request can be lost, over connections in memory: did it arrive or not?
+
+use http::{Request, Version};
+use proxy_model::Http2Params;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    task::{LocalSet, spawn_local},
+};
+
+use crate::{Body, SendError, client};
+
+fn request(version: Version) -> Request<Body> {
+    let uri = if version == Version::HTTP_2 { "http://web/" } else { "/" };
+    Request::builder()
+        .method("POST")
+        .uri(uri)
+        .version(version)
+        .header("host", "web")
+        .body(Body::Empty)
+        .expect("valid")
+}
+
+/// Sends a request over HTTP/2 to a peer that does `serve`; it must fail.
+async fn http2_fails(serve: impl AsyncFnOnce(DuplexStream) + 'static) -> SendError {
+    let (near, far) = duplex(64 * 1024);
+    spawn_local(serve(far));
+    let mut client = client::http2(near, &Http2Params::default())
+        .await
+        .expect("a connection");
+    client.send(request(Version::HTTP_2)).await.expect_err("it fails")
+}
+
+async fn reset(io: DuplexStream, reason: h2::Reason) {
+    let mut connection = h2::server::handshake(io).await.expect("a client");
+    let (_, mut respond) = connection.accept().await.expect("a request").expect("no error");
+    respond.send_reset(reason);
+    let _ = connection.accept().await;
+}
+
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// A GOAWAY frame: the last stream that is processed, no error.
+fn go_away(last: u8) -> Vec<u8> {
+    let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
+    frame.extend([0, 0, 0, last, 0, 0, 0, 0]);
+    frame
+}
+
+/// Waits for the client's HEADERS, then says GOAWAY and closes.
+async fn leave(mut io: DuplexStream, last: u8) {
+    io.write_all(&SETTINGS).await.expect("open");
+    let mut got = Vec::new();
+    while !has_headers(&got) {
+        io.read_buf(&mut got).await.expect("open");
+    }
+    io.write_all(&go_away(last)).await.expect("open");
+}
+
+/// Whether a HEADERS frame has come after the preface.
+fn has_headers(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(24..).unwrap_or_default();
+    while let [a, b, c, kind, ..] = *rest {
+        if kind == 1 {
+            return true;
+        }
+        rest = rest
+            .get(9 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c))..)
+            .unwrap_or_default();
+    }
+    false
+}
+
+#[tokio::test]
+async fn http2_says_whether_a_stream_was_processed() {
+    let test = async {
+        let failed = http2_fails(async |io| reset(io, h2::Reason::REFUSED_STREAM).await).await;
+        assert!(failed.never_arrived(), "{failed:?}");
+        let failed = http2_fails(async |io| reset(io, h2::Reason::INTERNAL_ERROR).await).await;
+        assert!(!failed.never_arrived(), "{failed:?}");
+        assert_eq!(failed.error.h2_reason(), Some(h2::Reason::INTERNAL_ERROR));
+        let failed = http2_fails(async |io| leave(io, 0).await).await;
+        assert!(failed.never_arrived(), "{failed:?}");
+        let failed = http2_fails(async |io| leave(io, 1).await).await;
+        assert!(!failed.never_arrived(), "the peer has it: {failed:?}");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn http2_gives_back_what_an_ended_connection_did_not_take() {
+    let test = async {
+        let (near, far) = duplex(64 * 1024);
+        let mut client = client::http2(near, &Http2Params::default())
+            .await
+            .expect("a connection");
+        drop(far);
+        let failed = client.send(request(Version::HTTP_2)).await.expect_err("it fails");
+        while !client.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let later = client.send(request(Version::HTTP_2)).await.expect_err("it fails");
+        assert!(
+            later.request.is_some() && later.never_arrived(),
+            "{later:?} after {failed:?}"
+        );
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn http1_gives_back_only_what_it_did_not_begin_to_write() {
+    let test = async {
+        let (near, far) = duplex(64 * 1024);
+        let mut client = client::http1(near).await.expect("a connection");
+        drop(far);
+        let failed = client.send(request(Version::HTTP_11)).await.expect_err("it fails");
+        assert!(
+            failed.request.is_some() && failed.never_arrived(),
+            "closed before: {failed:?}"
+        );
+
+        let (near, mut far) = duplex(64 * 1024);
+        let mut client = client::http1(near).await.expect("a connection");
+        spawn_local(async move {
+            far.read_u8().await.expect("a request");
+        });
+        let failed = client.send(request(Version::HTTP_11)).await.expect_err("it fails");
+        assert!(
+            failed.request.is_none() && !failed.never_arrived(),
+            "it was read: {failed:?}"
+        );
+    };
+    LocalSet::new().run_until(test).await;
+}
