@@ -1,3 +1,32 @@
-//! The program `mesh-proxy`: the sidecar.
+//! The program `mesh-proxy`: the sidecar. Configured by the environment; see `env.rs`.
 
-fn main() {}
+mod accept;
+mod admin;
+mod control;
+mod env;
+mod run;
+mod tap;
+mod worker;
+
+use std::process::ExitCode;
+
+/// Exit status of a bad configuration, as upstream's.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = match env::Config::read(environment.collect()) {
+        Ok(config) => config,
+        Err(errors) => {
+            run::report(&errors);
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    match run::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

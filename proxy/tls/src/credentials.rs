@@ -1,6 +1,7 @@
 //! What the identity service gives a workload, and the anchors that it is believed by.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -38,13 +39,21 @@ impl Anchors {
 }
 
 /// A leaf with the chain above it and its key.
-#[derive(Debug)]
 pub struct Credentials {
     /// Leaf first, then intermediates.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     key_pkcs8: Vec<u8>,
     /// The end that the identity service promises.
     pub(crate) valid_until: SystemTime,
+}
+
+impl fmt::Debug for Credentials {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("valid_until", &self.valid_until)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Credentials {

@@ -1,0 +1,1 @@
+//! What the admin server's own parts do.

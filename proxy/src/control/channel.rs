@@ -1,0 +1,145 @@
+//! One connection to a service of the control plane, kept up by a task; calls wait for it while it is down.
+//!
+//! That calls wait is what brings all streams back at once after an outage: none of them sleeps through the return.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, Uri, uri::Authority};
+use hyper::client::conn::http2::SendRequest;
+use proxy_metrics::ControlSlot;
+use tokio::sync::watch;
+use tower::Service;
+
+use super::{Connector, Error, connect::Connected, counted::Counted};
+
+/// First wait before the next attempt.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest wait: all streams must be back within 2 s after an outage.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+type Sender = Option<SendRequest<tonic::body::Body>>;
+
+/// What carries calls to a service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    connection: watch::Receiver<Sender>,
+    authority: Authority,
+    metrics: ControlSlot,
+}
+
+impl Channel {
+    /// A channel, and the task that keeps it up until nobody holds it.
+    pub(crate) fn new(connector: Connector, metrics: ControlSlot) -> (Self, impl Future<Output = ()>) {
+        let (sender, connection) = watch::channel(None);
+        let text = connector.service.addr.to_string();
+        let authority = text.parse().unwrap_or_else(|_| Authority::from_static("control-plane"));
+        (
+            Self {
+                connection,
+                authority,
+                metrics,
+            },
+            keep_up(connector, sender),
+        )
+    }
+
+    /// A channel over one connection; for a single call.
+    pub(crate) fn over(
+        connected: Connected,
+        connector: &Connector,
+        metrics: ControlSlot,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (sender, connection) = watch::channel(Some(connected.send));
+        let text = connector.service.addr.to_string();
+        let authority = text.parse().unwrap_or_else(|_| Authority::from_static("control-plane"));
+        let driver = async move {
+            let _ = connected.driver.await;
+            drop(sender);
+        };
+        (
+            Self {
+                connection,
+                authority,
+                metrics,
+            },
+            driver,
+        )
+    }
+}
+
+async fn keep_up(connector: Connector, sender: watch::Sender<Sender>) {
+    let service = connector.service.addr.to_string();
+    let mut wait = BACKOFF_MIN;
+    let mut down = false;
+    loop {
+        if connector.service.tls.is_some() {
+            // Who we are is part of every question.
+            connector.tls.certified().await;
+        }
+        match connector.connect().await {
+            Ok(connected) => {
+                tracing::info!(%service, addr = %connected.addr, "connected to the control plane");
+                (wait, down) = (BACKOFF_MIN, false);
+                sender.send_replace(Some(connected.send));
+                let ended = tokio::select! {
+                    ended = connected.driver => ended,
+                    () = sender.closed() => return,
+                };
+                sender.send_replace(None);
+                let reason = ended
+                    .err()
+                    .map_or_else(|| "closed".to_owned(), |error| error.to_string());
+                tracing::info!(%service, %reason, "disconnected from the control plane");
+            }
+            Err(error) if !std::mem::replace(&mut down, true) => {
+                tracing::warn!(%service, %error, "cannot connect to the control plane; trying again");
+            }
+            Err(error) => tracing::debug!(%service, %error, "cannot connect to the control plane"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait.mul_f64(1.0 - 0.1 * fastrand::f64())) => {}
+            () = sender.closed() => return,
+        }
+        wait = (wait * 2).min(BACKOFF_MAX);
+    }
+}
+
+impl Service<Request<tonic::body::Body>> for Channel {
+    type Response = Response<Counted>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<tonic::body::Body>) -> Self::Future {
+        let (mut connection, metrics, authority) =
+            (self.connection.clone(), self.metrics.clone(), self.authority.clone());
+        Box::pin(async move {
+            let mut uri = std::mem::take(request.uri_mut()).into_parts();
+            uri.scheme = Some(http::uri::Scheme::HTTP);
+            uri.authority = Some(authority);
+            *request.uri_mut() = Uri::from_parts(uri).expect("a scheme, an authority and gRPC's path");
+            let connected = connection
+                .wait_for(Option::is_some)
+                .await
+                .map_err(|_| Error::Closed)?
+                .clone();
+            let mut send = connected.ok_or(Error::Closed)?;
+            metrics.request();
+            match send.send_request(request).await {
+                Ok(response) => Ok(Counted::wrap(response, metrics)),
+                Err(error) => {
+                    metrics.response(None);
+                    Err(error.into())
+                }
+            }
+        })
+    }
+}

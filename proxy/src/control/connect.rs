@@ -1,0 +1,115 @@
+//! Makes connections to one service of the control plane: resolve, connect, mesh TLS, HTTP/2.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hyper::client::conn::http2::{self, Connection, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proxy_model::{ServerAddr, limits};
+use proxy_tls::{Alpn, Tls};
+use proxy_transport::Connect;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Error;
+use crate::env::{HostPort, Service};
+
+/// Time between PINGs; also when no stream is open, because what is waited for is a change that may come in days.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Time for their answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for a resolver.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Body = tonic::body::Body;
+
+/// Makes connections to one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    pub(crate) service: Service,
+    pub(crate) tls: Tls,
+    pub(crate) tcp: Connect,
+}
+
+/// A connection, and what has to be polled for it to move.
+pub(crate) struct Connected {
+    pub(crate) send: SendRequest<Body>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) driver: futures_util::future::BoxFuture<'static, Result<(), hyper::Error>>,
+}
+
+impl Connector {
+    /// Tries every address of the service once, beginning with any.
+    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
+        let mut addrs = resolve(&self.service.addr).await?;
+        fastrand::shuffle(&mut addrs);
+        let mut last = Error::Closed;
+        for addr in addrs {
+            match self.connect_to(addr).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(&self, addr: SocketAddr) -> Result<Connected, Error> {
+        let tcp = self.tcp.connect(ServerAddr(addr)).await?;
+        match &self.service.tls {
+            None => http2(tcp, addr).await,
+            Some(server) => http2(self.tls.connect(tcp, server, Alpn::None).await?, addr).await,
+        }
+    }
+}
+
+async fn http2<I>(io: I, addr: SocketAddr) -> Result<Connected, Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (send, driver): (SendRequest<Body>, Connection<_, Body, _>) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .max_header_list_size(limits::HEADER_LIST_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(io))
+        .await?;
+    Ok(Connected {
+        send,
+        addr,
+        driver: Box::pin(driver),
+    })
+}
+
+/// The service's addresses. A loopback name needs no resolver.
+async fn resolve(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
+    if addr.is_loopback() {
+        let ip = addr.host.parse().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+        return Ok(vec![SocketAddr::new(ip, addr.port)]);
+    }
+    let failed = |reason: String| Error::Resolve {
+        name: addr.host.clone(),
+        reason,
+    };
+    // As written: with a trailing dot no search list is used. Without it: /etc/hosts knows no names with a dot at the end.
+    let without_dot = addr.host.trim_end_matches('.');
+    let mut reason = "it has no address".to_owned();
+    for name in [addr.host.as_str(), without_dot] {
+        match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, addr.port))).await {
+            Err(_) => reason = format!("no answer in {RESOLVE_TIMEOUT:?}"),
+            Ok(Err(error)) => reason = error.to_string(),
+            Ok(Ok(found)) => {
+                let mut found: Vec<_> = found.collect();
+                found.sort_unstable();
+                found.dedup();
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+        }
+        if name == without_dot {
+            break;
+        }
+    }
+    Err(failed(reason))
+}

@@ -1,0 +1,208 @@
+//! The workload's identity: key and request on the first start, then a leaf from the identity service, again and again.
+
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use proxy_metrics::{CertMetrics, ControlSlot};
+use proxy_tls::{Credentials, Tls};
+
+use super::{Channel, Connector};
+use crate::env;
+
+/// Share of a leaf's time after which the next is asked for; upstream's figure.
+const REFRESH_AT: f64 = 0.7;
+/// Waits while there is no valid leaf: then nothing works, so they are short.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Time for one attempt, connection included.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Why there is no (new) leaf.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the file {path} cannot be {done}: {source}")]
+    File {
+        path: PathBuf,
+        done: &'static str,
+        source: io::Error,
+    },
+    #[error("no key could be made: {0}")]
+    Key(#[from] identity_x509::Error),
+    #[error("{0}")]
+    Control(#[from] super::Error),
+    #[error("the identity service refuses: {0}")]
+    Refused(#[from] proxy_api::Error),
+    #[error("the issued certificate was discarded: {0}")]
+    Discarded(#[from] proxy_tls::Error),
+    #[error("no answer in {ATTEMPT:?}")]
+    Silent,
+}
+
+/// Key and request, as the helper of upstream's image leaves them in the identity directory. Never printed.
+struct KeyAndRequest {
+    key_pkcs8: Vec<u8>,
+    csr: Vec<u8>,
+}
+
+/// Asks for leaves.
+pub(crate) struct Certifier {
+    config: env::Identity,
+    files: KeyAndRequest,
+    tls: Tls,
+    connector: Connector,
+    metrics: CertMetrics,
+    calls: ControlSlot,
+}
+
+/// How a [`Certifier`] reaches the service, and what it counts.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) tls: Tls,
+    pub(crate) connector: Connector,
+    pub(crate) metrics: CertMetrics,
+    pub(crate) calls: ControlSlot,
+}
+
+impl Certifier {
+    /// Reads key and request, or makes them.
+    pub(crate) fn new(config: env::Identity, parts: Parts) -> Result<Self, Error> {
+        let files = key_and_request(&config.dir, config.local_id.as_str())?;
+        let Parts {
+            tls,
+            connector,
+            metrics,
+            calls,
+        } = parts;
+        Ok(Self {
+            config,
+            files,
+            tls,
+            connector,
+            metrics,
+            calls,
+        })
+    }
+
+    /// Asks, and asks again in time. Never ends.
+    pub(crate) async fn run(self) {
+        let mut wait = BACKOFF_MIN;
+        loop {
+            let attempt = tokio::time::timeout(ATTEMPT, self.certify()).await;
+            let pause = match attempt.unwrap_or(Err(Error::Silent)) {
+                Ok(valid_until) => {
+                    wait = BACKOFF_MIN;
+                    self.metrics.refreshed(valid_until);
+                    tracing::info!(id = %self.tls.local_id(), "Certified identity");
+                    self.refresh_in(valid_until, SystemTime::now())
+                }
+                Err(error) => {
+                    self.metrics.failed();
+                    tracing::warn!(%error, "could not get a certificate; trying again");
+                    let pause = self.retry_in(wait, SystemTime::now());
+                    wait = (wait * 2).min(BACKOFF_MAX);
+                    pause
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn refresh_in(&self, valid_until: SystemTime, now: SystemTime) -> Duration {
+        let left = valid_until.duration_since(now).unwrap_or(Duration::ZERO);
+        left.mul_f64(REFRESH_AT)
+            .clamp(self.config.min_refresh, self.config.max_refresh)
+    }
+
+    /// Unhurried while the leaf is valid, but not so that it ends meanwhile.
+    fn retry_in(&self, backoff: Duration, now: SystemTime) -> Duration {
+        let left = self.tls.valid_until().and_then(|until| until.duration_since(now).ok());
+        backoff.max(left.map_or(Duration::ZERO, |left| (left / 2).min(self.config.min_refresh)))
+    }
+
+    async fn certify(&self) -> Result<SystemTime, Error> {
+        let path = &self.config.token_file;
+        // Kubernetes renews the token in place.
+        let token = tokio::fs::read(path).await;
+        let token = token.map_err(|source| Error::File {
+            path: path.clone(),
+            done: "read",
+            source,
+        })?;
+        // A new connection each time, with the leaf of now; for the first there is none, and the service allows that.
+        let connected = self.connector.connect().await?;
+        let (channel, driver) = Channel::over(connected, &self.connector, self.calls.clone());
+        let call = proxy_api::client::certify(channel, self.tls.local_id().as_str(), token, self.files.csr.clone());
+        let certified = tokio::select! {
+            certified = call => certified?,
+            () = driver => return Err(super::Error::Closed.into()),
+        };
+        let (leaf, intermediates, key) = (
+            certified.leaf_der,
+            certified.intermediates_der,
+            self.files.key_pkcs8.clone(),
+        );
+        let valid_until = certified.valid_until;
+        self.tls
+            .publish(&Credentials::new(leaf, intermediates, key, valid_until))?;
+        Ok(valid_until)
+    }
+}
+
+/// Reads `key.p8` and `csr.der`, both DER; makes both if one is missing.
+fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
+    let (key_path, csr_path) = (dir.join("key.p8"), dir.join("csr.der"));
+    if let (Some(key_pkcs8), Some(csr)) = (read(&key_path)?, read(&csr_path)?) {
+        return Ok(KeyAndRequest { key_pkcs8, csr });
+    }
+    fs::create_dir_all(dir).map_err(|source| Error::File {
+        path: dir.to_owned(),
+        done: "made",
+        source,
+    })?;
+    let made = identity_x509::make_key_and_csr(name)?;
+    write(&key_path, &made.key_pkcs8_der)?;
+    write(&csr_path, &made.csr_der)?;
+    Ok(KeyAndRequest {
+        key_pkcs8: made.key_pkcs8_der,
+        csr: made.csr_der,
+    })
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::File {
+            path: path.to_owned(),
+            done: "read",
+            source,
+        }),
+    }
+}
+
+/// Written beside and moved into place, so that a half-written key is never read; for its owner's eyes only.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let beside = path.with_extension("new");
+    let written = || {
+        let _ = fs::remove_file(&beside);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
+        io::Write::write_all(&mut file, bytes)?;
+        fs::rename(&beside, path)
+    };
+    written().map_err(|source| Error::File {
+        path: path.to_owned(),
+        done: "written",
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

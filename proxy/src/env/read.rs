@@ -1,0 +1,75 @@
+//! Reads single variables and keeps what was wrong with them.
+
+use std::collections::BTreeMap;
+
+use super::Invalid;
+
+/// The environment, and the mistakes found in it so far.
+#[derive(Debug)]
+pub(crate) struct Env<'a> {
+    variables: &'a BTreeMap<String, String>,
+    errors: Vec<Invalid>,
+}
+
+impl<'a> Env<'a> {
+    pub(crate) fn new(variables: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            variables,
+            errors: Vec::new(),
+        }
+    }
+
+    /// The value as it is, empty or not.
+    pub(crate) fn raw(&self, variable: &str) -> Option<&'a str> {
+        self.variables.get(variable).map(String::as_str)
+    }
+
+    /// The value, unless it is blank.
+    pub(crate) fn text(&self, variable: &str) -> Option<&'a str> {
+        self.raw(variable).filter(|text| !text.trim().is_empty())
+    }
+
+    /// A value that may be missing.
+    pub(crate) fn optional<T>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(variable)?;
+        parse(text).map_err(|reason| self.refuse(variable, &reason)).ok()
+    }
+
+    /// A value with a default. The default also stands in for a mistake, so that the rest can be read.
+    pub(crate) fn or<T>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        default: T,
+    ) -> T {
+        self.optional(variable, parse).unwrap_or(default)
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.text(variable).is_none() {
+            self.refuse(variable, "it is needed, and missing or empty");
+        }
+        self.optional(variable, parse)
+    }
+
+    /// Keeps a mistake.
+    pub(crate) fn refuse(&mut self, variable: &str, reason: &str) {
+        self.errors.push(Invalid {
+            variable: variable.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    pub(crate) fn into_errors(self) -> Vec<Invalid> {
+        self.errors
+    }
+}

@@ -1,0 +1,405 @@
+//! From a configuration to a running proxy, in the order that the containers around it rely on: every socket is bound
+//! first, admin and tap serve at once, and the application's connections are taken once there is a certificate.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+
+use anyhow::Context as _;
+use proxy_discovery::{Discovery, Driver};
+use proxy_http::{
+    server::{Ping, ServerParams},
+    tap::Registry,
+};
+use proxy_metrics::{BuildInfo, Metrics, NoTls};
+use proxy_model::ServerPolicy;
+use proxy_process::{
+    admin::{Admin, Readiness},
+    log, signals,
+    tasks::Tasks,
+};
+use proxy_tls::Tls;
+use proxy_transport::{Connect, SocketOptions};
+use tokio::{net::TcpListener, sync::watch, task::LocalSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept::Direction,
+    admin,
+    control::{Certifier, CertifierParts, Channel, Connector, Grpc},
+    env::{Config, Invalid, Service},
+    tap,
+    worker::{self, Shared, Side, Worker},
+};
+
+/// Time between warnings that there is no certificate yet; upstream's figure.
+const CERTIFICATE_WARNING: Duration = Duration::from_secs(15);
+/// Time to connect to a service of the control plane; upstream's figure.
+const CONTROL_CONNECT: Duration = Duration::from_secs(1);
+/// Ports whose policy is watched from the start; the injector lists a container's ports, so more is a mistake.
+const EAGER_PORTS: usize = 256;
+/// Time for the control thread's tasks after all connections are gone.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Tells of a bad configuration: each mistake is a line of the log.
+pub(crate) fn report(errors: &[Invalid]) {
+    // The log's own variables may be among the mistakes.
+    let _ = log::init("info", log::Format::Plain);
+    for error in errors {
+        tracing::error!("invalid configuration: {error}");
+    }
+}
+
+/// Runs the proxy until it is told to stop and has drained.
+pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+    let log = match log::init(&config.log.filter, config.log.format) {
+        Ok(log) => log,
+        Err(error) => {
+            let log = log::init("warn,linkerd=info", config.log.format)?;
+            tracing::warn!(%error, "the default filter is used");
+            log
+        }
+    };
+    for variable in &config.without_effect {
+        tracing::warn!(variable, "this setting has no effect yet");
+    }
+    let sockets = Sockets::bind(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let stop = signals::stop_token()?;
+        Proxy::new(config, log, stop)?.run(sockets).await
+    })
+}
+
+/// All sockets of the proxy.
+struct Sockets {
+    workers: Vec<(std::net::TcpListener, Direction, SocketOptions)>,
+    admin: std::net::TcpListener,
+    tap: Option<std::net::TcpListener>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> anyhow::Result<Self> {
+        let listen = |addr: SocketAddr| proxy_transport::listen(addr);
+        let inbound = (
+            listen(config.listen.inbound)?,
+            Direction::Inbound,
+            config.inbound.accept,
+        );
+        let mut workers = vec![inbound];
+        for addr in &config.listen.outbound {
+            workers.push((listen(*addr)?, Direction::Outbound, SocketOptions::default()));
+        }
+        let tap = config
+            .tap_client
+            .is_some()
+            .then(|| listen(config.listen.tap))
+            .transpose()?;
+        Ok(Self {
+            workers,
+            admin: listen(config.listen.admin)?,
+            tap,
+        })
+    }
+}
+
+/// The parts of a proxy that everything else is made of.
+struct Proxy {
+    config: Config,
+    log: log::Handle,
+    /// The signal, or POST /shutdown.
+    stop: CancellationToken,
+    tls: Tls,
+    metrics: Metrics,
+    discovery: Discovery,
+    driver: Driver<Grpc>,
+    channels: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>>,
+    registry: Registry,
+    ready: Readiness,
+    /// Counted once per process.
+    rate_limits: proxy_inbound::RateLimits,
+    budgets: proxy_outbound::Budgets,
+}
+
+impl Proxy {
+    fn new(mut config: Config, log: log::Handle, stop: CancellationToken) -> anyhow::Result<Self> {
+        let metrics = Metrics::new(BuildInfo::default());
+        let tls = Tls::new(config.identity.local_id.clone(), config.identity.anchors.clone())?;
+        config.discovery.metrics = metrics.clone();
+        let mut channels: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
+        let mut channel = |service: &Service| {
+            let connector = connector(&config, &tls, service);
+            let (channel, keep_up) = Channel::new(connector, control_slot(&metrics, service));
+            channels.push(Box::pin(keep_up));
+            channel
+        };
+        let grpc = Grpc {
+            destination: channel(&config.control.destination),
+            policy: channel(&config.control.policy),
+            workload: config.control.workload.clone(),
+            context: config.control.context.clone(),
+        };
+        let (discovery, driver) = Discovery::new(config.discovery.clone(), grpc);
+        let (registry, ready) = (Registry::default(), Readiness::default());
+        let (rate_limits, budgets) = Default::default();
+        Ok(Self {
+            config,
+            log,
+            stop,
+            tls,
+            metrics,
+            discovery,
+            driver,
+            channels,
+            registry,
+            ready,
+            rate_limits,
+            budgets,
+        })
+    }
+
+    async fn run(self, sockets: Sockets) -> anyhow::Result<()> {
+        let end = CancellationToken::new();
+        let shared = Shared {
+            inbound: Side::new(),
+            outbound: Side::new(),
+            tls: self.tls.clone(),
+            metrics: self.metrics.clone(),
+            end: end.clone(),
+        };
+        let deps = (0..self.config.workers)
+            .map(|_| (self.inbound_deps(), self.outbound_deps()))
+            .collect();
+        let (mut tasks, grace, stop) = (Tasks::new(end.clone()), self.config.shutdown_grace, self.stop.clone());
+        tracing::info!("Inbound interface on {}", self.config.listen.inbound);
+        for addr in &self.config.listen.outbound {
+            tracing::info!("Outbound interface on {addr}");
+        }
+        self.start_servers(&mut tasks, &end, (sockets.admin, sockets.tap))?;
+        let _eager = self.watch_own_ports();
+        self.start_control(&mut tasks, &end)?;
+        let threads = start_workers(worker::workers(&shared, deps, sockets.workers), &mut tasks)?;
+
+        let finish = tasks.finish(LAST);
+        tokio::pin!(finish);
+        tokio::select! {
+            ended = &mut finish => return ended.map_err(Into::into),
+            () = stop.cancelled() => {}
+        }
+        tokio::select! {
+            ended = &mut finish => return ended.map_err(Into::into),
+            drained = tokio::time::timeout(grace, drain(&shared)) => if drained.is_err() {
+                let (inbound, outbound) = (shared.inbound.connections.live(), shared.outbound.connections.live());
+                tracing::warn!(inbound, outbound, ?grace, "connections are still open; leaving");
+            },
+        }
+        end.cancel();
+        finish.await?;
+        for thread in threads {
+            let _ = thread.join();
+        }
+        tracing::info!("drained");
+        Ok(())
+    }
+
+    fn start_servers(
+        &self,
+        tasks: &mut Tasks,
+        end: &CancellationToken,
+        (admin_socket, tap_socket): (std::net::TcpListener, Option<std::net::TcpListener>),
+    ) -> anyhow::Result<()> {
+        let metrics = self.metrics.clone();
+        let shutdown = self.config.admin.shutdown_enabled.then(|| self.stop.clone());
+        let own = admin::router(admin::Parts {
+            log: self.log.clone(),
+            discovery: self.discovery.clone(),
+            environment: Arc::new(self.config.admin.environment.clone()),
+            shutdown,
+        });
+        let admin = Admin::new(self.ready.clone(), move || metrics.render()).with(own);
+        let listener = TcpListener::from_std(admin_socket)?;
+        tasks.spawn_local(
+            "admin",
+            until(end.clone(), admin::serve(listener, admin, self.tls.clone())),
+        );
+        if let (Some(socket), Some(client)) = (tap_socket, self.config.tap_client.clone()) {
+            let (tls, registry) = (self.tls.clone(), self.registry.clone());
+            let server = tap::Server {
+                tls,
+                registry,
+                client,
+                next: Arc::default(),
+            };
+            tracing::info!("Tap interface on {}", self.config.listen.tap);
+            tasks.spawn_local("tap", until(end.clone(), server.serve(TcpListener::from_std(socket)?)));
+        }
+        Ok(())
+    }
+
+    /// Watches the policies of the application's ports and of admin's for as long as the process lives.
+    fn watch_own_ports(&self) -> Vec<watch::Receiver<Arc<ServerPolicy>>> {
+        let ranges = self
+            .config
+            .inbound
+            .ports
+            .ranges()
+            .iter()
+            .flat_map(|(low, high)| *low..=*high);
+        let own = std::iter::once(self.config.listen.admin.port());
+        own.chain(ranges)
+            .take(EAGER_PORTS)
+            .map(|port| self.discovery.inbound(port))
+            .collect()
+    }
+
+    fn start_control(self, tasks: &mut Tasks, end: &CancellationToken) -> anyhow::Result<()> {
+        let service = &self.config.control.identity;
+        let parts = CertifierParts {
+            tls: self.tls.clone(),
+            connector: connector(&self.config, &self.tls, service),
+            metrics: self.metrics.cert(),
+            calls: control_slot(&self.metrics, service),
+        };
+        let certifier = Certifier::new(self.config.identity, parts)?;
+        tasks.spawn_local("identity", until(end.clone(), never(certifier.run())));
+        tasks.spawn_local("discovery", until(end.clone(), never(self.driver.run())));
+        for channel in self.channels {
+            tasks.spawn_local("control plane", until(end.clone(), never(channel)));
+        }
+        tasks.spawn_local("readiness", until(end.clone(), readiness(self.tls, self.ready)));
+        Ok(())
+    }
+
+    fn inbound_deps(&self) -> proxy_inbound::Deps {
+        let Config { inbound, .. } = &self.config;
+        let connect = Connect {
+            timeout: inbound.connect_timeout,
+            options: SocketOptions::default(),
+            mark: self.config.mark,
+        };
+        proxy_inbound::Deps {
+            discovery: self.discovery.clone(),
+            tls: self.tls.clone(),
+            recorder: self.metrics.recorder(),
+            tap: self.registry.clone(),
+            rate_limits: self.rate_limits.clone(),
+            config: proxy_inbound::Config {
+                port: self.config.listen.inbound.port(),
+                local_ips: self.config.local_ips.to_vec(),
+                detect_timeout: inbound.detect_timeout,
+                connect,
+                http1_idle: inbound.pool_idle,
+                http2: server_params(inbound.ping),
+            },
+        }
+    }
+
+    fn outbound_deps(&self) -> proxy_outbound::Deps {
+        let Config { outbound, .. } = &self.config;
+        let connect = Connect {
+            timeout: outbound.connect_timeout,
+            options: outbound.connect,
+            mark: self.config.mark,
+        };
+        proxy_outbound::Deps {
+            discovery: self.discovery.clone(),
+            tls: self.tls.clone(),
+            metrics: self.metrics.recorder(),
+            tap: self.registry.clone(),
+            budgets: self.budgets.clone(),
+            config: proxy_outbound::Config {
+                connect,
+                failfast: outbound.failfast_timeout,
+                detect_timeout: outbound.detect_timeout,
+                local_ips: Arc::clone(&self.config.local_ips),
+                http1_idle: outbound.pool_idle,
+                discovery_idle: self.config.discovery.outbound_idle,
+                server: server_params(outbound.ping),
+                informational_headers: outbound.informational_headers,
+                ..proxy_outbound::Config::default()
+            },
+        }
+    }
+}
+
+/// Inbound first: while the application finishes what it does, it may need others. Then outbound.
+async fn drain(shared: &Shared) {
+    for side in [&shared.inbound, &shared.outbound] {
+        side.close.cancel();
+        side.drain.cancelled().await;
+        side.connections.drained().await;
+    }
+}
+
+fn connector(config: &Config, tls: &Tls, service: &Service) -> Connector {
+    let tcp = Connect {
+        timeout: CONTROL_CONNECT,
+        options: config.outbound.connect,
+        mark: config.mark,
+    };
+    Connector {
+        service: service.clone(),
+        tls: tls.clone(),
+        tcp,
+    }
+}
+
+fn control_slot(metrics: &Metrics, service: &Service) -> proxy_metrics::ControlSlot {
+    let tls = match &service.tls {
+        Some(server) => proxy_metrics::Tls::Server(&server.server_id),
+        None => proxy_metrics::Tls::None(NoTls::Loopback),
+    };
+    metrics.control(&service.addr.to_string(), &tls)
+}
+
+fn server_params(ping: Option<(Duration, Duration)>) -> ServerParams {
+    ServerParams {
+        ping: ping.map(|(interval, timeout)| Ping { interval, timeout }),
+    }
+}
+
+/// A task that ends only because it is told to.
+async fn until<E>(end: CancellationToken, task: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+    tokio::select! {
+        ended = task => ended,
+        () = end.cancelled() => Ok(()),
+    }
+}
+
+async fn never(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    task.await;
+    Ok(())
+}
+
+/// Ready with the first certificate, and never unready again; warns until then.
+async fn readiness(tls: Tls, ready: Readiness) -> Result<(), std::convert::Infallible> {
+    while tokio::time::timeout(CERTIFICATE_WARNING, tls.certified())
+        .await
+        .is_err()
+    {
+        tracing::warn!("waiting for the identity service to certify this workload");
+    }
+    ready.set();
+    std::future::pending().await
+}
+
+/// Starts the workers' threads. One that ends before it should ends the process.
+fn start_workers(workers: Vec<Worker>, tasks: &mut Tasks) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    for (i, worker) in workers.into_iter().enumerate() {
+        let (ended, result) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
+            let _ = ended.send(worker.run());
+        });
+        threads.push(thread.context("no thread for a worker")?);
+        tasks.spawn_local("worker", async move {
+            match result.await {
+                Ok(ran) => ran.map_err(anyhow::Error::from),
+                Err(_) => Err(anyhow::anyhow!("it panicked")),
+            }
+        });
+    }
+    Ok(threads)
+}

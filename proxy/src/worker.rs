@@ -1,0 +1,316 @@
+//! A worker: one thread, one runtime, and the connections that were given to it. Nothing of a connection ever leaves it.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use proxy_metrics::Metrics;
+use proxy_model::{ClientAddr, OrigDstAddr};
+use proxy_tls::Tls;
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::{JoinError, JoinSet, LocalSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::accept::{Accepted, Acceptor, Connections, Counted, Direction, Listener};
+
+/// Connections that wait for a worker to take them from the one that accepts; more are refused and counted.
+const HANDED_OVER: usize = 1024;
+
+/// A connection on its way to another worker.
+#[derive(Debug)]
+struct Handed {
+    socket: std::net::TcpStream,
+    direction: Direction,
+    orig_dst: OrigDstAddr,
+    client: ClientAddr,
+    counted: Counted,
+}
+
+/// Another worker, as the one that accepts sees it.
+#[derive(Debug)]
+struct Peer {
+    load: Arc<AtomicUsize>,
+    connections: mpsc::Sender<Handed>,
+}
+
+/// One direction of the whole process.
+#[derive(Clone, Debug)]
+pub(crate) struct Side {
+    pub(crate) connections: Connections,
+    /// Cancelled: no new connections.
+    pub(crate) close: CancellationToken,
+    /// Cancelled: those that are open finish what they do.
+    pub(crate) drain: CancellationToken,
+}
+
+impl Side {
+    pub(crate) fn new() -> Self {
+        Self {
+            connections: Connections::new(proxy_model::limits::CONNECTIONS),
+            close: CancellationToken::new(),
+            drain: CancellationToken::new(),
+        }
+    }
+}
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) inbound: Side,
+    pub(crate) outbound: Side,
+    pub(crate) tls: Tls,
+    pub(crate) metrics: Metrics,
+    /// Cancelled: leave everything.
+    pub(crate) end: CancellationToken,
+}
+
+/// A worker that is not running yet. Made on the control thread, run on its own.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    shared: Shared,
+    inbound: proxy_inbound::Deps,
+    outbound: proxy_outbound::Deps,
+    load: Arc<AtomicUsize>,
+    handed: mpsc::Receiver<Handed>,
+    /// The first worker accepts, for all; when it has closed a direction, that one drains.
+    accepts: bool,
+    peers: Vec<Peer>,
+    listeners: Vec<(std::net::TcpListener, Direction, proxy_transport::SocketOptions)>,
+}
+
+/// Makes as many workers as there are pairs; the first gets the listening sockets.
+pub(crate) fn workers(
+    shared: &Shared,
+    deps: Vec<(proxy_inbound::Deps, proxy_outbound::Deps)>,
+    listeners: Vec<(std::net::TcpListener, Direction, proxy_transport::SocketOptions)>,
+) -> Vec<Worker> {
+    let mut all = Vec::new();
+    let mut workers: Vec<_> = deps
+        .into_iter()
+        .map(|(inbound, outbound)| {
+            let (connections, handed) = mpsc::channel(HANDED_OVER);
+            let load = Arc::new(AtomicUsize::new(0));
+            all.push(Peer {
+                load: Arc::clone(&load),
+                connections,
+            });
+            let (shared, accepts, peers, listeners) = (shared.clone(), false, Vec::new(), Vec::new());
+            Worker {
+                shared,
+                inbound,
+                outbound,
+                load,
+                handed,
+                accepts,
+                peers,
+                listeners,
+            }
+        })
+        .collect();
+    if let Some(first) = workers.first_mut() {
+        first.accepts = true;
+        first.peers = all;
+        first.listeners = listeners;
+    }
+    workers
+}
+
+impl Worker {
+    /// Runs on the calling thread until the end.
+    pub(crate) fn run(self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, self.serve())
+    }
+
+    async fn serve(mut self) -> std::io::Result<()> {
+        let listeners = std::mem::take(&mut self.listeners)
+            .into_iter()
+            .map(|(socket, direction, options)| {
+                Ok(Listener {
+                    socket: tokio::net::TcpListener::from_std(socket)?,
+                    direction,
+                    options,
+                })
+            });
+        let mut acceptor = Acceptor::new(listeners.collect::<std::io::Result<_>>()?);
+        let Shared {
+            inbound,
+            outbound,
+            tls,
+            metrics,
+            end,
+        } = self.shared.clone();
+        let mut serving = Serving {
+            inbound: proxy_inbound::Worker::new(self.inbound),
+            outbound: proxy_outbound::Worker::new(self.outbound),
+            shared: self.shared,
+            tasks: JoinSet::new(),
+            load: self.load,
+            peers: self.peers,
+        };
+        // Connections wait in the backlog until we can say who we are.
+        tokio::select! {
+            () = tls.certified() => {}
+            () = inbound.close.cancelled() => {}
+            () = end.cancelled() => return Ok(()),
+        }
+        let (mut inbound_open, mut outbound_open) = (self.accepts, self.accepts);
+        loop {
+            tokio::select! {
+                accepted = acceptor.accept() => serving.place(accepted),
+                Some(handed) = self.handed.recv() => serving.take(handed),
+                Some(ended) = serving.tasks.join_next() => count_panic(&metrics, ended),
+                () = inbound.close.cancelled(), if inbound_open => {
+                    inbound_open = false;
+                    acceptor.close(Direction::Inbound).into_iter().for_each(|last| serving.place(last));
+                    inbound.drain.cancel();
+                }
+                () = outbound.close.cancelled(), if outbound_open => {
+                    outbound_open = false;
+                    acceptor.close(Direction::Outbound).into_iter().for_each(|last| serving.place(last));
+                    outbound.drain.cancel();
+                }
+                () = end.cancelled() => return Ok(()),
+            }
+        }
+    }
+}
+
+/// What a running worker has.
+struct Serving {
+    inbound: Rc<proxy_inbound::Worker>,
+    outbound: Rc<proxy_outbound::Worker>,
+    shared: Shared,
+    tasks: JoinSet<()>,
+    load: Arc<AtomicUsize>,
+    peers: Vec<Peer>,
+}
+
+impl Serving {
+    fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Inbound => &self.shared.inbound,
+            Direction::Outbound => &self.shared.outbound,
+        }
+    }
+
+    /// Gives a new connection to the least-loaded worker.
+    fn place(&mut self, accepted: Accepted) {
+        let Some(counted) = self.side(accepted.direction).connections.admit() else {
+            self.shared.metrics.limit_refused("CONNECTIONS");
+            return;
+        };
+        let least = self.peers.iter().min_by_key(|peer| peer.load.load(Relaxed));
+        let Accepted {
+            socket,
+            direction,
+            orig_dst,
+            client,
+        } = accepted;
+        match least {
+            Some(peer) if !Arc::ptr_eq(&peer.load, &self.load) => {
+                let Ok(socket) = socket.into_std() else { return };
+                let handed = Handed {
+                    socket,
+                    direction,
+                    orig_dst,
+                    client,
+                    counted,
+                };
+                if peer.connections.try_send(handed).is_err() {
+                    self.shared.metrics.limit_refused("HANDED_OVER");
+                }
+            }
+            _ => self.spawn(
+                Accepted {
+                    socket,
+                    direction,
+                    orig_dst,
+                    client,
+                },
+                counted,
+            ),
+        }
+    }
+
+    /// Takes a connection that the accepting worker gave us.
+    fn take(&mut self, handed: Handed) {
+        let Handed {
+            socket,
+            direction,
+            orig_dst,
+            client,
+            counted,
+        } = handed;
+        match TcpStream::from_std(socket) {
+            Ok(socket) => self.spawn(
+                Accepted {
+                    socket,
+                    direction,
+                    orig_dst,
+                    client,
+                },
+                counted,
+            ),
+            Err(error) => tracing::warn!(%client, %error, "lost a connection between workers"),
+        }
+    }
+
+    fn spawn(&mut self, accepted: Accepted, counted: Counted) {
+        let Accepted {
+            socket,
+            direction,
+            orig_dst,
+            client,
+        } = accepted;
+        let drain = self.side(direction).drain.clone();
+        let load = Load::new(&self.load);
+        match direction {
+            Direction::Inbound => {
+                let connection = Rc::clone(&self.inbound).serve(socket, orig_dst, client, drain);
+                self.tasks.spawn_local(async move {
+                    connection.await;
+                    drop((counted, load));
+                });
+            }
+            Direction::Outbound => {
+                let connection = Rc::clone(&self.outbound).serve(socket, orig_dst, client, drain);
+                self.tasks.spawn_local(async move {
+                    connection.await;
+                    drop((counted, load));
+                });
+            }
+        }
+    }
+}
+
+/// One connection of a worker's load.
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn new(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A panic ends one connection, never the process.
+fn count_panic(metrics: &Metrics, ended: Result<(), JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        metrics.panicked();
+        tracing::error!("a connection ended by a panic");
+    }
+}
