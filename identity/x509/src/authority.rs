@@ -117,7 +117,7 @@ impl Issuer {
     /// Reads certificate (then, if any, what stands between it and the anchor) and key, in PEM.
     pub fn from_pem(certificates: &str, key: &str) -> Result<Self, Error> {
         let chain = certificates_of_pem("issuer certificate", certificates)?;
-        let key = KeyPair::from_pem(key).map_err(|error| Error::IssuerKey(error.to_string()))?;
+        let key = KeyPair::from_pem(&private_key(key)?).map_err(|error| Error::IssuerKey(error.to_string()))?;
         if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(Error::IssuerKey("it is of another type".to_owned()));
         }
@@ -206,6 +206,14 @@ impl Issuer {
     pub fn key_pem(&self) -> String {
         self.signer.key().serialize_pem()
     }
+}
+
+/// The first private key of a PEM text: `openssl ecparam` puts parameters before it, others certificates.
+fn private_key(text: &str) -> Result<String, Error> {
+    let sections = pem::parse_many(text).map_err(|error| Error::IssuerKey(error.to_string()))?;
+    let key = sections.iter().find(|section| section.tag().ends_with("PRIVATE KEY"));
+    key.map(pem::encode)
+        .ok_or_else(|| Error::IssuerKey("there is none".to_owned()))
 }
 
 fn certificate_to_pem(der: &CertificateDer<'static>) -> String {

@@ -99,6 +99,17 @@ fn an_issuer_survives_pem_and_is_checked_against_anchors() {
 }
 
 #[test]
+fn a_key_is_found_behind_other_sections() {
+    let (_, issuer) = authority();
+    let (certificate, key) = (issuer.certificate_pem(), issuer.key_pem());
+    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    Issuer::from_pem(&certificate, &[parameters, &key].concat()).unwrap();
+    let both = [certificate, key].concat();
+    Issuer::from_pem(&both, &both).unwrap();
+    assert!(matches!(Issuer::from_pem(&both, parameters), Err(Error::IssuerKey(_))));
+}
+
+#[test]
 fn a_leaf_is_no_issuer() {
     let (_, issuer) = authority();
     let made = make_key_and_csr(NAME).unwrap();

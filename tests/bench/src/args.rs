@@ -35,9 +35,12 @@ pub(crate) struct Options {
     /// Writes the result as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Measures the bare pair alone, on loopback, without namespaces.
+    /// Measures the bare pair alone.
     #[arg(long)]
     pub(crate) bare_only: bool,
+    /// Without network namespaces, everything on loopback; only the bare pair can do that.
+    #[arg(long, requires = "bare_only")]
+    pub(crate) loopback: bool,
     /// Fails if the sidecars cost more than so many times the bare pair.
     #[arg(long, value_name = "RATIO")]
     pub(crate) max_ratio: Option<f64>,

@@ -14,7 +14,7 @@ pub(crate) fn private() -> Result<()> {
         return Ok(());
     }
     let (uid, gid) = (geteuid(), getegid());
-    let hint = "this system forbids user namespaces to ordinary users; run it as root, or with --bare-only";
+    let hint = "this system forbids user namespaces to ordinary users; run it as root, or with --bare-only --loopback";
     unshare(CloneFlags::CLONE_NEWUSER).context(hint)?;
     std::fs::write("/proc/self/setgroups", "deny").context(hint)?;
     std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context(hint)?;

@@ -45,7 +45,7 @@ struct Lab {
 
 /// Runs it.
 pub(crate) fn run(options: Options) -> Result<()> {
-    let lab = Lab::start(!options.bare_only)?;
+    let lab = Lab::start(!options.loopback)?;
     let mut running: Vec<Child> = Vec::new();
     let mut proxies: Vec<Silent> = Vec::new();
     let bare = lab.bare(&mut running)?;

@@ -28,7 +28,7 @@ pub(crate) async fn lay(pids: [u32; 2]) -> Result<()> {
         .await
         .context("cannot make a veth pair")?;
     for (name, pid) in names.into_iter().zip(pids) {
-        let moved = LinkUnspec::new_with_name(name)
+        let moved = LinkUnspec::new_with_index(index_of(&handle, name).await?)
             .name("eth0".to_owned())
             .setns_by_pid(pid)
             .build();
@@ -52,8 +52,7 @@ pub(crate) async fn up(address: Ipv4Addr) -> Result<()> {
             .execute()
             .await?;
     }
-    let mut links = handle.link().get().match_name("eth0".to_owned()).execute();
-    let eth0 = links.try_next().await?.context("there is no eth0")?.header.index;
+    let eth0 = index_of(&handle, "eth0").await?;
     handle
         .address()
         .add(eth0, IpAddr::V4(address), 24)
@@ -68,4 +67,13 @@ pub(crate) async fn up(address: Ipv4Addr) -> Result<()> {
         .await
         .context("cannot set the route")?;
     Ok(())
+}
+
+async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    let link = links
+        .try_next()
+        .await?
+        .with_context(|| format!("there is no interface {name}"))?;
+    Ok(link.header.index)
 }
