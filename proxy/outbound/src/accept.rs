@@ -1,0 +1,200 @@
+//! A connection of the application, from its first look to its end.
+
+use std::{cell::Cell, rc::Rc};
+
+use proxy_core::{detect::Detected, select};
+use proxy_http::metered::Metered;
+use proxy_model::{ClientAddr, OrigDstAddr, limits};
+use proxy_transport::PrefixedIo;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, Worker, detect,
+    discover::Target,
+    http::{Connection, Protocol as Http},
+    opaque,
+    snapshot::{Protocol, Snapshot, TcpRule},
+    worker::Shared,
+};
+
+/// What a connection will be.
+enum Session {
+    Http(Http),
+    Opaque(Rc<TcpRule>),
+    /// To be told by the first bytes.
+    Detect(Option<Rc<TcpRule>>),
+    Sni,
+}
+
+impl Worker {
+    /// Serves one connection. What goes wrong is logged and counted here.
+    pub async fn serve(
+        self: Rc<Self>,
+        socket: TcpStream,
+        orig_dst: OrigDstAddr,
+        client: ClientAddr,
+        drain: CancellationToken,
+    ) {
+        let Some(_alive) = Alive::new(&self.connections) else {
+            self.shared.metrics.limit_refused("CONNECTIONS");
+            return;
+        };
+        if let Err(error) = self.accept(socket, orig_dst, client, &drain).await {
+            tracing::debug!(%error, %client, %orig_dst, "an outbound connection failed");
+            if !matches!(error, Error::Client(_)) {
+                self.shared.metrics.outbound_tcp_error(error.label()).inc();
+            }
+        }
+    }
+
+    async fn accept(
+        self: &Rc<Self>,
+        socket: TcpStream,
+        orig_dst: OrigDstAddr,
+        client: ClientAddr,
+        drain: &CancellationToken,
+    ) -> Result<(), Error> {
+        if orig_dst.0.ip().is_loopback() {
+            return Err(Error::Loopback(orig_dst.0.ip()));
+        }
+        let too_many = || Error::LoadShed("too many targets".into());
+        let target = self.target(orig_dst).ok_or_else(too_many)?;
+        let io = Metered::new(socket, target.accepted.open());
+        // The protocol is found out even if discovery says nothing yet, so that an HTTP client gets an answer.
+        let session = match target.wait().await {
+            Ok(snapshot) => session(&snapshot),
+            Err(_) => Session::Detect(None),
+        };
+        self.run(io, session, Accepted { target, client, drain }).await
+    }
+
+    async fn run(
+        self: &Rc<Self>,
+        mut io: Metered<TcpStream>,
+        session: Session,
+        accepted: Accepted<'_>,
+    ) -> Result<(), Error> {
+        let shared = &self.shared;
+        let Accepted { target, client, drain } = accepted;
+        let orig_dst = target.addr.0;
+        let http = |io, protocol| Connection::new(shared, &target, client).serve(io, protocol, drain);
+        match session {
+            Session::Http(protocol) => {
+                count(shared, protocol);
+                http(PrefixedIo::plain(io), protocol).await
+            }
+            Session::Opaque(rule) => {
+                shared.metrics.outbound_protocol("opaq").inc();
+                opaque::serve(shared, &rule, io, orig_dst).await
+            }
+            Session::Detect(rule) => {
+                let first = detect::http(&mut io, shared.config.detect_timeout).await?;
+                let io = PrefixedIo::new(first.bytes, io);
+                match first.detected {
+                    Detected::Http1 => {
+                        count(shared, Http::Http1);
+                        http(io, Http::Http1).await
+                    }
+                    Detected::Http2 => {
+                        count(shared, Http::Http2);
+                        http(io, Http::Http2).await
+                    }
+                    Detected::NotHttp | Detected::NeedMore => {
+                        shared.metrics.outbound_protocol("detect").inc();
+                        let rule = match rule {
+                            Some(rule) => rule,
+                            None => late_rule(&target).await?,
+                        };
+                        opaque::serve(shared, &rule, io, orig_dst).await
+                    }
+                }
+            }
+            Session::Sni => {
+                shared.metrics.outbound_protocol("tls").inc();
+                let (bytes, sni) = detect::sni(&mut io, shared.config.detect_timeout).await?;
+                let rule = tls_rule(&target, sni.as_deref())?;
+                opaque::serve(shared, &rule, PrefixedIo::new(bytes, io), orig_dst).await
+            }
+        }
+    }
+}
+
+/// What a connection has from its beginning to its end.
+struct Accepted<'a> {
+    target: Rc<Target>,
+    client: ClientAddr,
+    drain: &'a CancellationToken,
+}
+
+fn count(shared: &Shared, protocol: Http) {
+    let protocol = match protocol {
+        Http::Http1 => "http/1",
+        Http::Http2 => "http/2",
+    };
+    shared.metrics.outbound_protocol(protocol).inc();
+}
+
+/// What a connection to a target will be.
+fn session(snapshot: &Snapshot) -> Session {
+    let opaque = |rule: &Option<Rc<TcpRule>>| snapshot.opaque_profile.clone().or_else(|| rule.clone());
+    let or_detect = |rule: Option<Rc<TcpRule>>| rule.map_or(Session::Detect(None), Session::Opaque);
+    match &snapshot.protocol {
+        Protocol::Detect { opaque: rule, .. } if snapshot.opaque_by_profile => or_detect(opaque(rule)),
+        Protocol::Detect { opaque: rule, .. } => Session::Detect(opaque(rule)),
+        Protocol::Http1(_) => Session::Http(Http::Http1),
+        Protocol::Http2(_) => Session::Http(Http::Http2),
+        Protocol::Opaque(rule) => or_detect(opaque(rule)),
+        Protocol::Tls(_) => Session::Sni,
+    }
+}
+
+/// The opaque route of a target whose answer came late, or has none.
+async fn late_rule(target: &Target) -> Result<Rc<TcpRule>, Error> {
+    let snapshot = target.wait().await?;
+    let none = || Error::InvalidPolicy(format!("{} has no opaque route", snapshot.name).into());
+    match &snapshot.protocol {
+        Protocol::Detect { opaque, .. } | Protocol::Opaque(opaque) => snapshot
+            .opaque_profile
+            .clone()
+            .or_else(|| opaque.clone())
+            .ok_or_else(none),
+        Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Tls(_) => Err(none()),
+    }
+}
+
+fn tls_rule(target: &Target, sni: Option<&str>) -> Result<Rc<TcpRule>, Error> {
+    let invalid = |why: &str| Error::InvalidPolicy(why.into());
+    let snapshot = target.current().ok_or_else(|| invalid("the policy is gone"))?;
+    let Protocol::Tls(routes) = &snapshot.protocol else {
+        return Err(invalid("the policy is not for TLS"));
+    };
+    let models: Vec<_> = routes.iter().map(|(route, _)| route.clone()).collect();
+    let selected = select::sni(&models, sni).ok_or(Error::NoRoute)?;
+    let index = models
+        .iter()
+        .position(|route| std::ptr::eq(route, selected))
+        .ok_or(Error::NoRoute)?;
+    routes[index]
+        .1
+        .clone()
+        .ok_or_else(|| invalid("the TLS route has no rule"))
+}
+
+/// One connection alive.
+struct Alive<'a>(&'a Cell<usize>);
+
+impl<'a> Alive<'a> {
+    fn new(count: &'a Cell<usize>) -> Option<Self> {
+        (count.get() < limits::CONNECTIONS).then(|| {
+            count.set(count.get() + 1);
+            Self(count)
+        })
+    }
+}
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

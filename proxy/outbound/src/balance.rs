@@ -1,0 +1,160 @@
+//! The endpoints of one service, and the better of two of them.
+//!
+//! A balancer has no task of its own. Whoever asks it first takes in what discovery says now; whoever finds nothing ready
+//! waits until something changes, but not for longer than the failfast time.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use proxy_core::balance;
+use proxy_metrics::outbound::BalancerSlot;
+use proxy_model::{
+    EndpointSet, limits,
+    outbound::{FailureAccrual, Load},
+};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    endpoint::{Endpoint, Seed},
+    worker::Shared,
+};
+
+/// The endpoints that `path` leads to.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    shared: Rc<Shared>,
+    /// `name:port`.
+    path: Arc<str>,
+    receiver: RefCell<watch::Receiver<Option<Arc<EndpointSet>>>>,
+    endpoints: RefCell<Vec<Rc<Endpoint>>>,
+    load: Cell<Load>,
+    accrual: Cell<Option<FailureAccrual>>,
+    changed: Rc<Notify>,
+    slot: BalancerSlot,
+}
+
+impl Balancer {
+    pub(crate) fn new(
+        shared: &Rc<Shared>,
+        path: &Arc<str>,
+        policy: (Load, Option<FailureAccrual>),
+        slot: BalancerSlot,
+    ) -> Rc<Self> {
+        let mut receiver = shared.discovery.endpoints(path);
+        receiver.mark_changed();
+        Rc::new(Self {
+            shared: shared.clone(),
+            path: path.clone(),
+            receiver: RefCell::new(receiver),
+            endpoints: RefCell::default(),
+            load: Cell::new(policy.0),
+            accrual: Cell::new(policy.1),
+            changed: Rc::new(Notify::new()),
+            slot,
+        })
+    }
+
+    /// A policy that may have changed. What is known of the endpoints stays.
+    pub(crate) fn configure(&self, load: Load, accrual: Option<FailureAccrual>) {
+        self.load.set(load);
+        if self.accrual.get() != accrual {
+            self.accrual.set(accrual);
+            self.endpoints
+                .borrow()
+                .iter()
+                .for_each(|e| e.set_accrual(accrual.as_ref()));
+        }
+    }
+
+    /// How load is estimated.
+    pub(crate) fn load(&self) -> Load {
+        self.load.get()
+    }
+
+    /// Told whenever an endpoint may have become ready.
+    pub(crate) fn changed(&self) -> &Notify {
+        &self.changed
+    }
+
+    /// What discovery says, for waiting on it.
+    pub(crate) fn receiver(&self) -> watch::Receiver<Option<Arc<EndpointSet>>> {
+        self.receiver.borrow().clone()
+    }
+
+    /// Whether an endpoint could take a request now.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.update();
+        self.endpoints.borrow().iter().any(|e| e.is_ready(now))
+    }
+
+    /// The earliest time at which an endpoint may be ready again by itself.
+    pub(crate) fn ready_at(&self) -> Option<Instant> {
+        self.endpoints.borrow().iter().filter_map(|e| e.ready_at()).min()
+    }
+
+    /// An endpoint for a request; `tried` ones only if there is no other.
+    pub(crate) fn pick(&self, now: Instant, tried: &[SocketAddr]) -> Option<Rc<Endpoint>> {
+        self.update();
+        let endpoints = self.endpoints.borrow();
+        let rng = &mut *self.shared.rng.borrow_mut();
+        let load = |i: usize| {
+            let endpoint: &Rc<Endpoint> = &endpoints[i];
+            endpoint.is_ready(now).then(|| endpoint.load.load(now))
+        };
+        let fresh = |i: usize| (!tried.contains(&endpoints[i].model.addr)).then(|| load(i)).flatten();
+        let picked = if tried.is_empty() {
+            None
+        } else {
+            balance::p2c(endpoints.len(), rng, fresh)
+        };
+        let picked = picked.or_else(|| balance::p2c(endpoints.len(), rng, load));
+        picked.map(|i| endpoints[i].clone())
+    }
+
+    /// Takes in what discovery says now.
+    fn update(&self) {
+        let mut receiver = self.receiver.borrow_mut();
+        if !receiver.has_changed().unwrap_or(false) {
+            return;
+        }
+        let Some(set) = receiver.borrow_and_update().clone() else {
+            return;
+        };
+        let mut endpoints = self.endpoints.borrow_mut();
+        let mut old = std::mem::take(&mut *endpoints);
+        let authority = self.path.strip_suffix(":80").unwrap_or(&self.path);
+        let ewma = balance::params(&self.load.get());
+        let accrual = self.accrual.get();
+        for model in set.endpoints.values().take(limits::ENDPOINTS_PER_SERVICE) {
+            let seed = Seed {
+                shared: &self.shared,
+                model,
+                set_labels: &set.labels,
+                authority: Some(authority),
+                ewma,
+                accrual: accrual.as_ref(),
+                changed: &self.changed,
+            };
+            let known = old.binary_search_by_key(&model.addr, |e| e.model.addr).ok();
+            // The same endpoint keeps all that is known of it; one with other metadata is another endpoint.
+            match known.map(|i| &old[i]).filter(|e| e.is_as(model, &set.labels)) {
+                Some(endpoint) => endpoints.push(endpoint.clone()),
+                None => endpoints.push(Endpoint::new(&seed)),
+            }
+        }
+        old.clear();
+        for _ in limits::ENDPOINTS_PER_SERVICE..set.endpoints.len() {
+            self.shared.metrics.limit_refused("ENDPOINTS_PER_SERVICE");
+        }
+        let now = Instant::now();
+        let ready = endpoints.iter().filter(|e| e.is_ready(now)).count();
+        self.slot.endpoints(ready, endpoints.len() - ready);
+        drop(endpoints);
+        self.changed.notify_waiters();
+    }
+}

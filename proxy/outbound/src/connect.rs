@@ -1,0 +1,260 @@
+//! Connections to an endpoint: TCP, mesh TLS, transport header, and the HTTP connections that are kept.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    num::NonZeroU16,
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{LocalBoxFuture, Shared},
+};
+use http::{Request, Response};
+use proxy_http::{
+    Body, SendError,
+    client::{self, Http2},
+    metered::Metered,
+    pool::Lease,
+};
+use proxy_model::{Http2Params, ServerAddr, endpoint::KeepAlive};
+use proxy_tls::Alpn;
+use proxy_transport::header::{Header, SessionProtocol};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::{Error, endpoint::Endpoint, io::Stream};
+
+/// What is spoken on a connection. Each has connections of its own, as upstream's has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// HTTP/1 that rides in HTTP/2.
+    OrigProto,
+    /// The client's own HTTP/2.
+    Http2,
+    /// HTTP/1, one request at a time.
+    Http1,
+    /// HTTP/1 on a connection for this request alone.
+    Http1Once,
+}
+
+/// A connection that can take a request.
+pub(crate) enum Connection {
+    /// The shared one, and which of the slot's connections it is.
+    Http2(Http2, u64),
+    /// One for this request.
+    Http1(Lease),
+}
+
+impl Connection {
+    /// Which of its slot's connections it is, if it is a shared one.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Http2(_, generation) => Some(*generation),
+            Self::Http1(_) => None,
+        }
+    }
+
+    pub(crate) async fn send(self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        match self {
+            Self::Http2(mut connection, _) => Ok(connection.send(request).await?.map(Body::from)),
+            Self::Http1(lease) => lease.send(request).await,
+        }
+    }
+}
+
+type Connecting = Shared<LocalBoxFuture<'static, Result<(Http2, u64), Error>>>;
+
+/// The one HTTP/2 connection of a variant. Who comes while it is being made waits for it.
+#[derive(Default)]
+pub(crate) struct Http2Slot {
+    state: RefCell<State>,
+    generation: Cell<u64>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Idle,
+    Connecting(Connecting),
+    Ready(Http2),
+}
+
+impl std::fmt::Debug for Http2Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Http2Slot({})", self.generation.get())
+    }
+}
+
+impl Http2Slot {
+    fn ready(&self) -> Option<(Http2, u64)> {
+        match &*self.state.borrow() {
+            State::Ready(connection) if !connection.is_closed() => Some((connection.clone(), self.generation.get())),
+            _ => None,
+        }
+    }
+
+    /// Forgets the connection of `generation`: it takes no more requests. What is under way on it goes on.
+    pub(crate) fn forget(&self, generation: u64) {
+        if self.generation.get() == generation {
+            *self.state.borrow_mut() = State::Idle;
+        }
+    }
+}
+
+impl Endpoint {
+    /// A connection for one request.
+    pub(crate) async fn connection(self: &Rc<Self>, variant: Variant) -> Result<Connection, Error> {
+        match variant {
+            Variant::OrigProto | Variant::Http2 => {
+                let (connection, generation) = self.http2(variant).await?;
+                Ok(Connection::Http2(connection, generation))
+            }
+            Variant::Http1 => match self.http1.checkout() {
+                Some(lease) => Ok(Connection::Http1(lease)),
+                None => Ok(Connection::Http1(self.http1.lease(self.connect_http1().await?))),
+            },
+            Variant::Http1Once => Ok(Connection::Http1(Lease::once(self.connect_http1().await?))),
+        }
+    }
+
+    pub(crate) fn slot(&self, variant: Variant) -> &Http2Slot {
+        if variant == Variant::OrigProto {
+            &self.orig_proto
+        } else {
+            &self.http2
+        }
+    }
+
+    async fn http2(self: &Rc<Self>, variant: Variant) -> Result<(Http2, u64), Error> {
+        let slot = self.slot(variant);
+        if let Some(ready) = slot.ready() {
+            return Ok(ready);
+        }
+        self.connecting(variant).await
+    }
+
+    /// The attempt under way, or a new one. It goes on although who asked for it goes away.
+    fn connecting(self: &Rc<Self>, variant: Variant) -> Connecting {
+        let slot = self.slot(variant);
+        if let State::Connecting(connecting) = &*slot.state.borrow() {
+            return connecting.clone();
+        }
+        let generation = slot.generation.get() + 1;
+        slot.generation.set(generation);
+        let endpoint = self.clone();
+        let connecting = async move {
+            let result = endpoint.connect_http2().await;
+            let slot = endpoint.slot(variant);
+            if slot.generation.get() == generation {
+                *slot.state.borrow_mut() = result.as_ref().map_or(State::Idle, |c| State::Ready(c.clone()));
+            }
+            result.map(|connection| (connection, generation))
+        };
+        let connecting = connecting.boxed_local().shared();
+        *slot.state.borrow_mut() = State::Connecting(connecting.clone());
+        tokio::task::spawn_local(connecting.clone().map(drop));
+        connecting
+    }
+
+    async fn connect_http2(&self) -> Result<Http2, Error> {
+        let io = self.connect(Some(SessionProtocol::Http2)).await?;
+        let mut params = self.model.http2.clone().unwrap_or_default();
+        if params.keep_alive.is_none() && self.identity().is_some() {
+            params = Http2Params {
+                keep_alive: Some(MESHED_KEEP_ALIVE),
+                ..params
+            };
+        }
+        client::http2(io, &params).await.map_err(|error| self.error(error))
+    }
+
+    async fn connect_http1(&self) -> Result<client::Http1, Error> {
+        let io = self.connect(Some(SessionProtocol::Http1)).await?;
+        client::http1(io).await.map_err(|error| self.error(error))
+    }
+
+    /// A connection, ready for what `session` says; without one, for bytes.
+    pub(crate) async fn connect(&self, session: Option<SessionProtocol>) -> Result<Metered<Stream>, Error> {
+        let Some(identity) = self.identity() else {
+            let io = self.tcp(self.model.addr).await?;
+            return Ok(self.metered(Stream::Plain(io)));
+        };
+        let (addr, header) = self.route(session);
+        let io = self.tcp(addr).await?;
+        let alpn = if header.is_some() {
+            Alpn::TransportHeader
+        } else {
+            Alpn::None
+        };
+        let tls = self.shared.tls.connect(io, identity, alpn).await;
+        let mut tls = tls.map_err(|error| self.unconnected(&error, matches!(error, proxy_tls::Error::Timeout(_))))?;
+        if let Some(header) = header {
+            let written = tls.write_all(&header.encode()).await;
+            written.map_err(|error| self.unconnected(&error, false))?;
+        }
+        Ok(self.metered(Stream::Tls(Box::new(tls))))
+    }
+
+    /// Where to connect, and the transport header to begin with.
+    fn route(&self, session: Option<SessionProtocol>) -> (SocketAddr, Option<Header>) {
+        let addr = self.model.addr;
+        let overridden = self.model.authority_override.as_ref();
+        let session = session.filter(|_| self.model.hint != proxy_model::Hint::Opaque);
+        let header = |port: u16| {
+            let port = NonZeroU16::new(port)?;
+            let name = overridden.map(|authority| authority.host().to_owned());
+            Some(Header {
+                port,
+                name,
+                protocol: session,
+            })
+        };
+        match (self.model.opaque_transport_port, overridden) {
+            (Some(port), _) => {
+                let target = overridden.map_or(addr.port(), proxy_model::Authority::port);
+                (SocketAddr::new(addr.ip(), port.get()), header(target))
+            }
+            // A gateway's own address is its inbound port already.
+            (None, Some(authority)) => (addr, header(authority.port())),
+            (None, None) => (addr, None),
+        }
+    }
+
+    async fn tcp(&self, addr: SocketAddr) -> Result<TcpStream, Error> {
+        let connected = self.shared.config.connect.connect(ServerAddr(addr)).await;
+        connected.map_err(|error| {
+            let timeout = matches!(error, proxy_transport::Error::ConnectTimeout { .. });
+            self.unconnected(&error, timeout)
+        })
+    }
+
+    fn metered(&self, stream: Stream) -> Metered<Stream> {
+        Metered::new(stream, self.transport.open())
+    }
+
+    fn unconnected(&self, error: &dyn std::error::Error, timeout: bool) -> Error {
+        tracing::debug!(endpoint = %self.model.addr, %error, "cannot connect");
+        Error::Connect {
+            addr: self.model.addr,
+            reason: format!("client error (Connect): {error}").into(),
+            timeout,
+        }
+    }
+
+    fn error(&self, error: proxy_http::Error) -> Error {
+        Error::Connect {
+            addr: self.model.addr,
+            reason: error.to_string().into(),
+            timeout: false,
+        }
+    }
+}
+
+/// PINGs to a sidecar, where the control plane says nothing: a peer that vanished is noticed while requests wait for it.
+const MESHED_KEEP_ALIVE: KeepAlive = KeepAlive {
+    interval: Some(Duration::from_secs(10)),
+    timeout: Some(Duration::from_secs(3)),
+    while_idle: false,
+};

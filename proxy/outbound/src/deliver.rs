@@ -1,0 +1,257 @@
+//! Sends a request to endpoints until it has arrived at one.
+//!
+//! Never lose what never arrived: an attempt that provably did not reach an application goes to another endpoint, whatever
+//! the request's method, as long as its body can be sent again. Such attempts count neither as requests nor as retries.
+
+use std::{net::SocketAddr, rc::Rc, time::Instant};
+
+use http::{Request, Response, StatusCode};
+use proxy_core::breaker::Outcome;
+use proxy_http::{
+    Body, SendError, filter,
+    headers::MESH_NEVER_ARRIVED,
+    orig_proto,
+    tap::{Tapped, TappedBody},
+};
+use proxy_metrics::names;
+use proxy_model::{
+    ClientAddr, limits,
+    tap::{Direction, TapRequest},
+};
+
+use crate::{
+    Error,
+    connect::{Connection, Variant},
+    endpoint::{Endpoint, InFlight},
+    request::Outgoing,
+    response::{Attempt, Track},
+    route::{LeadsTo, Plan},
+    worker::Shared,
+};
+
+/// Whose request it is.
+pub(crate) struct Client<'a> {
+    pub(crate) shared: &'a Rc<Shared>,
+    pub(crate) addr: ClientAddr,
+}
+
+/// A response, and what counts it.
+pub(crate) struct Delivered {
+    pub(crate) response: Response<Body>,
+    pub(crate) track: Track,
+    pub(crate) backend: usize,
+    /// It came from a single address over mesh TLS: what it says of the connection holds for the client's too.
+    pub(crate) is_direct: bool,
+}
+
+/// Sends a request until it has arrived.
+pub(crate) async fn deliver(client: &Client<'_>, plan: &Plan, out: &mut Outgoing) -> Result<Delivered, Error> {
+    let shared = client.shared;
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut deadline = Instant::now() + shared.config.failfast;
+    let mut lost = 0;
+    loop {
+        let picked = plan.distribution().pick(shared, &tried, deadline).await?;
+        let (backend, mut flight) = (picked.backend, picked.flight);
+        let endpoint = flight.endpoint.clone();
+        out.allows(&endpoint)?;
+        let variant = out.variant(&endpoint);
+        let connection = match endpoint.connection(variant).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                flight.unreachable();
+                if plan.distribution().backends[backend].is_forward() || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                tried.push(endpoint.model.addr);
+                continue;
+            }
+        };
+        match send(
+            client,
+            plan,
+            out,
+            Leg {
+                connection,
+                variant,
+                flight,
+                backend,
+            },
+        )
+        .await?
+        {
+            Sent::Arrived(mut delivered) => {
+                delivered.track.arrived();
+                return Ok(delivered);
+            }
+            Sent::NeverArrived(last) => {
+                lost += 1;
+                if lost >= limits::NEVER_ARRIVED_ATTEMPTS || !out.is_repeatable() {
+                    return last.map(|mut delivered| {
+                        delivered.track.arrived();
+                        delivered
+                    });
+                }
+                if let Ok(delivered) = last {
+                    delivered.track.never_arrived();
+                }
+                shared.metrics.never_arrived().inc();
+                tried.push(endpoint.model.addr);
+                deadline = Instant::now() + shared.config.failfast;
+            }
+        }
+    }
+}
+
+/// One way to an endpoint.
+struct Leg {
+    connection: Connection,
+    variant: Variant,
+    flight: InFlight,
+    backend: usize,
+}
+
+/// What became of one attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment on the stack of one request"
+)]
+enum Sent {
+    Arrived(Delivered),
+    /// It provably did not; this is what to say if there is no other attempt.
+    NeverArrived(Result<Delivered, Error>),
+}
+
+async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing, leg: Leg) -> Result<Sent, Error> {
+    let Leg {
+        connection,
+        variant,
+        flight,
+        backend,
+    } = leg;
+    let endpoint = flight.endpoint.clone();
+    let target = &plan.distribution().backends[backend];
+    let gone = || Error::Endpoint {
+        addr: endpoint.model.addr,
+        error: Rc::new(proxy_http::Error::Superseded),
+    };
+    let mut request = out.next().ok_or_else(gone)?;
+    if !target.filters.is_empty() {
+        filter::request(&target.filters, &mut request, None).map_err(|rejection| Error::Filter(Rc::new(rejection)))?;
+    }
+    let orig_proto = out.prepare(&mut request, &endpoint, variant);
+    let started = Instant::now();
+    let tapped = if client.shared.tap.is_active() {
+        tap(client, plan, (&endpoint, out), &request)
+    } else {
+        None
+    };
+    let guard = endpoint.requests.attempt_since(started);
+    let mut attempt = Attempt {
+        endpoint: guard,
+        actual: plan.actual(started),
+        flight,
+        backend,
+        started,
+    };
+    if let (LeadsTo::Policy(_), Some(slot)) = (&plan.leads_to, &target.slot) {
+        slot.requests.inc();
+    }
+    let generation = connection.generation();
+    let mut response = match connection.send(request).await {
+        Ok(response) => response,
+        Err(failed) => return failure(failed, attempt, variant, generation),
+    };
+    if let Some(orig_proto) = orig_proto {
+        orig_proto::downgrade_response(&mut response, orig_proto);
+    }
+    let is_meshed = endpoint.identity().is_some();
+    let never_arrived = is_meshed && response.headers().contains_key(MESH_NEVER_ARRIVED);
+    if never_arrived {
+        attempt.flight.unreachable();
+    } else {
+        attempt.flight.reachable();
+    }
+    target.penalize(&endpoint, &response);
+    let track = Track::new(plan, attempt, (response.status(), response.headers()));
+    let response = match tapped {
+        Some(tapped) => TappedBody::wrap(response, tapped),
+        None => response,
+    };
+    let delivered = Delivered {
+        response,
+        track,
+        backend,
+        is_direct: target.is_forward() && is_meshed,
+    };
+    Ok(if never_arrived {
+        Sent::NeverArrived(Ok(delivered))
+    } else {
+        Sent::Arrived(delivered)
+    })
+}
+
+/// An attempt that failed before its response's head.
+fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation: Option<u64>) -> Result<Sent, Error> {
+    let endpoint = attempt.flight.endpoint.clone();
+    let never_arrived = failed.never_arrived();
+    let error = Error::Endpoint {
+        addr: endpoint.model.addr,
+        error: Rc::new(failed.error),
+    };
+    tracing::debug!(%error, never_arrived, "an attempt failed");
+    if never_arrived {
+        if let Some(generation) = generation {
+            // The connection is on its way out; the next request makes another.
+            endpoint.slot(variant).forget(generation);
+        }
+        attempt.endpoint.never_arrived();
+        if let Some(actual) = attempt.actual {
+            actual.never_arrived();
+        }
+        return Ok(Sent::NeverArrived(Err(error)));
+    }
+    attempt.flight.outcome(Outcome::Failure);
+    let status = (variant != Variant::Http2).then_some(StatusCode::BAD_GATEWAY);
+    attempt.endpoint.fail(status, names::error::IO);
+    if let Some(actual) = attempt.actual {
+        actual.fail(status, names::error::IO);
+    }
+    Err(error)
+}
+
+#[cold]
+fn tap(
+    client: &Client<'_>,
+    plan: &Plan,
+    (endpoint, out): (&Endpoint, &Outgoing),
+    request: &Request<Body>,
+) -> Option<Tapped> {
+    let tap = TapRequest {
+        direction: Direction::Outbound,
+        source: client.addr.0,
+        source_labels: source_labels(),
+        destination: endpoint.model.addr,
+        destination_labels: endpoint.tap_labels.clone(),
+        route_labels: plan.labels().clone(),
+        method: request.method().clone(),
+        scheme: request.uri().scheme_str().unwrap_or("http").to_owned(),
+        authority: out.authority.to_string(),
+        path: request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned(),
+    };
+    client.shared.tap.request(tap, request.headers())
+}
+
+/// The client is the application beside us.
+fn source_labels() -> proxy_model::Labels {
+    use proxy_metrics::{NoTls, names::label};
+    let labels = [
+        (label::TLS, "no_identity"),
+        (label::NO_TLS_REASON, NoTls::Loopback.as_str()),
+    ];
+    std::sync::Arc::new(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+}

@@ -1,0 +1,116 @@
+//! What a client speaks, by its first bytes.
+
+use std::{io, rc::Rc, time::Duration};
+
+use bytes::BytesMut;
+use proxy_core::detect::{self, Detected, Hello};
+use proxy_model::limits::{DETECT_HTTP_BYTES, DETECT_TLS_BYTES};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::Error;
+
+/// What the first bytes were, and the bytes.
+pub(crate) struct First {
+    pub(crate) bytes: BytesMut,
+    pub(crate) detected: Detected,
+}
+
+/// Reads until it is known whether it is HTTP. Silence for `time` means that it is not.
+pub(crate) async fn http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<First, Error> {
+    let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES);
+    let mut detected = Detected::NotHttp;
+    let read = read_until(io, &mut bytes, DETECT_HTTP_BYTES, |bytes| {
+        detected = match detect::http(bytes) {
+            Detected::NeedMore if bytes.len() >= DETECT_HTTP_BYTES => Detected::NotHttp,
+            detected => detected,
+        };
+        detected != Detected::NeedMore
+    });
+    match tokio::time::timeout(time, read).await {
+        Ok(result) => result?,
+        Err(_) => detected = Detected::NotHttp,
+    }
+    Ok(First { bytes, detected })
+}
+
+/// Reads until the SNI of a ClientHello is known. Gives the bytes too.
+pub(crate) async fn sni<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<(BytesMut, Option<String>), Error> {
+    let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES);
+    let mut hello = Hello::NotTls;
+    let read = read_until(io, &mut bytes, DETECT_TLS_BYTES, |bytes| {
+        hello = detect::client_hello(bytes);
+        hello != Hello::NeedMore
+    });
+    let timeout = || Error::Detect(Rc::new(io::ErrorKind::TimedOut.into()));
+    tokio::time::timeout(time, read).await.map_err(|_| timeout())??;
+    let sni = match hello {
+        Hello::Hello { sni } => sni,
+        Hello::NotTls | Hello::NeedMore => None,
+    };
+    Ok((bytes, sni))
+}
+
+/// Reads until `known`, the limit, or the end. An end before the first byte is an error.
+async fn read_until<I: AsyncRead + Unpin>(
+    io: &mut I,
+    bytes: &mut BytesMut,
+    limit: usize,
+    mut known: impl FnMut(&[u8]) -> bool,
+) -> Result<(), Error> {
+    loop {
+        let read = io
+            .read_buf(bytes)
+            .await
+            .map_err(|error| Error::Detect(Rc::new(error)))?;
+        if read == 0 && bytes.is_empty() {
+            return Err(Error::Detect(Rc::new(io::ErrorKind::UnexpectedEof.into())));
+        }
+        if known(bytes) || read == 0 || bytes.len() >= limit {
+            return Ok(());
+        }
+        bytes.reserve(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn first_bytes_decide_and_are_kept() {
+        for (parts, expected) in [
+            (&["GET / HTTP/1.1\r\n", "host: a\r\n\r\n"][..], Detected::Http1),
+            (&["PRI * HT", "TP/2.0\r\n\r\nSM\r\n\r\n"][..], Detected::Http2),
+            (&["\u{1}\u{2}\u{3} some thing else"][..], Detected::NotHttp),
+        ] {
+            let (mut client, mut server) = tokio::io::duplex(256);
+            let send = async {
+                for part in parts {
+                    client.write_all(part.as_bytes()).await.expect("open");
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (first, ()) = tokio::join!(http(&mut server, Duration::from_secs(5)), send);
+            let first = first.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(first.detected, expected, "{parts:?}");
+            assert!(parts.concat().as_bytes().starts_with(&first.bytes));
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_is_not_http_and_an_early_end_is_an_error() {
+        let (_client, mut server) = tokio::io::duplex(16);
+        let first = http(&mut server, Duration::from_millis(10))
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((first.detected, first.bytes.len()), (Detected::NotHttp, 0));
+        let (client, mut server) = tokio::io::duplex(16);
+        drop(client);
+        assert!(matches!(
+            http(&mut server, Duration::from_secs(1)).await,
+            Err(Error::Detect(_))
+        ));
+    }
+}

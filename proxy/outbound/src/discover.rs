@@ -1,0 +1,80 @@
+//! What discovery says about one target, compiled when it changes and read by every request.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use proxy_discovery::Outbound;
+use proxy_metrics::TransportSlot;
+use proxy_model::{OrigDstAddr, OutboundTarget};
+use tokio::sync::watch;
+
+use crate::{Error, snapshot::Snapshot, worker::Shared};
+
+/// One original destination.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) addr: OrigDstAddr,
+    /// Connections that clients made to it.
+    pub(crate) accepted: Arc<TransportSlot>,
+    shared: Rc<Shared>,
+    receiver: RefCell<watch::Receiver<Option<Arc<Outbound>>>>,
+    snapshot: RefCell<Option<Rc<Snapshot>>>,
+    used: Cell<Instant>,
+}
+
+impl Target {
+    pub(crate) fn new(shared: &Rc<Shared>, addr: OrigDstAddr) -> Rc<Self> {
+        let mut receiver = shared.discovery.outbound(&OutboundTarget::Addr(addr.0));
+        receiver.mark_changed();
+        Rc::new(Self {
+            addr,
+            accepted: shared.accepted(addr),
+            shared: shared.clone(),
+            receiver: RefCell::new(receiver),
+            snapshot: RefCell::default(),
+            used: Cell::new(Instant::now()),
+        })
+    }
+
+    /// Somebody uses it now.
+    pub(crate) fn touch(&self) {
+        self.used.set(Instant::now());
+    }
+
+    /// When it was last used.
+    pub(crate) fn used(&self) -> Instant {
+        self.used.get()
+    }
+
+    /// The newest snapshot; none before the first answer.
+    pub(crate) fn current(&self) -> Option<Rc<Snapshot>> {
+        let mut receiver = self.receiver.borrow_mut();
+        if receiver.has_changed().unwrap_or(false)
+            && let Some(outbound) = receiver.borrow_and_update().clone()
+        {
+            let same = self.snapshot.borrow().as_ref().is_some_and(|s| s.is_of(&outbound));
+            if !same {
+                let snapshot = Snapshot::compile(&self.shared, self.addr, &outbound);
+                *self.snapshot.borrow_mut() = Some(Rc::new(snapshot));
+            }
+        }
+        self.snapshot.borrow().clone()
+    }
+
+    /// The newest snapshot; waits for the first answer, but not for longer than the failfast time.
+    pub(crate) async fn wait(&self) -> Result<Rc<Snapshot>, Error> {
+        if let Some(snapshot) = self.current() {
+            return Ok(snapshot);
+        }
+        let mut receiver = self.receiver.borrow().clone();
+        let answered = receiver.wait_for(Option::is_some);
+        let answered = tokio::time::timeout(self.shared.config.failfast, answered).await;
+        let answered = answered.is_ok_and(|answer| answer.is_ok());
+        let failfast = || Error::FailFast(format!("discovery of {}", self.addr).into());
+        self.current().filter(|_| answered).ok_or_else(failfast)
+    }
+}

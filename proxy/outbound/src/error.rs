@@ -1,0 +1,126 @@
+//! Why the outbound side answers itself, whose fault it is, and what the application is told.
+
+use std::{borrow::Cow, rc::Rc};
+
+use http::StatusCode;
+use proxy_http::errors::{GrpcCode, Rejection};
+use proxy_metrics::names::error as label;
+
+/// What goes wrong on the way from the application to an endpoint.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A connection to a loopback address was redirected to us.
+    #[error("connections to {0} are not the proxy's to carry")]
+    Loopback(std::net::IpAddr),
+    /// The client sent nothing, or its connection failed before the protocol was known.
+    #[error("the client's connection ended before its protocol was known: {0}")]
+    Detect(Rc<std::io::Error>),
+    /// The connection to the client failed.
+    #[error("the client's connection failed: {0}")]
+    Client(Rc<hyper::Error>),
+    /// The request is malformed.
+    #[error("{0}")]
+    Malformed(#[from] proxy_http::h1::Malformed),
+    /// The request names no authority that could be sent on.
+    #[error("the request's authority is invalid")]
+    Authority,
+    /// Nothing was ready in time.
+    #[error("{0}: service in fail-fast")]
+    FailFast(Rc<str>),
+    /// Nothing has been ready for a while, or too much waits already.
+    #[error("{0}: service unavailable")]
+    LoadShed(Rc<str>),
+    /// An endpoint could not be reached.
+    #[error("endpoint {addr}: {reason}")]
+    Connect {
+        /// The endpoint.
+        addr: std::net::SocketAddr,
+        /// Why.
+        reason: Rc<str>,
+        /// It did not answer in time.
+        timeout: bool,
+    },
+    /// An endpoint failed before its response's head.
+    #[error("endpoint {addr}: {error}")]
+    Endpoint {
+        /// The endpoint.
+        addr: std::net::SocketAddr,
+        /// Why.
+        error: Rc<proxy_http::Error>,
+    },
+    /// The endpoint is not whom the client asked for.
+    #[error("identity required: {0}")]
+    IdentityRequired(Rc<str>),
+    /// The backend does not exist.
+    #[error("{0}: the backend is invalid")]
+    InvalidBackend(Rc<str>),
+    /// No route fits.
+    #[error("no route found for request")]
+    NoRoute,
+    /// The policy is not for HTTP, or invalid.
+    #[error("invalid client policy: {0}")]
+    InvalidPolicy(Rc<str>),
+    /// A filter answers.
+    #[error("{}", .0.message)]
+    Filter(Rc<Rejection>),
+    /// A timeout of a policy's route.
+    #[error("{0}")]
+    Timeout(&'static str),
+    /// The timeout of a profile's route.
+    #[error("HTTP response timeout after {0:?}")]
+    ProfileTimeout(std::time::Duration),
+}
+
+impl Error {
+    /// Value of the label `error` of the errors' family.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::FailFast(_) => label::FAIL_FAST,
+            Self::LoadShed(_) => label::LOAD_SHED,
+            Self::IdentityRequired(_) => label::IDENTITY_REQUIRED,
+            Self::Timeout(_) | Self::ProfileTimeout(_) => label::RESPONSE_TIMEOUT,
+            Self::Connect { .. } | Self::Endpoint { .. } | Self::Detect(_) | Self::Client(_) => label::IO,
+            _ => label::UNEXPECTED,
+        }
+    }
+
+    /// Word of the label `error` of the registry families.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::FailFast(_) => "FAIL_FAST",
+            Self::LoadShed(_) => "LOAD_SHED",
+            Self::Timeout(_) | Self::ProfileTimeout(_) => "REQUEST_TIMEOUT",
+            Self::Connect { .. } => "IO",
+            Self::Endpoint { error, .. } => match error.h2_reason() {
+                Some(h2::Reason::REFUSED_STREAM) => "REFUSED",
+                Some(h2::Reason::CANCEL) => "CANCEL",
+                Some(h2::Reason::ENHANCE_YOUR_CALM) => "ENHANCE_YOUR_CALM",
+                Some(_) => "RESET",
+                None => "IO",
+            },
+            _ => "UNKNOWN",
+        }
+    }
+
+    /// What the application is told.
+    pub(crate) fn rejection(&self) -> Rejection {
+        let text: Cow<'static, str> = self.to_string().into();
+        let reject = |status, grpc| Rejection::new(status, grpc, text.clone());
+        match self {
+            Self::FailFast(_) | Self::ProfileTimeout(_) | Self::Connect { timeout: true, .. } => {
+                reject(StatusCode::GATEWAY_TIMEOUT, GrpcCode::DEADLINE_EXCEEDED).closing()
+            }
+            Self::Timeout(_) => reject(StatusCode::GATEWAY_TIMEOUT, GrpcCode::DEADLINE_EXCEEDED),
+            Self::LoadShed(_) => reject(StatusCode::SERVICE_UNAVAILABLE, GrpcCode::UNAVAILABLE).closing(),
+            Self::Connect { .. } | Self::Endpoint { .. } | Self::IdentityRequired(_) | Self::InvalidBackend(_) => {
+                reject(StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE).closing()
+            }
+            Self::NoRoute => reject(StatusCode::NOT_FOUND, GrpcCode::NOT_FOUND),
+            Self::Malformed(_) | Self::Authority => reject(StatusCode::BAD_REQUEST, GrpcCode::INTERNAL).closing(),
+            Self::Filter(rejection) => Rejection::clone(rejection),
+            Self::Loopback(_) | Self::Detect(_) | Self::Client(_) | Self::InvalidPolicy(_) => {
+                reject(StatusCode::INTERNAL_SERVER_ERROR, GrpcCode::INTERNAL).closing()
+            }
+        }
+    }
+}

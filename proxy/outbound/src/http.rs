@@ -1,0 +1,282 @@
+//! Serves a client's HTTP connection: each request by the snapshot that is current when it comes.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header, uri::Authority};
+use hyper::{body::Incoming, service::service_fn};
+use proxy_http::{
+    Body,
+    errors::{self, Shape},
+    h1::{self, Form},
+    headers::{CLOSE, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED},
+    server::{self, Io},
+    upgrade::{Agreed, Upgrade},
+};
+use proxy_metrics::{
+    RequestGuard,
+    outbound::{RouteKind, Status},
+};
+use proxy_model::ClientAddr;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error,
+    deliver::{Client, Delivered},
+    discover::Target,
+    request::Outgoing,
+    response::ResponseBody,
+    retry,
+    route::{self, LeadsTo, Plan},
+    snapshot::Snapshot,
+    timeout::Clock,
+    worker::Shared,
+};
+
+/// One connection of a client.
+pub(crate) struct Connection {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) target: Rc<Target>,
+    pub(crate) client: ClientAddr,
+    /// The last snapshot that was for HTTP: a target that turns opaque does so for new connections only.
+    last: RefCell<Option<Rc<Snapshot>>>,
+    /// The last `host` and what it means; clients rarely change it.
+    authority: RefCell<Option<(HeaderValue, Authority)>>,
+    /// A protocol switch that both sides agreed to; it happens when HTTP/1 has ended.
+    agreed: Cell<Option<Agreed>>,
+}
+
+/// Which HTTP the client speaks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: &Rc<Shared>, target: &Rc<Target>, client: ClientAddr) -> Rc<Self> {
+        Rc::new(Self {
+            shared: shared.clone(),
+            target: target.clone(),
+            client,
+            last: RefCell::default(),
+            authority: RefCell::default(),
+            agreed: Cell::default(),
+        })
+    }
+
+    /// Serves requests until the connection or `drain` ends.
+    pub(crate) async fn serve<I: Io>(
+        self: Rc<Self>,
+        io: I,
+        protocol: Protocol,
+        drain: &CancellationToken,
+    ) -> Result<(), Error> {
+        let params = self.shared.config.server;
+        let served = self.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let connection = served.clone();
+            async move { connection.request(request.map(Body::from)).await }
+        });
+        let served = match protocol {
+            Protocol::Http1 => server::http1(io, service, drain).await,
+            Protocol::Http2 => server::http2(io, service, params, drain).await,
+        };
+        served.map_err(|error| Error::Client(Rc::new(error)))?;
+        if let Some(agreed) = self.agreed.take()
+            && let Err(error) = agreed.splice().await
+        {
+            tracing::debug!(%error, client = %self.client, "an upgraded connection ended early");
+        }
+        Ok(())
+    }
+
+    /// Serves one request. Only a stream that the endpoint reset is an error; everything else is a response.
+    async fn request(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
+        let shape = Shape::of(&request, self.shared.config.informational_headers, false);
+        let version = request.version();
+        let upgrade = h1::wants_upgrade(&request) || request.method() == http::Method::CONNECT;
+        let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::of(&mut request));
+        let mut response = match self.forward(request).await {
+            Ok(response) => response,
+            Err(error) => return self.explain(&error, version, shape),
+        };
+        if let Some(agreed) = upgrade.and_then(|upgrade| upgrade.agreed(&mut response)) {
+            if agreed.is_connect {
+                h1::strip_connect_response(&mut response);
+            }
+            self.agreed.set(Some(agreed));
+        }
+        Ok(response)
+    }
+
+    async fn forward(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
+        let form = if request.version() == Version::HTTP_2 {
+            Form::default()
+        } else {
+            h1::normalise(&mut request)?
+        };
+        let snapshot = self.snapshot(request.version() == Version::HTTP_2).await?;
+        let plan = route::select(&snapshot, &mut request)?;
+        let authority = self.authority(&request, &snapshot)?;
+        let mut out = Outgoing::new(request, form, authority);
+        let clock = Clock::new(plan.timeouts, plan.started);
+        if let Some(clock) = &clock {
+            out.time(clock);
+        }
+        let guard = plan.guard();
+        let client = Client {
+            shared: &self.shared,
+            addr: self.client,
+        };
+        let result = in_time(&plan, clock.as_ref(), retry::exchange(&client, &plan, &mut out)).await;
+        match result {
+            Ok(delivered) => Ok(finish(&plan, delivered, guard, clock)),
+            Err(error) => {
+                failed(&plan, guard, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The snapshot for a request; waits for the first one.
+    async fn snapshot(&self, is_http2: bool) -> Result<Rc<Snapshot>, Error> {
+        let snapshot = match self.target.current() {
+            Some(snapshot) => snapshot,
+            None => self.target.wait().await?,
+        };
+        if snapshot.profile.is_some() || snapshot.routes(is_http2).is_some() {
+            if !self
+                .last
+                .borrow()
+                .as_ref()
+                .is_some_and(|last| Rc::ptr_eq(last, &snapshot))
+            {
+                *self.last.borrow_mut() = Some(snapshot.clone());
+            }
+            return Ok(snapshot);
+        }
+        Ok(self.last.borrow().clone().unwrap_or(snapshot))
+    }
+
+    /// What a request is for: its target's authority, its `host`, or what the connection was dialed for.
+    fn authority(&self, request: &Request<Body>, snapshot: &Snapshot) -> Result<Authority, Error> {
+        if let Some(authority) = request.uri().authority() {
+            return Ok(authority.clone());
+        }
+        let host = request.headers().get(header::HOST).filter(|host| !host.is_empty());
+        let Some(host) = host else {
+            return snapshot.default_authority.clone().ok_or(Error::Authority);
+        };
+        let mut last = self.authority.borrow_mut();
+        if let Some((known, authority)) = &*last
+            && known == host
+        {
+            return Ok(authority.clone());
+        }
+        let authority = Authority::try_from(host.as_bytes()).map_err(|_| Error::Authority)?;
+        *last = Some((host.clone(), authority.clone()));
+        Ok(authority)
+    }
+
+    /// The response, or the reset, that tells the client of an error.
+    fn explain(
+        &self,
+        error: &Error,
+        version: Version,
+        shape: Shape,
+    ) -> Result<Response<ResponseBody>, proxy_http::Error> {
+        if !matches!(error, Error::Filter(_) | Error::NoRoute) {
+            self.shared.metrics.outbound_http_error(error.label()).inc();
+        }
+        tracing::debug!(%error, client = %self.client, target = %self.target.addr, "a request failed");
+        // What reset a stream of HTTP/2 resets the client's too, for the same reason.
+        if version == Version::HTTP_2
+            && let Error::Endpoint { error, .. } = error
+            && let Some(reason) = error.h2_reason()
+        {
+            return Err(proxy_http::Error::reset(reason));
+        }
+        Ok(errors::respond(&error.rejection(), shape).map(ResponseBody::plain))
+    }
+}
+
+/// An exchange within its timeouts, until the response's head.
+async fn in_time(
+    plan: &Plan,
+    clock: Option<&Rc<Clock>>,
+    exchange: impl Future<Output = Result<Delivered, Error>>,
+) -> Result<Delivered, Error> {
+    let profile_timeout = match &plan.leads_to {
+        LeadsTo::Profile(_, route) => route.timeout,
+        LeadsTo::Policy(_) => None,
+    };
+    match (clock, profile_timeout) {
+        (None, None) => exchange.await,
+        (Some(clock), _) => tokio::select! {
+            biased;
+            result = exchange => result,
+            what = clock.clone().expired() => Err(Error::Timeout(what)),
+        },
+        (None, Some(time)) => tokio::time::timeout(time, exchange)
+            .await
+            .unwrap_or(Err(Error::ProfileTimeout(time))),
+    }
+}
+
+/// The response as the client sees it.
+fn finish(
+    plan: &Plan,
+    delivered: Delivered,
+    guard: Option<RequestGuard>,
+    clock: Option<Rc<Clock>>,
+) -> Response<ResponseBody> {
+    let Delivered {
+        mut response,
+        mut track,
+        backend,
+        is_direct,
+    } = delivered;
+    track.is_final(guard);
+    if response.version() != Version::HTTP_2 {
+        h1::normalise_response(&mut response);
+    }
+    let closes = strip(response.headers_mut());
+    if closes && is_direct && response.version() != Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
+    }
+    plan.response_filters(backend, &mut response);
+    if let Some(clock) = &clock {
+        clock.frame();
+    }
+    response.map(|body| ResponseBody::new(body, track, clock))
+}
+
+/// Takes out what is between proxies only; whether the peer wants the connection closed.
+fn strip(headers: &mut HeaderMap) -> bool {
+    headers.remove(L5D_PROXY_ERROR);
+    headers.remove(MESH_NEVER_ARRIVED);
+    headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
+}
+
+/// Counts a request that has no response.
+fn failed(plan: &Plan, guard: Option<RequestGuard>, error: &Error) {
+    let status = error.rejection().status;
+    if let Some(guard) = guard {
+        guard.fail(Some(status), error.label());
+    }
+    let LeadsTo::Policy(rule) = &plan.leads_to else { return };
+    let code = match rule.kind {
+        RouteKind::Http => None,
+        RouteKind::Grpc => Some(u32::from(error.rejection().grpc.0)),
+    };
+    rule.slot.end(
+        plan.started,
+        Status {
+            code,
+            error: error.word(),
+        },
+    );
+}

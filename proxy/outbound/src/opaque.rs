@@ -1,0 +1,80 @@
+//! Carries bytes: one endpoint for the whole of a connection.
+
+use std::{net::SocketAddr, rc::Rc, time::Instant};
+
+use http::StatusCode;
+use proxy_http::{
+    errors::{GrpcCode, Rejection},
+    metered::Metered,
+};
+use proxy_model::route::Filter;
+use proxy_transport::copy;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{Error, endpoint::InFlight, io::Stream, snapshot::TcpRule, worker::Shared};
+
+/// Connects to an endpoint of `rule` and copies until both sides have ended.
+pub(crate) async fn serve<I>(shared: &Rc<Shared>, rule: &TcpRule, mut io: I, target: SocketAddr) -> Result<(), Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let metrics = &shared.metrics;
+    metrics.tcp_route_open(&rule.parent, &rule.route, target).inc();
+    let result = forward(shared, rule, &mut io).await;
+    let word = match &result {
+        Ok(()) => "",
+        Err(Error::Filter(_)) => "forbidden",
+        Err(Error::InvalidBackend(_)) => "invalid_backend",
+        Err(Error::InvalidPolicy(_)) => "invalid_policy",
+        Err(_) => "unexpected",
+    };
+    metrics.tcp_route_close(&rule.parent, &rule.route, target, word).inc();
+    result
+}
+
+async fn forward<I>(shared: &Rc<Shared>, rule: &TcpRule, io: &mut I) -> Result<(), Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    for filter in &rule.filters {
+        match filter {
+            Filter::Forbidden => {
+                let forbidden = Rejection::new(StatusCode::FORBIDDEN, GrpcCode::PERMISSION_DENIED, "forbidden");
+                return Err(Error::Filter(Rc::new(forbidden)));
+            }
+            Filter::Invalid(reason) => return Err(Error::InvalidPolicy(reason.as_str().into())),
+            _ => {}
+        }
+    }
+    let (mut server, flight) = connect(shared, rule).await?;
+    let copied = copy::bidirectional(io, &mut server, &()).await;
+    if let Err(broken) = copied {
+        tracing::debug!(endpoint = %flight.endpoint.model.addr, error = %broken, "an opaque connection broke");
+    }
+    Ok(())
+}
+
+/// A connection to an endpoint. One that cannot be reached is passed over, until the failfast time is up.
+async fn connect(shared: &Rc<Shared>, rule: &TcpRule) -> Result<(Metered<Stream>, InFlight), Error> {
+    let deadline = Instant::now() + shared.config.failfast;
+    let mut tried = Vec::new();
+    loop {
+        let picked = rule.distribution.pick(shared, &tried, deadline).await?;
+        let mut flight = picked.flight;
+        let started = Instant::now();
+        match flight.endpoint.clone().connect(None).await {
+            Ok(server) => {
+                flight.reachable();
+                flight.answered(started.elapsed());
+                return Ok((server, flight));
+            }
+            Err(error) => {
+                flight.unreachable();
+                if rule.distribution.backends[picked.backend].is_forward() || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                tried.push(flight.endpoint.model.addr);
+            }
+        }
+    }
+}

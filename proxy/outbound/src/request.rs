@@ -1,0 +1,263 @@
+//! A request that can be sent more than once: its head, its body as far as it is kept, and how it looks on a connection.
+
+use std::{rc::Rc, time::Duration};
+
+use http::{HeaderMap, HeaderName, Method, Request, Version, header::HOST, request::Parts, uri::Authority};
+use http_body::Body as _;
+use proxy_http::{
+    Body, Replay,
+    h1::{self, Form},
+    headers::{L5D_DST_CANONICAL, L5D_REQUIRE_ID},
+    orig_proto::{self, OrigProto},
+};
+use proxy_model::{Id, limits, route::Timeouts};
+
+use crate::{Error, connect::Variant, endpoint::Endpoint, timeout::Clock};
+
+/// A request on its way to an endpoint, perhaps to more than one after another.
+pub(crate) struct Outgoing {
+    /// As every attempt begins.
+    pub(crate) head: Parts,
+    pub(crate) form: Form,
+    /// What the request is for; HTTP/2 needs it.
+    pub(crate) authority: Authority,
+    /// Identity that the client insists on.
+    require_id: Option<Id>,
+    body: Option<Body>,
+    replay: Option<Replay>,
+    clock: Option<Rc<Clock>>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(request: Request<Body>, form: Form, authority: Authority) -> Self {
+        let (mut head, body) = request.into_parts();
+        let require_id = head.headers.remove(L5D_REQUIRE_ID);
+        let require_id = require_id.and_then(|id| id.to_str().ok()?.parse().ok());
+        let (body, replay) = if body.is_end_stream() || form.upgrade {
+            (body, None)
+        } else {
+            let (body, replay) = Replay::new(body, limits::REPLAY_BYTES);
+            (body, Some(replay))
+        };
+        head.extensions.clear();
+        Self {
+            head,
+            form,
+            authority,
+            require_id,
+            body: Some(body),
+            replay,
+            clock: None,
+        }
+    }
+
+    /// Has the body tell `clock` of what passes.
+    pub(crate) fn time(&mut self, clock: &Rc<Clock>) {
+        self.clock = Some(clock.clone());
+    }
+
+    /// Whether it can be sent once more.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !self.form.upgrade && self.replay.as_ref().is_none_or(|replay| !replay.is_overflowed())
+    }
+
+    /// Whether it fits: for retries, upstream wants the whole body.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.form.upgrade && self.replay.as_ref().is_none_or(Replay::is_complete)
+    }
+
+    /// Whether `endpoint` is whom the client insists on.
+    pub(crate) fn allows(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        let Some(id) = &self.require_id else { return Ok(()) };
+        match endpoint.identity() {
+            Some(identity) if identity.server_id == *id => Ok(()),
+            Some(identity) => Err(Error::IdentityRequired(
+                format!("required {id}, found {}", identity.server_id).into(),
+            )),
+            None => Err(Error::IdentityRequired(format!("required {id}, found none").into())),
+        }
+    }
+
+    /// What is spoken to `endpoint`.
+    pub(crate) fn variant(&self, endpoint: &Endpoint) -> Variant {
+        if self.head.version == Version::HTTP_2 {
+            return Variant::Http2;
+        }
+        if !self.form.upgrade && endpoint.takes_orig_proto() {
+            return Variant::OrigProto;
+        }
+        let has_host = self.head.headers.get(HOST).is_some_and(|host| !host.is_empty());
+        if self.head.version == Version::HTTP_10 || !has_host || self.form.upgrade {
+            return Variant::Http1Once;
+        }
+        Variant::Http1
+    }
+
+    /// The request for one attempt; none if its body is gone.
+    pub(crate) fn next(&mut self) -> Option<Request<Body>> {
+        let body = match (self.body.take(), &self.replay) {
+            (Some(body), _) => body,
+            (None, Some(replay)) => replay.again()?,
+            (None, None) if self.form.upgrade => return None,
+            (None, None) => Body::Empty,
+        };
+        let body = match &self.clock {
+            Some(clock) => clock.body(body),
+            None => body,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.version_mut() = self.head.version;
+        *request.headers_mut() = self.head.headers.clone();
+        Some(request)
+    }
+
+    /// Makes a request what `variant` needs for `endpoint`; says what it was if it rides in HTTP/2.
+    pub(crate) fn prepare(
+        &self,
+        request: &mut Request<Body>,
+        endpoint: &Endpoint,
+        variant: Variant,
+    ) -> Option<OrigProto> {
+        let mut authority = self.authority.clone();
+        let overridden = endpoint
+            .model
+            .authority_override
+            .as_ref()
+            .filter(|_| !endpoint.is_local);
+        if let Some(name) = overridden.and_then(|a| Authority::try_from(a.to_string()).ok()) {
+            authority = name;
+            request.headers_mut().remove(HOST);
+            request.headers_mut().remove(L5D_DST_CANONICAL);
+            if variant != Variant::Http2 && request.uri().authority().is_none() {
+                let host = http::HeaderValue::try_from(authority.as_str());
+                request
+                    .headers_mut()
+                    .insert(HOST, host.expect("an authority is visible ASCII"));
+            }
+            h1::set_absolute_form(request.uri_mut(), authority.clone());
+        }
+        match variant {
+            Variant::OrigProto => Some(orig_proto::upgrade_request(request, self.form, authority)),
+            Variant::Http2 => {
+                if request.uri().authority().is_none() {
+                    h1::set_absolute_form(request.uri_mut(), authority);
+                }
+                None
+            }
+            Variant::Http1 | Variant::Http1Once => {
+                if !self.form.absolute && request.method() != Method::CONNECT {
+                    h1::set_origin_form(request.uri_mut());
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What a request may ask for by headers, where its route allows it.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry_limit: Option<u16>,
+    pub(crate) retry_timeout: Option<Duration>,
+    pub(crate) retry_http: Option<Vec<(u16, u16)>>,
+    pub(crate) retry_grpc: Option<proxy_model::route::GrpcRetry>,
+}
+
+impl Asked {
+    /// Takes the headers out of a request.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        let mut text = |name: &'static str| {
+            let value = headers.remove(HeaderName::from_static(name))?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let request = text("l5d-request-timeout").or_else(|| text("l5d-timeout"));
+        Self {
+            timeouts: Timeouts {
+                request: request.as_deref().and_then(duration),
+                response: text("l5d-response-timeout").as_deref().and_then(duration),
+                idle: None,
+            },
+            retry_limit: text("l5d-retry-limit").and_then(|limit| limit.parse().ok()),
+            retry_timeout: text("l5d-retry-timeout").as_deref().and_then(duration),
+            retry_http: text("l5d-retry-http").as_deref().and_then(statuses),
+            retry_grpc: text("l5d-retry-grpc").as_deref().and_then(codes),
+        }
+    }
+}
+
+/// `10s`, `100ms`, `1m`, `1h`; a bare 0 is zero.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3600).map(Duration::from_secs),
+        "d" => number.checked_mul(86_400).map(Duration::from_secs),
+        "" if number == 0 => Some(Duration::ZERO),
+        _ => None,
+    }
+}
+
+/// `5xx,gateway-error,404,500-503`.
+fn statuses(text: &str) -> Option<Vec<(u16, u16)>> {
+    let item = |item: &str| match item.trim() {
+        "5xx" => Some((500, 599)),
+        "gateway-error" => Some((502, 504)),
+        item => {
+            let (low, high) = item.split_once('-').unwrap_or((item, item));
+            let (low, high) = (low.parse().ok()?, high.parse().ok()?);
+            ((100..=599).contains(&low) && low <= high && high <= 599).then_some((low, high))
+        }
+    };
+    text.split(',').map(item).collect()
+}
+
+/// `cancelled,unavailable`.
+fn codes(text: &str) -> Option<proxy_model::route::GrpcRetry> {
+    let mut retry = proxy_model::route::GrpcRetry::default();
+    for item in text.split(',') {
+        match item.trim() {
+            "cancelled" => retry.cancelled = true,
+            "deadline-exceeded" => retry.deadline_exceeded = true,
+            "resource-exhausted" => retry.resource_exhausted = true,
+            "internal" => retry.internal = true,
+            "unavailable" => retry.unavailable = true,
+            _ => return None,
+        }
+    }
+    Some(retry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_ask_in_upstreams_grammar_and_are_taken_out() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("l5d-timeout", "1m"),
+            ("l5d-response-timeout", "250ms"),
+            ("l5d-retry-http", "5xx,429"),
+            ("l5d-retry-limit", "3"),
+            ("l5d-retry-grpc", "unavailable"),
+            ("x-other", "stays"),
+        ] {
+            headers.insert(name, http::HeaderValue::from_static(value));
+        }
+        let asked = Asked::take(&mut headers);
+        assert_eq!(asked.timeouts.request, Some(Duration::from_secs(60)));
+        assert_eq!(asked.timeouts.response, Some(Duration::from_millis(250)));
+        assert_eq!(asked.retry_http, Some(vec![(500, 599), (429, 429)]));
+        assert_eq!((asked.retry_limit, headers.len()), (Some(3), 1));
+        assert!(asked.retry_grpc.is_some_and(|g| g.unavailable && !g.internal));
+        assert_eq!((duration("10"), statuses("4xx"), statuses("600")), (None, None, None));
+    }
+}

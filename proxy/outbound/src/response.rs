@@ -1,0 +1,311 @@
+//! The response on its way back: counted when it ends, however it ends.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use proxy_core::{breaker::Outcome, classify};
+use proxy_http::{Body, Error, headers::GRPC_STATUS};
+use proxy_metrics::{
+    Class, RequestGuard,
+    names::error,
+    outbound::{RouteKind, Status},
+};
+
+use crate::{
+    endpoint::InFlight,
+    route::{LeadsTo, Plan},
+    timeout::Clock,
+};
+
+/// What the application gets.
+pub(crate) struct ResponseBody {
+    body: Body,
+    track: Option<Track>,
+    clock: Option<(Rc<Clock>, LocalBoxFuture<'static, &'static str>)>,
+}
+
+/// All that counts a response.
+pub(crate) struct Track {
+    status: StatusCode,
+    is_grpc: bool,
+    grpc_status: Option<u32>,
+    framed: bool,
+    /// It is what the application gets.
+    delivered: bool,
+    flight: InFlight,
+    endpoint: RequestGuard,
+    actual: Option<RequestGuard>,
+    route: Option<RequestGuard>,
+    leads_to: LeadsTo,
+    backend: usize,
+    started: Instant,
+    attempt_started: Instant,
+}
+
+/// How an exchange ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// To the end; with the trailers' gRPC status.
+    Complete(Option<u32>),
+    /// The endpoint, or a timeout of ours, broke it off.
+    Broken(&'static str),
+    /// The client went away.
+    Cancelled,
+}
+
+/// What an attempt is counted by.
+pub(crate) struct Attempt {
+    pub(crate) flight: InFlight,
+    pub(crate) endpoint: RequestGuard,
+    pub(crate) actual: Option<RequestGuard>,
+    pub(crate) backend: usize,
+    pub(crate) started: Instant,
+}
+
+impl Track {
+    pub(crate) fn new(plan: &Plan, attempt: Attempt, head: (StatusCode, &HeaderMap)) -> Self {
+        let (status, headers) = head;
+        let Attempt {
+            flight,
+            endpoint,
+            actual,
+            backend,
+            started,
+        } = attempt;
+        let content_type = headers.get(http::header::CONTENT_TYPE);
+        Self {
+            status,
+            is_grpc: content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")),
+            grpc_status: grpc_status(headers),
+            framed: false,
+            delivered: false,
+            flight,
+            endpoint,
+            actual,
+            route: None,
+            leads_to: plan.leads_to.clone(),
+            backend,
+            started: plan.started,
+            attempt_started: started,
+        }
+    }
+
+    /// The response is one that the application made: it counts.
+    pub(crate) fn arrived(&mut self) {
+        self.endpoint.response(self.status);
+        if let Some(actual) = &mut self.actual {
+            actual.response(self.status);
+        }
+    }
+
+    /// The request never reached the application and goes elsewhere: nothing is counted.
+    pub(crate) fn never_arrived(self) {
+        self.endpoint.never_arrived();
+        if let Some(actual) = self.actual {
+            actual.never_arrived();
+        }
+    }
+
+    /// The class, as far as the head (or early trailers) tell.
+    pub(crate) fn class(&self, grpc_status: Option<u32>) -> classify::Class {
+        let classes = match &self.leads_to {
+            LeadsTo::Policy(_) => &[],
+            LeadsTo::Profile(_, route) => route.classes.as_slice(),
+        };
+        classify::response(classes, self.status, self.is_grpc, grpc_status.or(self.grpc_status))
+    }
+
+    /// gRPC status of the head.
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
+        self.grpc_status
+    }
+
+    /// Whether trailers may tell more.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    /// This response is the one that the application gets.
+    pub(crate) fn is_final(&mut self, route: Option<RequestGuard>) {
+        self.delivered = true;
+        self.route = route;
+        if let Some(route) = &mut self.route {
+            route.response(self.status);
+        }
+    }
+
+    /// This response is thrown away for another attempt.
+    pub(crate) fn discard(self, grpc_status: Option<u32>) {
+        self.end(End::Complete(grpc_status));
+    }
+
+    fn frame(&mut self) {
+        if std::mem::replace(&mut self.framed, true) {
+            return;
+        }
+        self.endpoint.frame();
+        if let Some(actual) = &mut self.actual {
+            actual.frame();
+        }
+        if let Some(route) = &mut self.route {
+            route.frame();
+        }
+        self.flight.answered(self.attempt_started.elapsed());
+    }
+
+    fn end(mut self, end: End) {
+        self.frame();
+        let grpc = match end {
+            End::Complete(trailers) => trailers.or(self.grpc_status),
+            End::Broken(_) | End::Cancelled => self.grpc_status,
+        };
+        let class = self.class(grpc);
+        let metric = if class.is_failure() {
+            Class::Failure
+        } else {
+            Class::Success
+        };
+        match end {
+            End::Complete(_) if classify::is_rate_limited(self.status, grpc) => {
+                self.flight.outcome(Outcome::RateLimited);
+            }
+            End::Complete(_) if !class.is_failure() => self.flight.outcome(Outcome::Success),
+            End::Complete(_) | End::Broken(_) => self.flight.outcome(Outcome::Failure),
+            End::Cancelled => {}
+        }
+        let word = match end {
+            End::Complete(_) => "",
+            End::Broken(word) => word,
+            End::Cancelled => "CANCEL",
+        };
+        self.exchange(grpc, word);
+        for guard in [Some(self.endpoint), self.actual, self.route].into_iter().flatten() {
+            match end {
+                End::Complete(_) => guard.end(metric, grpc),
+                End::Broken(_) => guard.fail(None, error::IO),
+                End::Cancelled => drop(guard),
+            }
+        }
+    }
+
+    /// For the families of policy routes.
+    fn exchange(&self, grpc: Option<u32>, word: &'static str) {
+        let LeadsTo::Policy(rule) = &self.leads_to else { return };
+        let code = match rule.kind {
+            RouteKind::Http => Some(u32::from(self.status.as_u16())),
+            RouteKind::Grpc => grpc,
+        };
+        let status = Status { code, error: word };
+        if self.delivered {
+            rule.slot.end(self.started, status);
+        }
+        if let Some(slot) = &rule.distribution.backends[self.backend].slot {
+            slot.responses.end(self.attempt_started, status);
+        }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+impl ResponseBody {
+    /// A response's body with what counts it.
+    pub(crate) fn new(body: Body, track: Track, clock: Option<Rc<Clock>>) -> Self {
+        let clock = clock.map(|clock| (clock.clone(), Box::pin(clock.expired()) as _));
+        Self {
+            body,
+            track: Some(track),
+            clock,
+        }
+    }
+
+    /// An answer of the proxy's own.
+    pub(crate) fn plain(body: Body) -> Self {
+        Self {
+            body,
+            track: None,
+            clock: None,
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.clock = None;
+        if let Some(track) = self.track.take() {
+            track.end(end);
+        }
+    }
+
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        let (_, expired) = self.clock.as_mut()?;
+        match expired.as_mut().poll(cx) {
+            Poll::Ready(what) => Some(what),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let Some(what) = this.poll_timeout(cx) else {
+                return Poll::Pending;
+            };
+            tracing::debug!(timeout = what, "a response took too long");
+            this.body = Body::Empty;
+            this.end(End::Broken("RESPONSE_STREAM_TIMEOUT"));
+            return Poll::Ready(Some(Err(Error::reset(h2::Reason::CANCEL))));
+        };
+        if let Some(track) = &mut this.track {
+            track.frame();
+        }
+        if let Some((clock, _)) = &this.clock {
+            clock.frame();
+        }
+        match &frame {
+            None => this.end(End::Complete(None)),
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.end(End::Complete(grpc_status(trailers)));
+                }
+            }
+            Some(Err(error)) => {
+                let word = if error.h2_reason().is_some() { "RESET" } else { "IO" };
+                this.end(End::Broken(word));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A server does not poll a body to its end when it knows that nothing more comes.
+        let end = if self.body.is_end_stream() {
+            End::Complete(None)
+        } else {
+            End::Cancelled
+        };
+        self.end(end);
+    }
+}
