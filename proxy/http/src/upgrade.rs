@@ -63,10 +63,19 @@ impl Agreed {
     }
 
     /// Carries bytes both ways until both sides have closed, or one failed. To be awaited after the HTTP/1 server has
-    /// answered and ended, so that whoever drains waits for it too.
-    pub async fn splice(self) -> Result<(), Error> {
+    /// answered and ended, so that whoever drains waits for it too; inside the service it would wait for itself.
+    pub async fn run(self) -> Result<(), Error> {
         let (mut client, mut server) = self.switched().await?;
         proxy_transport::copy::bidirectional(&mut client, &mut server, &()).await?;
         Ok(())
+    }
+
+    /// Carries bytes both ways in a task of its own, for which no drain waits.
+    pub fn splice(self) {
+        tokio::task::spawn_local(async move {
+            if let Err(error) = self.run().await {
+                tracing::debug!(%error, "an upgraded connection ended early");
+            }
+        });
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: Cancell
     server::http1(io, service, &drain).await?;
     let upgraded = session.upgraded.take();
     if let Some(upgraded) = upgraded {
-        Box::pin(upgraded.splice()).await?;
+        Box::pin(upgraded.run()).await?;
     }
     Ok(())
 }
