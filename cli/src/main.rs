@@ -1,3 +1,8 @@
 //! The program `mesh`: one program for people: demo, local, viz.
 
-fn main() {}
+mod command;
+mod local;
+
+fn main() -> std::process::ExitCode {
+    command::run()
+}

@@ -1,0 +1,52 @@
+//! The table of commands: what `mesh` understands, and who does it. One line per command in [`Command`] and in [`run`].
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::local;
+
+/// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "mesh", version, propagate_version = true, arg_required_else_help = true)]
+struct Mesh {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a mesh on this machine, without a cluster.
+    #[command(subcommand)]
+    Local(local::Command),
+    /// Print the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs what the command line says. An error is one sentence on stderr and the exit code 1.
+pub(crate) fn run() -> ExitCode {
+    let result = match Mesh::parse().command {
+        Command::Local(command) => local::run(command),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("mesh: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Mesh::command().debug_assert();
+    }
+}

@@ -1,0 +1,48 @@
+//! `internal container`: enters a pod's namespaces and becomes the container's command there.
+//!
+//! Namespaces are entered before any thread exists, and the process stays the same: who started it watches the command
+//! itself.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+
+/// Where and what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The process that holds the pod's namespaces.
+    #[arg(long)]
+    holder: u32,
+    /// Working directory.
+    #[arg(long)]
+    cwd: PathBuf,
+    /// The command.
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
+/// Becomes the command; returns only if that fails.
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let kinds = [
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+    ];
+    // All opened first: after the mounts change, /proc may be another one.
+    let open = |(kind, flag): (&str, CloneFlags)| {
+        let path = format!("/proc/{}/ns/{kind}", args.holder);
+        File::open(&path).map(|file| (file, flag)).with_context(|| format!("the pod is gone: {path}"))
+    };
+    let namespaces = kinds.map(open).into_iter().collect::<Result<Vec<_>>>()?;
+    for (namespace, flag) in namespaces {
+        setns(namespace, flag).context("cannot enter the pod's namespaces")?;
+    }
+    std::env::set_current_dir(&args.cwd).with_context(|| format!("cannot enter workingDir {}", args.cwd.display()))?;
+    let (program, rest) = args.argv.split_first().expect("required by clap");
+    let error = Command::new(program).args(rest).exec();
+    bail!("cannot run {program}: {error}")
+}

@@ -1,0 +1,103 @@
+//! `internal enter`: makes the private namespaces and starts the supervisor in them as process 1.
+//!
+//! Runs before any thread exists. It stays between the outer process and the supervisor only because a process namespace
+//! begins with a child: it passes standard input and output on, tells the supervisor's number, and waits.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+/// Makes the namespaces and runs the supervisor; `spec` is for it.
+pub(super) fn run(spec: &str) -> Result<ExitCode> {
+    namespaces()?;
+    let mut child = Command::new("/proc/self/exe")
+        .args(["local", "internal", "supervisor", spec])
+        .spawn()
+        .context("cannot start the supervisor")?;
+    // Standard output is the outer process's end of the supervisor's reports; this is the first of them.
+    let mut out = std::io::stdout();
+    writeln!(out, "{}", child.id())?;
+    out.flush()?;
+    let status = child.wait().context("cannot wait for the supervisor")?;
+    Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+}
+
+fn namespaces() -> Result<()> {
+    let private = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+    if nix::unistd::geteuid().is_root() {
+        match unshare(private) {
+            Ok(()) => return Ok(()),
+            // Root of a container, say, without CAP_SYS_ADMIN: try it as an ordinary user would.
+            Err(Errno::EPERM) => {}
+            Err(error) => bail!("cannot make network namespaces: {error}"),
+        }
+    }
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER) {
+        bail!("{}", forbidden(error));
+    }
+    // Ubuntu's AppArmor lets the namespace be made but gives no rights in it: then one of these fails.
+    let mapped = fs::write("/proc/self/setgroups", "deny")
+        .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {uid} 1")))
+        .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {gid} 1")));
+    if mapped.is_err() {
+        bail!("{}", forbidden(Errno::EACCES));
+    }
+    unshare(private).map_err(|error| anyhow::anyhow!("{}", forbidden(error)))
+}
+
+/// One sentence: what forbids it, and how to allow it.
+fn forbidden(error: Errno) -> String {
+    let setting = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    explain(
+        error,
+        &setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+        &setting("/proc/sys/kernel/unprivileged_userns_clone"),
+        &setting("/proc/sys/user/max_user_namespaces"),
+    )
+}
+
+fn explain(error: Errno, apparmor: &str, clone: &str, most: &str) -> String {
+    let (what, how) = if clone == "0" {
+        ("kernel.unprivileged_userns_clone=0 forbids", "sudo sysctl kernel.unprivileged_userns_clone=1")
+    } else if most == "0" {
+        ("user.max_user_namespaces=0 forbids", "sudo sysctl user.max_user_namespaces=10000")
+    } else if apparmor == "1" {
+        (
+            "AppArmor (kernel.apparmor_restrict_unprivileged_userns=1) forbids",
+            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+    } else if error == Errno::ENOSPC || error == Errno::EUSERS {
+        return format!(
+            "all user namespaces are in use ({most} at most): allow more with `sudo sysctl user.max_user_namespaces=10000`"
+        );
+    } else {
+        return format!(
+            "this system forbids user namespaces ({error}): run it as root, and in a container with the capability SYS_ADMIN"
+        );
+    };
+    format!("{what} user namespaces for ordinary users: allow them with `{how}`, or run it as root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_forbids_namespaces_is_named_with_the_way_to_allow_them() {
+        let cases = [
+            (explain(Errno::EPERM, "1", "", "100"), "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
+            (explain(Errno::EPERM, "", "0", "100"), "sysctl kernel.unprivileged_userns_clone=1"),
+            (explain(Errno::ENOSPC, "", "1", "0"), "sysctl user.max_user_namespaces=10000"),
+            (explain(Errno::ENOSPC, "0", "1", "5"), "5 at most"),
+            (explain(Errno::EPERM, "0", "1", "5"), "SYS_ADMIN"),
+        ];
+        for (sentence, part) in cases {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+}

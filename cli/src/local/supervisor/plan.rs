@@ -1,0 +1,361 @@
+//! From a pod template to what is started: pure, and where a field is refused or ignored, in words.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::sidecar;
+
+/// Grace period of a pod that sets none; Kubernetes' figure.
+const GRACE_DEFAULT: i64 = 30;
+
+/// A pod as it will be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodPlan {
+    /// Its namespace.
+    pub(super) namespace: String,
+    /// Its name.
+    pub(super) name: String,
+    /// Its address.
+    pub(super) address: Ipv4Addr,
+    /// The account whose identity it has.
+    pub(super) service_account: String,
+    /// Time for an orderly end.
+    pub(super) grace: Duration,
+    /// Run one after the other, each to its end, before the others start.
+    pub(super) init: Vec<ContainerPlan>,
+    /// The application.
+    pub(super) containers: Vec<ContainerPlan>,
+    /// The sidecar.
+    pub(super) sidecar: Option<sidecar::Plan>,
+}
+
+/// A container as it will be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ContainerPlan {
+    /// Its name.
+    pub(super) name: String,
+    /// Command and arguments.
+    pub(super) argv: Vec<String>,
+    /// Its whole environment.
+    pub(super) env: Vec<(String, String)>,
+    /// Its working directory.
+    pub(super) cwd: String,
+    /// When it may have traffic.
+    pub(super) readiness: Option<ProbePlan>,
+    /// When it is to be restarted.
+    pub(super) liveness: Option<ProbePlan>,
+    /// When the others begin.
+    pub(super) startup: Option<ProbePlan>,
+}
+
+/// A probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ProbePlan {
+    /// What is looked at.
+    pub(super) check: Check,
+    /// Time before the first.
+    pub(super) delay: Duration,
+    /// Time between two.
+    pub(super) period: Duration,
+    /// Time that one may take.
+    pub(super) timeout: Duration,
+    /// Failures in a row that count.
+    pub(super) failures: u32,
+}
+
+/// What a probe looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// The status of a GET is from 200 to 399.
+    Http {
+        /// Port of the pod.
+        port: u16,
+        /// Path.
+        path: String,
+        /// Header lines besides ours.
+        headers: Vec<(String, String)>,
+    },
+    /// The port accepts a connection.
+    Tcp(u16),
+    /// The command ends with 0.
+    Exec(Vec<String>),
+}
+
+/// What a template is put into.
+pub(super) struct Context<'a> {
+    /// The pod's namespace.
+    pub(super) namespace: &'a str,
+    /// The pod's name.
+    pub(super) name: &'a str,
+    /// The pod's address.
+    pub(super) address: Ipv4Addr,
+    /// Its labels.
+    pub(super) labels: &'a BTreeMap<String, String>,
+    /// Its annotations.
+    pub(super) annotations: &'a BTreeMap<String, String>,
+    /// What every container's environment begins with.
+    pub(super) base_env: &'a [(String, String)],
+    /// Working directory of containers that set none.
+    pub(super) cwd: &'a str,
+    /// The program `mesh`, which manifests may call by that name.
+    pub(super) program: &'a str,
+}
+
+/// Plans a pod without its sidecar, or says in one sentence what cannot be done.
+pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<PodPlan, String> {
+    if spec.host_network == Some(true) {
+        return Err("hostNetwork is not supported: every pod has a network of its own".to_owned());
+    }
+    let account = spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".into());
+    let all = |containers: &[Container]| {
+        containers.iter().map(|found| container(context, spec, found)).collect::<Result<Vec<_>, _>>()
+    };
+    let containers = all(&spec.containers)?;
+    if containers.is_empty() {
+        return Err("the pod has no container".to_owned());
+    }
+    Ok(PodPlan {
+        namespace: context.namespace.to_owned(),
+        name: context.name.to_owned(),
+        address: context.address,
+        service_account: account,
+        grace: seconds(spec.termination_grace_period_seconds.unwrap_or(GRACE_DEFAULT)),
+        init: all(spec.init_containers.as_deref().unwrap_or_default())?,
+        containers,
+        sidecar: None,
+    })
+}
+
+/// Fields that are set but do nothing here, to be told once.
+pub(super) fn ignored(spec: &PodSpec) -> Vec<&'static str> {
+    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let any = |test: fn(&Container) -> bool| containers().any(test);
+    let fields = [
+        ("volumes", spec.volumes.as_ref().is_some_and(|volumes| !volumes.is_empty())),
+        ("volumeMounts", any(|c| c.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty()))),
+        ("securityContext", spec.security_context.is_some() || any(|c| c.security_context.is_some())),
+        ("resources", any(|c| c.resources.is_some())),
+        ("lifecycle", any(|c| c.lifecycle.is_some())),
+        ("hostPort", any(|c| c.ports.iter().flatten().any(|port| port.host_port.is_some()))),
+        ("nodeSelector", spec.node_selector.is_some()),
+        ("affinity", spec.affinity.is_some()),
+        ("hostAliases", spec.host_aliases.is_some()),
+        ("dnsConfig", spec.dns_config.is_some()),
+    ];
+    fields.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
+}
+
+fn container(context: &Context<'_>, spec: &PodSpec, from: &Container) -> Result<ContainerPlan, String> {
+    let refuse = |what: String| format!("container {}: {what}", from.name);
+    if from.env_from.as_ref().is_some_and(|sources| !sources.is_empty()) {
+        return Err(refuse("envFrom is not supported: list the variables in env".to_owned()));
+    }
+    if from.restart_policy.is_some() {
+        return Err(refuse("restartPolicy of a container is not supported".to_owned()));
+    }
+    let mut env = context.base_env.to_vec();
+    for variable in from.env.iter().flatten() {
+        let value = value(context, spec, variable, &env).map_err(|what| refuse(format!("env {}: {what}", variable.name)))?;
+        env.retain(|(name, _)| *name != variable.name);
+        env.push((variable.name.clone(), value));
+    }
+    let command = from.command.as_deref().unwrap_or_default();
+    if command.is_empty() {
+        return Err(refuse("it has no command; `mesh local` runs programs of this machine, not images".to_owned()));
+    }
+    let words = command.iter().chain(from.args.iter().flatten());
+    let mut argv: Vec<_> = words.map(|word| expand(word, &env)).collect();
+    if argv[0] == "mesh" {
+        context.program.clone_into(&mut argv[0]);
+    }
+    let probe = |kind: &str, found: &Option<Probe>| {
+        let planned = found.as_ref().map(|found| probe(from, found)).transpose();
+        planned.map_err(|what| refuse(format!("{kind}: {what}")))
+    };
+    Ok(ContainerPlan {
+        name: from.name.clone(),
+        argv,
+        env,
+        cwd: from.working_dir.clone().unwrap_or_else(|| context.cwd.to_owned()),
+        readiness: probe("readinessProbe", &from.readiness_probe)?,
+        liveness: probe("livenessProbe", &from.liveness_probe)?,
+        startup: probe("startupProbe", &from.startup_probe)?,
+    })
+}
+
+fn value(
+    context: &Context<'_>,
+    spec: &PodSpec,
+    variable: &EnvVar,
+    env: &[(String, String)],
+) -> Result<String, String> {
+    let Some(source) = &variable.value_from else {
+        return Ok(expand(variable.value.as_deref().unwrap_or_default(), env));
+    };
+    let Some(field) = &source.field_ref else {
+        return Err("only value and valueFrom.fieldRef are supported".to_owned());
+    };
+    let path = field.field_path.as_str();
+    let keyed = |prefix: &str, map: &BTreeMap<String, String>| {
+        let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
+        Some(map.get(key).cloned().unwrap_or_default())
+    };
+    let account = || spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned());
+    Ok(match path {
+        "metadata.name" => context.name.to_owned(),
+        "metadata.namespace" => context.namespace.to_owned(),
+        "metadata.uid" => sidecar::uid(context.namespace, context.name),
+        "status.podIP" | "status.podIPs" => context.address.to_string(),
+        "status.hostIP" | "status.hostIPs" => super::network::HOST.to_string(),
+        "spec.nodeName" => sidecar::NODE.to_owned(),
+        "spec.serviceAccountName" => account(),
+        _ => keyed("metadata.labels", context.labels)
+            .or_else(|| keyed("metadata.annotations", context.annotations))
+            .ok_or_else(|| format!("fieldPath {path:?} is not supported"))?,
+    })
+}
+
+/// Kubernetes' `$(NAME)`; an unknown name stays as it is, `$$` is a dollar.
+fn expand(text: &str, env: &[(String, String)]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        let known = name.and_then(|(name, after)| Some((&env.iter().find(|(key, _)| key == name)?.1, after)));
+        if let Some((value, after)) = known {
+            out.push_str(value);
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else {
+            out.push('$');
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn probe(of: &Container, from: &Probe) -> Result<ProbePlan, String> {
+    let check = if let Some(get) = &from.http_get {
+        if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
+            return Err("httpGet.scheme HTTPS is not supported; use tcpSocket".to_owned());
+        }
+        let headers = get.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
+        let path = get.path.clone().filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
+        Check::Http { port: port(of, &get.port)?, path, headers: headers.collect() }
+    } else if let Some(socket) = &from.tcp_socket {
+        Check::Tcp(port(of, &socket.port)?)
+    } else if let Some(exec) = &from.exec {
+        Check::Exec(exec.command.clone().unwrap_or_default())
+    } else if from.grpc.is_some() {
+        return Err("grpc is not supported; use tcpSocket".to_owned());
+    } else {
+        return Err("it names none of httpGet, tcpSocket, exec".to_owned());
+    };
+    if check == Check::Exec(Vec::new()) {
+        return Err("exec has no command".to_owned());
+    }
+    let or = |value: Option<i32>, default: i32| seconds(i64::from(value.unwrap_or(default)));
+    Ok(ProbePlan {
+        check,
+        delay: or(from.initial_delay_seconds, 0),
+        period: or(from.period_seconds, 10).max(Duration::from_secs(1)),
+        timeout: or(from.timeout_seconds, 1).max(Duration::from_secs(1)),
+        failures: from.failure_threshold.map_or(3, |count| count.max(1).cast_unsigned()),
+    })
+}
+
+fn port(of: &Container, port: &IntOrString) -> Result<u16, String> {
+    match port {
+        IntOrString::Int(number) => u16::try_from(*number).map_err(|_| format!("{number} is not a port")),
+        IntOrString::String(name) => {
+            let mut ports = of.ports.iter().flatten();
+            let found = ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
+            let number = found.and_then(|number| u16::try_from(number).ok());
+            number.ok_or_else(|| format!("the container has no port named {name:?}"))
+        }
+    }
+}
+
+fn seconds(count: i64) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_plan(spec: serde_json::Value) -> Result<PodPlan, String> {
+        let spec: PodSpec = serde_json::from_value(spec).expect("a pod spec");
+        let labels = [("app".to_owned(), "web".to_owned())].into();
+        let context = Context {
+            namespace: "ns",
+            name: "web-1",
+            address: Ipv4Addr::new(10, 42, 0, 9),
+            labels: &labels,
+            annotations: &BTreeMap::new(),
+            base_env: &[("PATH".to_owned(), "/bin".to_owned())],
+            cwd: "/manifests",
+            program: "/opt/mesh",
+        };
+        plan(&context, &spec)
+    }
+
+    #[test]
+    fn environment_and_arguments_are_filled_in() {
+        let plan = try_plan(serde_json::json!({ "containers": [{
+            "name": "app",
+            "command": ["mesh", "serve"],
+            "args": ["--on=$(POD_IP):$(PORT)", "$(UNKNOWN)", "$$(PORT)"],
+            "env": [
+                { "name": "PORT", "value": "80" },
+                { "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } },
+                { "name": "APP", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels['app']" } } },
+            ],
+        }] }));
+        let plan = plan.expect("a plan");
+        let app = &plan.containers[0];
+        assert_eq!(app.argv, ["/opt/mesh", "serve", "--on=10.42.0.9:80", "$(UNKNOWN)", "$(PORT)"]);
+        assert!(app.env.contains(&("APP".into(), "web".into())) && app.env.contains(&("PATH".into(), "/bin".into())));
+        assert_eq!((plan.grace, app.cwd.as_str()), (Duration::from_secs(30), "/manifests"));
+    }
+
+    #[test]
+    fn probes_find_their_ports_by_name() {
+        let plan = try_plan(serde_json::json!({ "containers": [{
+            "name": "app", "command": ["x"], "ports": [{ "name": "http", "containerPort": 8080 }],
+            "readinessProbe": { "httpGet": { "path": "/ready", "port": "http" }, "periodSeconds": 2 },
+        }] }));
+        let probe = plan.expect("a plan").containers[0].readiness.clone().expect("a probe");
+        let check = Check::Http { port: 8080, path: "/ready".into(), headers: Vec::new() };
+        assert_eq!((probe.check, probe.period, probe.failures), (check, Duration::from_secs(2), 3));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_with_the_container() {
+        let cases = [
+            (serde_json::json!({ "name": "c", "image": "x" }), "container c: it has no command"),
+            (serde_json::json!({ "name": "c", "command": ["x"], "envFrom": [{}] }), "container c: envFrom"),
+            (
+                serde_json::json!({ "name": "c", "command": ["x"], "env": [
+                    { "name": "E", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }] }),
+                "container c: env E: only value",
+            ),
+            (
+                serde_json::json!({ "name": "c", "command": ["x"], "livenessProbe": { "tcpSocket": { "port": "db" } } }),
+                "container c: livenessProbe: the container has no port named \"db\"",
+            ),
+        ];
+        for (container, sentence) in cases {
+            let error = try_plan(serde_json::json!({ "containers": [container] })).expect_err(sentence);
+            assert!(error.starts_with(sentence), "{error}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Processes of pods: started in a pod's namespaces, watched, signalled as groups, and what they leave reaped.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt as _, FdMapping};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::Pid;
+
+use super::plan::ContainerPlan;
+use crate::local::state::older_log;
+
+/// Size at which a log goes on in a new file; the older half is kept.
+const LOG_BYTES: u64 = 8 * 1024 * 1024;
+/// Log files that are kept, those of pods that are gone among them.
+const LOG_FILES: usize = 400;
+
+/// The processes that somebody waits for; any other child of process 1 is an orphan, and reaped by [`Children::reap`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Children(Arc<Mutex<HashSet<i32>>>);
+
+/// A process that was started, and its group.
+#[derive(Debug)]
+pub(super) struct Child {
+    process: tokio::process::Child,
+    pid: i32,
+    children: Children,
+}
+
+impl Children {
+    /// Starts a command in a process group of its own.
+    pub(super) fn spawn(&self, mut command: Command) -> std::io::Result<Child> {
+        command.process_group(0);
+        // Held meanwhile, so that the process is known before anybody could reap it.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let pid = process.id().map_or(0, u32::cast_signed);
+        known.insert(pid);
+        drop(known);
+        Ok(Child { process, pid, children: self.clone() })
+    }
+
+    /// Reaps orphans: what pods' processes started and left behind.
+    pub(super) fn reap(&self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while let Ok(status) = waitid(Id::All, flags) {
+            let Some(pid) = status.pid() else { return };
+            if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid.as_raw()) {
+                return;
+            }
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}
+
+impl Child {
+    /// Its number in the supervisor's process namespace.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
+    /// Waits for its end, and ends what it leaves in its group.
+    pub(super) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        let status = self.process.wait().await;
+        let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        status
+    }
+
+    /// Signals it and what it started in its group.
+    pub(super) fn signal(&self, signal: Signal) {
+        if self.pid > 0 && self.process.id().is_some() {
+            let _ = killpg(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Asks it to end, waits that long, then ends it.
+    pub(super) async fn stop(&mut self, grace: Duration) {
+        self.signal(Signal::SIGTERM);
+        if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
+            self.signal(Signal::SIGKILL);
+            let _ = self.process.wait().await;
+        }
+    }
+
+    /// Its standard streams, as far as they are pipes.
+    pub(super) fn streams(&mut self) -> (Option<tokio::process::ChildStdin>, Option<tokio::process::ChildStdout>) {
+        (self.process.stdin.take(), self.process.stdout.take())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.children.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
+    }
+}
+
+/// A command in a pod.
+pub(super) struct InPod<'a> {
+    /// The process that holds the pod's namespaces.
+    pub(super) holder: u32,
+    /// Whose environment and working directory it gets.
+    pub(super) container: &'a ContainerPlan,
+    /// The command.
+    pub(super) argv: &'a [String],
+    /// Where it writes.
+    pub(super) output: Option<File>,
+    /// A listener that it inherits as systemd would pass it.
+    pub(super) listener: Option<TcpListener>,
+}
+
+/// The command that starts it, or a sentence why there is none.
+pub(super) fn command(of: InPod<'_>) -> Result<Command, String> {
+    let (name, args) = of.argv.split_first().ok_or("the command is empty")?;
+    let path = of.container.env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, value)| value);
+    let program = find(name, path, Path::new(&of.container.cwd))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["local", "internal", "container", "--holder", &of.holder.to_string(), "--cwd", &of.container.cwd]);
+    command.arg("--").arg(program).args(args).env_clear().envs(of.container.env.iter().map(|(k, v)| (k, v)));
+    command.stdin(Stdio::null());
+    let stdio = |file: Option<&File>| file.and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from);
+    command.stdout(stdio(of.output.as_ref())).stderr(stdio(of.output.as_ref()));
+    if let Some(listener) = of.listener {
+        let mapping = FdMapping { parent_fd: OwnedFd::from(listener), child_fd: 3 };
+        command.env("LISTEN_FDS", "1").fd_mappings(vec![mapping]).map_err(|error| error.to_string())?;
+    }
+    Ok(command)
+}
+
+/// Finds a program as a shell would, but says what is missing.
+fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
+    let runs = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if name.contains('/') {
+        let file = cwd.join(name);
+        return match fs::metadata(&file) {
+            _ if runs(&file) => Ok(file),
+            Ok(_) => Err(format!("command {name:?}: {} cannot be run", file.display())),
+            Err(_) => Err(format!("command {name:?}: there is no file {}", file.display())),
+        };
+    }
+    let mut candidates = std::env::split_paths(path).map(|dir| dir.join(name));
+    candidates.find(|file| runs(file)).ok_or_else(|| format!("command {name:?} is not on the PATH"))
+}
+
+/// Opens a container's log to append to.
+pub(super) fn open_log(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+/// Keeps logs and their number below their limits.
+pub(super) fn limit_logs(dir: &Path) {
+    let mut files: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| {
+        let meta = entry.metadata().ok()?;
+        Some((meta.mtime(), meta.len(), entry.path()))
+    }).collect();
+    for (_, length, path) in &files {
+        if *length > LOG_BYTES && path.extension().is_some_and(|extension| extension == "log") {
+            // Whoever writes has it open to append, so that it goes on at the start of the emptied file.
+            let copied = fs::copy(path, older_log(path));
+            let emptied = copied.and_then(|_| File::options().write(true).open(path)?.set_len(0));
+            if let Err(error) = emptied {
+                tracing::warn!(%error, path = %path.display(), "a log cannot be begun anew");
+            }
+        }
+    }
+    if files.len() > LOG_FILES {
+        files.sort();
+        for (_, _, path) in files.iter().take(files.len() - LOG_FILES) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Ends everything that is left in a pod's network namespace, but for its holder.
+pub(super) fn sweep(holder: u32) {
+    let namespace = |pid: u32| fs::metadata(format!("/proc/{pid}/ns/net")).map(|meta| meta.ino()).ok();
+    let Some(pod) = namespace(holder) else { return };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    for pid in pids.filter(|pid| *pid != holder && namespace(*pid) == Some(pod)) {
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let missing = find("no-such-program", "/bin:/usr/bin", Path::new("/")).expect_err("not there");
+        assert_eq!(missing, "command \"no-such-program\" is not on the PATH");
+        let missing = find("./server", "", Path::new("/manifests")).expect_err("not there");
+        assert!(missing.contains("/manifests/./server"), "{missing}");
+        let plain = find("/etc/passwd", "", Path::new("/")).expect_err("no program");
+        assert!(plain.contains("cannot be run"), "{plain}");
+        assert!(find("sh", "/bin:/usr/bin", Path::new("/")).is_ok());
+    }
+
+    #[test]
+    fn a_full_log_goes_on_in_an_empty_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.log");
+        let mut log = open_log(&path).expect("opened");
+        log.set_len(LOG_BYTES + 1).expect("filled");
+        limit_logs(dir.path());
+        std::io::Write::write_all(&mut log, b"on").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"on");
+        assert_eq!(fs::metadata(older_log(&path)).expect("kept").len(), LOG_BYTES + 1);
+    }
+}

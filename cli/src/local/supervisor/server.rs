@@ -1,0 +1,51 @@
+//! Answers on the control socket: one request a connection, handed to the supervisor's loop.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::local::control::{REQUEST_BYTES, Reply, Request};
+
+/// Requests that wait for the supervisor's loop; further connections wait in the socket's backlog.
+const WAITING: usize = 16;
+
+/// A request, and where its answer goes: a value as JSON, or a sentence.
+pub(super) struct Asked {
+    /// What is asked.
+    pub(super) request: Request,
+    /// Where the answer goes.
+    pub(super) reply: oneshot::Sender<Reply<serde_json::Value>>,
+}
+
+/// Listens, and returns the requests.
+pub(super) fn listen(path: &Path) -> Result<mpsc::Receiver<Asked>> {
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // One after the other: requests are short, and answered at once.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), serve(stream, &sender)).await;
+        }
+    });
+    Ok(receiver)
+}
+
+async fn serve(stream: UnixStream, requests: &mpsc::Sender<Asked>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line) {
+        Err(error) => Reply::Err(format!("the request is not understood: {error}")),
+        Ok(request) => {
+            let (reply, answer) = oneshot::channel();
+            let _ = requests.send(Asked { request, reply }).await;
+            answer.await.unwrap_or_else(|_| Reply::Err("the mesh is ending".to_owned()))
+        }
+    };
+    let mut text = serde_json::to_string(&answer).expect("JSON");
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}

@@ -1,0 +1,295 @@
+//! The injector's part: whether a pod gets a sidecar, and with which environment. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use destination_k8s::keys;
+use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use proxy_model::{env, ports, ports::PortSet};
+
+use super::plan::{Check, ContainerPlan, ProbePlan};
+
+/// Mark on the sidecars' sockets. Linkerd's sidecar runs as user 2102; a private user namespace has no such user.
+pub(super) const MARK: u32 = 2102;
+/// The one node that all pods are on.
+pub(super) const NODE: &str = "mesh-local";
+/// Namespace of the control plane.
+pub(super) const CONTROL_PLANE: &str = "linkerd";
+/// Namespace of mesh-viz.
+pub(super) const VIZ: &str = "linkerd-viz";
+/// Trust domain of all identities.
+const TRUST_DOMAIN: &str = "cluster.local";
+/// Networks that pods and Services may be in.
+pub(super) const CLUSTER_NETWORKS: &str = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
+/// Ports that Linkerd's chart leaves alone in both directions.
+const ALWAYS_SKIPPED: &str = "4567,4568";
+/// Whether the application waits for its sidecar; Linkerd's annotation.
+const PROXY_AWAIT: &str = "config.linkerd.io/proxy-await";
+/// Log filter of the sidecar; Linkerd's annotation.
+const PROXY_LOG_LEVEL: &str = "config.linkerd.io/proxy-log-level";
+/// Log filter of a sidecar that is not told otherwise.
+const LOG: &str = "warn,linkerd=info,mesh_proxy=info";
+
+/// A pod's sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// How it is run.
+    pub(super) container: ContainerPlan,
+    /// Whether the application starts only when it is ready.
+    pub(super) first: bool,
+    /// Ports that bypass it, inbound.
+    pub(super) inbound_skip: String,
+    /// Ports that bypass it, outbound.
+    pub(super) outbound_skip: String,
+    /// Its folder of key and CSR.
+    pub(super) identity_dir: PathBuf,
+    /// Its token.
+    pub(super) token: PathBuf,
+    /// What the token says it is.
+    pub(super) service_account: String,
+}
+
+/// What a sidecar is planned from.
+pub(super) struct Context<'a> {
+    /// The pod's namespace.
+    pub(super) namespace: &'a str,
+    /// The pod's name.
+    pub(super) name: &'a str,
+    /// The pod's address.
+    pub(super) address: Ipv4Addr,
+    /// The pod's service account.
+    pub(super) service_account: &'a str,
+    /// The namespace's annotations.
+    pub(super) namespace_annotations: &'a BTreeMap<String, String>,
+    /// The pod template's annotations, which win.
+    pub(super) annotations: &'a BTreeMap<String, String>,
+    /// The pod's own folder in the state directory.
+    pub(super) dir: &'a Path,
+    /// The trust anchors, PEM.
+    pub(super) anchors: &'a str,
+    /// The program mesh-proxy.
+    pub(super) program: &'a str,
+}
+
+impl Context<'_> {
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).or_else(|| self.namespace_annotations.get(key)).map(String::as_str)
+    }
+}
+
+/// Plans a sidecar if the pod is to have one; says in a sentence what is wrong with an annotation.
+pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<Option<Plan>, String> {
+    let ingress = match context.annotation(keys::INJECT) {
+        Some("ingress") => true,
+        Some(keys::INJECT_ENABLED) => false,
+        None | Some("disabled") => return Ok(None),
+        Some(other) => return Err(format!("{}: {other:?} is none of enabled, ingress, disabled", keys::INJECT)),
+    };
+    let skip = |key: &str| {
+        let own = context.annotation(key).unwrap_or_default();
+        own.parse::<PortSet>().map_err(|error| format!("{key}: {error}"))?;
+        Ok::<_, String>(format!("{ALWAYS_SKIPPED},{own}"))
+    };
+    let admin = Check::Http { port: ports::ADMIN, path: "/ready".to_owned(), headers: Vec::new() };
+    let container = ContainerPlan {
+        name: keys::PROXY_CONTAINER.to_owned(),
+        argv: vec![context.program.to_owned()],
+        env: environment(context, spec, ingress)?,
+        cwd: "/".to_owned(),
+        readiness: Some(ProbePlan {
+            check: admin,
+            delay: Duration::ZERO,
+            period: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            failures: 3,
+        }),
+        liveness: None,
+        startup: None,
+    };
+    Ok(Some(Plan {
+        container,
+        first: context.annotation(PROXY_AWAIT) != Some("disabled"),
+        inbound_skip: skip(keys::SKIP_INBOUND_PORTS)?,
+        outbound_skip: skip(keys::SKIP_OUTBOUND_PORTS)?,
+        identity_dir: context.dir.join("identity"),
+        token: context.dir.join("token"),
+        service_account: context.service_account.to_owned(),
+    }))
+}
+
+/// The identity of a service account's pods.
+pub(super) fn identity(namespace: &str, account: &str) -> String {
+    format!("{account}.{namespace}.serviceaccount.identity.{CONTROL_PLANE}.{TRUST_DOMAIN}")
+}
+
+/// A uid that is the same for the same pod.
+pub(super) fn uid(namespace: &str, name: &str) -> String {
+    let (high, low) = (super::stable_hash(&(namespace, name)), super::stable_hash(&(name, namespace)));
+    let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xfff);
+    format!("{a:08x}-{b:04x}-4{c:03x}-a{:03x}-{:012x}", low >> 52, low & 0xffff_ffff_ffff)
+}
+
+/// Where a part of the control plane is: in its own pod on loopback, elsewhere by its Service.
+fn address(context: &Context<'_>, account: &str, service: &str, port: u16) -> String {
+    if context.namespace == CONTROL_PLANE && context.service_account == account {
+        format!("localhost.:{port}")
+    } else {
+        format!("{service}.{CONTROL_PLANE}.svc.cluster.local:{port}")
+    }
+}
+
+fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<Vec<(String, String)>, String> {
+    let Context { namespace, name, .. } = context;
+    let (destination, identities) = ("linkerd-destination", "linkerd-identity");
+    let inbound: PortSet = inbound_ports(spec).into_iter().collect();
+    let inbound: Vec<_> = inbound.ranges().iter().map(|(port, _)| port.to_string()).collect();
+    let default_opaque = ports::DEFAULT_OPAQUE.map(|port| port.to_string()).join(",");
+    let opaque = context.annotation(keys::OPAQUE_PORTS).map_or(Ok(default_opaque), |text| opaque_ports(text, spec))?;
+    let policy = context.annotation(keys::DEFAULT_INBOUND_POLICY).unwrap_or("all-unauthenticated");
+    let any = |port: u16| format!("0.0.0.0:{port}");
+    let outbound = format!("127.0.0.1:{}", ports::OUTBOUND);
+    let mut all = vec![
+        (env::LOG, context.annotation(PROXY_LOG_LEVEL).unwrap_or(LOG).to_owned()),
+        (env::DESTINATION_SVC_ADDR, address(context, destination, "linkerd-dst", ports::DESTINATION)),
+        (env::DESTINATION_SVC_NAME, identity(CONTROL_PLANE, destination)),
+        (env::POLICY_SVC_ADDR, address(context, destination, "linkerd-policy", ports::POLICY)),
+        (env::POLICY_SVC_NAME, identity(CONTROL_PLANE, destination)),
+        (env::IDENTITY_SVC_ADDR, address(context, identities, "linkerd-identity", ports::IDENTITY)),
+        (env::IDENTITY_SVC_NAME, identity(CONTROL_PLANE, identities)),
+        (env::DESTINATION_PROFILE_NETWORKS, CLUSTER_NETWORKS.to_owned()),
+        (env::POLICY_CLUSTER_NETWORKS, CLUSTER_NETWORKS.to_owned()),
+        (env::POLICY_WORKLOAD, format!("{{\"ns\":\"{namespace}\", \"pod\":\"{name}\"}}\n")),
+        (
+            env::DESTINATION_CONTEXT,
+            format!("{{\"ns\":\"{namespace}\", \"nodeName\":\"{NODE}\", \"pod\":\"{name}\"}}\n"),
+        ),
+        (env::INBOUND_DEFAULT_POLICY, policy.to_owned()),
+        (env::CONTROL_STREAM_INITIAL_TIMEOUT, "3s".to_owned()),
+        (env::CONTROL_STREAM_IDLE_TIMEOUT, "5m".to_owned()),
+        (env::CONTROL_STREAM_LIFETIME, "1h".to_owned()),
+        (env::INBOUND_CONNECT_TIMEOUT, "100ms".to_owned()),
+        (env::OUTBOUND_CONNECT_TIMEOUT, "1000ms".to_owned()),
+        (env::OUTBOUND_DISCOVERY_IDLE_TIMEOUT, "5s".to_owned()),
+        (env::INBOUND_DISCOVERY_IDLE_TIMEOUT, "90s".to_owned()),
+        (env::CONTROL_LISTEN_ADDR, any(ports::TAP)),
+        (env::ADMIN_LISTEN_ADDR, any(ports::ADMIN)),
+        (env::OUTBOUND_LISTEN_ADDR, outbound.clone()),
+        (env::OUTBOUND_LISTEN_ADDRS, outbound),
+        (env::INBOUND_LISTEN_ADDR, any(ports::INBOUND)),
+        (env::INBOUND_IPS, context.address.to_string()),
+        (env::INBOUND_PORTS, inbound.join(",")),
+        (env::DESTINATION_PROFILE_SUFFIXES, "svc.cluster.local.".to_owned()),
+        (env::INBOUND_ACCEPT_KEEPALIVE, "10000ms".to_owned()),
+        (env::OUTBOUND_CONNECT_KEEPALIVE, "10000ms".to_owned()),
+        (env::INBOUND_ACCEPT_USER_TIMEOUT, "30s".to_owned()),
+        (env::OUTBOUND_CONNECT_USER_TIMEOUT, "30s".to_owned()),
+        (env::INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL, "10s".to_owned()),
+        (env::INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, "3s".to_owned()),
+        (env::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL, "10s".to_owned()),
+        (env::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, "3s".to_owned()),
+        (env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, opaque),
+        (env::IDENTITY_DIR, context.dir.join("identity").display().to_string()),
+        (env::IDENTITY_TRUST_ANCHORS, context.anchors.to_owned()),
+        (env::IDENTITY_TOKEN_FILE, context.dir.join("token").display().to_string()),
+        (env::IDENTITY_LOCAL_NAME, identity(namespace, context.service_account)),
+        (env::TAP_SVC_NAME, identity(VIZ, "mesh-viz")),
+        (env::SOCKET_MARK, MARK.to_string()),
+    ];
+    if ingress {
+        all.push(("LINKERD2_PROXY_INGRESS_MODE", "true".to_owned()));
+    }
+    Ok(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// Container ports, and the ports of HTTP probes that are numbers: their policies are watched from the start.
+fn inbound_ports(spec: &PodSpec) -> BTreeSet<u16> {
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let ports = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    let probes = spec.containers.iter().flat_map(|c| [&c.readiness_probe, &c.liveness_probe, &c.startup_probe]);
+    let probed = probes.flatten().filter_map(|probe| match &probe.http_get.as_ref()?.port {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(_) => None,
+    });
+    ports.filter_map(|port| u16::try_from(port.container_port).ok()).chain(probed).collect()
+}
+
+/// The annotation's ports; a name of a container's port stands for its number.
+fn opaque_ports(text: &str, spec: &PodSpec) -> Result<String, String> {
+    let named = |name: &str| {
+        let mut ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+        ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port.to_string())
+    };
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let numbers: Vec<_> = items.map(|item| named(item).unwrap_or_else(|| item.to_owned())).collect();
+    let numbers = numbers.join(",");
+    numbers.parse::<PortSet>().map_err(|error| format!("{}: {error}", keys::OPAQUE_PORTS))?;
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn try_plan(namespace: &[(&str, &str)], pod: &[(&str, &str)]) -> Result<Option<Plan>, String> {
+        let spec = serde_json::json!({ "containers": [{ "name": "app", "ports": [
+            { "name": "http", "containerPort": 8080 }, { "name": "db", "containerPort": 9000 } ] }] });
+        let context = Context {
+            namespace: "shop",
+            name: "web-1",
+            address: Ipv4Addr::new(10, 42, 0, 9),
+            service_account: "web",
+            namespace_annotations: &annotations(namespace),
+            annotations: &annotations(pod),
+            dir: Path::new("/state/pods/web-1"),
+            anchors: "PEM",
+            program: "/opt/mesh-proxy",
+        };
+        plan(&context, &serde_json::from_value(spec).expect("a pod spec"))
+    }
+
+    #[test]
+    fn the_pods_annotation_wins_over_the_namespaces() {
+        let on = [("linkerd.io/inject", "enabled")];
+        let off = [("linkerd.io/inject", "disabled")];
+        assert!(try_plan(&on, &[]).expect("fine").is_some());
+        assert!(try_plan(&on, &off).expect("fine").is_none());
+        assert!(try_plan(&off, &on).expect("fine").is_some());
+        assert!(try_plan(&[], &[]).expect("fine").is_none());
+        let error = try_plan(&[("linkerd.io/inject", "yes")], &[]).expect_err("no such word");
+        assert!(error.contains("linkerd.io/inject") && error.contains("yes"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_is_what_the_proxy_reads() {
+        let on = [
+            ("linkerd.io/inject", "enabled"),
+            ("config.linkerd.io/opaque-ports", "db,25"),
+            ("config.linkerd.io/skip-outbound-ports", "3306"),
+        ];
+        let plan = try_plan(&on, &[]).expect("fine").expect("a sidecar");
+        let value = |key: &str| {
+            let mut env = plan.container.env.iter();
+            env.find(|(name, _)| name == key).map(|(_, value)| value.as_str()).expect("set")
+        };
+        assert_eq!(value(env::INBOUND_PORTS), "8080,9000");
+        assert_eq!(value(env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION), "9000,25");
+        assert_eq!(value(env::IDENTITY_LOCAL_NAME), "web.shop.serviceaccount.identity.linkerd.cluster.local");
+        assert_eq!(value(env::POLICY_WORKLOAD), "{\"ns\":\"shop\", \"pod\":\"web-1\"}\n");
+        assert_eq!(value(env::DESTINATION_SVC_ADDR), "linkerd-dst.linkerd.svc.cluster.local:8086");
+        assert_eq!((plan.outbound_skip.as_str(), plan.first), ("4567,4568,3306", true));
+    }
+
+    #[test]
+    fn a_broken_annotation_is_named() {
+        let bad = [("linkerd.io/inject", "enabled"), ("config.linkerd.io/skip-inbound-ports", "99999")];
+        let error = try_plan(&[], &bad).expect_err("no such port");
+        assert!(error.starts_with("config.linkerd.io/skip-inbound-ports: \"99999\""), "{error}");
+    }
+}
