@@ -5,6 +5,8 @@
 
 mod script;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
