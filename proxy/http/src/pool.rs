@@ -21,6 +21,7 @@ use futures_util::{
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use proxy_metrics::Recorder;
 use proxy_model::limits;
 use tokio::time::Instant;
 
@@ -38,7 +39,8 @@ pub struct Http1Pool {
     idle: RefCell<VecDeque<Idle>>,
     timeout: Duration,
     sweeping: Cell<bool>,
-    refused: Cell<u64>,
+    /// Counts connections that were closed because the pool was full.
+    recorder: Option<Recorder>,
 }
 
 #[derive(Debug)]
@@ -59,11 +61,20 @@ pub struct Lease {
 impl Http1Pool {
     /// An empty pool whose connections are closed when nobody used them for `timeout`.
     pub fn new(timeout: Duration) -> Rc<Self> {
+        Self::make(timeout, None)
+    }
+
+    /// The same; what the limit refuses is counted.
+    pub fn counted(timeout: Duration, recorder: Recorder) -> Rc<Self> {
+        Self::make(timeout, Some(recorder))
+    }
+
+    fn make(timeout: Duration, recorder: Option<Recorder>) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
             timeout,
             sweeping: Cell::new(false),
-            refused: Cell::new(0),
+            recorder,
         })
     }
 
@@ -109,18 +120,15 @@ impl Http1Pool {
         self.idle.borrow().is_empty()
     }
 
-    /// Connections that were closed because the pool was full.
-    pub fn refused(&self) -> u64 {
-        self.refused.get()
-    }
-
     fn put(self: &Rc<Self>, connection: Http1) {
         if connection.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= limits::IDLE_HTTP1_PER_ENDPOINT {
-            self.refused.set(self.refused.get() + 1);
+            if let Some(recorder) = &self.recorder {
+                recorder.limit_refused("IDLE_HTTP1_PER_ENDPOINT");
+            }
             return;
         }
         idle.push_back(Idle {

@@ -77,7 +77,7 @@ impl Applications {
         let application = Rc::new(Application {
             connect: self.connect,
             transport: self.transport(addr),
-            http1: Http1Pool::new(self.http1_idle),
+            http1: Http1Pool::counted(self.http1_idle, self.recorder.clone()),
             http2: Http2Pool::default(),
         });
         if by_addr.len() < APPLICATIONS {

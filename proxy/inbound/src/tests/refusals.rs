@@ -263,3 +263,35 @@ fn other_hosts_are_refused() {
         assert!(matches!(error, Error::NotLocal(_)), "{error}");
     });
 }
+
+#[test]
+fn a_stream_that_the_application_resets_is_reset_for_the_same_reason() {
+    run(async {
+        let web = Web::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let app = listener.local_addr().expect("bound");
+        let reasons = [h2::Reason::ENHANCE_YOUR_CALM, h2::Reason::REFUSED_STREAM];
+        tokio::task::spawn_local(async move {
+            let (socket, _) = listener.accept().await.expect("a client");
+            let mut connection = h2::server::handshake(socket).await.expect("a client");
+            for reason in reasons {
+                let (_, mut respond) = connection.accept().await.expect("a request").expect("no error");
+                respond.send_reset(reason);
+            }
+            let _ = connection.accept().await;
+        });
+        web.script.inbound(app.port(), open(detect()));
+        let io = web.connect_tls(app, Alpn::None).await;
+        let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
+        for reason in reasons {
+            let request = Request::get("http://web/").body(Body::Empty).expect("valid");
+            let failed = mesh.send(request).await.expect_err("a reset");
+            assert_eq!(failed.error.h2_reason(), Some(reason));
+            assert_eq!(failed.never_arrived(), reason == h2::Reason::REFUSED_STREAM);
+        }
+        assert_eq!(
+            web.count("response_total", &["status_code=\"\"", "classification=\"failure\""]),
+            2
+        );
+    });
+}
