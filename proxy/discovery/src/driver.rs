@@ -358,3 +358,6 @@ fn invalid_server_policy(reason: &str) -> ServerPolicy {
         server_ips: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,3 +143,6 @@ impl Service<Request<tonic::body::Body>> for Channel {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! A control plane that is played, and time that is ours.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use proxy_model::{
+    ClientPolicy, Endpoint, EndpointUpdate, Labels, OutboundTarget, Profile, ServerPolicy, ServerProtocol,
+};
+use tokio::{sync::mpsc, task::LocalSet};
+
+use super::*;
+use crate::{Config, Failure, Stream, StreamLimits, forward_policy};
+
+/// Streams that a test feeds: the next one asked for gets the next feed, or fails.
+struct Fed<T>(RefCell<Vec<Result<mpsc::Receiver<Result<T, Failure>>, Failure>>>);
+
+impl<T: 'static> Fed<T> {
+    fn open(&self) -> Result<Stream<T>, Failure> {
+        let mut feeds = self.0.borrow_mut();
+        let next = if feeds.is_empty() {
+            Err(Failure::Unavailable("nothing fed".into()))
+        } else {
+            feeds.remove(0)
+        };
+        let stream =
+            |mut feed: mpsc::Receiver<_>| futures_util::stream::poll_fn(move |cx| feed.poll_recv(cx)).boxed_local();
+        next.map(stream)
+    }
+
+    fn feed(&self) -> mpsc::Sender<Result<T, Failure>> {
+        let (sender, receiver) = mpsc::channel(16);
+        self.0.borrow_mut().push(Ok(receiver));
+        sender
+    }
+
+    fn fail(&self, failure: Failure) {
+        self.0.borrow_mut().push(Err(failure));
+    }
+}
+
+impl<T> Default for Fed<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+#[derive(Default)]
+struct Played {
+    outbound: Fed<ClientPolicy>,
+    inbound: Fed<ServerPolicy>,
+    profiles: Fed<Profile>,
+    endpoints: Fed<EndpointUpdate>,
+    asked: Cell<usize>,
+}
+
+struct Handle(Rc<Played>);
+
+impl ControlPlane for Handle {
+    async fn watch_outbound(&self, _: &OutboundTarget) -> Result<Stream<ClientPolicy>, Failure> {
+        self.0.asked.set(self.0.asked.get() + 1);
+        self.0.outbound.open()
+    }
+
+    async fn watch_inbound(&self, _: u16) -> Result<Stream<ServerPolicy>, Failure> {
+        self.0.inbound.open()
+    }
+
+    async fn profile(&self, _: &str) -> Result<Stream<Profile>, Failure> {
+        self.0.profiles.open()
+    }
+
+    async fn endpoints(&self, _: &str) -> Result<Stream<EndpointUpdate>, Failure> {
+        self.0.asked.set(self.0.asked.get() + 1);
+        self.0.endpoints.open()
+    }
+}
+
+fn config() -> Config {
+    Config {
+        profile_networks: vec!["10.0.0.0/8".parse().expect("a network")],
+        ..Config::default()
+    }
+}
+
+async fn play<F: Future<Output = ()>>(config: Config, test: impl FnOnce(Discovery, Rc<Played>) -> F) {
+    let played = Rc::new(Played::default());
+    let (discovery, driver) = Discovery::new(config, Handle(Rc::clone(&played)));
+    let local = LocalSet::new();
+    local.spawn_local(driver.run());
+    local.run_until(test(discovery, played)).await;
+}
+
+fn policy(name: &str) -> ClientPolicy {
+    let endpoint = Endpoint::bare("10.9.9.9:80".parse().expect("an address"));
+    ClientPolicy {
+        meta: Meta::default_named(name),
+        ..forward_policy(Arc::new(endpoint), Duration::from_secs(10))
+    }
+}
+
+fn add(addr: &str) -> EndpointUpdate {
+    let endpoints = vec![Endpoint::bare(addr.parse().expect("an address"))];
+    EndpointUpdate::Add {
+        labels: Labels::default(),
+        endpoints,
+    }
+}
+
+fn addrs(set: &watch::Receiver<Option<Arc<EndpointSet>>>) -> Vec<SocketAddr> {
+    set.borrow()
+        .as_ref()
+        .map(|set| set.endpoints.keys().copied().collect())
+        .unwrap_or_default()
+}
+
+fn target() -> OutboundTarget {
+    OutboundTarget::Addr("10.0.0.1:80".parse().expect("an address"))
+}
+
+async fn moment() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbound_answer_waits_for_policy_and_profile() {
+    play(config(), |discovery, played| async move {
+        let (policies, profiles) = (played.outbound.feed(), played.profiles.feed());
+        let mut answer = discovery.outbound(&target());
+        policies.send(Ok(policy("first"))).await.expect("listening");
+        moment().await;
+        assert!(answer.borrow().is_none(), "the profile is missing");
+        profiles.send(Ok(Profile::default())).await.expect("listening");
+        answer.changed().await.expect("answered");
+        let first = answer.borrow_and_update().clone().expect("answered");
+        assert_eq!(
+            (first.policy.meta.name(), first.source),
+            ("first", Source::ControlPlane)
+        );
+        assert_eq!(first.profile.as_deref(), Some(&Profile::default()));
+        policies.send(Ok(policy("first"))).await.expect("listening");
+        moment().await;
+        assert!(!answer.has_changed().expect("alive"), "the same again is no change");
+        policies.send(Ok(policy("second"))).await.expect("listening");
+        answer.changed().await.expect("updated");
+        let status = discovery.status();
+        assert!(
+            status[0].live && status[0].age_seconds.is_some_and(|age| age < 1.0),
+            "{status:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_knows_goes_where_it_was_going() {
+    play(config(), |discovery, played| async move {
+        let outside = OutboundTarget::Addr("192.0.2.1:443".parse().expect("an address"));
+        played.outbound.fail(Failure::Unknown("no such service".into()));
+        let mut answer = discovery.outbound(&outside);
+        answer.changed().await.expect("answered");
+        let known = answer.borrow_and_update().clone().expect("answered");
+        assert_eq!((known.source, known.profile.as_ref()), (Source::Synthesised, None));
+        let expected = forward_policy(
+            Arc::new(Endpoint::bare("192.0.2.1:443".parse().expect("an address"))),
+            Duration::from_secs(10),
+        );
+        assert_eq!(*known.policy, expected);
+        // Later it becomes a service.
+        let policies = played.outbound.feed();
+        policies.send(Ok(policy("now"))).await.expect("a queue");
+        answer.changed().await.expect("asked again");
+        assert_eq!(answer.borrow().as_ref().expect("answered").source, Source::ControlPlane);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_changes_nothing_and_the_first_add_after_it_replaces() {
+    play(config(), |discovery, played| async move {
+        let feed = played.endpoints.feed();
+        let mut set = discovery.endpoints("web.ns.svc.cluster.local:80");
+        feed.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
+        set.changed().await.expect("answered");
+        feed.send(Err(Failure::Unavailable("gone".into())))
+            .await
+            .expect("listening");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(addrs(&set).len(), 1, "still served");
+        let status = discovery.status();
+        assert!(
+            !status[0].live && status[0].age_seconds.is_some_and(|age| age > 59.0),
+            "{status:?}"
+        );
+
+        let feed = played.endpoints.feed();
+        let back = Instant::now();
+        feed.send(Ok(EndpointUpdate::Remove(vec![
+            "10.0.0.1:80".parse().expect("an address"),
+        ])))
+        .await
+        .expect("a queue");
+        feed.send(Ok(add("10.0.0.2:80"))).await.expect("a queue");
+        set.changed().await.expect("back");
+        assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+        assert_eq!(addrs(&set), ["10.0.0.2:80".parse().expect("an address")]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_lookup_ends_but_never_while_its_stream_is_down() {
+    play(config(), |discovery, played| async move {
+        let feed = played.endpoints.feed();
+        let mut set = discovery.endpoints("web:80");
+        feed.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
+        set.changed().await.expect("answered");
+        drop(set);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(addrs(&discovery.endpoints("web:80")).len(), 1, "kept for the idle time");
+
+        feed.send(Err(Failure::Unavailable("gone".into())))
+            .await
+            .expect("listening");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(
+            addrs(&discovery.endpoints("web:80")).len(),
+            1,
+            "kept while nobody could be asked"
+        );
+
+        let feed = played.endpoints.feed();
+        feed.send(Ok(add("10.0.0.1:80"))).await.expect("a queue");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(discovery.status().is_empty(), "nobody wants it");
+        assert!(feed.is_closed(), "its stream was closed");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_and_age_renew_a_stream() {
+    let second = |s| Some(Duration::from_secs(s));
+    let limits = StreamLimits {
+        initial: second(3),
+        idle: second(300),
+        lifetime: second(3600),
+    };
+    play(
+        Config {
+            destination_limits: limits,
+            ..config()
+        },
+        |discovery, played| async move {
+            let (silent, quiet) = (played.endpoints.feed(), played.endpoints.feed());
+            let mut set = discovery.endpoints("web:80");
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(silent.is_closed(), "no first message in 3 s");
+            quiet.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
+            set.changed().await.expect("answered");
+            let next = played.endpoints.feed();
+            tokio::time::sleep(Duration::from_secs(301)).await;
+            assert!(quiet.is_closed(), "no message in 5 min");
+            next.send(Ok(add("10.0.0.2:80"))).await.expect("asked for at once");
+            set.changed().await.expect("answered");
+            assert_eq!(addrs(&set), ["10.0.0.2:80".parse().expect("an address")]);
+            assert_eq!(played.asked.get(), 3);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_has_its_default_until_told_and_an_invalid_policy_fails_closed() {
+    play(config(), |discovery, played| async move {
+        let mut policy = discovery.inbound(8080);
+        let default = policy.borrow_and_update().clone();
+        assert_eq!(default.labels["name"], "all-unauthenticated");
+        let feed = played.inbound.feed();
+        let told = ServerPolicy {
+            protocol: ServerProtocol::Opaque,
+            ..(*default).clone()
+        };
+        feed.send(Ok(told)).await.expect("a queue");
+        policy.changed().await.expect("told");
+        assert_eq!(policy.borrow_and_update().protocol, ServerProtocol::Opaque);
+        feed.send(Err(Failure::Invalid("protocol: is missing".into())))
+            .await
+            .expect("listening");
+        policy.changed().await.expect("told");
+        let invalid = policy.borrow_and_update().clone();
+        let ServerProtocol::Detect { routes, .. } = &invalid.protocol else {
+            panic!("{invalid:?}")
+        };
+        assert_eq!(
+            routes[0].rules[0].filters,
+            [Filter::Invalid("protocol: is missing".into())]
+        );
+        assert_eq!(invalid.authorizations.len(), 1, "bytes are taken from this host only");
+        assert!(!feed.is_closed(), "the stream goes on");
+    })
+    .await;
+}
