@@ -205,6 +205,7 @@ fn redirect(found: &k8s::Redirect) -> Redirect {
             k8s::PathModifier::ReplacePrefixMatch { value } => PathModifier::Prefix(value.clone()),
         }),
         port: found.port,
-        status: found.status_code,
+        // The default that an API server would fill in.
+        status: found.status_code.or(Some(302)),
     }
 }

@@ -52,7 +52,7 @@ impl Parent {
     }
 }
 
-/// Orders objects as upstream does: the oldest first, then by namespace and name.
+/// Orders objects as upstream does: the oldest first, then by name.
 pub(crate) fn age(meta: &ObjectMeta) -> impl Ord + use<'_> {
     Age(meta)
 }
@@ -65,8 +65,8 @@ impl Ord for Age<'_> {
         // An object without a time comes from a directory; all of its neighbours do.
         let created = a.creation_timestamp.cmp(&b.creation_timestamp);
         created
-            .then_with(|| a.namespace.cmp(&b.namespace))
             .then_with(|| a.name.cmp(&b.name))
+            .then_with(|| a.namespace.cmp(&b.namespace))
     }
 }
 

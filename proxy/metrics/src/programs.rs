@@ -11,3 +11,29 @@ pub mod identity {
     /// Gauge, Linkerd's own: seconds until the issuer expires.
     pub const ISSUER_CERT_TTL_SECONDS: &str = "issuer_cert_ttl_seconds";
 }
+
+/// mesh-destination.
+pub mod destination {
+    /// Gauge by `rpc`: streams that are open.
+    pub const STREAMS: &str = "mesh_destination_streams";
+    /// Counter by `rpc`: streams that were opened.
+    pub const STREAMS_OPENED: &str = "mesh_destination_streams_opened";
+    /// Gauge by `rpc`: age of the oldest open stream.
+    pub const STREAM_OLDEST_AGE_SECONDS: &str = "mesh_destination_stream_oldest_age_seconds";
+    /// Counter by `rpc`: messages that were sent.
+    pub const MESSAGES: &str = "mesh_destination_messages";
+    /// Gauge by `rpc`: when the last message was sent.
+    pub const LAST_MESSAGE_TIMESTAMP_SECONDS: &str = "mesh_destination_last_message_timestamp_seconds";
+    /// Counter by `rpc` and `code`: calls that were refused.
+    pub const REFUSED: &str = "mesh_destination_refused";
+    /// Gauge by `kind`: distinct answers that are kept.
+    pub const VIEWS: &str = "mesh_destination_views";
+    /// Gauge: objects that are known.
+    pub const OBJECTS: &str = "mesh_destination_objects";
+    /// Gauge: objects with something wrong, as the log says.
+    pub const PROBLEMS: &str = "mesh_destination_problems";
+    /// Counter: updates of objects.
+    pub const UPDATES: &str = "mesh_destination_updates";
+    /// Counter: manifests, or parts of them, that were refused.
+    pub const MANIFESTS_REFUSED: &str = "mesh_destination_manifests_refused";
+}
