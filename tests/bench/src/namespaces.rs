@@ -5,6 +5,7 @@ use std::{fs::File, os::unix::process::CommandExt as _, process::Command};
 use anyhow::{Context as _, Result, bail};
 use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare},
+    sys::{prctl::set_pdeathsig, signal::Signal},
     unistd::{Pid, getegid, geteuid},
 };
 
@@ -60,6 +61,8 @@ pub(crate) fn enter(args: &Enter) -> Result<()> {
         setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter its network namespace")?;
     }
     stay_on(args.core)?;
+    // Whatever ends the benchmark ends its sidecars too.
+    set_pdeathsig(Signal::SIGKILL)?;
     let Some((program, arguments)) = args.command.split_first() else {
         bail!("no command")
     };

@@ -11,6 +11,8 @@ pub(crate) enum Order {
     Start,
     /// Wait until the admin server there says ready.
     Await(SocketAddr),
+    /// Check that the sidecar whose admin server is there has had requests over mutual TLS.
+    CheckMeshed(SocketAddr),
     /// Run load.
     Load(Load),
 }

@@ -45,11 +45,10 @@ struct Lab {
 
 /// Runs it.
 pub(crate) fn run(options: Options) -> Result<()> {
-    let lab = Lab::start(!options.loopback)?;
+    let mut lab = Lab::start(!options.loopback)?;
     let mut running: Vec<Child> = Vec::new();
     let mut proxies: Vec<Silent> = Vec::new();
     let bare = lab.bare(&mut running)?;
-    let mut lab = lab;
     let mesh = if options.bare_only {
         None
     } else {
@@ -63,6 +62,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
     };
     for pair in mesh.iter().chain([&bare]) {
         lab.load(pair, options.connections, WARM_UP_MS)?;
+    }
+    if mesh.is_some() {
+        lab.client.order(&Order::CheckMeshed(proxy::admin_addr()))?;
+        lab.server.order(&Order::CheckMeshed(proxy::admin_addr()))?;
     }
     for round in 0..options.rounds {
         // Every second round begins with the other pair.

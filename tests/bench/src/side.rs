@@ -66,6 +66,7 @@ async fn obey(args: &Args) -> Result<()> {
         let answer = match serde_json::from_str(&line)? {
             Order::Start => start(args, &mut control).await,
             Order::Await(addr) => ready(addr).await,
+            Order::CheckMeshed(addr) => check_meshed(addr).await,
             Order::Load(load) => load::run(&load).await.map(Answer::Loaded),
         };
         orders::answer(&answer.unwrap_or_else(|error| Answer::Failed(format!("{error:#}"))))?;
@@ -122,5 +123,18 @@ async fn ready(addr: SocketAddr) -> Result<Answer> {
     };
     let waited = tokio::time::timeout(Duration::from_secs(10), answers).await;
     ensure!(waited.is_ok(), "mesh-proxy at {addr} was not ready within 10 s");
+    Ok(Answer::Done)
+}
+
+/// Looks at a sidecar's metrics: a measurement of something else than the mesh would be worse than none.
+async fn check_meshed(addr: SocketAddr) -> Result<Answer> {
+    let request_over = |error| anyhow::anyhow!("cannot read the metrics of {addr}: {error}");
+    let mut client = Client::http1(addr, "localhost").await.map_err(request_over)?;
+    let metrics = client.get("/metrics").await.map_err(request_over)?.body;
+    let text = String::from_utf8_lossy(&metrics);
+    let meshed = text
+        .lines()
+        .any(|line| line.starts_with("request_total{") && line.contains("tls=\"true\""));
+    ensure!(meshed, "the sidecar at {addr} has counted no request over mutual TLS");
     Ok(Answer::Done)
 }
