@@ -112,10 +112,6 @@ struct Leg {
 }
 
 /// What became of one attempt.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for a moment on the stack of one request"
-)]
 enum Sent {
     Arrived(Delivered),
     /// It provably did not; this is what to say if there is no other attempt.

@@ -86,7 +86,7 @@ impl Connection {
         };
         served.map_err(|error| Error::Client(Rc::new(error)))?;
         if let Some(agreed) = self.agreed.take()
-            && let Err(error) = agreed.splice().await
+            && let Err(error) = agreed.run().await
         {
             tracing::debug!(%error, client = %self.client, "an upgraded connection ended early");
         }

@@ -140,3 +140,6 @@ impl Budgets {
         Some(tokens)
     }
 }
+
+#[cfg(test)]
+mod tests;

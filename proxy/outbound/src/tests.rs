@@ -1,0 +1,25 @@
+//! Tests of the outbound side in one process: real sockets on loopback, sidecars and applications of the tests' own, a
+//! scripted control plane.
+
+mod bytes;
+mod failures;
+mod http;
+mod profiles;
+mod support;
+
+use std::rc::Rc;
+
+use proxy_model::{ClientAddr, OrigDstAddr};
+
+/// What a connection's task costs while it lives; a change that makes it much larger should be seen.
+#[test]
+fn a_connection_is_small() {
+    support::run(async {
+        let mesh = support::Mesh::new();
+        let addr = support::WEB;
+        let socket = mesh.connect().await;
+        let task = Rc::clone(&mesh.worker).serve(socket, OrigDstAddr(addr), ClientAddr(addr), mesh.drain.clone());
+        let size = size_of_val(&task);
+        assert!(size <= 12 * 1024, "a connection's task has {size} bytes");
+    });
+}
