@@ -1,0 +1,1 @@
+//! How a pod joins the mesh.

@@ -1,0 +1,3 @@
+//! The program `mesh-injector`: the admission webhook.
+
+fn main() {}
