@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::local;
+use crate::{demo, local, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -19,6 +19,14 @@ enum Command {
     /// Run a mesh on this machine, without a cluster.
     #[command(subcommand)]
     Local(local::Command),
+    /// Run a demo on this machine: an application of ours behind real sidecars.
+    Demo(demo::Args),
+    /// Show success rates, latencies, edges and live requests.
+    #[command(subcommand)]
+    Viz(viz::Command),
+    /// The demo's application.
+    #[command(subcommand, hide = true)]
+    DemoApp(demo::app::Command),
     /// Print the completion script of a shell.
     Completion {
         /// The shell.
@@ -30,6 +38,9 @@ enum Command {
 pub(crate) fn run() -> ExitCode {
     let result = match Mesh::parse().command {
         Command::Local(command) => local::run(command),
+        Command::Demo(args) => demo::run(args),
+        Command::Viz(command) => viz::run(command),
+        Command::DemoApp(role) => demo::app::run(role),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

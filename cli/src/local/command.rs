@@ -111,8 +111,15 @@ pub(crate) struct Deployment {
 
 impl Deployment {
     fn reference(self) -> DeploymentRef {
-        let name = self.deployment.rsplit_once('/').map_or(self.deployment.as_str(), |(_, name)| name).to_owned();
-        DeploymentRef { namespace: self.namespace, name }
+        let name = self
+            .deployment
+            .rsplit_once('/')
+            .map_or(self.deployment.as_str(), |(_, name)| name)
+            .to_owned();
+        DeploymentRef {
+            namespace: self.namespace,
+            name,
+        }
     }
 }
 
@@ -147,10 +154,27 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(options) => up(options),
         Command::Status { mesh, output } => status(&mesh, output),
-        Command::Exec { mesh, pod, container, command } => exec(&mesh, &pod, container.as_deref(), &command),
-        Command::Logs { mesh, pod, container, follow } => logs(&mesh, &pod, container.as_deref(), follow),
-        Command::Scale { mesh, deployment, replicas } => {
-            let request = Request::Scale { deployment: deployment.reference(), replicas };
+        Command::Exec {
+            mesh,
+            pod,
+            container,
+            command,
+        } => exec(&mesh, &pod, container.as_deref(), &command),
+        Command::Logs {
+            mesh,
+            pod,
+            container,
+            follow,
+        } => logs(&mesh, &pod, container.as_deref(), follow),
+        Command::Scale {
+            mesh,
+            deployment,
+            replicas,
+        } => {
+            let request = Request::Scale {
+                deployment: deployment.reference(),
+                replicas,
+            };
             control::ask::<()>(&find(&mesh)?.control(), &request)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -175,31 +199,22 @@ enum Event {
 
 fn up(options: Up) -> Result<ExitCode> {
     let interrupts = interrupts()?;
-    let (sender, started) = mpsc::sync_channel(1);
-    let line = StatusLine::new();
-    // The start runs beside, so that Ctrl-C counts from the first moment; the thread lives as long as the mesh.
-    std::thread::spawn(move || {
-        let progress = |step| line.show(&step);
-        let begin = StartOptions {
-            name: options.name,
-            dir: options.dir,
-            viz_port: options.viz_port,
-            mesh: !options.no_mesh,
-            progress,
-        };
-        let _ = sender.send(start::start(begin));
-        line.clear();
-        // Held, so that whatever the supervisor hangs on to this thread stays.
-        std::thread::park();
-    });
-    let running = loop {
-        match started.recv_timeout(Duration::from_millis(50)) {
-            Ok(result) => break result?,
-            Err(mpsc::RecvTimeoutError::Timeout) if interrupts.try_recv().is_ok() => bail!("interrupted"),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the start ended without a word"),
-        }
-    };
+    let Up {
+        dir,
+        name,
+        viz_port,
+        no_mesh,
+    } = options;
+    let running = begin(
+        StartOptions {
+            name,
+            dir,
+            viz_port,
+            mesh: !no_mesh,
+            progress: (),
+        },
+        &interrupts,
+    )?;
     announce(&running);
     let (running, event) = watch(running, &interrupts);
     match event {
@@ -209,9 +224,48 @@ fn up(options: Up) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Starts a mesh, and shows how that goes on; an interrupt ends it.
+pub(crate) fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Result<Running> {
+    let (sender, started) = mpsc::sync_channel(1);
+    let line = StatusLine::new();
+    let StartOptions {
+        name,
+        dir,
+        viz_port,
+        mesh,
+        progress: (),
+    } = options;
+    // The start runs beside, so that Ctrl-C counts from the first moment; the thread lives as long as the mesh.
+    std::thread::spawn(move || {
+        let progress = |step| line.show(&step);
+        let _ = sender.send(start::start(StartOptions {
+            name,
+            dir,
+            viz_port,
+            mesh,
+            progress,
+        }));
+        line.clear();
+        // Held, so that whatever the supervisor hangs on to this thread stays.
+        std::thread::park();
+    });
+    loop {
+        match started.recv_timeout(Duration::from_millis(50)) {
+            Ok(result) => return result,
+            Err(mpsc::RecvTimeoutError::Timeout) if interrupts.try_recv().is_ok() => bail!("interrupted"),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the start ended without a word"),
+        }
+    }
+}
+
 fn announce(running: &Running) {
     let state = running.state();
-    let name = if state.name == state::DEFAULT_NAME { String::new() } else { format!(" --name {}", state.name) };
+    let name = if state.name == state::DEFAULT_NAME {
+        String::new()
+    } else {
+        format!(" --name {}", state.name)
+    };
     eprintln!("The mesh runs. Its viz API is at {}; Ctrl-C ends it.", state.viz_url());
     eprintln!("In another terminal: `mesh local status{name}`, `mesh local logs{name} POD`, `mesh local down{name}`");
 }
@@ -230,7 +284,7 @@ fn watch(running: Running, interrupts: &mpsc::Receiver<()>) -> (Running, Event) 
 }
 
 /// The orderly end; a second Ctrl-C makes it short.
-fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
+pub(crate) fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
     eprintln!("Ending; Ctrl-C again ends it at once.");
     let deadline = Instant::now() + DOWN;
     if running.ask_to_end().is_ok() {
@@ -244,7 +298,7 @@ fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
 }
 
 /// Ctrl-C and SIGTERM, each as a message.
-fn interrupts() -> Result<mpsc::Receiver<()>> {
+pub(crate) fn interrupts() -> Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::sync_channel(4);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
@@ -278,7 +332,10 @@ impl StatusLine {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, said: Default::default() }
+        Self {
+            bar,
+            said: Default::default(),
+        }
     }
 
     fn show(&self, progress: &Progress) {
@@ -323,7 +380,16 @@ fn status(mesh: &Name, output: Output) -> Result<ExitCode> {
 fn table(pods: &[PodStatus]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "ADDRESS", "MESHED", "AGE"]);
+    table.set_header([
+        "NAMESPACE",
+        "NAME",
+        "READY",
+        "STATUS",
+        "RESTARTS",
+        "ADDRESS",
+        "MESHED",
+        "AGE",
+    ]);
     for pod in pods {
         let (ready, all) = pod.containers;
         let meshed = if pod.meshed { "yes" } else { "no" };
@@ -357,7 +423,15 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     enter(state.supervisor.pid)?;
     let mut command = Process::new(program);
-    command.args(["local", "internal", "container", "--holder", &details.holder.to_string(), "--cwd", &container.cwd]);
+    command.args([
+        "local",
+        "internal",
+        "container",
+        "--holder",
+        &details.holder.to_string(),
+        "--cwd",
+        &container.cwd,
+    ]);
     command.arg("--").args(argv).env_clear().envs(container.env);
     for inherited in ["TERM", "COLUMNS", "LINES"] {
         command.envs(std::env::var_os(inherited).map(|value| (inherited, value)));
@@ -396,8 +470,16 @@ fn choose(details: &PodDetails, container: Option<&str>) -> Result<usize> {
     let Some(name) = container else { return Ok(0) };
     let at = details.containers.iter().position(|container| container.name == name);
     at.with_context(|| {
-        let names: Vec<_> = details.containers.iter().map(|container| container.name.as_str()).collect();
-        format!("-c {name}: pod {} has no such container; it has {}", details.name, names.join(", "))
+        let names: Vec<_> = details
+            .containers
+            .iter()
+            .map(|container| container.name.as_str())
+            .collect();
+        format!(
+            "-c {name}: pod {} has no such container; it has {}",
+            details.name,
+            names.join(", ")
+        )
     })
 }
 

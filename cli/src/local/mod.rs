@@ -22,5 +22,5 @@ mod start;
 pub(crate) mod state;
 mod supervisor;
 
-pub(crate) use command::{Command, run};
-pub(crate) use start::{ExecOutput, Progress, Running, StartOptions, start};
+pub(crate) use command::{Command, begin, end, interrupts, run};
+pub(crate) use start::{Progress, Running, StartOptions, exec};

@@ -107,18 +107,45 @@ pub(crate) struct ExecOutput {
     pub(crate) stderr: String,
 }
 
+/// Runs a command in a pod of the mesh of that name, and returns what it printed.
+pub(crate) fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
+    let program = std::env::current_exe().context("cannot find the program's own path")?;
+    let mut command = Command::new(program);
+    command
+        .args(["local", "exec", "--name", mesh, pod, "--"])
+        .args(argv)
+        .stdin(Stdio::null());
+    let output = command.output().context("cannot start `mesh local exec`")?;
+    Ok(ExecOutput {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
 /// Starts a mesh, and returns when all its pods are ready.
 pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Running> {
     let mut progress = options.progress;
-    let manifests = options.dir.canonicalize().with_context(|| format!("-f {}", options.dir.display()))?;
+    let manifests = options
+        .dir
+        .canonicalize()
+        .with_context(|| format!("-f {}", options.dir.display()))?;
     if !manifests.is_dir() {
-        bail!("-f {}: this is no directory; manifests are read from a directory", options.dir.display());
+        bail!(
+            "-f {}: this is no directory; manifests are read from a directory",
+            options.dir.display()
+        );
     }
     let (dir, lock) = state::take(&options.name)?;
     let listener = bind(options.viz_port)?;
     let viz = listener.local_addr()?;
     let program = std::env::current_exe().context("cannot find the program's own path")?;
-    let spec = Spec { dir: dir.clone(), manifests: manifests.clone(), mesh: options.mesh, program };
+    let spec = Spec {
+        dir: dir.clone(),
+        manifests: manifests.clone(),
+        mesh: options.mesh,
+        program,
+    };
     let mut child = spawn(&spec, listener)?;
     let lifeline = child.stdin.take();
     let mut lines = BufReader::new(child.stdout.take().expect("piped"));
@@ -133,10 +160,24 @@ pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Runn
         let _ = child.wait();
         bail!("{}", explain_end(stderr));
     };
-    let state = State { name: options.name, dir, viz, manifests, outer, supervisor };
+    let state = State {
+        name: options.name,
+        dir,
+        viz,
+        manifests,
+        outer,
+        supervisor,
+    };
     state.write()?;
     let reports = read_reports(lines);
-    let mut running = Running { state, child, lifeline, reports, stderr: Some(stderr), lock: Some(lock) };
+    let mut running = Running {
+        state,
+        child,
+        lifeline,
+        reports,
+        stderr: Some(stderr),
+        lock: Some(lock),
+    };
     loop {
         match running.reports.recv() {
             Ok(Report::Progress(step)) => progress(step),
@@ -166,7 +207,10 @@ fn spawn(spec: &Spec, listener: TcpListener) -> Result<Child> {
         .env_remove("LISTEN_PID")
         // A group of its own: Ctrl-C in the terminal is for the outer process alone.
         .process_group(0)
-        .fd_mappings(vec![FdMapping { parent_fd: OwnedFd::from(listener), child_fd: 3 }])
+        .fd_mappings(vec![FdMapping {
+            parent_fd: OwnedFd::from(listener),
+            child_fd: 3,
+        }])
         .expect("one mapping");
     command.spawn().context("cannot start the supervisor")
 }
@@ -200,7 +244,11 @@ fn last_lines(stderr: impl std::io::BufRead) -> String {
 fn explain_end(stderr: std::thread::JoinHandle<String>) -> String {
     let text = stderr.join().unwrap_or_default();
     let text = text.trim().trim_start_matches("mesh: ");
-    if text.is_empty() { "the supervisor ended without a word".to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        "the supervisor ended without a word".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 impl Running {
@@ -214,22 +262,15 @@ impl Running {
         control::ask(&self.state.control(), &Request::Status)
     }
 
-    /// Runs a command in a pod, and returns what it printed.
-    pub(crate) fn exec(&self, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
-        let program = std::env::current_exe().context("cannot find the program's own path")?;
-        let mut command = Command::new(program);
-        command.args(["local", "exec", "--name", &self.state.name, pod, "--"]).args(argv).stdin(Stdio::null());
-        let output = command.output().context("cannot start `mesh local exec`")?;
-        Ok(ExecOutput {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
-    }
-
     /// Changes the number of a Deployment's pods.
     pub(crate) fn scale(&self, deployment: &DeploymentRef, replicas: u32) -> Result<()> {
-        control::ask(&self.state.control(), &Request::Scale { deployment: deployment.clone(), replicas })
+        control::ask(
+            &self.state.control(),
+            &Request::Scale {
+                deployment: deployment.clone(),
+                replicas,
+            },
+        )
     }
 
     /// Replaces a Deployment's pods, one after the other.

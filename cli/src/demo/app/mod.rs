@@ -1,0 +1,62 @@
+//! The demo's application: one hidden subcommand in many roles, so that the demo needs nothing but the program itself.
+//!
+//! ```text
+//! traffic, load ──HTTP/1──▶ web ──gRPC──▶ emoji
+//!                            ├───gRPC──▶ voting (split: voting-v1, voting-v2)
+//!                            └──HTTP/1─▶ voting
+//! ```
+
+mod capture;
+mod emoji;
+mod load;
+mod proto;
+mod server;
+mod traffic;
+mod voting;
+mod web;
+
+pub(super) use capture::{Captured, Report as CaptureReport};
+pub(super) use load::{Report as LoadReport, now_ms};
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// Header that tells which version of `voting` answered.
+const VERSION_HEADER: &str = "x-version";
+
+/// Which role.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// The front.
+    Web(web::Args),
+    /// The emoji that can be voted for.
+    Emoji(emoji::Args),
+    /// The votes.
+    Voting(voting::Args),
+    /// Somebody who votes all the time.
+    Traffic(traffic::Args),
+    /// A counted number of requests; prints the counts as JSON.
+    Load(load::Args),
+    /// Looks for a text in what passes on this network namespace's interfaces; prints the counts as JSON.
+    Capture(capture::Args),
+}
+
+/// Plays the role.
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    if let Command::Capture(args) = command {
+        return capture::run(&args).map(|()| ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Web(args) => web::run(args).await,
+            Command::Emoji(args) => emoji::run(args).await,
+            Command::Voting(args) => voting::run(args).await,
+            Command::Traffic(args) => traffic::run(args).await,
+            Command::Load(args) => load::run(args).await,
+            Command::Capture(_) => Ok(()),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

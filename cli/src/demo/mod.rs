@@ -1,0 +1,64 @@
+//! `mesh demo`: an application of our own behind real sidecars, on this machine alone.
+//!
+//! ```text
+//! mesh demo          start ──▶ a live table until Ctrl-C ............. live.rs
+//! mesh demo --check  start ──▶ a fixed load, and what must be true ... check/
+//! mesh demo-app      the application itself, one role a process ...... app/
+//! ```
+
+pub(crate) mod app;
+mod check;
+mod live;
+mod manifests;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::local::{self, StartOptions};
+
+/// Namespace of the application.
+const NAMESPACE: &str = "vote";
+
+/// How to run it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Drive a fixed load, verify what the mesh promises, print each result and end with 0 or 1.
+    #[arg(long)]
+    check: bool,
+    /// Name of the mesh; another one can run beside it under another name.
+    #[arg(long, default_value = "demo")]
+    name: String,
+    /// Port on this machine's loopback where the viz API answers; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    viz_port: u16,
+    /// Requests of the check's load.
+    #[arg(long, default_value_t = 10_000, requires = "check", value_parser = clap::value_parser!(u64).range(1000..=1_000_000))]
+    requests: u64,
+}
+
+/// Runs it.
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let interrupts = local::interrupts()?;
+    let manifests = manifests::write(args.check)?;
+    eprintln!("The demo's manifests are in {}.", manifests.dir().display());
+    let running = local::begin(options(&args, manifests.dir().to_owned()), &interrupts)?;
+    if args.check {
+        let passed = check::run(&running, &manifests, args.requests, &interrupts);
+        local::end(running, &interrupts);
+        return passed.map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let shown = live::run(&running, &manifests, &interrupts);
+    local::end(running, &interrupts);
+    shown.map(|()| ExitCode::SUCCESS)
+}
+
+fn options(args: &Args, dir: PathBuf) -> StartOptions<()> {
+    StartOptions {
+        name: args.name.clone(),
+        dir,
+        viz_port: args.viz_port,
+        mesh: true,
+        progress: (),
+    }
+}
