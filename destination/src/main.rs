@@ -1,3 +1,20 @@
 //! The program `mesh-destination`: what proxies need to know of the cluster.
+//!
+//! ```text
+//! directories ──[feed]──▶ index ──▶ destination-grpc ──▶ proxies
+//! ```
 
-fn main() {}
+mod args;
+mod feed;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    run::run(args::Args::parse())
+}

@@ -1,0 +1,117 @@
+//! The program's life: read manifests, serve, follow changes, drain.
+
+use std::{
+    convert::Infallible,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Json, Router, routing::get};
+use destination_grpc::{Metrics, Service, limits, lock};
+use destination_index::Index;
+use destination_source::directory;
+use proxy_process::{
+    admin::{self, Admin, Readiness},
+    log, signals,
+    tasks::Tasks,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{args::Args, feed::Feed};
+
+/// Time that streams have to end after a signal; each is told at once.
+const GRACE: Duration = Duration::from_secs(5);
+/// Time between PINGs to a client, so that the streams of one that is gone go too.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Time for the answer to one.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs until a signal ends it.
+pub(crate) fn run(args: Args) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(serve(args)),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesh-destination: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let filter = std::env::var("MESH_LOG").unwrap_or_else(|_| "info".to_owned());
+    let _log = log::init(&filter, log::Format::Plain)?;
+    let stop = signals::stop_token()?;
+    let listeners = Listeners {
+        destination: admin::listen(args.destination_addr).await?,
+        policy: admin::listen(args.policy_addr).await?,
+        admin: admin::listen(args.admin_addr).await?,
+    };
+    Ok(start(&args, listeners, stop)?.finish(GRACE).await?)
+}
+
+/// Where we are reached.
+pub(crate) struct Listeners {
+    pub(crate) destination: TcpListener,
+    pub(crate) policy: TcpListener,
+    pub(crate) admin: TcpListener,
+}
+
+/// Starts everything; it ends with `stop`.
+pub(crate) fn start(args: &Args, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<Tasks> {
+    let updates = directory::watch(args.manifests.clone())?;
+    let index = Arc::new(Mutex::new(Index::new(args.config())));
+    let metrics = Metrics::default();
+    let ready = Readiness::default();
+    let service = Service::new(index.clone(), metrics.clone(), stop.clone());
+    let feed = Feed::new(index.clone(), metrics.clone(), ready.clone());
+    let destination = server().add_service(service.destination());
+    let policy = server()
+        .add_service(service.outbound_policies())
+        .add_service(service.inbound_policies());
+
+    let mut tasks = Tasks::new(stop.clone());
+    let incoming = TcpListenerStream::new(listeners.destination);
+    tasks.spawn(
+        "destination",
+        destination.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()),
+    );
+    let incoming = TcpListenerStream::new(listeners.policy);
+    tasks.spawn(
+        "policy",
+        policy.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()),
+    );
+    let admin = admin(ready, index, metrics);
+    tasks.spawn("admin", admin::serve(listeners.admin, admin, stop.clone()));
+    tasks.spawn("manifests", async move {
+        stop.run_until_cancelled(feed.run(updates)).await;
+        Ok::<(), Infallible>(())
+    });
+    Ok(tasks)
+}
+
+fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(Some(limits::STREAMS_PER_CONNECTION))
+}
+
+fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics) -> Admin {
+    let streams = metrics.clone();
+    let render = move || {
+        let counts = lock(&index).counts();
+        metrics.render(counts)
+    };
+    let more = Router::new().route("/streams", get(move || async move { Json(streams.rows()) }));
+    Admin::new(ready, render).with(more)
+}
