@@ -1,21 +1,21 @@
 //! The control thread's part: a task for every lookup, which keeps its streams up and publishes what they say.
 
+mod outbound;
+
 use std::{cell::RefCell, hash::Hash, rc::Rc, sync::Arc, time::Duration};
 
 use proxy_model::{
-    Authentication, Authorization, ClientPolicy, EndpointSet, Meta, NetworkMatch, OutboundTarget, Profile,
-    ServerPolicy, ServerProtocol,
+    Authentication, Authorization, EndpointSet, Meta, NetworkMatch, ServerPolicy, ServerProtocol,
     inbound::{Action, HttpRoute},
     route::{Filter, HttpMatch, Rule},
 };
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    ControlPlane, Discovery, Outbound, Source,
+    ControlPlane, Discovery,
     cache::{Lookup, Lookups},
     defaults::normalise,
     endpoints::Endpoints,
-    fallback::{invalid_policy, of_address},
     stream::{Event, Follow, Known, Live},
 };
 
@@ -41,7 +41,7 @@ impl<C: ControlPlane> Driver<C> {
         loop {
             tokio::select! {
                 fresh = inner.outbound.next_fresh() => for lookup in fresh {
-                    tasks.spawn_local(outbound(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
+                    tasks.spawn_local(outbound::follow(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
                 },
                 fresh = inner.endpoints.next_fresh() => for lookup in fresh {
                     tasks.spawn_local(endpoints(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
@@ -83,130 +83,6 @@ async fn unused<K: Clone + Eq + Hash, V>(
             return;
         }
     }
-}
-
-#[derive(Default)]
-struct Parts {
-    policy: Option<(Arc<ClientPolicy>, Source)>,
-    profile: Option<Option<Arc<Profile>>>,
-}
-
-async fn outbound<C: ControlPlane>(
-    discovery: Discovery,
-    control_plane: Rc<C>,
-    lookup: Lookup<OutboundTarget, Option<Arc<Outbound>>>,
-) {
-    let config = &discovery.0.config;
-    let target = lookup.key.clone();
-    let with_profile = match &target {
-        OutboundTarget::Addr(addr) => config.profile_networks.iter().any(|net| net.contains(&addr.ip())),
-        OutboundTarget::Authority(_) => true,
-    };
-    let parts = RefCell::new(Parts {
-        profile: (!with_profile).then_some(None),
-        ..Parts::default()
-    });
-    let publish = || publish_outbound(&lookup, &parts.borrow(), config.detect_timeout);
-    let (policy_live, profile_live) = (watch::Sender::new(false), watch::Sender::new(!with_profile));
-    let follow = |kind, limits, live| {
-        let age = RefCell::new(config.metrics.answer_age(kind, &target.to_string()));
-        Follow {
-            limits,
-            health: &lookup.health,
-            live,
-            target: target.to_string(),
-            age,
-        }
-    };
-
-    let on_policy = |event| {
-        let known = match event {
-            Event::Opened => None,
-            Event::Message(policy) => Some((Arc::new(policy), Source::ControlPlane)),
-            Event::Invalid(reason) => Some((
-                Arc::new(invalid_policy(&reason, config.detect_timeout)),
-                Source::ControlPlane,
-            )),
-            Event::Unknown | Event::Refused => {
-                let reason = "the control plane does not know the target";
-                Some((
-                    Arc::new(invalid_policy(reason, config.detect_timeout)),
-                    Source::Synthesised,
-                ))
-            }
-        };
-        if known.is_some() {
-            parts.borrow_mut().policy = known;
-            publish();
-        }
-        if parts.borrow().policy.is_some() {
-            Known::Yes
-        } else {
-            Known::No
-        }
-    };
-    let policy_follow = follow("outbound", config.policy_limits, &policy_live);
-    let policy = policy_follow.run(|| control_plane.watch_outbound(&target), on_policy);
-
-    let path = target.to_string();
-    let on_profile = |event| {
-        let answer = match event {
-            Event::Message(profile) => Some(Some(Arc::new(profile))),
-            Event::Unknown | Event::Refused => Some(None),
-            // What was known stays; who waits for the first answer does not wait for ever.
-            Event::Invalid(_) if parts.borrow().profile.is_none() => Some(None),
-            Event::Invalid(_) | Event::Opened => None,
-        };
-        if answer.is_some() {
-            parts.borrow_mut().profile = answer;
-            publish();
-        }
-        if parts.borrow().profile.is_some() {
-            Known::Yes
-        } else {
-            Known::No
-        }
-    };
-    let profile = async {
-        if with_profile {
-            let profile_follow = follow("profile", config.destination_limits, &profile_live);
-            profile_follow.run(|| control_plane.profile(&path), on_profile).await;
-        }
-    };
-
-    let live: [&Live; 2] = [&policy_live, &profile_live];
-    let answered = || lookup.answer.borrow().is_some();
-    let unused = unused(&discovery.0.outbound, &lookup, config.outbound_idle, (&live, answered));
-    until(unused, async { tokio::join!(policy, profile) }).await;
-}
-
-fn publish_outbound(lookup: &Lookup<OutboundTarget, Option<Arc<Outbound>>>, parts: &Parts, detect_timeout: Duration) {
-    let (Some((policy, source)), Some(profile)) = (&parts.policy, &parts.profile) else {
-        return;
-    };
-    let policy = match (source, &lookup.key) {
-        (Source::Synthesised, OutboundTarget::Addr(addr)) => {
-            Arc::new(of_address(*addr, profile.as_deref(), detect_timeout))
-        }
-        _ => Arc::clone(policy),
-    };
-    let answer = Outbound {
-        policy,
-        profile: profile.clone(),
-        source: *source,
-        since: Instant::now(),
-    };
-    lookup.answer.send_if_modified(|last| {
-        let same = |old: &Outbound| {
-            old.policy == answer.policy && old.profile == answer.profile && old.source == answer.source
-        };
-        // Saying the same again is no change: who watches would compile it anew.
-        let changed = !last.as_deref().is_some_and(same);
-        if changed {
-            *last = Some(Arc::new(answer));
-        }
-        changed
-    });
 }
 
 async fn endpoints<C: ControlPlane>(

@@ -42,7 +42,7 @@ pub struct Outbound {
     pub profile: Option<Arc<Profile>>,
     /// Where the policy is from.
     pub source: Source,
-    /// When the control plane last said something about it.
+    /// Since when it is so. (When the control plane last said something is in [`Discovery::status`].)
     pub since: Instant,
 }
 

@@ -9,16 +9,16 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use proxy_model::{
-    ClientPolicy, Endpoint, EndpointUpdate, Labels, OutboundTarget, Profile, ServerPolicy, ServerProtocol,
-};
-use tokio::{sync::mpsc, task::LocalSet};
+use proxy_model::{ClientPolicy, Endpoint, EndpointUpdate, Labels, OutboundTarget, Profile};
+use tokio::{sync::mpsc, task::LocalSet, time::Instant};
 
 use super::*;
-use crate::{Config, Failure, Stream, StreamLimits, forward_policy};
+use crate::{Config, Failure, Source, Stream, StreamLimits, forward_policy};
 
 /// Streams that a test feeds: the next one asked for gets the next feed, or fails.
-struct Fed<T>(RefCell<Vec<Result<mpsc::Receiver<Result<T, Failure>>, Failure>>>);
+struct Fed<T>(RefCell<Vec<Result<Feed<T>, Failure>>>);
+
+type Feed<T> = mpsc::Receiver<Result<T, Failure>>;
 
 impl<T: 'static> Fed<T> {
     fn open(&self) -> Result<Stream<T>, Failure> {
