@@ -162,9 +162,14 @@ impl Endpoint {
         }
     }
 
-    /// It could not be reached, or said that a request never arrived: others are preferred for a while.
-    fn unreachable(&self) {
-        let attempts = self.failing.get().map_or(0, |f| f.attempts);
+    /// It could not be reached, or said that a request never arrived: others are preferred for a while. What fails beside
+    /// the attempt that counts says nothing new.
+    fn unreachable(&self, is_probe: bool) {
+        let attempts = match self.failing.get() {
+            None => 0,
+            Some(failing) if is_probe => failing.attempts,
+            Some(_) => return,
+        };
         let wait = backoff::wait(&self.backoff, attempts, &mut self.shared.rng.borrow_mut());
         let until = Instant::now() + wait;
         self.failing.set(Some(Failing {
@@ -201,8 +206,8 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// It could not be reached.
     pub(crate) fn unreachable(&mut self) {
-        self.probing = false;
-        self.endpoint.unreachable();
+        let is_probe = std::mem::replace(&mut self.probing, false);
+        self.endpoint.unreachable(is_probe);
     }
 
     /// The endpoint answered.

@@ -64,7 +64,11 @@ pub struct Deps {
     pub config: Config,
 }
 
-/// Figures of the outbound side. The defaults are upstream's.
+/// Longest wait before an endpoint that could not be reached is tried again. Upstream waits up to a minute; here a request
+/// asks for the attempt, so that it costs little, and an endpoint that is back is found soon.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Figures of the outbound side. The defaults are upstream's, but for the longest wait between connects.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How to connect to endpoints.
@@ -91,7 +95,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connect: Connect::default(),
-            connect_backoff: backoff::CONNECT,
+            connect_backoff: Backoff {
+                max: LONGEST_BACKOFF,
+                ..backoff::CONNECT
+            },
             failfast: Duration::from_secs(3),
             detect_timeout: Duration::from_secs(10),
             local_ips: Arc::default(),

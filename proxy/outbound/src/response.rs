@@ -162,7 +162,9 @@ impl Track {
     }
 
     fn end(mut self, end: End) {
-        self.frame();
+        if end != End::Cancelled {
+            self.frame();
+        }
         let grpc = match end {
             End::Complete(trailers) => trailers.or(self.grpc_status),
             End::Broken(_) | End::Cancelled => self.grpc_status,

@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
     pub(crate) opaque_profile: Option<Rc<TcpRule>>,
     /// The profile says that the port is opaque.
     pub(crate) opaque_by_profile: bool,
-    /// Time for a client's first bytes.
+    /// What errors call it.
     pub(crate) name: Rc<str>,
 }
 
@@ -155,9 +155,7 @@ impl Snapshot {
             source: source.clone(),
             default_authority: Authority::try_from(default_authority).ok(),
             protocol,
-            profile: profile
-                .filter(|p| !p.routes.is_empty() || !p.targets.is_empty())
-                .map(|p| compiler.profile(p)),
+            profile: profile.filter(|p| decides(p)).map(|p| compiler.profile(p)),
             opaque_profile: profile
                 .filter(|p| !p.targets.is_empty())
                 .map(|p| compiler.opaque_profile(p)),
@@ -195,6 +193,12 @@ fn name(source: &Outbound, addr: OrigDstAddr) -> Rc<str> {
         Meta::Resource { name, namespace, .. } => format!("service {name}.{namespace}:{}", addr.0.port()).into(),
         Meta::Default(_) => format!("endpoint {addr}").into(),
     }
+}
+
+/// Whether a profile decides about requests: it has targets, or routes and somewhere to send.
+fn decides(profile: &profile::Profile) -> bool {
+    let is_somewhere = profile.endpoint.is_some() || !profile.fully_qualified_name.is_empty();
+    !profile.targets.is_empty() || (!profile.routes.is_empty() && is_somewhere)
 }
 
 fn parent_authority(meta: &Meta) -> Option<String> {
@@ -440,7 +444,7 @@ impl Compiler<'_> {
     fn targets(&self, profile: &profile::Profile, kind: Kind) -> Distribution {
         let context = Context {
             kind,
-            accrual: self.accrual(),
+            accrual: None,
             route: None,
         };
         let balance = |path: Arc<str>, meta: &Meta| Backend {
@@ -478,11 +482,6 @@ impl Compiler<'_> {
             name: self.name.clone(),
             ..Distribution::default()
         }
-    }
-
-    /// A profile has no breaker of its own; that of the policy holds for it.
-    fn accrual(&self) -> Option<FailureAccrual> {
-        None
     }
 }
 

@@ -301,3 +301,44 @@ fn what_an_endpoint_resets_is_reset_for_http2_and_502_for_http1() {
         assert_eq!(failed.error.h2_reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
     });
 }
+
+#[test]
+fn many_failures_at_once_are_one_and_a_returning_application_is_found_soon() {
+    run(async {
+        let mesh = Mesh::new();
+        let is_back = Rc::new(Cell::new(false));
+        let back = is_back.clone();
+        let sidecar = mesh
+            .web(move |_| {
+                let back = back.get();
+                async move {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    let response = Response::builder();
+                    let response = if back {
+                        response
+                    } else {
+                        response.status(502).header(MESH_NEVER_ARRIVED, "true")
+                    };
+                    Ok(response.body(Body::Empty).expect("valid"))
+                }
+            })
+            .await;
+        mesh.service(&[&sidecar.endpoint]);
+        let http2 = mesh.http2().await;
+        let requests = (0..50).map(|_| {
+            let mut http2 = http2.clone();
+            async move {
+                let request = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
+                http2.send(request).await.expect("a response").status()
+            }
+        });
+        let began = Instant::now();
+        let comes_back = async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            is_back.set(true);
+        };
+        let (statuses, ()) = tokio::join!(futures_util::future::join_all(requests), comes_back);
+        assert!(statuses.iter().all(|status| *status == StatusCode::OK), "{statuses:?}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    });
+}

@@ -53,7 +53,7 @@ pub(super) fn run<F: Future<Output = ()>>(test: F) {
     let test = async {
         tokio::time::timeout(Duration::from_secs(30), test)
             .await
-            .expect("the test takes too long")
+            .expect("the test takes too long");
     };
     runtime.block_on(LocalSet::new().run_until(test));
 }
