@@ -12,81 +12,90 @@ use crate::{names, registry::BuildInfo};
 
 /// Writes `process_*`. What the system does not tell is left out.
 pub(crate) fn write(out: &mut String, started_at: SystemTime) {
+    clocks(out, started_at);
+    if let Some(stat) = Stat::read() {
+        counter(
+            out,
+            "process_cpu_seconds_total",
+            "CPU time, user and system",
+            stat.cpu_seconds,
+        );
+        gauge(
+            out,
+            "process_virtual_memory_bytes",
+            "Virtual memory",
+            stat.virtual_bytes,
+        );
+        gauge(
+            out,
+            "process_resident_memory_bytes",
+            "Resident memory",
+            stat.resident_bytes,
+        );
+        gauge(out, "process_threads", "Threads", stat.threads);
+    }
+    if let Ok(fds) = fs::read_dir("/proc/self/fd") {
+        let open = fds.count().saturating_sub(1) as f64;
+        gauge(out, "process_open_fds", "Open file descriptors", open);
+    }
+    if let Some(limit) = max_fds() {
+        gauge(out, "process_max_fds", "Limit of open file descriptors", limit);
+    }
+    if let Some((received, sent)) = network() {
+        let (receive, transmit) = (
+            "process_network_receive_bytes_total",
+            "process_network_transmit_bytes_total",
+        );
+        counter(out, receive, "Bytes received in the network namespace", received);
+        counter(out, transmit, "Bytes sent in the network namespace", sent);
+    }
+}
+
+fn clocks(out: &mut String, started_at: SystemTime) {
     let unix = |time: SystemTime| {
         time.duration_since(UNIX_EPOCH)
             .map(|d| d.as_secs_f64())
             .unwrap_or_default()
     };
     let uptime = started_at.elapsed().map(|d| d.as_secs_f64()).unwrap_or_default();
-    let mut put = |kind: &str, name: &str, help: &str, value: f64| {
-        let family = name.strip_suffix("_total").unwrap_or(name);
-        writeln!(out, "# HELP {family} {help}.\n# TYPE {family} {kind}\n{name} {value}")
-            .expect("a String takes any text");
-    };
-    put(
-        "gauge",
+    let started = unix(started_at);
+    gauge(
+        out,
         names::PROCESS_START_TIME,
         "When the process began, as Unix time",
-        unix(started_at),
+        started,
     );
-    put(
-        "gauge",
+    gauge(
+        out,
         "process_clock_time_seconds",
         "The process's clock, as Unix time",
         unix(SystemTime::now()),
     );
-    put(
-        "counter",
+    counter(
+        out,
         "process_uptime_seconds_total",
         "Time since the process began",
         uptime,
     );
-    if let Some(stat) = Stat::read() {
-        put(
-            "counter",
-            "process_cpu_seconds_total",
-            "CPU time, user and system",
-            stat.cpu_seconds,
-        );
-        put(
-            "gauge",
-            "process_virtual_memory_bytes",
-            "Virtual memory",
-            stat.virtual_bytes,
-        );
-        put(
-            "gauge",
-            "process_resident_memory_bytes",
-            "Resident memory",
-            stat.resident_bytes,
-        );
-        put("gauge", "process_threads", "Threads", stat.threads);
-    }
-    if let Ok(fds) = fs::read_dir("/proc/self/fd") {
-        put(
-            "gauge",
-            "process_open_fds",
-            "Open file descriptors",
-            fds.count().saturating_sub(1) as f64,
-        );
-    }
-    if let Some(limit) = max_fds() {
-        put("gauge", "process_max_fds", "Limit of open file descriptors", limit);
-    }
-    if let Some((received, sent)) = network() {
-        put(
-            "counter",
-            "process_network_receive_bytes_total",
-            "Bytes received in the network namespace",
-            received,
-        );
-        put(
-            "counter",
-            "process_network_transmit_bytes_total",
-            "Bytes sent in the network namespace",
-            sent,
-        );
-    }
+}
+
+fn counter(out: &mut String, name: &str, help: &str, value: f64) {
+    let family = name.strip_suffix("_total").unwrap_or(name);
+    put(
+        out,
+        format_args!("# HELP {family} {help}.\n# TYPE {family} counter\n{name} {value}\n"),
+    );
+}
+
+fn gauge(out: &mut String, name: &str, help: &str, value: f64) {
+    put(
+        out,
+        format_args!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"),
+    );
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a String takes any text");
 }
 
 /// Writes `proxy_build_info`.
