@@ -101,6 +101,8 @@ pub(crate) struct Listener {
     pub(crate) options: SocketOptions,
 }
 
+type Taken = std::io::Result<(TcpStream, SocketAddr)>;
+
 /// Takes connections from several sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Acceptor {
@@ -130,10 +132,7 @@ impl Acceptor {
         }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(std::io::Result<(TcpStream, SocketAddr)>, Direction, SocketOptions)> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Taken, Direction, SocketOptions)> {
         for listener in &self.listeners {
             if let Poll::Ready(result) = listener.socket.poll_accept(cx) {
                 return Poll::Ready((result, listener.direction, listener.options));

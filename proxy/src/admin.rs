@@ -76,21 +76,22 @@ async fn discovery(State(parts): State<Parts>) -> Json<Vec<Status>> {
     Json(status)
 }
 
-fn from_localhost(client: SocketAddr) -> Result<(), Response> {
-    if client.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    let plain = [(header::CONTENT_TYPE, "text/plain")];
-    Err((
-        StatusCode::FORBIDDEN,
-        plain,
-        "Requests are only permitted from localhost.",
-    )
-        .into_response())
+/// The refusal for a client that is not on this host.
+fn unless_local(client: SocketAddr) -> Option<Response> {
+    let refusal = || {
+        let plain = [(header::CONTENT_TYPE, "text/plain")];
+        (
+            StatusCode::FORBIDDEN,
+            plain,
+            "Requests are only permitted from localhost.",
+        )
+            .into_response()
+    };
+    (!client.ip().to_canonical().is_loopback()).then(refusal)
 }
 
 async fn shutdown(State(parts): State<Parts>, Extension(ClientAddr(client)): Extension<ClientAddr>) -> Response {
-    if let Err(refused) = from_localhost(client) {
+    if let Some(refused) = unless_local(client) {
         return refused;
     }
     match &parts.shutdown {
@@ -104,10 +105,7 @@ async fn shutdown(State(parts): State<Parts>, Extension(ClientAddr(client)): Ext
 }
 
 async fn log_level(State(parts): State<Parts>, Extension(ClientAddr(client)): Extension<ClientAddr>) -> Response {
-    match from_localhost(client) {
-        Ok(()) => parts.log.filter().into_response(),
-        Err(refused) => refused,
-    }
+    unless_local(client).unwrap_or_else(|| parts.log.filter().into_response())
 }
 
 async fn set_log_level(
@@ -115,7 +113,7 @@ async fn set_log_level(
     Extension(ClientAddr(client)): Extension<ClientAddr>,
     filter: String,
 ) -> Response {
-    if let Err(refused) = from_localhost(client) {
+    if let Some(refused) = unless_local(client) {
         return refused;
     }
     match parts.log.set_filter(&filter) {

@@ -160,3 +160,6 @@ impl Tap for Observer {
         Ok(Response::new(stream.boxed()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use proxy_discovery::{Config, Discovery, Source, forward_policy};
+use proxy_discovery::{Config, Discovery, Source};
 use proxy_metrics::{Metrics, NoTls};
-use proxy_model::{ClientPolicy, Endpoint, Meta, OutboundTarget};
+use proxy_model::{ClientPolicy, OutboundTarget};
 use proxy_tls::{Anchors, Tls};
 use proxy_transport::Connect;
 use tests_harness::ControlPlane;
@@ -14,11 +14,7 @@ use super::*;
 use crate::{control::Grpc, env};
 
 fn policy(name: &str) -> ClientPolicy {
-    let endpoint = Arc::new(Endpoint::bare("10.9.9.9:80".parse().expect("an address")));
-    ClientPolicy {
-        meta: Meta::resource("core", "Service", "ns", name),
-        ..forward_policy(endpoint, Duration::from_secs(10))
-    }
+    tests_harness::values::service("ns", name, 80)
 }
 
 fn channel(control: &ControlPlane, metrics: &Metrics) -> Channel {
@@ -47,9 +43,9 @@ async fn all_streams_are_back_within_two_seconds_of_an_outage() {
     let targets: Vec<OutboundTarget> = (1..=50)
         .map(|i| OutboundTarget::Addr(([10, 0, 0, i], 80).into()))
         .collect();
-    targets
-        .iter()
-        .for_each(|target| control.set_outbound(target, Some(policy("before"))));
+    for target in &targets {
+        control.set_outbound(target, Some(policy("before")));
+    }
     let metrics = Metrics::default();
     let test = async {
         let (destination, policies) = (channel(&control, &metrics), channel(&control, &metrics));
@@ -76,9 +72,9 @@ async fn all_streams_are_back_within_two_seconds_of_an_outage() {
                 .count()
         };
         assert_eq!(kept("before"), targets.len(), "what was known is kept");
-        targets
-            .iter()
-            .for_each(|target| control.set_outbound(target, Some(policy("after"))));
+        for target in &targets {
+            control.set_outbound(target, Some(policy("after")));
+        }
         control.restart().await;
         let back = Instant::now();
         while kept("after") < targets.len() {

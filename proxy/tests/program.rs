@@ -1,0 +1,163 @@
+//! The program as a container starts it: it refuses a bad environment, becomes ready with its certificate, and ends
+//! when it is told to.
+
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tests_harness::ControlPlane;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+const WEB: &str = "web.emoji.serviceaccount.identity.linkerd.cluster.local";
+
+/// Ends the program with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free() -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("bound")
+}
+
+fn command(control: &ControlPlane, dir: &Path, admin: SocketAddr) -> Command {
+    std::fs::write(dir.join("token"), "token").expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-proxy"));
+    let token = dir.join("token");
+    let loopback = control.addr().to_string();
+    let pairs = [
+        ("DESTINATION_SVC_ADDR", loopback.as_str()),
+        ("POLICY_SVC_ADDR", &loopback),
+        ("IDENTITY_SVC_ADDR", &loopback),
+        ("POLICY_WORKLOAD", "w"),
+        ("IDENTITY_DIR", dir.to_str().expect("UTF-8")),
+        ("IDENTITY_TOKEN_FILE", token.to_str().expect("UTF-8")),
+        ("IDENTITY_TRUST_ANCHORS", &control.pki().anchors_pem()),
+        ("IDENTITY_LOCAL_NAME", WEB),
+        ("INBOUND_LISTEN_ADDR", &free().to_string()),
+        ("OUTBOUND_LISTEN_ADDRS", &free().to_string()),
+        ("ADMIN_LISTEN_ADDR", &admin.to_string()),
+        ("SHUTDOWN_GRACE_PERIOD", "5s"),
+        ("LOG", "info"),
+    ];
+    command
+        .env_clear()
+        .envs(pairs.map(|(name, value)| (format!("LINKERD2_PROXY_{name}"), value.to_owned())));
+    command.stdout(Stdio::piped());
+    command
+}
+
+async fn get(addr: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(addr).await.ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+async fn until(what: &str, admin: SocketAddr, path: &str, holds: impl Fn(&str) -> bool) -> String {
+    let began = Instant::now();
+    loop {
+        match get(admin, path).await {
+            Some(answer) if holds(&answer) => return answer,
+            last => assert!(began.elapsed() < Duration::from_secs(10), "{what}: {last:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn it_becomes_ready_shows_what_it_knows_and_drains() {
+    let mut control = ControlPlane::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let admin = free();
+    control.stop();
+    let mut program = Program(command(&control, dir.path(), admin).spawn().expect("it starts"));
+    until("unready without a certificate", admin, "/ready", |answer| {
+        answer.starts_with("HTTP/1.1 503")
+    })
+    .await;
+    control.restart().await;
+    until("ready with it", admin, "/ready", |answer| {
+        answer.ends_with("ready\n") && !answer.contains("not")
+    })
+    .await;
+    assert!(dir.path().join("key.p8").exists() && dir.path().join("csr.der").exists());
+    let live = |answer: &str| answer.contains("\"live\":true");
+    until("the policy of its admin port", admin, "/discovery.json", live).await;
+    let metrics = get(admin, "/metrics").await.expect("serves");
+    assert!(metrics.contains("control_identity_cert_refreshes_total{result=\"ok\"} 1") && metrics.ends_with("# EOF\n"));
+
+    let pid = nix::unistd::Pid::from_raw(program.0.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    let began = Instant::now();
+    let status = loop {
+        match program.0.try_wait().expect("our child") {
+            Some(status) => break status,
+            None => assert!(began.elapsed() < Duration::from_secs(4), "it does not end"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut log = String::new();
+    program
+        .0
+        .stdout
+        .take()
+        .expect("piped")
+        .read_to_string(&mut log)
+        .expect("text");
+    assert!(status.success(), "{status}: {log}");
+    assert!(
+        log.contains("Certified identity") && log.contains("Admin interface on"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn a_bad_environment_is_told_and_exits_with_64() {
+    let control = ControlPlane::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = command(&control, dir.path(), free());
+    command
+        .env("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "somewhere")
+        .env_remove("LINKERD2_PROXY_POLICY_WORKLOAD");
+    let output = command.output().expect("it starts");
+    let log = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(64), "{log}");
+    assert!(
+        log.contains("LINKERD2_PROXY_INBOUND_LISTEN_ADDR: \"somewhere\" is not IP:PORT"),
+        "{log}"
+    );
+    assert!(
+        log.contains("LINKERD2_PROXY_POLICY_WORKLOAD: it is needed, and missing or empty"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let control = ControlPlane::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("bound");
+    let output = command(&control, dir.path(), addr).output().expect("it starts");
+    let log = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("cannot listen on {addr}")), "{log}");
+}
