@@ -25,12 +25,12 @@ pub(crate) fn run(args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(serve(args)),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
+        Err(error) => Err(anyhow::anyhow!("cannot start the runtime: {error}")),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mesh-identity: {error:#}");
+            eprintln!("mesh-identity: {error}");
             ExitCode::FAILURE
         }
     }

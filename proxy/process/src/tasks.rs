@@ -49,6 +49,8 @@ impl Tasks {
     pub async fn finish(mut self, grace: Duration) -> Result<(), Error> {
         let stop = self.stop.clone();
         let early = tokio::select! {
+            // The stop first: a task that ended because of it did not end early.
+            biased;
             () = stop.cancelled() => None,
             Some(ended) = self.set.join_next_with_id() => Some(self.ended(ended)),
         };
@@ -94,6 +96,24 @@ impl Tasks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_with_the_stop_is_no_error() {
+        for _ in 0..64 {
+            let stop = CancellationToken::new();
+            let mut tasks = Tasks::new(stop.clone());
+            let stopped = stop.clone().cancelled_owned();
+            tasks.spawn("quick", async {
+                stopped.await;
+                Ok::<_, Error>(())
+            });
+            let finished = tokio::spawn(tasks.finish(Duration::from_secs(1)));
+            tokio::task::yield_now().await;
+            stop.cancel();
+            tokio::task::yield_now().await;
+            assert!(matches!(finished.await, Ok(Ok(()))));
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_ends_early_stops_the_others_and_is_named() {
