@@ -35,7 +35,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     // All opened first: after the mounts change, /proc may be another one.
     let open = |(kind, flag): (&str, CloneFlags)| {
         let path = format!("/proc/{}/ns/{kind}", args.holder);
-        File::open(&path).map(|file| (file, flag)).with_context(|| format!("the pod is gone: {path}"))
+        File::open(&path)
+            .map(|file| (file, flag))
+            .with_context(|| format!("the pod is gone: {path}"))
     };
     let namespaces = kinds.map(open).into_iter().collect::<Result<Vec<_>>>()?;
     for (namespace, flag) in namespaces {

@@ -23,7 +23,9 @@ pub(super) fn run(spec: &str) -> Result<ExitCode> {
     writeln!(out, "{}", child.id())?;
     out.flush()?;
     let status = child.wait().context("cannot wait for the supervisor")?;
-    Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+    Ok(status
+        .code()
+        .map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
 }
 
 fn namespaces() -> Result<()> {
@@ -52,7 +54,11 @@ fn namespaces() -> Result<()> {
 
 /// One sentence: what forbids it, and how to allow it.
 fn forbidden(error: Errno) -> String {
-    let setting = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let setting = |path: &str| {
+        fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
     explain(
         error,
         &setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
@@ -63,9 +69,15 @@ fn forbidden(error: Errno) -> String {
 
 fn explain(error: Errno, apparmor: &str, clone: &str, most: &str) -> String {
     let (what, how) = if clone == "0" {
-        ("kernel.unprivileged_userns_clone=0 forbids", "sudo sysctl kernel.unprivileged_userns_clone=1")
+        (
+            "kernel.unprivileged_userns_clone=0 forbids",
+            "sudo sysctl kernel.unprivileged_userns_clone=1",
+        )
     } else if most == "0" {
-        ("user.max_user_namespaces=0 forbids", "sudo sysctl user.max_user_namespaces=10000")
+        (
+            "user.max_user_namespaces=0 forbids",
+            "sudo sysctl user.max_user_namespaces=10000",
+        )
     } else if apparmor == "1" {
         (
             "AppArmor (kernel.apparmor_restrict_unprivileged_userns=1) forbids",
@@ -90,9 +102,18 @@ mod tests {
     #[test]
     fn what_forbids_namespaces_is_named_with_the_way_to_allow_them() {
         let cases = [
-            (explain(Errno::EPERM, "1", "", "100"), "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
-            (explain(Errno::EPERM, "", "0", "100"), "sysctl kernel.unprivileged_userns_clone=1"),
-            (explain(Errno::ENOSPC, "", "1", "0"), "sysctl user.max_user_namespaces=10000"),
+            (
+                explain(Errno::EPERM, "1", "", "100"),
+                "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+            ),
+            (
+                explain(Errno::EPERM, "", "0", "100"),
+                "sysctl kernel.unprivileged_userns_clone=1",
+            ),
+            (
+                explain(Errno::ENOSPC, "", "1", "0"),
+                "sysctl user.max_user_namespaces=10000",
+            ),
             (explain(Errno::ENOSPC, "0", "1", "5"), "5 at most"),
             (explain(Errno::EPERM, "0", "1", "5"), "SYS_ADMIN"),
         ];

@@ -98,22 +98,58 @@ async fn wire(spec: &Spec, outside: &File) -> Result<()> {
     tokio::spawn(connection);
     // The peer is made here and moved, not made there: two pods that start at once cannot clash.
     let pair = LinkVeth::new("eth0", &spec.peer).build();
-    handle.link().add(pair).execute().await.context("cannot make the pod's interface")?;
-    let moved = LinkUnspec::new_with_name(&spec.peer).setns_by_fd(outside.as_raw_fd()).build();
-    handle.link().change(moved).execute().await.context("cannot move the interface's other end")?;
+    handle
+        .link()
+        .add(pair)
+        .execute()
+        .await
+        .context("cannot make the pod's interface")?;
+    let moved = LinkUnspec::new_with_name(&spec.peer)
+        .setns_by_fd(outside.as_raw_fd())
+        .build();
+    handle
+        .link()
+        .change(moved)
+        .execute()
+        .await
+        .context("cannot move the interface's other end")?;
     for name in ["lo", "eth0"] {
-        handle.link().change(LinkUnspec::new_with_name(name).up().build()).execute().await?;
+        handle
+            .link()
+            .change(LinkUnspec::new_with_name(name).up().build())
+            .execute()
+            .await?;
     }
     let eth0 = index_of(&handle, "eth0").await?;
-    handle.address().add(eth0, spec.address.into(), 32).execute().await.context("cannot set the pod's address")?;
-    let default = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(eth0).gateway(GATEWAY).onlink().build();
-    handle.route().add(default).execute().await.context("cannot set the pod's route")?;
+    handle
+        .address()
+        .add(eth0, spec.address.into(), 32)
+        .execute()
+        .await
+        .context("cannot set the pod's address")?;
+    let default = RouteMessageBuilder::<Ipv4Addr>::new()
+        .output_interface(eth0)
+        .gateway(GATEWAY)
+        .onlink()
+        .build();
+    handle
+        .route()
+        .add(default)
+        .execute()
+        .await
+        .context("cannot set the pod's route")?;
     Ok(())
 }
 
 /// The number of an interface in this namespace.
 pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
-    let link = links.try_next().await.with_context(|| format!("cannot find the interface {name}"))?;
-    Ok(link.with_context(|| format!("there is no interface {name}"))?.header.index)
+    let link = links
+        .try_next()
+        .await
+        .with_context(|| format!("cannot find the interface {name}"))?;
+    Ok(link
+        .with_context(|| format!("there is no interface {name}"))?
+        .header
+        .index)
 }

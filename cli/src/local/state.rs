@@ -102,7 +102,10 @@ impl State {
         let path = dir.join("state.json");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let state = serde_json::from_str(&text).with_context(|| format!("{} is not ours", path.display()))?;
-        Ok(Self { dir: dir.to_owned(), ..state })
+        Ok(Self {
+            dir: dir.to_owned(),
+            ..state
+        })
     }
 
     /// Writes the state file.
@@ -201,9 +204,15 @@ pub(crate) fn clean(dir: &Path) -> Result<()> {
         && old.supervisor.is_alive()
     {
         // Ends all of its processes, namespaces, mounts and rules with it.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(old.supervisor.pid), nix::sys::signal::SIGKILL);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(old.supervisor.pid),
+            nix::sys::signal::SIGKILL,
+        );
     }
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
+    for entry in fs::read_dir(dir)
+        .with_context(|| format!("cannot read {}", dir.display()))?
+        .flatten()
+    {
         let path = entry.path();
         let removed = match entry.file_type() {
             _ if entry.file_name() == "lock" => continue,
@@ -227,7 +236,10 @@ fn make_private(dir: &Path) -> Result<()> {
     made.with_context(|| format!("cannot make {}", dir.display()))?;
     let meta = fs::symlink_metadata(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
-        bail!("{} belongs to another user; remove it, or set XDG_RUNTIME_DIR", dir.display());
+        bail!(
+            "{} belongs to another user; remove it, or set XDG_RUNTIME_DIR",
+            dir.display()
+        );
     }
     Ok(())
 }
@@ -249,7 +261,14 @@ mod tests {
     fn a_process_is_known_by_its_start() {
         let own = Process::find(std::process::id().cast_signed()).expect("this one runs");
         assert!(own.is_alive());
-        assert!(!Process { started: own.started + 1, ..own }.is_alive(), "another process with the same number");
+        assert!(
+            !Process {
+                started: own.started + 1,
+                ..own
+            }
+            .is_alive(),
+            "another process with the same number"
+        );
     }
 
     #[test]

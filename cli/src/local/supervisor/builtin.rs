@@ -36,13 +36,19 @@ pub(super) struct Programs {
 impl Programs {
     /// The programs that belong to this `mesh`.
     pub(super) fn of(mesh: &Path) -> Self {
-        Self { beside: mesh.parent().unwrap_or(Path::new("/")).to_owned() }
+        Self {
+            beside: mesh.parent().unwrap_or(Path::new("/")).to_owned(),
+        }
     }
 
     /// A program by name: beside `mesh`, else wherever the PATH has it.
     pub(super) fn find(&self, name: &str) -> String {
         let own = self.beside.join(name);
-        if own.exists() { own.display().to_string() } else { name.to_owned() }
+        if own.exists() {
+            own.display().to_string()
+        } else {
+            name.to_owned()
+        }
     }
 }
 
@@ -59,7 +65,10 @@ pub(super) fn objects(setting: &Setting<'_>) -> Vec<Object> {
         service(CONTROL_PLANE, "linkerd-policy", "linkerd-destination", ports::POLICY),
         service(VIZ, "mesh-viz", "mesh-viz", ports::VIZ),
     ];
-    value.into_iter().map(|value| Object::from_value(value).expect("our own manifests are valid")).collect()
+    value
+        .into_iter()
+        .map(|value| Object::from_value(value).expect("our own manifests are valid"))
+        .collect()
 }
 
 fn namespace(name: &str) -> Value {
@@ -150,7 +159,11 @@ fn identity(setting: &Setting<'_>) -> Value {
 
 fn manifests(setting: &Setting<'_>) -> Vec<String> {
     // What is generated comes last: it completes the user's objects of the same name.
-    [flag("--manifests", setting.manifests), flag("--manifests", setting.generated)].concat()
+    [
+        flag("--manifests", setting.manifests),
+        flag("--manifests", setting.generated),
+    ]
+    .concat()
 }
 
 fn destination(setting: &Setting<'_>) -> Value {

@@ -170,7 +170,8 @@ impl Cluster {
                 for reference in deleted {
                     self.user.remove(&reference);
                 }
-                self.user.extend(applied.into_iter().map(|object| (object.object_ref(), object)));
+                self.user
+                    .extend(applied.into_iter().map(|object| (object.object_ref(), object)));
             }
             Update::Refused(refused) => {
                 for refusal in refused {
@@ -211,7 +212,12 @@ impl Cluster {
             Some(deployment) => !wanted.contains(deployment),
             None => !self.objects.contains_key(&pod_ref(&pod.plan.namespace, &pod.plan.name)),
         };
-        let orphans: Vec<_> = self.pods.iter().filter(|(_, pod)| orphaned(pod)).map(|(key, _)| key.clone()).collect();
+        let orphans: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| orphaned(pod))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in orphans {
             self.end(&key);
         }
@@ -223,8 +229,12 @@ impl Cluster {
 
     /// Forgets pods of which nothing is left.
     fn bury(&mut self) {
-        let gone: Vec<_> =
-            self.pods.iter().filter(|(_, pod)| pod.runtime.borrow().gone).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.runtime.borrow().gone)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in gone {
             if let Some(pod) = self.pods.remove(&key) {
                 self.addresses.release(pod.plan.address);
@@ -255,13 +265,17 @@ impl Cluster {
     pub(super) fn wanted(&self, deployment: &Deployment) -> Option<Wanted> {
         let spec = deployment.spec.as_ref()?;
         let order = self.orders.get(&deployment_ref(&deployment.metadata));
-        let ordered = order.and_then(|order| order.replicas).filter(|(_, then)| *then == spec.replicas);
+        let ordered = order
+            .and_then(|order| order.replicas)
+            .filter(|(_, then)| *then == spec.replicas);
         Some(Wanted::of(spec, ordered.map(|(replicas, _)| replicas)))
     }
 
     fn roll_out(&mut self, deployment: &Deployment) -> DeploymentRef {
         let reference = deployment_ref(&deployment.metadata);
-        let (Some(wanted), Some(spec)) = (self.wanted(deployment), deployment.spec.as_ref()) else { return reference };
+        let (Some(wanted), Some(spec)) = (self.wanted(deployment), deployment.spec.as_ref()) else {
+            return reference;
+        };
         let restarts = self.orders.get(&reference).map_or(0, |order| order.restarts);
         let text = serde_json::to_string(&spec.template).expect("a template is plain");
         let template = Template {
@@ -272,7 +286,11 @@ impl Cluster {
             spec: spec.template.spec.as_ref(),
             hash: short_hash(stable_hash(&(text, restarts)), 10),
         };
-        let own = || self.pods.iter().filter(|(_, pod)| pod.deployment.as_ref() == Some(&reference));
+        let own = || {
+            self.pods
+                .iter()
+                .filter(|(_, pod)| pod.deployment.as_ref() == Some(&reference))
+        };
         let all = own().count();
         let mut existing: Vec<_> = own().filter(|(_, pod)| pod.ending.is_none()).collect();
         existing.sort_by_key(|(_, pod)| pod.created);
@@ -309,8 +327,14 @@ impl Cluster {
             Some(_) => self.end(key),
             None if self.may_start(namespace) => {
                 let owner = pod_ref(namespace, name);
-                let template =
-                    Template { owner, deployment: None, namespace, metadata: Some(metadata), spec, hash };
+                let template = Template {
+                    owner,
+                    deployment: None,
+                    namespace,
+                    metadata: Some(metadata),
+                    spec,
+                    hash,
+                };
                 self.start(&template, name.clone());
             }
             None => {}
@@ -327,7 +351,8 @@ impl Cluster {
             Err(sentence) => {
                 self.addresses.release(address);
                 let file = file_of(&self.setting.manifests, &template.owner);
-                self.reporter.note(format!("{file}{}: {sentence}; it is not started", template.owner));
+                self.reporter
+                    .note(format!("{file}{}: {sentence}; it is not started", template.owner));
             }
         }
     }
@@ -335,8 +360,14 @@ impl Cluster {
     fn plan(&mut self, template: &Template<'_>, name: &str, address: std::net::Ipv4Addr) -> Result<PodPlan, String> {
         let none = BTreeMap::new();
         let spec = template.spec.ok_or("it has no pod spec")?;
-        let annotations = template.metadata.and_then(|meta| meta.annotations.as_ref()).unwrap_or(&none);
-        let (cwd, program) = (self.setting.manifests.display().to_string(), self.setting.program.display().to_string());
+        let annotations = template
+            .metadata
+            .and_then(|meta| meta.annotations.as_ref())
+            .unwrap_or(&none);
+        let (cwd, program) = (
+            self.setting.manifests.display().to_string(),
+            self.setting.program.display().to_string(),
+        );
         let mut base_env = self.setting.base_env.clone();
         base_env.push(("HOSTNAME".to_owned(), name.to_owned()));
         let mut plan = plan::plan(
@@ -353,7 +384,10 @@ impl Cluster {
             spec,
         )?;
         let namespace = ObjectRef::new(destination_k8s::Kind::Namespace, "", template.namespace);
-        let namespace = self.objects.get(&namespace).and_then(|object| object.metadata().annotations.as_ref());
+        let namespace = self
+            .objects
+            .get(&namespace)
+            .and_then(|object| object.metadata().annotations.as_ref());
         if let Some(credentials) = &self.setting.credentials {
             let context = sidecar::Context {
                 namespace: template.namespace,
@@ -368,13 +402,20 @@ impl Cluster {
             };
             plan.sidecar = sidecar::plan(&context, spec)?;
             if let Some(sidecar) = &mut plan.sidecar {
-                sidecar.container.env.extend(base_env.iter().filter(|(name, _)| name == "PATH").cloned());
+                sidecar
+                    .container
+                    .env
+                    .extend(base_env.iter().filter(|(name, _)| name == "PATH").cloned());
             }
         }
         let ignored = plan::ignored(spec);
         if !ignored.is_empty() {
             let file = file_of(&self.setting.manifests, &template.owner);
-            self.reporter.note(format!("{file}{}: ignored here: {}", template.owner, ignored.join(", ")));
+            self.reporter.note(format!(
+                "{file}{}: ignored here: {}",
+                template.owner,
+                ignored.join(", ")
+            ));
         }
         Ok(plan)
     }
@@ -406,8 +447,16 @@ impl Cluster {
         let none = BTreeMap::new();
         let entry = PodEntry {
             plan,
-            labels: template.metadata.and_then(|meta| meta.labels.as_ref()).unwrap_or(&none).clone(),
-            annotations: template.metadata.and_then(|meta| meta.annotations.as_ref()).unwrap_or(&none).clone(),
+            labels: template
+                .metadata
+                .and_then(|meta| meta.labels.as_ref())
+                .unwrap_or(&none)
+                .clone(),
+            annotations: template
+                .metadata
+                .and_then(|meta| meta.annotations.as_ref())
+                .unwrap_or(&none)
+                .clone(),
             spec: Arc::new(template.spec.cloned().unwrap_or_default()),
             deployment: template.deployment.clone(),
             hash: template.hash.clone(),
@@ -460,7 +509,11 @@ impl Cluster {
 
     /// Changes the number of a Deployment's pods.
     pub(super) fn scale(&mut self, deployment: &DeploymentRef, replicas: u32) -> Result<(), String> {
-        let then = self.deployment(deployment)?.spec.as_ref().and_then(|spec| spec.replicas);
+        let then = self
+            .deployment(deployment)?
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas);
         self.orders.entry(deployment.clone()).or_default().replicas = Some((replicas, then));
         Ok(())
     }
@@ -474,7 +527,10 @@ impl Cluster {
 
     fn deployment(&self, reference: &DeploymentRef) -> Result<&Arc<Deployment>, String> {
         let DeploymentRef { namespace, name } = reference;
-        match self.objects.get(&ObjectRef::new(destination_k8s::Kind::Deployment, namespace, name)) {
+        match self
+            .objects
+            .get(&ObjectRef::new(destination_k8s::Kind::Deployment, namespace, name))
+        {
             Some(Object::Deployment(deployment)) => Ok(deployment),
             _ => Err(format!("there is no Deployment {name} in namespace {namespace}")),
         }
@@ -482,7 +538,9 @@ impl Cluster {
 
     /// Writes all tokens anew.
     pub(super) fn rotate_tokens(&mut self) {
-        let Some(credentials) = &self.setting.credentials else { return };
+        let Some(credentials) = &self.setting.credentials else {
+            return;
+        };
         for pod in self.pods.values() {
             if let Some(sidecar) = &pod.plan.sidecar
                 && let Err(error) = credentials.write_token(&pod.plan, &sidecar.token)
@@ -499,7 +557,10 @@ impl Cluster {
 }
 
 fn key_of(metadata: &ObjectMeta) -> Key {
-    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 fn deployment_ref(metadata: &ObjectMeta) -> DeploymentRef {

@@ -90,7 +90,10 @@ impl Credentials {
                 "namespace": namespace, "serviceaccount": { "name": account }, "pod": { "name": pod.name },
             },
         });
-        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::ES256) };
+        let header = Header {
+            kid: Some(KEY_ID.to_owned()),
+            ..Header::new(Algorithm::ES256)
+        };
         encode(&header, &claims, &self.signing)
     }
 }
@@ -106,7 +109,12 @@ fn jwks(point: &[u8]) -> String {
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
-    let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path);
     let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }

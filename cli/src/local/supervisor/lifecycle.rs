@@ -86,7 +86,9 @@ impl Runtime {
     /// The first thing that is wrong.
     pub(super) fn broken(&self) -> Option<&str> {
         let stopped = self.containers.iter().filter(|container| !container.running);
-        self.failure.as_deref().or_else(|| stopped.filter_map(|container| container.failure.as_deref()).next())
+        self.failure
+            .as_deref()
+            .or_else(|| stopped.filter_map(|container| container.failure.as_deref()).next())
     }
 }
 
@@ -127,7 +129,10 @@ pub(super) fn initial(plan: &PodPlan) -> Runtime {
         restarts: 0,
         failure: None,
     };
-    Runtime { containers: plan.containers.iter().chain(sidecar).map(state).collect(), ..Runtime::default() }
+    Runtime {
+        containers: plan.containers.iter().chain(sidecar).map(state).collect(),
+        ..Runtime::default()
+    }
 }
 
 /// Lives a pod's life until `stage` says that it ends, and ends it.
@@ -198,7 +203,12 @@ impl Life {
         pod.tell(|runtime| runtime.holder = Some(holder));
         if let Some(sidecar) = &pod.plan.sidecar {
             let at = pod.plan.containers.len();
-            self.sidecar.spawn(contain(pod.clone(), sidecar.container.clone(), at, self.sidecar_stage.subscribe()));
+            self.sidecar.spawn(contain(
+                pod.clone(),
+                sidecar.container.clone(),
+                at,
+                self.sidecar_stage.subscribe(),
+            ));
             if sidecar.first {
                 let mut runtime = pod.runtime.subscribe();
                 let _ = runtime.wait_for(|runtime| runtime.containers[at].ready).await;
@@ -209,7 +219,8 @@ impl Life {
         }
         for (at, container) in pod.plan.containers.iter().enumerate() {
             let stage = self.application_stage.subscribe();
-            self.application.spawn(contain(pod.clone(), container.clone(), at, stage));
+            self.application
+                .spawn(contain(pod.clone(), container.clone(), at, stage));
         }
         Ok(())
     }
@@ -233,9 +244,17 @@ impl Life {
         let log = log_path(&pod.logs, &pod.plan, "pod");
         let errors = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
         let mut command = Command::new("/proc/self/exe");
-        command.args(["local", "internal", "pod", &serde_json::to_string(&spec).expect("plain values")]);
+        command.args([
+            "local",
+            "internal",
+            "pod",
+            &serde_json::to_string(&spec).expect("plain values"),
+        ]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
-        let child = pod.children.spawn(command).map_err(|error| format!("cannot start: {error}"))?;
+        let child = pod
+            .children
+            .spawn(command)
+            .map_err(|error| format!("cannot start: {error}"))?;
         let pid = child.pid();
         let child = self.holder.insert(child);
         let (stdin, stdout) = child.streams();
@@ -244,7 +263,11 @@ impl Life {
         let read = BufReader::new(stdout.ok_or("no pipe")?).read_line(&mut line).await;
         if read.is_err() || line.trim() != "ready" {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let text = text.lines().last().unwrap_or("its namespaces could not be made").trim_start_matches("mesh: ");
+            let text = text
+                .lines()
+                .last()
+                .unwrap_or("its namespaces could not be made")
+                .trim_start_matches("mesh: ");
             return Err(text.to_owned());
         }
         Ok(pid)
@@ -255,7 +278,11 @@ impl Life {
         self.application_stage.send_replace(Stage::End);
         finish(&mut self.application, &self.application_stage, &mut stage, deadline).await;
         self.sidecar_stage.send_replace(Stage::End);
-        let deadline = if *stage.borrow() >= Stage::Quit { deadline.min(Instant::now() + QUIT) } else { deadline };
+        let deadline = if *stage.borrow() >= Stage::Quit {
+            deadline.min(Instant::now() + QUIT)
+        } else {
+            deadline
+        };
         finish(&mut self.sidecar, &self.sidecar_stage, &mut stage, deadline).await;
         if let Some(mut holder) = self.holder.take() {
             if *stage.borrow() < Stage::Quit {
@@ -308,15 +335,32 @@ fn start(pod: &Pod, holder: u32, container: &ContainerPlan) -> Result<Child, Str
     let log = log_path(&pod.logs, &pod.plan, &container.name);
     let output = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
     let listener = pod.listener.as_ref().filter(|(name, _)| *name == container.name);
-    let listener = listener.map(|(_, listener)| listener.try_clone()).transpose().map_err(|error| error.to_string())?;
-    let in_pod = InPod { holder, container, argv: &container.argv, output: Some(output), listener };
-    pod.children.spawn(command(in_pod)?).map_err(|error| format!("cannot start: {error}"))
+    let listener = listener
+        .map(|(_, listener)| listener.try_clone())
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let in_pod = InPod {
+        holder,
+        container,
+        argv: &container.argv,
+        output: Some(output),
+        listener,
+    };
+    pod.children
+        .spawn(command(in_pod)?)
+        .map_err(|error| format!("cannot start: {error}"))
 }
 
 /// Keeps a container running until the stage says that it ends.
 async fn contain(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut stage: watch::Receiver<Stage>) {
-    let Some(holder) = pod.runtime.borrow().holder else { return };
-    let prober = Prober { address: pod.plan.address, holder, children: pod.children.clone() };
+    let Some(holder) = pod.runtime.borrow().holder else {
+        return;
+    };
+    let prober = Prober {
+        address: pod.plan.address,
+        holder,
+        children: pod.children.clone(),
+    };
     let mut backoff = BACKOFF_MIN;
     loop {
         let begun = Instant::now();

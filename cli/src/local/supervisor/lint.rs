@@ -10,10 +10,20 @@ use super::services;
 pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<String> {
     let named = |object: &Object| {
         let meta = object.metadata();
-        (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        (
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
     };
-    let services: BTreeSet<_> = objects.clone().filter(|o| matches!(o, Object::Service(_))).map(named).collect();
-    let templates: Vec<_> = objects.clone().filter_map(|object| Some((named(object).0, labels(object)?))).collect();
+    let services: BTreeSet<_> = objects
+        .clone()
+        .filter(|o| matches!(o, Object::Service(_)))
+        .map(named)
+        .collect();
+    let templates: Vec<_> = objects
+        .clone()
+        .filter_map(|object| Some((named(object).0, labels(object)?)))
+        .collect();
     let mut found = Vec::new();
     for object in objects {
         let (namespace, name) = named(object);
@@ -24,7 +34,9 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
                     *other == namespace && services::selects(service, labels)
                 };
                 if selector.is_some_and(|selector| !selector.is_empty()) && !templates.iter().any(selected) {
-                    found.push(format!("Service {namespace}/{name}: its selector matches no pod, so it has no endpoints"));
+                    found.push(format!(
+                        "Service {namespace}/{name}: its selector matches no pod, so it has no endpoints"
+                    ));
                 }
             }
             Object::TrafficSplit(split) => {
@@ -34,16 +46,26 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
                 };
                 if !exists(&split.spec.service) {
                     let root = &split.spec.service;
-                    found.push(format!("TrafficSplit {namespace}/{name}: there is no Service {namespace}/{root}"));
+                    found.push(format!(
+                        "TrafficSplit {namespace}/{name}: there is no Service {namespace}/{root}"
+                    ));
                 }
                 for backend in split.spec.backends.iter().filter(|backend| !exists(&backend.service)) {
                     let backend = &backend.service;
-                    found.push(format!("TrafficSplit {namespace}/{name}: its backend {namespace}/{backend} does not exist"));
+                    found.push(format!(
+                        "TrafficSplit {namespace}/{name}: its backend {namespace}/{backend} does not exist"
+                    ));
                 }
             }
-            Object::StatefulSet(_) | Object::DaemonSet(_) | Object::Job(_) | Object::CronJob(_) | Object::ReplicaSet(_) => {
+            Object::StatefulSet(_)
+            | Object::DaemonSet(_)
+            | Object::Job(_)
+            | Object::CronJob(_)
+            | Object::ReplicaSet(_) => {
                 let reference = ObjectRef::new(object.kind(), &namespace, &name);
-                found.push(format!("{reference}: it is not run; `mesh local` runs Deployments and Pods"));
+                found.push(format!(
+                    "{reference}: it is not run; `mesh local` runs Deployments and Pods"
+                ));
             }
             _ => {}
         }
@@ -55,7 +77,13 @@ fn labels(object: &Object) -> Option<BTreeMap<String, String>> {
     match object {
         Object::Deployment(deployment) => {
             let template = &deployment.spec.as_ref()?.template;
-            Some(template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default())
+            Some(
+                template
+                    .metadata
+                    .as_ref()
+                    .and_then(|meta| meta.labels.clone())
+                    .unwrap_or_default(),
+            )
         }
         Object::Pod(pod) => Some(pod.metadata.labels.clone().unwrap_or_default()),
         _ => None,
@@ -83,8 +111,17 @@ mod tests {
         .collect();
         let sentences = lint(objects.iter());
         assert_eq!(sentences.len(), 3, "{sentences:?}");
-        assert!(sentences[0].contains("default/web: its selector matches no pod"), "{sentences:?}");
-        assert!(sentences[1].contains("default/s: its backend default/v2 does not exist"), "{sentences:?}");
-        assert!(sentences[2].contains("StatefulSet default/db: it is not run"), "{sentences:?}");
+        assert!(
+            sentences[0].contains("default/web: its selector matches no pod"),
+            "{sentences:?}"
+        );
+        assert!(
+            sentences[1].contains("default/s: its backend default/v2 does not exist"),
+            "{sentences:?}"
+        );
+        assert!(
+            sentences[2].contains("StatefulSet default/db: it is not run"),
+            "{sentences:?}"
+        );
     }
 }

@@ -53,7 +53,9 @@ pub(super) fn run(spec: &str) -> Result<ExitCode> {
     let spec: Spec = serde_json::from_str(spec)?;
     mounts()?;
     log_to(&state::logs(&spec.dir).join("supervisor.log"))?;
-    let viz = ListenFd::from_env().take_tcp_listener(0)?.context("the listener of mesh-viz was not passed on")?;
+    let viz = ListenFd::from_env()
+        .take_tcp_listener(0)?
+        .context("the listener of mesh-viz was not passed on")?;
     end_with_stdin();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(&spec, viz))?;
@@ -86,7 +88,10 @@ fn end_with_stdin() {
 
 async fn supervise(spec: &Spec, viz: std::net::TcpListener) -> Result<()> {
     let reporter = report::Reporter::start();
-    let credentials = spec.mesh.then(|| credentials::Credentials::make(&spec.dir.join("identity"))).transpose()?;
+    let credentials = spec
+        .mesh
+        .then(|| credentials::Credentials::make(&spec.dir.join("identity")))
+        .transpose()?;
     let setting = Setting {
         dir: spec.dir.clone(),
         manifests: spec.manifests.clone(),
@@ -142,7 +147,9 @@ fn look_at_start(cluster: &mut Cluster, begun: Instant) -> Option<()> {
         }
         Start::Waiting(super::start::Progress::Pods { waiting, .. }) => {
             let names = waiting.join(", ");
-            cluster.reporter.note(format!("not ready after {} s: {names}", START.as_secs()));
+            cluster
+                .reporter
+                .note(format!("not ready after {} s: {names}", START.as_secs()));
             cluster.reporter.send(&Report::Ready);
         }
         Start::Waiting(_) | Start::Settled => cluster.reporter.send(&Report::Ready),
@@ -154,8 +161,10 @@ fn look_at_start(cluster: &mut Cluster, begun: Instant) -> Option<()> {
 /// What containers have from this process: enough to find programs and to speak the user's language.
 fn base_env(program: &Path) -> Vec<(String, String)> {
     let names = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
-    let mut env: Vec<_> =
-        names.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    let mut env: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect();
     env.push(("MESH".to_owned(), program.display().to_string()));
     env
 }

@@ -28,9 +28,19 @@ impl Network {
         let (connection, handle, _) = rtnetlink::new_connection().context("cannot open netlink")?;
         tokio::spawn(connection);
         let up = LinkUnspec::new_with_name("lo").up().build();
-        handle.link().change(up).execute().await.context("cannot bring loopback up")?;
+        handle
+            .link()
+            .change(up)
+            .execute()
+            .await
+            .context("cannot bring loopback up")?;
         let lo = index_of(&handle, "lo").await?;
-        handle.address().add(lo, HOST.into(), 32).execute().await.context("cannot set the supervisor's address")?;
+        handle
+            .address()
+            .add(lo, HOST.into(), 32)
+            .execute()
+            .await
+            .context("cannot set the supervisor's address")?;
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot forward packets between pods")?;
         Ok(Self { handle })
     }
@@ -38,7 +48,12 @@ impl Network {
     /// Makes a pod reachable, whose end of the interface pair is set up.
     pub(super) async fn attach(&self, peer: &str, address: Ipv4Addr) -> Result<()> {
         let up = LinkUnspec::new_with_name(peer).up().build();
-        self.handle.link().change(up).execute().await.with_context(|| format!("cannot bring {peer} up"))?;
+        self.handle
+            .link()
+            .change(up)
+            .execute()
+            .await
+            .with_context(|| format!("cannot bring {peer} up"))?;
         let index = index_of(&self.handle, peer).await?;
         let gateway = self.handle.address().add(index, GATEWAY.into(), 32).execute().await;
         gateway.with_context(|| format!("cannot set the gateway on {peer}"))?;
@@ -48,7 +63,12 @@ impl Network {
             .pref_source(HOST)
             .scope(RouteScope::Link)
             .build();
-        self.handle.route().add(route).execute().await.with_context(|| format!("cannot set a route to {address}"))
+        self.handle
+            .route()
+            .add(route)
+            .execute()
+            .await
+            .with_context(|| format!("cannot set a route to {address}"))
     }
 }
 
@@ -90,6 +110,9 @@ mod tests {
         addresses.release(first);
         let second = addresses.take().expect("free");
         assert_ne!(first, second);
-        assert_eq!((first, second), (Ipv4Addr::new(10, 42, 0, 2), Ipv4Addr::new(10, 42, 0, 3)));
+        assert_eq!(
+            (first, second),
+            (Ipv4Addr::new(10, 42, 0, 2), Ipv4Addr::new(10, 42, 0, 3))
+        );
     }
 }

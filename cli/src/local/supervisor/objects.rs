@@ -18,7 +18,11 @@ use super::sidecar::{CONTROL_PLANE, NODE, uid};
 pub(super) fn pod(pod: &PodEntry) -> Value {
     let plan = &pod.plan;
     let meshed = plan.sidecar.is_some();
-    let mut labels: Map<String, Value> = pod.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut labels: Map<String, Value> = pod
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect();
     if let Some(deployment) = &pod.deployment {
         labels.insert(keys::POD_TEMPLATE_HASH.to_owned(), json!(pod.hash));
         if meshed {
@@ -48,7 +52,11 @@ pub(super) fn pod(pod: &PodEntry) -> Value {
     spec["nodeName"] = json!(NODE);
     spec["serviceAccountName"] = json!(plan.service_account);
     if let (Some(sidecar), Some(containers)) = (&plan.sidecar, spec["containers"].as_array_mut()) {
-        let env = sidecar.container.env.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+        let env = sidecar
+            .container
+            .env
+            .iter()
+            .map(|(name, value)| json!({ "name": name, "value": value }));
         let env: Vec<_> = env.collect();
         containers.push(json!({
             "name": keys::PROXY_CONTAINER,
@@ -132,6 +140,8 @@ fn owner(api: &str, kind: &str, namespace: &str, name: &str) -> Value {
 }
 
 fn timestamp(at: SystemTime) -> String {
-    let whole = OffsetDateTime::from(at).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let whole = OffsetDateTime::from(at)
+        .replace_nanosecond(0)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     whole.format(&Rfc3339).unwrap_or_default()
 }

@@ -18,12 +18,19 @@ pub(super) struct Output {
 impl Output {
     /// Writes into `dir`; `new` is on the same file system.
     pub(super) fn new(dir: PathBuf, new: PathBuf) -> Self {
-        Self { dir, new, written: BTreeMap::new() }
+        Self {
+            dir,
+            new,
+            written: BTreeMap::new(),
+        }
     }
 
     /// Makes the folder hold exactly these objects. Files that stay as they are, are not touched.
     pub(super) fn set(&mut self, objects: &[Value]) -> Result<()> {
-        let named: BTreeMap<_, _> = objects.iter().map(|object| (file_name(object), object.to_string())).collect();
+        let named: BTreeMap<_, _> = objects
+            .iter()
+            .map(|object| (file_name(object), object.to_string()))
+            .collect();
         for (name, text) in &named {
             if self.written.get(name) != Some(text) {
                 let (new, path) = (self.new.join(name), self.dir.join(name));
@@ -43,7 +50,11 @@ fn file_name(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
     // Written as JSON, which is YAML too.
-    format!("{kind}_{}_{}.yaml", text(&metadata["namespace"]), text(&metadata["name"]))
+    format!(
+        "{kind}_{}_{}.yaml",
+        text(&metadata["namespace"]),
+        text(&metadata["name"])
+    )
 }
 
 #[cfg(test)]
@@ -59,8 +70,16 @@ mod tests {
         let object = |name: &str| serde_json::json!({ "kind": "Pod", "metadata": { "namespace": "ns", "name": name } });
         output.set(&[object("a"), object("b")]).expect("written");
         output.set(&[object("b")]).expect("written");
-        let names: Vec<_> = fs::read_dir(&all).expect("read").flatten().map(|entry| entry.file_name()).collect();
+        let names: Vec<_> = fs::read_dir(&all)
+            .expect("read")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
         assert_eq!(names, ["Pod_ns_b.yaml"]);
-        assert_eq!(fs::read_dir(&new).expect("read").count(), 0, "nothing half-written stays");
+        assert_eq!(
+            fs::read_dir(&new).expect("read").count(),
+            0,
+            "nothing half-written stays"
+        );
     }
 }

@@ -110,9 +110,16 @@ pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<PodPlan, Str
     if spec.host_network == Some(true) {
         return Err("hostNetwork is not supported: every pod has a network of its own".to_owned());
     }
-    let account = spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".into());
+    let account = spec
+        .service_account_name
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "default".into());
     let all = |containers: &[Container]| {
-        containers.iter().map(|found| container(context, spec, found)).collect::<Result<Vec<_>, _>>()
+        containers
+            .iter()
+            .map(|found| container(context, spec, found))
+            .collect::<Result<Vec<_>, _>>()
     };
     let containers = all(&spec.containers)?;
     if containers.is_empty() {
@@ -135,18 +142,33 @@ pub(super) fn ignored(spec: &PodSpec) -> Vec<&'static str> {
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let any = |test: fn(&Container) -> bool| containers().any(test);
     let fields = [
-        ("volumes", spec.volumes.as_ref().is_some_and(|volumes| !volumes.is_empty())),
-        ("volumeMounts", any(|c| c.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty()))),
-        ("securityContext", spec.security_context.is_some() || any(|c| c.security_context.is_some())),
+        (
+            "volumes",
+            spec.volumes.as_ref().is_some_and(|volumes| !volumes.is_empty()),
+        ),
+        (
+            "volumeMounts",
+            any(|c| c.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty())),
+        ),
+        (
+            "securityContext",
+            spec.security_context.is_some() || any(|c| c.security_context.is_some()),
+        ),
         ("resources", any(|c| c.resources.is_some())),
         ("lifecycle", any(|c| c.lifecycle.is_some())),
-        ("hostPort", any(|c| c.ports.iter().flatten().any(|port| port.host_port.is_some()))),
+        (
+            "hostPort",
+            any(|c| c.ports.iter().flatten().any(|port| port.host_port.is_some())),
+        ),
         ("nodeSelector", spec.node_selector.is_some()),
         ("affinity", spec.affinity.is_some()),
         ("hostAliases", spec.host_aliases.is_some()),
         ("dnsConfig", spec.dns_config.is_some()),
     ];
-    fields.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
+    fields
+        .into_iter()
+        .filter_map(|(name, set)| set.then_some(name))
+        .collect()
 }
 
 fn container(context: &Context<'_>, spec: &PodSpec, from: &Container) -> Result<ContainerPlan, String> {
@@ -159,13 +181,16 @@ fn container(context: &Context<'_>, spec: &PodSpec, from: &Container) -> Result<
     }
     let mut env = context.base_env.to_vec();
     for variable in from.env.iter().flatten() {
-        let value = value(context, spec, variable, &env).map_err(|what| refuse(format!("env {}: {what}", variable.name)))?;
+        let value =
+            value(context, spec, variable, &env).map_err(|what| refuse(format!("env {}: {what}", variable.name)))?;
         env.retain(|(name, _)| *name != variable.name);
         env.push((variable.name.clone(), value));
     }
     let command = from.command.as_deref().unwrap_or_default();
     if command.is_empty() {
-        return Err(refuse("it has no command; `mesh local` runs programs of this machine, not images".to_owned()));
+        return Err(refuse(
+            "it has no command; `mesh local` runs programs of this machine, not images".to_owned(),
+        ));
     }
     let words = command.iter().chain(from.args.iter().flatten());
     let mut argv: Vec<_> = words.map(|word| expand(word, &env)).collect();
@@ -187,12 +212,7 @@ fn container(context: &Context<'_>, spec: &PodSpec, from: &Container) -> Result<
     })
 }
 
-fn value(
-    context: &Context<'_>,
-    spec: &PodSpec,
-    variable: &EnvVar,
-    env: &[(String, String)],
-) -> Result<String, String> {
+fn value(context: &Context<'_>, spec: &PodSpec, variable: &EnvVar, env: &[(String, String)]) -> Result<String, String> {
     let Some(source) = &variable.value_from else {
         return Ok(expand(variable.value.as_deref().unwrap_or_default(), env));
     };
@@ -204,7 +224,11 @@ fn value(
         let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
         Some(map.get(key).cloned().unwrap_or_default())
     };
-    let account = || spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned());
+    let account = || {
+        spec.service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".to_owned())
+    };
     Ok(match path {
         "metadata.name" => context.name.to_owned(),
         "metadata.namespace" => context.namespace.to_owned(),
@@ -247,9 +271,21 @@ fn probe(of: &Container, from: &Probe) -> Result<ProbePlan, String> {
         if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
             return Err("httpGet.scheme HTTPS is not supported; use tcpSocket".to_owned());
         }
-        let headers = get.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
-        let path = get.path.clone().filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
-        Check::Http { port: port(of, &get.port)?, path, headers: headers.collect() }
+        let headers = get
+            .http_headers
+            .iter()
+            .flatten()
+            .map(|header| (header.name.clone(), header.value.clone()));
+        let path = get
+            .path
+            .clone()
+            .filter(|path| path.starts_with('/'))
+            .unwrap_or_else(|| "/".to_owned());
+        Check::Http {
+            port: port(of, &get.port)?,
+            path,
+            headers: headers.collect(),
+        }
     } else if let Some(socket) = &from.tcp_socket {
         Check::Tcp(port(of, &socket.port)?)
     } else if let Some(exec) = &from.exec {
@@ -277,7 +313,9 @@ fn port(of: &Container, port: &IntOrString) -> Result<u16, String> {
         IntOrString::Int(number) => u16::try_from(*number).map_err(|_| format!("{number} is not a port")),
         IntOrString::String(name) => {
             let mut ports = of.ports.iter().flatten();
-            let found = ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
+            let found = ports
+                .find(|port| port.name.as_ref() == Some(name))
+                .map(|port| port.container_port);
             let number = found.and_then(|number| u16::try_from(number).ok());
             number.ok_or_else(|| format!("the container has no port named {name:?}"))
         }
@@ -322,7 +360,10 @@ mod tests {
         }] }));
         let plan = plan.expect("a plan");
         let app = &plan.containers[0];
-        assert_eq!(app.argv, ["/opt/mesh", "serve", "--on=10.42.0.9:80", "$(UNKNOWN)", "$(PORT)"]);
+        assert_eq!(
+            app.argv,
+            ["/opt/mesh", "serve", "--on=10.42.0.9:80", "$(UNKNOWN)", "$(PORT)"]
+        );
         assert!(app.env.contains(&("APP".into(), "web".into())) && app.env.contains(&("PATH".into(), "/bin".into())));
         assert_eq!((plan.grace, app.cwd.as_str()), (Duration::from_secs(30), "/manifests"));
     }
@@ -334,15 +375,28 @@ mod tests {
             "readinessProbe": { "httpGet": { "path": "/ready", "port": "http" }, "periodSeconds": 2 },
         }] }));
         let probe = plan.expect("a plan").containers[0].readiness.clone().expect("a probe");
-        let check = Check::Http { port: 8080, path: "/ready".into(), headers: Vec::new() };
-        assert_eq!((probe.check, probe.period, probe.failures), (check, Duration::from_secs(2), 3));
+        let check = Check::Http {
+            port: 8080,
+            path: "/ready".into(),
+            headers: Vec::new(),
+        };
+        assert_eq!(
+            (probe.check, probe.period, probe.failures),
+            (check, Duration::from_secs(2), 3)
+        );
     }
 
     #[test]
     fn what_cannot_be_done_is_said_with_the_container() {
         let cases = [
-            (serde_json::json!({ "name": "c", "image": "x" }), "container c: it has no command"),
-            (serde_json::json!({ "name": "c", "command": ["x"], "envFrom": [{}] }), "container c: envFrom"),
+            (
+                serde_json::json!({ "name": "c", "image": "x" }),
+                "container c: it has no command",
+            ),
+            (
+                serde_json::json!({ "name": "c", "command": ["x"], "envFrom": [{}] }),
+                "container c: envFrom",
+            ),
             (
                 serde_json::json!({ "name": "c", "command": ["x"], "env": [
                     { "name": "E", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }] }),

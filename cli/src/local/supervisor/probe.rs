@@ -57,7 +57,11 @@ impl Prober {
         let mut failures = 0;
         while failures < probe.failures {
             sleep(probe.period).await;
-            failures = if self.check(container, probe).await { 0 } else { failures + 1 };
+            failures = if self.check(container, probe).await {
+                0
+            } else {
+                failures + 1
+            };
         }
     }
 
@@ -99,15 +103,25 @@ impl Prober {
         // The status is in the first twelve bytes: "HTTP/1.1 200".
         let mut head = [0; 12];
         stream.read_exact(&mut head).await?;
-        let status = std::str::from_utf8(&head).ok().filter(|text| text.starts_with("HTTP/1."));
+        let status = std::str::from_utf8(&head)
+            .ok()
+            .filter(|text| text.starts_with("HTTP/1."));
         let status = status.and_then(|text| text[9..].parse::<u16>().ok());
         Ok(status.is_some_and(|status| (200..400).contains(&status)))
     }
 
     async fn exec(&self, container: &ContainerPlan, argv: &[String]) -> bool {
-        let in_pod = InPod { holder: self.holder, container, argv, output: None, listener: None };
+        let in_pod = InPod {
+            holder: self.holder,
+            container,
+            argv,
+            output: None,
+            listener: None,
+        };
         let Ok(command) = command(in_pod) else { return false };
-        let Ok(mut child) = self.children.spawn(command) else { return false };
+        let Ok(mut child) = self.children.spawn(command) else {
+            return false;
+        };
         child.wait().await.is_ok_and(|status| status.success())
     }
 }

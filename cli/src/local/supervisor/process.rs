@@ -46,7 +46,11 @@ impl Children {
         let pid = process.id().map_or(0, u32::cast_signed);
         known.insert(pid);
         drop(known);
-        Ok(Child { process, pid, children: self.clone() })
+        Ok(Child {
+            process,
+            pid,
+            children: self.clone(),
+        })
     }
 
     /// Reaps orphans: what pods' processes started and left behind.
@@ -54,7 +58,12 @@ impl Children {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(status) = waitid(Id::All, flags) {
             let Some(pid) = status.pid() else { return };
-            if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid.as_raw()) {
+            if self
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&pid.as_raw())
+            {
                 return;
             }
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
@@ -100,7 +109,11 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
-        self.children.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
+        self.children
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.pid);
     }
 }
 
@@ -121,24 +134,54 @@ pub(super) struct InPod<'a> {
 /// The command that starts it, or a sentence why there is none.
 pub(super) fn command(of: InPod<'_>) -> Result<Command, String> {
     let (name, args) = of.argv.split_first().ok_or("the command is empty")?;
-    let path = of.container.env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, value)| value);
+    let path = of
+        .container
+        .env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map_or("", |(_, value)| value);
     let program = find(name, path, Path::new(&of.container.cwd))?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(["local", "internal", "container", "--holder", &of.holder.to_string(), "--cwd", &of.container.cwd]);
-    command.arg("--").arg(program).args(args).env_clear().envs(of.container.env.iter().map(|(k, v)| (k, v)));
+    command.args([
+        "local",
+        "internal",
+        "container",
+        "--holder",
+        &of.holder.to_string(),
+        "--cwd",
+        &of.container.cwd,
+    ]);
+    command
+        .arg("--")
+        .arg(program)
+        .args(args)
+        .env_clear()
+        .envs(of.container.env.iter().map(|(k, v)| (k, v)));
     command.stdin(Stdio::null());
-    let stdio = |file: Option<&File>| file.and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from);
-    command.stdout(stdio(of.output.as_ref())).stderr(stdio(of.output.as_ref()));
+    let stdio = |file: Option<&File>| {
+        file.and_then(|file| file.try_clone().ok())
+            .map_or_else(Stdio::null, Stdio::from)
+    };
+    command
+        .stdout(stdio(of.output.as_ref()))
+        .stderr(stdio(of.output.as_ref()));
     if let Some(listener) = of.listener {
-        let mapping = FdMapping { parent_fd: OwnedFd::from(listener), child_fd: 3 };
-        command.env("LISTEN_FDS", "1").fd_mappings(vec![mapping]).map_err(|error| error.to_string())?;
+        let mapping = FdMapping {
+            parent_fd: OwnedFd::from(listener),
+            child_fd: 3,
+        };
+        command
+            .env("LISTEN_FDS", "1")
+            .fd_mappings(vec![mapping])
+            .map_err(|error| error.to_string())?;
     }
     Ok(command)
 }
 
 /// Finds a program as a shell would, but says what is missing.
 fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
-    let runs = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let runs =
+        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if name.contains('/') {
         let file = cwd.join(name);
         return match fs::metadata(&file) {
@@ -148,7 +191,9 @@ fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
         };
     }
     let mut candidates = std::env::split_paths(path).map(|dir| dir.join(name));
-    candidates.find(|file| runs(file)).ok_or_else(|| format!("command {name:?} is not on the PATH"))
+    candidates
+        .find(|file| runs(file))
+        .ok_or_else(|| format!("command {name:?} is not on the PATH"))
 }
 
 /// Opens a container's log to append to.
@@ -158,10 +203,15 @@ pub(super) fn open_log(path: &Path) -> std::io::Result<File> {
 
 /// Keeps logs and their number below their limits.
 pub(super) fn limit_logs(dir: &Path) {
-    let mut files: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| {
-        let meta = entry.metadata().ok()?;
-        Some((meta.mtime(), meta.len(), entry.path()))
-    }).collect();
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            Some((meta.mtime(), meta.len(), entry.path()))
+        })
+        .collect();
     for (_, length, path) in &files {
         if *length > LOG_BYTES && path.extension().is_some_and(|extension| extension == "log") {
             // Whoever writes has it open to append, so that it goes on at the start of the emptied file.

@@ -31,7 +31,11 @@ impl Reporter {
                 }
             }
         });
-        Self { lines, told: HashSet::new(), last: None }
+        Self {
+            lines,
+            told: HashSet::new(),
+            last: None,
+        }
     }
 
     /// Tells something.

@@ -45,17 +45,32 @@ impl Wanted {
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
         // Kubernetes' defaults; a share of the surge is rounded up, of the unavailable down.
         let surge = count(rolling.and_then(|rolling| rolling.max_surge.as_ref()), replicas, true);
-        let mut unavailable = count(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), replicas, false);
+        let mut unavailable = count(
+            rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
+            replicas,
+            false,
+        );
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
         let recreate = strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
-        Self { replicas, surge, unavailable, recreate }
+        Self {
+            replicas,
+            surge,
+            unavailable,
+            recreate,
+        }
     }
 }
 
 fn count(value: Option<&IntOrString>, of: usize, up: bool) -> usize {
-    let share = |percent: usize| if up { (of * percent).div_ceil(100) } else { of * percent / 100 };
+    let share = |percent: usize| {
+        if up {
+            (of * percent).div_ceil(100)
+        } else {
+            of * percent / 100
+        }
+    };
     match value {
         None => share(25),
         Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
@@ -76,7 +91,11 @@ pub(super) fn next<K: Copy>(wanted: Wanted, pods: &[Existing<K>], all: usize) ->
     if wanted.recreate {
         end.extend(old.iter().map(|pod| pod.key));
         // `all` counts those that are still on their way out.
-        let create = if all > new.len() { 0 } else { wanted.replicas.saturating_sub(new.len()) };
+        let create = if all > new.len() {
+            0
+        } else {
+            wanted.replicas.saturating_sub(new.len())
+        };
         return Step { create, end };
     }
     let missing = wanted.replicas.saturating_sub(new.len());
@@ -100,7 +119,12 @@ pub(super) fn next<K: Copy>(wanted: Wanted, pods: &[Existing<K>], all: usize) ->
 mod tests {
     use super::*;
 
-    const ROLLING: Wanted = Wanted { replicas: 3, surge: 1, unavailable: 0, recreate: false };
+    const ROLLING: Wanted = Wanted {
+        replicas: 3,
+        surge: 1,
+        unavailable: 0,
+        recreate: false,
+    };
 
     fn pod(key: u32, current: bool, ready: bool) -> Existing<u32> {
         Existing { key, current, ready }
@@ -118,7 +142,13 @@ mod tests {
         let starting = [&old[..], &[pod(4, true, false)]].concat();
         assert_eq!(next(ROLLING, &starting, 4), Step { create: 0, end: vec![] });
         let started = [&old[..], &[pod(4, true, true)]].concat();
-        assert_eq!(next(ROLLING, &started, 4), Step { create: 0, end: vec![1] });
+        assert_eq!(
+            next(ROLLING, &started, 4),
+            Step {
+                create: 0,
+                end: vec![1]
+            }
+        );
         let between = [pod(2, false, true), pod(3, false, true), pod(4, true, true)];
         assert_eq!(next(ROLLING, &between, 4), Step { create: 1, end: vec![] });
     }
@@ -126,21 +156,46 @@ mod tests {
     #[test]
     fn old_pods_that_are_not_ready_make_room_at_once() {
         let pods = [pod(1, false, false), pod(2, false, true), pod(3, false, true)];
-        assert_eq!(next(ROLLING, &pods, 3), Step { create: 1, end: vec![1] });
+        assert_eq!(
+            next(ROLLING, &pods, 3),
+            Step {
+                create: 1,
+                end: vec![1]
+            }
+        );
     }
 
     #[test]
     fn fewer_replicas_end_the_unready_and_the_youngest() {
         let pods = [pod(1, true, true), pod(2, true, false), pod(3, true, true)];
         let wanted = Wanted { replicas: 1, ..ROLLING };
-        assert_eq!(next(wanted, &pods, 3), Step { create: 0, end: vec![2, 3] });
+        assert_eq!(
+            next(wanted, &pods, 3),
+            Step {
+                create: 0,
+                end: vec![2, 3]
+            }
+        );
     }
 
     #[test]
     fn recreate_waits_until_the_old_are_gone() {
-        let wanted = Wanted { recreate: true, ..ROLLING };
-        assert_eq!(next(wanted, &[pod(1, false, true)], 1), Step { create: 0, end: vec![1] });
-        assert_eq!(next::<u32>(wanted, &[], 1), Step { create: 0, end: vec![] }, "one is on its way out");
+        let wanted = Wanted {
+            recreate: true,
+            ..ROLLING
+        };
+        assert_eq!(
+            next(wanted, &[pod(1, false, true)], 1),
+            Step {
+                create: 0,
+                end: vec![1]
+            }
+        );
+        assert_eq!(
+            next::<u32>(wanted, &[], 1),
+            Step { create: 0, end: vec![] },
+            "one is on its way out"
+        );
         assert_eq!(next::<u32>(wanted, &[], 0), Step { create: 3, end: vec![] });
     }
 
@@ -149,7 +204,9 @@ mod tests {
         let spec = |value| serde_json::from_value::<DeploymentSpec>(value).expect("a spec");
         let base = |rest: serde_json::Value| {
             let mut all = serde_json::json!({ "replicas": 2, "selector": {}, "template": {} });
-            all.as_object_mut().expect("a map").extend(rest.as_object().expect("a map").clone());
+            all.as_object_mut()
+                .expect("a map")
+                .extend(rest.as_object().expect("a map").clone());
             spec(all)
         };
         let wanted = Wanted::of(&base(serde_json::json!({})), None);

@@ -42,7 +42,9 @@ async fn serve(stream: UnixStream, requests: &mpsc::Sender<Asked>) -> std::io::R
         Ok(request) => {
             let (reply, answer) = oneshot::channel();
             let _ = requests.send(Asked { request, reply }).await;
-            answer.await.unwrap_or_else(|_| Reply::Err("the mesh is ending".to_owned()))
+            answer
+                .await
+                .unwrap_or_else(|_| Reply::Err("the mesh is ending".to_owned()))
         }
     };
     let mut text = serde_json::to_string(&answer).expect("JSON");

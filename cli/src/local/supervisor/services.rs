@@ -27,7 +27,10 @@ impl ClusterIps {
             return None;
         }
         let key = (namespace.to_owned(), name.to_owned());
-        match spec.and_then(|spec| spec.cluster_ip.as_deref()).filter(|ip| !ip.is_empty()) {
+        match spec
+            .and_then(|spec| spec.cluster_ip.as_deref())
+            .filter(|ip| !ip.is_empty())
+        {
             Some("None") => return None,
             Some(ip) => {
                 if let Ok(own) = ip.parse() {
@@ -83,7 +86,11 @@ impl Backend<'_> {
             None => u16::try_from(port.port).ok(),
             Some(IntOrString::Int(number)) => u16::try_from(*number).ok().filter(|number| *number != 0),
             Some(IntOrString::String(name)) => {
-                let mut ports = self.spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+                let mut ports = self
+                    .spec
+                    .containers
+                    .iter()
+                    .flat_map(|container| container.ports.iter().flatten());
                 let found = ports.find(|port| port.name.as_ref() == Some(name))?;
                 u16::try_from(found.container_port).ok()
             }
@@ -143,9 +150,8 @@ pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
     let slice = |(index, (numbers, endpoints)): (usize, (Vec<u16>, Vec<Value>))| {
         let port = |(port, number): (&ServicePort, u16)| {
             let protocol = port.protocol.as_deref().unwrap_or("TCP");
-            (number != 0).then(|| {
-                json!({ "name": port.name.clone().unwrap_or_default(), "port": number, "protocol": protocol })
-            })
+            (number != 0)
+                .then(|| json!({ "name": port.name.clone().unwrap_or_default(), "port": number, "protocol": protocol }))
         };
         let ports: Vec<_> = service.ports().zip(numbers).filter_map(port).collect();
         json!({
@@ -189,16 +195,29 @@ pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Tab
     let hairpin = |pod: &Ipv4Addr| vec![Expr::Source(*pod), Expr::Destination(*pod), Expr::Masquerade];
     let mut alive: Vec<_> = pods.iter().copied().collect();
     alive.push(super::network::HOST);
-    let chain = |name: &str, hook, kind, rules| Chain { name: name.to_owned(), hook, kind, rules };
+    let chain = |name: &str, hook, kind, rules| Chain {
+        name: name.to_owned(),
+        hook,
+        kind,
+        rules,
+    };
     Table {
         name: "mesh-services".to_owned(),
-        sets: vec![AddressSet { name: "alive".to_owned(), addresses: alive }],
+        sets: vec![AddressSet {
+            name: "alive".to_owned(),
+            addresses: alive,
+        }],
         chains: vec![
             chain("services", Hook::PreRouting, Kind::DestinationNat, translate.clone()),
             chain("own", Hook::Output, Kind::DestinationNat, translate),
             chain("refuse", Hook::PreRouting, Kind::Filter, refuse),
             // A pod that reaches itself through its Service would see a packet from itself.
-            chain("hairpin", Hook::PostRouting, Kind::SourceNat, pods.iter().map(hairpin).collect()),
+            chain(
+                "hairpin",
+                Hook::PostRouting,
+                Kind::SourceNat,
+                pods.iter().map(hairpin).collect(),
+            ),
         ],
     }
 }
@@ -209,11 +228,19 @@ fn translations(service: &Resolved<'_>, port: &ServicePort, cluster_ip: Ipv4Addr
         Some("UDP") => Expr::Udp,
         Some(_) => return Vec::new(),
     };
-    let Ok(number) = u16::try_from(port.port) else { return Vec::new() };
+    let Ok(number) = u16::try_from(port.port) else {
+        return Vec::new();
+    };
     let ready = service.backends.iter().filter(|pod| pod.takes_traffic());
-    let targets: Vec<_> = ready.filter_map(|pod| Some(SocketAddrV4::new(pod.address, pod.port(port)?))).collect();
+    let targets: Vec<_> = ready
+        .filter_map(|pod| Some(SocketAddrV4::new(pod.address, pod.port(port)?)))
+        .collect();
     let rule = |(index, target): (usize, &SocketAddrV4)| {
-        let mut rule = vec![Expr::Destination(cluster_ip), protocol.clone(), Expr::DestinationPort(number, number)];
+        let mut rule = vec![
+            Expr::Destination(cluster_ip),
+            protocol.clone(),
+            Expr::DestinationPort(number, number),
+        ];
         // The first takes one in n, the next one in n-1 of the rest, the last what is left: each the same share.
         let left = (targets.len() - index) as u32;
         rule.extend((left > 1).then_some(Expr::OneOf(left)));
@@ -228,9 +255,17 @@ pub(super) fn hosts(pod: &str, namespace: &str, address: Ipv4Addr, services: &[R
     let mut text = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {pod}\n");
     for service in services {
         let full = format!("{}.{}", service.name, service.namespace);
-        let short = if service.namespace == namespace { format!(" {}", service.name) } else { String::new() };
+        let short = if service.namespace == namespace {
+            format!(" {}", service.name)
+        } else {
+            String::new()
+        };
         let names = format!("{full}.svc.cluster.local {full}.svc {full}{short}");
-        let headless = service.backends.iter().filter(|pod| pod.takes_traffic()).map(|pod| pod.address);
+        let headless = service
+            .backends
+            .iter()
+            .filter(|pod| pod.takes_traffic())
+            .map(|pod| pod.address);
         let addresses: Vec<_> = match service.cluster_ip {
             Some(address) => vec![address],
             None => headless.collect(),
@@ -282,11 +317,17 @@ mod tests {
         let plain = service(json!({}));
         let mut first = ClusterIps::default();
         let a = first.of("ns", "a", &plain);
-        assert!(a.is_some() && a == ClusterIps::default().of("ns", "a", &plain), "the same in another run");
+        assert!(
+            a.is_some() && a == ClusterIps::default().of("ns", "a", &plain),
+            "the same in another run"
+        );
         assert_ne!(a, first.of("ns", "b", &plain));
         assert_eq!(first.of("ns", "c", &service(json!({ "clusterIP": "None" }))), None);
         let own = Ipv4Addr::new(10, 43, 0, 7);
-        assert_eq!(first.of("ns", "d", &service(json!({ "clusterIP": "10.43.0.7" }))), Some(own));
+        assert_eq!(
+            first.of("ns", "d", &service(json!({ "clusterIP": "10.43.0.7" }))),
+            Some(own)
+        );
     }
 
     #[test]
@@ -295,9 +336,18 @@ mod tests {
         let spec = pod_spec();
         let slices = slices(&resolve(&web, &spec));
         assert_eq!(slices.len(), 1);
-        assert_eq!(slices[0]["ports"], json!([{ "name": "", "port": 8080, "protocol": "TCP" }]));
-        let ready: Vec<_> = (0..4).map(|i| slices[0]["endpoints"][i]["conditions"]["ready"] == true).collect();
-        assert_eq!(ready, [true, true, false, false], "neither the unready nor the ending one");
+        assert_eq!(
+            slices[0]["ports"],
+            json!([{ "name": "", "port": 8080, "protocol": "TCP" }])
+        );
+        let ready: Vec<_> = (0..4)
+            .map(|i| slices[0]["endpoints"][i]["conditions"]["ready"] == true)
+            .collect();
+        assert_eq!(
+            ready,
+            [true, true, false, false],
+            "neither the unready nor the ending one"
+        );
     }
 
     #[test]
@@ -319,7 +369,10 @@ mod tests {
         let all = [resolve(&web, &spec)];
         let address = Ipv4Addr::new(10, 42, 0, 9);
         let here = hosts("p", "ns", address, &all);
-        assert!(here.contains("10.43.1.1 web.ns.svc.cluster.local web.ns.svc web.ns web\n"), "{here}");
+        assert!(
+            here.contains("10.43.1.1 web.ns.svc.cluster.local web.ns.svc web.ns web\n"),
+            "{here}"
+        );
         assert!(hosts("p", "other", address, &all).contains("web.ns.svc web.ns\n"));
     }
 }

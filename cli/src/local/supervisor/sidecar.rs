@@ -76,7 +76,10 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).or_else(|| self.namespace_annotations.get(key)).map(String::as_str)
+        self.annotations
+            .get(key)
+            .or_else(|| self.namespace_annotations.get(key))
+            .map(String::as_str)
     }
 }
 
@@ -86,14 +89,23 @@ pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<Option<Plan>
         Some("ingress") => true,
         Some(keys::INJECT_ENABLED) => false,
         None | Some("disabled") => return Ok(None),
-        Some(other) => return Err(format!("{}: {other:?} is none of enabled, ingress, disabled", keys::INJECT)),
+        Some(other) => {
+            return Err(format!(
+                "{}: {other:?} is none of enabled, ingress, disabled",
+                keys::INJECT
+            ));
+        }
     };
     let skip = |key: &str| {
         let own = context.annotation(key).unwrap_or_default();
         own.parse::<PortSet>().map_err(|error| format!("{key}: {error}"))?;
         Ok::<_, String>(format!("{ALWAYS_SKIPPED},{own}"))
     };
-    let admin = Check::Http { port: ports::ADMIN, path: "/ready".to_owned(), headers: Vec::new() };
+    let admin = Check::Http {
+        port: ports::ADMIN,
+        path: "/ready".to_owned(),
+        headers: Vec::new(),
+    };
     let container = ContainerPlan {
         name: keys::PROXY_CONTAINER.to_owned(),
         argv: vec![context.program.to_owned()],
@@ -127,9 +139,16 @@ pub(super) fn identity(namespace: &str, account: &str) -> String {
 
 /// A uid that is the same for the same pod.
 pub(super) fn uid(namespace: &str, name: &str) -> String {
-    let (high, low) = (super::stable_hash(&(namespace, name)), super::stable_hash(&(name, namespace)));
+    let (high, low) = (
+        super::stable_hash(&(namespace, name)),
+        super::stable_hash(&(name, namespace)),
+    );
     let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xfff);
-    format!("{a:08x}-{b:04x}-4{c:03x}-a{:03x}-{:012x}", low >> 52, low & 0xffff_ffff_ffff)
+    format!(
+        "{a:08x}-{b:04x}-4{c:03x}-a{:03x}-{:012x}",
+        low >> 52,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 /// Where a part of the control plane is: in its own pod on loopback, elsewhere by its Service.
@@ -147,21 +166,37 @@ fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<V
     let inbound: PortSet = inbound_ports(spec).into_iter().collect();
     let inbound: Vec<_> = inbound.ranges().iter().map(|(port, _)| port.to_string()).collect();
     let default_opaque = ports::DEFAULT_OPAQUE.map(|port| port.to_string()).join(",");
-    let opaque = context.annotation(keys::OPAQUE_PORTS).map_or(Ok(default_opaque), |text| opaque_ports(text, spec))?;
-    let policy = context.annotation(keys::DEFAULT_INBOUND_POLICY).unwrap_or("all-unauthenticated");
+    let opaque = context
+        .annotation(keys::OPAQUE_PORTS)
+        .map_or(Ok(default_opaque), |text| opaque_ports(text, spec))?;
+    let policy = context
+        .annotation(keys::DEFAULT_INBOUND_POLICY)
+        .unwrap_or("all-unauthenticated");
     let any = |port: u16| format!("0.0.0.0:{port}");
     let outbound = format!("127.0.0.1:{}", ports::OUTBOUND);
     let mut all = vec![
         (env::LOG, context.annotation(PROXY_LOG_LEVEL).unwrap_or(LOG).to_owned()),
-        (env::DESTINATION_SVC_ADDR, address(context, destination, "linkerd-dst", ports::DESTINATION)),
+        (
+            env::DESTINATION_SVC_ADDR,
+            address(context, destination, "linkerd-dst", ports::DESTINATION),
+        ),
         (env::DESTINATION_SVC_NAME, identity(CONTROL_PLANE, destination)),
-        (env::POLICY_SVC_ADDR, address(context, destination, "linkerd-policy", ports::POLICY)),
+        (
+            env::POLICY_SVC_ADDR,
+            address(context, destination, "linkerd-policy", ports::POLICY),
+        ),
         (env::POLICY_SVC_NAME, identity(CONTROL_PLANE, destination)),
-        (env::IDENTITY_SVC_ADDR, address(context, identities, "linkerd-identity", ports::IDENTITY)),
+        (
+            env::IDENTITY_SVC_ADDR,
+            address(context, identities, "linkerd-identity", ports::IDENTITY),
+        ),
         (env::IDENTITY_SVC_NAME, identity(CONTROL_PLANE, identities)),
         (env::DESTINATION_PROFILE_NETWORKS, CLUSTER_NETWORKS.to_owned()),
         (env::POLICY_CLUSTER_NETWORKS, CLUSTER_NETWORKS.to_owned()),
-        (env::POLICY_WORKLOAD, format!("{{\"ns\":\"{namespace}\", \"pod\":\"{name}\"}}\n")),
+        (
+            env::POLICY_WORKLOAD,
+            format!("{{\"ns\":\"{namespace}\", \"pod\":\"{name}\"}}\n"),
+        ),
         (
             env::DESTINATION_CONTEXT,
             format!("{{\"ns\":\"{namespace}\", \"nodeName\":\"{NODE}\", \"pod\":\"{name}\"}}\n"),
@@ -193,7 +228,10 @@ fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<V
         (env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, opaque),
         (env::IDENTITY_DIR, context.dir.join("identity").display().to_string()),
         (env::IDENTITY_TRUST_ANCHORS, context.anchors.to_owned()),
-        (env::IDENTITY_TOKEN_FILE, context.dir.join("token").display().to_string()),
+        (
+            env::IDENTITY_TOKEN_FILE,
+            context.dir.join("token").display().to_string(),
+        ),
         (env::IDENTITY_LOCAL_NAME, identity(namespace, context.service_account)),
         (env::TAP_SVC_NAME, identity(VIZ, "mesh-viz")),
         (env::SOCKET_MARK, MARK.to_string()),
@@ -206,26 +244,46 @@ fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<V
 
 /// Container ports, and the ports of HTTP probes that are numbers: their policies are watched from the start.
 fn inbound_ports(spec: &PodSpec) -> BTreeSet<u16> {
-    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let ports = spec
+        .containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten());
     let ports = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
-    let probes = spec.containers.iter().flat_map(|c| [&c.readiness_probe, &c.liveness_probe, &c.startup_probe]);
-    let probed = probes.flatten().filter_map(|probe| match &probe.http_get.as_ref()?.port {
-        IntOrString::Int(number) => u16::try_from(*number).ok(),
-        IntOrString::String(_) => None,
-    });
-    ports.filter_map(|port| u16::try_from(port.container_port).ok()).chain(probed).collect()
+    let probes = spec
+        .containers
+        .iter()
+        .flat_map(|c| [&c.readiness_probe, &c.liveness_probe, &c.startup_probe]);
+    let probed = probes
+        .flatten()
+        .filter_map(|probe| match &probe.http_get.as_ref()?.port {
+            IntOrString::Int(number) => u16::try_from(*number).ok(),
+            IntOrString::String(_) => None,
+        });
+    ports
+        .filter_map(|port| u16::try_from(port.container_port).ok())
+        .chain(probed)
+        .collect()
 }
 
 /// The annotation's ports; a name of a container's port stands for its number.
 fn opaque_ports(text: &str, spec: &PodSpec) -> Result<String, String> {
     let named = |name: &str| {
-        let mut ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-        ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port.to_string())
+        let mut ports = spec
+            .containers
+            .iter()
+            .flat_map(|container| container.ports.iter().flatten());
+        ports
+            .find(|port| port.name.as_deref() == Some(name))
+            .map(|port| port.container_port.to_string())
     };
     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-    let numbers: Vec<_> = items.map(|item| named(item).unwrap_or_else(|| item.to_owned())).collect();
+    let numbers: Vec<_> = items
+        .map(|item| named(item).unwrap_or_else(|| item.to_owned()))
+        .collect();
     let numbers = numbers.join(",");
-    numbers.parse::<PortSet>().map_err(|error| format!("{}: {error}", keys::OPAQUE_PORTS))?;
+    numbers
+        .parse::<PortSet>()
+        .map_err(|error| format!("{}: {error}", keys::OPAQUE_PORTS))?;
     Ok(numbers)
 }
 
@@ -234,7 +292,10 @@ mod tests {
     use super::*;
 
     fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn try_plan(namespace: &[(&str, &str)], pod: &[(&str, &str)]) -> Result<Option<Plan>, String> {
@@ -276,20 +337,34 @@ mod tests {
         let plan = try_plan(&on, &[]).expect("fine").expect("a sidecar");
         let value = |key: &str| {
             let mut env = plan.container.env.iter();
-            env.find(|(name, _)| name == key).map(|(_, value)| value.as_str()).expect("set")
+            env.find(|(name, _)| name == key)
+                .map(|(_, value)| value.as_str())
+                .expect("set")
         };
         assert_eq!(value(env::INBOUND_PORTS), "8080,9000");
         assert_eq!(value(env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION), "9000,25");
-        assert_eq!(value(env::IDENTITY_LOCAL_NAME), "web.shop.serviceaccount.identity.linkerd.cluster.local");
+        assert_eq!(
+            value(env::IDENTITY_LOCAL_NAME),
+            "web.shop.serviceaccount.identity.linkerd.cluster.local"
+        );
         assert_eq!(value(env::POLICY_WORKLOAD), "{\"ns\":\"shop\", \"pod\":\"web-1\"}\n");
-        assert_eq!(value(env::DESTINATION_SVC_ADDR), "linkerd-dst.linkerd.svc.cluster.local:8086");
+        assert_eq!(
+            value(env::DESTINATION_SVC_ADDR),
+            "linkerd-dst.linkerd.svc.cluster.local:8086"
+        );
         assert_eq!((plan.outbound_skip.as_str(), plan.first), ("4567,4568,3306", true));
     }
 
     #[test]
     fn a_broken_annotation_is_named() {
-        let bad = [("linkerd.io/inject", "enabled"), ("config.linkerd.io/skip-inbound-ports", "99999")];
+        let bad = [
+            ("linkerd.io/inject", "enabled"),
+            ("config.linkerd.io/skip-inbound-ports", "99999"),
+        ];
         let error = try_plan(&[], &bad).expect_err("no such port");
-        assert!(error.starts_with("config.linkerd.io/skip-inbound-ports: \"99999\""), "{error}");
+        assert!(
+            error.starts_with("config.linkerd.io/skip-inbound-ports: \"99999\""),
+            "{error}"
+        );
     }
 }

@@ -51,7 +51,11 @@ impl Cluster {
             PodStatus {
                 namespace: pod.plan.namespace.clone(),
                 name: pod.plan.name.clone(),
-                deployment: pod.deployment.as_ref().map(|deployment| deployment.name.clone()).unwrap_or_default(),
+                deployment: pod
+                    .deployment
+                    .as_ref()
+                    .map(|deployment| deployment.name.clone())
+                    .unwrap_or_default(),
                 status: doing(pod),
                 ready: runtime.ready() && pod.ending.is_none(),
                 containers: (containers.iter().filter(|state| state.ready).count(), containers.len()),
@@ -135,7 +139,10 @@ impl Cluster {
             };
             let (name, namespace) = (name.unwrap_or_default(), namespace.unwrap_or_default());
             let mine = self.pods.values().filter(|pod| {
-                let of = pod.deployment.as_ref().map_or(pod.plan.name.as_str(), |deployment| deployment.name.as_str());
+                let of = pod
+                    .deployment
+                    .as_ref()
+                    .map_or(pod.plan.name.as_str(), |deployment| deployment.name.as_str());
                 pod.plan.namespace == namespace && of == name && pod.ending.is_none()
             });
             let settled = mine.filter(|pod| pod.runtime.borrow().ready() || broken(pod)).count();
@@ -148,14 +155,21 @@ impl Cluster {
         if waiting.is_empty() && self.control_plane_up {
             return Start::Settled;
         }
-        let ready = self.pods.values().filter(|pod| pod.ending.is_none() && pod.runtime.borrow().ready()).count();
+        let ready = self
+            .pods
+            .values()
+            .filter(|pod| pod.ending.is_none() && pod.runtime.borrow().ready())
+            .count();
         Start::Waiting(Progress::Pods { ready, total, waiting })
     }
 
     // A Deployment that was refused has no pods, and none will come.
     fn has_pods(&self, namespace: &str, name: &str) -> bool {
         self.pods.values().any(|pod| {
-            let of = pod.deployment.as_ref().map_or(pod.plan.name.as_str(), |deployment| deployment.name.as_str());
+            let of = pod
+                .deployment
+                .as_ref()
+                .map_or(pod.plan.name.as_str(), |deployment| deployment.name.as_str());
             pod.plan.namespace == namespace && of == name
         })
     }
@@ -184,7 +198,10 @@ impl Cluster {
                 if container.restarts >= HOPELESS {
                     let log = log_path(&state::logs(&self.setting.dir), &pod.plan, &container.name);
                     let (owner, name) = (pod.owner(), &container.name);
-                    return Some(format!("{owner}: container {name}: {failure}; its log ends with: {}", tail(&log)));
+                    return Some(format!(
+                        "{owner}: container {name}: {failure}; its log ends with: {}",
+                        tail(&log)
+                    ));
                 }
             }
         }
@@ -201,7 +218,11 @@ fn tail(log: &std::path::Path) -> String {
 /// Whether nothing more can be hoped of a pod without a change.
 fn broken(pod: &PodEntry) -> bool {
     let runtime = pod.runtime.borrow();
-    runtime.failure.is_some() || runtime.containers.iter().any(|state| state.failure.is_some() && !state.ready)
+    runtime.failure.is_some()
+        || runtime
+            .containers
+            .iter()
+            .any(|state| state.failure.is_some() && !state.ready)
 }
 
 fn doing(pod: &PodEntry) -> String {
