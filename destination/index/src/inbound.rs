@@ -71,7 +71,7 @@ pub(crate) fn policy(reader: &Reader<'_>, key: &Key) -> Option<ServerPolicy> {
 fn server_of<'a>(reader: &Reader<'a>, pod: PodView<'a>, port: u16) -> Option<&'a Server> {
     let mut servers: Vec<&Arc<Server>> = reader
         .servers(pod.ns)
-        .filter(|server| pod.is_server(&server.spec.pod_selector, &server.spec.port, port))
+        .filter(|server| pod.is_server(server.spec.pod_selector.as_ref(), &server.spec.port, port))
         .collect();
     servers.sort_by(|a, b| store::age(&a.metadata).cmp(&store::age(&b.metadata)));
     servers.first().map(|server| &***server)

@@ -214,22 +214,22 @@ impl Index {
             return;
         }
         let (store, config) = (&self.store, &self.config);
-        self.endpoints.refresh(changed, |key| {
+        self.endpoints.refresh(changed, |key, _| {
             let reader = Reader::new(store, config);
             let set = endpoints::endpoints(&reader, key);
             (Ok(Arc::new(set)), reader.finish())
         });
-        self.profiles.refresh(changed, |key| {
+        self.profiles.refresh(changed, |key, last| {
             let reader = Reader::new(store, config);
-            let profile = profile::profile(&reader, key).map(Arc::new);
+            let profile = profile::profile_after(&reader, key, last).map(Arc::new);
             (profile, reader.finish())
         });
-        self.outbound.refresh(changed, |key| {
+        self.outbound.refresh(changed, |key, _| {
             let reader = Reader::new(store, config);
             let policy = outbound::policy(&reader, key).map(Arc::new);
             (policy, reader.finish())
         });
-        self.inbound.refresh(changed, |key| {
+        self.inbound.refresh(changed, |key, _| {
             let reader = Reader::new(store, config);
             let policy = inbound::policy(&reader, key).map(Arc::new);
             (Ok(policy), reader.finish())

@@ -7,7 +7,10 @@ use destination_k8s::{
     policy::{PortRef, ProxyProtocol},
     selector,
 };
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
 use proxy_model::{env, ports};
 
 use crate::{reader::Reader, store};
@@ -143,22 +146,17 @@ impl<'a> PodView<'a> {
     fn has_opaque_server(self, reader: &Reader<'a>, port: u16) -> bool {
         reader.servers(self.ns).any(|server| {
             server.spec.proxy_protocol == ProxyProtocol::Opaque
-                && self.is_server(&server.spec.pod_selector, &server.spec.port, port)
+                && self.is_server(server.spec.pod_selector.as_ref(), &server.spec.port, port)
         })
     }
 
     /// Whether a Server with this selector and port is for `port` of this pod.
-    pub(crate) fn is_server(
-        self,
-        pods: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
-        server: &PortRef,
-        port: u16,
-    ) -> bool {
+    pub(crate) fn is_server(self, pods: Option<&LabelSelector>, server: &PortRef, port: u16) -> bool {
         let same_port = match server {
             PortRef::Number(number) => *number == port,
             PortRef::Name(name) => self.ports().any(|(number, own)| number == port && own == Some(name)),
         };
-        same_port && pods.as_ref().is_some_and(|pods| selector::matches(pods, self.labels()))
+        same_port && pods.is_some_and(|pods| selector::matches(pods, self.labels()))
     }
 
     /// Whether a port is opaque for the pod's own sidecar, when no Server says what it is. A default opaque port counts
@@ -220,7 +218,7 @@ impl<'a> PodView<'a> {
     }
 }
 
-fn controller(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<(&str, &str)> {
+fn controller(meta: &ObjectMeta) -> Option<(&str, &str)> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let owner = owners
         .iter()

@@ -32,10 +32,8 @@ impl fmt::Display for Problem {
 pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
     let mut found = vec![];
     let mut add = |object: &Object, reason: String| {
-        found.push(Problem {
-            object: object.object_ref(),
-            reason,
-        })
+        let object = object.object_ref();
+        found.push(Problem { object, reason });
     };
     splits(reader, &mut add);
     for object in reader.all(Kind::ServiceProfile) {

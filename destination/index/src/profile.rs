@@ -92,6 +92,20 @@ pub(crate) fn profile(reader: &Reader<'_>, key: &Key) -> Result<Profile, Refused
     }
 }
 
+/// The profile as it is now, after `last`. An address that was a Service's and is nobody's now keeps what it had: taken for a
+/// bare address, it would get plaintext while the Service is away.
+pub(crate) fn profile_after(reader: &Reader<'_>, key: &Key, last: &Profile) -> Result<Profile, Refused> {
+    let profile = profile(reader, key)?;
+    let is_bare = profile
+        .endpoint
+        .as_ref()
+        .is_some_and(|endpoint| endpoint.labels.is_empty());
+    if is_bare && !last.fully_qualified_name.is_empty() {
+        return Err(Refused::NotFound("the Service is away".to_owned()));
+    }
+    Ok(profile)
+}
+
 fn of_instance(reader: &Reader<'_>, name: &ServiceName, instance: &str, port: u16) -> Result<Profile, Refused> {
     let all = reader
         .slices(&name.ns, &name.name)

@@ -65,11 +65,12 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Views<K, V> {
         Ok(receiver)
     }
 
-    /// Computes again what depends on `changed`. Where there is no answer any more the last one stays.
+    /// Computes again what depends on `changed`; `compute` also gets the last answer. Where there is no answer any more the
+    /// last one stays.
     pub(crate) fn refresh(
         &mut self,
         changed: &FxHashSet<Dep>,
-        compute: impl Fn(&K) -> (Result<V, Refused>, FxHashSet<Dep>),
+        compute: impl Fn(&K, &V) -> (Result<V, Refused>, FxHashSet<Dep>),
     ) {
         let concerned = changed.iter().filter_map(|dep| self.readers.get(dep));
         let keys: FxHashSet<K> = concerned.flatten().cloned().collect();
@@ -79,7 +80,7 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Views<K, V> {
                 self.remove(&key);
                 continue;
             }
-            let (answer, deps) = compute(&key);
+            let (answer, deps) = compute(&key, &view.sender.borrow());
             if let Ok(answer) = answer {
                 view.sender.send_if_modified(|current| {
                     let differs = *current != answer;
@@ -147,19 +148,19 @@ mod tests {
         let changed = |name| [dep(name)].into_iter().collect();
 
         // Now it reads "c" instead of "a".
-        views.refresh(&changed("a"), |_| (Ok(11), [dep("c")].into_iter().collect()));
+        views.refresh(&changed("a"), |_, _| (Ok(11), [dep("c")].into_iter().collect()));
         assert!(answer.has_changed().expect("open"));
         assert_eq!((*answer.borrow_and_update(), *other.borrow()), (11, 20));
-        views.refresh(&changed("a"), |_| unreachable!("nobody reads it"));
+        views.refresh(&changed("a"), |_, _| unreachable!("nobody reads it"));
         // An answer that is the same wakes nobody; no answer at all keeps the last one.
-        views.refresh(&changed("c"), |_| (Ok(11), [dep("c")].into_iter().collect()));
-        views.refresh(&changed("c"), |_| {
+        views.refresh(&changed("c"), |_, _| (Ok(11), [dep("c")].into_iter().collect()));
+        views.refresh(&changed("c"), |_, _| {
             (Err(Refused::NotFound(String::new())), [dep("c")].into_iter().collect())
         });
         assert!(!answer.has_changed().expect("open"));
 
         drop(other);
-        views.refresh(&changed("b"), |_| unreachable!("nobody listens"));
+        views.refresh(&changed("b"), |_, _| unreachable!("nobody listens"));
         assert_eq!(views.len(), 1);
         assert!(views.readers.contains_key(&dep("c")) && !views.readers.contains_key(&dep("b")));
     }

@@ -1,4 +1,4 @@
-//! The cluster as it was when a scenario was recorded.
+//! The cluster as it was when a scenario was recorded, and how it changed.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -19,20 +19,23 @@ pub(crate) fn index(dir: &Path, scenario: &str) -> Index {
     index
 }
 
-pub(crate) fn objects(dir: &Path) -> Vec<Object> {
-    let cluster: Value =
-        serde_json::from_str(&fs::read_to_string(dir.join("cluster.json")).expect("cluster.json")).expect("JSON");
+fn json(file: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(file).expect("a file")).expect("JSON")
+}
+
+fn objects(dir: &Path) -> Vec<Object> {
+    let cluster = json(&dir.join("cluster.json"));
     let mut objects = vec![];
-    for (key, kind, version) in [
-        ("pods", "Pod", "v1"),
-        ("services", "Service", "v1"),
-        ("endpointslices", "EndpointSlice", "discovery.k8s.io/v1"),
-        ("replicasets", "ReplicaSet", "apps/v1"),
-        ("namespaces", "Namespace", "v1"),
-        ("nodes", "Node", "v1"),
+    for (key, kind) in [
+        ("pods", "Pod"),
+        ("services", "Service"),
+        ("endpointslices", "EndpointSlice"),
+        ("replicasets", "ReplicaSet"),
+        ("namespaces", "Namespace"),
+        ("nodes", "Node"),
     ] {
         for value in cluster[key].as_array().into_iter().flatten() {
-            objects.push(object(value.clone(), kind, version));
+            objects.push(object(value.clone(), kind));
         }
     }
     let mut created = HashMap::new();
@@ -60,14 +63,140 @@ pub(crate) fn objects(dir: &Path) -> Vec<Object> {
     objects
 }
 
-pub(crate) fn object(mut value: Value, kind: &str, version: &str) -> Object {
+fn object(mut value: Value, kind: &str) -> Object {
     value["kind"] = json!(kind);
-    value["apiVersion"] = json!(version);
+    value["apiVersion"] = json!(match kind {
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        "ReplicaSet" => "apps/v1",
+        _ => "v1",
+    });
     if kind == "Node" {
-        value = json!({"kind": kind, "apiVersion": version, "metadata": value["metadata"]});
+        value = json!({"kind": kind, "apiVersion": "v1", "metadata": value["metadata"]});
     }
     if kind == "ReplicaSet" {
         value["spec"] = json!({"selector": {}});
     }
     Object::from_value(value).expect("an object")
+}
+
+/// What happened while streams were open.
+pub(crate) struct Timeline {
+    /// When each step began; the first began with the recording.
+    begins: Vec<u64>,
+    /// When, and what: an event of the watch, or an object that a step applied or deleted.
+    happened: Vec<(u64, Value)>,
+    pods: HashMap<String, Value>,
+}
+
+impl Timeline {
+    pub(crate) fn read(dir: &Path) -> Self {
+        let mut happened: Vec<(u64, Value)> = vec![];
+        let at = |value: &Value| value["at_ms"].as_u64().expect("a time");
+        for event in json(&dir.join("events.json")).as_array().expect("events") {
+            happened.push((at(event), event.clone()));
+        }
+        let mut begins = vec![0];
+        for step in json(&dir.join("steps.json")).as_array().expect("steps") {
+            begins.push(at(step));
+            // The watch's events leave a pod's annotations out; the words of the step have them.
+            if let Some(words) = step["did"].as_str().and_then(|did| did.strip_prefix("annotate pod ")) {
+                let (pod, annotation) = words.split_once(' ').expect("a pod and an annotation");
+                let (key, value) = annotation.split_once('=').expect("a key and a value");
+                let annotations = json!({format!("config.linkerd.io/{key}"): value});
+                let pod = json!({"metadata": {"name": pod, "annotations": annotations}});
+                happened.push((at(step), json!({"type": "MODIFIED", "kind": "Pod", "object": pod})));
+            }
+            for object in step["objects"].as_array().into_iter().flatten() {
+                let kind = if object["deleted"].is_null() {
+                    "APPLIED"
+                } else {
+                    "REMOVED"
+                };
+                happened.push((at(step), json!({"type": kind, "object": object})));
+            }
+        }
+        happened.sort_by_key(|(at, _)| *at);
+        let pods = json(&dir.join("cluster.json"))["pods"]
+            .as_array()
+            .expect("pods")
+            .clone();
+        let name = |pod: &Value| pod["metadata"]["name"].as_str().expect("a name").to_owned();
+        Self {
+            begins,
+            happened,
+            pods: pods.into_iter().map(|pod| (name(&pod), pod)).collect(),
+        }
+    }
+
+    pub(crate) fn last_step(&self) -> u64 {
+        self.begins.len() as u64 - 1
+    }
+
+    /// Lets happen what happened from the beginning of `step` to the beginning of the next.
+    pub(crate) fn apply(&mut self, step: u64, index: &mut Index) {
+        let begin = self.begins[step as usize];
+        let end = self.begins.get(step as usize + 1).copied().unwrap_or(u64::MAX);
+        for (_, event) in self.happened.iter().filter(|(at, _)| (begin..end).contains(at)) {
+            let value = event["object"].clone();
+            let kind = event["kind"].as_str().unwrap_or_default();
+            match event["type"].as_str().expect("a type") {
+                "DELETED" => index.delete([object(whole(&mut self.pods, value, kind), kind).object_ref()]),
+                "ADDED" | "MODIFIED" => index.apply([object(whole(&mut self.pods, value, kind), kind)]),
+                // The watch has these kinds itself, as they really were.
+                "APPLIED" if value["kind"] == "Service" => {}
+                "REMOVED" if value["deleted"]["kind"] == "Service" => {}
+                "APPLIED" => index.apply([Object::from_value(value).expect("an object")]),
+                _ => index.delete([deleted(&value["deleted"])]),
+            }
+        }
+    }
+}
+
+/// A pod's later events say only what may change; the rest is as before.
+fn whole(pods: &mut HashMap<String, Value>, value: Value, kind: &str) -> Value {
+    if kind != "Pod" {
+        return value;
+    }
+    let name = value["metadata"]["name"].as_str().expect("a name").to_owned();
+    let pod = pods.entry(name).or_insert_with(|| json!({}));
+    for (key, part) in value.as_object().expect("an object") {
+        if key == "metadata" {
+            for (key, part) in part.as_object().expect("an object") {
+                match (key.as_str(), part.as_object()) {
+                    ("annotations", Some(more)) if pod["metadata"][key].is_object() => {
+                        for (key, value) in more {
+                            pod["metadata"]["annotations"][key] = value.clone();
+                        }
+                    }
+                    _ => pod["metadata"][key] = part.clone(),
+                }
+            }
+        } else {
+            pod[key] = part.clone();
+        }
+    }
+    pod.clone()
+}
+
+fn deleted(value: &Value) -> destination_k8s::ObjectRef {
+    use destination_k8s::{Kind, ObjectRef};
+    let kinds = [
+        Kind::HttpRoute,
+        Kind::Server,
+        Kind::AuthorizationPolicy,
+        Kind::MeshTlsAuthentication,
+        Kind::ServiceProfile,
+        Kind::HttpLocalRateLimitPolicy,
+        Kind::EgressNetwork,
+    ];
+    let (version, kind) = (
+        value["apiVersion"].as_str().expect("text"),
+        value["kind"].as_str().expect("text"),
+    );
+    let is_it = |k: &Kind| k.as_str() == kind && k.api_versions().contains(&version);
+    let kind = kinds
+        .into_iter()
+        .find(is_it)
+        .unwrap_or_else(|| panic!("{version} {kind}"));
+    ObjectRef::new(kind, "changes", value["name"].as_str().expect("text"))
 }

@@ -1,4 +1,4 @@
-//! One recorded call: what upstream said, and whether the index says the same.
+//! One recorded call: what upstream said, and what the index says.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc};
 
@@ -6,137 +6,116 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use destination_index::{Context, Index, Refused, Workload};
 use prost::Message;
 use proxy_api::{decode, wire};
-use proxy_model::{ClientPolicy, Endpoint, Profile, ServerPolicy, endpoint::Labels};
+use proxy_model::{ClientPolicy, Endpoint, EndpointSet, EndpointUpdate, Profile, ServerPolicy, endpoint::Labels};
 use serde_json::Value;
+use tokio::sync::watch;
 
 /// One recorded call.
+#[derive(Clone)]
 pub(crate) struct Call {
     rpc: String,
     request: Vec<u8>,
     /// Messages with the step in which they came.
-    pub(crate) messages: Vec<(u64, Vec<u8>)>,
+    messages: Vec<(u64, Vec<u8>)>,
     error: Option<String>,
+    /// The step in which upstream ended the stream.
+    pub(crate) ended_in: Option<u64>,
 }
 
 impl Call {
-    pub(crate) fn read(file: &Path) -> Self {
+    /// Reads a call; other files have none.
+    pub(crate) fn read(file: &Path) -> Option<Self> {
         let call: Value = serde_json::from_str(&fs::read_to_string(file).expect("a file")).expect("JSON");
+        let rpc = call.get("rpc")?.as_str().expect("text").to_owned();
         let bytes = |value: &Value| {
             BASE64_STANDARD
                 .decode(value.as_str().unwrap_or_default())
                 .expect("base64")
         };
         let messages = call["messages"].as_array().expect("a list").iter();
-        Self {
-            rpc: call["rpc"].as_str().expect("text").to_owned(),
+        let ended = call["ended"].as_str().filter(|ended| ended.starts_with("by server"));
+        let ended_in = ended.map(|ended| ended.rsplit("step ").next().expect("text").parse().expect("a step"));
+        Some(Self {
+            rpc,
             request: bytes(&call["request_bytes"]),
             messages: messages
                 .map(|m| (m["step"].as_u64().unwrap_or(0), bytes(&m["bytes"])))
                 .collect(),
             error: call["error"]["code"].as_str().map(str::to_owned),
-        }
+            ended_in,
+        })
     }
 
     /// The call as it was up to the end of a step.
     pub(crate) fn until(&self, step: u64) -> Self {
+        let messages = self.messages.iter().filter(|(at, _)| *at <= step).cloned().collect();
         Self {
-            rpc: self.rpc.clone(),
-            request: self.request.clone(),
-            messages: self.messages.iter().filter(|(at, _)| *at <= step).cloned().collect(),
-            error: self.error.clone(),
+            messages,
+            ended_in: self.ended_in.filter(|ended| *ended <= step),
+            ..self.clone()
         }
+    }
+
+    /// What upstream says in the end.
+    pub(crate) fn answer(&self) -> Answer {
+        if let Some(code) = &self.error {
+            return Answer::Status(code.clone());
+        }
+        if self.ended_in.is_some() {
+            return Answer::Ended;
+        }
+        let Some((_, last)) = self.messages.last() else {
+            return Answer::Silence;
+        };
+        let last = last.as_slice();
+        match self.rpc.as_str() {
+            "Destination.Get" => self.endpoints(),
+            "Destination.GetProfile" => {
+                let wire = wire::destination::DestinationProfile::decode(last).expect("protobuf");
+                Answer::Profile(Box::new(decode::profile(wire).expect("valid")))
+            }
+            rpc if rpc.starts_with("OutboundPolicies") => {
+                let wire = wire::outbound::OutboundPolicy::decode(last).expect("protobuf");
+                Answer::Outbound(Box::new(decode::client_policy(wire).expect("valid")))
+            }
+            _ => {
+                let wire = wire::inbound::Server::decode(last).expect("protobuf");
+                Answer::Inbound(Box::new(sorted(decode::server_policy(wire).expect("valid"))))
+            }
+        }
+    }
+
+    fn endpoints(&self) -> Answer {
+        let mut labels = Labels::default();
+        let mut all = BTreeMap::new();
+        for (_, message) in &self.messages {
+            let wire = wire::destination::Update::decode(message.as_slice()).expect("protobuf");
+            match decode::update(wire).expect("valid") {
+                EndpointUpdate::Add {
+                    labels: of_set,
+                    endpoints,
+                } => {
+                    labels = of_set;
+                    all.extend(endpoints.into_iter().map(|endpoint| (endpoint.addr, endpoint)));
+                }
+                EndpointUpdate::Remove(addrs) => all.retain(|addr, _| !addrs.contains(addr)),
+                EndpointUpdate::NoEndpoints { .. } => all.clear(),
+            }
+        }
+        Answer::Endpoints(labels, all)
     }
 }
 
 /// What somebody answers: a value, or the name of a status.
 #[derive(Debug, PartialEq)]
-enum Answer {
+pub(crate) enum Answer {
     Endpoints(Labels, BTreeMap<SocketAddr, Endpoint>),
     Profile(Box<Profile>),
     Outbound(Box<ClientPolicy>),
     Inbound(Box<ServerPolicy>),
-    Status(&'static str),
+    Status(String),
     Silence,
-}
-
-fn status(refused: &Refused) -> Answer {
-    Answer::Status(match refused {
-        Refused::Invalid(_) => "InvalidArgument",
-        Refused::NotFound(_) => "NotFound",
-        Refused::Unknown(_) => "Unknown",
-        Refused::TooMany(_) => "ResourceExhausted",
-    })
-}
-
-/// Whether the index answers a call as upstream did; if not, both answers.
-pub(crate) fn compare(index: &mut Index, call: &Call) -> Result<(), String> {
-    let theirs = match &call.error {
-        Some(code) => Answer::Status(
-            ["InvalidArgument", "NotFound", "Unknown"]
-                .into_iter()
-                .find(|c| c == code)
-                .expect("known"),
-        ),
-        None => theirs(call),
-    };
-    let ours = ours(index, call);
-    if ours == theirs {
-        return Ok(());
-    }
-    // No endpoints: upstream is silent, we say so at once. A deliberate difference of the wire, not of the state.
-    if let (Answer::Silence, Answer::Endpoints(_, endpoints)) = (&theirs, &ours)
-        && endpoints.is_empty()
-    {
-        return Ok(());
-    }
-    let (theirs, ours) = (format!("{theirs:#?}"), format!("{ours:#?}"));
-    Err(difference(&theirs, &ours))
-}
-
-fn theirs(call: &Call) -> Answer {
-    let Some((_, last)) = call.messages.last() else {
-        return Answer::Silence;
-    };
-    let last = last.as_slice();
-    match call.rpc.as_str() {
-        "Destination.Get" => endpoints(call),
-        "Destination.GetProfile" => {
-            let wire = wire::destination::DestinationProfile::decode(last).expect("protobuf");
-            Answer::Profile(Box::new(decode::profile(wire).expect("valid")))
-        }
-        rpc if rpc.starts_with("OutboundPolicies") => {
-            let wire = wire::outbound::OutboundPolicy::decode(last).expect("protobuf");
-            Answer::Outbound(Box::new(decode::client_policy(wire).expect("valid")))
-        }
-        rpc if rpc.starts_with("InboundServerPolicies") => {
-            let wire = wire::inbound::Server::decode(last).expect("protobuf");
-            Answer::Inbound(Box::new(sorted(decode::server_policy(wire).expect("valid"))))
-        }
-        rpc => panic!("{rpc} is no call"),
-    }
-}
-
-fn endpoints(call: &Call) -> Answer {
-    use proxy_model::endpoint::Labels;
-    let mut labels = Labels::default();
-    let mut all = BTreeMap::new();
-    for (_, message) in &call.messages {
-        let wire = wire::destination::Update::decode(message.as_slice()).expect("protobuf");
-        match decode::update(wire).expect("valid") {
-            proxy_model::endpoint::EndpointUpdate::Add {
-                labels: of_set,
-                endpoints,
-            } => {
-                labels = of_set;
-                all.extend(endpoints.into_iter().map(|endpoint| (endpoint.addr, endpoint)));
-            }
-            proxy_model::endpoint::EndpointUpdate::Remove(addrs) => addrs.iter().for_each(|addr| {
-                all.remove(addr);
-            }),
-            proxy_model::endpoint::EndpointUpdate::NoEndpoints { .. } => all.clear(),
-        }
-    }
-    Answer::Endpoints(labels, all)
+    Ended,
 }
 
 fn sorted(mut policy: ServerPolicy) -> ServerPolicy {
@@ -144,56 +123,87 @@ fn sorted(mut policy: ServerPolicy) -> ServerPolicy {
     policy
 }
 
-fn ours(index: &mut Index, call: &Call) -> Answer {
-    let request = call.request.as_slice();
-    let answer = match call.rpc.as_str() {
-        "Destination.Get" => {
-            let request =
-                decode::get_destination(wire::destination::GetDestination::decode(request).expect("protobuf"));
-            index
-                .endpoints(&request.path, &Context::parse(&request.context))
-                .map(|answer| {
-                    let set = answer.borrow();
-                    let all = set
-                        .endpoints
-                        .values()
-                        .map(|endpoint| (endpoint.addr, (**endpoint).clone()));
-                    Answer::Endpoints(set.labels.clone(), all.collect())
-                })
-        }
-        "Destination.GetProfile" => {
-            let request =
-                decode::get_destination(wire::destination::GetDestination::decode(request).expect("protobuf"));
-            let answer = index.profile(&request.path, &Context::parse(&request.context));
-            answer.map(|answer| Answer::Profile(Box::new((**answer.borrow()).clone())))
-        }
-        rpc if rpc.starts_with("OutboundPolicies") => {
-            let request = wire::outbound::TrafficSpec::decode(request).expect("protobuf");
-            let Ok(request) = decode::traffic_spec(request) else {
-                return Answer::Status("InvalidArgument");
-            };
-            Workload::parse(&request.workload)
-                .and_then(|client| index.outbound(&request.target, &client))
-                .map(|answer| Answer::Outbound(Box::new((**answer.borrow()).clone())))
-        }
-        _ => {
-            let request = wire::inbound::PortSpec::decode(request).expect("protobuf");
-            let Ok(request) = decode::port_spec(request) else {
-                return Answer::Status("InvalidArgument");
-            };
-            Workload::parse(&request.workload)
-                .and_then(|pod| index.inbound(&pod, request.port))
-                .map(|answer| {
-                    let policy: Arc<ServerPolicy> = answer.borrow().clone().expect("just found");
-                    Answer::Inbound(Box::new(sorted((*policy).clone())))
-                })
-        }
-    };
-    answer.unwrap_or_else(|refused| status(&refused))
+/// Our stream for a recorded call.
+pub(crate) enum Open {
+    Endpoints(watch::Receiver<Arc<EndpointSet>>),
+    Profile(watch::Receiver<Arc<Profile>>),
+    Outbound(watch::Receiver<Arc<ClientPolicy>>),
+    Inbound(watch::Receiver<Option<Arc<ServerPolicy>>>),
+    Refused(&'static str),
 }
 
-/// The lines around the first difference.
-fn difference(theirs: &str, ours: &str) -> String {
+impl Open {
+    pub(crate) fn new(index: &mut Index, call: &Call) -> Self {
+        Self::ask(index, call).unwrap_or_else(|refused| {
+            Self::Refused(match refused {
+                Refused::Invalid(_) => "InvalidArgument",
+                Refused::NotFound(_) => "NotFound",
+                Refused::Unknown(_) => "Unknown",
+                Refused::TooMany(_) => "ResourceExhausted",
+            })
+        })
+    }
+
+    fn ask(index: &mut Index, call: &Call) -> Result<Self, Refused> {
+        let request = call.request.as_slice();
+        let invalid = |error: proxy_api::Error| Refused::Invalid(error.to_string());
+        match call.rpc.as_str() {
+            rpc if rpc.starts_with("Destination") => {
+                let wire = wire::destination::GetDestination::decode(request).expect("protobuf");
+                let request = decode::get_destination(wire);
+                let context = Context::parse(&request.context);
+                if rpc == "Destination.Get" {
+                    index.endpoints(&request.path, &context).map(Self::Endpoints)
+                } else {
+                    index.profile(&request.path, &context).map(Self::Profile)
+                }
+            }
+            rpc if rpc.starts_with("OutboundPolicies") => {
+                let wire = wire::outbound::TrafficSpec::decode(request).expect("protobuf");
+                let request = decode::traffic_spec(wire).map_err(invalid)?;
+                index
+                    .outbound(&request.target, &Workload::parse(&request.workload)?)
+                    .map(Self::Outbound)
+            }
+            _ => {
+                let wire = wire::inbound::PortSpec::decode(request).expect("protobuf");
+                let request = decode::port_spec(wire).map_err(invalid)?;
+                index
+                    .inbound(&Workload::parse(&request.workload)?, request.port)
+                    .map(Self::Inbound)
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self) -> Answer {
+        match self {
+            Self::Endpoints(answers) => {
+                let set = answers.borrow_and_update();
+                let all = set
+                    .endpoints
+                    .values()
+                    .map(|endpoint| (endpoint.addr, (**endpoint).clone()));
+                Answer::Endpoints(set.labels.clone(), all.collect())
+            }
+            Self::Profile(answers) => Answer::Profile(Box::new((**answers.borrow_and_update()).clone())),
+            Self::Outbound(answers) => Answer::Outbound(Box::new((**answers.borrow_and_update()).clone())),
+            Self::Inbound(answers) => match &*answers.borrow_and_update() {
+                Some(policy) => Answer::Inbound(Box::new(sorted((**policy).clone()))),
+                None => Answer::Ended,
+            },
+            Self::Refused(code) => Answer::Status((*code).to_owned()),
+        }
+    }
+}
+
+/// How the two answers differ: the lines around the first difference.
+pub(crate) fn difference(theirs: &Answer, ours: &Answer) -> Option<String> {
+    // No endpoints: upstream is silent, we say so at once. A deliberate difference of the wire, not of the state.
+    let nothing = matches!(ours, Answer::Endpoints(_, endpoints) if endpoints.is_empty());
+    if theirs == ours || (*theirs == Answer::Silence && nothing) {
+        return None;
+    }
+    let (theirs, ours) = (format!("{theirs:#?}"), format!("{ours:#?}"));
     let (theirs, ours): (Vec<_>, Vec<_>) = (theirs.lines().collect(), ours.lines().collect());
     let first = theirs
         .iter()
@@ -202,5 +212,5 @@ fn difference(theirs: &str, ours: &str) -> String {
         .unwrap_or(theirs.len().min(ours.len()));
     let around =
         |lines: &[&str]| lines[first.saturating_sub(6).min(lines.len())..lines.len().min(first + 6)].join("\n");
-    format!("upstream:\n{}\nours:\n{}", around(&theirs), around(&ours))
+    Some(format!("upstream:\n{}\nours:\n{}", around(&theirs), around(&ours)))
 }
