@@ -176,6 +176,11 @@ impl<'a> Annotations<'a> {
         self.namespace.annotations.get(key).map(String::as_str)
     }
 
+    /// The namespace's alone.
+    pub(crate) fn without_own(self) -> Self {
+        Self { workload: None, ..self }
+    }
+
     /// What holds, and where it stands.
     pub(crate) fn find(self, key: &str) -> Option<(&'a str, Place)> {
         let namespace = || Place::Namespace(self.namespace.name.clone());
@@ -210,7 +215,11 @@ impl<'a> Annotations<'a> {
     /// What the pod takes over from its namespace, because others read it from the pod.
     pub(crate) fn inherited(self) -> impl Iterator<Item = (&'static str, &'a str)> {
         let more = [NATIVE_SIDECAR_BETA, NATIVE_SIDECAR_ALPHA, WAIT_BEFORE_EXIT];
-        let keys = INHERITED.iter().copied().chain(more).filter(move |key| self.own(key).is_none());
+        let keys = INHERITED
+            .iter()
+            .copied()
+            .chain(more)
+            .filter(move |key| self.own(key).is_none());
         keys.filter_map(move |key| Some((key, self.of_namespace(key)?)))
     }
 }

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use proxy_model::{ports, ports::PortSet};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
 use crate::Error;
 
 /// The values of the chart. Names that are not here belong to others and are passed over.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Config {
     /// Namespace of the control plane.
@@ -46,7 +46,7 @@ pub struct Config {
 }
 
 /// An image.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Image {
     /// Name without the tag.
@@ -61,9 +61,12 @@ pub struct Image {
 }
 
 /// The sidecar.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the value of the chart of this name; the chart says what it means")]
+#[expect(
+    missing_docs,
+    reason = "each is the value of the chart of this name; the chart says what it means"
+)]
 pub struct Proxy {
     pub image: Image,
     pub ports: Ports,
@@ -125,7 +128,7 @@ pub struct Proxy {
 }
 
 /// A variable; all but its name is passed on.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvVar {
     /// Its name.
     pub name: String,
@@ -135,7 +138,7 @@ pub struct EnvVar {
 }
 
 /// Where the sidecar listens.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Ports {
@@ -146,7 +149,7 @@ pub struct Ports {
 }
 
 /// What the sidecar asks for and may use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Resources {
@@ -157,7 +160,7 @@ pub struct Resources {
 }
 
 /// Amount of one resource; empty is not said.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Amount {
     /// At least.
@@ -169,7 +172,7 @@ pub struct Amount {
 }
 
 /// Threads.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Runtime {
     /// Workers.
@@ -177,7 +180,7 @@ pub struct Runtime {
 }
 
 /// How many workers; nothing is "as the limit of CPU says".
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Workers {
     /// At least.
@@ -190,7 +193,7 @@ pub struct Workers {
 }
 
 /// Labels of metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ProxyMetrics {
     /// Whether outbound metrics name hosts.
@@ -198,7 +201,7 @@ pub struct ProxyMetrics {
 }
 
 /// A probe of the kubelet; nothing is Kubernetes' default.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "Kubernetes' own names")]
 pub struct Probe {
@@ -209,7 +212,7 @@ pub struct Probe {
 }
 
 /// How the sidecar talks to the control plane.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Control {
     /// Its streams.
@@ -217,7 +220,7 @@ pub struct Control {
 }
 
 /// Times of streams.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Streams {
@@ -230,11 +233,10 @@ pub struct Streams {
 }
 
 /// Spans of sidecars.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Tracing {
-    #[serde(alias = "enabled")]
     pub enable: bool,
     #[serde(deserialize_with = "text")]
     pub trace_service_name: String,
@@ -244,7 +246,7 @@ pub struct Tracing {
 }
 
 /// Who takes spans.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Collector {
     /// Host and port.
@@ -255,7 +257,7 @@ pub struct Collector {
 }
 
 /// A service account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct MeshIdentity {
@@ -266,9 +268,12 @@ pub struct MeshIdentity {
 }
 
 /// The init container that redirects.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the value of the chart of this name; the chart says what it means")]
+#[expect(
+    missing_docs,
+    reason = "each is the value of the chart of this name; the chart says what it means"
+)]
 pub struct ProxyInit {
     pub image: Image,
     #[serde(deserialize_with = "text")]
@@ -289,9 +294,12 @@ pub struct ProxyInit {
 }
 
 /// The init container that looks whether a CNI plugin redirects.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the value of the chart of this name; the chart says what it means")]
+#[expect(
+    missing_docs,
+    reason = "each is the value of the chart of this name; the chart says what it means"
+)]
 pub struct NetworkValidator {
     pub image: Image,
     #[serde(deserialize_with = "text")]
@@ -307,7 +315,7 @@ pub struct NetworkValidator {
 }
 
 /// The container for a look at a pod's traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DebugContainer {
     /// Its image; we ship none.
@@ -315,7 +323,7 @@ pub struct DebugContainer {
 }
 
 /// How workloads prove who they are.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IdentityValues {
     /// By a token made for us, not the one for the API server.
@@ -375,9 +383,19 @@ impl Default for Proxy {
             cores: 0,
             runtime: Runtime::default(),
             metrics: ProxyMetrics::default(),
-            startup_probe: Probe { period_seconds: Some(1), failure_threshold: Some(120), ..Probe::default() },
-            liveness_probe: Probe { initial_delay_seconds: Some(10), ..Probe::default() },
-            readiness_probe: Probe { initial_delay_seconds: Some(2), ..Probe::default() },
+            startup_probe: Probe {
+                period_seconds: Some(1),
+                failure_threshold: Some(120),
+                ..Probe::default()
+            },
+            liveness_probe: Probe {
+                initial_delay_seconds: Some(10),
+                ..Probe::default()
+            },
+            readiness_probe: Probe {
+                initial_delay_seconds: Some(2),
+                ..Probe::default()
+            },
             control: Control::default(),
             inbound: pings(),
             outbound: pings(),
@@ -392,13 +410,22 @@ impl Default for Proxy {
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { admin: ports::ADMIN, control: ports::TAP, inbound: ports::INBOUND, outbound: ports::OUTBOUND }
+        Self {
+            admin: ports::ADMIN,
+            control: ports::TAP,
+            inbound: ports::INBOUND,
+            outbound: ports::OUTBOUND,
+        }
     }
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { initial_timeout: "3s".into(), idle_timeout: "5m".into(), lifetime: "1h".into() }
+        Self {
+            initial_timeout: "3s".into(),
+            idle_timeout: "5m".into(),
+            lifetime: "1h".into(),
+        }
     }
 }
 
@@ -434,26 +461,38 @@ impl Default for NetworkValidator {
 
 impl Default for IdentityValues {
     fn default() -> Self {
-        Self { service_account_token_projection: true }
+        Self {
+            service_account_token_projection: true,
+        }
     }
 }
 
 impl Image {
     fn named(name: &str) -> Self {
-        Self { name: name.into(), ..Self::default() }
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
     }
 }
 
 impl Config {
-    /// Reads the chart's values. The error names the value.
+    /// Reads the chart's values over the defaults, as Helm does: map by map, and null is "as by default". The error says what is
+    /// wrong.
     pub fn from_values(values: &Value) -> Result<Self, Error> {
-        let values = without_nulls(values);
-        Self::deserialize(&values).map_err(|error| Error::Values(error.to_string()))
+        let wrong = |error: serde_json::Error| Error::Values(error.to_string());
+        let mut merged = serde_json::to_value(Self::default()).map_err(wrong)?;
+        merge(&mut merged, values);
+        serde_json::from_value(merged).map_err(wrong)
     }
 
     /// Suffix of all identities.
     pub fn trust_domain(&self) -> &str {
-        if self.identity_trust_domain.is_empty() { &self.cluster_domain } else { &self.identity_trust_domain }
+        if self.identity_trust_domain.is_empty() {
+            &self.cluster_domain
+        } else {
+            &self.identity_trust_domain
+        }
     }
 
     /// Refuses what no pod could start with, once, instead of pod by pod.
@@ -473,7 +512,10 @@ impl Config {
         if self.identity_trust_anchors_pem.trim().is_empty() {
             return wrong("identityTrustAnchorsPEM", "no trust anchor is given".into());
         }
-        for side in [("proxy.inbound", &self.proxy.inbound), ("proxy.outbound", &self.proxy.outbound)] {
+        for side in [
+            ("proxy.inbound", &self.proxy.inbound),
+            ("proxy.outbound", &self.proxy.outbound),
+        ] {
             if !(side.1.is_object() || side.1.is_null()) {
                 return wrong(side.0, "it is no map".into());
             }
@@ -482,14 +524,15 @@ impl Config {
     }
 }
 
-/// A value that Helm sets to null is not said.
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let kept = map.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
+fn merge(into: &mut Value, values: &Value) {
+    match (into, values) {
+        (_, Value::Null) => {}
+        (Value::Object(into), Value::Object(values)) => {
+            for (key, value) in values {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
         }
-        other => other.clone(),
+        (into, values) => *into = values.clone(),
     }
 }
 
@@ -518,10 +561,19 @@ mod tests {
         });
         let config = Config::from_values(&values).expect("valid");
         assert_eq!(config.trust_domain(), "example.org");
-        assert_eq!((config.proxy.image.version.as_str(), config.proxy.opaque_ports.as_str()), ("1.2", "25"));
+        assert_eq!(
+            (config.proxy.image.version.as_str(), config.proxy.opaque_ports.as_str()),
+            ("1.2", "25")
+        );
         assert_eq!(config.proxy.image.name, "localhost/mesh-proxy");
-        assert_eq!((config.proxy.resources.cpu.limit.as_str(), config.proxy.r#await), ("2", false));
-        assert_eq!((config.proxy.uid, config.proxy_init.ignore_inbound_ports.as_str()), (2102, "4567,4568"));
+        assert_eq!(
+            (config.proxy.resources.cpu.limit.as_str(), config.proxy.r#await),
+            ("2", false)
+        );
+        assert_eq!(
+            (config.proxy.uid, config.proxy_init.ignore_inbound_ports.as_str()),
+            (2102, "4567,4568")
+        );
         config.validate().expect("usable");
     }
 
@@ -530,8 +582,15 @@ mod tests {
         let error = Config::default().validate().expect_err("no anchors").to_string();
         assert_eq!(error, "the value identityTrustAnchorsPEM: no trust anchor is given");
         let values = serde_json::json!({"proxyInit": {"ignoreInboundPorts": "x"}, "identityTrustAnchorsPEM": "PEM"});
-        let error = Config::from_values(&values).expect("read").validate().expect_err("no port").to_string();
-        assert!(error.starts_with("the value proxyInit.ignoreInboundPorts: \"x\""), "{error}");
+        let error = Config::from_values(&values)
+            .expect("read")
+            .validate()
+            .expect_err("no port")
+            .to_string();
+        assert!(
+            error.starts_with("the value proxyInit.ignoreInboundPorts: \"x\""),
+            "{error}"
+        );
         let error = Config::from_values(&serde_json::json!({"proxy": {"uid": "x"}})).expect_err("no number");
         assert!(error.to_string().contains("invalid type"), "{error}");
     }

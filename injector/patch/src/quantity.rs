@@ -3,7 +3,9 @@
 
 /// Reads an amount.
 pub(crate) fn parse(text: &str) -> Option<f64> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     let factor = match &text[end..] {
         "" => 1.0,
@@ -17,7 +19,10 @@ pub(crate) fn parse(text: &str) -> Option<f64> {
         "P" => 1e15,
         "E" => 1e18,
         binary if binary.ends_with('i') => {
-            let power = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].iter().position(|unit| *unit == binary)? + 1;
+            let power = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
+                .iter()
+                .position(|unit| *unit == binary)?
+                + 1;
             1024_f64.powi(i32::try_from(power).ok()?)
         }
         exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),

@@ -127,6 +127,32 @@ names! {
     OUTBOUND_TCP_FAILFAST_TIMEOUT;
     /// Time that the application may be unreachable before requests fail.
     INBOUND_HTTP_FAILFAST_TIMEOUT;
+    /// Ports whose clients must have an identity; the control plane acts on it, the proxy does not.
+    INBOUND_PORTS_REQUIRE_IDENTITY;
+    /// Ports whose clients must speak TLS; likewise.
+    INBOUND_PORTS_REQUIRE_TLS;
+    /// Suffixes of names that a gateway forwards for.
+    INBOUND_GATEWAY_SUFFIXES;
+    /// `true`: requests say by header where they go.
+    INGRESS_MODE;
+    /// Whether outbound metrics name hosts.
+    OUTBOUND_METRICS_HOSTNAME_LABELS;
+    /// `apache` or `json`.
+    ACCESS_LOG;
+    /// File of the pod's labels, which become attributes of spans.
+    TRACE_ATTRIBUTES_PATH;
+    /// File of the pod's annotations, likewise.
+    TRACE_ANNOTATIONS_PATH;
+    /// How spans are told.
+    TRACE_PROTOCOL;
+    /// Name of the service in spans.
+    TRACE_SERVICE_NAME;
+    /// Where spans go.
+    TRACE_COLLECTOR_SVC_ADDR;
+    /// Who takes them.
+    TRACE_COLLECTOR_SVC_NAME;
+    /// More attributes of spans.
+    TRACE_EXTRA_ATTRIBUTES;
 }
 
 /// Ours: mark (`SO_MARK`) on the proxy's own sockets, which redirection lets pass; for places where a uid of its own is
