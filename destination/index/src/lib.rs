@@ -4,7 +4,7 @@
 //! ```text
 //! Object ──▶ Store ──▶ what changed ──▶ the views that read it ──▶ watch<model value>
 //! ```
-//! A view records what it reads ([`reader::Reader`]), so that a change wakes exactly the views that it concerns.
+//! A view records what it reads (`reader.rs`), so that a change wakes exactly the views that it concerns.
 
 mod config;
 mod endpoints;

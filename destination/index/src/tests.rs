@@ -1,1 +1,350 @@
+//! The index by concern: what the recordings of upstream don't show. Objects are as `mesh local` writes them.
 
+use destination_k8s::Kind;
+use serde::Deserialize as _;
+
+use super::*;
+
+const BASE: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: a}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: a}
+spec: {clusterIP: 10.9.0.1, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-1, namespace: a}
+spec: {clusterIP: 10.9.0.2, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-2, namespace: a}
+spec: {clusterIP: 10.9.0.3, ports: [{port: 80}, {port: 81}]}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-6d5f-abcde
+  namespace: a
+  labels: {app: web, pod-template-hash: 6d5f, linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-6d5f, uid: '', controller: true}]
+spec:
+  serviceAccountName: web
+  containers:
+  - {name: app, ports: [{containerPort: 8080}]}
+  - name: linkerd-proxy
+    env: [{name: LINKERD2_PROXY_INBOUND_LISTEN_ADDR, value: '0.0.0.0:5143'}]
+status: {phase: Running, podIP: 10.9.1.1}
+";
+
+const SLICE: &str = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-x, namespace: a, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints:
+- {addresses: [10.9.1.1], conditions: {ready: true}, targetRef: {kind: Pod, name: web-6d5f-abcde, namespace: a}}
+- {addresses: [10.9.1.2], conditions: {ready: false}}
+- {addresses: [10.9.1.3], conditions: {ready: true}, targetRef: {kind: Pod, name: later, namespace: a}}
+ports: [{port: 8080}]
+";
+
+const SPLIT: &str = "
+apiVersion: split.smi-spec.io/v1alpha1
+kind: TrafficSplit
+metadata: {name: s, namespace: a}
+spec:
+  service: web
+  backends: [{service: web-1, weight: 900m}, {service: web-2, weight: 100m}]
+";
+
+fn objects(yaml: &str) -> Vec<Object> {
+    let documents = serde_yaml_ng::Deserializer::from_str(yaml);
+    let values = documents.map(|document| serde_json::Value::deserialize(document).expect("YAML"));
+    values
+        .map(|value| Object::from_value(value).expect("an object"))
+        .collect()
+}
+
+fn index(yaml: &[&str]) -> Index {
+    let mut index = Index::new(Config::default());
+    index.apply(yaml.iter().flat_map(|yaml| objects(yaml)));
+    index
+}
+
+fn targets(index: &mut Index, path: &str) -> Vec<(String, u32)> {
+    let profile = index
+        .profile(path, &Context::default())
+        .expect("an answer")
+        .borrow()
+        .clone();
+    profile
+        .targets
+        .iter()
+        .map(|target| {
+            (
+                target.authority.host().replace(".a.svc.cluster.local", ""),
+                target.weight,
+            )
+        })
+        .collect()
+}
+
+fn pair(name: &str, weight: u32) -> (String, u32) {
+    (name.to_owned(), weight)
+}
+
+fn problems(index: &Index) -> Vec<String> {
+    index.problems().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn endpoints_follow_slices_and_pods() {
+    let mut index = index(&[BASE]);
+    let mut answer = index
+        .endpoints("web.a.svc.cluster.local:80", &Context::default())
+        .expect("an answer");
+    assert!(answer.borrow_and_update().exists && answer.borrow().endpoints.is_empty());
+
+    index.apply(objects(SLICE));
+    let set = answer.borrow_and_update().clone();
+    let addrs: Vec<_> = set.endpoints.keys().map(ToString::to_string).collect();
+    assert_eq!(
+        addrs,
+        ["10.9.1.1:8080"],
+        "neither what is not ready nor whose pod is unknown"
+    );
+    let endpoint = &set.endpoints.values().next().expect("one");
+    assert_eq!(
+        endpoint.opaque_transport_port.map(u16::from),
+        Some(5143),
+        "the sidecar's own inbound port"
+    );
+    assert_eq!(
+        endpoint.labels["deployment"], "web",
+        "also before its ReplicaSet is known"
+    );
+    assert_eq!(endpoint.labels["zone_locality"], "unknown");
+
+    let pod = BASE
+        .rsplit("---")
+        .next()
+        .expect("a pod")
+        .replace("web-6d5f-abcde", "later")
+        .replace("10.9.1.1", "10.9.1.3");
+    index.apply(objects(&pod));
+    assert_eq!(answer.borrow_and_update().endpoints.len(), 2);
+    index.delete([ObjectRef::new(Kind::Service, "a", "web")]);
+    assert!(!answer.borrow_and_update().exists);
+    assert!(matches!(
+        index.endpoints("web.a.svc.cluster.local:80", &Context::default()),
+        Err(Refused::NotFound(_))
+    ));
+}
+
+#[test]
+fn a_split_makes_the_targets_of_its_apex_only() {
+    let mut index = index(&[BASE, SPLIT]);
+    assert_eq!(
+        targets(&mut index, "10.9.0.1:80"),
+        [pair("web-1", 9000), pair("web-2", 1000)]
+    );
+    assert_eq!(targets(&mut index, "10.9.0.2:80"), []);
+    assert_eq!(problems(&index), [] as [String; 0]);
+
+    // Through one stream: new weights, and no split any more.
+    let mut profile = index.profile("10.9.0.1:80", &Context::default()).expect("an answer");
+    index.apply(objects(&SPLIT.replace("900m", "0").replace("100m", "1")));
+    let weights = |profile: &Profile| profile.targets.iter().map(|t| t.weight).collect::<Vec<_>>();
+    assert_eq!(weights(&profile.borrow_and_update()), [0, 10_000]);
+    index.delete([ObjectRef::new(Kind::TrafficSplit, "a", "s")]);
+    assert_eq!(weights(&profile.borrow_and_update()), [] as [u32; 0]);
+}
+
+#[test]
+fn backends_that_are_not_there_leave_their_share_to_the_others_and_are_named() {
+    let mut split = index(&[BASE, &SPLIT.replace("service: web-1", "service: gone")]);
+    assert_eq!(targets(&mut split, "10.9.0.1:80"), [pair("web-2", 1000)]);
+    assert_eq!(
+        problems(&split),
+        ["TrafficSplit a/s: the backend a/gone does not exist, so the others take its share"]
+    );
+    // The backend appears: it gets its share at once, and the problem is gone.
+    let mut profile = split.profile("10.9.0.1:80", &Context::default()).expect("an answer");
+    split.apply(objects(
+        "{apiVersion: v1, kind: Service, metadata: {name: gone, namespace: a}, spec: {ports: [{port: 80}]}}",
+    ));
+    assert_eq!(
+        (profile.borrow_and_update().targets.len(), problems(&split).len()),
+        (2, 0)
+    );
+
+    let port = index(&[BASE, &SPLIT.replace("service: web\n", "service: web-2\n")]);
+    assert_eq!(problems(&port).len(), 1);
+    assert!(
+        problems(&port)[0].contains("a/web-1 has no port 81"),
+        "{:?}",
+        problems(&port)
+    );
+}
+
+#[test]
+fn splits_that_say_nothing_usable_have_no_effect_in_words() {
+    for (change, to, words) in [
+        (
+            "service: web\n",
+            "service: other\n",
+            "the Service a/other does not exist",
+        ),
+        (
+            "service: web\n",
+            "service: web.b.svc.cluster.local\n",
+            "is not a Service of namespace a",
+        ),
+        (
+            "900m}, {service: web-2, weight: 100m",
+            "0}, {service: web-2, weight: 0",
+            "no backend has a weight",
+        ),
+        (
+            "  backends",
+            "  matches: [{kind: HTTPRouteGroup, name: g}]\n  backends",
+            "spec.matches is not supported yet",
+        ),
+    ] {
+        let mut index = index(&[BASE, &SPLIT.replace(change, to)]);
+        assert_eq!(targets(&mut index, "10.9.0.1:80"), [], "{words}");
+        assert_eq!(problems(&index).len(), 1, "{words}");
+        assert!(problems(&index)[0].contains(words), "{:?}", problems(&index));
+    }
+    // A full name in the split's own namespace counts; a second split of one apex does not.
+    let full = SPLIT.replace("service: web\n", "service: web.a.svc.cluster.local\n");
+    let second = SPLIT.replace("name: s,", "name: t,").replace("900m", "1");
+    let mut index = index(&[BASE, &full, &second]);
+    assert_eq!(
+        targets(&mut index, "10.9.0.1:80"),
+        [pair("web-1", 9000), pair("web-2", 1000)]
+    );
+    assert!(
+        problems(&index)[0].contains("TrafficSplit a/t: TrafficSplit a/s already splits web"),
+        "{:?}",
+        problems(&index)
+    );
+}
+
+#[test]
+fn a_split_wins_over_overrides_and_keeps_the_routes() {
+    let profile = "
+apiVersion: linkerd.io/v1alpha2
+kind: ServiceProfile
+metadata: {name: web.a.svc.cluster.local, namespace: a}
+spec:
+  routes: [{name: all, condition: {pathRegex: '.*'}}, {name: bad, condition: {pathRegex: '('}}]
+  dstOverrides: [{authority: web-2.a.svc.cluster.local, weight: 1}]
+";
+    let mut both = index(&[BASE, SPLIT, profile]);
+    assert_eq!(targets(&mut both, "10.9.0.1:80").len(), 2);
+    let answer = both.profile("10.9.0.1:80", &Context::default()).expect("an answer");
+    assert_eq!(
+        answer.borrow().routes.len(),
+        1,
+        "a route that cannot be compiled matches nothing, not everything"
+    );
+    assert!(
+        problems(&both).iter().any(|problem| problem.contains("\"bad\"")),
+        "{:?}",
+        problems(&both)
+    );
+    let skipped = profile.replace("namespace: a}", "namespace: a, annotations: {smi.linkerd.io/skip: x}}");
+    let mut skipped = index(&[BASE, SPLIT, &skipped]);
+    assert_eq!(targets(&mut skipped, "10.9.0.1:80"), [pair("web-2", 10_000)]);
+}
+
+#[test]
+fn default_opaque_ports_hold_without_an_injector() {
+    let database = BASE.replace("8080", "3306").replace("port: 80,", "port: 3306,");
+    let mut index = index(&[&database, &SLICE.replace("8080", "3306")]);
+    let profile = index.profile("10.9.0.1:3306", &Context::default()).expect("an answer");
+    assert!(profile.borrow().opaque_protocol);
+    let endpoints = index
+        .endpoints("web.a.svc.cluster.local:3306", &Context::default())
+        .expect("an answer");
+    assert_eq!(
+        endpoints.borrow().endpoints.values().next().map(|e| e.hint),
+        Some(proxy_model::Hint::Opaque)
+    );
+    let workload = Workload::parse("a:web-6d5f-abcde").expect("a workload");
+    let inbound = index.inbound(&workload, 3306).expect("an answer");
+    assert_eq!(
+        inbound.borrow().as_ref().map(|p| p.protocol.clone()),
+        Some(proxy_model::ServerProtocol::Opaque)
+    );
+    // A namespace's annotation holds for its pods and Services.
+    index.apply(objects(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: a, annotations: {config.linkerd.io/opaque-ports: '81'}}}",
+    ));
+    assert!(!profile.borrow().opaque_protocol);
+    assert_ne!(
+        inbound.borrow().as_ref().map(|p| p.protocol.clone()),
+        Some(proxy_model::ServerProtocol::Opaque)
+    );
+}
+
+#[test]
+fn an_inbound_answer_ends_with_its_pod_and_a_bad_policy_is_named() {
+    let policy = "
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: a}
+spec:
+  targetRef: {group: policy.linkerd.io, kind: Server, name: s}
+  requiredAuthenticationRefs: [{group: policy.linkerd.io, kind: MeshTLSAuthentication, name: gone, namespace: b}]
+";
+    let mut index = index(&[BASE, policy]);
+    assert!(
+        problems(&index)[0].contains("MeshTLSAuthentication b/gone does not exist"),
+        "{:?}",
+        problems(&index)
+    );
+    let workload = Workload::parse("{\"ns\":\"a\",\"pod\":\"web-6d5f-abcde\"}").expect("a workload");
+    let inbound = index.inbound(&workload, 8080).expect("an answer");
+    assert_eq!(index.counts().inbound, 1);
+    index.delete([ObjectRef::new(Kind::Pod, "a", "web-6d5f-abcde")]);
+    assert!(inbound.borrow().is_none());
+    assert!(matches!(index.inbound(&workload, 8080), Err(Refused::NotFound(_))));
+}
+
+#[test]
+fn a_reset_is_the_difference_to_what_was() {
+    let mut index = index(&[BASE, SPLIT]);
+    let mut profile = index.profile("10.9.0.1:80", &Context::default()).expect("an answer");
+    let mut other = index.profile("10.9.0.2:80", &Context::default()).expect("an answer");
+    profile.borrow_and_update();
+    other.borrow_and_update();
+    index.reset(objects(BASE));
+    assert!(profile.has_changed().expect("open") && !other.has_changed().expect("open"));
+    assert!(profile.borrow_and_update().targets.is_empty());
+}
+
+#[test]
+fn outside_the_cluster_is_forwarded_and_inside_nobody_is_made_up() {
+    let mut index = index(&[BASE]);
+    let client = Workload::parse("a:web-6d5f-abcde").expect("a workload");
+    let target = |text: &str| OutboundTarget::Addr(text.parse().expect("an address"));
+    let outside = index.outbound(&target("8.8.8.8:443"), &client).expect("an answer");
+    assert_eq!(outside.borrow().meta.name(), "egress-fallback");
+    assert!(matches!(
+        index.outbound(&target("10.9.1.1:8080"), &client),
+        Err(Refused::NotFound(_))
+    ));
+    // A Service's address stays answered when the Service goes, and follows it when it comes back otherwise.
+    let service = index.outbound(&target("10.9.0.1:80"), &client).expect("an answer");
+    index.delete([ObjectRef::new(Kind::Service, "a", "web")]);
+    assert_eq!(service.borrow().meta.name(), "web");
+    index.apply(objects("{apiVersion: v1, kind: Service, metadata: {name: new, namespace: a}, spec: {clusterIP: 10.9.0.1, ports: [{port: 80}]}}"));
+    assert_eq!(service.borrow().meta.name(), "new");
+}

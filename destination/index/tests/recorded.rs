@@ -2,6 +2,11 @@
 //!
 //! The recordings are beside the repository (`../shared/facts/wire`); without them the tests say so and pass.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a test says what it skipped, and how much it compared"
+)]
+
 mod recorded {
     pub(crate) mod cluster;
     pub(crate) mod compare;
