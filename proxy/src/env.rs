@@ -133,9 +133,13 @@ pub(crate) struct Admin {
     pub(crate) environment: BTreeMap<String, String>,
 }
 
-/// Variables that are understood and do nothing yet.
-const WITHOUT_EFFECT: [&str; 4] = [
-    name::DESTINATION_PROFILE_SUFFIXES,
+/// Variables of features that are still to come: who sets one is told that it does nothing yet.
+const WITHOUT_EFFECT: [&str; 8] = [
+    "LINKERD2_PROXY_ACCESS_LOG",
+    "LINKERD2_PROXY_IDENTITY_SPIRE_WORKLOAD_API_ADDRESS",
+    "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES",
+    "LINKERD2_PROXY_INGRESS_MODE",
+    "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR",
     name::INBOUND_HTTP_FAILFAST_TIMEOUT,
     name::INBOUND_METRICS_AUTHORITY_LABELS,
     name::OUTBOUND_TCP_FAILFAST_TIMEOUT,
@@ -169,10 +173,8 @@ impl Config {
         let local_ips = env.or(name::INBOUND_IPS, values::ips, Vec::new()).into();
         let mark = env.optional(name::SOCKET_MARK, values::number);
         let shutdown_grace = env.or(name::SHUTDOWN_GRACE_PERIOD, values::duration, 120 * SECOND);
-        let without_effect = WITHOUT_EFFECT
-            .into_iter()
-            .filter(|variable| env.text(variable).is_some())
-            .collect();
+        let asked = |variable: &&str| env.text(variable).is_some_and(|value| value != "false");
+        let without_effect = WITHOUT_EFFECT.into_iter().filter(asked).collect();
         let admin = Admin {
             shutdown_enabled,
             environment: BTreeMap::new(),
