@@ -1,10 +1,12 @@
-//! Where objects come from: a directory of manifests. An API server will be the second source, with the same updates.
+//! Where objects come from: a directory of manifests, or the API server of a cluster, with the same updates. All that
+//! the mesh asks of that server goes through here: no other crate has a client for it.
 
+pub mod cluster;
 pub mod directory;
 mod locate;
 pub mod manifest;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use destination_k8s::{Object, ObjectRef};
 
@@ -61,6 +63,53 @@ pub enum Error {
     /// The thread that watches could not be started.
     #[error("the thread that watches manifests cannot be started: {0}")]
     Thread(std::io::Error),
+    /// What says where the cluster is and who we are cannot be used.
+    #[error("{0}")]
+    Config(String),
+    /// There is no answer from the API server.
+    #[error("the cluster at {url} does not answer: {reason}")]
+    Unreachable {
+        /// Where it should be.
+        url: Arc<str>,
+        /// What happened instead.
+        reason: String,
+    },
+    /// The API server does not know us.
+    #[error(
+        "the cluster at {0} does not accept our credentials, which are wrong or have expired: log in again, or choose \
+         another context"
+    )]
+    Unauthorized(Arc<str>),
+    /// The API server knows us, and we may not.
+    #[error("we have no right to {what}: {reason}")]
+    Forbidden {
+        /// What we wanted to do.
+        what: String,
+        /// What the API server says.
+        reason: String,
+    },
+    /// The object, or its whole kind, is not there.
+    #[error("cannot {what}: there is no such thing on the cluster")]
+    Absent {
+        /// What we wanted to do.
+        what: String,
+    },
+    /// Somebody else wrote the object in the meantime, or it is already there.
+    #[error("cannot {what}: it was changed or created by somebody else in the meantime")]
+    Conflict {
+        /// What we wanted to do.
+        what: String,
+    },
+    /// The API server has another reason.
+    #[error("cannot {what}: the cluster says {reason}")]
+    Refused {
+        /// What we wanted to do.
+        what: String,
+        /// The status of its answer; 0 if there was none that we understand.
+        code: u16,
+        /// What the API server says.
+        reason: String,
+    },
 }
 
 /// Limits of a source, each with its reason. What they refuse is a [`Refusal`].
@@ -75,4 +124,12 @@ pub mod limits {
     pub const DEPTH: usize = 8;
     /// Updates that wait for a slow reader; the source waits when it is full.
     pub const UPDATES: usize = 16;
+    /// Objects of one kind that are read of a cluster: more than three times the pods that Kubernetes supports.
+    pub const OBJECTS_OF_KIND: usize = 500_000;
+    /// Objects of one page of a list: some megabytes of text, which is gone when the page is read.
+    pub const PAGE: u32 = 250;
+    /// Lists that are read at the same time; each holds a page.
+    pub const LISTS: usize = 2;
+    /// Changes that wait to be gathered into one update; the watches wait when they are full.
+    pub const CHANGES: usize = 64;
 }

@@ -1,0 +1,318 @@
+//! The connection to an API server, and what its errors mean.
+//!
+//! One HTTP/2 connection carries all watches: a PING tells soon that the server is gone, and one set of buffers is
+//! enough. kube's ready-made client speaks HTTP/1.1 only, one connection a watch, and logs each failure of its own.
+
+use std::{error::Error as StdError, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Config,
+    client::{Body, ClientBuilder, ConfigExt},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use serde::de::DeserializeOwned;
+use tower::ServiceBuilder;
+
+use crate::Error;
+
+/// Time between PINGs, so that a server that is gone without a word is noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Time for the answer to one.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a connection to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a call; an API server gives up after a minute itself.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the cluster is and who we are; by default as `kubectl` finds it, or as a pod's files say.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// The kubeconfig, instead of `$KUBECONFIG` and `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of it, instead of the current one.
+    pub context: Option<String>,
+    /// Another user to act as (`--as`).
+    pub impersonate: Option<String>,
+    /// Groups to act as (`--as-group`).
+    pub impersonate_groups: Vec<String>,
+    /// Whether streams that are an upgrade (port-forward, exec) are wanted; they need HTTP/1.1.
+    pub upgrades: bool,
+}
+
+/// A client of an API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    inner: kube::Client,
+    url: Arc<str>,
+    namespace: Arc<str>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Makes a client. Nothing is sent yet: whether the cluster answers, the first call says.
+pub async fn client(options: &ClientOptions) -> Result<Client, Error> {
+    let mut config = config(options).await?;
+    config.auth_info.impersonate = options.impersonate.clone().or(config.auth_info.impersonate);
+    if !options.impersonate_groups.is_empty() {
+        config.auth_info.impersonate_groups = Some(options.impersonate_groups.clone());
+    }
+    let url: Arc<str> = config.cluster_url.to_string().trim_end_matches('/').into();
+    let namespace: Arc<str> = config.default_namespace.as_str().into();
+    let unusable = |error: kube::Error| Error::Config(format!("the way to the cluster at {url}: {}", root(&error)));
+    let inner = connect(config, options.upgrades).map_err(unusable)?;
+    Ok(Client { inner, url, namespace })
+}
+
+async fn config(options: &ClientOptions) -> Result<Config, Error> {
+    let from = KubeConfigOptions {
+        context: options.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let chosen = options.kubeconfig.as_ref();
+    let read = chosen.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let named = || {
+        chosen.map_or_else(
+            || "the kubeconfig".to_owned(),
+            |path| format!("the kubeconfig {}", path.display()),
+        )
+    };
+    match read {
+        Ok(kubeconfig) => {
+            let contexts: Vec<_> = kubeconfig.contexts.iter().map(|c| c.name.clone()).collect();
+            let made = Config::from_custom_kubeconfig(kubeconfig, &from).await;
+            made.map_err(|error| Error::Config(wrong_kubeconfig(&named(), &error, &contexts)))
+        }
+        // A pod has no kubeconfig, and its own files instead.
+        Err(error) if chosen.is_none() && from.context.is_none() => Config::incluster().map_err(|_| {
+            let why = match error {
+                KubeconfigError::FindPath => "there is neither".to_owned(),
+                error => format!("{},", root(&error)),
+            };
+            Error::Config(format!(
+                "no cluster is configured: {why} a kubeconfig ($KUBECONFIG or ~/.kube/config) nor the files of a pod's \
+                 service account"
+            ))
+        }),
+        Err(error) => Err(Error::Config(format!("{} cannot be read: {}", named(), root(&error)))),
+    }
+}
+
+fn wrong_kubeconfig(named: &str, error: &KubeconfigError, contexts: &[String]) -> String {
+    match error {
+        KubeconfigError::CurrentContextNotSet => {
+            format!("{named} has no current context; name one of {}", contexts.join(", "))
+        }
+        KubeconfigError::LoadContext(context) => {
+            format!("{named} has no context {context:?}; it has {}", contexts.join(", "))
+        }
+        error => format!("{named} is not usable: {}", root(error)),
+    }
+}
+
+fn connect(config: Config, upgrades: bool) -> Result<kube::Client, kube::Error> {
+    // A proxy in between is kube's business, which refuses those that it was not built for.
+    if upgrades || config.proxy_url.is_some() {
+        return kube::Client::try_from(config);
+    }
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let tls = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?);
+    let mut tls = tls.https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        let name = name.clone().try_into();
+        let name = name.map_err(|error| kube::Error::Service(Box::new(error)))?;
+        tls = tls.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
+    }
+    let connector = tls.enable_all_versions().wrap_connector(http);
+    let hyper: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(Into::<tower::BoxError>::into)
+        .service(hyper);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
+
+impl Client {
+    /// The same client as kube knows it, for what needs more than this module has.
+    pub fn raw(&self) -> &kube::Client {
+        &self.inner
+    }
+
+    /// Where the API server is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The namespace of the context, or of the pod we run in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Asks the API server for its version, to see that it answers and knows us.
+    pub async fn version(&self) -> Result<String, Error> {
+        let version = self.call("read the version", self.inner.apiserver_version()).await?;
+        Ok(version.git_version)
+    }
+
+    /// A client over anything that answers requests.
+    #[cfg(test)]
+    pub(super) fn over(inner: kube::Client) -> Self {
+        Self {
+            inner,
+            url: "https://scripted".into(),
+            namespace: "default".into(),
+        }
+    }
+
+    /// Sends a request that kube has no type for.
+    pub(super) async fn request<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, Error> {
+        let request = request.map_err(kube::Error::BuildRequest);
+        self.call(what, async { self.inner.request(request?).await }).await
+    }
+
+    /// Waits for a call, not for ever; `what` says what for ("list pods").
+    pub(super) async fn call<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer.map_err(|error| self.blame(what, &error)),
+            Err(_) => Err(Error::Unreachable {
+                url: self.url.clone(),
+                reason: format!("no answer in {} s", CALL_TIMEOUT.as_secs()),
+            }),
+        }
+    }
+
+    /// What an error means to people.
+    pub(super) fn blame(&self, what: &str, error: &kube::Error) -> Error {
+        let what = what.to_owned();
+        match error {
+            kube::Error::Api(status) => {
+                let reason = match (status.message.trim(), status.reason.trim()) {
+                    ("", "") => format!("{}", status.code),
+                    ("", reason) => reason.to_owned(),
+                    (message, _) => message.to_owned(),
+                };
+                match (status.code, status.reason.as_str()) {
+                    (401, _) => Error::Unauthorized(self.url.clone()),
+                    (403, _) => Error::Forbidden { what, reason },
+                    (404, _) => Error::Absent { what },
+                    (409, _) => Error::Conflict { what },
+                    (code, _) => Error::Refused { what, code, reason },
+                }
+            }
+            kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::FromUtf8(_) => Error::Refused {
+                what,
+                code: 0,
+                reason: format!("something that is not understood: {}", root(error)),
+            },
+            kube::Error::Auth(_) => Error::Config(format!(
+                "the credentials for the cluster at {} cannot be had: {}",
+                self.url,
+                root(error)
+            )),
+            _ => Error::Unreachable {
+                url: self.url.clone(),
+                reason: root(error),
+            },
+        }
+    }
+}
+
+/// The innermost reason: what the system says, without the layers around it.
+fn root(error: &dyn StdError) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = innermost.to_string();
+    // Some draw the place below the sentence; "(os error 111)" says nothing more.
+    let sentence = text.lines().next().unwrap_or_default();
+    sentence.split(" (os error").next().unwrap_or(sentence).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+        clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n\
+        users: [{name: u, user: {token: t}}]\n\
+        contexts: [{name: a, context: {cluster: c, user: u, namespace: here}}]\n";
+
+    fn options(dir: &tempfile::TempDir, text: &str) -> ClientOptions {
+        let path = dir.path().join("config");
+        std::fs::write(&path, text).expect("written");
+        ClientOptions {
+            kubeconfig: Some(path),
+            ..ClientOptions::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said_in_one_sentence() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut there = options(&dir, KUBECONFIG);
+        let made = client(&there).await.expect("usable");
+        assert_eq!((made.url(), made.namespace()), ("http://127.0.0.1:1", "here"));
+        assert_eq!(
+            made.version().await.expect_err("nobody there").to_string(),
+            "the cluster at http://127.0.0.1:1 does not answer: Connection refused"
+        );
+        there.context = Some("b".to_owned());
+        let error = client(&there).await.expect_err("no such context").to_string();
+        assert!(error.ends_with("config has no context \"b\"; it has a"), "{error}");
+        there.kubeconfig = Some(dir.path().join("absent"));
+        let error = client(&there).await.expect_err("no such file").to_string();
+        assert!(
+            error.ends_with("absent cannot be read: No such file or directory"),
+            "{error}"
+        );
+        let broken = options(&dir, "a: [");
+        let error = client(&broken).await.expect_err("no YAML").to_string();
+        assert!(error.starts_with("the kubeconfig ") && !error.contains('\n'), "{error}");
+        assert!(error.contains("line 1"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn refusals_of_the_server_are_told_apart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let client = client(&options(&dir, KUBECONFIG)).await.expect("usable");
+        let said = |code: u16| {
+            let status = kube::core::Status {
+                code,
+                message: "because".to_owned(),
+                ..kube::core::Status::default()
+            };
+            client.blame("list pods", &kube::Error::Api(status.boxed())).to_string()
+        };
+        assert!(said(401).contains("does not accept our credentials"), "{}", said(401));
+        assert_eq!(said(403), "we have no right to list pods: because");
+        assert_eq!(said(404), "cannot list pods: there is no such thing on the cluster");
+        assert_eq!(said(500), "cannot list pods: the cluster says because");
+    }
+}

@@ -1,0 +1,87 @@
+//! Secrets of the mesh itself: the issuer, webhook certificates.
+
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::Client;
+use crate::Error;
+
+/// What a Secret holds, by key.
+pub type SecretData = BTreeMap<String, Vec<u8>>;
+
+fn secrets(client: &Client, namespace: &str) -> Api<Secret> {
+    Api::namespaced(client.raw().clone(), namespace)
+}
+
+/// Reads a Secret; none if there is none.
+pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<SecretData>, Error> {
+    let secrets = secrets(client, namespace);
+    let what = format!("get the Secret {namespace}/{name}");
+    let found = client.call(&what, secrets.get_opt(name)).await?;
+    Ok(found.map(|secret| {
+        let data = secret.data.unwrap_or_default().into_iter();
+        data.map(|(key, ByteString(bytes))| (key, bytes)).collect()
+    }))
+}
+
+/// A Secret to be made.
+#[derive(Clone)]
+pub struct NewSecret {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its type, such as `kubernetes.io/tls`.
+    pub kind: String,
+    /// What it holds.
+    pub data: SecretData,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for NewSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NewSecret({}/{})", self.namespace, self.name)
+    }
+}
+
+/// Makes a Secret. [`Error::Conflict`] if it is there already, so that of two that try, one wins and the other reads.
+pub async fn create_secret(client: &Client, new: NewSecret) -> Result<(), Error> {
+    let what = format!("create the Secret {}/{}", new.namespace, new.name);
+    let secrets = secrets(client, &new.namespace);
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(new.name),
+            labels: Some(new.labels).filter(|labels| !labels.is_empty()),
+            ..ObjectMeta::default()
+        },
+        type_: Some(new.kind),
+        data: Some(
+            new.data
+                .into_iter()
+                .map(|(key, bytes)| (key, ByteString(bytes)))
+                .collect(),
+        ),
+        ..Secret::default()
+    };
+    let params = PostParams::default();
+    client.call(&what, secrets.create(&params, &secret)).await.map(|_| ())
+}
+
+/// Writes keys of a Secret that is there; other keys stay.
+pub async fn write_secret(client: &Client, namespace: &str, name: &str, data: SecretData) -> Result<(), Error> {
+    let data: BTreeMap<_, _> = data.into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect();
+    let what = format!("patch the Secret {namespace}/{name}");
+    let patch = Patch::Merge(json!({ "data": data }));
+    let secrets = secrets(client, namespace);
+    client
+        .call(&what, secrets.patch(name, &PatchParams::default(), &patch))
+        .await
+        .map(|_| ())
+}
