@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
 use super::{NAMESPACE, manifests::Manifests};
@@ -42,26 +42,30 @@ pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receive
             String::new()
         };
         drawn = text.lines().count() + 1;
-        if !output::try_print(&format!("{back}{text}\n")) || wait(running, interrupts, period)? {
+        if !output::try_print(&format!("{back}{text}\n")) || wait(running, interrupts, period) {
             return Ok(());
         }
     }
 }
 
 /// Waits; true when it is time to end.
-fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Result<bool> {
+fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> bool {
     let until = Instant::now() + time;
     while Instant::now() < until {
         if interrupts.try_recv().is_ok() {
-            return Ok(true);
+            return true;
         }
         match running.next(Duration::from_millis(50)) {
             Ok(Some(Progress::Note(text))) => eprintln!("{text}\n"),
             Ok(_) => {}
-            Err(error) => bail!(error),
+            Err(error) => {
+                // `mesh local down` from another terminal, most likely; it has said so there.
+                eprintln!("{error:#}");
+                return true;
+            }
         }
     }
-    Ok(false)
+    false
 }
 
 fn introduction(running: &Running, manifests: &Manifests) -> String {

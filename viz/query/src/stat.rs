@@ -272,10 +272,12 @@ impl Tallies {
     }
 }
 
-/// Scrapes, taps and probes of the mesh itself are no traffic of the application.
+/// Scrapes and taps are no traffic of the application, and neither are probes: a kubelet has no identity, so with them
+/// nothing would ever be secured as a whole. (Linkerd counts them in.)
 fn is_meshs_own(labels: &Labels) -> bool {
     let port = labels.get(label::TARGET_PORT).parse::<u16>();
-    port.is_ok_and(|p| p == ports::ADMIN || p == ports::TAP)
+    let is_probe = labels.get(label::ROUTE_KIND) == "default" && labels.get(label::ROUTE_NAME) == "probe";
+    is_probe || port.is_ok_and(|p| p == ports::ADMIN || p == ports::TAP)
 }
 
 /// Whether both ends proved who they are.

@@ -198,28 +198,33 @@ fn stat_row(check: &Check<'_>, window_ms: u64) -> Result<Option<StatRow>> {
     Ok(answer.rows.pop())
 }
 
-/// `viz stat` shows the load's counts, and a rate that is those counts over the time it says it covers.
-pub(super) fn stat_agrees(check: &Check<'_>, load: &Load) -> Proof {
-    let total = &load.report.total;
-    let due = (total.requests - total.failures, total.failures);
+/// What `viz stat` shows once a scrape has brought what is due.
+pub(super) fn stat_after(check: &Check<'_>, due: Counted) -> Result<Counted> {
     let until = Instant::now() + SCRAPE;
-    let row = loop {
-        let row = stat_row(check, 600_000)?.context("`viz stat` shows nothing")?;
-        let gained = (row.successes - load.stat_before.0, row.failures - load.stat_before.1);
-        if gained == due {
-            break row;
+    loop {
+        let shown = stat(check)?;
+        if shown == due {
+            return Ok(shown);
         }
         if Instant::now() > until {
             bail!(
                 "`viz stat` shows {} successes and {} failures instead of {} and {}",
-                gained.0,
-                gained.1,
+                shown.0,
+                shown.1,
                 due.0,
                 due.1
             );
         }
         thread::sleep(Duration::from_millis(100));
-    };
+    }
+}
+
+/// `viz stat` shows the load's counts, and a rate that is those counts over the time it says it covers.
+pub(super) fn stat_agrees(check: &Check<'_>, load: &Load) -> Proof {
+    let total = &load.report.total;
+    let due = (total.requests - total.failures, total.failures);
+    stat_after(check, (load.stat_before.0 + due.0, load.stat_before.1 + due.1))?;
+    let row = stat_row(check, 600_000)?.context("`viz stat` shows nothing")?;
     let rate = row.rps.context("`viz stat` shows no rate")?;
     let counted = rate * row.covered_ms as f64 / 1000.0;
     let all = (row.successes + row.failures) as f64;

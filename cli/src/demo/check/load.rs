@@ -5,15 +5,20 @@ use anyhow::{Result, ensure};
 
 use super::{
     Check, Proof,
-    counters::{Counters, stat},
+    counters::{Counters, stat, stat_after},
 };
 use crate::demo::{app::LoadReport, manifests::WEIGHTS};
 
 /// What voting's second version fails: each fourth.
 const FAIL_EVERY: u64 = 4;
+/// What each request of the load asks for.
+const VOTE: &str = "/api/vote?choice=:crab:";
+/// Connections of the load.
+const CONNECTIONS: &str = "16";
 
 /// The load, and what was counted before it.
 pub(super) struct Load {
+    warm: LoadReport,
     pub(super) report: LoadReport,
     pub(super) before: Counters,
     pub(super) stat_before: (u64, u64),
@@ -21,16 +26,16 @@ pub(super) struct Load {
 
 /// Drives it.
 pub(super) fn drive(check: &Check<'_>) -> Result<Load> {
-    // A path of its own, so that connections stand and nothing is counted that the load does not count.
-    check.load("/api/list", &["--requests", "50", "--connections", "16"])?;
+    let cold = stat(check)?;
+    // First connections to all pods: while one version has none, its share goes to the other, as it should.
+    let warm = check.load(VOTE, &["--requests", "200", "--connections", CONNECTIONS])?;
+    let (successes, failures) = (warm.total.requests - warm.total.failures, warm.total.failures);
+    let stat_before = stat_after(check, (cold.0 + successes, cold.1 + failures))?;
     let before = Counters::scrape(check)?;
-    let stat_before = stat(check)?;
     let requests = check.requests.to_string();
-    let report = check.load(
-        "/api/vote?choice=:crab:",
-        &["--requests", &requests, "--connections", "16"],
-    )?;
+    let report = check.load(VOTE, &["--requests", &requests, "--connections", CONNECTIONS])?;
     Ok(Load {
+        warm,
         report,
         before,
         stat_before,
@@ -51,8 +56,9 @@ pub(super) fn answered(load: &Load) -> Proof {
         total.requests,
         first_error.as_deref().unwrap_or("")
     );
-    let v2 = load.report.versions.get("v2").map_or(0, |counts| counts.requests);
-    let due = v2 / FAIL_EVERY;
+    let v2 = |report: &LoadReport| report.versions.get("v2").map_or(0, |counts| counts.requests);
+    // The version counts from its start on.
+    let due = (v2(&load.warm) + v2(&load.report)) / FAIL_EVERY - v2(&load.warm) / FAIL_EVERY;
     ensure!(
         total.failures == due,
         "{} failed, but the second version failed {due}",

@@ -75,6 +75,7 @@ pub(crate) fn web_scrape(n: u64) -> String {
 response_total{{{inbound},status_code=\"200\",classification=\"success\",grpc_status=\"\",error=\"\"}} {}\n\
 response_total{{{inbound},status_code=\"500\",classification=\"failure\",grpc_status=\"\",error=\"\"}} {n}\n\
 response_total{{direction=\"inbound\",target_addr=\"10.9.0.2:4191\",target_ip=\"10.9.0.2\",target_port=\"4191\",tls=\"true\",client_id=\"mesh-viz\",status_code=\"200\",classification=\"success\"}} {n}\n\
+response_total{{direction=\"inbound\",target_port=\"8080\",tls=\"no_identity\",route_kind=\"default\",route_name=\"probe\",classification=\"success\"}} {n}\n\
 response_latency_ms_bucket{{{inbound},status_code=\"200\",le=\"1\"}} 0\n\
 response_latency_ms_bucket{{{inbound},status_code=\"200\",le=\"2\"}} {}\n\
 response_latency_ms_bucket{{{inbound},status_code=\"200\",le=\"+Inf\"}} {}\n\
