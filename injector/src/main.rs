@@ -1,3 +1,26 @@
-//! The program `mesh-injector`: the admission webhook.
+//! The program `mesh-injector`: the admission webhook through which pods join the mesh.
+//!
+//! ```text
+//! values, anchors ─[reload]─▶ Injector ─┐
+//! namespaces, owners ──[cluster]────────┼─[review]─▶ patch, or a refusal in a sentence
+//! API server ══TLS══[server]────────────┘
+//! ```
 
-fn main() {}
+mod args;
+mod cluster;
+mod metrics;
+mod reload;
+mod review;
+mod run;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    run::run(args::Args::parse())
+}

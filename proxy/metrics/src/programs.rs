@@ -37,3 +37,39 @@ pub mod destination {
     /// Counter: manifests, or parts of them, that were refused.
     pub const MANIFESTS_REFUSED: &str = "mesh_destination_manifests_refused";
 }
+
+/// mesh-injector.
+pub mod injector {
+    /// Counter by owner, namespace and where the annotation stands, Linkerd's own: reviews that came in.
+    pub const REQUESTS: &str = "proxy_inject_admission_requests";
+    /// The same, and whether and why it was skipped: reviews that were answered.
+    pub const RESPONSES: &str = "proxy_inject_admission_responses";
+    /// Counter by `reason`: reviews that got no answer, or a refusal.
+    pub const REFUSED: &str = "mesh_injector_reviews_refused";
+    /// Histogram: time for one review.
+    pub const REVIEW_SECONDS: &str = "mesh_injector_review_seconds";
+    /// Counter by `what`: new files that were refused.
+    pub const RELOADS_REFUSED: &str = "mesh_injector_reloads_refused";
+    /// Counter: namespaces that are counted under one name, because there are too many.
+    pub const NAMESPACES_UNNAMED: &str = "mesh_injector_namespaces_unnamed";
+}
+
+/// What watches a cluster, in any program; each by `kind`.
+pub mod source {
+    /// Gauge: objects that are known.
+    pub const OBJECTS: &str = "mesh_source_objects";
+    /// Gauge: 1 when everything was read once.
+    pub const SYNCED: &str = "mesh_source_synced";
+    /// Gauge: 1 while the watch is open.
+    pub const CONNECTED: &str = "mesh_source_connected";
+    /// Gauge: time since the API server said something.
+    pub const AGE_SECONDS: &str = "mesh_source_age_seconds";
+    /// Counter: lists.
+    pub const LISTS: &str = "mesh_source_lists";
+    /// Counter: events of watches.
+    pub const EVENTS: &str = "mesh_source_events";
+    /// Counter: failures.
+    pub const FAILURES: &str = "mesh_source_failures";
+    /// Counter: objects that were refused.
+    pub const REFUSED: &str = "mesh_source_refused";
+}

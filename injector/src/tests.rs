@@ -1,0 +1,298 @@
+//! The webhook in process: reviews over TLS, answers as the API server reads them.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use destination_k8s::Object;
+use destination_source::Update;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use proxy_process::admin::Readiness;
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::Cluster,
+    metrics::Metrics,
+    reload::{self, Pair},
+    server::Webhook,
+};
+
+/// A webhook that runs, with its files.
+struct Running {
+    addr: std::net::SocketAddr,
+    dir: tempfile::TempDir,
+    roots: RootCertStore,
+    updates: mpsc::Sender<Update>,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+fn certificate() -> (String, String, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["injector.test".to_owned()]).expect("a certificate");
+    (
+        made.cert.pem(),
+        made.signing_key.serialize_pem(),
+        made.cert.der().clone(),
+    )
+}
+
+fn namespace(name: &str, inject: &str) -> Object {
+    let value = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "annotations": {"linkerd.io/inject": inject}}});
+    Object::from_value(value).expect("valid")
+}
+
+impl Running {
+    async fn start(values: Option<&str>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        let (cert, key, der) = certificate();
+        fs::write(path("tls.crt"), cert).expect("writable");
+        fs::write(path("tls.key"), key).expect("writable");
+        fs::write(path("anchors"), "PEM").expect("writable");
+        if let Some(values) = values {
+            fs::write(path("values"), values).expect("writable");
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add(der).expect("a root");
+        let metrics = Metrics::new();
+        let files = |a: &str, b: &str| -> [PathBuf; 2] { [path(a), path(b)] };
+        let pair = Pair {
+            what: "certificate",
+            files: files("tls.crt", "tls.key"),
+            make: Box::new(reload::tls),
+        };
+        let (tls, reloading) = pair.follow(metrics.clone());
+        tokio::spawn(reloading);
+        let make = Box::new(|texts: [&str; 2]| reload::injector(texts, "linkerd"));
+        let (injector, reloading) = Pair {
+            what: "values",
+            files: files("values", "anchors"),
+            make,
+        }
+        .follow(metrics.clone());
+        tokio::spawn(reloading);
+        let (updates, receiver) = mpsc::channel(4);
+        let (cluster, ready) = (Cluster::default(), Readiness::default());
+        tokio::spawn(cluster.clone().follow(receiver, ready.clone()));
+        updates
+            .send(Update::Reset(vec![
+                namespace("shop", "enabled"),
+                namespace("off", "disabled"),
+            ]))
+            .await
+            .expect("open");
+        while !ready.is_ready() {
+            tokio::task::yield_now().await;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("bound");
+        let stop = CancellationToken::new();
+        let webhook = Arc::new(Webhook {
+            tls,
+            injector,
+            cluster,
+            metrics: metrics.clone(),
+        });
+        tokio::spawn(webhook.serve(listener, stop.clone()));
+        Self {
+            addr,
+            dir,
+            roots,
+            updates,
+            metrics,
+            stop,
+        }
+    }
+
+    /// Asks over HTTP/2, as the API server does.
+    async fn ask(&self, path: &str, body: impl Into<Bytes>) -> Option<(StatusCode, Vec<u8>)> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("versions").with_root_certificates(self.roots.clone());
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let socket = TcpStream::connect(self.addr).await.ok()?;
+        let name = "injector.test".try_into().expect("a name");
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.ok()?;
+        let io = TokioIo::new(stream);
+        let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .ok()?;
+        tokio::spawn(connection);
+        let request = Request::post(format!("https://injector.test{path}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body.into()))
+            .expect("a request");
+        let response = send.send_request(request).await.ok()?;
+        let status = response.status();
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        Some((status, body.to_vec()))
+    }
+
+    async fn review(&self, namespace: &str, object: &Value) -> Value {
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u-1", "kind": {"group": "", "version": "v1", "kind": object["kind"]}, "operation": "CREATE",
+            "namespace": namespace, "object": object, "oldObject": null, "dryRun": false}});
+        let (status, body) = self
+            .ask("/", serde_json::to_vec(&review).expect("JSON"))
+            .await
+            .expect("an answer");
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+        let answer: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(
+            (&answer["apiVersion"], &answer["kind"]),
+            (&json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
+        );
+        assert_eq!(answer["response"]["uid"], "u-1");
+        answer["response"].clone()
+    }
+}
+
+fn pod(annotations: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-5d4f-", "annotations": annotations,
+        "labels": {"pod-template-hash": "5d4f"},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": "web-5d4f", "controller": true}]},
+        "spec": {"containers": [{"name": "app", "image": "a"}]}})
+}
+
+fn patched(response: &Value, object: &Value) -> Value {
+    assert_eq!(
+        (&response["allowed"], &response["patchType"]),
+        (&json!(true), &json!("JSONPatch")),
+        "{response}"
+    );
+    let text = STANDARD
+        .decode(response["patch"].as_str().expect("a patch"))
+        .expect("base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&text).expect("a JSON patch");
+    let mut after = object.clone();
+    json_patch::patch(&mut after, &patch).expect("fits");
+    after
+}
+
+#[tokio::test]
+async fn a_pod_joins_over_tls() {
+    let webhook = Running::start(Some("clusterDomain: example.org\n")).await;
+    let object = pod(&json!({}));
+    let after = patched(&webhook.review("shop", &object).await, &object);
+    assert_eq!(after["spec"]["initContainers"][1]["name"], "linkerd-proxy");
+    assert_eq!(after["metadata"]["labels"]["linkerd.io/proxy-deployment"], "web");
+    assert_eq!(after["metadata"]["labels"]["linkerd.io/workload-ns"], "shop");
+
+    let again = webhook.review("shop", &after).await;
+    assert_eq!(again, json!({"uid": "u-1", "allowed": true}), "injected already");
+    assert_eq!(
+        webhook.review("off", &object).await,
+        json!({"uid": "u-1", "allowed": true})
+    );
+    let text = webhook.metrics.render();
+    let counted = "proxy_inject_admission_responses_total{owner_kind=\"deployment\",namespace=\"shop\",\
+        annotation_at=\"namespace\",skip=\"true\",skip_reason=\"sidecar_already_exists\"} 1";
+    assert!(text.contains(counted), "{text}");
+    webhook.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_wrong_annotation_is_refused_in_a_sentence() {
+    let webhook = Running::start(Some("{}")).await;
+    let response = webhook
+        .review("shop", &pod(&json!({"config.linkerd.io/admin-port": "x"})))
+        .await;
+    assert_eq!(response["allowed"], false);
+    let message = response["status"]["message"].as_str().expect("a sentence");
+    assert!(
+        message.starts_with("the annotation config.linkerd.io/admin-port on the workload is \"x\""),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn services_are_told_their_opaque_ports_and_other_kinds_pass() {
+    let webhook = Running::start(Some("{}")).await;
+    let service = json!({"kind": "Service", "metadata": {"name": "db"}, "spec": {"ports": [{"port": 3306}]}});
+    let after = patched(&webhook.review("new", &service).await, &service);
+    assert_eq!(
+        after["metadata"]["annotations"]["config.linkerd.io/opaque-ports"],
+        "3306"
+    );
+    assert_eq!(
+        webhook.review("shop", &json!({"kind": "ConfigMap"})).await,
+        json!({"uid": "u-1", "allowed": true})
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_review_has_no_answer() {
+    let webhook = Running::start(Some("{}")).await;
+    let status = async |path: &str, body: &str| webhook.ask(path, body.to_owned()).await.expect("an answer").0;
+    assert_eq!(status("/", "{").await, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        status("/", r#"{"apiVersion":"admission.k8s.io/v1"}"#).await,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(status("/other", "{}").await, StatusCode::NOT_FOUND);
+    assert!(
+        webhook
+            .metrics
+            .render()
+            .contains("mesh_injector_reviews_refused_total{reason=\"no_answer\"} 3")
+    );
+    // Without values there is no answer either: the failure policy decides, not we.
+    let unconfigured = Running::start(None).await;
+    let (status, body) = unconfigured.ask("/", "{}").await.expect("an answer");
+    assert_eq!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        String::from_utf8_lossy(&body)
+    );
+}
+
+#[tokio::test]
+async fn changes_are_followed() {
+    let mut webhook = Running::start(Some("{}")).await;
+    let object = pod(&json!({}));
+    assert_eq!(
+        webhook.review("late", &object).await,
+        json!({"uid": "u-1", "allowed": true})
+    );
+    let applied = vec![namespace("late", "enabled")];
+    webhook
+        .updates
+        .send(Update::Changed {
+            applied,
+            deleted: vec![],
+        })
+        .await
+        .expect("open");
+    while webhook.review("late", &object).await.get("patch").is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (cert, key, der) = certificate();
+    let path = |name: &str| webhook.dir.path().join(name);
+    fs::write(path("tls.key"), "broken").expect("writable");
+    fs::write(path("tls.crt"), cert).expect("writable");
+    fs::write(path("values"), "proxy: {uid: 77}\n").expect("writable");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let after = patched(&webhook.review("shop", &object).await, &object);
+    assert_eq!(
+        after["spec"]["initContainers"][1]["securityContext"]["runAsUser"], 77,
+        "new values, old certificate"
+    );
+    fs::write(path("tls.key"), key).expect("writable");
+    webhook.roots = RootCertStore::empty();
+    webhook.roots.add(der).expect("a root");
+    while webhook.ask("/", "{}").await.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
