@@ -1,24 +1,23 @@
 //! The commands of `mesh local`, as a person types them.
 
-use std::collections::HashSet;
 use std::fs::File;
-use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use super::control::{self, DeploymentRef, PodDetails, PodStatus, Request};
 use super::internal::{self, Internal};
-use super::start::{self, Progress, Running, StartOptions};
 use super::state::{self, State};
+use super::up;
 
 /// Time between two looks at a followed log.
 const FOLLOW: Duration = Duration::from_millis(100);
@@ -29,7 +28,7 @@ const DOWN: Duration = Duration::from_secs(40);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the manifests in a folder, with control plane and sidecars, until Ctrl-C or `down`.
-    Up(Up),
+    Up(up::Args),
     /// List the pods.
     Status {
         #[command(flatten)]
@@ -123,23 +122,6 @@ impl Deployment {
     }
 }
 
-/// How `up` runs.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Up {
-    /// Folder of Kubernetes manifests; changes in it take effect at once.
-    #[arg(short = 'f', long = "filename", value_name = "DIR")]
-    dir: PathBuf,
-    /// Name of the mesh; another one can run beside it under another name.
-    #[arg(long, default_value = state::DEFAULT_NAME)]
-    name: String,
-    /// Port on this machine's loopback where the viz API answers; 0 takes a free one.
-    #[arg(long, default_value_t = 0)]
-    viz_port: u16,
-    /// Run the pods alone: no control plane, no sidecars.
-    #[arg(long)]
-    no_mesh: bool,
-}
-
 /// How to print.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Output {
@@ -152,7 +134,7 @@ pub(crate) enum Output {
 /// Does it.
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up(options) => up(options),
+        Command::Up(options) => up::run(options),
         Command::Status { mesh, output } => status(&mesh, output),
         Command::Exec {
             mesh,
@@ -189,182 +171,6 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 
 fn find(mesh: &Name) -> Result<State> {
     State::find(mesh.name.as_deref())
-}
-
-/// What ends the wait in `up`.
-enum Event {
-    Interrupt,
-    Ended,
-}
-
-fn up(options: Up) -> Result<ExitCode> {
-    let interrupts = interrupts()?;
-    let Up {
-        dir,
-        name,
-        viz_port,
-        no_mesh,
-    } = options;
-    let running = begin(
-        StartOptions {
-            name,
-            dir,
-            viz_port,
-            mesh: !no_mesh,
-            progress: (),
-        },
-        &interrupts,
-    )?;
-    announce(&running);
-    let (running, event) = watch(running, &interrupts);
-    match event {
-        Event::Interrupt => end(running, &interrupts),
-        Event::Ended => drop(running),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Starts a mesh, and shows how that goes on; an interrupt ends it.
-pub(crate) fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Result<Running> {
-    let (sender, started) = mpsc::sync_channel(1);
-    let line = StatusLine::new();
-    let StartOptions {
-        name,
-        dir,
-        viz_port,
-        mesh,
-        progress: (),
-    } = options;
-    // The start runs beside, so that Ctrl-C counts from the first moment; the thread lives as long as the mesh.
-    std::thread::spawn(move || {
-        let progress = |step| line.show(&step);
-        let _ = sender.send(start::start(StartOptions {
-            name,
-            dir,
-            viz_port,
-            mesh,
-            progress,
-        }));
-        line.clear();
-        // Held, so that whatever the supervisor hangs on to this thread stays.
-        std::thread::park();
-    });
-    loop {
-        match started.recv_timeout(Duration::from_millis(50)) {
-            Ok(result) => return result,
-            Err(mpsc::RecvTimeoutError::Timeout) if interrupts.try_recv().is_ok() => bail!("interrupted"),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the start ended without a word"),
-        }
-    }
-}
-
-fn announce(running: &Running) {
-    let state = running.state();
-    let name = if state.name == state::DEFAULT_NAME {
-        String::new()
-    } else {
-        format!(" --name {}", state.name)
-    };
-    eprintln!("The mesh runs. Its viz API is at {}; Ctrl-C ends it.", state.viz_url());
-    eprintln!("In another terminal: `mesh local status{name}`, `mesh local logs{name} POD`, `mesh local down{name}`");
-}
-
-fn watch(running: Running, interrupts: &mpsc::Receiver<()>) -> (Running, Event) {
-    loop {
-        if interrupts.try_recv().is_ok() {
-            return (running, Event::Interrupt);
-        }
-        match running.next(Duration::from_millis(100)) {
-            Ok(Some(Progress::Note(text))) => eprintln!("{text}"),
-            Ok(_) => {}
-            Err(_) => return (running, Event::Ended),
-        }
-    }
-}
-
-/// The orderly end; a second Ctrl-C makes it short.
-pub(crate) fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
-    eprintln!("Ending; Ctrl-C again ends it at once.");
-    let deadline = Instant::now() + DOWN;
-    if running.ask_to_end().is_ok() {
-        while running.next(Duration::from_millis(50)).is_ok() {
-            if interrupts.try_recv().is_ok() || Instant::now() > deadline {
-                break;
-            }
-        }
-    }
-    running.kill();
-}
-
-/// Ctrl-C and SIGTERM, each as a message.
-pub(crate) fn interrupts() -> Result<mpsc::Receiver<()>> {
-    let (sender, receiver) = mpsc::sync_channel(4);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async move {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-                return;
-            };
-            loop {
-                tokio::select! {
-                    _ = int.recv() => {}
-                    _ = term.recv() => {}
-                }
-                let _ = sender.try_send(());
-            }
-        });
-    });
-    Ok(receiver)
-}
-
-/// One line that changes on a terminal; lines of their own elsewhere.
-struct StatusLine {
-    bar: Option<indicatif::ProgressBar>,
-    said: std::cell::RefCell<HashSet<String>>,
-}
-
-impl StatusLine {
-    fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = indicatif::ProgressBar::new_spinner();
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
-        Self {
-            bar,
-            said: Default::default(),
-        }
-    }
-
-    fn show(&self, progress: &Progress) {
-        let text = match progress {
-            Progress::Note(text) => {
-                match &self.bar {
-                    Some(bar) => bar.println(text),
-                    None => eprintln!("{text}"),
-                }
-                return;
-            }
-            Progress::Pods { ready, total, waiting } => {
-                let names: Vec<_> = waiting.iter().take(3).map(String::as_str).collect();
-                let more = if waiting.len() > names.len() { ", …" } else { "" };
-                format!("{ready} of {total} pods ready; waiting for {}{more}", names.join(", "))
-            }
-        };
-        match &self.bar {
-            Some(bar) => bar.set_message(text),
-            None if self.said.borrow_mut().insert(text.clone()) => eprintln!("{text}"),
-            None => {}
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 fn status(mesh: &Name, output: Output) -> Result<ExitCode> {
@@ -436,8 +242,10 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     for inherited in ["TERM", "COLUMNS", "LINES"] {
         command.envs(std::env::var_os(inherited).map(|value| (inherited, value)));
     }
+    // Ctrl-C is for the command alone; it unblocks these for itself.
+    let keyboard: SigSet = [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect();
+    keyboard.thread_block()?;
     let status = command.status().context("cannot start the command")?;
-    use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(ExitCode::from(code as u8))
 }
@@ -539,13 +347,15 @@ fn down(mesh: &Name) -> Result<ExitCode> {
     // Whoever made it removes its state, if it still lives; if not, it is ours to do.
     let deadline = Instant::now() + Duration::from_secs(5);
     while dir.exists() {
-        if let Some(lock) = state::try_lock(&dir)? {
+        let outer = State::read(&dir).is_ok_and(|state| state.outer.is_alive());
+        if !outer && let Some(lock) = state::try_lock(&dir)? {
             state::clean(&dir)?;
             state::remove(&dir, lock);
         } else if Instant::now() > deadline {
             bail!("mesh {name:?} has ended, but the process that started it has not");
+        } else {
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(ExitCode::SUCCESS)
 }

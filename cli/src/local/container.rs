@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
 
 /// Where and what.
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         setns(namespace, flag).context("cannot enter the pod's namespaces")?;
     }
     std::env::set_current_dir(&args.cwd).with_context(|| format!("cannot enter workingDir {}", args.cwd.display()))?;
+    // `exec` blocks what the keyboard sends; the command is to have it.
+    SigSet::empty().thread_set_mask().context("cannot unblock signals")?;
     let (program, rest) = args.argv.split_first().expect("required by clap");
     let error = Command::new(program).args(rest).exec();
     bail!("cannot run {program}: {error}")

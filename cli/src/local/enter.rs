@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 pub(super) fn run(spec: &str) -> Result<ExitCode> {
     namespaces()?;
     let mut child = Command::new("/proc/self/exe")
+        .arg0("mesh")
         .args(["local", "internal", "supervisor", spec])
         .spawn()
         .context("cannot start the supervisor")?;

@@ -21,6 +21,8 @@ mod pod;
 mod start;
 pub(crate) mod state;
 mod supervisor;
+mod up;
 
-pub(crate) use command::{Command, begin, end, interrupts, run};
+pub(crate) use command::{Command, run};
 pub(crate) use start::{Progress, Running, StartOptions, exec};
+pub(crate) use up::{begin, end, interrupts};

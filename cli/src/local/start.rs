@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -16,18 +16,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::control::{self, DeploymentRef, PodStatus, Request};
+use super::control::{self, Request};
 use super::state::{self, Lock, Process, State};
 
 /// Reports that wait for whoever holds the mesh; further ones are dropped, since nothing waits for them.
 const REPORTS: usize = 1024;
 /// Lines of the supervisor's stderr that are kept to explain an end.
 const STDERR_LINES: usize = 20;
-/// Time for an orderly end beyond the longest grace period of a pod.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
-/// Longest grace period that a shutdown waits for.
-const GRACE_MAX: Duration = Duration::from_secs(30);
-
 /// What to start.
 pub(crate) struct StartOptions<P> {
     /// Its name.
@@ -199,6 +194,7 @@ fn spawn(spec: &Spec, listener: TcpListener) -> Result<Child> {
     let spec = serde_json::to_string(spec).expect("plain values");
     let mut command = Command::new("/proc/self/exe");
     command
+        .arg0("mesh")
         .args(["local", "internal", "enter", &spec])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -257,27 +253,6 @@ impl Running {
         &self.state
     }
 
-    /// All pods.
-    pub(crate) fn pods(&self) -> Result<Vec<PodStatus>> {
-        control::ask(&self.state.control(), &Request::Status)
-    }
-
-    /// Changes the number of a Deployment's pods.
-    pub(crate) fn scale(&self, deployment: &DeploymentRef, replicas: u32) -> Result<()> {
-        control::ask(
-            &self.state.control(),
-            &Request::Scale {
-                deployment: deployment.clone(),
-                replicas,
-            },
-        )
-    }
-
-    /// Replaces a Deployment's pods, one after the other.
-    pub(crate) fn restart(&self, deployment: &DeploymentRef) -> Result<()> {
-        control::ask(&self.state.control(), &Request::Restart(deployment.clone()))
-    }
-
     /// The next thing that happens, or `None` when nothing did in that time. An error is the mesh's own end.
     pub(crate) fn next(&self, wait: Duration) -> Result<Option<Progress>> {
         match self.reports.recv_timeout(wait) {
@@ -293,18 +268,6 @@ impl Running {
         control::ask(&self.state.control(), &Request::Shutdown)
     }
 
-    /// Ends it in order, and returns when nothing of it is left.
-    pub(crate) fn shutdown(mut self) -> Result<()> {
-        if self.ask_to_end().is_ok() {
-            let deadline = Instant::now() + GRACE_MAX + SHUTDOWN_MARGIN;
-            while self.child.try_wait()?.is_none() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        self.kill();
-        Ok(())
-    }
-
     /// Ends it now.
     pub(crate) fn kill(&mut self) {
         drop(self.lifeline.take());
@@ -315,6 +278,14 @@ impl Running {
         if let Some(lock) = self.lock.take() {
             state::remove(&self.state.dir, lock);
         }
+    }
+
+    /// How it ended: in order, or why not.
+    pub(crate) fn outcome(mut self) -> Result<()> {
+        if self.child.wait()?.success() {
+            return Ok(());
+        }
+        bail!("the mesh ended: {}", self.ended())
     }
 
     fn ended(&mut self) -> String {

@@ -66,9 +66,12 @@ impl Process {
 impl State {
     /// The running mesh of that name; without a name the only one, else `default`.
     pub(crate) fn find(name: Option<&str>) -> Result<Self> {
-        let Some(name) = name else { return Self::find_any() };
+        let Some(name) = name else {
+            return Self::find_any();
+        };
         check_name(name)?;
-        Self::read(&dir(name)).with_context(|| {
+        let running = Self::read(&dir(name)).ok().filter(|state| state.supervisor.is_alive());
+        running.with_context(|| {
             format!("no mesh named {name:?} runs here; `mesh local up -f DIR --name {name}` starts one")
         })
     }
@@ -189,8 +192,8 @@ pub(crate) fn take(name: &str) -> Result<(PathBuf, Lock)> {
 /// The lock, unless another process holds it.
 pub(crate) fn try_lock(dir: &Path) -> Result<Option<Lock>> {
     let path = dir.join("lock");
-    let options = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = options.with_context(|| format!("cannot open {}", path.display()))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(Lock(lock))),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -226,7 +229,12 @@ pub(crate) fn clean(dir: &Path) -> Result<()> {
 
 /// Removes the directory itself. The holder of the lock calls it last.
 pub(crate) fn remove(dir: &Path, lock: Lock) {
-    let _ = fs::remove_dir_all(dir);
+    // Out of the way at once, so that nobody finds half of it, or makes a lock in it anew.
+    let aside = dir.with_file_name(format!(".gone-{}", std::process::id()));
+    let removed = fs::rename(dir, &aside).and_then(|()| fs::remove_dir_all(&aside));
+    if removed.is_err() {
+        let _ = fs::remove_dir_all(dir);
+    }
     drop(lock);
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use super::builtin::{self, Programs};
 use super::credentials::{self, Credentials};
 use super::lifecycle::{self, Runtime, Stage};
+use super::naming::{deployment_ref, file_of, key_of, pod_ref, short_hash};
 use super::network::{Addresses, Network};
 use super::output::Output;
 use super::plan::{self, PodPlan};
@@ -554,52 +555,4 @@ impl Cluster {
     pub(super) fn pod_dir(&self, (namespace, name): &Key) -> PathBuf {
         self.setting.dir.join("pods").join(format!("{namespace}_{name}"))
     }
-}
-
-fn key_of(metadata: &ObjectMeta) -> Key {
-    (
-        metadata.namespace.clone().unwrap_or_default(),
-        metadata.name.clone().unwrap_or_default(),
-    )
-}
-
-fn deployment_ref(metadata: &ObjectMeta) -> DeploymentRef {
-    let (namespace, name) = key_of(metadata);
-    DeploymentRef { namespace, name }
-}
-
-fn pod_ref(namespace: &str, name: &str) -> ObjectRef {
-    ObjectRef::new(destination_k8s::Kind::Pod, namespace, name)
-}
-
-/// A hash in the letters that Kubernetes uses for them: no vowels, so that no words come out.
-fn short_hash(mut hash: u64, length: usize) -> String {
-    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut letter = || {
-        let index = (hash % 27) as usize;
-        hash /= 27;
-        char::from(LETTERS[index])
-    };
-    std::iter::repeat_with(&mut letter).take(length).collect()
-}
-
-/// The file of an object, as the beginning of a sentence; only asked when something is wrong with it.
-fn file_of(dir: &Path, wanted: &ObjectRef) -> String {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
-    files.sort();
-    for path in files {
-        if path.is_dir() {
-            let inner = file_of(&path, wanted);
-            if !inner.is_empty() {
-                return inner;
-            }
-        } else if let Ok(text) = std::fs::read_to_string(&path) {
-            let found = destination_source::manifest::parse(&path, &text).objects;
-            if found.iter().any(|object| object.object_ref() == *wanted) {
-                return format!("{}: ", path.display());
-            }
-        }
-    }
-    String::new()
 }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -85,10 +86,10 @@ impl Runtime {
 
     /// The first thing that is wrong.
     pub(super) fn broken(&self) -> Option<&str> {
-        let stopped = self.containers.iter().filter(|container| !container.running);
+        let mut stopped = self.containers.iter().filter(|container| !container.running);
         self.failure
             .as_deref()
-            .or_else(|| stopped.filter_map(|container| container.failure.as_deref()).next())
+            .or_else(|| stopped.find_map(|container| container.failure.as_deref()))
     }
 }
 
@@ -244,7 +245,7 @@ impl Life {
         let log = log_path(&pod.logs, &pod.plan, "pod");
         let errors = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
         let mut command = Command::new("/proc/self/exe");
-        command.args([
+        command.arg0("mesh").args([
             "local",
             "internal",
             "pod",

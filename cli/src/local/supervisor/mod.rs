@@ -9,6 +9,7 @@ mod cluster;
 mod credentials;
 mod lifecycle;
 mod lint;
+mod naming;
 mod network;
 mod objects;
 mod output;

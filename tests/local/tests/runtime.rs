@@ -1,0 +1,190 @@
+//! `mesh local` itself, without sidecars: pods, Services, restarts, and that nothing is left behind.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests_local::{Footprint, Host, Mesh, Sidecars, test_app, text};
+
+const APP: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: server }
+spec:
+  replicas: 2
+  selector: { matchLabels: { app: server } }
+  template:
+    metadata: { labels: { app: server } }
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+        - name: server
+          command: [MESH_TEST_APP, serve]
+          ports: [{ name: http, containerPort: 8080 }]
+          readinessProbe: { httpGet: { path: /, port: http } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: server }
+spec: { selector: { app: server }, ports: [{ port: 80, targetPort: http }] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: client, labels: { app: client } }
+spec:
+  containers:
+    - name: client
+      command: [sh, -c, "sleep 1000 & exec sleep 1000"]
+      env: [{ name: POD_IP, valueFrom: { fieldRef: { fieldPath: status.podIP } } }]
+"#;
+
+fn get(mesh: &Mesh, target: &str) -> std::process::Output {
+    mesh.exec(
+        "client",
+        &[
+            &test_app(),
+            "load",
+            target,
+            "--seconds",
+            "1",
+            "--kept",
+            "0",
+            "--fresh",
+            "2",
+        ],
+    )
+}
+
+#[test]
+fn up_status_exec_logs_down_leave_nothing() {
+    let before = Host::now();
+    let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    let footprint = Footprint::of(mesh.supervisor(), before);
+    // Process, network and mount namespace of the mesh, network and mount namespace of three pods.
+    assert_eq!(footprint.namespaces(), 9, "{footprint:?}");
+
+    let pods = mesh.pods();
+    assert_eq!(pods.len(), 3);
+    assert!(
+        pods.iter()
+            .all(|pod| pod.ready && !pod.meshed && pod.status == "Running"),
+        "{pods:?}"
+    );
+
+    let said = mesh.exec(
+        "client",
+        &["sh", "-c", "echo $POD_IP; hostname; cat /etc/hosts; exit 7"],
+    );
+    assert_eq!(said.status.code(), Some(7), "{}", text(&said.stderr));
+    let out = text(&said.stdout);
+    let client = pods.iter().find(|pod| pod.name == "client").expect("the client");
+    assert!(out.starts_with(&format!("{}\nclient\n", client.address)), "{out}");
+    assert!(
+        out.contains(" server.default.svc.cluster.local server.default.svc server.default server\n"),
+        "{out}"
+    );
+
+    mesh.down();
+    footprint.assert_gone();
+}
+
+#[test]
+fn a_service_reaches_its_ready_pods_and_refuses_without() {
+    let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    let output = get(&mesh, "server:80");
+    let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(counts["failures"], 0, "{counts}");
+    assert_eq!(
+        counts["pods"].as_object().map(serde_json::Map::len),
+        Some(2),
+        "spread over both: {counts}"
+    );
+
+    mesh.scale("default", "server", 0);
+    mesh.wait("no server", || mesh.pods_of("server").is_empty());
+    let begun = Instant::now();
+    let refused = mesh.exec("client", &[&test_app(), "client", "tcp", "server:80"]);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("refused"), "{}", text(&refused.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(5), "refused, not timed out");
+
+    mesh.scale("default", "server", 1);
+    mesh.wait("a server", || mesh.ready("server") == 1);
+    assert!(get(&mesh, "server:80").status.success());
+}
+
+#[test]
+fn a_restart_replaces_all_pods_and_never_has_fewer_ready() {
+    let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    let old: Vec<_> = mesh.pods_of("server").into_iter().map(|pod| pod.name).collect();
+    mesh.restart("default", "server");
+    mesh.wait("new pods", || {
+        let now = mesh.pods_of("server");
+        let ready = now.iter().filter(|pod| pod.ready).count();
+        assert!(ready >= 2, "fewer than wanted: {now:?}");
+        now.len() == 2 && now.iter().all(|pod| !old.contains(&pod.name))
+    });
+}
+
+#[test]
+fn a_container_that_ends_is_started_again() {
+    let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    mesh.exec(
+        "deploy/server",
+        &["sh", "-c", "kill -9 $(pgrep -f mesh-test-app | head -1)"],
+    );
+    mesh.wait("a restart", || {
+        mesh.pods_of("server").iter().any(|pod| pod.restarts == 1 && pod.ready)
+    });
+    mesh.wait_said("container server: it ended by signal 9");
+}
+
+#[test]
+fn a_changed_manifest_is_live() {
+    let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    mesh.write("app.yaml", &APP.replace("replicas: 2", "replicas: 3"));
+    mesh.wait("three servers", || mesh.ready("server") == 3);
+    mesh.remove("app.yaml");
+    mesh.wait("no pod", || mesh.pods().is_empty());
+}
+
+#[test]
+fn a_crash_of_the_supervisor_leaves_nothing() {
+    let before = Host::now();
+    let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    let footprint = Footprint::of(mesh.supervisor(), before);
+    kill(Pid::from_raw(mesh.supervisor()), Signal::SIGKILL).expect("killed");
+    assert!(!mesh.up().wait().expect("a child").success(), "a crash is no success");
+    footprint.assert_gone();
+    assert!(!mesh.state().exists(), "its state is cleaned up, too");
+}
+
+#[test]
+fn a_killed_up_ends_everything_and_down_cleans_up() {
+    let before = Host::now();
+    let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    let footprint = Footprint::of(mesh.supervisor(), before);
+    mesh.up().kill().expect("killed");
+    mesh.up().wait().expect("a child");
+    footprint.assert_gone();
+    assert!(mesh.state().exists(), "nobody could remove it");
+    let status = mesh.command(&["local", "status"]).output().expect("mesh runs");
+    assert!(
+        text(&status.stderr).contains("no mesh named"),
+        "{}",
+        text(&status.stderr)
+    );
+    mesh.run(&["local", "down"]);
+    assert!(!mesh.state().exists(), "`down` removes it");
+}
+
+#[test]
+fn ctrl_c_ends_it_in_order() {
+    let before = Host::now();
+    let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+    let footprint = Footprint::of(mesh.supervisor(), before);
+    kill(Pid::from_raw(mesh.up().id().cast_signed()), Signal::SIGINT).expect("signalled");
+    assert!(mesh.up().wait().expect("a child").success());
+    footprint.assert_gone();
+    assert!(!mesh.state().exists());
+}
