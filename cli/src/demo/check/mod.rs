@@ -44,8 +44,10 @@ struct Check<'a> {
     requests: u64,
 }
 
-/// A part of the check: the sentence that it proves, with its figures.
+/// What a part of the check has proved: its figures.
 type Proof = Result<String>;
+/// A part of the check.
+type Part = fn(&Check<'_>) -> Proof;
 
 /// Runs all parts; whether all passed.
 pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, interrupts: &Receiver<()>) -> Result<bool> {
@@ -81,7 +83,7 @@ pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, inter
             )?;
         }
     }
-    let parts: [(&str, fn(&Check<'_>) -> Proof); 4] = [
+    let parts: [(&str, Part); 4] = [
         (
             "every edge is mutual TLS, with both ends' identities",
             edges::are_mutual,
