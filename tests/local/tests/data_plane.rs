@@ -1,0 +1,153 @@
+//! What people run through two sidecars: every protocol byte for byte, restarts and outages under load, live updates.
+//!
+//! Issue 1, "Done when" 3 and 4. The applications are `mesh-test-app`; their clients compare every byte themselves.
+
+use std::{
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tests_local::{Mesh, Sidecars, test_app};
+
+const APPS: &str = include_str!("../manifests/apps.yaml");
+const SPLIT: &str = include_str!("../manifests/split.yaml");
+
+/// Time that the control plane is away.
+const OUTAGE: Duration = Duration::from_secs(60);
+/// Time after which a returned control plane must be followed.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+fn start() -> Mesh {
+    Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("split.yaml", SPLIT)])
+}
+
+/// Weights of the split `color`.
+fn split(blue: u32, green: u32) -> String {
+    let text = SPLIT.replace("service: blue, weight: 100", &format!("service: blue, weight: {blue}"));
+    text.replace("service: green, weight: 0", &format!("service: green, weight: {green}"))
+}
+
+/// Load that runs beside the test.
+struct Load(Child);
+
+impl Load {
+    fn start(mesh: &Mesh, target: &str, flags: &[&str]) -> Self {
+        let app = test_app();
+        let argv: Vec<_> = [app.as_str(), "load", target].iter().chain(flags).copied().collect();
+        let mut command: Command = mesh.exec_command("deploy/client", &argv);
+        Self(command.stdout(Stdio::piped()).spawn().expect("load runs"))
+    }
+
+    /// Waits for its end; nothing may have failed.
+    fn finish(self) -> serde_json::Value {
+        let output = self.0.wait_with_output().expect("load ends");
+        let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(counts["failures"], 0, "{counts}");
+        assert!(counts["requests"].as_u64().expect("a count") > 0, "{counts}");
+        counts
+    }
+}
+
+/// The pods that answered, with counts.
+fn pods(counts: &serde_json::Value) -> Vec<(String, u64)> {
+    let pods = counts["pods"].as_object().expect("pods");
+    pods.iter().map(|(name, count)| (name.clone(), count.as_u64().expect("a count"))).collect()
+}
+
+/// What `color` answers from now: `blue`, `green`, or both.
+fn colors(mesh: &Mesh) -> Vec<String> {
+    let app = test_app();
+    let argv = [app.as_str(), "load", "color:80", "--seconds", "0.2", "--kept", "2", "--fresh", "1"];
+    let counts = mesh.exec_json("deploy/client", &argv);
+    assert_eq!(counts["failures"], 0, "{counts}");
+    let mut colors: Vec<_> =
+        pods(&counts).iter().map(|(pod, _)| pod.split('-').next().unwrap_or_default().to_owned()).collect();
+    colors.sort();
+    colors.dedup();
+    colors
+}
+
+#[test]
+fn every_protocol_passes_byte_for_byte() {
+    let mesh = start();
+    let app = test_app();
+    for client in [
+        &["grpc", "server:8081"][..],
+        &["web-socket", "server:80"],
+        &["upload", "server:80", "--bytes", "104857600"],
+        &["tcp", "server:9000"],
+        &["tcp", "server:9001", "--speaks-first"],
+    ] {
+        let argv: Vec<_> = [app.as_str(), "client"].iter().chain(client).copied().collect();
+        mesh.exec_json("deploy/client", &argv);
+    }
+    // It was the mesh that carried it: the client's sidecar counted connections to the server by mutual TLS.
+    let metrics = mesh.run(&["viz", "edges", "deploy", "-n", "apps", "-o", "json"]);
+    let edges: serde_json::Value = serde_json::from_str(&metrics).expect("JSON");
+    let text = edges.to_string();
+    assert!(text.contains("client.apps.serviceaccount") || text.contains("default.apps.serviceaccount"), "{text}");
+    mesh.down();
+}
+
+#[test]
+fn a_restart_under_load_loses_nothing() {
+    let mesh = start();
+    let load = Load::start(&mesh, "server:80", &["--seconds", "12", "--kept", "4", "--fresh", "2"]);
+    let posts = Load::start(&mesh, "server:80", &["--seconds", "12", "--kept", "2", "--fresh", "1", "--post"]);
+    sleep(Duration::from_secs(2));
+    let before: Vec<_> = mesh.pods_of("server").into_iter().map(|pod| pod.name).collect();
+    mesh.restart("apps", "server");
+    mesh.wait("new pods alone", || {
+        let now = mesh.pods_of("server");
+        now.len() == 2 && now.iter().all(|pod| pod.ready && !before.contains(&pod.name))
+    });
+    let counts = load.finish();
+    posts.finish();
+    let (old, new): (Vec<_>, Vec<_>) = pods(&counts).into_iter().partition(|(pod, _)| before.contains(pod));
+    assert!(!old.is_empty() && !new.is_empty(), "the load did not span the restart: {counts}");
+    mesh.down();
+}
+
+#[test]
+fn an_absent_control_plane_fails_no_request() {
+    let mesh = start();
+    assert_eq!(colors(&mesh), ["blue"]);
+    let seconds = (OUTAGE.as_secs() + 8).to_string();
+    let flags = ["--seconds", &seconds, "--kept", "2", "--fresh", "2", "--rare", "2", "--rate", "20"];
+    let loads = [Load::start(&mesh, "server:80", &flags), Load::start(&mesh, "color:80", &flags)];
+    sleep(Duration::from_secs(3));
+    for deployment in ["linkerd-destination", "linkerd-identity"] {
+        mesh.scale("linkerd", deployment, 0);
+    }
+    sleep(OUTAGE);
+    for load in loads {
+        load.finish();
+    }
+    for deployment in ["linkerd-destination", "linkerd-identity"] {
+        mesh.scale("linkerd", deployment, 1);
+    }
+    mesh.wait("the control plane", || {
+        mesh.ready("linkerd-destination") == 1 && mesh.ready("linkerd-identity") == 1
+    });
+    let back = Instant::now();
+    mesh.write("split.yaml", &split(0, 100));
+    while colors(&mesh) != ["green"] {
+        assert!(back.elapsed() < FOLLOW, "not followed {FOLLOW:?} after the control plane was back");
+    }
+    mesh.down();
+}
+
+#[test]
+fn a_changed_split_is_live_and_loses_nothing() {
+    let mesh = start();
+    let load = Load::start(&mesh, "color:80", &["--seconds", "6", "--kept", "4", "--fresh", "1"]);
+    for (blue, green, expected) in [(0, 100, "green"), (100, 0, "blue"), (0, 100, "green")] {
+        sleep(Duration::from_millis(300));
+        mesh.write("split.yaml", &split(blue, green));
+        sleep(Duration::from_secs(1));
+        assert_eq!(colors(&mesh), [expected]);
+    }
+    load.finish();
+    mesh.down();
+}
