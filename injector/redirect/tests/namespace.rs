@@ -33,7 +33,7 @@ fn pod() {
     outbound_goes_to_the_sidecar_but_for_its_own();
     inbound_goes_to_the_sidecar_but_for_skip_ports(&outside);
     tables_translate_addresses_and_refuse();
-    println!("redirection: 3 cases passed");
+    eprintln!("redirection: 3 cases passed");
 }
 
 fn wire(outside: &std::fs::File) {

@@ -69,15 +69,16 @@ fn commands_about_nothing_say_so() {
     mesh.down();
 }
 
+fn deployment(name: &str, container: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ name: {name} }}\nspec:\n  selector: {{ matchLabels: \
+         {{ app: {name} }} }}\n  template:\n    metadata: {{ labels: {{ app: {name} }} }}\n    spec: {{ containers: \
+         [{container}] }}\n"
+    )
+}
+
 #[test]
 fn broken_manifests_are_refused_and_the_rest_runs() {
-    let deployment = |name: &str, container: &str| {
-        format!(
-            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ name: {name} }}\nspec:\n  selector: {{ matchLabels: \
-             {{ app: {name} }} }}\n  template:\n    metadata: {{ labels: {{ app: {name} }} }}\n    spec: {{ containers: \
-             [{container}] }}\n"
-        )
-    };
     let missing = deployment("missing", "{ name: c, command: [no-such-program] }");
     let image = deployment("image", "{ name: c, image: nginx }");
     let port = deployment(

@@ -52,17 +52,31 @@ impl Load {
 /// The pods that answered, with counts.
 fn pods(counts: &serde_json::Value) -> Vec<(String, u64)> {
     let pods = counts["pods"].as_object().expect("pods");
-    pods.iter().map(|(name, count)| (name.clone(), count.as_u64().expect("a count"))).collect()
+    pods.iter()
+        .map(|(name, count)| (name.clone(), count.as_u64().expect("a count")))
+        .collect()
 }
 
 /// What `color` answers from now: `blue`, `green`, or both.
 fn colors(mesh: &Mesh) -> Vec<String> {
     let app = test_app();
-    let argv = [app.as_str(), "load", "color:80", "--seconds", "0.2", "--kept", "2", "--fresh", "1"];
+    let argv = [
+        app.as_str(),
+        "load",
+        "color:80",
+        "--seconds",
+        "0.2",
+        "--kept",
+        "2",
+        "--fresh",
+        "1",
+    ];
     let counts = mesh.exec_json("deploy/client", &argv);
     assert_eq!(counts["failures"], 0, "{counts}");
-    let mut colors: Vec<_> =
-        pods(&counts).iter().map(|(pod, _)| pod.split('-').next().unwrap_or_default().to_owned()).collect();
+    let mut colors: Vec<_> = pods(&counts)
+        .iter()
+        .map(|(pod, _)| pod.split('-').next().unwrap_or_default().to_owned())
+        .collect();
     colors.sort();
     colors.dedup();
     colors
@@ -86,7 +100,10 @@ fn every_protocol_passes_byte_for_byte() {
     let metrics = mesh.run(&["viz", "edges", "deploy", "-n", "apps", "-o", "json"]);
     let edges: serde_json::Value = serde_json::from_str(&metrics).expect("JSON");
     let text = edges.to_string();
-    assert!(text.contains("client.apps.serviceaccount") || text.contains("default.apps.serviceaccount"), "{text}");
+    assert!(
+        text.contains("client.apps.serviceaccount") || text.contains("default.apps.serviceaccount"),
+        "{text}"
+    );
     mesh.down();
 }
 
@@ -94,7 +111,11 @@ fn every_protocol_passes_byte_for_byte() {
 fn a_restart_under_load_loses_nothing() {
     let mesh = start();
     let load = Load::start(&mesh, "server:80", &["--seconds", "12", "--kept", "4", "--fresh", "2"]);
-    let posts = Load::start(&mesh, "server:80", &["--seconds", "12", "--kept", "2", "--fresh", "1", "--post"]);
+    let posts = Load::start(
+        &mesh,
+        "server:80",
+        &["--seconds", "12", "--kept", "2", "--fresh", "1", "--post"],
+    );
     sleep(Duration::from_secs(2));
     let before: Vec<_> = mesh.pods_of("server").into_iter().map(|pod| pod.name).collect();
     mesh.restart("apps", "server");
@@ -105,7 +126,10 @@ fn a_restart_under_load_loses_nothing() {
     let counts = load.finish();
     posts.finish();
     let (old, new): (Vec<_>, Vec<_>) = pods(&counts).into_iter().partition(|(pod, _)| before.contains(pod));
-    assert!(!old.is_empty() && !new.is_empty(), "the load did not span the restart: {counts}");
+    assert!(
+        !old.is_empty() && !new.is_empty(),
+        "the load did not span the restart: {counts}"
+    );
     mesh.down();
 }
 
@@ -114,8 +138,22 @@ fn an_absent_control_plane_fails_no_request() {
     let mesh = start();
     assert_eq!(colors(&mesh), ["blue"]);
     let seconds = (OUTAGE.as_secs() + 8).to_string();
-    let flags = ["--seconds", &seconds, "--kept", "2", "--fresh", "2", "--rare", "2", "--rate", "20"];
-    let loads = [Load::start(&mesh, "server:80", &flags), Load::start(&mesh, "color:80", &flags)];
+    let flags = [
+        "--seconds",
+        &seconds,
+        "--kept",
+        "2",
+        "--fresh",
+        "2",
+        "--rare",
+        "2",
+        "--rate",
+        "20",
+    ];
+    let loads = [
+        Load::start(&mesh, "server:80", &flags),
+        Load::start(&mesh, "color:80", &flags),
+    ];
     sleep(Duration::from_secs(3));
     for deployment in ["linkerd-destination", "linkerd-identity"] {
         mesh.scale("linkerd", deployment, 0);
@@ -133,7 +171,10 @@ fn an_absent_control_plane_fails_no_request() {
     let back = Instant::now();
     mesh.write("split.yaml", &split(0, 100));
     while colors(&mesh) != ["green"] {
-        assert!(back.elapsed() < FOLLOW, "not followed {FOLLOW:?} after the control plane was back");
+        assert!(
+            back.elapsed() < FOLLOW,
+            "not followed {FOLLOW:?} after the control plane was back"
+        );
     }
     mesh.down();
 }

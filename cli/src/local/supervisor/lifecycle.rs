@@ -140,13 +140,22 @@ pub(super) fn initial(plan: &PodPlan) -> Runtime {
 pub(super) async fn live(pod: Pod, mut stage: watch::Receiver<Stage>) {
     let pod = Arc::new(pod);
     let mut life = Life::new(pod.clone());
-    let outcome = tokio::select! {
-        biased;
-        () = reached(&mut stage, Stage::End) => Ok(()),
-        outcome = life.start() => outcome,
-    };
-    if let Err(failure) = outcome {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            () = reached(&mut stage, Stage::End) => break,
+            outcome = life.start() => outcome,
+        };
+        let Err(failure) = outcome else { break };
+        // Its namespaces could not be made; what there is of them goes, and it is tried again.
+        life.holder = None;
         pod.tell(|runtime| runtime.failure = Some(failure));
+        tokio::select! {
+            () = reached(&mut stage, Stage::End) => break,
+            () = sleep(backoff) => {}
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
     reached(&mut stage, Stage::End).await;
     life.end(stage).await;
@@ -201,7 +210,10 @@ impl Life {
         };
         let attached = pod.network.attach(&pod.peer, pod.plan.address).await;
         attached.map_err(|error| format!("{error:#}"))?;
-        pod.tell(|runtime| runtime.holder = Some(holder));
+        pod.tell(|runtime| {
+            runtime.holder = Some(holder);
+            runtime.failure = None;
+        });
         if let Some(sidecar) = &pod.plan.sidecar {
             let at = pod.plan.containers.len();
             self.sidecar.spawn(contain(

@@ -161,85 +161,98 @@ fn address(context: &Context<'_>, account: &str, service: &str, port: u16) -> St
 }
 
 fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<Vec<(String, String)>, String> {
-    let Context { namespace, name, .. } = context;
-    let (destination, identities) = ("linkerd-destination", "linkerd-identity");
-    let inbound: PortSet = inbound_ports(spec).into_iter().collect();
-    let inbound: Vec<_> = inbound.ranges().iter().map(|(port, _)| port.to_string()).collect();
-    let default_opaque = ports::DEFAULT_OPAQUE.map(|port| port.to_string()).join(",");
-    let opaque = context
-        .annotation(keys::OPAQUE_PORTS)
-        .map_or(Ok(default_opaque), |text| opaque_ports(text, spec))?;
-    let policy = context
-        .annotation(keys::DEFAULT_INBOUND_POLICY)
-        .unwrap_or("all-unauthenticated");
-    let any = |port: u16| format!("0.0.0.0:{port}");
-    let outbound = format!("127.0.0.1:{}", ports::OUTBOUND);
-    let mut all = vec![
-        (env::LOG, context.annotation(PROXY_LOG_LEVEL).unwrap_or(LOG).to_owned()),
-        (
-            env::DESTINATION_SVC_ADDR,
-            address(context, destination, "linkerd-dst", ports::DESTINATION),
-        ),
-        (env::DESTINATION_SVC_NAME, identity(CONTROL_PLANE, destination)),
-        (
-            env::POLICY_SVC_ADDR,
-            address(context, destination, "linkerd-policy", ports::POLICY),
-        ),
-        (env::POLICY_SVC_NAME, identity(CONTROL_PLANE, destination)),
-        (
-            env::IDENTITY_SVC_ADDR,
-            address(context, identities, "linkerd-identity", ports::IDENTITY),
-        ),
-        (env::IDENTITY_SVC_NAME, identity(CONTROL_PLANE, identities)),
-        (env::DESTINATION_PROFILE_NETWORKS, CLUSTER_NETWORKS.to_owned()),
-        (env::POLICY_CLUSTER_NETWORKS, CLUSTER_NETWORKS.to_owned()),
-        (
-            env::POLICY_WORKLOAD,
-            format!("{{\"ns\":\"{namespace}\", \"pod\":\"{name}\"}}\n"),
-        ),
-        (
-            env::DESTINATION_CONTEXT,
-            format!("{{\"ns\":\"{namespace}\", \"nodeName\":\"{NODE}\", \"pod\":\"{name}\"}}\n"),
-        ),
-        (env::INBOUND_DEFAULT_POLICY, policy.to_owned()),
-        (env::CONTROL_STREAM_INITIAL_TIMEOUT, "3s".to_owned()),
-        (env::CONTROL_STREAM_IDLE_TIMEOUT, "5m".to_owned()),
-        (env::CONTROL_STREAM_LIFETIME, "1h".to_owned()),
-        (env::INBOUND_CONNECT_TIMEOUT, "100ms".to_owned()),
-        (env::OUTBOUND_CONNECT_TIMEOUT, "1000ms".to_owned()),
-        (env::OUTBOUND_DISCOVERY_IDLE_TIMEOUT, "5s".to_owned()),
-        (env::INBOUND_DISCOVERY_IDLE_TIMEOUT, "90s".to_owned()),
-        (env::CONTROL_LISTEN_ADDR, any(ports::TAP)),
-        (env::ADMIN_LISTEN_ADDR, any(ports::ADMIN)),
-        (env::OUTBOUND_LISTEN_ADDR, outbound.clone()),
-        (env::OUTBOUND_LISTEN_ADDRS, outbound),
-        (env::INBOUND_LISTEN_ADDR, any(ports::INBOUND)),
-        (env::INBOUND_IPS, context.address.to_string()),
-        (env::INBOUND_PORTS, inbound.join(",")),
-        (env::DESTINATION_PROFILE_SUFFIXES, "svc.cluster.local.".to_owned()),
-        (env::INBOUND_ACCEPT_KEEPALIVE, "10000ms".to_owned()),
-        (env::OUTBOUND_CONNECT_KEEPALIVE, "10000ms".to_owned()),
-        (env::INBOUND_ACCEPT_USER_TIMEOUT, "30s".to_owned()),
-        (env::OUTBOUND_CONNECT_USER_TIMEOUT, "30s".to_owned()),
-        (env::INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL, "10s".to_owned()),
-        (env::INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, "3s".to_owned()),
-        (env::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL, "10s".to_owned()),
-        (env::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, "3s".to_owned()),
-        (env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, opaque),
-        (env::IDENTITY_DIR, context.dir.join("identity").display().to_string()),
-        (env::IDENTITY_TRUST_ANCHORS, context.anchors.to_owned()),
-        (
-            env::IDENTITY_TOKEN_FILE,
-            context.dir.join("token").display().to_string(),
-        ),
-        (env::IDENTITY_LOCAL_NAME, identity(namespace, context.service_account)),
-        (env::TAP_SVC_NAME, identity(VIZ, "mesh-viz")),
-        (env::SOCKET_MARK, MARK.to_string()),
-    ];
+    let mut all = control_plane(context);
+    all.extend(listeners(context, spec)?);
+    all.extend(FIXED.map(|(name, value)| (name, value.to_owned())));
     if ingress {
         all.push(("LINKERD2_PROXY_INGRESS_MODE", "true".to_owned()));
     }
     Ok(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// What is the same for every sidecar: the values of Linkerd's own install.
+const FIXED: [(&str, &str); 21] = [
+    (env::DESTINATION_PROFILE_NETWORKS, CLUSTER_NETWORKS),
+    (env::POLICY_CLUSTER_NETWORKS, CLUSTER_NETWORKS),
+    (env::CONTROL_STREAM_INITIAL_TIMEOUT, "3s"),
+    (env::CONTROL_STREAM_IDLE_TIMEOUT, "5m"),
+    (env::CONTROL_STREAM_LIFETIME, "1h"),
+    (env::INBOUND_CONNECT_TIMEOUT, "100ms"),
+    (env::OUTBOUND_CONNECT_TIMEOUT, "1000ms"),
+    (env::OUTBOUND_DISCOVERY_IDLE_TIMEOUT, "5s"),
+    (env::INBOUND_DISCOVERY_IDLE_TIMEOUT, "90s"),
+    (env::DESTINATION_PROFILE_SUFFIXES, "svc.cluster.local."),
+    (env::INBOUND_ACCEPT_KEEPALIVE, "10000ms"),
+    (env::OUTBOUND_CONNECT_KEEPALIVE, "10000ms"),
+    (env::INBOUND_ACCEPT_USER_TIMEOUT, "30s"),
+    (env::OUTBOUND_CONNECT_USER_TIMEOUT, "30s"),
+    (env::INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL, "10s"),
+    (env::INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, "3s"),
+    (env::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL, "10s"),
+    (env::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, "3s"),
+    (env::OUTBOUND_LISTEN_ADDR, "127.0.0.1:4140"),
+    (env::OUTBOUND_LISTEN_ADDRS, "127.0.0.1:4140"),
+    (env::SHUTDOWN_ENDPOINT_ENABLED, "false"),
+];
+
+/// Who and where the control plane is, and who this workload is.
+fn control_plane(context: &Context<'_>) -> Vec<(&'static str, String)> {
+    let Context { namespace, name, .. } = context;
+    let (destination, identities) = ("linkerd-destination", "linkerd-identity");
+    let at = |account, service, port| address(context, account, service, port);
+    let file = |name: &str| context.dir.join(name).display().to_string();
+    let workload = format!("{{\"ns\":\"{namespace}\", \"pod\":\"{name}\"}}\n");
+    let token = format!("{{\"ns\":\"{namespace}\", \"nodeName\":\"{NODE}\", \"pod\":\"{name}\"}}\n");
+    let log = context.annotation(PROXY_LOG_LEVEL).unwrap_or(LOG);
+    vec![
+        (env::LOG, log.to_owned()),
+        (
+            env::DESTINATION_SVC_ADDR,
+            at(destination, "linkerd-dst", ports::DESTINATION),
+        ),
+        (env::DESTINATION_SVC_NAME, identity(CONTROL_PLANE, destination)),
+        (env::POLICY_SVC_ADDR, at(destination, "linkerd-policy", ports::POLICY)),
+        (env::POLICY_SVC_NAME, identity(CONTROL_PLANE, destination)),
+        (
+            env::IDENTITY_SVC_ADDR,
+            at(identities, "linkerd-identity", ports::IDENTITY),
+        ),
+        (env::IDENTITY_SVC_NAME, identity(CONTROL_PLANE, identities)),
+        (env::POLICY_WORKLOAD, workload),
+        (env::DESTINATION_CONTEXT, token),
+        (env::IDENTITY_DIR, file("identity")),
+        (env::IDENTITY_TRUST_ANCHORS, context.anchors.to_owned()),
+        (env::IDENTITY_TOKEN_FILE, file("token")),
+        (env::IDENTITY_LOCAL_NAME, identity(namespace, context.service_account)),
+        (env::TAP_SVC_NAME, identity(VIZ, "mesh-viz")),
+    ]
+}
+
+/// Where the sidecar listens, and what it knows of the pod's ports.
+fn listeners(context: &Context<'_>, spec: &PodSpec) -> Result<Vec<(&'static str, String)>, String> {
+    let inbound: Vec<_> = inbound_ports(spec).iter().map(u16::to_string).collect();
+    let default_opaque = ports::DEFAULT_OPAQUE.map(|port| port.to_string()).join(",");
+    let opaque = context
+        .annotation(keys::OPAQUE_PORTS)
+        .map(|text| opaque_ports(text, spec))
+        .transpose()?;
+    let policy = context
+        .annotation(keys::DEFAULT_INBOUND_POLICY)
+        .unwrap_or("all-unauthenticated");
+    let any = |port: u16| format!("0.0.0.0:{port}");
+    Ok(vec![
+        (env::INBOUND_DEFAULT_POLICY, policy.to_owned()),
+        (env::CONTROL_LISTEN_ADDR, any(ports::TAP)),
+        (env::ADMIN_LISTEN_ADDR, any(ports::ADMIN)),
+        (env::INBOUND_LISTEN_ADDR, any(ports::INBOUND)),
+        (env::INBOUND_IPS, context.address.to_string()),
+        (env::INBOUND_PORTS, inbound.join(",")),
+        (
+            env::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION,
+            opaque.unwrap_or(default_opaque),
+        ),
+        (env::SOCKET_MARK, MARK.to_string()),
+    ])
 }
 
 /// Container ports, and the ports of HTTP probes that are numbers: their policies are watched from the start.
