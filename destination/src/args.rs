@@ -12,8 +12,20 @@ use proxy_model::ports::PortSet;
 pub(crate) struct Args {
     /// A directory of Kubernetes manifests; may be given several times. An object of a later directory replaces one of the
     /// same kind, namespace and name of an earlier one. Changes are live in under a second.
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
     pub(crate) manifests: Vec<PathBuf>,
+
+    /// Watch a Kubernetes cluster instead of --manifests.
+    #[arg(long, conflicts_with = "manifests")]
+    pub(crate) kubernetes: bool,
+
+    /// The kubeconfig that says where the cluster is; by default as kubectl finds it, in a pod the pod's own files.
+    #[arg(long, value_name = "FILE", requires = "kubernetes", conflicts_with = "manifests")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig.
+    #[arg(long, value_name = "NAME", requires = "kubernetes", conflicts_with = "manifests")]
+    pub(crate) context: Option<String>,
 
     /// Where to serve the Destination API (gRPC).
     #[arg(long, default_value = "0.0.0.0:8086")]
@@ -101,5 +113,9 @@ mod tests {
         assert!(refused("--default-inbound-policy", "maybe").contains("is not one of"));
         assert!(refused("--policy-addr", "0.0.0.0:99999").contains("--policy-addr"));
         assert!(refused("--cluster-networks", "10.0.0.0/99").contains("--cluster-networks"));
+        assert!(refused("--context", "c").contains("--context"));
+        let parsed = |line: &[&str]| Args::try_parse_from([&["mesh-destination"], line].concat());
+        assert!(parsed(&["--kubernetes"]).is_ok());
+        assert!(parsed(&["--kubernetes", "--manifests", "a"]).is_err() && parsed(&[]).is_err());
     }
 }

@@ -3,19 +3,29 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use destination_grpc::{Metrics, lock};
 use destination_index::{Index, Problem};
 use destination_source::Update;
 use proxy_process::admin::Readiness;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Time from a change to the look for what is wrong with objects.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// What the source says goes into `index`.
 pub(crate) struct Feed {
     pub(crate) index: Arc<Mutex<Index>>,
     pub(crate) metrics: Metrics,
     pub(crate) ready: Readiness,
+    /// Cancelled when all objects are there.
+    pub(crate) read: CancellationToken,
     known: BTreeSet<Problem>,
 }
 
@@ -25,24 +35,40 @@ impl Feed {
             index,
             metrics,
             ready,
+            read: CancellationToken::new(),
             known: BTreeSet::new(),
         }
     }
 
     /// Runs until the source ends. We are ready when all objects are there.
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
-        while let Some(update) = updates.recv().await {
-            self.update(update);
+        // When to look for problems: not with each of many changes, for all objects are looked at.
+        let mut look = None;
+        loop {
+            let update = tokio::select! {
+                update = updates.recv() => update,
+                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {
+                    look = None;
+                    self.problems();
+                    continue;
+                }
+            };
+            let Some(update) = update else { return };
+            if self.update(update) {
+                look.get_or_insert_with(|| Instant::now() + BETWEEN_LOOKS);
+            }
         }
     }
 
-    fn update(&mut self, update: Update) {
+    /// Takes an update; says whether objects changed.
+    fn update(&mut self, update: Update) -> bool {
         self.metrics.updated();
         match update {
             Update::Reset(objects) => {
-                tracing::info!(objects = objects.len(), "the manifests are read");
+                tracing::info!(objects = objects.len(), "all objects are read");
                 lock(&self.index).reset(objects);
                 self.ready.set();
+                self.read.cancel();
             }
             Update::Changed { applied, deleted } => {
                 for object in &applied {
@@ -51,11 +77,7 @@ impl Feed {
                 for object in &deleted {
                     tracing::debug!(%object, "deleted");
                 }
-                tracing::info!(
-                    applied = applied.len(),
-                    deleted = deleted.len(),
-                    "the manifests changed"
-                );
+                tracing::info!(applied = applied.len(), deleted = deleted.len(), "objects changed");
                 lock(&self.index).change(applied, deleted);
             }
             Update::Refused(refused) => {
@@ -63,10 +85,10 @@ impl Feed {
                 for refusal in &refused {
                     tracing::warn!("refused: {refusal}");
                 }
-                return;
+                return false;
             }
         }
-        self.problems();
+        true
     }
 
     fn problems(&mut self) {

@@ -1,7 +1,7 @@
 //! The program `mesh-destination`: what proxies need to know of the cluster.
 //!
 //! ```text
-//! directories ──[feed]──▶ index ──▶ destination-grpc ──▶ proxies
+//! directories, or a cluster ──[feed]──▶ index ──▶ destination-grpc ──▶ proxies
 //! ```
 
 mod args;

@@ -1,4 +1,4 @@
-//! The program's life: read manifests, serve, follow changes, drain.
+//! The program's life: read objects, serve, follow changes, drain.
 
 use std::{
     convert::Infallible,
@@ -10,13 +10,17 @@ use std::{
 use axum::{Json, Router, routing::get};
 use destination_grpc::{Metrics, Service, limits, lock};
 use destination_index::Index;
-use destination_source::directory;
+use destination_source::{
+    Update,
+    cluster::{self, ClientOptions, Selection, States},
+    directory,
+};
 use proxy_process::{
     admin::{self, Admin, Readiness},
     log, signals,
     tasks::Tasks,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -55,7 +59,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         policy: admin::listen(args.policy_addr).await?,
         admin: admin::listen(args.admin_addr).await?,
     };
-    Ok(start(&args, listeners, stop)?.finish(GRACE).await?)
+    let source = source(&args).await?;
+    Ok(start(&args, source, listeners, stop).finish(GRACE).await?)
 }
 
 /// Where we are reached.
@@ -65,9 +70,37 @@ pub(crate) struct Listeners {
     pub(crate) admin: TcpListener,
 }
 
+/// Where objects come from.
+pub(crate) struct Source {
+    updates: mpsc::Receiver<Update>,
+    /// How the watches of a cluster are doing.
+    states: Option<States>,
+}
+
+/// Begins to read objects.
+pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
+    if !args.kubernetes {
+        return Ok(Source {
+            updates: directory::watch(args.manifests.clone())?,
+            states: None,
+        });
+    }
+    let options = ClientOptions {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+        ..ClientOptions::default()
+    };
+    let client = cluster::client(&options).await?;
+    tracing::info!(cluster = client.url(), "watching");
+    let watch = cluster::watch(&client, cluster::FOR_DESTINATION.iter().copied().map(Selection::from));
+    Ok(Source {
+        updates: watch.updates,
+        states: Some(watch.states),
+    })
+}
+
 /// Starts everything; it ends with `stop`.
-pub(crate) fn start(args: &Args, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<Tasks> {
-    let updates = directory::watch(args.manifests.clone())?;
+pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: CancellationToken) -> Tasks {
     let index = Arc::new(Mutex::new(Index::new(args.config())));
     let metrics = Metrics::default();
     let ready = Readiness::default();
@@ -79,23 +112,29 @@ pub(crate) fn start(args: &Args, listeners: Listeners, stop: CancellationToken) 
         .add_service(service.inbound_policies());
 
     let mut tasks = Tasks::new(stop.clone());
-    let incoming = TcpListenerStream::new(listeners.destination);
-    tasks.spawn(
-        "destination",
-        destination.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()),
-    );
-    let incoming = TcpListenerStream::new(listeners.policy);
-    tasks.spawn(
-        "policy",
-        policy.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()),
-    );
-    let admin = admin(ready, index, metrics);
+    for (name, listener, server) in [
+        ("destination", listeners.destination, destination),
+        ("policy", listeners.policy, policy),
+    ] {
+        let (read, stop) = (feed.read.clone(), stop.clone());
+        tasks.spawn(name, async move {
+            // Before all objects are there, "not found" would be a lie.
+            if stop.run_until_cancelled(read.cancelled()).await.is_none() {
+                return Ok(());
+            }
+            let incoming = TcpListenerStream::new(listener);
+            server
+                .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+                .await
+        });
+    }
+    let admin = admin(ready, index, metrics, source.states);
     tasks.spawn("admin", admin::serve(listeners.admin, admin, stop.clone()));
-    tasks.spawn("manifests", async move {
-        stop.run_until_cancelled(feed.run(updates)).await;
+    tasks.spawn("objects", async move {
+        stop.run_until_cancelled(feed.run(source.updates)).await;
         Ok::<(), Infallible>(())
     });
-    Ok(tasks)
+    tasks
 }
 
 fn server() -> Server {
@@ -106,11 +145,14 @@ fn server() -> Server {
         .max_concurrent_streams(Some(limits::STREAMS_PER_CONNECTION))
 }
 
-fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics) -> Admin {
+fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics, states: Option<States>) -> Admin {
     let streams = metrics.clone();
     let render = move || {
         let counts = lock(&index).counts();
-        metrics.render(counts)
+        let own = metrics.render(counts);
+        let Some(states) = &states else { return own };
+        // Each text ends with a mark; the whole has one.
+        format!("{}{}", own.trim_end_matches("# EOF\n"), states.render())
     };
     let more = Router::new().route("/streams", get(move || async move { Json(streams.rows()) }));
     Admin::new(ready, render).with(more)

@@ -80,7 +80,8 @@ async fn program(dir: &Path) -> Program {
     let admin = addr(&listeners.admin);
     let stop = CancellationToken::new();
     let args = Args::parse_from(["mesh-destination", "--manifests", dir.to_str().expect("text")]);
-    let tasks = run::start(&args, listeners, stop.clone()).expect("starts");
+    let source = run::source(&args).await.expect("a source");
+    let tasks = run::start(&args, source, listeners, stop.clone());
     let ended = tokio::spawn(tasks.finish(Duration::from_secs(5)));
     let program = Program {
         destination,

@@ -27,8 +27,20 @@ pub(crate) struct Args {
     pub(crate) trust_anchors: PathBuf,
 
     /// The keys that sign workload tokens, as a JSON Web Key Set. Read again when it changes.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) jwks: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "kubernetes")]
+    pub(crate) jwks: Option<PathBuf>,
+
+    /// Ask the API server of a Kubernetes cluster whose tokens are (TokenReview), instead of checking them with --jwks.
+    #[arg(long, conflicts_with = "jwks")]
+    pub(crate) kubernetes: bool,
+
+    /// The kubeconfig that says where the cluster is; by default as kubectl finds it, in a pod the pod's own files.
+    #[arg(long, value_name = "FILE", requires = "kubernetes", conflicts_with = "jwks")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig.
+    #[arg(long, value_name = "NAME", requires = "kubernetes", conflicts_with = "jwks")]
+    pub(crate) context: Option<String>,
 
     /// The namespace of the control plane; a part of every identity.
     #[arg(long, default_value = "linkerd", value_name = "NAME", value_parser = name)]

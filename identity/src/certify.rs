@@ -70,7 +70,7 @@ impl Refusal {
             },
             Self::Token(token::Error::TooLarge(_) | token::Error::Invalid(_)) => Kind::InvalidArgument,
             Self::Token(token::Error::NotServiceAccount(_)) | Self::NotYours { .. } => Kind::FailedPrecondition,
-            Self::Token(token::Error::NotReady(_)) | Self::NotReady => Kind::Unavailable,
+            Self::Token(token::Error::NotReady(_) | token::Error::NotReviewed(_)) | Self::NotReady => Kind::Unavailable,
         }
     }
 
@@ -87,6 +87,7 @@ impl Refusal {
             },
             Self::Token(token::Error::NotServiceAccount(_)) => "not_a_service_account",
             Self::Token(token::Error::NotReady(_)) => "token_keys_not_ready",
+            Self::Token(token::Error::NotReviewed(_)) => "token_not_reviewed",
             Self::Token(_) => "invalid_token",
             Self::NotYours { .. } => "identity_not_of_token",
             Self::NotReady => "issuer_not_ready",
@@ -106,7 +107,7 @@ pub(crate) struct Certifier {
 
 impl Certifier {
     /// Signs a leaf for a workload that proves who it is. Checks go from the cheap to the dear: form, names, token.
-    pub(crate) fn certify(&self, request: &Request, now: SystemTime) -> Result<Certified, Refusal> {
+    pub(crate) async fn certify(&self, request: &Request, now: SystemTime) -> Result<Certified, Refusal> {
         for (field, empty) in [
             ("identity", request.identity.is_empty()),
             ("token", request.token.is_empty()),
@@ -122,7 +123,7 @@ impl Certifier {
         let csr = Csr::from_der(&request.csr_der)?;
         csr.check(&request.identity)?;
         let authority = self.authority.borrow().clone().ok_or(Refusal::NotReady)?;
-        let found = self.identity_of(&self.validator.validate(&request.token)?);
+        let found = self.identity_of(&self.validator.validate(&request.token).await?);
         if found != request.identity {
             return Err(Refusal::NotYours {
                 requested: request.identity.clone(),

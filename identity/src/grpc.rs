@@ -35,7 +35,7 @@ impl identity_server::Identity for Identity {
             token: request.token,
             csr_der: request.certificate_signing_request,
         };
-        match self.certifier.certify(&request, SystemTime::now()) {
+        match self.certifier.certify(&request, SystemTime::now()).await {
             Ok(certified) => {
                 self.metrics.issued();
                 tracing::info!(identity = request.identity, "certificate issued");

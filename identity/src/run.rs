@@ -2,6 +2,10 @@
 
 use std::{convert::Infallible, process::ExitCode, time::Duration};
 
+use destination_source::{
+    Error,
+    cluster::{self, Access, ClientOptions},
+};
 use identity_x509::LeafTimes;
 use proxy_process::{
     admin::{self, Admin, Readiness},
@@ -44,10 +48,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let admin_listener = admin::listen(args.admin_addr).await?;
     let metrics = Metrics::new();
     let (issuer_files, mut issuer) = authority::Reload::new(&args, metrics.clone());
-    let (token_files, jwks) = token::Reload::new(args.jwks, args.clock_skew_allowance);
+    let (validator, token_files) = validator(&args).await?;
     let certifier = Certifier {
         authority: issuer.clone(),
-        validator: token::Validator::Jwks(jwks),
+        validator,
         suffix: format!("{}.{}", args.control_plane_namespace, args.identity_trust_domain),
         times: LeafTimes {
             lifetime: args.issuance_lifetime,
@@ -69,7 +73,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     tasks.spawn("identity", served);
     tasks.spawn("admin", admin::serve(admin_listener, admin, stop.clone()));
     tasks.spawn("issuer", until(stop.clone(), issuer_files.run()));
-    tasks.spawn("token keys", until(stop.clone(), token_files.run()));
+    if let Some(token_files) = token_files {
+        tasks.spawn("token keys", until(stop.clone(), token_files.run()));
+    }
     tasks.spawn(
         "readiness",
         until(stop, async move {
@@ -81,6 +87,38 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         }),
     );
     Ok(tasks.finish(GRACE).await?)
+}
+
+/// The way to check tokens, and what keeps its keys up to date.
+async fn validator(args: &Args) -> anyhow::Result<(token::Validator, Option<token::Reload>)> {
+    if let Some(jwks) = &args.jwks {
+        let (token_files, jwks) = token::Reload::new(jwks.clone(), args.clock_skew_allowance);
+        return Ok((token::Validator::Jwks(jwks), Some(token_files)));
+    }
+    let options = ClientOptions {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+        ..ClientOptions::default()
+    };
+    let client = cluster::client(&options).await?;
+    let review = Access {
+        verb: "create".to_owned(),
+        group: "authentication.k8s.io".to_owned(),
+        resource: "tokenreviews".to_owned(),
+        ..Access::default()
+    };
+    match cluster::self_subject_access_review(&client, &review).await {
+        Ok(decision) if !decision.allowed => {
+            anyhow::bail!(
+                "we have no right to create tokenreviews: bind the ClusterRole system:auth-delegator to our ServiceAccount"
+            )
+        }
+        Ok(_) => {}
+        // It may come back; until then, no token can be checked.
+        Err(error @ Error::Unreachable { .. }) => tracing::warn!("{error}"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok((token::Validator::Kubernetes(client), None))
 }
 
 /// A task that ends by itself only with the process.

@@ -96,7 +96,7 @@ impl Server {
         let metrics = Metrics::new();
         let args = args(dir.path().to_owned());
         let (authority, receiver) = authority::Reload::new(&args, metrics.clone());
-        let (tokens, jwks) = token::Reload::new(args.jwks, args.clock_skew_allowance);
+        let (tokens, jwks) = token::Reload::new(args.jwks.expect("given"), args.clock_skew_allowance);
         let certifier = Certifier {
             authority: receiver,
             validator: Validator::Jwks(jwks),

@@ -1,10 +1,11 @@
 //! Tokens: who a workload proves to be.
 //!
-//! [`Validator`] has one variant for each way to check a token. Offline, by the keys of a JSON Web Key Set, is the one
-//! that needs no cluster; asking Kubernetes (TokenReview) is its neighbour.
+//! [`Validator`] has one variant for each way to check a token: offline, by the keys of a JSON Web Key Set, or by asking
+//! the API server of a cluster (TokenReview).
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use destination_source::cluster::{self, Client, Reviewed};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use tokio::sync::watch;
 
@@ -37,6 +38,8 @@ pub(crate) enum Error {
     NotServiceAccount(String),
     #[error("no keys to check tokens with: {0}")]
     NotReady(String),
+    #[error("the token cannot be reviewed now: {0}")]
+    NotReviewed(String),
 }
 
 /// A way to check a token.
@@ -44,18 +47,56 @@ pub(crate) enum Error {
 pub(crate) enum Validator {
     /// Offline, with the keys of a file.
     Jwks(Jwks),
+    /// By the API server of a cluster.
+    Kubernetes(Client),
 }
 
 impl Validator {
     /// Checks a token and says whose it is.
-    pub(crate) fn validate(&self, token: &[u8]) -> Result<ServiceAccount, Error> {
+    pub(crate) async fn validate(&self, token: &[u8]) -> Result<ServiceAccount, Error> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Error::TooLarge(token.len()));
         }
         let subject = match self {
             Self::Jwks(jwks) => jwks.subject(token)?,
+            Self::Kubernetes(client) => review(client, token).await?,
         };
         service_account(&subject).ok_or(Error::NotServiceAccount(subject))
+    }
+}
+
+/// Whose token the API server says it is.
+async fn review(client: &Client, token: &[u8]) -> Result<String, Error> {
+    let token = std::str::from_utf8(token).map_err(|_| Error::Invalid("it is not text".to_owned()))?;
+    let not_reviewed = |error: destination_source::Error| Error::NotReviewed(error.to_string());
+    let for_us = cluster::token_review(client, token, &[AUDIENCE])
+        .await
+        .map_err(not_reviewed)?;
+    if is_for_others(&for_us) {
+        // As upstream: a pod that was injected before tokens had our audience shows the API server's own.
+        let reviewed = cluster::token_review(client, token, &[]).await.map_err(not_reviewed)?;
+        return subject(reviewed);
+    }
+    subject(for_us)
+}
+
+/// Whether only the audience is wrong.
+fn is_for_others(reviewed: &Reviewed) -> bool {
+    let error = reviewed.error.as_deref().unwrap_or_default();
+    !reviewed.authenticated && error.contains("token audiences")
+}
+
+fn subject(reviewed: Reviewed) -> Result<String, Error> {
+    match reviewed {
+        Reviewed {
+            authenticated: true,
+            error: None,
+            user,
+            ..
+        } => Ok(user),
+        Reviewed { error, .. } => Err(Error::Invalid(
+            error.unwrap_or_else(|| "the cluster does not know it".to_owned()),
+        )),
     }
 }
 
@@ -222,6 +263,25 @@ mod tests {
         ] {
             assert_eq!(service_account(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn only_an_authenticated_review_says_whose_token_it_is() {
+        let reviewed = |authenticated: bool, error: Option<&str>| Reviewed {
+            authenticated,
+            user: "u".to_owned(),
+            error: error.map(str::to_owned),
+            ..Reviewed::default()
+        };
+        assert_eq!(subject(reviewed(true, None)), Ok("u".to_owned()));
+        assert!(subject(reviewed(true, Some("but"))).is_err());
+        assert_eq!(
+            subject(reviewed(false, Some("invalid bearer token"))),
+            Err(Error::Invalid("invalid bearer token".to_owned()))
+        );
+        let others = "[invalid bearer token, token audiences [\"a\"] is invalid for the target audiences [\"b\"]]";
+        assert!(is_for_others(&reviewed(false, Some(others))));
+        assert!(!is_for_others(&reviewed(true, None)) && !is_for_others(&reviewed(false, Some("expired"))));
     }
 
     #[test]

@@ -6,6 +6,12 @@ use std::{
 };
 
 use destination_k8s::Kind;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use proxy_metrics::programs::source as names;
 use tokio::time::Instant;
 
 use super::watch::Selection;
@@ -38,11 +44,25 @@ pub struct KindState {
     pub error: Option<String>,
 }
 
+/// The two HTTPRoutes are told apart by their groups, as `kubectl` does it.
+fn labels(state: &KindState) -> Labels {
+    let kind = match state.kind.group() {
+        "" => state.kind.as_str().to_owned(),
+        group => format!("{}.{group}", state.kind),
+    };
+    Labels { kind }
+}
+
 impl KindState {
     /// How long ago the API server said something.
     pub fn age(&self) -> Option<Duration> {
         self.heard.map(|heard| heard.elapsed())
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    kind: String,
 }
 
 /// How all watches of a reader are doing. Cheap to clone.
@@ -90,6 +110,41 @@ impl States {
     /// How long the API server has not answered.
     pub fn away(&self) -> Option<Duration> {
         self.lock().away.map(|since| since.elapsed())
+    }
+
+    /// All of it in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let kinds = self.kinds();
+        let mut registry = Registry::default();
+        let mut gauge = |name: &str, help: &str, value: fn(&KindState) -> i64| {
+            let family = Family::<Labels, Gauge>::default();
+            for state in &kinds {
+                family.get_or_create(&labels(state)).set(value(state));
+            }
+            registry.register(name, help, family);
+        };
+        gauge(names::OBJECTS, "Objects that are known", |s| s.objects as i64);
+        gauge(names::SYNCED, "Whether everything was read once", |s| s.synced.into());
+        gauge(names::CONNECTED, "Whether the watch is open", |s| s.connected.into());
+        let age = "Time since the API server said something";
+        gauge(names::AGE_SECONDS, age, |s| {
+            s.age().map_or(-1, |age| age.as_secs() as i64)
+        });
+        let mut counter = |name: &str, help: &str, value: fn(&KindState) -> u64| {
+            let family = Family::<Labels, Counter>::default();
+            for state in &kinds {
+                family.get_or_create(&labels(state)).inc_by(value(state));
+            }
+            registry.register(name, help, family);
+        };
+        counter(names::LISTS, "Lists", |s| s.lists);
+        counter(names::EVENTS, "Events of watches", |s| s.events);
+        counter(names::FAILURES, "Failures", |s| s.failures);
+        counter(names::REFUSED, "Objects that were refused", |s| s.refused);
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
