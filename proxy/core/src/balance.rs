@@ -1,7 +1,9 @@
 //! Load of an endpoint, and the better of two drawn by chance.
 //!
 //! Peak EWMA: a slow answer counts at once, fast answers only bit by bit over the decay time; what was estimated fades
-//! while nothing is observed. The estimate is multiplied by the requests under way.
+//! while nothing is observed. The estimate is multiplied by the requests under way. An endpoint that has not answered yet
+//! is taken for no slower than the one it is compared with: otherwise, where answers are faster than the default estimate
+//! (30 ms), a new endpoint would stand idle until that has faded, for half a minute.
 
 use std::{
     cell::Cell,
@@ -30,7 +32,32 @@ pub struct PeakEwma {
     estimate_ns: Cell<f64>,
     observed: Cell<Instant>,
     pending: Cell<u32>,
+    known: Cell<bool>,
     decay_ns: f64,
+}
+
+/// What choosing an endpoint would cost, as far as is known.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// Estimate of one answer, in nanoseconds.
+    pub estimate_ns: f64,
+    /// Requests under way, and the one to come.
+    pub requests: f64,
+    /// Whether the estimate comes from an answer, or is the default.
+    pub known: bool,
+}
+
+impl Cost {
+    /// Whether choosing this one is cheaper than choosing `other`.
+    fn is_less(&self, other: &Self) -> bool {
+        let (mut this, mut that) = (self.estimate_ns, other.estimate_ns);
+        match (self.known, other.known) {
+            (false, true) => this = this.min(that),
+            (true, false) => that = that.min(this),
+            _ => {}
+        }
+        this * self.requests < that * other.requests
+    }
 }
 
 impl PeakEwma {
@@ -40,6 +67,7 @@ impl PeakEwma {
             estimate_ns: Cell::new(params.default_rtt.max(MIN_RTT).as_nanos() as f64),
             observed: Cell::new(now),
             pending: Cell::new(0),
+            known: Cell::new(false),
             decay_ns: (params.decay.as_nanos() as f64).max(1.0),
         }
     }
@@ -62,8 +90,10 @@ impl PeakEwma {
     /// An answer took `rtt`.
     pub fn record(&self, rtt: Duration, now: Instant) {
         let rtt = rtt.as_nanos() as f64;
-        let faded = self.estimate_at(now, rtt);
+        // The first answer replaces the default; it says more than a guess.
+        let faded = if self.known.get() { self.estimate_at(now, rtt) } else { rtt };
         self.estimate_ns.set(faded);
+        self.known.set(true);
         self.observed.set(now.max(self.observed.get()));
     }
 
@@ -72,9 +102,13 @@ impl PeakEwma {
         self.record(penalty, now);
     }
 
-    /// Estimate times requests under way, and one more: what choosing it would cost. In nanoseconds.
-    pub fn load(&self, now: Instant) -> f64 {
-        self.estimate_at(now, 0.0) * (f64::from(self.pending.get()) + 1.0)
+    /// What choosing it would cost.
+    pub fn cost(&self, now: Instant) -> Cost {
+        Cost {
+            estimate_ns: self.estimate_at(now, 0.0),
+            requests: f64::from(self.pending.get()) + 1.0,
+            known: self.known.get(),
+        }
     }
 
     fn estimate_at(&self, now: Instant, rtt: f64) -> f64 {
@@ -88,31 +122,31 @@ impl PeakEwma {
     }
 }
 
-/// The better of two of `0..n` that differ, drawn by chance. `load` is `None` for one that is not ready; when both drawn
+/// The better of two of `0..n` that differ, drawn by chance. `cost` is `None` for one that is not ready; when both drawn
 /// are not, the first two ready ones from a place drawn by chance are compared. `None` when none is ready.
-pub fn p2c(n: usize, rng: &mut fastrand::Rng, mut load: impl FnMut(usize) -> Option<f64>) -> Option<usize> {
+pub fn p2c(n: usize, rng: &mut fastrand::Rng, mut cost: impl FnMut(usize) -> Option<Cost>) -> Option<usize> {
     match n {
         0 => return None,
-        1 => return load(0).map(|_| 0),
+        1 => return cost(0).map(|_| 0),
         _ => {}
     }
     let first = rng.usize(..n);
     let second = (first + 1 + rng.usize(..n - 1)) % n;
-    match (load(first), load(second)) {
-        (Some(a), Some(b)) => Some(if b < a { second } else { first }),
+    match (cost(first), cost(second)) {
+        (Some(a), Some(b)) => Some(if b.is_less(&a) { second } else { first }),
         (Some(_), None) => Some(first),
         (None, Some(_)) => Some(second),
-        (None, None) => scan(n, first, load),
+        (None, None) => scan(n, first, cost),
     }
 }
 
-fn scan(n: usize, start: usize, mut load: impl FnMut(usize) -> Option<f64>) -> Option<usize> {
+fn scan(n: usize, start: usize, mut cost: impl FnMut(usize) -> Option<Cost>) -> Option<usize> {
     let mut ready = (0..n)
         .map(|i| (start + i) % n)
-        .filter_map(|i| load(i).map(|cost| (i, cost)));
+        .filter_map(|i| cost(i).map(|cost| (i, cost)));
     let (first, cost) = ready.next()?;
     match ready.next() {
-        Some((second, other)) if other < cost => Some(second),
+        Some((second, other)) if other.is_less(&cost) => Some(second),
         _ => Some(first),
     }
 }

@@ -102,17 +102,17 @@ impl Balancer {
         self.update();
         let endpoints = self.endpoints.borrow();
         let rng = &mut *self.shared.rng.borrow_mut();
-        let load = |i: usize| {
+        let cost = |i: usize| {
             let endpoint: &Rc<Endpoint> = &endpoints[i];
-            endpoint.is_ready(now).then(|| endpoint.load.load(now))
+            endpoint.is_ready(now).then(|| endpoint.load.cost(now))
         };
-        let fresh = |i: usize| (!tried.contains(&endpoints[i].model.addr)).then(|| load(i)).flatten();
+        let fresh = |i: usize| (!tried.contains(&endpoints[i].model.addr)).then(|| cost(i)).flatten();
         let picked = if tried.is_empty() {
             None
         } else {
             balance::p2c(endpoints.len(), rng, fresh)
         };
-        let picked = picked.or_else(|| balance::p2c(endpoints.len(), rng, load));
+        let picked = picked.or_else(|| balance::p2c(endpoints.len(), rng, cost));
         picked.map(|i| endpoints[i].clone())
     }
 

@@ -4,19 +4,29 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// What choosing it costs, in nanoseconds.
+fn load(ewma: &PeakEwma, now: Instant) -> f64 {
+    let cost = ewma.cost(now);
+    cost.estimate_ns * cost.requests
+}
+
+fn cost(estimate_ns: f64) -> Cost {
+    Cost { estimate_ns, requests: 1.0, known: true }
+}
+
 #[test]
 fn peaks_count_at_once_and_fade() {
     let start = Instant::now();
     let ewma = PeakEwma::new(DEFAULT, start);
-    assert_eq!(ewma.load(start), 30e6);
+    assert_eq!(load(&ewma, start), 30e6);
     ewma.record(100 * MS, start);
-    assert_eq!(ewma.load(start), 100e6);
+    assert_eq!(load(&ewma, start), 100e6);
     // After one decay time of fast answers, 1/e of the peak is left.
     ewma.record(MS, start + Duration::from_secs(10));
-    let left = ewma.load(start + Duration::from_secs(10));
+    let left = load(&ewma, start + Duration::from_secs(10));
     assert!((left - (1e6 + 99e6 / std::f64::consts::E)).abs() < 1e3, "{left}");
     assert!(
-        ewma.load(start + Duration::from_secs(60)) < left / 100.0,
+        load(&ewma, start + Duration::from_secs(60)) < left / 100.0,
         "an idle endpoint is tried again"
     );
 }
@@ -27,9 +37,9 @@ fn requests_under_way_multiply() {
     let ewma = PeakEwma::new(DEFAULT, now);
     ewma.begin();
     ewma.begin();
-    assert_eq!(ewma.load(now), 90e6);
+    assert_eq!(load(&ewma, now), 90e6);
     ewma.end();
-    assert_eq!((ewma.pending(), ewma.load(now)), (1, 60e6));
+    assert_eq!((ewma.pending(), load(&ewma, now)), (1, 60e6));
 }
 
 #[test]
@@ -44,8 +54,8 @@ fn a_clock_that_stands_still_or_goes_back_is_harmless() {
         now,
     );
     ewma.record(MS, start + Duration::from_secs(50));
-    assert!(ewma.load(start).is_finite());
-    assert!(ewma.load(now) > 0.0);
+    assert!(load(&ewma, start).is_finite());
+    assert!(load(&ewma, now) > 0.0);
 }
 
 #[test]
@@ -53,7 +63,7 @@ fn two_choices_prefer_the_cheaper() {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut hits = [0; 4];
     for _ in 0..10_000 {
-        hits[p2c(4, &mut rng, |i| Some(i as f64)).expect("ready")] += 1;
+        hits[p2c(4, &mut rng, |i| Some(cost(i as f64))).expect("ready")] += 1;
     }
     // With distinct draws the dearest never wins; the cheapest wins whenever it is drawn (half of the pairs).
     assert_eq!(hits[3], 0);
@@ -61,12 +71,30 @@ fn two_choices_prefer_the_cheaper() {
 }
 
 #[test]
+fn a_new_endpoint_is_not_left_out_while_its_default_fades() {
+    let now = Instant::now();
+    let (old, new) = (PeakEwma::new(DEFAULT, now), PeakEwma::new(DEFAULT, now));
+    old.record(MS, now + Duration::from_secs(1));
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut new_hits = 0;
+    for _ in 0..1_000 {
+        let picked = p2c(2, &mut rng, |i| Some([&old, &new][i].cost(now + Duration::from_secs(1))));
+        new_hits += picked.expect("ready");
+    }
+    assert!((400..600).contains(&new_hits), "{new_hits}");
+    // But while it has not answered, it does not get everything.
+    new.begin();
+    let busy = p2c(2, &mut rng, |i| Some([&old, &new][i].cost(now + Duration::from_secs(1))));
+    assert_eq!(busy, Some(0));
+}
+
+#[test]
 fn the_unready_are_never_chosen() {
     let mut rng = fastrand::Rng::with_seed(7);
-    assert_eq!(p2c(0, &mut rng, |_| Some(1.0)), None);
+    assert_eq!(p2c(0, &mut rng, |_| Some(cost(1.0))), None);
     assert_eq!(p2c(1, &mut rng, |_| None), None);
     for _ in 0..1_000 {
-        assert_eq!(p2c(50, &mut rng, |i| (i == 17).then_some(1.0)), Some(17));
+        assert_eq!(p2c(50, &mut rng, |i| (i == 17).then_some(cost(1.0))), Some(17));
         assert_eq!(p2c(50, &mut rng, |_| None), None);
     }
 }
