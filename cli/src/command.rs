@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{demo, local, viz};
+use crate::{demo, inject, local, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -24,6 +24,10 @@ enum Command {
     /// Show success rates, latencies, edges and live requests.
     #[command(subcommand)]
     Viz(viz::Command),
+    /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
+    Inject(Box<inject::InjectArgs>),
+    /// Take the sidecar out of manifests.
+    Uninject(inject::UninjectArgs),
     /// The demo's application.
     #[command(subcommand, hide = true)]
     DemoApp(demo::app::Command),
@@ -40,6 +44,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Local(command) => local::run(command),
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
+        Command::Inject(args) => inject::inject(*args),
+        Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => demo::app::run(role),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut std::io::stdout());

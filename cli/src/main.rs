@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod inject;
 mod local;
 mod output;
 mod viz;

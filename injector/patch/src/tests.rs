@@ -690,7 +690,7 @@ fn annotating_is_idempotent_and_uninjecting_keeps_wishes() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Twice is once, and out again is as it was.
     #[test]

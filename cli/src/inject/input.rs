@@ -1,0 +1,152 @@
+//! Manifests from a file, a folder or stdin, cut into documents. A mistake is told with its file and line.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+
+/// Most bytes of one file or of stdin; the whole of it is kept in memory.
+const BYTES_MAX: u64 = 64 << 20;
+/// Depth of folders; ends loops of symbolic links.
+const DEPTH_MAX: usize = 8;
+
+/// One document.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Document {
+    /// Where it stands.
+    pub(crate) file: String,
+    /// The line where it begins, from 1.
+    pub(crate) line: usize,
+    /// As it is written.
+    pub(crate) text: String,
+    /// What it says.
+    pub(crate) value: Value,
+}
+
+/// Reads a file, a folder (and those in it), or stdin.
+pub(crate) fn read(resource: &str) -> anyhow::Result<Vec<Document>> {
+    if resource == "-" {
+        let text = text(io::stdin().lock()).context("stdin cannot be read")?;
+        return documents("<stdin>", &text);
+    }
+    if resource.starts_with("http://") || resource.starts_with("https://") {
+        bail!(
+            "{resource} is a URL, and nothing is fetched from the network: download it and name the file, or pipe it to -"
+        );
+    }
+    let path = Path::new(resource);
+    let mut files = vec![];
+    let metadata = fs::metadata(path).with_context(|| format!("{resource} cannot be read"))?;
+    if metadata.is_dir() {
+        folder(path, 0, &mut files)?;
+    } else {
+        files.push(path.to_owned());
+    }
+    let mut all = vec![];
+    for file in files {
+        let name = file.display().to_string();
+        let text = fs::File::open(&file)
+            .and_then(text)
+            .with_context(|| format!("{name} cannot be read"))?;
+        all.extend(documents(&name, &text)?);
+    }
+    Ok(all)
+}
+
+fn text(reader: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    reader.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn folder(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let entries = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut entries: Vec<PathBuf> = entries.with_context(|| format!("{} cannot be read", dir.display()))?;
+    entries.sort();
+    for path in entries {
+        let is_manifest = path
+            .extension()
+            .is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known));
+        if path.is_dir() && depth < DEPTH_MAX {
+            folder(&path, depth + 1, files)?;
+        } else if is_manifest {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a text at lines of three dashes.
+pub(crate) fn documents(file: &str, text: &str) -> anyhow::Result<Vec<Document>> {
+    let mut found = vec![];
+    let (mut current, mut begin) = (String::new(), 1);
+    let mut take = |text: &mut String, line: usize| {
+        let text = std::mem::take(text);
+        let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        if text.lines().all(blank) {
+            return Ok(());
+        }
+        let line = line + text.lines().take_while(|line| blank(line)).count();
+        found.push(parse(file, line, text)?);
+        Ok::<_, anyhow::Error>(())
+    };
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let bare = line.trim_end();
+        if bare == "---" || bare.starts_with("--- ") || bare == "..." {
+            take(&mut current, begin)?;
+            // A comment may follow the dashes, or a document may begin there.
+            current.push_str(bare.get(4..).unwrap_or_default());
+            current.push('\n');
+            begin = number + 1;
+        } else {
+            current.push_str(line);
+        }
+    }
+    take(&mut current, begin)?;
+    Ok(found)
+}
+
+fn parse(file: &str, line: usize, text: String) -> anyhow::Result<Document> {
+    let read = || {
+        let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text)?;
+        value.apply_merge()?;
+        serde_json::to_value(value).map_err(serde::de::Error::custom)
+    };
+    let read: Result<Value, serde_yaml_ng::Error> = read();
+    match read {
+        Ok(value) => Ok(Document {
+            file: file.to_owned(),
+            line,
+            text,
+            value,
+        }),
+        Err(error) => {
+            let skipped = text
+                .lines()
+                .take_while(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+                .count();
+            let at = error
+                .location()
+                .map_or(line, |at| (line + at.line()).saturating_sub(skipped + 1));
+            let reason = error.to_string();
+            let reason = reason.split(" at line ").next().unwrap_or(&reason);
+            Err(anyhow!("{file}:{at}: this is not YAML: {reason}"))
+        }
+    }
+}
+
+/// A mistake with the place of its document.
+pub(crate) fn blame(document: &Document, error: &anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "Error transforming resources: {}:{}: {error:#}",
+        document.file,
+        document.line
+    )
+}

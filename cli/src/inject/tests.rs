@@ -1,0 +1,215 @@
+//! The commands on texts: what comes out, what is reported, what is refused.
+
+use clap::Parser;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{InjectArgs, Output, input, report, rewrite, transform, yaml};
+
+const WEB: &str = "# the web\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  \
+    template:\n    spec:\n      containers:\n      - {name: web, image: w, ports: [{containerPort: 8080}]}\n";
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: InjectArgs,
+}
+
+/// Text and report, or the sentence that refuses.
+fn inject(text: &str, flags: &[&str]) -> Result<(String, String), String> {
+    let run = || {
+        let args = Command::parse_from(["inject", "-"].iter().chain(flags)).args;
+        let transform = args.transform()?;
+        let documents = input::documents("a.yaml", text)?;
+        let (text, lines) = rewrite(&documents, args.output, &|value| transform.object(value))?;
+        Ok::<_, anyhow::Error>((text, report::injected(&lines, args.verbose)))
+    };
+    run().map_err(|error| format!("{error:#}"))
+}
+
+fn uninject(text: &str) -> (String, String) {
+    let documents = input::documents("a.yaml", text).expect("YAML");
+    let (text, lines) =
+        rewrite(&documents, Output::Yaml, &|value| Ok(transform::uninject(value))).expect("never fails");
+    (text, report::uninjected(&lines))
+}
+
+fn values(text: &str) -> Vec<Value> {
+    input::documents("out", text)
+        .expect("YAML")
+        .into_iter()
+        .map(|document| document.value)
+        .collect()
+}
+
+fn anchors() -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, "PEM\n").expect("writable");
+    let path = file.path().display().to_string();
+    (file, path)
+}
+
+#[test]
+fn by_default_objects_are_only_annotated() {
+    let (text, report) = inject(WEB, &["--proxy-log-level", "debug"]).expect("fine");
+    assert_eq!(report, "\ndeployment \"web\" injected\n\n");
+    let template = &values(&text)[0]["spec"]["template"];
+    let annotations = json!({"linkerd.io/inject": "enabled", "config.linkerd.io/proxy-log-level": "debug"});
+    assert_eq!(template["metadata"], json!({"annotations": annotations}));
+    assert!(template["spec"].get("initContainers").is_none());
+    assert_eq!(inject(&text, &[]).expect("fine").0, text, "once is enough");
+}
+
+#[test]
+fn manually_the_sidecar_itself_is_written_and_can_be_taken_out() {
+    let (_file, path) = anchors();
+    let flags = ["--manual", "--identity-trust-anchors-file", &path];
+    let (text, report) = inject(WEB, &flags).expect("fine");
+    assert_eq!(report, "\ndeployment \"web\" injected\n\n");
+    let template = &values(&text)[0]["spec"]["template"];
+    assert_eq!(template["spec"]["initContainers"][1]["name"], "linkerd-proxy");
+    assert_eq!(template["metadata"]["labels"]["linkerd.io/proxy-deployment"], "web");
+    assert_eq!(template["metadata"]["labels"]["linkerd.io/workload-ns"], "shop");
+    assert_eq!(inject(&text, &flags).expect("fine").0, text, "twice is once");
+    let (back, report) = uninject(&text);
+    assert_eq!(values(&back), values(WEB));
+    assert_eq!(report, "\ndeployment \"web\" uninjected\n\n");
+    assert_eq!(uninject(WEB).1, "\ndeployment \"web\" skipped\n\n");
+}
+
+#[test]
+fn lists_namespaces_services_and_others() {
+    let list = "apiVersion: v1\nkind: List\nitems:\n- {kind: Deployment, metadata: {name: a}, spec: {template: {spec: \
+        {containers: [{name: c}]}}}}\n- {kind: Service, metadata: {name: s}, spec: {}}\n---\nkind: Namespace\nmetadata: \
+        {name: n}\n---\n# kept\nkind: ConfigMap\nmetadata: {name: m} # as it is\n---\n{a: 1}\n";
+    let (text, report) = inject(list, &[]).expect("fine");
+    let expected = "\ndeployment \"a\" injected\nservice \"s\" skipped\nnamespace \"n\" annotated\nconfigmap \"m\" skipped\n\
+        document missing \"kind\" field, skipped\n\n";
+    assert_eq!(report, expected);
+    assert!(
+        text.contains("# kept\nkind: ConfigMap\nmetadata: {name: m} # as it is\n---\n"),
+        "{text}"
+    );
+    assert_eq!(
+        values(&text)[1]["metadata"]["annotations"]["linkerd.io/inject"],
+        "enabled"
+    );
+    let (text, report) = inject(list, &["--opaque-ports", "3306"]).expect("fine");
+    assert!(report.starts_with("\ndeployment \"a\" annotated\ndeployment \"a\" injected\nservice \"s\" annotated\n"));
+    let service = &values(&text)[0]["items"][1];
+    assert_eq!(
+        service["metadata"]["annotations"],
+        json!({"config.linkerd.io/opaque-ports": "3306"})
+    );
+    let json = inject(list, &["-o", "json"]).expect("fine").0;
+    assert_eq!(json.lines().count(), 4);
+}
+
+#[test]
+fn warnings_come_first() {
+    let with = |line: &str| {
+        WEB.replace(
+            "    spec:\n      containers",
+            &format!("{line}    spec:\n      containers"),
+        )
+    };
+    let host = WEB.replace("      containers", "      hostNetwork: true\n      containers");
+    let expected = "\n‼ \"hostNetwork: true\" detected in deployment/web\n‼ no supported objects found\n\n\
+        deployment \"web\" skipped\n\n";
+    assert_eq!(inject(&host, &[]).expect("fine").1, expected);
+    let off = with("    metadata: {annotations: {linkerd.io/inject: disabled}}\n");
+    let expected = "\n‼ \"linkerd.io/inject: disabled\" annotation set on deployment/web\n‼ no supported objects \
+        found\n\ndeployment \"web\" skipped\n\n";
+    assert_eq!(inject(&off, &[]).expect("fine").1, expected);
+    let udp = WEB.replace("containerPort: 8080", "containerPort: 53, protocol: UDP");
+    let expected = "\n‼ deployment/web uses \"protocol: UDP\"\n\ndeployment \"web\" injected\n\n";
+    assert_eq!(inject(&udp, &[]).expect("fine").1, expected);
+    let verbose = inject(WEB, &["--verbose"]).expect("fine").1;
+    assert_eq!(verbose.matches('√').count(), 6, "{verbose}");
+}
+
+#[test]
+fn what_is_refused_is_one_sentence() {
+    let wrong = WEB.replace(
+        "    spec:\n      c",
+        "    metadata: {annotations: {config.linkerd.io/proxy-uid: x}}\n    spec:\n      c",
+    );
+    let error = inject(&wrong, &[]).expect_err("no number");
+    assert!(
+        error.starts_with("Error transforming resources: a.yaml:2: failed to inject deployment/web: "),
+        "{error}"
+    );
+    assert!(
+        error.contains("config.linkerd.io/proxy-uid on the workload is \"x\""),
+        "{error}"
+    );
+    let error = inject(WEB, &["--admin-port", "x"]).expect_err("no port");
+    assert!(
+        error.starts_with("a flag is wrong: the annotation config.linkerd.io/admin-port"),
+        "{error}"
+    );
+    let error = inject(WEB, &["--manual"]).expect_err("no anchors");
+    assert!(error.starts_with("--manual needs the trust anchors"), "{error}");
+    let error = inject(&format!("{WEB}---\na: b\nc: [\n"), &[]).expect_err("no YAML");
+    assert!(
+        error.starts_with("a.yaml:1") && error.contains(": this is not YAML: "),
+        "{error}"
+    );
+    let error = input::read("https://example.org/a.yaml")
+        .expect_err("no network")
+        .to_string();
+    assert!(error.contains("nothing is fetched from the network"), "{error}");
+    let error = format!("{:#}", input::read("/nowhere/at/all").expect_err("no file"));
+    assert!(error.starts_with("/nowhere/at/all cannot be read: "), "{error}");
+    let own = WEB.replace(
+        "    spec:\n      c",
+        "    metadata: {annotations: {linkerd.io/inject: enabled}}\n    spec:\n      hostNetwork: true\n      c",
+    );
+    let error = inject(&own, &["--manual", "--values", "/dev/null"]).expect_err("no values");
+    assert!(
+        error.contains("--manual needs the trust anchors") || error.contains("cannot be used"),
+        "{error}"
+    );
+}
+
+#[test]
+fn texts_that_yaml_takes_for_something_else_are_quoted() {
+    for text in [
+        "on",
+        "Yes",
+        "n",
+        "null",
+        "~",
+        "1",
+        "1e3",
+        "0x1f",
+        "1_000",
+        "",
+        " a",
+        "a: b",
+        "#c",
+        "a:",
+        "2020-01-01",
+        "é",
+    ] {
+        assert!(yaml::emit(&json!(text)).starts_with('"'), "{text:?}");
+    }
+    assert_eq!(
+        yaml::emit(&json!({"a": {"b": ["x/y:1", 2, {"c": "l\nm\n"}]}})),
+        "a:\n  b:\n  - x/y:1\n  - 2\n  - c: |\n      l\n      m\n"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is written is what is read.
+    #[test]
+    fn yaml_loses_nothing(texts in proptest::collection::vec("[ -~\n\t\u{7f}\u{85}\u{2028}é]{0,12}", 1..6)) {
+        let value = json!({"list": [texts.clone(), texts[0], {"a": texts[0], "b": {}}, []], (texts[0].clone()): {"x": texts}});
+        let read: Value = serde_yaml_ng::from_str(&yaml::emit(&value)).map_err(|error| {
+            TestCaseError::fail(format!("{error}\n{}", yaml::emit(&value)))
+        })?;
+        prop_assert_eq!(read, value);
+    }
+}

@@ -1,0 +1,140 @@
+//! Objects as YAML that every reader takes the same way. `kubectl` reads YAML 1.1, where `on`, `yes` or `1_000` are no texts;
+//! so every text that is not plainly one is quoted.
+
+use serde_json::{Map, Value};
+
+/// What YAML 1.1 or 1.2 takes for something else than a text.
+const WORDS: [&str; 11] = [
+    "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf",
+];
+
+/// Writes a value as a document of its own.
+pub(crate) fn emit(value: &Value) -> String {
+    let mut out = String::new();
+    match value {
+        Value::Object(map) if !map.is_empty() => object(&mut out, map, 0),
+        Value::Array(list) if !list.is_empty() => array(&mut out, list, 0),
+        scalar => {
+            inline(&mut out, scalar, 0);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn object(out: &mut String, map: &Map<String, Value>, depth: usize) {
+    for (at, (key, value)) in map.iter().enumerate() {
+        // The first key of an element stands behind its dash.
+        if at > 0 || !out.ends_with("- ") {
+            indent(out, depth);
+        }
+        out.push_str(&scalar(key));
+        out.push(':');
+        nested(out, value, depth);
+    }
+}
+
+fn nested(out: &mut String, value: &Value, depth: usize) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            out.push('\n');
+            object(out, map, depth + 1);
+        }
+        // Lists stand at the depth of their key, as kubectl writes them.
+        Value::Array(list) if !list.is_empty() => {
+            out.push('\n');
+            array(out, list, depth);
+        }
+        value => {
+            out.push(' ');
+            inline(out, value, depth + 1);
+            out.push('\n');
+        }
+    }
+}
+
+fn array(out: &mut String, list: &[Value], depth: usize) {
+    for value in list {
+        indent(out, depth);
+        out.push_str("- ");
+        match value {
+            Value::Object(map) if !map.is_empty() => object(out, map, depth + 1),
+            Value::Array(_) => {
+                // A list in a list is rare enough for one line.
+                out.push_str(&json(value));
+                out.push('\n');
+            }
+            value => {
+                inline(out, value, depth + 1);
+                out.push('\n');
+            }
+        }
+    }
+}
+
+fn indent(out: &mut String, depth: usize) {
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+fn inline(out: &mut String, value: &Value, depth: usize) {
+    match value {
+        Value::String(text) => match block(text, depth) {
+            Some(block) => out.push_str(&block),
+            None => out.push_str(&scalar(text)),
+        },
+        other => out.push_str(&json(other)),
+    }
+}
+
+/// A text of several lines, as it is, where that is safe.
+fn block(text: &str, depth: usize) -> Option<String> {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    let odd = |c: char| c.is_control() && c != '\n' || special(c);
+    let plain = !body.is_empty() && !body.starts_with([' ', '\t', '\n']) && !body.ends_with('\n');
+    if !text.contains('\n') || !plain || text.contains(odd) {
+        return None;
+    }
+    let mut out = if text.ends_with('\n') {
+        "|".to_owned()
+    } else {
+        "|-".to_owned()
+    };
+    for line in body.split('\n') {
+        out.push('\n');
+        if !line.is_empty() {
+            indent(&mut out, depth);
+            out.push_str(line);
+        }
+    }
+    Some(out)
+}
+
+fn scalar(text: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_-./@:".contains(c);
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    let is_word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if starts && text.chars().all(safe) && !text.ends_with(':') && !is_word {
+        return text.to_owned();
+    }
+    json(&Value::from(text))
+}
+
+/// JSON, which is YAML but for a few characters.
+fn json(value: &Value) -> String {
+    let escape = |c: char| {
+        if special(c) {
+            format!("\\u{:04x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
+    value.to_string().chars().map(escape).collect()
+}
+
+/// What YAML does not take as it is, and JSON does.
+fn special(c: char) -> bool {
+    matches!(
+        c,
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+    )
+}
