@@ -17,8 +17,7 @@ struct Mesh {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a mesh on this machine, without a cluster.
-    #[command(subcommand)]
-    Local(local::Command),
+    Local(local::Args),
     /// Run a demo on this machine: an application of ours behind real sidecars.
     Demo(demo::Args),
     /// Show success rates, latencies, edges and live requests.
@@ -41,7 +40,7 @@ enum Command {
 /// Runs what the command line says. An error is one sentence on stderr and the exit code 1.
 pub(crate) fn run() -> ExitCode {
     let result = match Mesh::parse().command {
-        Command::Local(command) => local::run(command),
+        Command::Local(args) => local::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
         Command::Inject(args) => inject::inject(*args),

@@ -3,9 +3,10 @@
 mod command;
 mod demo;
 mod inject;
-mod local;
 mod output;
 mod viz;
+
+use cli_local as local;
 
 fn main() -> std::process::ExitCode {
     command::run()

@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
 use super::plan::PodPlan;
-use crate::local::state;
+use crate::state;
 
 /// How long anchor and issuer are valid: longer than anybody leaves a local mesh running.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -19,10 +19,10 @@ mod enter;
 mod internal;
 mod pod;
 mod start;
-pub(crate) mod state;
+pub mod state;
 mod supervisor;
 mod up;
 
-pub(crate) use command::{Command, run};
-pub(crate) use start::{Progress, Running, StartOptions, exec};
-pub(crate) use up::{begin, end, interrupts};
+pub use command::{Args, run};
+pub use start::{ExecOutput, Progress, Running, StartOptions, exec};
+pub use up::{begin, end, interrupts};

@@ -25,8 +25,15 @@ const FOLLOW: Duration = Duration::from_millis(100);
 const DOWN: Duration = Duration::from_secs(40);
 
 /// What to do with the mesh on this machine.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+enum Command {
     /// Run the manifests in a folder, with control plane and sidecars, until Ctrl-C or `down`.
     Up(up::Args),
     /// List the pods.
@@ -41,8 +48,8 @@ pub(crate) enum Command {
     Exec {
         #[command(flatten)]
         mesh: Name,
-        /// The pod: its name, its beginning, NAMESPACE/NAME, or deploy/NAME.
-        pod: String,
+        #[command(flatten)]
+        pod: Pod,
         /// The container whose environment and working directory the command gets; the first one if not given.
         #[arg(short, long)]
         container: Option<String>,
@@ -54,8 +61,8 @@ pub(crate) enum Command {
     Logs {
         #[command(flatten)]
         mesh: Name,
-        /// The pod: its name, its beginning, NAMESPACE/NAME, or deploy/NAME.
-        pod: String,
+        #[command(flatten)]
+        pod: Pod,
         /// The container; the first one if not given. The sidecar is `linkerd-proxy`.
         #[arg(short, long)]
         container: Option<String>,
@@ -98,9 +105,25 @@ pub(crate) struct Name {
     name: Option<String>,
 }
 
+/// Which pod.
+#[derive(Debug, clap::Args)]
+struct Pod {
+    /// The pod: its name, its beginning, NAMESPACE/NAME, or deploy/NAME.
+    pod: String,
+    /// Its namespace; not needed while the name is of one alone.
+    #[arg(short, long)]
+    namespace: Option<String>,
+}
+
+impl Pod {
+    fn reference(self) -> String {
+        self.namespace.map_or(self.pod.clone(), |namespace| format!("{namespace}/{}", self.pod))
+    }
+}
+
 /// Which Deployment.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Deployment {
+struct Deployment {
     /// Name of the Deployment.
     deployment: String,
     /// Its namespace.
@@ -132,8 +155,8 @@ pub(crate) enum Output {
 }
 
 /// Does it.
-pub(crate) fn run(command: Command) -> Result<ExitCode> {
-    match command {
+pub fn run(args: Args) -> Result<ExitCode> {
+    match args.command {
         Command::Up(options) => up::run(options),
         Command::Status { mesh, output } => status(&mesh, output),
         Command::Exec {
@@ -141,13 +164,13 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             pod,
             container,
             command,
-        } => exec(&mesh, &pod, container.as_deref(), &command),
+        } => exec(&mesh, &pod.reference(), container.as_deref(), &command),
         Command::Logs {
             mesh,
             pod,
             container,
             follow,
-        } => logs(&mesh, &pod, container.as_deref(), follow),
+        } => logs(&mesh, &pod.reference(), container.as_deref(), follow),
         Command::Scale {
             mesh,
             deployment,

@@ -14,40 +14,40 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 /// Name of a mesh when none is given.
-pub(crate) const DEFAULT_NAME: &str = "default";
+pub const DEFAULT_NAME: &str = "default";
 /// Longest name: the control socket's path has 108 bytes in all.
 const NAME_MAX: usize = 32;
 
 /// A running mesh, as its state file says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct State {
+pub struct State {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// The directory this was read from.
     #[serde(skip)]
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// Where the viz API answers, on the host's loopback.
-    pub(crate) viz: SocketAddr,
+    pub viz: SocketAddr,
     /// The manifests it runs.
-    pub(crate) manifests: PathBuf,
+    pub manifests: PathBuf,
     /// The process that made it: `mesh local up` or `mesh demo`.
-    pub(crate) outer: Process,
+    pub outer: Process,
     /// Process 1 of its namespaces, by its number on the host.
-    pub(crate) supervisor: Process,
+    pub supervisor: Process,
 }
 
 /// A process, told from a later one with the same number by its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Process {
+pub struct Process {
     /// Its number.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// When it started, in the kernel's ticks since boot.
-    pub(crate) started: u64,
+    pub started: u64,
 }
 
 impl Process {
     /// The process that has this number now.
-    pub(crate) fn find(pid: i32) -> Option<Self> {
+    pub fn find(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the command in parentheses and may hold anything, so count from the last one. The state is
         // field 3, the start field 22.
@@ -58,14 +58,14 @@ impl Process {
     }
 
     /// Whether it still runs.
-    pub(crate) fn is_alive(self) -> bool {
+    pub fn is_alive(self) -> bool {
         Self::find(self.pid) == Some(self)
     }
 }
 
 impl State {
     /// The running mesh of that name; without a name the only one, else `default`.
-    pub(crate) fn find(name: Option<&str>) -> Result<Self> {
+    pub fn find(name: Option<&str>) -> Result<Self> {
         let Some(name) = name else {
             return Self::find_any();
         };
@@ -92,7 +92,7 @@ impl State {
     }
 
     /// All that run, by name.
-    pub(crate) fn running() -> Vec<Self> {
+    pub fn running() -> Vec<Self> {
         let entries = fs::read_dir(base()).into_iter().flatten().flatten();
         let mut found: Vec<_> = entries.filter_map(|entry| Self::read(&entry.path()).ok()).collect();
         found.retain(|state| state.supervisor.is_alive());
@@ -101,7 +101,7 @@ impl State {
     }
 
     /// Reads the state file, whether the mesh still runs or not.
-    pub(crate) fn read(dir: &Path) -> Result<Self> {
+    pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("state.json");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let state = serde_json::from_str(&text).with_context(|| format!("{} is not ours", path.display()))?;
@@ -112,44 +112,44 @@ impl State {
     }
 
     /// Writes the state file.
-    pub(crate) fn write(&self) -> Result<()> {
+    pub fn write(&self) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("plain values");
         replace(&self.dir.join("state.json"), text.as_bytes())
     }
 
     /// The viz API, as a URL.
-    pub(crate) fn viz_url(&self) -> String {
+    pub fn viz_url(&self) -> String {
         format!("http://{}", self.viz)
     }
 
     /// The socket that the supervisor answers on.
-    pub(crate) fn control(&self) -> PathBuf {
+    pub fn control(&self) -> PathBuf {
         control(&self.dir)
     }
 }
 
 /// The socket that a supervisor answers on.
-pub(crate) fn control(dir: &Path) -> PathBuf {
+pub fn control(dir: &Path) -> PathBuf {
     dir.join("control.sock")
 }
 
 /// What the control plane reads beside the user's manifests.
-pub(crate) fn generated(dir: &Path) -> PathBuf {
+pub fn generated(dir: &Path) -> PathBuf {
     dir.join("generated")
 }
 
 /// The containers' logs.
-pub(crate) fn logs(dir: &Path) -> PathBuf {
+pub fn logs(dir: &Path) -> PathBuf {
     dir.join("logs")
 }
 
 /// Where the older half of a log that was full is.
-pub(crate) fn older_log(path: &Path) -> PathBuf {
+pub fn older_log(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
 /// Where a mesh of that name keeps its state.
-pub(crate) fn dir(name: &str) -> PathBuf {
+pub fn dir(name: &str) -> PathBuf {
     base().join(name)
 }
 
@@ -162,7 +162,7 @@ fn base() -> PathBuf {
 }
 
 /// Checks a name given by `--name`.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(plain) || name.starts_with('-') {
         bail!("--name {name:?}: a name has 1 to {NAME_MAX} lower-case letters, digits and dashes");
@@ -171,10 +171,10 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 }
 
 /// The lock on a state directory; free again when the process that holds it ends.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
 
 /// Takes the state directory of a new mesh: makes it, locks it, and empties it of what a crash left.
-pub(crate) fn take(name: &str) -> Result<(PathBuf, Lock)> {
+pub fn take(name: &str) -> Result<(PathBuf, Lock)> {
     check_name(name)?;
     let dir = dir(name);
     make_private(&base())?;
@@ -190,7 +190,7 @@ pub(crate) fn take(name: &str) -> Result<(PathBuf, Lock)> {
 }
 
 /// The lock, unless another process holds it.
-pub(crate) fn try_lock(dir: &Path) -> Result<Option<Lock>> {
+pub fn try_lock(dir: &Path) -> Result<Option<Lock>> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
@@ -202,7 +202,7 @@ pub(crate) fn try_lock(dir: &Path) -> Result<Option<Lock>> {
 }
 
 /// Ends what a crashed mesh left and empties its directory, but for the lock. Only the holder of the lock may.
-pub(crate) fn clean(dir: &Path) -> Result<()> {
+pub fn clean(dir: &Path) -> Result<()> {
     if let Ok(old) = State::read(dir)
         && old.supervisor.is_alive()
     {
@@ -228,7 +228,7 @@ pub(crate) fn clean(dir: &Path) -> Result<()> {
 }
 
 /// Removes the directory itself. The holder of the lock calls it last.
-pub(crate) fn remove(dir: &Path, lock: Lock) {
+pub fn remove(dir: &Path, lock: Lock) {
     // Out of the way at once, so that nobody finds half of it, or makes a lock in it anew.
     let aside = dir.with_file_name(format!(".gone-{}", std::process::id()));
     let removed = fs::rename(dir, &aside).and_then(|()| fs::remove_dir_all(&aside));
@@ -253,7 +253,7 @@ fn make_private(dir: &Path) -> Result<()> {
 }
 
 /// Writes a file as a whole: readers see the old one or the new one.
-pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
+pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);

@@ -22,7 +22,7 @@ use super::network::Network;
 use super::plan::{ContainerPlan, PodPlan};
 use super::probe::Prober;
 use super::process::{Child, Children, InPod, command, open_log, sweep};
-use crate::local::pod;
+use crate::pod;
 
 /// Time before a container that ended is started again; doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);

@@ -6,7 +6,7 @@ use destination_k8s::{Kind, ObjectRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::cluster::Key;
-use crate::local::control::DeploymentRef;
+use crate::control::DeploymentRef;
 
 /// Namespace and name.
 pub(super) fn key_of(metadata: &ObjectMeta) -> Key {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::mpsc;
 
-use crate::local::start::{Progress, Report};
+use crate::start::{Progress, Report};
 
 /// Reports that wait to be written.
 const WAITING: usize = 256;

@@ -24,23 +24,23 @@ const REPORTS: usize = 1024;
 /// Lines of the supervisor's stderr that are kept to explain an end.
 const STDERR_LINES: usize = 20;
 /// What to start.
-pub(crate) struct StartOptions<P> {
+pub struct StartOptions<P> {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Folder of manifests.
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// Port of the viz API on the host's loopback; 0 takes a free one.
-    pub(crate) viz_port: u16,
+    pub viz_port: u16,
     /// Whether control plane and sidecars run.
-    pub(crate) mesh: bool,
+    pub mesh: bool,
     /// Told how the start goes on.
-    pub(crate) progress: P,
+    pub progress: P,
 }
 
 /// How a start goes on, or what happens later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Progress {
+pub enum Progress {
     /// So many pods are ready; these are not.
     Pods {
         /// Pods that are ready.
@@ -81,7 +81,7 @@ pub(super) struct Spec {
 }
 
 /// A mesh that runs as long as this is held.
-pub(crate) struct Running {
+pub struct Running {
     state: State,
     child: Child,
     // Closing it ends the supervisor, and with it everything.
@@ -93,17 +93,17 @@ pub(crate) struct Running {
 
 /// What a command in a pod printed, and how it ended.
 #[derive(Debug)]
-pub(crate) struct ExecOutput {
+pub struct ExecOutput {
     /// Its exit code.
-    pub(crate) code: i32,
+    pub code: i32,
     /// Its standard output.
-    pub(crate) stdout: String,
+    pub stdout: String,
     /// Its standard error.
-    pub(crate) stderr: String,
+    pub stderr: String,
 }
 
 /// Runs a command in a pod of the mesh of that name, and returns what it printed.
-pub(crate) fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
+pub fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     let mut command = Command::new(program);
     command
@@ -249,12 +249,12 @@ fn explain_end(stderr: std::thread::JoinHandle<String>) -> String {
 
 impl Running {
     /// Name, directory, addresses, processes.
-    pub(crate) fn state(&self) -> &State {
+    pub fn state(&self) -> &State {
         &self.state
     }
 
     /// The next thing that happens, or `None` when nothing did in that time. An error is the mesh's own end.
-    pub(crate) fn next(&self, wait: Duration) -> Result<Option<Progress>> {
+    pub fn next(&self, wait: Duration) -> Result<Option<Progress>> {
         match self.reports.recv_timeout(wait) {
             Ok(Report::Progress(progress)) => Ok(Some(progress)),
             Ok(Report::Failed(sentence)) => bail!(sentence),
@@ -264,12 +264,12 @@ impl Running {
     }
 
     /// Asks for an orderly end: pods get their grace period. Whoever waits sees it in [`Running::next`].
-    pub(crate) fn ask_to_end(&self) -> Result<()> {
+    pub fn ask_to_end(&self) -> Result<()> {
         control::ask(&self.state.control(), &Request::Shutdown)
     }
 
     /// Ends it now.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         drop(self.lifeline.take());
         if self.state.supervisor.is_alive() {
             let _ = kill(Pid::from_raw(self.state.supervisor.pid), Signal::SIGKILL);
@@ -281,7 +281,7 @@ impl Running {
     }
 
     /// How it ended: in order, or why not.
-    pub(crate) fn outcome(mut self) -> Result<()> {
+    pub fn outcome(mut self) -> Result<()> {
         if self.child.wait()?.success() {
             return Ok(());
         }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::cluster::{Cluster, PodEntry};
 use super::lifecycle::{Stage, log_path};
 use super::{builtin, sidecar};
-use crate::local::control::{ContainerDetails, PodDetails, PodStatus, Reply, Request};
-use crate::local::start::Progress;
-use crate::local::state;
+use crate::control::{ContainerDetails, PodDetails, PodStatus, Reply, Request};
+use crate::start::Progress;
+use crate::state;
 
 /// Starts of an essential container after which the control plane is given up.
 const HOPELESS: u32 = 4;

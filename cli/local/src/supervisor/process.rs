@@ -17,7 +17,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::plan::ContainerPlan;
-use crate::local::state::older_log;
+use crate::state::older_log;
 
 /// Size at which a log goes on in a new file; the older half is kept.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;

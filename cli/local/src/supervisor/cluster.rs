@@ -27,7 +27,7 @@ use super::report::Reporter;
 use super::rollout::{self, Existing, Wanted};
 use super::services::ClusterIps;
 use super::{lint, sidecar, stable_hash};
-use crate::local::control::DeploymentRef;
+use crate::control::DeploymentRef;
 
 /// Namespace and name.
 pub(super) type Key = (String, String);
@@ -128,7 +128,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// An empty mesh with its control plane's objects.
     pub(super) fn new(setting: Setting, network: Network, children: Children, reporter: Reporter) -> Self {
-        let generated = crate::local::state::generated(&setting.dir);
+        let generated = crate::state::generated(&setting.dir);
         let objects = setting.credentials.as_ref().map(|credentials| {
             builtin::objects(&builtin::Setting {
                 manifests: &setting.manifests,
@@ -437,7 +437,7 @@ impl Cluster {
             plan: plan.clone(),
             peer: format!("pod{}", self.interfaces),
             dir,
-            logs: crate::local::state::logs(&self.setting.dir),
+            logs: crate::state::logs(&self.setting.dir),
             network: self.network.clone(),
             children: self.children.clone(),
             listener: viz.then(|| (builtin::VIZ_CONTAINER.to_owned(), self.setting.viz.clone())),

@@ -68,7 +68,7 @@ enum Ended {
 }
 
 /// Starts a mesh, and shows how that goes on; an interrupt ends it.
-pub(crate) fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Result<Running> {
+pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Result<Running> {
     let (sender, started) = mpsc::sync_channel(1);
     let line = StatusLine::new();
     let StartOptions {
@@ -137,7 +137,7 @@ fn watch(running: &Running, interrupts: &mpsc::Receiver<()>) -> Ended {
 }
 
 /// The orderly end; a second Ctrl-C makes it short.
-pub(crate) fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
+pub fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
     eprintln!("Ending; Ctrl-C again ends it at once.");
     let deadline = Instant::now() + DOWN;
     if running.ask_to_end().is_ok() {
@@ -151,7 +151,7 @@ pub(crate) fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
 }
 
 /// Ctrl-C and SIGTERM, each as a message.
-pub(crate) fn interrupts() -> Result<mpsc::Receiver<()>> {
+pub fn interrupts() -> Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::sync_channel(4);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {

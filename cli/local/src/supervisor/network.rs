@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use netlink_packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-use crate::local::pod::{GATEWAY, index_of};
+use crate::pod::{GATEWAY, index_of};
 
 /// The supervisor's own address: where probes come from.
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 1);

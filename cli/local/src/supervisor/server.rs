@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::local::control::{REQUEST_BYTES, Reply, Request};
+use crate::control::{REQUEST_BYTES, Reply, Request};
 
 /// Requests that wait for the supervisor's loop; further connections wait in the socket's backlog.
 const WAITING: usize = 16;
