@@ -85,5 +85,5 @@ fn rewrite(documents: &[Document], output: Output, change: Change<'_>) -> anyhow
 }
 
 fn verbatim(document: &str) -> String {
-    format!("{}\n---\n", document.trim_end())
+    format!("{}\n---\n", document.trim_start_matches('\n').trim_end())
 }

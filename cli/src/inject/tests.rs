@@ -90,6 +90,7 @@ fn lists_namespaces_services_and_others() {
         text.contains("# kept\nkind: ConfigMap\nmetadata: {name: m} # as it is\n---\n"),
         "{text}"
     );
+    assert_eq!(values(&text)[0]["items"][1]["metadata"], json!({"name": "s"}));
     assert_eq!(
         values(&text)[1]["metadata"]["annotations"]["linkerd.io/inject"],
         "enabled"

@@ -45,7 +45,7 @@ impl Transform {
         edit::uninject(object);
         match kind.as_str() {
             "Namespace" => {
-                edit::annotate(object, &self.wanted());
+                edit::annotate(object, &self.wanted(Mode::Annotate));
                 Ok(Line {
                     annotated: true,
                     ..self.line(object)
@@ -86,7 +86,7 @@ impl Transform {
         if self.mode == Mode::Annotate && !component.is_null() {
             bail!("--manual must be set when injecting control plane components");
         }
-        edit::annotate(object, &self.wanted());
+        edit::annotate(object, &self.wanted(self.mode));
         let namespace = namespace(object);
         let outcome = self
             .inject(object, &namespace)
@@ -101,10 +101,10 @@ impl Transform {
         })
     }
 
-    /// What an object is annotated with.
-    fn wanted(&self) -> Vec<(String, String)> {
+    /// What an object is annotated with; a namespace is the same way in both modes.
+    fn wanted(&self, mode: Mode) -> Vec<(String, String)> {
         let mut wanted = self.annotations.clone();
-        if self.mode == Mode::Annotate && !wanted.iter().any(|(key, _)| key == keys::INJECT) {
+        if mode == Mode::Annotate && !wanted.iter().any(|(key, _)| key == keys::INJECT) {
             wanted.push((keys::INJECT.to_owned(), keys::INJECT_ENABLED.to_owned()));
         }
         wanted

@@ -24,6 +24,9 @@ const OWN_ANNOTATIONS: [&str; 1] = [crate::annotations::TAP_ENABLED];
 
 /// Sets annotations of the pod in an object, or of the object itself if it holds none. Whether anything changed.
 pub fn annotate(object: &mut Value, annotations: &[(String, String)]) -> bool {
+    if annotations.is_empty() {
+        return false;
+    }
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
     let path = pod::template_path(kind).unwrap_or_default();
     let Some(pod) = path

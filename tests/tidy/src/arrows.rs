@@ -7,16 +7,17 @@ use crate::{
 };
 
 /// The programs.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "mesh",
     "mesh-bench",
     "mesh-destination",
     "mesh-identity",
+    "mesh-injector",
     "mesh-proxy",
     "mesh-viz",
 ];
 /// The control plane's programs and the crates they are made of.
-const CONTROL_PLANE: [&str; 10] = [
+const CONTROL_PLANE: [&str; 12] = [
     "mesh-destination",
     "destination-grpc",
     "destination-index",
@@ -24,6 +25,8 @@ const CONTROL_PLANE: [&str; 10] = [
     "destination-source",
     "mesh-identity",
     "identity-x509",
+    "mesh-injector",
+    "injector-patch",
     "mesh-viz",
     "viz-api",
     "viz-query",
