@@ -77,7 +77,7 @@ impl Feed {
                 for object in &deleted {
                     tracing::debug!(%object, "deleted");
                 }
-                tracing::info!(applied = applied.len(), deleted = deleted.len(), "objects changed");
+                tracing::debug!(applied = applied.len(), deleted = deleted.len(), "objects changed");
                 lock(&self.index).change(applied, deleted);
             }
             Update::Refused(refused) => {

@@ -189,7 +189,11 @@ impl Client {
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, Error> {
         let request = request.map_err(kube::Error::BuildRequest);
-        self.call(what, async { self.inner.request(request?).await }).await
+        // kube would write an answer that it does not understand to the log, as a whole.
+        let text = self
+            .call(what, async { self.inner.request_text(request?).await })
+            .await?;
+        serde_json::from_str(&text).map_err(|error| self.blame(what, &kube::Error::SerdeError(error)))
     }
 
     /// Waits for a call, not for ever; `what` says what for ("list pods").
@@ -250,9 +254,13 @@ fn root(error: &dyn StdError) -> String {
         innermost = source;
     }
     let text = innermost.to_string();
-    // Some draw the place below the sentence; "(os error 111)" says nothing more.
+    // Some draw the place below the sentence; "(os error 111)" and the address of a manual say nothing more.
     let sentence = text.lines().next().unwrap_or_default();
-    sentence.split(" (os error").next().unwrap_or(sentence).to_owned()
+    let end = [" (os error", ": https://docs.rs"]
+        .iter()
+        .filter_map(|more| sentence.find(more))
+        .min();
+    sentence[..end.unwrap_or(sentence.len())].to_owned()
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ use super::{
 };
 use crate::{Error, limits};
 
-/// How long a watch lasts at most; each takes a random part less, so that not all begin again at once.
-const WATCH: Duration = Duration::from_secs(300);
+/// How long a watch lasts at most, which kube wants to be less than 295 s; each takes a random part less, so that not all begin again at once.
+const WATCH: Duration = Duration::from_secs(290);
 /// Silence after the end of a watch that makes it a dead one.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A watch that ends sooner than this is taken for a failure: asking again at once could go on for ever.
@@ -76,8 +76,8 @@ impl Raw {
 #[derive(Debug, Deserialize)]
 struct Page {
     metadata: PageMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<Raw>,
+    /// An API server says null for no metadata of any object.
+    items: Option<Vec<Raw>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -239,7 +239,7 @@ impl Follow {
                 }
                 Err(error) => return Err(End::Failed(error)),
             };
-            for item in page.items {
+            for item in page.items.into_iter().flatten() {
                 self.book.listed(version, item.0);
             }
             drop(permit);

@@ -1,0 +1,236 @@
+//! A Kubernetes for tests: the one that `$KUBECONFIG` names, or one of our own for as long as a test runs.
+//!
+//! ```text
+//!   let Some(cluster) = Cluster::find() else { return };    // says why not; in CI that is a failure
+//!   cluster.apply("kind: Namespace ...");
+//!   cluster.kubectl(&["get", "pods"]);
+//! ```
+//!
+//! One of our own is made by `../shared/kube/kube`, beside the repository, and is gone when it is dropped. Its parts can be
+//! stopped; what needs that asks [`Cluster::stop`].
+
+use std::{
+    env,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// Name and number of a cluster of our own: beside the one that somebody may have by hand.
+const OWN: [&str; 4] = ["--name", "mesh-tests", "--index", "7"];
+/// Longest time for whatever a test waits for.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// A Kubernetes.
+#[derive(Debug)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    /// Programs that come with the cluster.
+    bin: Option<PathBuf>,
+    /// What stops and starts parts of it, with the arguments that name it.
+    control: Option<(PathBuf, Vec<String>)>,
+    own: bool,
+}
+
+impl Cluster {
+    /// The cluster to test on. None where there is none, which is said, and a failure where `CI` is `true`.
+    pub fn find() -> Option<Self> {
+        match Self::find_or_why() {
+            Ok(cluster) => Some(cluster),
+            Err(why) => {
+                assert!(env::var("CI").as_deref() != Ok("true"), "no cluster to test on: {why}");
+                say(&format!("SKIPPED: no cluster to test on: {why}"));
+                None
+            }
+        }
+    }
+
+    fn find_or_why() -> Result<Self, String> {
+        let kube = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/kube/kube");
+        if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+            // KUBE_NAME says that it is one of the shared ones.
+            let named = env::var("KUBE_NAME").ok().filter(|_| kube.exists());
+            return Ok(Self {
+                kubeconfig: kubeconfig.into(),
+                bin: None,
+                control: named.map(|name| (kube, vec!["--name".to_owned(), name])),
+                own: false,
+            });
+        }
+        if !kube.exists() {
+            return Err("KUBECONFIG is not set, and there is no ../shared/kube beside the repository".to_owned());
+        }
+        if !nix::unistd::Uid::effective().is_root() {
+            return Err("KUBECONFIG is not set, and ../shared/kube needs root".to_owned());
+        }
+        install_packages(&kube)?;
+        let name = OWN.map(str::to_owned).to_vec();
+        // What a test that was killed left behind.
+        let _ = run(Command::new(&kube).arg("down").args(&OWN[..2]));
+        let up = run(Command::new(&kube).arg("up").args(OWN))?;
+        let export = |name: &str| {
+            let lines = up.lines().filter_map(|line| line.strip_prefix("export "));
+            lines
+                .filter_map(|line| line.split_once('='))
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_owned())
+        };
+        let kubeconfig = export("KUBECONFIG").ok_or("../shared/kube/kube up names no KUBECONFIG")?;
+        let bin = export("PATH").and_then(|path| path.split(':').next().map(PathBuf::from));
+        Ok(Self {
+            kubeconfig: kubeconfig.into(),
+            bin,
+            control: Some((kube, name)),
+            own: true,
+        })
+    }
+
+    /// Its kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    fn kubectl_command(&self, args: &[&str]) -> Command {
+        let program = self
+            .bin
+            .as_ref()
+            .map_or_else(|| "kubectl".into(), |bin| bin.join("kubectl"));
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", &self.kubeconfig).args(args);
+        command
+    }
+
+    /// Runs `kubectl`, which must succeed, and gives what it prints.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        run(&mut self.kubectl_command(args)).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Runs `kubectl`, whatever comes of it.
+    pub fn try_kubectl(&self, args: &[&str]) -> Result<String, String> {
+        run(&mut self.kubectl_command(args))
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &str) {
+        let mut kubectl = self.kubectl_command(&["apply", "-f", "-"]);
+        kubectl
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = kubectl.spawn().expect("kubectl starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(manifests.as_bytes()).expect("kubectl reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("kubectl ends");
+        printed(&kubectl, output).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// A new namespace; gone with the value.
+    pub fn namespace(&self, name: &str) -> Namespace<'_> {
+        let _ = self.try_kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait"]);
+        self.kubectl(&["create", "namespace", name]);
+        Namespace {
+            cluster: self,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Whether parts of the cluster can be stopped.
+    pub fn is_ours_to_stop(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// Stops a part, such as `apiserver`.
+    pub fn stop(&self, part: &str) {
+        self.part("stop", part);
+    }
+
+    /// Starts a part again, and waits until the cluster answers.
+    pub fn start(&self, part: &str) {
+        self.part("start", part);
+        wait_for("the cluster answers", || {
+            self.try_kubectl(&["get", "--raw", "/readyz"]).is_ok()
+        });
+    }
+
+    fn part(&self, verb: &str, part: &str) {
+        let (kube, name) = self.control.as_ref().expect("a cluster whose parts we can stop");
+        let done = run(Command::new(kube).arg(verb).args(&name[..2]).arg(part));
+        done.unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some((kube, _)) = self.control.as_ref().filter(|_| self.own)
+            && let Err(why) = run(Command::new(kube).arg("down").args(&OWN[..2]))
+        {
+            say(&why);
+        }
+    }
+}
+
+/// A namespace of a test.
+#[derive(Debug)]
+pub struct Namespace<'a> {
+    cluster: &'a Cluster,
+    /// Its name.
+    pub name: String,
+}
+
+impl Drop for Namespace<'_> {
+    fn drop(&mut self) {
+        let _ = self
+            .cluster
+            .try_kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+    }
+}
+
+/// Says something that is to be seen although tests' output is not: what was skipped, what was measured.
+pub fn say(text: &str) {
+    // `println!` would be kept for a failure.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Waits until something holds.
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + WAIT;
+    while !holds() {
+        assert!(Instant::now() < until, "waited in vain until {what}");
+        sleep(Duration::from_millis(100));
+    }
+}
+
+/// What the shared cluster is made of; installed only where it is missing.
+fn install_packages(kube: &Path) -> Result<(), String> {
+    let is_there = |program: &str| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).any(|dir| dir.join(program).exists())
+    };
+    if ["containerd", "runc", "conntrack", "socat", "iptables"]
+        .into_iter()
+        .all(is_there)
+    {
+        return Ok(());
+    }
+    let packages = run(Command::new(kube).arg("packages"))?;
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    run(Command::new("apt-get").args(install).args(packages.split_whitespace())).map(|_| ())
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    printed(command, output)
+}
+
+fn printed(command: &Command, output: Output) -> Result<String, String> {
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}: {}", output.status, errors.trim()))
+}
