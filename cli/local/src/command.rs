@@ -117,7 +117,8 @@ struct Pod {
 
 impl Pod {
     fn reference(self) -> String {
-        self.namespace.map_or(self.pod.clone(), |namespace| format!("{namespace}/{}", self.pod))
+        self.namespace
+            .map_or(self.pod.clone(), |namespace| format!("{namespace}/{}", self.pod))
     }
 }
 

@@ -297,6 +297,21 @@ fn decode_headers(wire: Headers) -> HeaderMap {
     headers
 }
 
+fn decode_tap_request(wire: WireEvent, init: RequestInit) -> Result<TapRequest> {
+    Ok(TapRequest {
+        direction: decode_direction(wire.proxy_direction)?,
+        source: required("source", wire.source, decode_addr)?,
+        source_labels: Arc::new(decode_labels(wire.source_meta.unwrap_or_default().labels)),
+        destination: required("destination", wire.destination, decode_addr)?,
+        destination_labels: Arc::new(decode_labels(wire.destination_meta.unwrap_or_default().labels)),
+        route_labels: Arc::new(decode_labels(wire.route_meta.unwrap_or_default().labels)),
+        method: required("http.request_init", init.method, decode_method)?,
+        scheme: optional("http.request_init.scheme", init.scheme, decode_scheme)?.unwrap_or_default(),
+        authority: init.authority,
+        path: init.path,
+    })
+}
+
 /// Decodes the events of one `Tap.Observe`.
 #[derive(Debug, Default)]
 pub struct TapDecoder {
@@ -306,63 +321,26 @@ pub struct TapDecoder {
 
 impl TapDecoder {
     /// Decodes the next event; none for one about a request whose beginning was not told.
-    pub fn decode(&mut self, wire: WireEvent) -> Result<Option<TapEvent>> {
-        let WireEvent {
-            source,
-            source_meta,
-            route_meta,
-            destination,
-            destination_meta,
-            proxy_direction,
-            event,
-        } = wire;
-        let Some(Event::Http(HttpEvent { event: Some(event) })) = event else {
+    pub fn decode(&mut self, mut wire: WireEvent) -> Result<Option<TapEvent>> {
+        let Some(Event::Http(HttpEvent { event: Some(event) })) = wire.event.take() else {
             return Err(Error::missing("http.event"));
         };
-        match event {
-            HttpEventKind::RequestInit(init) => {
-                let request = Arc::new(TapRequest {
-                    direction: decode_direction(proxy_direction)?,
-                    source: required("source", source, decode_addr)?,
-                    source_labels: Arc::new(decode_labels(source_meta.unwrap_or_default().labels)),
-                    destination: required("destination", destination, decode_addr)?,
-                    destination_labels: Arc::new(decode_labels(destination_meta.unwrap_or_default().labels)),
-                    route_labels: Arc::new(decode_labels(route_meta.unwrap_or_default().labels)),
-                    method: required("http.request_init", init.method, decode_method)?,
-                    scheme: optional("http.request_init.scheme", init.scheme, decode_scheme)?.unwrap_or_default(),
-                    authority: init.authority,
-                    path: init.path,
-                });
-                let id = decode_id(init.id)?;
-                if self.requests.len() < REQUESTS {
-                    self.requests.insert(id, request.clone());
-                }
-                let kind = TapEventKind::RequestInit {
-                    headers: init.headers.map(decode_headers),
-                };
-                Ok(Some(TapEvent {
-                    request,
-                    stream: id.1,
-                    kind,
-                }))
+        let (id, kind) = match event {
+            HttpEventKind::RequestInit(mut init) => {
+                let id = decode_id(init.id.take())?;
+                let headers = init.headers.take().map(decode_headers);
+                self.begin(id, decode_tap_request(wire, init)?);
+                (id, TapEventKind::RequestInit { headers })
             }
             HttpEventKind::ResponseInit(init) => {
-                let id = decode_id(init.id)?;
-                let since_request = decode_since(init.since_request_init)?;
-                let status = decode_u16("http.response_init.http_status", init.http_status)?;
                 let kind = TapEventKind::ResponseInit {
-                    since_request,
-                    status,
+                    since_request: decode_since(init.since_request_init)?,
+                    status: decode_u16("http.response_init.http_status", init.http_status)?,
                     headers: init.headers.map(decode_headers),
                 };
-                Ok(self.known(id).map(|request| TapEvent {
-                    request,
-                    stream: id.1,
-                    kind,
-                }))
+                (decode_id(init.id)?, kind)
             }
             HttpEventKind::ResponseEnd(end) => {
-                let id = decode_id(end.id)?;
                 let kind = TapEventKind::ResponseEnd {
                     since_request: decode_since(end.since_request_init)?,
                     since_response: decode_since(end.since_response_init)?,
@@ -370,14 +348,23 @@ impl TapDecoder {
                     end: decode_end(end.eos),
                     trailers: end.trailers.map(decode_headers),
                 };
-                let request = self.known(id);
-                self.requests.remove(&id);
-                Ok(request.map(|request| TapEvent {
-                    request,
-                    stream: id.1,
-                    kind,
-                }))
+                (decode_id(end.id)?, kind)
             }
+        };
+        let request = self.known(id);
+        if matches!(kind, TapEventKind::ResponseEnd { .. }) {
+            self.requests.remove(&id);
+        }
+        Ok(request.map(|request| TapEvent {
+            request,
+            stream: id.1,
+            kind,
+        }))
+    }
+
+    fn begin(&mut self, id: (u32, u64), request: TapRequest) {
+        if self.requests.len() < REQUESTS {
+            self.requests.insert(id, Arc::new(request));
         }
     }
 

@@ -388,10 +388,13 @@ fn a_filter_that_a_route_cannot_carry_refuses_requests() {
         http.routes[0].rules[0].filters,
         [refusal(403, "forbidden"), refusal(500, "why")]
     );
+}
 
+#[test]
+fn a_filter_that_a_server_cannot_carry_refuses_requests() {
     let rules = vec![Rule {
         matches: Vec::new(),
-        filters: unable[1..2].to_vec(),
+        filters: vec![Filter::ResponseHeaders(HeaderModifier::default())],
         action: inbound::Action,
     }];
     let routes = vec![Route {
