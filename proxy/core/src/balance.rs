@@ -91,7 +91,11 @@ impl PeakEwma {
     pub fn record(&self, rtt: Duration, now: Instant) {
         let rtt = rtt.as_nanos() as f64;
         // The first answer replaces the default; it says more than a guess.
-        let faded = if self.known.get() { self.estimate_at(now, rtt) } else { rtt };
+        let faded = if self.known.get() {
+            self.estimate_at(now, rtt)
+        } else {
+            rtt
+        };
         self.estimate_ns.set(faded);
         self.known.set(true);
         self.observed.set(now.max(self.observed.get()));

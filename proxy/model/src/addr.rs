@@ -51,7 +51,10 @@ impl Authority {
     /// Makes an authority of a host and a port; the host is normalised.
     pub fn new(host: &str, port: u16) -> Self {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        Self { host: host.into(), port }
+        Self {
+            host: host.into(),
+            port,
+        }
     }
 
     /// Reads `host[:port]`; a missing port is `default_port`.
@@ -131,9 +134,15 @@ mod tests {
     fn authorities_are_normalised_and_refused_with_a_reason() {
         let a: Authority = "Web.NS.svc.cluster.local.:80".parse().expect("valid");
         assert_eq!((a.host(), a.port()), ("web.ns.svc.cluster.local", 80));
-        assert_eq!(Authority::parse_or_port("web", 80).expect("valid").to_string(), "web:80");
+        assert_eq!(
+            Authority::parse_or_port("web", 80).expect("valid").to_string(),
+            "web:80"
+        );
         assert!(matches!("web".parse::<Authority>(), Err(InvalidAuthority::BadPort(_))));
-        assert!(matches!("web:0".parse::<Authority>(), Err(InvalidAuthority::BadPort(_))));
+        assert!(matches!(
+            "web:0".parse::<Authority>(),
+            Err(InvalidAuthority::BadPort(_))
+        ));
         assert!(matches!(":80".parse::<Authority>(), Err(InvalidAuthority::NoHost(_))));
     }
 }

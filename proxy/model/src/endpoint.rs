@@ -1,12 +1,6 @@
 //! One dialable address of a service, and the set of them that a balancer works on.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    num::NonZeroU16,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
 use crate::{Authority, Meta, TlsIdentity};
 

@@ -45,9 +45,21 @@ impl Meta {
     /// The same object, one port of it.
     pub fn with_port(self, number: u16) -> Self {
         match self {
-            Self::Resource { group, kind, name, namespace, section, .. } => {
-                Self::Resource { group, kind, name, namespace, section, port: NonZeroU16::new(number) }
-            }
+            Self::Resource {
+                group,
+                kind,
+                name,
+                namespace,
+                section,
+                ..
+            } => Self::Resource {
+                group,
+                kind,
+                name,
+                namespace,
+                section,
+                port: NonZeroU16::new(number),
+            },
             default @ Self::Default(_) => default,
         }
     }
@@ -104,7 +116,9 @@ impl fmt::Display for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default(name) => write!(f, "default/{name}"),
-            Self::Resource { kind, name, namespace, .. } => write!(f, "{kind}/{namespace}/{name}"),
+            Self::Resource {
+                kind, name, namespace, ..
+            } => write!(f, "{kind}/{namespace}/{name}"),
         }
     }
 }

@@ -56,9 +56,16 @@ impl FromStr for PortSet {
         let port = |t: &str| t.trim().parse::<u16>().ok().filter(|p| *p != 0);
         let item = |t: &str| {
             let (low, high) = t.split_once('-').unwrap_or((t, t));
-            port(low).zip(port(high)).filter(|(l, h)| l <= h).ok_or_else(|| InvalidPorts(t.trim().to_owned()))
+            port(low)
+                .zip(port(high))
+                .filter(|(l, h)| l <= h)
+                .ok_or_else(|| InvalidPorts(t.trim().to_owned()))
         };
-        text.split(',').filter(|t| !t.trim().is_empty()).map(item).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .filter(|t| !t.trim().is_empty())
+            .map(item)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 

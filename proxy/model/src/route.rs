@@ -29,8 +29,14 @@ impl Pattern {
         let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
             .size_limit(crate::limits::REGEX_BYTES)
             .build()
-            .map_err(|error| InvalidPattern { text: text.to_owned(), reason: error.to_string() })?;
-        Ok(Self { text: text.into(), regex })
+            .map_err(|error| InvalidPattern {
+                text: text.to_owned(),
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            text: text.into(),
+            regex,
+        })
     }
 
     /// The expression as it was written.
@@ -203,7 +209,10 @@ pub struct Ratio {
 
 impl Ratio {
     /// Everything.
-    pub const ALL: Self = Self { numerator: 1, denominator: 1 };
+    pub const ALL: Self = Self {
+        numerator: 1,
+        denominator: 1,
+    };
 }
 
 /// Changes to headers: `add` appends, `set` replaces, `remove` deletes.

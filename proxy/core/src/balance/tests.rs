@@ -11,7 +11,11 @@ fn load(ewma: &PeakEwma, now: Instant) -> f64 {
 }
 
 fn cost(estimate_ns: f64) -> Cost {
-    Cost { estimate_ns, requests: 1.0, known: true }
+    Cost {
+        estimate_ns,
+        requests: 1.0,
+        known: true,
+    }
 }
 
 #[test]
@@ -78,13 +82,17 @@ fn a_new_endpoint_is_not_left_out_while_its_default_fades() {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut new_hits = 0;
     for _ in 0..1_000 {
-        let picked = p2c(2, &mut rng, |i| Some([&old, &new][i].cost(now + Duration::from_secs(1))));
+        let picked = p2c(2, &mut rng, |i| {
+            Some([&old, &new][i].cost(now + Duration::from_secs(1)))
+        });
         new_hits += picked.expect("ready");
     }
     assert!((400..600).contains(&new_hits), "{new_hits}");
     // But while it has not answered, it does not get everything.
     new.begin();
-    let busy = p2c(2, &mut rng, |i| Some([&old, &new][i].cost(now + Duration::from_secs(1))));
+    let busy = p2c(2, &mut rng, |i| {
+        Some([&old, &new][i].cost(now + Duration::from_secs(1)))
+    });
     assert_eq!(busy, Some(0));
 }
 
