@@ -24,6 +24,11 @@ use crate::{
     worker::Shared,
 };
 
+/// Share of the failfast time (a third: 1 s by default) that a new backend's share waits for its first endpoints; afterwards
+/// the other backends take it. Discovery answers within milliseconds, so a longer silence means that the control plane is
+/// away.
+const FIRST_ANSWER: u32 = 3;
+
 /// The endpoints that `path` leads to.
 #[derive(Debug)]
 pub(crate) struct Balancer {
@@ -32,6 +37,9 @@ pub(crate) struct Balancer {
     path: Arc<str>,
     receiver: RefCell<watch::Receiver<Option<Arc<EndpointSet>>>>,
     endpoints: RefCell<Vec<Rc<Endpoint>>>,
+    /// Until when the first endpoints are worth a wait.
+    awaited: Instant,
+    answered: Cell<bool>,
     load: Cell<Load>,
     accrual: Cell<Option<FailureAccrual>>,
     changed: Rc<Notify>,
@@ -52,6 +60,8 @@ impl Balancer {
             path: path.clone(),
             receiver: RefCell::new(receiver),
             endpoints: RefCell::default(),
+            awaited: Instant::now() + shared.config.failfast / FIRST_ANSWER,
+            answered: Cell::new(false),
             load: Cell::new(policy.0),
             accrual: Cell::new(policy.1),
             changed: Rc::new(Notify::new()),
@@ -86,15 +96,22 @@ impl Balancer {
         self.receiver.borrow().clone()
     }
 
-    /// Whether an endpoint could take a request now.
+    /// Whether an endpoint could take a request now, or the first ones are about to come: a split's share is worth a
+    /// moment's wait, or each start would send it to the wrong version.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
         self.update();
-        self.endpoints.borrow().iter().any(|e| e.is_ready(now))
+        self.is_awaited(now) || self.endpoints.borrow().iter().any(|e| e.is_ready(now))
+    }
+
+    fn is_awaited(&self, now: Instant) -> bool {
+        !self.answered.get() && now < self.awaited
     }
 
     /// The earliest time at which an endpoint may be ready again by itself.
     pub(crate) fn ready_at(&self) -> Option<Instant> {
-        self.endpoints.borrow().iter().filter_map(|e| e.ready_at()).min()
+        let patience = self.is_awaited(Instant::now()).then_some(self.awaited);
+        let endpoints = self.endpoints.borrow();
+        endpoints.iter().filter_map(|e| e.ready_at()).chain(patience).min()
     }
 
     /// An endpoint for a request; `tried` ones only if there is no other.
@@ -125,6 +142,7 @@ impl Balancer {
         let Some(set) = receiver.borrow_and_update().clone() else {
             return;
         };
+        self.answered.set(true);
         let mut endpoints = self.endpoints.borrow_mut();
         let mut old = std::mem::take(&mut *endpoints);
         let authority = self.path.strip_suffix(":80").unwrap_or(&self.path);

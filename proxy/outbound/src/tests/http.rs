@@ -48,6 +48,28 @@ fn a_split_holds_and_changes_on_open_connections_at_once() {
 }
 
 #[test]
+fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
+    run(async {
+        let mesh = Mesh::new();
+        let ((v1, first), (v2, second)) = (mesh.text("v1").await, mesh.text("v2").await);
+        mesh.script.endpoints("v1.ns:80", [v1.endpoint.clone()]);
+        mesh.split(&[("v1.ns:80", 1), ("v2.ns:80", 1_000_000)]);
+        let mut http = mesh.http1().await;
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            mesh.script.endpoints("v2.ns:80", [v2.endpoint.clone()]);
+        };
+        let (response, ()) = tokio::join!(http.send(get("/")), later);
+        assert_eq!(read(response.expect("a response")).await.1, "v2");
+        assert_eq!((first.get(), second.get()), (0, 1));
+
+        // But a control plane that is away does not hold requests back for long.
+        mesh.split(&[("v1.ns:80", 1), ("v3.ns:80", 1_000_000)]);
+        assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "v1");
+    });
+}
+
+#[test]
 fn http1_rides_in_http2_with_its_marks() {
     run(async {
         let mesh = Mesh::new();
