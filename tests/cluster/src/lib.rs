@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Name and number of a cluster of our own: beside the one that somebody may have by hand.
-const OWN: [&str; 4] = ["--name", "mesh-tests", "--index", "7"];
+const OWN: [&str; 4] = ["--name", "meshtests", "--index", "7"];
 /// Longest time for whatever a test waits for.
 const WAIT: Duration = Duration::from_secs(60);
 

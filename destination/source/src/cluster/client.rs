@@ -91,22 +91,33 @@ async fn config(options: &ClientOptions) -> Result<Config, Error> {
             made.map_err(|error| Error::Config(wrong_kubeconfig(&named(), &error, &contexts)))
         }
         // A pod has no kubeconfig, and its own files instead.
-        Err(error) if chosen.is_none() && from.context.is_none() => Config::incluster().map_err(|_| {
-            let why = match error {
-                KubeconfigError::FindPath => "there is neither".to_owned(),
-                error => format!("{},", root(&error)),
-            };
-            Error::Config(format!(
-                "no cluster is configured: {why} a kubeconfig ($KUBECONFIG or ~/.kube/config) nor the files of a pod's \
-                 service account"
-            ))
-        }),
+        Err(error) if chosen.is_none() && from.context.is_none() && is_missing(&error) => {
+            Config::incluster().map_err(|_| {
+                let place = match error {
+                    KubeconfigError::ReadConfig(_, path) => path.display().to_string(),
+                    _ => "~/.kube/config".to_owned(),
+                };
+                Error::Config(format!(
+                    "no cluster is configured: there is no kubeconfig at {place}, and we run in no pod that has a service \
+                     account"
+                ))
+            })
+        }
         Err(error) => Err(Error::Config(format!("{} cannot be read: {}", named(), root(&error)))),
+    }
+}
+
+fn is_missing(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(error, _) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 
 fn wrong_kubeconfig(named: &str, error: &KubeconfigError, contexts: &[String]) -> String {
     match error {
+        _ if contexts.is_empty() => format!("{named} has no context"),
         KubeconfigError::CurrentContextNotSet => {
             format!("{named} has no current context; name one of {}", contexts.join(", "))
         }
