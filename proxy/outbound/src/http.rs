@@ -11,7 +11,7 @@ use proxy_http::{
     Body,
     errors::{self, Shape},
     h1::{self, Form},
-    headers::{CLOSE, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED},
+    headers::{CLOSE, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED, Seen},
     server::{self, Io},
     upgrade::{Agreed, Upgrade},
 };
@@ -256,9 +256,14 @@ fn finish(
 
 /// Takes out what is between proxies only; whether the peer wants the connection closed.
 fn strip(headers: &mut HeaderMap) -> bool {
-    headers.remove(L5D_PROXY_ERROR);
-    headers.remove(MESH_NEVER_ARRIVED);
-    headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
+    let seen = Seen::of(headers);
+    if seen.has(Seen::L5D_PROXY_ERROR) {
+        headers.remove(L5D_PROXY_ERROR);
+    }
+    if seen.has(Seen::MESH_NEVER_ARRIVED) {
+        headers.remove(MESH_NEVER_ARRIVED);
+    }
+    seen.has(Seen::L5D_PROXY_CONNECTION) && headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
 }
 
 /// Counts a request that has no response.

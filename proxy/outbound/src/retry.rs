@@ -32,8 +32,9 @@ const RETRY_BACKOFF: Backoff = Backoff {
 pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoing) -> Result<Delivered, Error> {
     deposit(plan);
     let mut retries = 0;
+    let mut now = plan.started;
     loop {
-        let attempt = deliver(client, plan, out);
+        let attempt = deliver(client, plan, out, now);
         let result = match attempt_timeout(plan, retries) {
             None => attempt.await,
             Some(time) => tokio::time::timeout(time, attempt)
@@ -59,6 +60,7 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
             tokio::time::sleep(wait).await;
         }
         retries += 1;
+        now = Instant::now();
     }
 }
 

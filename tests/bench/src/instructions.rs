@@ -149,9 +149,7 @@ async fn outbound(listener: TcpListener, (inbound, application): (SocketAddr, So
         let (socket, peer) = listener.accept().await?;
         socket.set_nodelay(true)?;
         let target = OrigDstAddr(proxy::service_addr());
-        let connection = worker
-            .clone()
-            .serve(socket, target, ClientAddr(peer), drain.clone());
+        let connection = worker.clone().serve(socket, target, ClientAddr(peer), drain.clone());
         tokio::task::spawn_local(connection);
     }
 }
