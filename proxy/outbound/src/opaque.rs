@@ -59,7 +59,10 @@ async fn connect(shared: &Rc<Shared>, rule: &TcpRule) -> Result<(Metered<Stream>
     let deadline = Instant::now() + shared.config.failfast;
     let mut tried = Vec::new();
     loop {
-        let picked = rule.distribution.pick(shared, &tried, (Instant::now(), deadline)).await?;
+        let picked = rule
+            .distribution
+            .pick(shared, &tried, (Instant::now(), deadline))
+            .await?;
         let mut flight = picked.flight;
         let started = Instant::now();
         match flight.endpoint.clone().connect(None).await {

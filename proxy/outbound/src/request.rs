@@ -110,7 +110,9 @@ impl Outgoing {
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = self.head.version;
-        *request.headers_mut() = self.head.headers.clone();
+        // The copy is what is kept: the original has room for what is added on the way.
+        let copy = self.head.headers.clone();
+        *request.headers_mut() = std::mem::replace(&mut self.head.headers, copy);
         Some(request)
     }
 
