@@ -89,7 +89,7 @@ impl PeakEwma {
 
     /// An answer took `rtt`.
     pub fn record(&self, rtt: Duration, now: Instant) {
-        let rtt = rtt.as_nanos() as f64;
+        let rtt = nanos(rtt);
         // The first answer replaces the default; it says more than a guess.
         let faded = if self.known.get() {
             self.estimate_at(now, rtt)
@@ -120,10 +120,15 @@ impl PeakEwma {
         if rtt >= estimate {
             return rtt;
         }
-        let age = now.saturating_duration_since(self.observed.get()).as_nanos() as f64;
+        let age = nanos(now.saturating_duration_since(self.observed.get()));
         let kept = (-age / self.decay_ns).exp();
         rtt + (estimate - rtt) * kept
     }
+}
+
+/// Nanoseconds; without the 128 bits of `as_nanos`, which no processor has.
+fn nanos(time: Duration) -> f64 {
+    time.as_secs() as f64 * 1e9 + f64::from(time.subsec_nanos())
 }
 
 /// The better of two of `0..n` that differ, drawn by chance. `cost` is `None` for one that is not ready; when both drawn

@@ -21,34 +21,38 @@ use proxy_model::{
 pub struct Head<'a> {
     /// Method.
     pub method: &'a Method,
-    /// Host without port, in any case; empty if the request names none.
-    pub host: &'a str,
     /// Path without query.
     pub path: &'a str,
     /// Query without `?`; empty if there is none.
     pub query: &'a str,
     /// Headers.
     pub headers: &'a HeaderMap,
+    uri: &'a Uri,
 }
 
 impl<'a> Head<'a> {
-    /// The head of a request; the host is the URI's, else the `host` header's.
+    /// The head of a request.
     pub fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap) -> Self {
+        Self {
+            method,
+            path: uri.path(),
+            query: uri.query().unwrap_or(""),
+            headers,
+            uri,
+        }
+    }
+
+    /// Host without port, in any case: the URI's, else the `host` header's; empty if the request names none. Only looked
+    /// for where a route asks for one.
+    pub fn host(&self) -> &'a str {
         let from_header = || {
-            headers
+            self.headers
                 .get(HOST)
                 .and_then(|host| host.to_str().ok())
                 .map_or("", without_port)
         };
-        let host = uri.host().unwrap_or_else(from_header);
-        let host = host.strip_suffix('.').unwrap_or(host);
-        Self {
-            method,
-            host,
-            path: uri.path(),
-            query: uri.query().unwrap_or(""),
-            headers,
-        }
+        let host = self.uri.host().unwrap_or_else(from_header);
+        host.strip_suffix('.').unwrap_or(host)
     }
 }
 
@@ -100,12 +104,7 @@ enum PathScore {
 
 /// The best match of an HTTP request.
 pub fn http<'a, T>(routes: &'a [Route<HttpMatch, T>], head: &Head<'_>) -> Option<Selected<'a, HttpMatch, T>> {
-    best(
-        routes,
-        head.host,
-        |matches| score_http(matches, head),
-        PathScore::Prefix(0),
-    )
+    best(routes, head, |matches| score_http(matches, head), PathScore::Prefix(0))
 }
 
 /// The best match of a gRPC request; none for what cannot be gRPC (no POST, no `/service/method`).
@@ -119,7 +118,7 @@ pub fn grpc<'a, T>(routes: &'a [Route<GrpcMatch, T>], head: &Head<'_>) -> Option
     }
     best(
         routes,
-        head.host,
+        head,
         |matches| score_grpc(matches, service, method, head.headers),
         PathScore::Rpc(0, 0),
     )
@@ -127,15 +126,19 @@ pub fn grpc<'a, T>(routes: &'a [Route<GrpcMatch, T>], head: &Head<'_>) -> Option
 
 fn best<'a, M, T>(
     routes: &'a [Route<M, T>],
-    host: &str,
+    head: &Head<'_>,
     score: impl Fn(&M) -> Option<(PathScore, usize, usize, bool)>,
     everything: PathScore,
 ) -> Option<Selected<'a, M, T>> {
     let mut best: Option<(Score, Selected<'a, M, T>)> = None;
+    let mut host = None;
     for route in routes {
-        let Some(at_host) = score_hosts(&route.hosts, host) else {
-            continue;
+        let at_host = if route.hosts.is_empty() {
+            Some(HostScore::Any)
+        } else {
+            score_hosts(&route.hosts, host.get_or_insert_with(|| head.host()))
         };
+        let Some(at_host) = at_host else { continue };
         for rule in &route.rules {
             let mut offer = |(path, headers, query, method), matched| {
                 let score = (at_host, path, headers, query, method);

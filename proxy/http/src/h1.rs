@@ -7,7 +7,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use crate::headers::{KEEP_ALIVE, PROXY_CONNECTION};
+use crate::headers::{KEEP_ALIVE, PROXY_CONNECTION, Seen};
 
 /// Why a request cannot be forwarded at all (400).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,25 +51,27 @@ pub fn normalise<B>(request: &mut Request<B>) -> Result<Form, Malformed> {
     if !absolute && uri.authority().is_some() {
         return Err(Malformed::AuthorityForm);
     }
-    let upgrade = wants_upgrade(request);
-    if !upgrade {
+    let seen = Seen::of(request.headers());
+    let upgrade = seen.has(Seen::UPGRADE) && wants_upgrade(request);
+    if !upgrade && seen.has(Seen::HOP_BY_HOP) {
         strip_hop_by_hop(request.headers_mut());
     }
-    one_length(request.headers_mut());
+    one_length(request.headers_mut(), seen);
     Ok(Form { absolute, upgrade })
 }
 
 /// Strips what belongs to the connection that a response came on, unless it switches protocols.
 pub fn normalise_response<B>(response: &mut Response<B>) {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let seen = Seen::of(response.headers());
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS && seen.has(Seen::HOP_BY_HOP) {
         strip_hop_by_hop(response.headers_mut());
     }
-    one_length(response.headers_mut());
+    one_length(response.headers_mut(), seen);
 }
 
 /// A message that is chunked has no other length: whoever believed one would see another message than we do (RFC 9112, 6.3).
-fn one_length(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
+fn one_length(headers: &mut HeaderMap, seen: Seen) {
+    if seen.has(Seen::TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
 }
@@ -86,6 +88,10 @@ pub fn wants_upgrade<B>(request: &Request<B>) -> bool {
         return false;
     }
     let headers = request.headers();
+    // A look at each name: a request has few headers, and nearly never this one.
+    if !headers.keys().any(|name| *name == UPGRADE) {
+        return false;
+    }
     let Some(protocol) = headers.get(UPGRADE) else {
         return false;
     };
@@ -100,7 +106,6 @@ pub fn wants_upgrade<B>(request: &Request<B>) -> bool {
 
 /// Removes `connection`, all that it lists, and its relatives.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Nearly every request has none of them, or only `connection: keep-alive`.
     while let Some(value) = headers.remove(CONNECTION) {
         for token in tokens(&value) {
             if token.eq_ignore_ascii_case("keep-alive") || token.eq_ignore_ascii_case("close") {

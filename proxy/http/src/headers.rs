@@ -1,6 +1,6 @@
 //! Names of the headers that mean something between proxies, made once.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Identity of the TLS client, for the application. Overwritten by inbound.
 pub const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
@@ -33,3 +33,92 @@ pub const TRUE: HeaderValue = HeaderValue::from_static("true");
 pub const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// gRPC's content type.
 pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Which of the headers that mean something to a proxy a message has. One look at each name is cheaper than a lookup for
+/// each header that nearly no message has.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(u16);
+
+impl Seen {
+    /// Looks at every name.
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |seen, name| seen | bit(name.as_str())))
+    }
+
+    /// Whether the header is there. Only for those that [`Seen`] has a constant for.
+    pub fn has(self, header: Self) -> bool {
+        self.0 & header.0 != 0
+    }
+
+    /// `connection` or one of its relatives.
+    pub const HOP_BY_HOP: Self = Self(1);
+    /// `upgrade`, which is hop-by-hop too.
+    pub const UPGRADE: Self = Self(1 << 1);
+    /// `transfer-encoding`.
+    pub const TRANSFER_ENCODING: Self = Self(1 << 2);
+    /// `cookie`.
+    pub const COOKIE: Self = Self(1 << 3);
+    /// [`L5D_PROXY_ERROR`].
+    pub const L5D_PROXY_ERROR: Self = Self(1 << 4);
+    /// [`L5D_PROXY_CONNECTION`].
+    pub const L5D_PROXY_CONNECTION: Self = Self(1 << 5);
+    /// [`MESH_NEVER_ARRIVED`].
+    pub const MESH_NEVER_ARRIVED: Self = Self(1 << 6);
+    /// [`GRPC_STATUS`].
+    pub const GRPC_STATUS: Self = Self(1 << 7);
+    /// [`L5D_REQUIRE_ID`].
+    pub const L5D_REQUIRE_ID: Self = Self(1 << 8);
+}
+
+fn bit(name: &str) -> u16 {
+    let header = match name {
+        "connection" | "keep-alive" | "proxy-connection" => Seen::HOP_BY_HOP,
+        "upgrade" => Seen(Seen::HOP_BY_HOP.0 | Seen::UPGRADE.0),
+        "transfer-encoding" => Seen::TRANSFER_ENCODING,
+        "cookie" => Seen::COOKIE,
+        "l5d-proxy-error" => Seen::L5D_PROXY_ERROR,
+        "l5d-proxy-connection" => Seen::L5D_PROXY_CONNECTION,
+        "mesh-never-arrived" => Seen::MESH_NEVER_ARRIVED,
+        "grpc-status" => Seen::GRPC_STATUS,
+        "l5d-require-id" => Seen::L5D_REQUIRE_ID,
+        _ => Seen::default(),
+    };
+    header.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_header_is_seen_as_itself() {
+        use http::header::{CONNECTION, COOKIE, TRANSFER_ENCODING, UPGRADE};
+        let all = [
+            (CONNECTION, Seen::HOP_BY_HOP),
+            (KEEP_ALIVE, Seen::HOP_BY_HOP),
+            (PROXY_CONNECTION, Seen::HOP_BY_HOP),
+            (UPGRADE, Seen::UPGRADE),
+            (TRANSFER_ENCODING, Seen::TRANSFER_ENCODING),
+            (COOKIE, Seen::COOKIE),
+            (L5D_PROXY_ERROR, Seen::L5D_PROXY_ERROR),
+            (L5D_PROXY_CONNECTION, Seen::L5D_PROXY_CONNECTION),
+            (MESH_NEVER_ARRIVED, Seen::MESH_NEVER_ARRIVED),
+            (GRPC_STATUS, Seen::GRPC_STATUS),
+            (L5D_REQUIRE_ID, Seen::L5D_REQUIRE_ID),
+        ];
+        for (name, expected) in &all {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::HOST, CLOSE);
+            assert_eq!(Seen::of(&headers), Seen::default());
+            headers.insert(name, CLOSE);
+            for (_, header) in &all {
+                let is_upgrade = *expected == Seen::UPGRADE && *header == Seen::HOP_BY_HOP;
+                assert_eq!(
+                    Seen::of(&headers).has(*header),
+                    header == expected || is_upgrade,
+                    "{name}"
+                );
+            }
+        }
+    }
+}

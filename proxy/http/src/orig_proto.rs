@@ -13,7 +13,7 @@ use http::{
 
 use crate::{
     h1::{self, Form},
-    headers::L5D_ORIG_PROTO,
+    headers::{L5D_ORIG_PROTO, Seen},
 };
 
 const ABSOLUTE: &str = "absolute-form";
@@ -37,8 +37,8 @@ pub fn upgrade_request<B>(request: &mut Request<B>, form: Form, authority: Autho
         (false, true) => HeaderValue::from_static("HTTP/1.1; absolute-form"),
         (false, false) => HeaderValue::from_static("HTTP/1.1"),
     };
+    remove_transfer_encoding(request.headers_mut());
     request.headers_mut().insert(L5D_ORIG_PROTO, mark);
-    request.headers_mut().remove(TRANSFER_ENCODING);
     h1::set_absolute_form(request.uri_mut(), authority);
     *request.version_mut() = Version::HTTP_2;
     OrigProto {
@@ -87,9 +87,16 @@ pub fn upgrade_response<B>(response: &mut Response<B>) {
         Version::HTTP_10 => HeaderValue::from_static("HTTP/1.0"),
         _ => HeaderValue::from_static("HTTP/1.1"),
     };
-    response.headers_mut().remove(TRANSFER_ENCODING);
+    remove_transfer_encoding(response.headers_mut());
     response.headers_mut().insert(L5D_ORIG_PROTO, mark);
     *response.version_mut() = Version::HTTP_2;
+}
+
+/// HTTP/2 has framing of its own.
+fn remove_transfer_encoding(headers: &mut HeaderMap) {
+    if Seen::of(headers).has(Seen::TRANSFER_ENCODING) {
+        headers.remove(TRANSFER_ENCODING);
+    }
 }
 
 fn set_host<B>(request: &mut Request<B>) {
@@ -105,6 +112,9 @@ fn set_host<B>(request: &mut Request<B>) {
 /// HTTP/2 may split `cookie`; HTTP/1 allows only one.
 fn join_cookies(headers: &mut HeaderMap) {
     use http::header::COOKIE;
+    if !Seen::of(headers).has(Seen::COOKIE) {
+        return;
+    }
     let mut values = headers.get_all(COOKIE).iter();
     if values.next().is_none() || values.next().is_none() {
         return;

@@ -1,7 +1,18 @@
 //! Serves one HTTP connection: hyper's connection-level servers with the mesh's parameters and a graceful end.
 
-use std::{error::Error as StdError, pin::pin, time::Duration};
+use std::{
+    error::Error as StdError,
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
 
+use futures_util::task::AtomicWaker;
 use http_body::Body as HttpBody;
 use hyper::{
     body::Incoming,
@@ -53,7 +64,7 @@ where
     tokio::select! {
         biased;
         result = connection.as_mut() => return result,
-        () = drain.cancelled() => {}
+        () = drained(drain) => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await
@@ -86,8 +97,46 @@ where
     tokio::select! {
         biased;
         result = connection.as_mut() => return result,
-        () = drain.cancelled() => {}
+        () = drained(drain) => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// Ends when `drain` is cancelled. Polled with a connection, that is several times per request, so it costs a load
+/// unless it was really told something.
+async fn drained(drain: &CancellationToken) {
+    let mut cancelled = pin!(drain.cancelled());
+    let told = Arc::new(Told {
+        task: AtomicWaker::new(),
+        is_told: AtomicBool::new(true),
+    });
+    let waker = Waker::from(told.clone());
+    let mut registered: Option<Waker> = None;
+    poll_fn(|cx| {
+        if !registered.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            told.task.register(cx.waker());
+            registered = Some(cx.waker().clone());
+        }
+        if told.is_told.load(Ordering::Acquire) {
+            // A swap sees what the waking thread did before it told us.
+            told.is_told.swap(false, Ordering::AcqRel);
+            return cancelled.as_mut().poll(&mut Context::from_waker(&waker));
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Notes that something was told, and wakes the task.
+struct Told {
+    task: AtomicWaker,
+    is_told: AtomicBool,
+}
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.is_told.store(true, Ordering::Release);
+        self.task.wake();
+    }
 }

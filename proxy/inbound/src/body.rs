@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::classify;
-use proxy_http::{Body, Error, headers::GRPC_STATUS};
+use proxy_http::{
+    Body, Error,
+    headers::{GRPC_STATUS, Seen},
+};
 use proxy_metrics::{Class, RequestGuard, names};
 
 /// A response's body with the record of its request.
@@ -42,7 +45,10 @@ impl ResponseBody {
             guard,
             status,
             is_grpc,
-            grpc_status: grpc_status(&head.headers),
+            grpc_status: Seen::of(&head.headers)
+                .has(Seen::GRPC_STATUS)
+                .then(|| grpc_status(&head.headers))
+                .flatten(),
         };
         let mut body = Self {
             body,

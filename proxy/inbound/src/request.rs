@@ -13,7 +13,7 @@ use proxy_http::{
     errors::{self, GrpcCode, Rejection, Shape},
     filter,
     h1::{self, Form, Malformed},
-    headers::MESH_NEVER_ARRIVED,
+    headers::{MESH_NEVER_ARRIVED, Seen},
     orig_proto,
     tap::TappedBody,
     upgrade::Upgrade,
@@ -249,7 +249,9 @@ async fn forward(
         }
     };
     // Only we say this, and only of requests that really did not arrive.
-    response.headers_mut().remove(MESH_NEVER_ARRIVED);
+    if Seen::of(response.headers()).has(Seen::MESH_NEVER_ARRIVED) {
+        response.headers_mut().remove(MESH_NEVER_ARRIVED);
+    }
     Ok(response)
 }
 

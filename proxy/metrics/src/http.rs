@@ -181,8 +181,15 @@ impl RequestGuard {
     /// A frame of the response's body came; the first one is the latency.
     pub fn frame(&mut self) {
         if !self.timed {
+            self.frame_at(Instant::now());
+        }
+    }
+
+    /// The same, at a time that is known already.
+    pub fn frame_at(&mut self, now: Instant) {
+        if !self.timed {
             self.timed = true;
-            self.slot.time(self.status, self.started.elapsed());
+            self.slot.time(self.status, now.saturating_duration_since(self.started));
         }
     }
 

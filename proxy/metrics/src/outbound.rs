@@ -43,7 +43,12 @@ pub struct ExchangeSlot {
 impl ExchangeSlot {
     /// Records an exchange that began at `started` and ends now.
     pub fn end(&self, started: Instant, status: Status) {
-        self.duration.observe(started.elapsed());
+        self.end_at(started, Instant::now(), status);
+    }
+
+    /// Records an exchange that began at `started` and ended at `now`.
+    pub fn end_at(&self, started: Instant, now: Instant, status: Status) {
+        self.duration.observe(now.saturating_duration_since(started));
         let mut seen = self.seen.borrow_mut();
         if let Some((_, counter)) = seen.iter().find(|(s, _)| *s == status) {
             return counter.inc();

@@ -118,6 +118,10 @@ impl Balancer {
     pub(crate) fn pick(&self, now: Instant, tried: &[SocketAddr]) -> Option<Rc<Endpoint>> {
         self.update();
         let endpoints = self.endpoints.borrow();
+        if let [only] = endpoints.as_slice() {
+            // Without a choice, what it would cost does not matter.
+            return only.is_ready(now).then(|| only.clone());
+        }
         let rng = &mut *self.shared.rng.borrow_mut();
         let cost = |i: usize| {
             let endpoint: &Rc<Endpoint> = &endpoints[i];

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use proxy_core::breaker::Outcome;
 use proxy_http::{
     Body, SendError, filter,
-    headers::MESH_NEVER_ARRIVED,
+    headers::Seen,
     orig_proto,
     tap::{Tapped, TappedBody},
 };
@@ -44,14 +44,19 @@ pub(crate) struct Delivered {
     pub(crate) is_direct: bool,
 }
 
-/// Sends a request until it has arrived.
-pub(crate) async fn deliver(client: &Client<'_>, plan: &Plan, out: &mut Outgoing) -> Result<Delivered, Error> {
+/// Sends a request until it has arrived. `now` is the time of the call.
+pub(crate) async fn deliver(
+    client: &Client<'_>,
+    plan: &Plan,
+    out: &mut Outgoing,
+    mut now: Instant,
+) -> Result<Delivered, Error> {
     let shared = client.shared;
     let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut deadline = Instant::now() + shared.config.failfast;
+    let mut deadline = now + shared.config.failfast;
     let mut lost = 0;
     loop {
-        let picked = plan.distribution().pick(shared, &tried, deadline).await?;
+        let picked = plan.distribution().pick(shared, &tried, (now, deadline)).await?;
         let (backend, mut flight) = (picked.backend, picked.flight);
         let endpoint = flight.endpoint.clone();
         out.allows(&endpoint)?;
@@ -64,6 +69,7 @@ pub(crate) async fn deliver(client: &Client<'_>, plan: &Plan, out: &mut Outgoing
                     return Err(error);
                 }
                 tried.push(endpoint.model.addr);
+                now = Instant::now();
                 continue;
             }
         };
@@ -97,7 +103,8 @@ pub(crate) async fn deliver(client: &Client<'_>, plan: &Plan, out: &mut Outgoing
                 }
                 shared.metrics.never_arrived().inc();
                 tried.push(endpoint.model.addr);
-                deadline = Instant::now() + shared.config.failfast;
+                now = Instant::now();
+                deadline = now + shared.config.failfast;
             }
         }
     }
@@ -162,14 +169,15 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing, leg: Leg) ->
         orig_proto::downgrade_response(&mut response, orig_proto);
     }
     let is_meshed = endpoint.identity().is_some();
-    let never_arrived = is_meshed && response.headers().contains_key(MESH_NEVER_ARRIVED);
+    let seen = Seen::of(response.headers());
+    let never_arrived = is_meshed && seen.has(Seen::MESH_NEVER_ARRIVED);
     if never_arrived {
         attempt.flight.unreachable();
     } else {
         attempt.flight.reachable();
     }
     target.penalize(&endpoint, &response);
-    let track = Track::new(plan, attempt, (response.status(), response.headers()));
+    let track = Track::new(plan, attempt, (response.status(), response.headers(), seen));
     let response = match tapped {
         Some(tapped) => TappedBody::wrap(response, tapped),
         None => response,

@@ -31,9 +31,9 @@ impl Distribution {
         &self,
         shared: &Rc<Shared>,
         tried: &[SocketAddr],
-        deadline: Instant,
+        (now, deadline): (Instant, Instant),
     ) -> Result<Picked, Error> {
-        if let Some(picked) = self.try_pick(shared, tried)? {
+        if let Some(picked) = self.try_pick(shared, tried, now)? {
             return Ok(picked);
         }
         if self.shut.get() {
@@ -46,7 +46,7 @@ impl Distribution {
         let _waiting = Waiting::new(self);
         loop {
             let wait = self.wait(deadline);
-            if let Some(picked) = self.try_pick(shared, tried)? {
+            if let Some(picked) = self.try_pick(shared, tried, Instant::now())? {
                 return Ok(picked);
             }
             if Instant::now() >= deadline {
@@ -57,8 +57,7 @@ impl Distribution {
         }
     }
 
-    fn try_pick(&self, shared: &Rc<Shared>, tried: &[SocketAddr]) -> Result<Option<Picked>, Error> {
-        let now = Instant::now();
+    fn try_pick(&self, shared: &Rc<Shared>, tried: &[SocketAddr], now: Instant) -> Result<Option<Picked>, Error> {
         let ready = |i: usize| self.backends[i].is_ready(now);
         let backend = match &self.weights {
             None => distribute::first(self.backends.len(), ready),

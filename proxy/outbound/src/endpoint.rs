@@ -217,8 +217,8 @@ impl InFlight {
     }
 
     /// The first of the answer's data came after `rtt`.
-    pub(crate) fn answered(&self, rtt: Duration) {
-        self.endpoint.load.record(rtt, Instant::now());
+    pub(crate) fn answered(&self, rtt: Duration, now: Instant) {
+        self.endpoint.load.record(rtt, now);
     }
 
     /// The exchange ended, for the breaker.

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    pin::{Pin, pin},
     rc::Rc,
 };
 
@@ -11,7 +12,7 @@ use proxy_http::{
     Body,
     errors::{self, Shape},
     h1::{self, Form},
-    headers::{CLOSE, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED},
+    headers::{CLOSE, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED, Seen},
     server::{self, Io},
     upgrade::{Agreed, Upgrade},
 };
@@ -76,10 +77,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let params = self.shared.config.server;
         let served = self.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let connection = served.clone();
-            async move { connection.request(request.map(Body::from)).await }
-        });
+        let service = service_fn(move |request: Request<Incoming>| served.clone().request(request.map(Body::from)));
         let served = match protocol {
             Protocol::Http1 => server::http1(io, service, drain).await,
             Protocol::Http2 => server::http2(io, service, params, drain).await,
@@ -94,7 +92,7 @@ impl Connection {
     }
 
     /// Serves one request. Only a stream that the endpoint reset is an error; everything else is a response.
-    async fn request(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
+    async fn request(self: Rc<Self>, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
         let shape = Shape::of(&request, self.shared.config.informational_headers, false);
         let version = request.version();
         let upgrade = h1::wants_upgrade(&request) || request.method() == http::Method::CONNECT;
@@ -131,7 +129,8 @@ impl Connection {
             shared: &self.shared,
             addr: self.client,
         };
-        let result = in_time(&plan, clock.as_ref(), retry::exchange(&client, &plan, &mut out)).await;
+        let exchange = pin!(retry::exchange(&client, &plan, &mut out));
+        let result = in_time(&plan, clock.as_ref(), exchange).await;
         match result {
             Ok(delivered) => Ok(finish(&plan, delivered, guard, clock)),
             Err(error) => {
@@ -203,11 +202,12 @@ impl Connection {
     }
 }
 
-/// An exchange within its timeouts, until the response's head.
+/// An exchange within its timeouts, until the response's head. Pinned by the caller: the future of a request holds it
+/// once, not once for each way to wait for it.
 async fn in_time(
     plan: &Plan,
     clock: Option<&Rc<Clock>>,
-    exchange: impl Future<Output = Result<Delivered, Error>>,
+    exchange: Pin<&mut impl Future<Output = Result<Delivered, Error>>>,
 ) -> Result<Delivered, Error> {
     let profile_timeout = match &plan.leads_to {
         LeadsTo::Profile(_, route) => route.timeout,
@@ -256,9 +256,14 @@ fn finish(
 
 /// Takes out what is between proxies only; whether the peer wants the connection closed.
 fn strip(headers: &mut HeaderMap) -> bool {
-    headers.remove(L5D_PROXY_ERROR);
-    headers.remove(MESH_NEVER_ARRIVED);
-    headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
+    let seen = Seen::of(headers);
+    if seen.has(Seen::L5D_PROXY_ERROR) {
+        headers.remove(L5D_PROXY_ERROR);
+    }
+    if seen.has(Seen::MESH_NEVER_ARRIVED) {
+        headers.remove(MESH_NEVER_ARRIVED);
+    }
+    seen.has(Seen::L5D_PROXY_CONNECTION) && headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
 }
 
 /// Counts a request that has no response.

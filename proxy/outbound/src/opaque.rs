@@ -59,13 +59,17 @@ async fn connect(shared: &Rc<Shared>, rule: &TcpRule) -> Result<(Metered<Stream>
     let deadline = Instant::now() + shared.config.failfast;
     let mut tried = Vec::new();
     loop {
-        let picked = rule.distribution.pick(shared, &tried, deadline).await?;
+        let picked = rule
+            .distribution
+            .pick(shared, &tried, (Instant::now(), deadline))
+            .await?;
         let mut flight = picked.flight;
         let started = Instant::now();
         match flight.endpoint.clone().connect(None).await {
             Ok(server) => {
                 flight.reachable();
-                flight.answered(started.elapsed());
+                let now = Instant::now();
+                flight.answered(now - started, now);
                 return Ok((server, flight));
             }
             Err(error) => {

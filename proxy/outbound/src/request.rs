@@ -7,7 +7,7 @@ use http_body::Body as _;
 use proxy_http::{
     Body, Replay,
     h1::{self, Form},
-    headers::{L5D_DST_CANONICAL, L5D_REQUIRE_ID},
+    headers::{L5D_DST_CANONICAL, L5D_REQUIRE_ID, Seen},
     orig_proto::{self, OrigProto},
 };
 use proxy_model::{Id, limits, route::Timeouts};
@@ -31,7 +31,8 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     pub(crate) fn new(request: Request<Body>, form: Form, authority: Authority) -> Self {
         let (mut head, body) = request.into_parts();
-        let require_id = head.headers.remove(L5D_REQUIRE_ID);
+        let requires = Seen::of(&head.headers).has(Seen::L5D_REQUIRE_ID);
+        let require_id = requires.then(|| head.headers.remove(L5D_REQUIRE_ID)).flatten();
         let require_id = require_id.and_then(|id| id.to_str().ok()?.parse().ok());
         let (body, replay) = if body.is_end_stream() || form.upgrade {
             (body, None)
@@ -109,7 +110,9 @@ impl Outgoing {
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = self.head.version;
-        *request.headers_mut() = self.head.headers.clone();
+        // The copy is what is kept: the original has room for what is added on the way.
+        let copy = self.head.headers.clone();
+        *request.headers_mut() = std::mem::replace(&mut self.head.headers, copy);
         Some(request)
     }
 

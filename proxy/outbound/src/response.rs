@@ -12,7 +12,10 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::{breaker::Outcome, classify};
-use proxy_http::{Body, Error, headers::GRPC_STATUS};
+use proxy_http::{
+    Body, Error,
+    headers::{GRPC_STATUS, Seen},
+};
 use proxy_metrics::{
     Class, RequestGuard,
     names::error,
@@ -71,8 +74,7 @@ pub(crate) struct Attempt {
 }
 
 impl Track {
-    pub(crate) fn new(plan: &Plan, attempt: Attempt, head: (StatusCode, &HeaderMap)) -> Self {
-        let (status, headers) = head;
+    pub(crate) fn new(plan: &Plan, attempt: Attempt, (status, headers, seen): (StatusCode, &HeaderMap, Seen)) -> Self {
         let Attempt {
             flight,
             endpoint,
@@ -84,7 +86,7 @@ impl Track {
         Self {
             status,
             is_grpc: content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")),
-            grpc_status: grpc_status(headers),
+            grpc_status: seen.has(Seen::GRPC_STATUS).then(|| grpc_status(headers)).flatten(),
             framed: false,
             delivered: false,
             flight,
@@ -148,22 +150,31 @@ impl Track {
     }
 
     fn frame(&mut self) {
+        if !self.framed {
+            self.frame_at(Instant::now());
+        }
+    }
+
+    /// The clock is read once for all that is told of one moment.
+    fn frame_at(&mut self, now: Instant) {
         if std::mem::replace(&mut self.framed, true) {
             return;
         }
-        self.endpoint.frame();
+        self.endpoint.frame_at(now);
         if let Some(actual) = &mut self.actual {
-            actual.frame();
+            actual.frame_at(now);
         }
         if let Some(route) = &mut self.route {
-            route.frame();
+            route.frame_at(now);
         }
-        self.flight.answered(self.attempt_started.elapsed());
+        self.flight
+            .answered(now.saturating_duration_since(self.attempt_started), now);
     }
 
     fn end(mut self, end: End) {
+        let now = Instant::now();
         if end != End::Cancelled {
-            self.frame();
+            self.frame_at(now);
         }
         let grpc = match end {
             End::Complete(trailers) => trailers.or(self.grpc_status),
@@ -188,7 +199,7 @@ impl Track {
             End::Broken(word) => word,
             End::Cancelled => "CANCEL",
         };
-        self.exchange(grpc, word);
+        self.exchange(now, grpc, word);
         for guard in [Some(self.endpoint), self.actual, self.route].into_iter().flatten() {
             match end {
                 End::Complete(_) => guard.end(metric, grpc),
@@ -199,7 +210,7 @@ impl Track {
     }
 
     /// For the families of policy routes.
-    fn exchange(&self, grpc: Option<u32>, word: &'static str) {
+    fn exchange(&self, now: Instant, grpc: Option<u32>, word: &'static str) {
         let LeadsTo::Policy(rule) = &self.leads_to else { return };
         let code = match rule.kind {
             RouteKind::Http => Some(u32::from(self.status.as_u16())),
@@ -207,10 +218,10 @@ impl Track {
         };
         let status = Status { code, error: word };
         if self.delivered {
-            rule.slot.end(self.started, status);
+            rule.slot.end_at(self.started, now, status);
         }
         if let Some(slot) = &rule.distribution.backends[self.backend].slot {
-            slot.responses.end(self.attempt_started, status);
+            slot.responses.end_at(self.attempt_started, now, status);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Retries: a request that failed goes again, as often as its route or the budget allows.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::PoisonError,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
@@ -32,14 +32,9 @@ const RETRY_BACKOFF: Backoff = Backoff {
 pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoing) -> Result<Delivered, Error> {
     deposit(plan);
     let mut retries = 0;
+    let mut now = plan.started;
     loop {
-        let attempt = deliver(client, plan, out);
-        let result = match attempt_timeout(plan, retries) {
-            None => attempt.await,
-            Some(time) => tokio::time::timeout(time, attempt)
-                .await
-                .unwrap_or(Err(Error::Timeout("retry timeout"))),
-        };
+        let result = attempt(plan, retries, pin!(deliver(client, plan, out, now))).await;
         let (result, trailers) = peek(plan, result).await;
         if !wants_retry(plan, &result, trailers) {
             if let (1.., LeadsTo::Policy(rule), Ok(_)) = (retries, &plan.leads_to, &result) {
@@ -59,6 +54,21 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
             tokio::time::sleep(wait).await;
         }
         retries += 1;
+        now = Instant::now();
+    }
+}
+
+/// One attempt in its time. Pinned by the caller: the future of a request holds it once, not once for each way to wait.
+async fn attempt(
+    plan: &Plan,
+    retries: u32,
+    attempt: Pin<&mut impl Future<Output = Result<Delivered, Error>>>,
+) -> Result<Delivered, Error> {
+    match attempt_timeout(plan, retries) {
+        None => attempt.await,
+        Some(time) => tokio::time::timeout(time, attempt)
+            .await
+            .unwrap_or(Err(Error::Timeout("retry timeout"))),
     }
 }
 

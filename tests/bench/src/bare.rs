@@ -67,7 +67,11 @@ where
 }
 
 fn tls(pki: &std::path::Path, account: &str) -> Result<Tls> {
-    let pki = Pki::load(pki)?;
+    workload(&Pki::load(pki)?, account)
+}
+
+/// Who a workload of the benchmark is.
+pub(crate) fn workload(pki: &Pki, account: &str) -> Result<Tls> {
     let name = identity("bench", account);
     let made = pki.credentials(&name);
     let tls = Tls::new(name.parse()?, Anchors::from_pem(&pki.anchors_pem())?)?;
@@ -80,7 +84,8 @@ fn tls(pki: &std::path::Path, account: &str) -> Result<Tls> {
     Ok(tls)
 }
 
-async fn serve_outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The client side, on a listener.
+pub(crate) async fn serve_outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
     let socket = TcpStream::connect(target)
         .await
         .with_context(|| format!("cannot connect to {target}"))?;
@@ -124,7 +129,8 @@ async fn to_http2(
     Ok(response)
 }
 
-async fn serve_inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The server side, on a listener.
+pub(crate) async fn serve_inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
     let pool = Rc::new(Pool {
         target,
         idle: RefCell::default(),

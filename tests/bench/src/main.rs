@@ -5,12 +5,23 @@
 //!                              a network namespace            a network namespace
 //! ```
 //! The sidecars are mesh-proxy and mesh-proxy, or [bare] and [bare], in turns within one run.
+//!
+//! Instructions per request of either side, the same on any machine: run twice, subtract thread by thread, and divide by
+//! the difference of the counts (`--bare` does it for the bare pair). Threads: 1 client and application, 2 inbound,
+//! 3 outbound.
+//!
+//! ```text
+//! for n in 1600 6400; do valgrind --tool=callgrind --separate-threads=yes --callgrind-out-file=/tmp/cg.$n \
+//!     target/release/mesh-bench instructions --requests $n; done
+//! grep -h ^totals: /tmp/cg.1600-0[123] /tmp/cg.6400-0[123]
+//! ```
 
 mod args;
 mod backend;
 mod bare;
 mod child;
 mod cpu;
+mod instructions;
 mod load;
 mod namespaces;
 mod orders;

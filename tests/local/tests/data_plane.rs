@@ -96,14 +96,17 @@ fn every_protocol_passes_byte_for_byte() {
         let argv: Vec<_> = [app.as_str(), "client"].iter().chain(client).copied().collect();
         mesh.exec_json("deploy/client", &argv);
     }
-    // It was the mesh that carried it: the client's sidecar counted connections to the server by mutual TLS.
-    let metrics = mesh.run(&["viz", "edges", "deploy", "-n", "apps", "-o", "json"]);
-    let edges: serde_json::Value = serde_json::from_str(&metrics).expect("JSON");
-    let text = edges.to_string();
-    assert!(
-        text.contains("client.apps.serviceaccount") || text.contains("default.apps.serviceaccount"),
-        "{text}"
-    );
+    // It was the mesh that carried it: both ends' identities are known, once the proxies were scraped.
+    mesh.wait("the edge from client to server", || {
+        let edges = mesh.run(&["viz", "edges", "deploy", "-n", "apps", "-o", "json"]);
+        let edges: serde_json::Value = serde_json::from_str(&edges).unwrap_or_default();
+        let edges = edges.as_array().map(Vec::as_slice).unwrap_or_default();
+        let named =
+            |edge: &serde_json::Value, end: &str| edge[end].as_str().is_some_and(|id| id.starts_with("default.apps"));
+        edges.iter().any(|edge| {
+            edge["src"] == "client" && edge["dst"] == "server" && named(edge, "client_id") && named(edge, "server_id")
+        })
+    });
     mesh.down();
 }
 

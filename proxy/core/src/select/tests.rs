@@ -76,7 +76,7 @@ fn the_host_comes_from_the_header_when_the_uri_has_none() {
     assert!(http(&routes, &Head::new(&Method::GET, &uri, &headers)).is_none());
     headers.insert(HOST, HeaderValue::from_static("WEB.:8080"));
     assert_eq!(without_port("[::1]:80"), "[::1]");
-    assert_eq!(Head::new(&Method::GET, &uri, &headers).host, "WEB");
+    assert_eq!(Head::new(&Method::GET, &uri, &headers).host(), "WEB");
     assert!(http(&routes, &Head::new(&Method::GET, &uri, &headers)).is_some());
 }
 

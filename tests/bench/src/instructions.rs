@@ -1,0 +1,176 @@
+//! A fixed exchange in one process, to count instructions by: time is noise on a shared machine, they are not.
+//!
+//! The outbound side, the inbound side, and the client with the application are a thread each, so that callgrind tells
+//! their costs apart; everything is on loopback, and discovery is scripted. What starting costs falls out by
+//! subtracting a run with fewer requests.
+
+use std::{net::SocketAddr, num::NonZeroU16, sync::mpsc, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use proxy_discovery::Discovery;
+use proxy_metrics::Metrics;
+use proxy_model::{ClientAddr, OrigDstAddr, OutboundTarget};
+use proxy_tls::Tls;
+use tests_harness::{Pki, certificates::identity, values};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::{JoinSet, LocalSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{backend, bare, proxy};
+
+/// How much of what.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Requests, in all.
+    #[arg(long, default_value_t = 2000)]
+    requests: usize,
+    /// HTTP/1 connections, each with one request under way.
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// The bare pair instead of the mesh.
+    #[arg(long)]
+    bare: bool,
+}
+
+/// A request as `wrk` sends it.
+const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: server.bench\r\n\r\n";
+
+/// Runs the exchange, and says how many requests were answered rightly.
+#[expect(clippy::print_stdout, reason = "it is what this command is for")]
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let pki = Pki::new();
+    on_this_thread(async {
+        let application = backend::start(([127, 0, 0, 1], 0).into()).await?;
+        let (bare, tls) = (args.bare, bare::workload(&pki, "server")?);
+        let inbound = start("inbound", move |listener| async move {
+            if bare {
+                bare::serve_inbound(listener, application, tls).await
+            } else {
+                inbound(listener, application, tls).await
+            }
+        })?;
+        let tls = bare::workload(&pki, "client")?;
+        let outbound = start("outbound", move |listener| async move {
+            if bare {
+                bare::serve_outbound(listener, inbound, tls).await
+            } else {
+                outbound(listener, (inbound, application), tls).await
+            }
+        })?;
+        let mut clients = JoinSet::new();
+        for _ in 0..args.connections {
+            clients.spawn_local(client(outbound, args.requests / args.connections));
+        }
+        let mut answered = 0;
+        while let Some(client) = clients.join_next().await {
+            answered += client??;
+        }
+        println!("{answered} requests");
+        Ok(())
+    })
+}
+
+fn on_this_thread(task: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(LocalSet::new().run_until(task))
+}
+
+/// Serves on a thread of its own until the process ends.
+fn start<F, S>(name: &str, serve: S) -> Result<SocketAddr>
+where
+    F: Future<Output = Result<()>>,
+    S: FnOnce(TcpListener) -> F + Send + 'static,
+{
+    let (listening, address) = mpsc::channel();
+    let serve = move || {
+        let served = on_this_thread(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            listening.send(listener.local_addr()?)?;
+            serve(listener).await
+        });
+        // The client sees that its answer is missing; there is no other way out.
+        if let Err(error) = served {
+            eprintln!("mesh-bench: {error:#}");
+            std::process::exit(1);
+        }
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(serve)?;
+    address.recv().context("a side did not start")
+}
+
+async fn inbound(listener: TcpListener, application: SocketAddr, tls: Tls) -> Result<()> {
+    let here = listener.local_addr()?;
+    let (discovery, script) = Discovery::scripted();
+    script.inbound(application.port(), values::all_unauthenticated());
+    let metrics = Metrics::default();
+    let worker = proxy_inbound::Worker::new(proxy_inbound::Deps {
+        discovery,
+        tls,
+        recorder: metrics.recorder(),
+        tap: Default::default(),
+        rate_limits: Default::default(),
+        config: proxy_inbound::Config {
+            port: here.port(),
+            ..Default::default()
+        },
+    });
+    let drain = CancellationToken::new();
+    loop {
+        let (socket, peer) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let connection = worker
+            .clone()
+            .serve(socket, OrigDstAddr(here), ClientAddr(peer), drain.clone());
+        tokio::task::spawn_local(connection);
+    }
+}
+
+async fn outbound(listener: TcpListener, (inbound, application): (SocketAddr, SocketAddr), tls: Tls) -> Result<()> {
+    let (discovery, script) = Discovery::scripted();
+    let mut endpoint = values::meshed(application, &identity("bench", "server"));
+    endpoint.opaque_transport_port = NonZeroU16::new(inbound.port());
+    script.endpoints(proxy::SERVICE_PATH, [endpoint]);
+    let service = values::service("bench", "server", proxy::SERVICE_PORT);
+    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, None);
+    let metrics = Metrics::default();
+    let worker = proxy_outbound::Worker::new(proxy_outbound::Deps {
+        discovery,
+        tls,
+        metrics: metrics.recorder(),
+        tap: Default::default(),
+        budgets: Default::default(),
+        config: Default::default(),
+    });
+    let drain = CancellationToken::new();
+    loop {
+        let (socket, peer) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let target = OrigDstAddr(proxy::service_addr());
+        let connection = worker.clone().serve(socket, target, ClientAddr(peer), drain.clone());
+        tokio::task::spawn_local(connection);
+    }
+}
+
+/// Sends requests one after another over one connection.
+async fn client(addr: SocketAddr, requests: usize) -> Result<usize> {
+    let mut socket = TcpStream::connect(addr).await?;
+    socket.set_nodelay(true)?;
+    let mut answer = Vec::with_capacity(4096);
+    for _ in 0..requests {
+        answer.clear();
+        socket.write_all(REQUEST).await?;
+        while !answer.ends_with(backend::BODY) {
+            let read = socket.read_buf(&mut answer).await?;
+            ensure!(read > 0, "an answer broke off: {}", String::from_utf8_lossy(&answer));
+        }
+        ensure!(
+            answer.starts_with(b"HTTP/1.1 200 OK\r\n"),
+            "wrong answer: {}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    Ok(requests)
+}
