@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{demo, inject, local, viz};
+use crate::{demo, inject, install, local, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Command {
     /// Show success rates, latencies, edges and live requests.
     #[command(subcommand)]
     Viz(viz::Command),
+    /// Print the manifests of the control plane, for `kubectl apply -f -`.
+    Install(Box<install::InstallArgs>),
     /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
     Inject(Box<inject::InjectArgs>),
     /// Take the sidecar out of manifests.
@@ -43,6 +45,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Local(args) => local::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
+        Command::Install(args) => install::install(&args),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => demo::app::run(role),

@@ -3,6 +3,7 @@
 mod command;
 mod demo;
 mod inject;
+mod install;
 mod output;
 mod viz;
 

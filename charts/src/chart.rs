@@ -1,0 +1,138 @@
+//! The charts' files, as they are in the folders beside `src`.
+
+use serde_json::Value;
+
+use crate::{Error, schema, values};
+
+/// A chart.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Chart {
+    /// The custom resources.
+    Crds,
+    /// The control plane.
+    ControlPlane,
+}
+
+/// A chart's files.
+struct Files {
+    chart: &'static str,
+    values: &'static str,
+    schema: &'static str,
+    /// In the order they are applied.
+    templates: &'static [(&'static str, &'static str)],
+}
+
+const CRDS: Files = Files {
+    chart: include_str!("../mesh-crds/Chart.yaml"),
+    values: include_str!("../mesh-crds/values.yaml"),
+    schema: include_str!("../mesh-crds/values.schema.json"),
+    templates: &[
+        (
+            "serviceprofile.yaml",
+            include_str!("../mesh-crds/templates/serviceprofile.yaml"),
+        ),
+        (
+            "trafficsplit.yaml",
+            include_str!("../mesh-crds/templates/trafficsplit.yaml"),
+        ),
+        ("server.yaml", include_str!("../mesh-crds/templates/server.yaml")),
+        (
+            "serverauthorization.yaml",
+            include_str!("../mesh-crds/templates/serverauthorization.yaml"),
+        ),
+        (
+            "authorizationpolicy.yaml",
+            include_str!("../mesh-crds/templates/authorizationpolicy.yaml"),
+        ),
+        (
+            "meshtlsauthentication.yaml",
+            include_str!("../mesh-crds/templates/meshtlsauthentication.yaml"),
+        ),
+        (
+            "networkauthentication.yaml",
+            include_str!("../mesh-crds/templates/networkauthentication.yaml"),
+        ),
+        ("httproute.yaml", include_str!("../mesh-crds/templates/httproute.yaml")),
+        (
+            "httplocalratelimitpolicy.yaml",
+            include_str!("../mesh-crds/templates/httplocalratelimitpolicy.yaml"),
+        ),
+        (
+            "egressnetwork.yaml",
+            include_str!("../mesh-crds/templates/egressnetwork.yaml"),
+        ),
+    ],
+};
+
+const CONTROL_PLANE: Files = Files {
+    chart: include_str!("../mesh-control-plane/Chart.yaml"),
+    values: include_str!("../mesh-control-plane/values.yaml"),
+    schema: include_str!("../mesh-control-plane/values.schema.json"),
+    templates: &[
+        (
+            "_helpers.tpl",
+            include_str!("../mesh-control-plane/templates/_helpers.tpl"),
+        ),
+        (
+            "namespace.yaml",
+            include_str!("../mesh-control-plane/templates/namespace.yaml"),
+        ),
+        (
+            "config.yaml",
+            include_str!("../mesh-control-plane/templates/config.yaml"),
+        ),
+        (
+            "identity.yaml",
+            include_str!("../mesh-control-plane/templates/identity.yaml"),
+        ),
+        (
+            "destination.yaml",
+            include_str!("../mesh-control-plane/templates/destination.yaml"),
+        ),
+        (
+            "proxy-injector.yaml",
+            include_str!("../mesh-control-plane/templates/proxy-injector.yaml"),
+        ),
+    ],
+};
+
+impl Chart {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Crds, Self::ControlPlane];
+
+    /// Its name, which is its folder's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crds => "mesh-crds",
+            Self::ControlPlane => "mesh-control-plane",
+        }
+    }
+
+    /// Its version, which is that of the programs it installs.
+    pub fn version(self) -> &'static str {
+        let mut lines = self.files().chart.lines();
+        lines
+            .find_map(|line| line.strip_prefix("version: "))
+            .expect("a chart has a version")
+    }
+
+    /// Its own values with `given` over them, if they are ones that it knows.
+    pub fn values(self, given: &Value) -> Result<Value, Error> {
+        let mut all = values::parse(self.files().values)?;
+        values::merge(&mut all, given);
+        let schema = serde_json::from_str(self.files().schema).expect("a chart's schema is JSON");
+        schema::check(&schema, &all, "")?;
+        Ok(all)
+    }
+
+    pub(crate) fn templates(self) -> &'static [(&'static str, &'static str)] {
+        self.files().templates
+    }
+
+    fn files(self) -> &'static Files {
+        match self {
+            Self::Crds => &CRDS,
+            Self::ControlPlane => &CONTROL_PLANE,
+        }
+    }
+}

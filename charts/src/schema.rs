@@ -1,0 +1,95 @@
+//! Checks values against a chart's schema, in words. It knows the part of JSON Schema that our charts use: `type`, `enum`,
+//! `minimum`, `maximum`, `properties` and `additionalProperties: false`; a test makes sure that they use no more.
+
+use serde_json::Value;
+
+use crate::Error;
+
+/// What a schema of ours may say.
+#[cfg(test)]
+pub(crate) const KEYWORDS: [&str; 7] = [
+    "$schema",
+    "type",
+    "enum",
+    "minimum",
+    "maximum",
+    "properties",
+    "additionalProperties",
+];
+
+/// Refuses the first value that is not as the schema says; `path` is where it stands.
+pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
+    let wrong = |reason: String| {
+        Err(Error::Value {
+            field: if path.is_empty() { ".".into() } else { path.into() },
+            reason,
+        })
+    };
+    if let Some(wanted) = schema.get("type") {
+        let names: Vec<&str> = match wanted {
+            Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+            name => name.as_str().into_iter().collect(),
+        };
+        if !names.iter().any(|name| is(name, value)) {
+            let words = names.iter().map(|name| word(name)).collect::<Vec<_>>().join(" or ");
+            return wrong(format!("{value} is not {words}"));
+        }
+    }
+    if let Some(choices) = schema.get("enum").and_then(Value::as_array)
+        && !choices.contains(value)
+    {
+        let choices: Vec<_> = choices.iter().filter_map(Value::as_str).collect();
+        return wrong(format!("{value} is not one of {}", choices.join(", ")));
+    }
+    if let Some(number) = value.as_f64() {
+        let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+        if bound("minimum").is_some_and(|least| number < least) {
+            return wrong(format!("{value} is less than {}", schema["minimum"]));
+        }
+        if bound("maximum").is_some_and(|most| number > most) {
+            return wrong(format!("{value} is more than {}", schema["maximum"]));
+        }
+    }
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match schema.get("properties").and_then(|known| known.get(key)) {
+            Some(schema) => check(schema, value, &path)?,
+            None if schema.get("additionalProperties") == Some(&Value::Bool(false)) => {
+                return Err(Error::Value {
+                    field: path,
+                    reason: "the chart has no such value".into(),
+                });
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn is(name: &str, value: &Value) -> bool {
+    match name {
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
+
+fn word(name: &str) -> &str {
+    match name {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "object" => "a map",
+        other => other,
+    }
+}

@@ -1,0 +1,220 @@
+//! Rendering, compared with the real Helm where there is one; values and schema by themselves.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::{Chart, Release, render, schema, set, values};
+
+const REQUIRED: &str = r#"
+identityTrustAnchorsPEM: |
+  -----BEGIN CERTIFICATE-----
+  anchor
+  -----END CERTIFICATE-----
+identity: {issuer: {tls: {crtPEM: "certificate\n", keyPEM: "key\n"}}}
+proxyInjector: {crtPEM: certificate, keyPEM: key, caBundle: bundle}
+"#;
+
+fn release(service: &str) -> Release {
+    Release {
+        name: "mesh".into(),
+        namespace: "linkerd".into(),
+        service: service.into(),
+    }
+}
+
+fn given(sets: &[&str]) -> Value {
+    let mut values = values::parse(REQUIRED).expect("YAML");
+    for text in sets {
+        set(&mut values, text).expect("a good --set");
+    }
+    values
+}
+
+/// By kind and name.
+fn objects(text: &str) -> BTreeMap<String, Value> {
+    serde_yaml_ng::Deserializer::from_str(text)
+        .map(|document| serde::Deserialize::deserialize(document).expect("YAML"))
+        .filter(|object: &Value| !object.is_null())
+        .map(|mut object| {
+            // Values within a ConfigMap are text; they may be written in another way, but must say the same.
+            if let Some(text) = object.pointer("/data/values").and_then(Value::as_str) {
+                object["data"]["values"] = values::parse(text).expect("YAML");
+            }
+            object
+        })
+        .map(|object| (format!("{} {}", object["kind"], object["metadata"]["name"]), object))
+        .collect()
+}
+
+fn ours(chart: Chart, service: &str, values: &Value) -> BTreeMap<String, Value> {
+    let files = render(chart, &release(service), values).expect("it renders");
+    let text: Vec<String> = files.into_iter().map(|(_, text)| text).collect();
+    objects(&text.join("\n---\n"))
+}
+
+/// The real Helm: that of the PATH, or the one the cluster tests bring along.
+fn helm(dir: &Path) -> Option<PathBuf> {
+    if Command::new("helm").arg("version").output().is_ok() {
+        return Some("helm".into());
+    }
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/kube/bin/helm.xz");
+    let output = Command::new("xz").arg("-dc").arg(packed).output().ok()?;
+    let program = dir.join("helm");
+    fs::write(&program, output.stdout)
+        .ok()
+        .filter(|()| output.status.success())?;
+    Command::new("chmod").arg("+x").arg(&program).status().ok()?;
+    Some(program)
+}
+
+fn run(helm: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(helm).args(arguments).output().expect("helm runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "helm {arguments:?}: {error}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_real_helm_renders_the_same_objects() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(helm) = helm(dir.path()) else {
+        eprintln!("skipped: no helm in the PATH, and no ../shared/kube/bin/helm.xz");
+        return;
+    };
+    let file = dir.path().join("values.yaml");
+    fs::write(&file, REQUIRED).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let variants: &[&[&str]] = &[
+        &[],
+        &["controllerReplicas=3,controllerLogLevel=debug", "podLabels.team=a"],
+        &["identity.issuer.scheme=kubernetes.io/tls,proxyInjector.externalSecret=true"],
+        &["tolerations[0].key=spot,tolerations[0].operator=Exists,imagePullSecrets[0].name=pull"],
+        &[
+            "podAnnotations.a\\.b/c=d\\,e",
+            "proxy.opaquePorts=25\\,26",
+            "linkerdVersion=v9",
+        ],
+        &[
+            "destination.resources.limits.memory=250Mi,identity.image.version=1.2",
+            "proxy.image.name=null",
+        ],
+        &["proxyInjector.namespaceSelector.matchExpressions=null,proxy.await=false,proxy.accessLog=0"],
+        &[
+            "nodeSelector.a={x,y}",
+            "webhookFailurePolicy=Fail,identityTrustDomain=example.org",
+        ],
+    ];
+    for chart in Chart::ALL {
+        let folder = format!("{}/{}", env!("CARGO_MANIFEST_DIR"), chart.name());
+        run(&helm, &["lint", "--strict", &folder, "-f", file]);
+        for sets in variants {
+            // A variant whose values are of the wrong type is refused by both.
+            let mut arguments = vec!["template", "mesh", &folder, "-n", "linkerd", "-f", file];
+            arguments.extend(sets.iter().flat_map(|text| ["--set", text]));
+            let rendered = render(chart, &release("Helm"), &given(sets));
+            if rendered.is_err() {
+                let output = Command::new(&helm).args(&arguments).output().expect("helm runs");
+                assert!(
+                    !output.status.success(),
+                    "{sets:?}: we refuse, Helm does not: {rendered:?}"
+                );
+                continue;
+            }
+            let (theirs, ours) = (objects(&run(&helm, &arguments)), ours(chart, "Helm", &given(sets)));
+            assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+            for (name, object) in &ours {
+                assert_eq!(object, &theirs[name], "{} {sets:?}: {name}", chart.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_values_that_pods_follow_are_read_back() {
+    let objects = ours(Chart::ControlPlane, "CLI", &given(&["proxy.logLevel=debug"]));
+    assert!(objects.contains_key("\"Namespace\" \"linkerd\""));
+    let config = &objects["\"ConfigMap\" \"linkerd-config\""]["data"]["values"];
+    assert_eq!(config["proxy"]["logLevel"], "debug");
+    assert_eq!(config["linkerdVersion"], env!("CARGO_PKG_VERSION"));
+    assert!(!config.to_string().contains("keyPEM"), "no secret in a ConfigMap");
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_one_sentence() {
+    let refused = |values: &Value| {
+        let error = render(Chart::ControlPlane, &release("Helm"), values).expect_err("refused");
+        error.to_string()
+    };
+    assert!(refused(&values::parse("").expect("empty")).starts_with("identityTrustAnchorsPEM is required"));
+    assert_eq!(
+        refused(&given(&["proxy.uid=root"])),
+        "the value proxy.uid: \"root\" is not a whole number"
+    );
+    assert_eq!(
+        refused(&given(&["proxy.image.nmae=x"])),
+        "the value proxy.image.nmae: the chart has no such value"
+    );
+    assert_eq!(
+        refused(&given(&["controllerUID=0"])),
+        "the value controllerUID: 0 is less than 1"
+    );
+    let policy = refused(&given(&["proxy.defaultInboundPolicy=maybe"]));
+    assert!(policy.contains("is not one of all-authenticated, "), "{policy}");
+    assert!(
+        values::parse("a: [")
+            .expect_err("no YAML")
+            .to_string()
+            .contains("not YAML")
+    );
+    for wrong in ["a", "=b", "a[x]=1", "a[99999]=1", "a..b=1"] {
+        assert!(set(&mut given(&[]), wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_split_has_one_schema_for_all_versions_and_no_webhook() {
+    let objects = ours(Chart::Crds, "CLI", &values::parse("").expect("empty"));
+    assert_eq!(objects.len(), 10);
+    let spec = &objects["\"CustomResourceDefinition\" \"trafficsplits.split.smi-spec.io\""]["spec"];
+    assert_eq!(spec["conversion"]["strategy"], "None");
+    let versions = spec["versions"].as_array().expect("versions");
+    assert_eq!(versions.len(), 4);
+    assert!(
+        versions
+            .iter()
+            .all(|version| version["schema"] == versions[0]["schema"])
+    );
+    for object in objects.values() {
+        let versions = object["spec"]["versions"].as_array().expect("versions");
+        assert_eq!(versions.iter().filter(|version| version["storage"] == true).count(), 1);
+    }
+}
+
+#[test]
+fn the_charts_are_of_this_version_and_their_schemas_say_what_is_checked() {
+    fn walk(schema: &Value) {
+        for (key, value) in schema.as_object().expect("a schema") {
+            assert!(schema::KEYWORDS.contains(&key.as_str()), "{key} is not checked");
+            if key == "properties" {
+                value.as_object().expect("properties").values().for_each(walk);
+            }
+        }
+    }
+    for chart in Chart::ALL {
+        assert_eq!(chart.version(), env!("CARGO_PKG_VERSION"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(chart.name());
+        let text = fs::read_to_string(folder.join("values.schema.json")).expect("a schema");
+        walk(&serde_json::from_str(&text).expect("JSON"));
+        let embedded: Vec<&str> = chart.templates().iter().map(|(file, _)| *file).collect();
+        for entry in fs::read_dir(folder.join("templates")).expect("a folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            assert!(embedded.contains(&name.as_str()), "{name} is not embedded");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Values: read, laid over one another, and set one by one, as Helm does it.
+
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// Longest list that `--set` may make by an index; a slip of the finger is no reason to fill the memory.
+const INDEX_MAX: usize = 1_000;
+
+/// Reads a values file; an empty one is no values.
+pub fn parse(text: &str) -> Result<Value, Error> {
+    match serde_yaml_ng::from_str(text) {
+        Ok(Value::Null) => Ok(Value::Object(Map::new())),
+        Ok(map @ Value::Object(_)) => Ok(map),
+        Ok(_) => Err(Error::Values("the values are no map of names to values".into())),
+        Err(error) => Err(Error::Values(format!("the values are not YAML: {error}"))),
+    }
+}
+
+/// Lays `over` over `values`: maps are merged, anything else is replaced, and null takes a value away.
+pub fn merge(values: &mut Value, over: &Value) {
+    let (Value::Object(values), Value::Object(over)) = (values, over) else {
+        return;
+    };
+    for (key, value) in over {
+        match (values.get_mut(key), value) {
+            (_, Value::Null) => {
+                values.remove(key);
+            }
+            (Some(old @ Value::Object(_)), Value::Object(_)) => merge(old, value),
+            _ => {
+                values.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Sets what a `--set` says: `a.b=c,d[0].e=f,g={x,y}`; a backslash takes the meaning of the character after it.
+pub fn set(values: &mut Value, text: &str) -> Result<(), Error> {
+    let wrong = |part: &str| {
+        Error::Values(format!(
+            "--set: {part:?} is not NAME=VALUE, such as proxy.logLevel=info"
+        ))
+    };
+    for part in split(text, ',') {
+        let (path, value) = cut(&part).ok_or_else(|| wrong(&part))?;
+        let value = match value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some("") => Value::Array(vec![]),
+            Some(items) => split(items, ',').iter().map(|item| scalar(item)).collect(),
+            None => scalar(value),
+        };
+        let mut at = &mut *values;
+        for name in split(path, '.') {
+            at = step(at, &name).ok_or_else(|| wrong(&part))?;
+        }
+        *at = value;
+    }
+    Ok(())
+}
+
+/// One name of a path, and the indexes after it.
+fn step<'a>(at: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let (key, indexes) = match name.split_once('[') {
+        Some((key, rest)) => (key, rest.strip_suffix(']')?.split("][").collect()),
+        None => (name, vec![]),
+    };
+    if key.is_empty() {
+        return None;
+    }
+    if !at.is_object() {
+        *at = Value::Object(Map::new());
+    }
+    let mut at = at.as_object_mut()?.entry(plain(key)).or_insert(Value::Null);
+    for index in indexes {
+        let index: usize = index.parse().ok().filter(|index| *index <= INDEX_MAX)?;
+        if !at.is_array() {
+            *at = Value::Array(vec![]);
+        }
+        let items = at.as_array_mut()?;
+        if items.len() <= index {
+            items.resize(index + 1, Value::Null);
+        }
+        at = &mut items[index];
+    }
+    Some(at)
+}
+
+/// The parts between separators that no backslash and no braces protect; backslashes stay.
+fn split(text: &str, separator: char) -> Vec<String> {
+    let (mut parts, mut depth, mut escaped) = (vec![String::new()], 0_usize, false);
+    for c in text.chars() {
+        let protected = escaped;
+        escaped = c == '\\' && !protected;
+        match c {
+            '{' if !protected => depth += 1,
+            '}' if !protected => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if c == separator && depth == 0 && !protected {
+            parts.push(String::new());
+        } else if let Some(last) = parts.last_mut() {
+            last.push(c);
+        }
+    }
+    parts
+}
+
+fn cut(part: &str) -> Option<(&str, &str)> {
+    part.split_once('=').filter(|(path, _)| !path.is_empty())
+}
+
+/// Without the backslashes.
+fn plain(text: &str) -> String {
+    let mut escaped = false;
+    let kept = text.chars().filter(|c| {
+        let drop = *c == '\\' && !escaped;
+        escaped = drop;
+        !drop
+    });
+    kept.collect()
+}
+
+/// Truths, whole numbers and null are what they look like; the rest is text, also `007`.
+fn scalar(text: &str) -> Value {
+    match text {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        "null" => Value::Null,
+        "0" => 0.into(),
+        number if !number.starts_with('0') && number.parse::<i64>().is_ok() && !number.starts_with('+') => {
+            number.parse::<i64>().map_or(Value::Null, Value::from)
+        }
+        text => Value::String(plain(text)),
+    }
+}
