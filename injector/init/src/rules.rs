@@ -87,7 +87,10 @@ pub enum Error {
     )]
     NoNftables(nft::Error),
     /// The container may not change rules.
-    #[error("the kernel does not let this container change traffic rules: it needs the capability NET_ADMIN ({0})")]
+    #[error(
+        "the kernel does not let this container change traffic rules: it needs the capability NET_ADMIN, \
+         as root or from the file of the program ({0})"
+    )]
     Denied(nft::Error),
     /// Another failure of nftables.
     #[error(transparent)]
