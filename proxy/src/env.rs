@@ -2,7 +2,7 @@
 //! parts are put together. Either all of it is right, or all mistakes are told at once.
 
 mod read;
-mod values;
+pub(crate) mod values;
 
 use std::{
     collections::BTreeMap,

@@ -6,6 +6,7 @@ mod control;
 mod env;
 mod run;
 mod tap;
+mod wait;
 mod worker;
 
 use std::process::ExitCode;
@@ -14,6 +15,9 @@ use std::process::ExitCode;
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("await") {
+        return wait::run(std::env::args().skip(2));
+    }
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let config = match env::Config::read(environment.collect()) {
         Ok(config) => config,

@@ -6,6 +6,7 @@
 
 pub mod nft;
 
+use ipnet::IpNet;
 use nft::{Chain, Expr, Hook, Kind, Table};
 use proxy_model::ports::{self, PortSet};
 
@@ -25,8 +26,16 @@ pub struct Rules {
     pub inbound_skip: PortSet,
     /// Ports elsewhere that the application reaches without the sidecar.
     pub outbound_skip: PortSet,
+    /// Networks whose clients reach the application without the sidecar.
+    pub inbound_skip_from: Vec<IpNet>,
+    /// The only ports of the pod that are redirected; all if none are listed.
+    pub inbound_only: PortSet,
     /// The user that the sidecar runs as; what it sends is left alone.
     pub proxy_uid: Option<u32>,
+    /// The group that the sidecar runs as; what it sends is left alone.
+    pub proxy_gid: Option<u32>,
+    /// Whether IPv6 is redirected too.
+    pub ipv6: bool,
     /// The mark on the sidecar's sockets; what it sends is left alone. For places where it has no user of its own.
     pub mark: Option<u32>,
 }
@@ -38,7 +47,11 @@ impl Default for Rules {
             outbound_port: ports::OUTBOUND,
             inbound_skip: PortSet::default(),
             outbound_skip: PortSet::default(),
+            inbound_skip_from: Vec::new(),
+            inbound_only: PortSet::default(),
             proxy_uid: None,
+            proxy_gid: None,
+            ipv6: true,
             mark: None,
         }
     }
@@ -57,7 +70,16 @@ impl Rules {
     fn inbound(&self) -> Chain {
         let own = [(ports::TAP, ports::TAP), (ports::ADMIN, ports::ADMIN)];
         let mut rules = skips(own.iter().chain(self.inbound_skip.ranges()));
-        rules.push(vec![Expr::Tcp, Expr::Redirect(self.inbound_port)]);
+        let from = self.inbound_skip_from.iter();
+        rules.extend(from.map(|net| vec![Expr::SourceNet(*net), Expr::Return]));
+        let listed = self.inbound_only.ranges();
+        rules.extend(listed.iter().map(|(low, high)| {
+            let port = Expr::DestinationPort(*low, *high);
+            self.redirect(vec![Expr::Tcp, port], self.inbound_port)
+        }));
+        if listed.is_empty() {
+            rules.push(self.redirect(vec![Expr::Tcp], self.inbound_port));
+        }
         Chain {
             name: "inbound".to_owned(),
             hook: Hook::PreRouting,
@@ -70,15 +92,24 @@ impl Rules {
         let mut rules = Vec::new();
         rules.extend(self.mark.map(|mark| vec![Expr::Mark(mark), Expr::Return]));
         rules.extend(self.proxy_uid.map(|uid| vec![Expr::SocketUid(uid), Expr::Return]));
+        rules.extend(self.proxy_gid.map(|gid| vec![Expr::SocketGid(gid), Expr::Return]));
         rules.push(vec![Expr::OutInterface("lo".to_owned()), Expr::Return]);
         rules.extend(skips(self.outbound_skip.ranges().iter()));
-        rules.push(vec![Expr::Tcp, Expr::Redirect(self.outbound_port)]);
+        rules.push(self.redirect(vec![Expr::Tcp], self.outbound_port));
         Chain {
             name: "outbound".to_owned(),
             hook: Hook::Output,
             kind: Kind::DestinationNat,
             rules,
         }
+    }
+
+    fn redirect(&self, mut matches: nft::Rule, port: u16) -> nft::Rule {
+        if !self.ipv6 {
+            matches.insert(0, Expr::Ipv4);
+        }
+        matches.push(Expr::Redirect(port));
+        matches
     }
 }
 
@@ -121,6 +152,26 @@ mod tests {
                 Expr::Redirect(4143),
             ]
         );
+    }
+
+    #[test]
+    fn listed_ports_are_the_only_ones_and_networks_are_passed_first() {
+        let rules = Rules {
+            inbound_skip_from: vec!["10.0.0.0/9".parse().expect("network")],
+            inbound_only: "80,90-91".parse().expect("ports"),
+            proxy_gid: Some(5),
+            ipv6: false,
+            ..Rules::default()
+        };
+        let table = rules.table();
+        let tail: Vec<_> = table.chains[0].rules[2..].to_vec();
+        let redirect = |low, high| {
+            let port = Expr::DestinationPort(low, high);
+            vec![Expr::Ipv4, Expr::Tcp, port, Expr::Redirect(4143)]
+        };
+        let from = vec![Expr::SourceNet(rules.inbound_skip_from[0]), Expr::Return];
+        assert_eq!(tail, [from, redirect(80, 80), redirect(90, 91)]);
+        assert_eq!(table.chains[1].rules[0], [Expr::SocketGid(5), Expr::Return]);
     }
 
     #[test]

@@ -5,9 +5,12 @@
 //! attributes there), [`transaction`] sends the batch and waits for the kernel's verdict.
 
 mod encode;
+mod text;
 mod transaction;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+
+use ipnet::IpNet;
 
 /// Largest transaction, in bytes. The kernel takes one in a single message that must fit the socket's send buffer, whose
 /// default is 208 KiB; this is room for about 500 rules.
@@ -111,6 +114,12 @@ pub enum Expr {
     Mark(u32),
     /// Its socket belongs to this user.
     SocketUid(u32),
+    /// Its socket belongs to this group.
+    SocketGid(u32),
+    /// It is IPv4.
+    Ipv4,
+    /// It comes from this network, of either family.
+    SourceNet(IpNet),
     /// It leaves by this interface.
     OutInterface(String),
     /// Its destination port is in this inclusive range; follows [`Expr::Tcp`] or [`Expr::Udp`].

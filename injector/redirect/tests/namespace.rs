@@ -4,7 +4,7 @@
 //! namespaces for ordinary users.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const POD: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+const REMOTE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
+const POD6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
 
 fn main() {
     let mut flags = CloneFlags::CLONE_NEWNET;
@@ -33,7 +35,10 @@ fn pod() {
     outbound_goes_to_the_sidecar_but_for_its_own();
     inbound_goes_to_the_sidecar_but_for_skip_ports(&outside);
     tables_translate_addresses_and_refuse();
-    eprintln!("redirection: 3 cases passed");
+    the_sidecars_user_and_group_pass();
+    networks_and_unlisted_ports_pass(&outside);
+    ipv6_is_redirected_unless_it_is_off(&outside);
+    eprintln!("redirection: 6 cases passed");
 }
 
 fn wire(outside: &std::fs::File) {
@@ -227,4 +232,94 @@ fn tables_translate_addresses_and_refuse() {
     let error = connect((refused, 80).into(), None).expect_err("refused");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     nft::remove("test").expect("removed");
+}
+
+fn the_sidecars_user_and_group_pass() {
+    let _sidecar = TcpListener::bind("127.0.0.1:4140").expect("the sidecar's port");
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let redirected = |proxy_uid, proxy_gid| {
+        apply(&Rules {
+            proxy_uid,
+            proxy_gid,
+            ..Rules::default()
+        })
+        .expect("applied");
+        connect((REMOTE, 80).into(), None).is_ok()
+    };
+    assert!(redirected(Some(uid + 1), Some(gid + 1)), "somebody else's");
+    assert!(!redirected(Some(uid), None), "the sidecar's user");
+    assert!(!redirected(None, Some(gid)), "the sidecar's group");
+    remove().expect("removed");
+}
+
+fn networks_and_unlisted_ports_pass(outside: &std::fs::File) {
+    let _sidecar = TcpListener::bind("0.0.0.0:4143").expect("the sidecar's port");
+    let dial = |port| in_namespace(outside, move || connect((POD, port).into(), None).is_ok());
+    let from = |net: &str| {
+        apply(&Rules {
+            inbound_skip_from: vec!["fd00:9::/64".parse().expect("network"), net.parse().expect("network")],
+            ..Rules::default()
+        })
+        .expect("applied");
+        dial(8080)
+    };
+    assert!(from("10.9.0.2/31"), "the client, 10.9.0.1, is before this network");
+    assert!(from("10.8.0.0/16"), "the client is behind this network");
+    assert!(
+        !from("10.9.0.0/31"),
+        "the client is in this network, and nobody listens there"
+    );
+    assert!(!from("10.9.0.77/9"), "bits behind the prefix do not count");
+    apply(&Rules {
+        inbound_only: "8080,7000-7001".parse().expect("ports"),
+        ..Rules::default()
+    })
+    .expect("applied");
+    assert_eq!(
+        [8079, 8080, 7000, 7001, 7002].map(dial),
+        [false, true, true, true, false]
+    );
+    remove().expect("removed");
+}
+
+fn ipv6_is_redirected_unless_it_is_off(outside: &std::fs::File) {
+    let Ok(_sidecar) = TcpListener::bind("[::]:4143") else {
+        eprintln!("redirection: no IPv6 on this machine, so it was not looked at");
+        return;
+    };
+    give_ipv6("eth0", POD6);
+    in_namespace(outside, || give_ipv6("peer", REMOTE6));
+    let dial = |from_skipped: &str, ipv6| {
+        apply(&Rules {
+            ipv6,
+            inbound_skip_from: vec![from_skipped.parse().expect("network")],
+            ..Rules::default()
+        })
+        .expect("applied");
+        in_namespace(outside, || {
+            let address = (POD6, 8080).into();
+            TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+        })
+    };
+    assert!(dial("fd00:9::2/127", true), "redirected");
+    assert!(!dial("fd00:9::/127", true), "the client, fd00:9::1, is in this network");
+    assert!(!dial("fd00:8::/64", false), "IPv6 is off");
+    remove().expect("removed");
+}
+
+/// Without the wait for duplicate addresses: nobody else is on this wire.
+fn give_ipv6(name: &'static str, address: Ipv6Addr) {
+    use futures_util::TryStreamExt as _;
+    use rtnetlink::packet_route::address::AddressHeaderFlags;
+    let give = async {
+        let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
+        tokio::spawn(connection);
+        let mut links = handle.link().get().match_name(name.to_owned()).execute();
+        let link = links.try_next().await.expect("links").expect("the interface");
+        let mut request = handle.address().add(link.header.index, address.into(), 64);
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await.expect("address");
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("runtime").block_on(give);
 }

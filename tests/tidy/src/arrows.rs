@@ -7,11 +7,12 @@ use crate::{
 };
 
 /// The programs.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "mesh",
     "mesh-bench",
     "mesh-destination",
     "mesh-identity",
+    "mesh-init",
     "mesh-injector",
     "mesh-proxy",
     "mesh-viz",

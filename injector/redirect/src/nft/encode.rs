@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook as HookAttribute,
@@ -21,6 +22,7 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 /// The address family numbers that `meta nfproto` and `nat` use.
 const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 /// Bytes of an interface name in a register.
@@ -135,6 +137,13 @@ fn encode(table: &Table, expr: &Expr, out: &mut Vec<Element>) {
         Expr::Udp => out.extend(meta(MetaKey::L4Proto, Operator::Equal, vec![PROTOCOL_UDP])),
         Expr::Mark(mark) => out.extend(meta(MetaKey::Mark, Operator::Equal, mark.to_ne_bytes().to_vec())),
         Expr::SocketUid(uid) => out.extend(meta(MetaKey::SocketUserId, Operator::Equal, uid.to_ne_bytes().to_vec())),
+        Expr::SocketGid(gid) => out.extend(meta(
+            MetaKey::SocketGroupId,
+            Operator::Equal,
+            gid.to_ne_bytes().to_vec(),
+        )),
+        Expr::Ipv4 => out.extend(meta(MetaKey::Nfproto, Operator::Equal, vec![NFPROTO_IPV4])),
+        Expr::SourceNet(net) => source_net(out, net),
         Expr::OutInterface(name) => {
             let mut bytes = name.clone().into_bytes();
             bytes.resize(IFNAMSIZ, 0);
@@ -195,6 +204,28 @@ fn address_is(out: &mut Vec<Element>, offset: u32, bytes: Vec<u8>) {
     out.extend(meta(MetaKey::Nfproto, Operator::Equal, vec![NFPROTO_IPV4]));
     out.push(payload(NETWORK_HEADER, offset, bytes.len() as u32));
     out.push(compare(Operator::Equal, bytes));
+}
+
+/// From its first address to its last: addresses compare as numbers in network order, so no mask is needed.
+fn source_net(out: &mut Vec<Element>, net: &IpNet) {
+    let (family, offset, first, last) = match net {
+        IpNet::V4(net) => (
+            NFPROTO_IPV4,
+            12,
+            net.network().octets().to_vec(),
+            net.broadcast().octets().to_vec(),
+        ),
+        IpNet::V6(net) => (
+            NFPROTO_IPV6,
+            8,
+            net.network().octets().to_vec(),
+            net.broadcast().octets().to_vec(),
+        ),
+    };
+    out.extend(meta(MetaKey::Nfproto, Operator::Equal, vec![family]));
+    out.push(payload(NETWORK_HEADER, offset, first.len() as u32));
+    out.push(compare(Operator::GreatherThanEqual, first));
+    out.push(compare(Operator::LessThanEqual, last));
 }
 
 fn register(register: Register) -> u32 {
