@@ -11,6 +11,10 @@ mod worker;
 
 use std::process::ExitCode;
 
+/// Takes a third of the instructions of the system's, and gives memory back after a burst.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit status of a bad configuration, as upstream's.
 const EX_USAGE: u8 = 64;
 
