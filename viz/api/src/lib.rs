@@ -4,6 +4,7 @@
 //! answer carries its [`Source`]: how old its newest sample is and which time its rates were really computed over.
 
 pub mod answer;
+pub mod cluster;
 pub mod kind;
 pub mod query;
 pub mod request;
