@@ -7,12 +7,17 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_model::{Http2Params, limits};
+use proxy_transport::Witness;
 
 use crate::{Body, Error, LocalExec, SendError, server::Io};
 
 /// An HTTP/1 connection: one request at a time.
 #[derive(Debug)]
-pub struct Http1(h1::SendRequest<Body>);
+pub struct Http1 {
+    send: h1::SendRequest<Body>,
+    /// Can tell of a failed request whether it was read.
+    witness: Option<Witness>,
+}
 
 /// An HTTP/2 connection: cheap to clone, any number of requests at a time.
 #[derive(Clone, Debug)]
@@ -27,7 +32,10 @@ pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
             tracing::debug!(%error, "an HTTP/1 client connection failed");
         }
     });
-    Ok(Http1(sender))
+    Ok(Http1 {
+        send: sender,
+        witness: None,
+    })
 }
 
 /// Makes an HTTP/2 connection of `io`. A task of the current worker drives it and ends with it.
@@ -85,23 +93,38 @@ fn http2_builder(params: &Http2Params) -> h2::Builder<LocalExec> {
 impl Http1 {
     /// Sends a request. Its target goes out as the URI is written: origin form, absolute form, or authority form.
     pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        self.0.try_send_request(request).await.map_err(|mut failed| {
+        self.send.try_send_request(request).await.map_err(|mut failed| {
             let request = failed.take_message().map(Box::new);
             SendError {
                 error: failed.into_error().into(),
                 request,
+                unread: self.witness.as_ref().is_some_and(Witness::is_unread),
             }
         })
     }
 
+    /// Has the connection's witness look at the requests that are sent from now on.
+    #[must_use]
+    pub fn with_witness(mut self, witness: Option<Witness>) -> Self {
+        self.witness = witness;
+        self
+    }
+
+    /// The next request goes out on a connection that was idle: the server may be closing it.
+    pub(crate) fn watch(&self) {
+        if let Some(witness) = &self.witness {
+            witness.watch();
+        }
+    }
+
     /// Whether the connection can take a request now.
     pub fn is_ready(&self) -> bool {
-        self.0.is_ready()
+        self.send.is_ready()
     }
 
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.send.is_closed()
     }
 }
 
@@ -113,6 +136,7 @@ impl Http2 {
             SendError {
                 error: failed.into_error().into(),
                 request,
+                unread: false,
             }
         })
     }
