@@ -10,6 +10,7 @@
 
 mod backoff;
 mod book;
+pub mod certificate;
 mod client;
 mod discovery;
 mod event;
