@@ -73,6 +73,7 @@ const CONTROL_PLANE: Files = Files {
             "_helpers.tpl",
             include_str!("../mesh-control-plane/templates/_helpers.tpl"),
         ),
+        ("_proxy.tpl", include_str!("../mesh-control-plane/templates/_proxy.tpl")),
         (
             "namespace.yaml",
             include_str!("../mesh-control-plane/templates/namespace.yaml"),

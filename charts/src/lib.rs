@@ -62,7 +62,11 @@ pub fn render(chart: Chart, release: &Release, values: &Value) -> Result<Vec<(&'
             .funcs(functions.table())
             .parse(text)
             .map_err(wrong)?;
-        let output = template.execute_to_string(&data).map_err(wrong)?;
+        // As Helm does: what is not there is nothing.
+        let output = template
+            .execute_to_string(&data)
+            .map_err(wrong)?
+            .replace("<no value>", "");
         if !output.trim().is_empty() {
             rendered.push((*file, output));
         }

@@ -100,7 +100,7 @@ fn manifests(args: &InstallArgs, now: SystemTime) -> anyhow::Result<String> {
     let chart = if args.crds { Chart::Crds } else { Chart::ControlPlane };
     let mut values = given(args)?;
     if chart == Chart::ControlPlane {
-        credentials::fill(&mut values, &args.linkerd_namespace, now)?;
+        credentials::fill(&mut values, now)?;
     }
     let release = Release {
         name: "mesh".to_owned(),
