@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{Json, Router, routing::get};
-use destination_grpc::{Metrics, Service, limits, lock};
+use destination_grpc::{Metrics, Service, lock};
 use destination_index::Index;
 use destination_source::{
     Update,
@@ -21,22 +21,22 @@ use proxy_process::{
     tasks::Tasks,
 };
 use tokio::{net::TcpListener, sync::mpsc};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use crate::{args::Args, feed::Feed};
 
 /// Time that streams have to end after a signal; each is told at once.
 const GRACE: Duration = Duration::from_secs(5);
-/// Time between PINGs to a client, so that the streams of one that is gone go too.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for the answer to one.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Threads that carry streams: enough for two cores' worth of changes, few enough that idle ones cost nothing on a node
+/// of a hundred cores.
+const THREADS: usize = 2;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(serve(args)),
         Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
@@ -106,26 +106,16 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     let ready = Readiness::default();
     let service = Service::new(index.clone(), metrics.clone(), stop.clone());
     let feed = Feed::new(index.clone(), metrics.clone(), ready.clone());
-    let destination = server().add_service(service.destination());
-    let policy = server()
-        .add_service(service.outbound_policies())
-        .add_service(service.inbound_policies());
 
     let mut tasks = Tasks::new(stop.clone());
-    for (name, listener, server) in [
-        ("destination", listeners.destination, destination),
-        ("policy", listeners.policy, policy),
-    ] {
-        let (read, stop) = (feed.read.clone(), stop.clone());
+    for (name, listener) in [("destination", listeners.destination), ("policy", listeners.policy)] {
+        let (read, stop, service) = (feed.read.clone(), stop.clone(), service.clone());
         tasks.spawn(name, async move {
             // Before all objects are there, "not found" would be a lie.
             if stop.run_until_cancelled(read.cancelled()).await.is_none() {
                 return Ok(());
             }
-            let incoming = TcpListenerStream::new(listener);
-            server
-                .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-                .await
+            service.serve(listener).await
         });
     }
     let admin = admin(ready, index, metrics, source.states);
@@ -135,14 +125,6 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
         Ok::<(), Infallible>(())
     });
     tasks
-}
-
-fn server() -> Server {
-    Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(Some(limits::STREAMS_PER_CONNECTION))
 }
 
 fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics, states: Option<States>) -> Admin {

@@ -23,12 +23,12 @@ mod view;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use destination_k8s::{Object, ObjectRef};
 use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy};
 use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
 pub use config::Config;
+pub use destination_k8s::{Object, ObjectRef};
 pub use inbound::{DefaultPolicy, InvalidPolicy};
 pub use name::{Context, Workload};
 pub use problem::Problem;
@@ -191,6 +191,14 @@ impl Index {
             return Err(Refused::NotFound("unknown server".to_owned()));
         }
         Ok(answer)
+    }
+
+    /// Ends every answer: who reads one sees that no other will come.
+    pub fn close(&mut self) {
+        self.endpoints = Views::default();
+        self.profiles = Views::default();
+        self.outbound = Views::default();
+        self.inbound = Views::default();
     }
 
     /// What is wrong with the objects as they are now, each in one sentence.

@@ -26,6 +26,10 @@ pub mod destination {
     pub const LAST_MESSAGE_TIMESTAMP_SECONDS: &str = "mesh_destination_last_message_timestamp_seconds";
     /// Counter by `rpc` and `code`: calls that were refused.
     pub const REFUSED: &str = "mesh_destination_refused";
+    /// Counter: messages that were encoded; the others were shared between streams.
+    pub const ENCODED: &str = "mesh_destination_encoded";
+    /// Counter: times that all shared messages were forgotten, because there were too many.
+    pub const SHARED_FORGOTTEN: &str = "mesh_destination_shared_forgotten";
     /// Gauge by `kind`: distinct answers that are kept.
     pub const VIEWS: &str = "mesh_destination_views";
     /// Gauge: objects that are known.
