@@ -126,6 +126,11 @@ impl Chart {
         Ok(all)
     }
 
+    #[cfg(test)]
+    pub(crate) fn default_values(self) -> &'static str {
+        self.files().values
+    }
+
     pub(crate) fn templates(self) -> &'static [(&'static str, &'static str)] {
         self.files().templates
     }

@@ -1,5 +1,7 @@
 //! Rendering, compared with the real Helm where there is one; values and schema by themselves.
 
+mod sidecar;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -10,6 +10,9 @@ linkerd.io/trust-root-sha256: {{ printf "%s\n" (trim .) | sha256sum }}
 config.linkerd.io/default-inbound-policy: all-unauthenticated
 config.linkerd.io/proxy-await: disabled
 config.linkerd.io/proxy-enable-native-sidecar: "false"
+{{- with include "mesh.tap-identity" . }}
+viz.linkerd.io/tap-enabled: "true"
+{{- end }}
 {{- end -}}
 
 {{- define "mesh.sidecar-volumes" -}}
@@ -360,7 +363,7 @@ resources:
   value: linkerd-destination.$(_l5d_ns).serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)
 - name: LINKERD2_PROXY_POLICY_SVC_NAME
   value: linkerd-destination.$(_l5d_ns).serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)
-{{- with $values.proxy.tapIdentity }}
+{{- with include "mesh.tap-identity" .root }}
 - name: LINKERD2_PROXY_TAP_SVC_NAME
   value: {{ quote . }}
 {{- end }}
