@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{demo, inject, install, local, viz};
+use crate::{cluster, demo, inject, install, local, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -41,7 +41,7 @@ enum Command {
 
 /// Runs what the command line says. An error is one sentence on stderr and the exit code 1.
 pub(crate) fn run() -> ExitCode {
-    let result = match Mesh::parse().command {
+    let result = match parse().command {
         Command::Local(args) => local::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
@@ -58,6 +58,16 @@ pub(crate) fn run() -> ExitCode {
         eprintln!("mesh: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Reads the command line; what is wrong with it is clap's to say.
+fn parse() -> Mesh {
+    let (args, name) = cluster::command_line(std::env::args_os());
+    let command = Mesh::command().bin_name(name);
+    let read = command
+        .try_get_matches_from(args)
+        .and_then(|matches| Mesh::from_arg_matches(&matches));
+    read.unwrap_or_else(|error| error.exit())
 }
 
 #[cfg(test)]
