@@ -13,7 +13,7 @@ use gotmpl::Template;
 use serde_json::{Value, json};
 
 pub use chart::Chart;
-pub use values::{merge, parse, set};
+pub use values::{merge, parse, set, set_string, set_text};
 
 /// Who the chart is rendered for.
 #[derive(Clone, Debug)]
