@@ -275,7 +275,11 @@ async fn rights_are_told(client: &Client, options: &ClientOptions) {
         .expect("decided");
     assert!(decided.allowed, "{decided:?}");
     let user = format!("system:serviceaccount:{NAMESPACE}:default");
-    let decided = cluster::subject_access_review(client, &user, &[], &pods)
+    let subject = cluster::Subject {
+        name: user.clone(),
+        ..cluster::Subject::default()
+    };
+    let decided = cluster::subject_access_review(client, &subject, &pods)
         .await
         .expect("decided");
     assert!(!decided.allowed, "{decided:?}");

@@ -1,0 +1,11 @@
+//! The charts, by the real helm.
+
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+use tests_cluster::bed::Bed;
+
+/// Its trials.
+pub(crate) fn trials(_bed: &Arc<Bed>) -> Vec<Trial> {
+    Vec::new()
+}
