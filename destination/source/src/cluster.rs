@@ -36,7 +36,9 @@ pub use lease::{Elector, LeaseOptions};
 pub use portforward::{Forwarded, PodPort, forward, is_ready, pods_of, ready_pod};
 pub use presence::{Presence, presence};
 pub use resource::{Filter, Resource, post, read};
-pub use review::{Access, Decision, Reviewed, self_subject_access_review, subject_access_review, token_review};
+pub use review::{
+    Access, Decision, Reviewed, Subject, self_subject_access_review, subject_access_review, token_review,
+};
 pub use secret::{NewSecret, SecretData, create_secret, read_secret, write_secret};
 pub use state::{KindState, States};
 pub use status::patch_status;

@@ -10,6 +10,7 @@ pub mod query;
 pub mod request;
 pub mod row;
 pub mod tap;
+pub mod wire;
 
 pub use answer::{Answer, Problem, Source};
 pub use kind::{InvalidResource, Kind, Resource};

@@ -1,0 +1,1 @@
+//! The aggregated API as an API server sees it.
