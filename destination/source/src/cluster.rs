@@ -30,8 +30,8 @@ mod watch;
 mod webhook;
 
 pub use client::{Client, ClientOptions, client};
-pub use event::{Note, Weight, event};
-pub use kinds::{FOR_DESTINATION, FOR_VIZ};
+pub use event::{Note, ObjectReference, Weight, event};
+pub use kinds::{FOR_DESTINATION, FOR_INJECTOR, FOR_VIZ};
 pub use lease::{Elector, LeaseOptions};
 pub use portforward::{Forwarded, PodPort, forward, is_ready, pods_of, ready_pod};
 pub use presence::{Presence, presence};

@@ -54,6 +54,10 @@ pub mod injector {
     pub const REVIEW_SECONDS: &str = "mesh_injector_review_seconds";
     /// Counter by `what`: new files that were refused.
     pub const RELOADS_REFUSED: &str = "mesh_injector_reloads_refused";
+    /// Counter by `result`: Events that were told, were just told, did not reach the cluster, or found no room.
+    pub const EVENTS: &str = "mesh_injector_events";
+    /// Counter by `kind` and `result`: objects that were validated.
+    pub const VALIDATIONS: &str = "mesh_injector_validations";
     /// Counter: namespaces that are counted under one name, because there are too many.
     pub const NAMESPACES_UNNAMED: &str = "mesh_injector_namespaces_unnamed";
 }

@@ -25,6 +25,9 @@ pub const FOR_DESTINATION: &[Kind] = &[
     Kind::GrpcRoute,
 ];
 
+/// What `mesh-injector` watches: namespaces, and what stands between a pod and who made it.
+pub const FOR_INJECTOR: &[Kind] = &[Kind::Namespace, Kind::ReplicaSet, Kind::Job];
+
 /// What `mesh-viz` watches.
 pub const FOR_VIZ: &[Kind] = &[
     Kind::Namespace,

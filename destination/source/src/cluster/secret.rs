@@ -32,6 +32,7 @@ pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result
 pub(super) struct Found {
     pub(super) data: SecretData,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
     pub(super) version: String,
 }
 
@@ -49,6 +50,7 @@ pub(super) async fn find_secret(client: &Client, namespace: &str, name: &str) ->
     Ok(found.map(|secret| Found {
         data: plain(secret.data),
         labels: secret.metadata.labels.unwrap_or_default(),
+        annotations: secret.metadata.annotations.unwrap_or_default(),
         version: secret.metadata.resource_version.unwrap_or_default(),
     }))
 }

@@ -30,6 +30,8 @@ const SKEW: Duration = Duration::from_secs(3600);
 const DAY: u64 = 24 * 3600;
 /// Marks a Secret whose certificate we made and will replace.
 const KEPT: (&str, &str) = ("linkerd.io/kept-certificate", "true");
+/// Annotations of a Secret that cert-manager keeps.
+const CERT_MANAGER: &str = "cert-manager.io/";
 /// Keys of the Secret.
 pub(super) const CERTIFICATE: &str = "tls.crt";
 pub(super) const KEY: &str = "tls.key";
@@ -78,7 +80,10 @@ pub(super) fn decide(situation: Situation<'_>) -> Act {
             .and_then(|bytes| String::from_utf8(bytes.clone()).ok())
     };
     let ca = text(CA).filter(|ca| !ca.trim().is_empty());
-    let is_ours = !keep.external && found.labels.get(KEPT.0).is_some_and(|value| value == KEPT.1);
+    // cert-manager takes over a Secret that is there, labels and all.
+    let taken = found.annotations.keys().any(|key| key.starts_with(CERT_MANAGER));
+    let kept = found.labels.get(KEPT.0).is_some_and(|value| value == KEPT.1);
+    let is_ours = kept && !taken && !keep.external;
     let credentials = text(CERTIFICATE).zip(text(KEY));
     let good = credentials.as_ref().map(|(cert, _)| look(cert, &keep.dns_names));
     let renew = || Act::Renew {

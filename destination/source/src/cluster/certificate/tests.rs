@@ -314,6 +314,7 @@ fn ours_is_made_anew_when_its_name_or_its_text_is_wrong() {
     let found = |names: &[String]| super::super::secret::Found {
         data: make(names, None, now).expect("made"),
         labels: make::labels(&keep),
+        annotations: BTreeMap::new(),
         version: "7".to_owned(),
     };
     let renews = |found: &super::super::secret::Found| {
@@ -330,6 +331,12 @@ fn ours_is_made_anew_when_its_name_or_its_text_is_wrong() {
     broken.data.insert(CERTIFICATE.to_owned(), b"x".to_vec());
     assert!(renews(&broken));
     broken.data.remove(KEY);
+    assert!(renews(&broken));
+    broken
+        .annotations
+        .insert("cert-manager.io/certificate-name".to_owned(), "c".to_owned());
+    assert!(!renews(&broken));
+    broken.annotations.clear();
     assert!(renews(&broken));
     broken.labels.clear();
     assert!(!renews(&broken));
