@@ -1,7 +1,7 @@
 //! The images that a cluster of the tests runs, made from the programs that cargo built, without a daemon and without a registry.
 //!
 //! ```text
-//! target/release/mesh-proxy ─[ldd]─▶ the few libraries it loads ─[../shared/kube/kube image]─▶ target/release/images/proxy.tar ─▶ node
+//! target/release/mesh-proxy ─[ldd]─▶ the few libraries it loads ─[oci]─▶ target/release/images/mesh-proxy.tar ─▶ node
 //! ```
 //!
 //! What ships is built by the Dockerfiles instead: one static program each. Names, entry points and users are the same.
@@ -14,14 +14,20 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use crate::{Cluster, run};
+use crate::{
+    Cluster,
+    oci::{self, Spec},
+};
 
 /// The tag of every image: the version that the charts name.
 pub const TAG: &str = env!("CARGO_PKG_VERSION");
-/// The control plane, the injector's init programs and what applications need no rights for.
+/// The control plane, the init programs, and applications.
 const NOBODY: u32 = 65534;
 /// The sidecar's own user, whose traffic is not redirected.
 const PROXY: u32 = 2102;
+
+/// The capability to change a network namespace's rules, as a bit.
+const NET_ADMIN: u64 = 1 << 12;
 
 /// One image: one program.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ struct Image {
     program: &'static str,
     user: u32,
     /// What the program's file may, however little its user may.
-    capabilities: &'static str,
+    capabilities: u64,
 }
 
 const fn image(name: &'static str, program: &'static str) -> Image {
@@ -39,7 +45,7 @@ const fn image(name: &'static str, program: &'static str) -> Image {
         name,
         program,
         user: NOBODY,
-        capabilities: "",
+        capabilities: 0,
     }
 }
 
@@ -53,7 +59,7 @@ const IMAGES: [Image; 9] = [
         ..image("mesh-proxy", "mesh-proxy")
     },
     Image {
-        capabilities: "net_admin",
+        capabilities: NET_ADMIN,
         ..image("mesh-init", "mesh-init")
     },
     image("mesh-validator", "mesh-validator"),
@@ -95,21 +101,15 @@ impl Image {
         }
         let _ = fs::remove_file(&stamp);
         let inside = format!("/{}", self.program);
-        let mut command = Command::new(kube());
-        command
-            .arg("image")
-            .arg(&archive)
-            .arg(format!("localhost/{}:{TAG}", self.name))
-            .arg(&inside)
-            .args(["--user", &format!("{0}:{0}", self.user)]);
-        if !self.capabilities.is_empty() {
-            command.args(["--cap", &format!("{inside}={}", self.capabilities)]);
-        }
-        command.arg("--").arg(format!("{}={inside}", program.display()));
-        for library in libraries(&program)? {
-            command.arg(format!("{library}={library}"));
-        }
-        run(&mut command)?;
+        let libraries = libraries(&program)?.into_iter().map(|path| (path.clone().into(), path));
+        let spec = Spec {
+            name: format!("localhost/{}:{TAG}", self.name),
+            entrypoint: inside.clone(),
+            user: self.user,
+            capabilities: self.capabilities,
+            files: [(program, inside)].into_iter().chain(libraries).collect(),
+        };
+        oci::write(&spec, &archive).map_err(|error| format!("{}: {error}", archive.display()))?;
         fs::write(&stamp, state).map_err(|error| format!("{}: {error}", stamp.display()))?;
         Ok(archive)
     }
@@ -137,10 +137,6 @@ fn libraries(program: &Path) -> Result<BTreeSet<String>, String> {
 fn files_of(ldd: &str) -> BTreeSet<String> {
     let words = ldd.lines().flat_map(str::split_whitespace);
     words.filter(|word| word.starts_with('/')).map(str::to_owned).collect()
-}
-
-fn kube() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/kube/kube")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 pub mod bed;
 pub mod images;
 pub mod load;
+mod oci;
 pub mod readme;
 
 use std::{
