@@ -65,7 +65,7 @@ pub(crate) fn decode_whole_profile(wire: WholeProfile) -> Result<Profile> {
 }
 
 /// Reads both halves of a message.
-fn read(bytes: Bytes) -> std::result::Result<WholeProfile, prost::DecodeError> {
+pub(crate) fn read_whole_profile(bytes: Bytes) -> std::result::Result<WholeProfile, prost::DecodeError> {
     let profile = DestinationProfile::decode(bytes.clone())?;
     let extension = ProfileExtension::decode(bytes)?;
     Ok(WholeProfile { profile, extension })
@@ -105,7 +105,7 @@ impl Decoder for ProfileCodec {
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> std::result::Result<Option<WholeProfile>, Status> {
         let bytes = from.copy_to_bytes(from.remaining());
-        read(bytes)
+        read_whole_profile(bytes)
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
     }
@@ -139,7 +139,7 @@ mod tests {
             ..Profile::default()
         };
         let bytes = encode_whole_profile(&profile);
-        let whole = read(bytes.clone().into()).expect("protobuf");
+        let whole = read_whole_profile(bytes.clone().into()).expect("protobuf");
         assert_eq!(decode_whole_profile(whole), Ok(profile.clone()));
         let theirs = DestinationProfile::decode(bytes.as_slice()).expect("protobuf");
         assert_eq!(theirs, encode_profile(&profile));

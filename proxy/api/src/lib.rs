@@ -15,6 +15,7 @@ mod extension;
 mod filter;
 mod identity;
 mod inbound;
+mod memory;
 mod meta;
 mod net;
 mod outbound;
@@ -37,6 +38,7 @@ pub mod decode {
         destination::{decode_endpoint as endpoint, decode_update as update},
         identity::{decode_certified as certified, decode_certify_request as certify_request},
         inbound::decode_server_policy as server_policy,
+        memory::{decode_certified_bytes as certified_bytes, decode_memory as memory},
         meta::decode_meta as meta,
         outbound::decode_client_policy as client_policy,
         profile::decode_profile as profile,
@@ -58,6 +60,7 @@ pub mod encode {
         extension::encode_whole_profile as whole_profile,
         identity::{encode_certified as certified, encode_certify_request as certify_request},
         inbound::encode_server_policy as server_policy,
+        memory::{encode_certified_bytes as certified_bytes, encode_memory as memory},
         meta::encode_meta as meta,
         outbound::encode_client_policy as client_policy,
         profile::encode_profile as profile,
