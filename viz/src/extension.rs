@@ -133,6 +133,3 @@ fn not_found(uri: &Uri) -> Response {
     let error = format!("there is nothing at {}", uri.path());
     (StatusCode::NOT_FOUND, Json(Problem { error })).into_response()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! The aggregated API as an API server sees it.
