@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{cluster, demo, inject, install, local, viz};
+use crate::{cluster, demo, inject, install, local, uninstall, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -25,6 +25,12 @@ enum Command {
     Viz(viz::Command),
     /// Print the manifests of the control plane, for `kubectl apply -f -`.
     Install(Box<install::InstallArgs>),
+    /// Print the manifests of this version for the mesh that is there, for `kubectl apply -f -`.
+    Upgrade(Box<install::upgrade::UpgradeArgs>),
+    /// Print everything of the mesh, for `kubectl delete -f -`.
+    Uninstall(uninstall::UninstallArgs),
+    /// Print what former versions of the mesh left behind, for `kubectl delete -f -`.
+    Prune(uninstall::PruneArgs),
     /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
     Inject(Box<inject::InjectArgs>),
     /// Take the sidecar out of manifests.
@@ -46,6 +52,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
         Command::Install(args) => install::install(&args),
+        Command::Upgrade(args) => install::upgrade::upgrade(&args),
+        Command::Uninstall(args) => uninstall::uninstall(&args),
+        Command::Prune(args) => uninstall::prune(&args),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => demo::app::run(role),

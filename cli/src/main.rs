@@ -6,6 +6,7 @@ mod demo;
 mod inject;
 mod install;
 mod output;
+mod uninstall;
 mod viz;
 
 use cli_local as local;

@@ -24,7 +24,16 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(super) fn fill(values: &mut Value, now: SystemTime) -> anyhow::Result<()> {
     let of = |path| text(values, path);
     let (anchors, certificate, key) = (of(ANCHORS), of(ISSUER_CERTIFICATE), of(ISSUER_KEY));
-    let external = of(SCHEME) == "kubernetes.io/tls";
+    let external = is_external(values);
+    if values.pointer("/identity/externalCA") == Some(&Value::Bool(true)) {
+        if !external {
+            bail!(
+                "the trust anchors are somebody else's (identity.externalCA), so the issuer must be too: set \
+                 identity.issuer.scheme=kubernetes.io/tls"
+            );
+        }
+        return Ok(());
+    }
     match (anchors.is_empty(), certificate.is_empty(), key.is_empty()) {
         (true, true, true) if external => bail!(
             "the issuer is in a Secret of yours (identity.issuer.scheme=kubernetes.io/tls), so the trust anchors must be \
@@ -54,6 +63,27 @@ pub(super) fn fill(values: &mut Value, now: SystemTime) -> anyhow::Result<()> {
         ),
     }
     Ok(())
+}
+
+/// Whether the issuer's Secret is somebody else's.
+pub(super) fn is_external(values: &Value) -> bool {
+    text(values, SCHEME) == "kubernetes.io/tls"
+}
+
+/// Takes every credential out of values.
+pub(super) fn take(values: &mut Value) {
+    for path in [
+        "/identityTrustAnchorsPEM",
+        "/identity/issuer/tls",
+        "/proxyInjector/crtPEM",
+        "/proxyInjector/keyPEM",
+        "/proxyInjector/caBundle",
+    ] {
+        let (parent, name) = path.rsplit_once('/').expect("a path");
+        if let Some(map) = values.pointer_mut(parent).and_then(Value::as_object_mut) {
+            map.remove(name);
+        }
+    }
 }
 
 /// The text at a path; empty if there is none.
