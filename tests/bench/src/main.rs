@@ -20,6 +20,7 @@ mod args;
 mod backend;
 mod bare;
 mod child;
+mod control_plane;
 mod cpu;
 mod instructions;
 mod load;
