@@ -12,7 +12,7 @@ use crate::{
     cluster::{Cluster, Controller, template_hash},
     events::{Events, Happened, INJECTED, SKIPPED},
     metrics::{Metrics, Request as Labels},
-    validate::{self, Verdict},
+    validate::{Asked, Verdict},
 };
 
 /// What a review is asked for.
@@ -133,8 +133,13 @@ impl Reviewer<'_> {
     }
 
     fn validate(self, request: Request) -> Response {
-        let (group, kind) = (&request.kind.group, &request.kind.kind);
-        let (counted, verdict) = validate::validate(group, &request.namespace, request.object, self.injector);
+        let kind = request.kind.kind.clone();
+        let asked = Asked {
+            group: &request.kind.group,
+            namespace: &request.namespace,
+            injector: self.injector,
+        };
+        let (counted, verdict) = asked.judge(request.object);
         match verdict {
             Verdict::Allowed(warnings) => {
                 self.metrics

@@ -31,7 +31,7 @@ pub use config::Config;
 pub use destination_k8s::{Object, ObjectRef};
 pub use inbound::{DefaultPolicy, InvalidPolicy};
 pub use name::{Context, Workload};
-pub use problem::Problem;
+pub use problem::{Faults, Problem};
 
 use name::{PathHost, ServiceName};
 use reader::{Dep, Reader};

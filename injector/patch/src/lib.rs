@@ -10,6 +10,7 @@
 
 pub mod annotations;
 mod component;
+mod concern;
 pub mod config;
 mod containers;
 pub mod edit;
