@@ -3,6 +3,8 @@
 //! The kubeconfig is found as kubectl finds it: `--kubeconfig`, `$KUBECONFIG` (several paths are merged),
 //! `~/.kube/config`. The same program under the name `kubectl-mesh` is kubectl's plugin: `kubectl mesh check`.
 
+pub(crate) mod http1;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -103,6 +105,13 @@ pub(crate) async fn deployment(client: &Client, namespace: &str, name: &str, por
         port,
     };
     Ok(cluster::forward(client, &to).await?)
+}
+
+/// The metrics of a pod's sidecar, or of another port that has some.
+pub(crate) async fn metrics(client: &Client, from: &PodPort) -> Result<String> {
+    /// Largest text that is read; a busy proxy writes some hundred KiB.
+    const METRICS_BYTES: usize = 32 * 1024 * 1024;
+    http1::text(cluster::forward(client, from).await?, "/metrics", METRICS_BYTES).await
 }
 
 /// Waits for `work`; when it takes over a second, a person at a terminal sees what for.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{cluster, demo, inject, install, local, uninstall, viz};
+use crate::{check, cluster, demo, inject, install, local, uninstall, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Uninstall(uninstall::UninstallArgs),
     /// Print what former versions of the mesh left behind, for `kubectl delete -f -`.
     Prune(uninstall::PruneArgs),
+    /// Check that the mesh is installed, whole and healthy.
+    Check(check::CheckArgs),
     /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
     Inject(Box<inject::InjectArgs>),
     /// Take the sidecar out of manifests.
@@ -55,6 +57,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Upgrade(args) => install::upgrade::upgrade(&args),
         Command::Uninstall(args) => uninstall::uninstall(&args),
         Command::Prune(args) => uninstall::prune(&args),
+        Command::Check(args) => check::check(args),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => demo::app::run(role),

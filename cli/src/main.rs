@@ -1,5 +1,6 @@
 //! The program `mesh`: one program for people: demo, local, viz.
 
+mod check;
 mod cluster;
 mod command;
 mod demo;

@@ -125,4 +125,9 @@ impl Category {
     pub fn new(name: &'static str, checks: Vec<Check>) -> Self {
         Self { name, checks }
     }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
 }

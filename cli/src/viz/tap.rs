@@ -7,7 +7,7 @@ use viz_api::{
     tap::{Peer, StreamId},
 };
 
-use super::{Namespace, Source, resources};
+use super::{Api, Namespace, Source, resources};
 use crate::output;
 
 /// Longest line of the stream: an event with all headers of the longest kind, several times.
@@ -64,9 +64,9 @@ enum Format {
 /// Shows events until nobody reads any more.
 pub(super) async fn run(args: Args) -> Result<()> {
     let format = args.output;
-    let api = args.source.api()?;
-    let request = args.request()?;
-    let mut body = api.open(viz_api::TAP, &request).await?.into_body();
+    let api = args.source.api().await?;
+    let request = args.request(&api)?;
+    let mut body = api.tap(&request).await?;
     let mut pending = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| anyhow!("mesh-viz ended the tap: {e}"))?;
@@ -85,9 +85,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
-    fn request(self) -> Result<TapRequest> {
+    fn request(self, api: &Api) -> Result<TapRequest> {
         Ok(TapRequest {
-            namespace: self.namespace.get(),
+            namespace: self.namespace.get(api),
             labels: self.selector,
             to: self.to,
             to_namespace: self.to_namespace,

@@ -35,7 +35,7 @@ pub use kinds::{FOR_DESTINATION, FOR_INJECTOR, FOR_VIZ};
 pub use lease::{Elector, LeaseOptions};
 pub use portforward::{Forwarded, PodPort, forward, is_ready, pods_of, ready_pod};
 pub use presence::{Presence, presence};
-pub use resource::{Filter, Resource, post, read};
+pub use resource::{Filter, Post, Resource, post, read};
 pub use review::{
     Access, Decision, Reviewed, Subject, self_subject_access_review, subject_access_review, token_review,
 };

@@ -129,13 +129,33 @@ pub async fn read(client: &Client, what: &str, path: &str) -> Result<Value, Erro
         .await
 }
 
-/// Sends a body to a path of an API that an aggregated server answers, and leaves the answer's body to be read as it
-/// comes; `what` says what for.
-pub async fn post(client: &Client, what: &str, path: &str, body: Vec<u8>) -> Result<Body, Error> {
+/// A body to be sent to an API that an aggregated server answers.
+#[derive(Clone, Debug)]
+pub struct Post<'a> {
+    /// What for ("tap deployment/web").
+    pub what: String,
+    /// Where to.
+    pub path: String,
+    /// Media type of the answer.
+    pub accept: &'a str,
+    /// The body, JSON.
+    pub body: Vec<u8>,
+}
+
+/// Sends a body to an aggregated API, and leaves the answer's body to be read as it comes.
+pub async fn post(client: &Client, post: Post<'_>) -> Result<Body, Error> {
+    let Post {
+        what,
+        path,
+        accept,
+        body,
+    } = post;
+    let what = what.as_str();
     let request = Request::builder()
         .method(Method::POST)
-        .uri(path)
+        .uri(&path)
         .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::ACCEPT, accept)
         .body(Body::from(body));
     let request = request.map_err(|error| Error::Config(format!("{path:?} is no path: {error}")))?;
     let response = client.call(what, client.raw().send(request)).await?;
