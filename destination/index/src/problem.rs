@@ -61,6 +61,15 @@ fn is_annotated(kind: Kind) -> bool {
     ANNOTATED.contains(&kind)
 }
 
+/// The kinds of routes.
+pub(crate) const ROUTES: [Kind; 5] = [
+    Kind::HttpRoute,
+    Kind::PolicyHttpRoute,
+    Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
+];
+
 const ANNOTATED: [Kind; 5] = [
     Kind::Service,
     Kind::HttpRoute,
@@ -88,7 +97,7 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
             );
         }
     }
-    for kind in [Kind::HttpRoute, Kind::PolicyHttpRoute, Kind::GrpcRoute] {
+    for kind in ROUTES {
         for object in reader.all(kind) {
             if let Some(reason) = AnyRoute::of(object).and_then(outbound::route_problem) {
                 add(object, format!("{reason}, so the route is left out"));

@@ -258,6 +258,8 @@ fn found_by(object: &Object) -> Vec<Found> {
         Object::HttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
         Object::PolicyHttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
         Object::GrpcRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        Object::TlsRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        Object::TcpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
         _ => vec![],
     }
 }

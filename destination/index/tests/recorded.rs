@@ -41,17 +41,7 @@ const SCENARIOS: [&str; 12] = [
 ];
 
 /// Calls that are answered otherwise, and why.
-const DIFFERENT: &[(&str, &str)] = &[
-    ("tlstcp/outbound_egress_open_443", TLS),
-    ("tlstcp/outbound_egress_out_443", TLS),
-    ("tlstcp/outbound_egress_out_5000", TCP),
-    ("tlstcp/outbound_tcp", TCP),
-    ("tlstcp/outbound_tls-tcp", TLS),
-    ("tlstcp/outbound_tls_443", TLS),
-];
-
-const TLS: &str = "TLSRoute is not read in this slice";
-const TCP: &str = "TCPRoute is not read in this slice";
+const DIFFERENT: &[(&str, &str)] = &[];
 
 /// Open streams that differ from one step of `changes` to another, and why.
 const DIFFERENT_STEPS: &[(&str, std::ops::RangeInclusive<u64>, &str)] = &[

@@ -15,8 +15,8 @@ use k8s_openapi::{
 
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TrafficSplit, duration,
-    object::{Invalid, Kind, Path, PolicyRoute},
+    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TlsRoute, TrafficSplit, duration,
+    object::{Invalid, Kind, Path, PlainRoute, PolicyRoute},
     policy::{Network, PortRef},
     profile::{RequestMatchSpec, ResponseMatchSpec, RetryBudgetSpec},
     route::{BackendRef, ParentRef},
@@ -535,6 +535,26 @@ impl Check for PolicyRoute {
     fn check(&self) -> Checked {
         self.0.check()
     }
+}
+
+impl Check for TlsRoute {
+    fn check(&self) -> Checked {
+        bytes_route(self)
+    }
+}
+
+impl Check for PlainRoute {
+    fn check(&self) -> Checked {
+        bytes_route(self)
+    }
+}
+
+fn bytes_route(found: &TlsRoute) -> Checked {
+    let rules = found.spec.rules.iter().enumerate();
+    route(
+        &found.spec.parent_refs,
+        rules.map(|(i, rule)| (i, rule.backend_refs.as_slice())),
+    )
 }
 
 impl Check for GrpcRoute {

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TrafficSplit, check::Check, keys,
+    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TcpRoute, TlsRoute, TrafficSplit, check::Check,
+    keys,
 };
 
 /// Whether objects of a kind live in a namespace.
@@ -128,6 +129,25 @@ impl std::ops::DerefMut for PolicyRoute {
     }
 }
 
+/// A TCPRoute: a TLSRoute without SNIs, and another kind.
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct PlainRoute(pub TcpRoute);
+
+impl std::ops::Deref for PlainRoute {
+    type Target = TcpRoute;
+
+    fn deref(&self) -> &TcpRoute {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for PlainRoute {
+    fn deref_mut(&mut self) -> &mut TcpRoute {
+        &mut self.0
+    }
+}
+
 objects! {
     /// A namespace.
     Namespace(Namespace) = "Namespace" in ["v1"], Cluster;
@@ -198,6 +218,10 @@ objects! {
     GrpcRoute(GrpcRoute) = "GRPCRoute" in [
         "gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"
     ], Namespaced;
+    /// A TLSRoute of the Gateway API; in the version that upstream reads.
+    TlsRoute(TlsRoute) = "TLSRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
+    /// A TCPRoute of the Gateway API.
+    TcpRoute(PlainRoute) = "TCPRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
 }
 
 impl Kind {

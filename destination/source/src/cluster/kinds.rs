@@ -23,6 +23,8 @@ pub const FOR_DESTINATION: &[Kind] = &[
     Kind::PolicyHttpRoute,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
 ];
 
 /// What `mesh-injector` watches: namespaces, and what stands between a pod and who made it.
