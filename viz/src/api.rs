@@ -11,7 +11,10 @@ use proxy_metrics::names::viz as names;
 use proxy_process::admin::Readiness;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use viz_api::{Answer, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, StatRequest, TapRequest, cluster};
+use viz_api::{
+    Answer, AuthzRequest, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
+    cluster,
+};
 use viz_query::stat::Refusal;
 
 use crate::{scrape::Shared, tap};
@@ -52,6 +55,8 @@ pub(crate) async fn serve(listener: TcpListener, api: Api, stop: CancellationTok
     let router = Router::new()
         .route(viz_api::STAT, get(stat))
         .route(viz_api::EDGES, get(edges))
+        .route(viz_api::ROUTES, get(routes))
+        .route(viz_api::AUTHZ, get(authz))
         .route(viz_api::TAP, get(tap))
         .route(viz_api::PODS, get(pods))
         .route(viz_api::PROXY_METRICS, get(proxy_metrics))
@@ -86,6 +91,28 @@ async fn edges(State(api): State<Api>, request: Asked<EdgesRequest>) -> Result<R
     let Query(request) = request?;
     check_window(&api.shared, request.window_ms)?;
     let rows = viz_query::edges(&request, &api.shared.objects(), &api.shared.window())?;
+    Ok(Json(Answer {
+        rows,
+        source: api.shared.source(request.window_ms),
+    })
+    .into_response())
+}
+
+async fn routes(State(api): State<Api>, request: Asked<RoutesRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    check_window(&api.shared, request.window_ms)?;
+    let rows = viz_query::routes(&request, &api.shared.objects(), &api.shared.window())?;
+    Ok(Json(Answer {
+        rows,
+        source: api.shared.source(request.window_ms),
+    })
+    .into_response())
+}
+
+async fn authz(State(api): State<Api>, request: Asked<AuthzRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    check_window(&api.shared, request.window_ms)?;
+    let rows = viz_query::authz(&request, &api.shared.window())?;
     Ok(Json(Answer {
         rows,
         source: api.shared.source(request.window_ms),

@@ -11,7 +11,7 @@ use k8s_openapi::{
 use proxy_model::{env, ports};
 use tokio::sync::{mpsc, watch};
 use viz_api::Kind;
-use viz_query::{Objects, Pod, PodKey, Service, Split, Workload};
+use viz_query::{Objects, Pod, PodKey, Profile, Service, Split, Workload};
 
 /// Changes are gathered for this long, for everything is gone through after them; a scrape is not more often.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -81,11 +81,25 @@ pub(crate) fn gather<'a>(all: impl Iterator<Item = &'a Object> + Clone, mesh: &M
         let labels = meta.labels.clone().unwrap_or_default();
         match object {
             Object::Pod(pod) => objects.pods.push(Arc::new(read_pod(pod, &known, mesh))),
-            Object::Service(_) => {
+            Object::Service(service) => {
+                let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone());
                 objects.services.push(Service {
                     namespace: namespace.into(),
                     name: name.into(),
                     labels,
+                    selector: selector.unwrap_or_default(),
+                });
+            }
+            Object::ServiceProfile(profile) => {
+                // Named after the Service's DNS name, wherever it stands.
+                let mut parts = name.split('.');
+                let (Some(service), Some(namespace)) = (parts.next(), parts.next()) else {
+                    continue;
+                };
+                objects.profiles.push(Profile {
+                    namespace: namespace.into(),
+                    service: service.into(),
+                    routes: profile.spec.routes.iter().map(|route| route.name.clone()).collect(),
                 });
             }
             Object::TrafficSplit(split) => {

@@ -103,6 +103,27 @@ pub struct Service {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Labels of its pods; empty for none.
+    pub selector: BTreeMap<String, String>,
+}
+
+impl Service {
+    /// Whether the pod is one of its.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
+        !self.selector.is_empty() && *self.namespace == *pod.key.namespace && self.selector.iter().all(has)
+    }
+}
+
+/// Routes of a ServiceProfile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// The Service.
+    pub service: String,
+    /// Names of the routes.
+    pub routes: Vec<String>,
 }
 
 /// A TrafficSplit.
@@ -125,6 +146,8 @@ pub struct Objects {
     pub workloads: Vec<Workload>,
     /// Services.
     pub services: Vec<Service>,
+    /// Profiles.
+    pub profiles: Vec<Profile>,
     /// Splits.
     pub splits: Vec<Split>,
 }

@@ -14,29 +14,64 @@ pub(crate) enum Family {
     OpenTotal,
     ReadBytes,
     WriteBytes,
+    /// Routes of profiles.
+    RouteTotal,
+    RouteActualTotal,
+    RouteLatencyBucket,
+    /// Routes of policies: HTTPRoutes, GRPCRoutes, the default.
+    PolicyRouteTotal,
+    PolicyRouteSecondsBucket,
+    DenyTotal,
 }
 
 impl Family {
     pub(crate) fn of(name: &str) -> Option<Self> {
-        let families = [
-            (&names::RESPONSE_TOTAL, Self::ResponseTotal),
-            (&names::TCP_OPEN_CONNECTIONS, Self::OpenConnections),
-            (&names::TCP_OPEN_TOTAL, Self::OpenTotal),
-            (&names::TCP_READ_BYTES_TOTAL, Self::ReadBytes),
-            (&names::TCP_WRITE_BYTES_TOTAL, Self::WriteBytes),
-        ];
-        let plain = families
-            .into_iter()
-            .find(|(family, _)| family.name == name)
-            .map(|(_, ours)| ours);
-        let is_bucket = || name.strip_suffix("_bucket") == Some(names::RESPONSE_LATENCY.name);
-        plain.or_else(|| is_bucket().then_some(Self::LatencyBucket))
+        let find = |families: &[(&names::Family, Self)], name: &str| {
+            let found = families.iter().find(|(family, _)| family.name == name);
+            found.map(|(_, ours)| *ours)
+        };
+        // Most lines of a scrape are buckets.
+        if let Some(histogram) = name.strip_suffix("_bucket") {
+            return find(&HISTOGRAMS, histogram);
+        }
+        let counter = || find(&TOTALS, name.strip_suffix("_total")?);
+        find(&PLAIN, name).or_else(counter)
     }
 
     fn is_gauge(self) -> bool {
         self == Self::OpenConnections
     }
 }
+
+/// Families whose samples have the family's name.
+const PLAIN: [(&names::Family, Family); 8] = [
+    (&names::RESPONSE_TOTAL, Family::ResponseTotal),
+    (&names::TCP_OPEN_CONNECTIONS, Family::OpenConnections),
+    (&names::TCP_OPEN_TOTAL, Family::OpenTotal),
+    (&names::TCP_READ_BYTES_TOTAL, Family::ReadBytes),
+    (&names::TCP_WRITE_BYTES_TOTAL, Family::WriteBytes),
+    (&names::ROUTE_RESPONSE_TOTAL, Family::RouteTotal),
+    (&names::ROUTE_ACTUAL_RESPONSE_TOTAL, Family::RouteActualTotal),
+    (&names::INBOUND_HTTP_AUTHZ_DENY_TOTAL, Family::DenyTotal),
+];
+/// Counters whose samples have `_total` after the family's name.
+const TOTALS: [(&names::Family, Family); 2] = [
+    (&names::OUTBOUND_HTTP_ROUTE_REQUEST_STATUSES, Family::PolicyRouteTotal),
+    (&names::OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES, Family::PolicyRouteTotal),
+];
+/// Families whose buckets are read.
+const HISTOGRAMS: [(&names::Family, Family); 4] = [
+    (&names::RESPONSE_LATENCY, Family::LatencyBucket),
+    (&names::ROUTE_RESPONSE_LATENCY, Family::RouteLatencyBucket),
+    (
+        &names::OUTBOUND_HTTP_ROUTE_REQUEST_DURATION,
+        Family::PolicyRouteSecondsBucket,
+    ),
+    (
+        &names::OUTBOUND_GRPC_ROUTE_REQUEST_DURATION,
+        Family::PolicyRouteSecondsBucket,
+    ),
+];
 
 /// Texts of one pod's labels, each kept once.
 #[derive(Debug, Default)]

@@ -42,8 +42,10 @@ pub(crate) fn objects() -> Objects {
         namespace: "vote".into(),
         name: name.into(),
         labels: BTreeMap::new(),
+        selector: [("app".to_owned(), name.to_owned())].into(),
     };
     Objects {
+        profiles: vec![],
         pods: vec![
             pod("vote", "web", true),
             pod("vote", "voting-v1", true),
