@@ -18,10 +18,11 @@ mod profile;
 mod reader;
 mod route;
 mod split;
+pub mod status;
 mod store;
 mod view;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy};
 use rustc_hash::FxHashSet;
@@ -204,6 +205,11 @@ impl Index {
     /// What is wrong with the objects as they are now, each in one sentence.
     pub fn problems(&self) -> Vec<Problem> {
         problem::all(&Reader::new(&self.store, &self.config))
+    }
+
+    /// What the statuses of routes and policies should be now.
+    pub fn statuses(&self) -> BTreeMap<ObjectRef, status::Content> {
+        status::all(&Reader::new(&self.store, &self.config))
     }
 
     /// How many answers and objects are kept.
