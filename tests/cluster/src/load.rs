@@ -57,6 +57,12 @@ pub struct Outcome {
     pub reasons: BTreeMap<String, u64>,
     /// Who answered, with counts.
     pub pods: BTreeMap<String, u64>,
+    /// First and last answer of each, in milliseconds of the clock.
+    #[serde(default)]
+    pub seen_ms: BTreeMap<String, (u64, u64)>,
+    /// The identities under which servers knew the client; empty is none.
+    #[serde(default)]
+    pub identities: BTreeMap<String, u64>,
     /// The slowest.
     pub max_ms: u64,
 }

@@ -7,6 +7,7 @@
 //! `cargo test -p tests-cluster --test mesh -- traffic` runs some of them; what they need is installed first.
 //! `MESH_TESTS=long` runs the scenarios for as long as they are promised to hold, not as long as CI has time for.
 
+mod app;
 mod helm;
 mod injection;
 mod outages;
