@@ -162,9 +162,8 @@ resources:
     {{- end }}
   readinessProbe:
     httpGet: {path: /ready, port: {{ $values.proxy.ports.admin }}}
-    {{- with $values.proxy.readinessProbe }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    # Often, for everybody waits for these pods.
+    periodSeconds: 2
   {{- include "mesh.sidecar-resources" .root | nindent 2 }}
   {{- if $values.proxy.securityContext }}
   securityContext:

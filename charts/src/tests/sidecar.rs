@@ -10,12 +10,14 @@ use serde_json::Value;
 use super::{difference, given, ours};
 use crate::{Chart, values};
 
-/// What is other than in an injected pod, pod by pod, and why.
-const INTENDED: [(&str, &str, &str); 1] = [(
+/// Variables that are other than in an injected pod, pod by pod, and why.
+const VARIABLES: [(&str, &str, &str); 1] = [(
     "identity",
     env::INBOUND_PORTS_REQUIRE_TLS,
     "nobody sends a token in plaintext; the injector knows no such annotation",
 )];
+/// Times of the readiness probe, likewise: everybody waits for these pods, so they are asked more often.
+const TIMES: [&str; 2] = ["initialDelaySeconds", "periodSeconds"];
 
 fn deployment(component: &str, sets: &[&str]) -> (Value, Config) {
     let objects = ours(Chart::ControlPlane, "Helm", &given(sets));
@@ -117,13 +119,15 @@ fn normal(component: &str, mut deployment: Value) -> Value {
         let items = spec[list].as_array_mut().expect("a list");
         items.sort_by_key(|item| item["name"].to_string());
         for container in items {
-            let names: Vec<&str> = INTENDED
+            let names: Vec<&str> = VARIABLES
                 .iter()
                 .filter(|(of, ..)| *of == component)
                 .map(|(_, name, _)| *name)
                 .collect();
             if container["name"] == "linkerd-proxy" {
                 without(&mut container["env"], &names);
+                let probe = container["readinessProbe"].as_object_mut().expect("a probe");
+                probe.retain(|name, _| !TIMES.contains(&name.as_str()));
             }
         }
     }
