@@ -20,8 +20,6 @@ use crate::{
     reload::{self, Current, Pair},
 };
 
-/// The first Kubernetes with native sidecars, 1.x.
-const NATIVE_SIDECARS_SINCE: u32 = 29;
 /// Pause between questions for the version.
 const VERSION_PAUSE: Duration = Duration::from_secs(1);
 
@@ -110,7 +108,7 @@ pub(crate) async fn native_sidecars(client: Option<&Client>) -> bool {
     loop {
         match client.version().await {
             Ok(version) => {
-                let has = knows_native_sidecars(&version);
+                let has = injector_patch::has_native_sidecars(&version);
                 tracing::info!(%version, native_sidecars = has, "the cluster");
                 return has;
             }
@@ -119,18 +117,6 @@ pub(crate) async fn native_sidecars(client: Option<&Client>) -> bool {
                 tokio::time::sleep(VERSION_PAUSE).await;
             }
         }
-    }
-}
-
-/// Reads `v1.33.1`, `v1.29.4-gke.1043002`; of what cannot be read the best is assumed.
-fn knows_native_sidecars(version: &str) -> bool {
-    let mut numbers = version.trim_start_matches('v').split('.').map(|part| {
-        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        part[..digits].parse::<u32>().ok()
-    });
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(1), Some(minor)) => minor >= NATIVE_SIDECARS_SINCE,
-        _ => true,
     }
 }
 
@@ -147,24 +133,4 @@ pub(crate) fn render(metrics: &Metrics, states: Option<&States>) -> String {
 /// Waits until there is something.
 pub(crate) async fn some<T>(current: &mut watch::Receiver<Option<Arc<T>>>) -> bool {
     current.wait_for(Option::is_some).await.is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn native_sidecars_are_told_by_the_version() {
-        for (version, has) in [
-            ("v1.28.15", false),
-            ("v1.29.0", true),
-            ("v1.33.4+k3s1", true),
-            ("v1.9.1", false),
-            ("v1.27+", false),
-            ("v2.0.0", true),
-            ("", true),
-        ] {
-            assert_eq!(knows_native_sidecars(version), has, "{version}");
-        }
-    }
 }
