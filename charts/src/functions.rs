@@ -49,7 +49,7 @@ pub(crate) fn all(sources: &[(&str, &str)]) -> Result<Functions, TemplateError> 
 /// Those that look at their arguments only.
 fn pure() -> FuncMap {
     type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
-    let functions: [(&str, Function); 17] = [
+    let functions: [(&str, Function); 18] = [
         ("toYaml", |arguments| {
             let yaml = serde_yaml_ng::to_string(&json(argument(arguments, 0)))
                 .map_err(|error| TemplateError::Exec(error.to_string()))?;
@@ -101,6 +101,9 @@ fn pure() -> FuncMap {
         ("trimSuffix", |arguments| {
             let (suffix, whole) = (text(arguments, 0), text(arguments, 1));
             string(whole.strip_suffix(&suffix).unwrap_or(&whole))
+        }),
+        ("replace", |arguments| {
+            string(&text(arguments, 2).replace(&text(arguments, 0), &text(arguments, 1)))
         }),
         ("upper", |arguments| string(&text(arguments, 0).to_uppercase())),
         ("lower", |arguments| string(&text(arguments, 0).to_lowercase())),

@@ -4,7 +4,7 @@ argument is a map: root, component, ports (those of the containers), and perhaps
 {{- define "mesh.sidecar-annotations" -}}
 linkerd.io/proxy-version: {{ .Values.proxy.image.version | default (include "mesh.version" .) | quote }}
 {{- with .Values.identityTrustAnchorsPEM }}
-linkerd.io/trust-root-sha256: {{ printf "%s\n" (trim .) | sha256sum }}
+linkerd.io/trust-root-sha256: {{ printf "%s\n" (replace "\r" "" . | trim) | sha256sum }}
 {{- end }}
 # These pods are who says what is allowed, and who signs: they start, and answer, before anybody can ask them.
 config.linkerd.io/default-inbound-policy: all-unauthenticated
