@@ -11,10 +11,12 @@ use destination_index::{Index, Object, ObjectRef, Problem};
 use destination_source::Update;
 use proxy_process::admin::Readiness;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::status::Wanted;
 
 /// Time from a change to the look for what is wrong with objects.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
@@ -31,6 +33,8 @@ pub(crate) struct Feed {
     pub(crate) ready: Readiness,
     /// Cancelled when all objects are there.
     pub(crate) read: CancellationToken,
+    /// Who writes statuses, if anybody does.
+    pub(crate) statuses: Option<watch::Sender<Wanted>>,
     known: BTreeSet<Problem>,
     /// The last word on each object that the index does not know yet; none means that it is gone.
     waiting: BTreeMap<ObjectRef, Option<Object>>,
@@ -44,6 +48,7 @@ impl Feed {
             metrics,
             ready,
             read: CancellationToken::new(),
+            statuses: None,
             known: BTreeSet::new(),
             waiting: BTreeMap::new(),
             changed: None,
@@ -67,7 +72,7 @@ impl Feed {
                 update = updates.recv(), if !full => update,
                 () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {
                     look = None;
-                    self.problems();
+                    self.look();
                     continue;
                 }
             };
@@ -126,7 +131,16 @@ impl Feed {
         self.changed = Some(Instant::now());
     }
 
-    fn problems(&mut self) {
+    /// Looks at all objects: what is wrong, and what their statuses should be.
+    fn look(&mut self) {
+        if let Some(statuses) = &self.statuses {
+            let now = lock(&self.index).statuses();
+            statuses.send_if_modified(|wanted| {
+                let differs = **wanted != now;
+                *wanted = Arc::new(now);
+                differs
+            });
+        }
         let now: BTreeSet<Problem> = lock(&self.index).problems().into_iter().collect();
         for problem in now.difference(&self.known) {
             tracing::warn!("{problem}");

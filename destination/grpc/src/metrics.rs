@@ -34,6 +34,11 @@ struct RpcCode {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
 }
@@ -65,6 +70,8 @@ struct Inner {
     problems: Gauge<i64, AtomicI64>,
     updates: Counter<u64, AtomicU64>,
     manifests_refused: Counter<u64, AtomicU64>,
+    statuses: Counters<Outcome>,
+    statuses_waiting: Gauge<i64, AtomicI64>,
     registry: Registry,
 }
 
@@ -103,6 +110,8 @@ impl Default for Metrics {
             problems: Gauge::default(),
             updates: Counter::default(),
             manifests_refused: Counter::default(),
+            statuses: Family::default(),
+            statuses_waiting: Gauge::default(),
             registry: Registry::default(),
         };
         inner.register(&mut registry);
@@ -130,6 +139,13 @@ impl Inner {
         registry.register(names::UPDATES, "Updates of objects", self.updates.clone());
         let refused = "Manifests, or parts of them, that were refused";
         registry.register(names::MANIFESTS_REFUSED, refused, self.manifests_refused.clone());
+        registry.register(
+            names::STATUSES,
+            "Statuses of objects, by what came of them",
+            self.statuses.clone(),
+        );
+        let waiting = "Statuses that are to be written";
+        registry.register(names::STATUSES_WAITING, waiting, self.statuses_waiting.clone());
     }
 }
 
@@ -185,6 +201,16 @@ impl Metrics {
     /// So many manifests, or parts of them, were refused.
     pub fn manifests_refused(&self, number: usize) {
         self.0.manifests_refused.inc_by(number as u64);
+    }
+
+    /// A status was written, was as it should be, or could not be written.
+    pub fn status_written(&self, outcome: &'static str) {
+        self.0.statuses.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// So many statuses are to be written.
+    pub fn statuses_waiting(&self, number: usize) {
+        self.0.statuses_waiting.set(number as i64);
     }
 
     /// So many things are wrong with objects now.

@@ -41,7 +41,7 @@ pub use review::{
 };
 pub use secret::{NewSecret, SecretData, create_secret, read_secret, write_secret};
 pub use state::{KindState, States};
-pub use status::patch_status;
+pub use status::write_status;
 pub use watch::{Selection, Watch, watch};
 pub use webhook::{CaBundleOf, write_ca_bundle};
 

@@ -40,6 +40,10 @@ pub mod destination {
     pub const UPDATES: &str = "mesh_destination_updates";
     /// Counter: manifests, or parts of them, that were refused.
     pub const MANIFESTS_REFUSED: &str = "mesh_destination_manifests_refused";
+    /// Counter by `outcome`: statuses of objects that were written, were as they should be, or failed.
+    pub const STATUSES: &str = "mesh_destination_statuses";
+    /// Gauge: statuses that are to be written.
+    pub const STATUSES_WAITING: &str = "mesh_destination_statuses_waiting";
 }
 
 /// mesh-injector.

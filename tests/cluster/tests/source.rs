@@ -171,7 +171,7 @@ async fn objects_come_and_go(cluster: &Cluster, client: &Client) -> Reader {
     let status = json!({"seen": true});
     let object = ObjectRef::new(Kind::TrafficSplit, NAMESPACE, "web");
     let version = "split.smi-spec.io/v1alpha4";
-    cluster::patch_status(client, &object, version, &status)
+    cluster::write_status(client, &object, version, &status)
         .await
         .expect("written");
     let seen = cluster.kubectl(&[
