@@ -1,7 +1,7 @@
 //! The mesh on a real Kubernetes, in one program: its trials share a cluster and run in this order, one at a time.
 //!
 //! ```text
-//! readme: install, demo, stat ─▶ injection ─▶ traffic ─▶ workloads ─▶ outages ─▶ helm ─▶ readme: uninstall
+//! readme: install, demo, stat ─▶ injection ─▶ traffic ─▶ workloads ─▶ outages ─▶ readme: uninstall ─▶ helm
 //! ```
 //!
 //! `cargo test -p tests-cluster --test mesh -- traffic` runs some of them; what they need is installed first.
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
         traffic::trials(&bed),
         workloads::trials(&bed),
         outages::trials(&bed),
-        helm::trials(&bed),
         readme::uninstall(&bed),
+        helm::trials(&bed),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     drop(bed); // With it a cluster of our own goes, before the process ends without destructors.
