@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{check, cluster, demo, inject, install, local, uninstall, viz};
+use crate::{
+    authz, check, cluster, demo, diagnostics, identity, inject, install, local, profile, uninstall, version, viz,
+};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -33,6 +35,17 @@ enum Command {
     Prune(uninstall::PruneArgs),
     /// Check that the mesh is installed, whole and healthy.
     Check(check::CheckArgs),
+    /// Show the versions of this program, of the control plane and of the sidecars.
+    Version(version::VersionArgs),
+    /// Show the certificates of pods' sidecars.
+    Identity(identity::IdentityArgs),
+    /// Show which authorizations there are for a workload.
+    Authz(authz::AuthzArgs),
+    /// Print a ServiceProfile to begin with.
+    Profile(profile::ProfileArgs),
+    /// Show what the control plane and the sidecars say of themselves.
+    #[command(subcommand, visible_alias = "dg")]
+    Diagnostics(diagnostics::Command),
     /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
     Inject(Box<inject::InjectArgs>),
     /// Take the sidecar out of manifests.
@@ -58,6 +71,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Uninstall(args) => uninstall::uninstall(&args),
         Command::Prune(args) => uninstall::prune(&args),
         Command::Check(args) => check::check(args),
+        Command::Version(args) => version::version(&args),
+        Command::Identity(args) => identity::identity(&args),
+        Command::Authz(args) => authz::authz(&args),
+        Command::Profile(args) => profile::profile(&args),
+        Command::Diagnostics(command) => diagnostics::run(command),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => demo::app::run(role),

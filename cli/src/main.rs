@@ -1,15 +1,13 @@
 //! The program `mesh`: one program for people: demo, local, viz.
 
-mod check;
-mod cluster;
 mod command;
 mod demo;
 mod inject;
 mod install;
-mod output;
 mod uninstall;
 mod viz;
 
+use cli_inspect::{authz, check, cluster, diagnostics, identity, output, profile, version};
 use cli_local as local;
 
 fn main() -> std::process::ExitCode {

@@ -13,7 +13,7 @@ mod facts;
 mod report;
 mod run;
 
-pub use categories::categories;
+pub use categories::{categories, version_of};
 pub use check::{Category, Check, Outcome, Severity};
 pub use facts::{Ask, Facts, List, Missing, Mode, Right, Want, What};
 pub use report::{CategoryReport, CheckReport, Format, Report, Result};

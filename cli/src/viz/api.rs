@@ -86,14 +86,6 @@ impl Api {
         &self.namespace
     }
 
-    /// The cluster, if it is in one.
-    pub(crate) fn cluster(&self) -> Option<&Cluster> {
-        match &self.way {
-            Way::Url(..) => None,
-            Way::Cluster(client, _) => Some(client),
-        }
-    }
-
     /// Asks, and reads the answer.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T> {
         let text = self.text(path, request).await?;

@@ -1,11 +1,14 @@
 //! `mesh viz`: success rates, edges and live requests of a running mesh. Flags and columns are Linkerd's.
 
 mod api;
+mod authz;
 mod edges;
 mod install;
 mod resources;
+mod routes;
 mod stat;
 mod tap;
+mod top;
 
 pub(crate) use api::Api;
 
@@ -24,6 +27,12 @@ pub(crate) enum Command {
     Edges(edges::Args),
     /// Show requests as they pass.
     Tap(tap::Args),
+    /// Show the paths that are asked for just now.
+    Top(top::Args),
+    /// Show figures of each route.
+    Routes(routes::Args),
+    /// Show who was let in, by what.
+    Authz(authz::Args),
     /// Check that viz is installed and healthy.
     Check(crate::check::Common),
     /// Print the manifests of mesh-viz, for `kubectl apply -f -`.
@@ -126,6 +135,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             Command::Stat(args) => stat::run(args).await,
             Command::Edges(args) => edges::run(args).await,
             Command::Tap(args) => tap::run(args).await,
+            Command::Top(args) => top::run(args).await,
+            Command::Routes(args) => routes::run(args).await,
+            Command::Authz(args) => authz::run(args).await,
             Command::Check(_) => unreachable!("it was run above"),
             Command::Install(args) => install::install(&args).await,
             Command::Uninstall(args) => install::uninstall(&args),

@@ -14,6 +14,8 @@ mod webhooks;
 #[cfg(test)]
 mod tests;
 
+pub use versions::version_of;
+
 use crate::{Ask, Category, Mode, Right, Want, What};
 
 /// What is checked.

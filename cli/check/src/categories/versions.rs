@@ -1,6 +1,8 @@
 //! `linkerd-version` and `control-plane-version`: do this program, the control plane and what was asked for agree. Nobody
 //! is called outside of the cluster to find out what is newest.
 
+use serde_json::Value;
+
 use crate::{
     Ask, Category, Check, Facts, Outcome, What,
     facts::{annotation, text},
@@ -48,9 +50,13 @@ fn same(who: &str, is: &str, expected: &str) -> Outcome {
     Outcome::Fail(format!("{who} is {is}, and {expected} is expected"))
 }
 
-/// The control plane's version: of its values, or as it signs its objects.
+/// The control plane's version.
 pub(super) fn control_plane(facts: &Facts) -> Option<String> {
-    let config = facts.named(What::ConfigMaps, "linkerd-config").ok()??;
+    version_of(facts.named(What::ConfigMaps, "linkerd-config").ok()??)
+}
+
+/// The version of a control plane by its ConfigMap `linkerd-config`: of its values, or as it signs its objects.
+pub fn version_of(config: &Value) -> Option<String> {
     let values = text(config, "/data/values");
     let said = values.lines().find_map(|line| line.strip_prefix("linkerdVersion:"));
     let said = said.map(|version| version.trim().trim_matches('"').to_owned());

@@ -2,6 +2,8 @@
 
 mod load;
 
+pub use load::admin_port;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
@@ -15,7 +17,7 @@ use crate::{
 
 /// What `mesh check` understands.
 #[derive(Debug, clap::Args)]
-pub(crate) struct CheckArgs {
+pub struct CheckArgs {
     /// Whether the mesh can be installed, before it is.
     #[arg(long, conflicts_with_all = ["proxy", "crds"])]
     pre: bool,
@@ -42,7 +44,7 @@ pub(crate) struct CheckArgs {
 
 /// What every `check` understands.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Common {
+pub struct Common {
     /// How long to wait for what may come true by itself.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     wait: Duration,
@@ -74,12 +76,13 @@ enum Output {
     Json,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads `30s`, `5m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     destination_k8s::duration::go(text).ok_or_else(|| format!("{text:?} is no duration such as 30s or 5m"))
 }
 
 /// `mesh check`
-pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
+pub fn check(args: CheckArgs) -> Result<ExitCode> {
     let ask = Ask {
         mode: match (args.pre, args.crds) {
             (true, _) => Mode::Pre,
@@ -96,7 +99,7 @@ pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
 }
 
 /// `mesh viz check`
-pub(crate) fn check_viz(common: Common) -> Result<ExitCode> {
+pub fn check_viz(common: Common) -> Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ask = Ask {
         version,

@@ -3,7 +3,8 @@
 //! The kubeconfig is found as kubectl finds it: `--kubeconfig`, `$KUBECONFIG` (several paths are merged),
 //! `~/.kube/config`. The same program under the name `kubectl-mesh` is kubectl's plugin: `kubectl mesh check`.
 
-pub(crate) mod http1;
+pub mod http1;
+pub mod http2;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -18,22 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which cluster, as whom, and where the control plane is.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Flags {
+pub struct Flags {
     /// The kubeconfig that says where the cluster is; by default as kubectl finds it.
     #[arg(long, value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
+    pub kubeconfig: Option<PathBuf>,
 
     /// The context of the kubeconfig.
     #[arg(long, value_name = "NAME")]
-    pub(crate) context: Option<String>,
+    pub context: Option<String>,
 
     /// Another user to act as.
     #[arg(long = "as", value_name = "USER")]
-    pub(crate) impersonate: Option<String>,
+    pub impersonate: Option<String>,
 
     /// A group to act as; may be given several times.
     #[arg(long = "as-group", value_name = "GROUP")]
-    pub(crate) impersonate_group: Vec<String>,
+    pub impersonate_group: Vec<String>,
 
     /// The namespace of the control plane.
     #[arg(
@@ -43,32 +44,32 @@ pub(crate) struct Flags {
         default_value = "linkerd",
         env = "LINKERD_NAMESPACE"
     )]
-    pub(crate) linkerd_namespace: String,
+    pub linkerd_namespace: String,
 }
 
 /// Whose objects, of one namespace.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Namespaced {
+pub struct Namespaced {
     /// The namespace; by default the context's.
     #[arg(long, short, value_name = "NAME")]
-    pub(crate) namespace: Option<String>,
+    pub namespace: Option<String>,
 }
 
 impl Namespaced {
     /// The namespace that is meant on a cluster.
-    pub(crate) fn on(&self, client: &Client) -> String {
+    pub fn on(&self, client: &Client) -> String {
         self.namespace.clone().unwrap_or_else(|| client.namespace().to_owned())
     }
 }
 
 impl Flags {
     /// Whether the command line names a cluster.
-    pub(crate) fn is_given(&self) -> bool {
+    pub fn is_given(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some() || self.impersonate.is_some()
     }
 
     /// What they say, as the source reads it.
-    pub(crate) fn options(&self) -> ClientOptions {
+    pub fn options(&self) -> ClientOptions {
         ClientOptions {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
@@ -79,13 +80,13 @@ impl Flags {
     }
 
     /// A client. Nothing is sent yet.
-    pub(crate) async fn connect(&self) -> Result<Client> {
+    pub async fn connect(&self) -> Result<Client> {
         Ok(cluster::client(&self.options()).await?)
     }
 }
 
 /// Runs a command that asks a cluster.
-pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(command);
     // A name that is being looked up holds a thread, which nobody waits for.
@@ -94,7 +95,7 @@ pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T>
 }
 
 /// A connection to the port of a ready pod of a Deployment of the mesh.
-pub(crate) async fn deployment(client: &Client, namespace: &str, name: &str, port: u16) -> Result<Forwarded> {
+pub async fn deployment(client: &Client, namespace: &str, name: &str, port: u16) -> Result<Forwarded> {
     let owner = Resource::new("apps/v1", "deployments").within(namespace);
     let pod = cluster::ready_pod(client, &owner, name)
         .await
@@ -108,14 +109,14 @@ pub(crate) async fn deployment(client: &Client, namespace: &str, name: &str, por
 }
 
 /// The metrics of a pod's sidecar, or of another port that has some.
-pub(crate) async fn metrics(client: &Client, from: &PodPort) -> Result<String> {
+pub async fn metrics(client: &Client, from: &PodPort) -> Result<String> {
     /// Largest text that is read; a busy proxy writes some hundred KiB.
     const METRICS_BYTES: usize = 32 * 1024 * 1024;
     http1::text(cluster::forward(client, from).await?, "/metrics", METRICS_BYTES).await
 }
 
 /// Waits for `work`; when it takes over a second, a person at a terminal sees what for.
-pub(crate) async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
         return done;
@@ -134,7 +135,7 @@ pub(crate) async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T
 /// The command line, and the name that help calls the program by.
 ///
 /// Flags that say which cluster may stand before the command too, as Linkerd's do: they are moved behind it.
-pub(crate) fn command_line(args: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, &'static str) {
+pub fn command_line(args: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, &'static str) {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let program = args.first().map(PathBuf::from);
     let is_plugin = program.is_some_and(|path| path.file_name().is_some_and(|name| name == PLUGIN));

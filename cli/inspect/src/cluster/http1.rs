@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Asks for a path. The connection lives as long as the answer's body is read.
-pub(crate) async fn get(
+pub async fn get(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
 ) -> Result<Response<Incoming>> {
@@ -31,7 +31,7 @@ pub(crate) async fn get(
 }
 
 /// Asks for a path, and reads a text of at most so many bytes.
-pub(crate) async fn text(
+pub async fn text(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
     limit: usize,

@@ -28,7 +28,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const EAGER: Duration = Duration::from_secs(30);
 
 /// Asks a cluster.
-pub(super) struct Loader {
+pub(crate) struct Loader {
     client: Result<Client, String>,
     ask: Ask,
     began: Instant,
@@ -36,7 +36,7 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) async fn new(flags: &Flags, ask: Ask, wait: Duration) -> Self {
+    pub(crate) async fn new(flags: &Flags, ask: Ask, wait: Duration) -> Self {
         Self {
             client: flags.connect().await.map_err(|error| format!("{error:#}")),
             ask,
@@ -157,7 +157,7 @@ async fn proxies(
 }
 
 /// The admin port of a running pod's sidecar.
-pub(crate) fn admin_port(pod: &Value) -> Option<PodPort> {
+pub fn admin_port(pod: &Value) -> Option<PodPort> {
     let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     let mut containers = list("/spec/containers").chain(list("/spec/initContainers"));
     let proxy = containers.find(|container| container["name"] == PROXY_CONTAINER)?;
@@ -172,7 +172,7 @@ pub(crate) fn admin_port(pod: &Value) -> Option<PodPort> {
 }
 
 /// The custom resources of this program's chart, and the versions that they serve.
-pub(super) fn resources() -> Result<Vec<(String, Vec<String>)>> {
+pub(crate) fn resources() -> Result<Vec<(String, Vec<String>)>> {
     let release = Release {
         name: "mesh".to_owned(),
         namespace: "linkerd".to_owned(),
