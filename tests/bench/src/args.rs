@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bare, control_plane, instructions, namespaces, run, side};
+use crate::{bare, control_plane, instructions, namespaces, run, side, webhook};
 
 /// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
 #[derive(Debug, Parser)]
@@ -59,6 +59,8 @@ enum Part {
     Instructions(instructions::Args),
     /// What the control plane costs: mesh-destination with thousands of streams.
     ControlPlane(control_plane::Args),
+    /// What the admission webhook adds to a pod's creation.
+    Webhook(webhook::Args),
     /// The client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out.
     BareOutbound(Bare),
     /// The server side of the bare pair: HTTP/2 over mutual TLS in, HTTP/1 out.
@@ -88,6 +90,7 @@ impl Args {
             Some(Part::Enter(args)) => namespaces::enter(&args),
             Some(Part::Instructions(args)) => instructions::run(&args),
             Some(Part::ControlPlane(args)) => control_plane::run(&args),
+            Some(Part::Webhook(args)) => webhook::run(&args),
             Some(Part::BareOutbound(args)) => bare::outbound(&args),
             Some(Part::BareInbound(args)) => bare::inbound(&args),
         }

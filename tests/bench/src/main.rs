@@ -30,6 +30,7 @@ mod proxy;
 mod report;
 mod run;
 mod side;
+mod webhook;
 mod wire;
 
 use std::process::ExitCode;

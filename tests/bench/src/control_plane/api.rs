@@ -18,10 +18,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
-    server::conn::http2,
+    server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
@@ -68,8 +68,8 @@ impl Api {
                     let answer = state.answer(&request);
                     async move { Ok::<_, Infallible>(answer) }
                 });
-                let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service);
-                tokio::spawn(connection);
+                // Without TLS nobody agrees on HTTP/2: each watch has a connection of its own.
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
             }
         });
         Ok(Self { addr, state, task })
