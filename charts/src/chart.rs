@@ -11,6 +11,8 @@ pub enum Chart {
     Crds,
     /// The control plane.
     ControlPlane,
+    /// Metrics, edges and taps.
+    Viz,
 }
 
 /// A chart's files.
@@ -73,6 +75,7 @@ const CONTROL_PLANE: Files = Files {
             "_helpers.tpl",
             include_str!("../mesh-control-plane/templates/_helpers.tpl"),
         ),
+        ("_proxy.tpl", include_str!("../mesh-control-plane/templates/_proxy.tpl")),
         (
             "namespace.yaml",
             include_str!("../mesh-control-plane/templates/namespace.yaml"),
@@ -96,15 +99,30 @@ const CONTROL_PLANE: Files = Files {
     ],
 };
 
+const VIZ: Files = Files {
+    chart: include_str!("../mesh-viz/Chart.yaml"),
+    values: include_str!("../mesh-viz/values.yaml"),
+    schema: include_str!("../mesh-viz/values.schema.json"),
+    templates: &[
+        ("_helpers.tpl", include_str!("../mesh-viz/templates/_helpers.tpl")),
+        ("namespace.yaml", include_str!("../mesh-viz/templates/namespace.yaml")),
+        ("rbac.yaml", include_str!("../mesh-viz/templates/rbac.yaml")),
+        ("mesh-viz.yaml", include_str!("../mesh-viz/templates/mesh-viz.yaml")),
+        ("tap.yaml", include_str!("../mesh-viz/templates/tap.yaml")),
+        ("policy.yaml", include_str!("../mesh-viz/templates/policy.yaml")),
+    ],
+};
+
 impl Chart {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Crds, Self::ControlPlane];
+    pub const ALL: [Self; 3] = [Self::Crds, Self::ControlPlane, Self::Viz];
 
     /// Its name, which is its folder's.
     pub fn name(self) -> &'static str {
         match self {
             Self::Crds => "mesh-crds",
             Self::ControlPlane => "mesh-control-plane",
+            Self::Viz => "mesh-viz",
         }
     }
 
@@ -125,6 +143,19 @@ impl Chart {
         Ok(all)
     }
 
+    /// The values of a highly available installation; none if the chart has none.
+    pub fn high_availability(self) -> Option<&'static str> {
+        match self {
+            Self::ControlPlane => Some(include_str!("../mesh-control-plane/values-ha.yaml")),
+            _ => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn default_values(self) -> &'static str {
+        self.files().values
+    }
+
     pub(crate) fn templates(self) -> &'static [(&'static str, &'static str)] {
         self.files().templates
     }
@@ -133,6 +164,7 @@ impl Chart {
         match self {
             Self::Crds => &CRDS,
             Self::ControlPlane => &CONTROL_PLANE,
+            Self::Viz => &VIZ,
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn all(sources: &[(&str, &str)]) -> Result<Functions, TemplateError> 
 /// Those that look at their arguments only.
 fn pure() -> FuncMap {
     type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
-    let functions: [(&str, Function); 7] = [
+    let functions: [(&str, Function); 18] = [
         ("toYaml", |arguments| {
             let yaml = serde_yaml_ng::to_string(&json(argument(arguments, 0)))
                 .map_err(|error| TemplateError::Exec(error.to_string()))?;
@@ -72,6 +72,43 @@ fn pure() -> FuncMap {
         ("b64enc", |arguments| {
             string(&BASE64_STANDARD.encode(text(arguments, 0)))
         }),
+        ("dict", |arguments| {
+            let pairs = arguments.chunks_exact(2);
+            let entries = pairs.map(|pair| (pair[0].to_string().into(), pair[1].clone()));
+            Ok(Cell::Map(Arc::new(entries.collect())))
+        }),
+        ("omit", |arguments| match argument(arguments, 0) {
+            Cell::Map(entries) => {
+                let names: Vec<_> = arguments[1..].iter().map(Cell::to_string).collect();
+                let kept = entries.iter().filter(|(key, _)| !names.contains(&key.to_string()));
+                Ok(Cell::Map(Arc::new(
+                    kept.map(|(key, value)| (key.clone(), value.clone())).collect(),
+                )))
+            }
+            other => Ok(other.clone()),
+        }),
+        ("int", |arguments| {
+            // Helm reads numbers as floating ones; so must a chart say where a whole one is meant.
+            let number = argument(arguments, 0);
+            let parsed = || text(arguments, 0).parse().unwrap_or_default();
+            Ok(Cell::Int(number.as_int().unwrap_or_else(parsed)))
+        }),
+        ("ternary", |arguments| {
+            let choice = if argument(arguments, 2).is_truthy() { 0 } else { 1 };
+            Ok(argument(arguments, choice).clone())
+        }),
+        ("trim", |arguments| string(text(arguments, 0).trim())),
+        ("trimSuffix", |arguments| {
+            let (suffix, whole) = (text(arguments, 0), text(arguments, 1));
+            string(whole.strip_suffix(&suffix).unwrap_or(&whole))
+        }),
+        ("replace", |arguments| {
+            string(&text(arguments, 2).replace(&text(arguments, 0), &text(arguments, 1)))
+        }),
+        ("upper", |arguments| string(&text(arguments, 0).to_uppercase())),
+        ("lower", |arguments| string(&text(arguments, 0).to_lowercase())),
+        ("snakecase", |arguments| string(&snake(&text(arguments, 0)))),
+        ("sha256sum", |arguments| string(&sha256(&text(arguments, 0)))),
         ("required", |arguments| match argument(arguments, 1) {
             given if text(arguments, 1).is_empty() || matches!(given, Cell::Nil) => {
                 Err(TemplateError::Exec(text(arguments, 0)))
@@ -83,6 +120,24 @@ fn pure() -> FuncMap {
         .into_iter()
         .map(|(name, function)| (name.to_owned(), Arc::new(function) as gotmpl::ValueFunc))
         .collect()
+}
+
+/// `keepAliveInterval` as `keep_alive_interval`; sprig's also parts digits from letters, so no name with a digit goes here.
+fn snake(camel: &str) -> String {
+    let mut out = String::with_capacity(camel.len() + 4);
+    for c in camel.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+/// In hex.
+fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What an error says, without what the template language puts before it.

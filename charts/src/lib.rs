@@ -13,7 +13,7 @@ use gotmpl::Template;
 use serde_json::{Value, json};
 
 pub use chart::Chart;
-pub use values::{merge, parse, set};
+pub use values::{merge, parse, set, set_string, set_text};
 
 /// Who the chart is rendered for.
 #[derive(Clone, Debug)]
@@ -62,7 +62,11 @@ pub fn render(chart: Chart, release: &Release, values: &Value) -> Result<Vec<(&'
             .funcs(functions.table())
             .parse(text)
             .map_err(wrong)?;
-        let output = template.execute_to_string(&data).map_err(wrong)?;
+        // As Helm does: what is not there is nothing.
+        let output = template
+            .execute_to_string(&data)
+            .map_err(wrong)?
+            .replace("<no value>", "");
         if !output.trim().is_empty() {
             rendered.push((*file, output));
         }

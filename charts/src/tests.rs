@@ -1,5 +1,7 @@
 //! Rendering, compared with the real Helm where there is one; values and schema by themselves.
 
+mod sidecar;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,7 +19,6 @@ identityTrustAnchorsPEM: |
   anchor
   -----END CERTIFICATE-----
 identity: {issuer: {tls: {crtPEM: "certificate\n", keyPEM: "key\n"}}}
-proxyInjector: {crtPEM: certificate, keyPEM: key, caBundle: bundle}
 "#;
 
 fn release(service: &str) -> Release {
@@ -28,8 +29,20 @@ fn release(service: &str) -> Release {
     }
 }
 
+/// Values that a chart cannot do without.
+fn required(chart: Chart) -> &'static str {
+    match chart {
+        Chart::Crds | Chart::ControlPlane => REQUIRED,
+        Chart::Viz => "",
+    }
+}
+
 fn given(sets: &[&str]) -> Value {
-    let mut values = values::parse(REQUIRED).expect("YAML");
+    given_to(Chart::ControlPlane, sets)
+}
+
+fn given_to(chart: Chart, sets: &[&str]) -> Value {
+    let mut values = values::parse(required(chart)).expect("YAML");
     for text in sets {
         set(&mut values, text).expect("a good --set");
     }
@@ -56,6 +69,26 @@ fn ours(chart: Chart, service: &str, values: &Value) -> BTreeMap<String, Value> 
     let files = render(chart, &release(service), values).expect("it renders");
     let text: Vec<String> = files.into_iter().map(|(_, text)| text).collect();
     objects(&text.join("\n---\n"))
+}
+
+/// Where two values first differ, and how; none where they don't.
+fn difference(one: &Value, other: &Value, path: &str) -> Option<String> {
+    // Asked first: each key is looked at from both sides, which would double the work at each depth of equal values.
+    if one == other {
+        return None;
+    }
+    let null = Value::Null;
+    match (one, other) {
+        (Value::Object(a), Value::Object(b)) => a.keys().chain(b.keys()).find_map(|key| {
+            let (a, b) = (a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null));
+            difference(a, b, &format!("{path}.{key}"))
+        }),
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len())).find_map(|index| {
+            let (a, b) = (a.get(index).unwrap_or(&null), b.get(index).unwrap_or(&null));
+            difference(a, b, &format!("{path}[{index}]"))
+        }),
+        _ => Some(format!("{path}: {one} and {other}")),
+    }
 }
 
 /// The real Helm: that of the PATH, or the one the cluster tests bring along.
@@ -88,12 +121,18 @@ fn the_real_helm_renders_the_same_objects() {
         return;
     };
     let file = dir.path().join("values.yaml");
-    fs::write(&file, REQUIRED).expect("written");
-    let file = file.to_str().expect("UTF-8");
     let variants: &[&[&str]] = &[
         &[],
         &["controllerReplicas=3,controllerLogLevel=debug", "podLabels.team=a"],
         &["identity.issuer.scheme=kubernetes.io/tls,proxyInjector.externalSecret=true"],
+        &["proxyInjector.crtPEM=certificate,proxyInjector.keyPEM=key,proxyInjector.caBundle=bundle"],
+        &["cniEnabled=true,disableIPv6=false,identity.externalCA=true"],
+        &["proxy.uid=1000650000,proxy.gid=1000650000,proxyInit.runAsRoot=true,proxyInit.closeWaitTimeoutSecs=60"],
+        &["proxy.cores=2,proxy.additionalEnv[0].name=A,proxy.additionalEnv[0].value=b,proxy.inbound=null"],
+        &["proxy.runtime.workers.minimum=1,proxy.resources.cpu.limit=1,proxy.tapServiceAccount=null"],
+        &[
+            "identity.serviceAccountTokenProjection=false,proxy.enableExternalProfiles=true,proxy.logHTTPHeaders=insecure",
+        ],
         &["tolerations[0].key=spot,tolerations[0].operator=Exists,imagePullSecrets[0].name=pull"],
         &[
             "podAnnotations.a\\.b/c=d\\,e",
@@ -110,14 +149,28 @@ fn the_real_helm_renders_the_same_objects() {
             "webhookFailurePolicy=Fail,identityTrustDomain=example.org",
         ],
     ];
+    let of_viz: &[&[&str]] = &[
+        &[],
+        &["controllerUID=0"],
+        &["tap.externalSecret=true,uid=1000,scrapeInterval=5s", "podLabels.team=a"],
+        &["tap.crtPEM=certificate,tap.keyPEM=key,tap.caBundle=bundle,replicas=2,resources.limits.memory=100Mi"],
+        &["image.version=1.2,linkerdNamespace=mesh,identityTrustDomain=example.org,podAnnotations.a=b"],
+    ];
     for chart in Chart::ALL {
+        fs::write(&file, required(chart)).expect("written");
+        let file = file.to_str().expect("UTF-8");
         let folder = format!("{}/{}", env!("CARGO_MANIFEST_DIR"), chart.name());
         run(&helm, &["lint", "--strict", &folder, "-f", file]);
+        let variants = match chart {
+            Chart::Crds => &variants[..1],
+            Chart::ControlPlane => variants,
+            Chart::Viz => of_viz,
+        };
         for sets in variants {
             // A variant whose values are of the wrong type is refused by both.
             let mut arguments = vec!["template", "mesh", &folder, "-n", "linkerd", "-f", file];
             arguments.extend(sets.iter().flat_map(|text| ["--set", text]));
-            let rendered = render(chart, &release("Helm"), &given(sets));
+            let rendered = render(chart, &release("Helm"), &given_to(chart, sets));
             if rendered.is_err() {
                 let output = Command::new(&helm).args(&arguments).output().expect("helm runs");
                 assert!(
@@ -126,10 +179,14 @@ fn the_real_helm_renders_the_same_objects() {
                 );
                 continue;
             }
-            let (theirs, ours) = (objects(&run(&helm, &arguments)), ours(chart, "Helm", &given(sets)));
+            let (theirs, ours) = (
+                objects(&run(&helm, &arguments)),
+                ours(chart, "Helm", &given_to(chart, sets)),
+            );
             assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
             for (name, object) in &ours {
-                assert_eq!(object, &theirs[name], "{} {sets:?}: {name}", chart.name());
+                let differs = difference(object, &theirs[name], "");
+                assert_eq!(differs, None, "{} {sets:?}: {name}", chart.name());
             }
         }
     }

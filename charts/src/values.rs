@@ -37,11 +37,27 @@ pub fn merge(values: &mut Value, over: &Value) {
 
 /// Sets what a `--set` says: `a.b=c,d[0].e=f,g={x,y}`; a backslash takes the meaning of the character after it.
 pub fn set(values: &mut Value, text: &str) -> Result<(), Error> {
-    let wrong = |part: &str| {
-        Error::Values(format!(
-            "--set: {part:?} is not NAME=VALUE, such as proxy.logLevel=info"
-        ))
-    };
+    assign(values, text, scalar)
+}
+
+/// As [`set`], but every value is text: `--set-string`.
+pub fn set_string(values: &mut Value, text: &str) -> Result<(), Error> {
+    assign(values, text, |text| Value::String(plain(text)))
+}
+
+/// Sets one name to a text, whatever is in it: `--set-file`.
+pub fn set_text(values: &mut Value, path: &str, text: String) -> Result<(), Error> {
+    *place(values, path).ok_or_else(|| wrong(path))? = Value::String(text);
+    Ok(())
+}
+
+fn wrong(part: &str) -> Error {
+    Error::Values(format!(
+        "--set: {part:?} is not NAME=VALUE, such as proxy.logLevel=info"
+    ))
+}
+
+fn assign(values: &mut Value, text: &str, scalar: fn(&str) -> Value) -> Result<(), Error> {
     for part in split(text, ',') {
         let (path, value) = cut(&part).ok_or_else(|| wrong(&part))?;
         let value = match value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
@@ -49,13 +65,14 @@ pub fn set(values: &mut Value, text: &str) -> Result<(), Error> {
             Some(items) => split(items, ',').iter().map(|item| scalar(item)).collect(),
             None => scalar(value),
         };
-        let mut at = &mut *values;
-        for name in split(path, '.') {
-            at = step(at, &name).ok_or_else(|| wrong(&part))?;
-        }
-        *at = value;
+        *place(values, path).ok_or_else(|| wrong(&part))? = value;
     }
     Ok(())
+}
+
+/// The place that a path names; it is made where it is missing.
+fn place<'a>(values: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    split(path, '.').iter().try_fold(values, |at, name| step(at, name))
 }
 
 /// One name of a path, and the indexes after it.

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{demo, inject, install, local, viz};
+use crate::{
+    authz, check, cluster, demo, diagnostics, identity, inject, install, local, profile, uninstall, version, viz,
+};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -25,6 +27,25 @@ enum Command {
     Viz(viz::Command),
     /// Print the manifests of the control plane, for `kubectl apply -f -`.
     Install(Box<install::InstallArgs>),
+    /// Print the manifests of this version for the mesh that is there, for `kubectl apply -f -`.
+    Upgrade(Box<install::upgrade::UpgradeArgs>),
+    /// Print everything of the mesh, for `kubectl delete -f -`.
+    Uninstall(uninstall::UninstallArgs),
+    /// Print what former versions of the mesh left behind, for `kubectl delete -f -`.
+    Prune(uninstall::PruneArgs),
+    /// Check that the mesh is installed, whole and healthy.
+    Check(check::CheckArgs),
+    /// Show the versions of this program, of the control plane and of the sidecars.
+    Version(version::VersionArgs),
+    /// Show the certificates of pods' sidecars.
+    Identity(identity::IdentityArgs),
+    /// Show which authorizations there are for a workload.
+    Authz(authz::AuthzArgs),
+    /// Print a ServiceProfile to begin with.
+    Profile(profile::ProfileArgs),
+    /// Show what the control plane and the sidecars say of themselves.
+    #[command(subcommand, visible_alias = "dg")]
+    Diagnostics(diagnostics::Command),
     /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
     Inject(Box<inject::InjectArgs>),
     /// Take the sidecar out of manifests.
@@ -41,11 +62,20 @@ enum Command {
 
 /// Runs what the command line says. An error is one sentence on stderr and the exit code 1.
 pub(crate) fn run() -> ExitCode {
-    let result = match Mesh::parse().command {
+    let result = match parse().command {
         Command::Local(args) => local::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
         Command::Install(args) => install::install(&args),
+        Command::Upgrade(args) => install::upgrade::upgrade(&args),
+        Command::Uninstall(args) => uninstall::uninstall(&args),
+        Command::Prune(args) => uninstall::prune(&args),
+        Command::Check(args) => check::check(args),
+        Command::Version(args) => version::version(&args),
+        Command::Identity(args) => identity::identity(&args),
+        Command::Authz(args) => authz::authz(&args),
+        Command::Profile(args) => profile::profile(&args),
+        Command::Diagnostics(command) => diagnostics::run(command),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => demo::app::run(role),
@@ -58,6 +88,16 @@ pub(crate) fn run() -> ExitCode {
         eprintln!("mesh: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Reads the command line; what is wrong with it is clap's to say.
+fn parse() -> Mesh {
+    let (args, name) = cluster::command_line(std::env::args_os());
+    let command = Mesh::command().bin_name(name);
+    let read = command
+        .try_get_matches_from(args)
+        .and_then(|matches| Mesh::from_arg_matches(&matches));
+    read.unwrap_or_else(|error| error.exit())
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ mod command;
 mod demo;
 mod inject;
 mod install;
-mod output;
+mod uninstall;
 mod viz;
 
+use cli_inspect::{authz, check, cluster, diagnostics, identity, output, profile, version};
 use cli_local as local;
 
 fn main() -> std::process::ExitCode {

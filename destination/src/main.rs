@@ -7,6 +7,7 @@
 mod args;
 mod feed;
 mod run;
+mod status;
 
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,11 @@ use std::{
 };
 
 use axum::{Json, Router, routing::get};
-use destination_grpc::{Metrics, Service, limits, lock};
+use destination_grpc::{Metrics, Service, lock};
 use destination_index::Index;
 use destination_source::{
     Update,
-    cluster::{self, ClientOptions, Selection, States},
+    cluster::{self, Client, ClientOptions, Elector, LeaseOptions, Selection, States},
     directory,
 };
 use proxy_process::{
@@ -20,23 +20,32 @@ use proxy_process::{
     log, signals,
     tasks::Tasks,
 };
-use tokio::{net::TcpListener, sync::mpsc};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
-use crate::{args::Args, feed::Feed};
+use crate::{
+    args::Args,
+    feed::Feed,
+    status::{Wanted, Writer},
+};
 
 /// Time that streams have to end after a signal; each is told at once.
 const GRACE: Duration = Duration::from_secs(5);
-/// Time between PINGs to a client, so that the streams of one that is gone go too.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for the answer to one.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// The lease of who writes statuses, as upstream calls it.
+const LEASE: &str = "policy-controller-write";
+/// Threads that carry streams: enough for two cores' worth of changes, few enough that idle ones cost nothing on a node
+/// of a hundred cores.
+const THREADS: usize = 2;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(serve(args)),
         Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
@@ -73,8 +82,8 @@ pub(crate) struct Listeners {
 /// Where objects come from.
 pub(crate) struct Source {
     updates: mpsc::Receiver<Update>,
-    /// How the watches of a cluster are doing.
-    states: Option<States>,
+    /// The cluster, if it is one, and how its watches are doing.
+    cluster: Option<(Client, States)>,
 }
 
 /// Begins to read objects.
@@ -82,7 +91,7 @@ pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
     if !args.kubernetes {
         return Ok(Source {
             updates: directory::watch(args.manifests.clone())?,
-            states: None,
+            cluster: None,
         });
     }
     let options = ClientOptions {
@@ -95,7 +104,7 @@ pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
     let watch = cluster::watch(&client, cluster::FOR_DESTINATION.iter().copied().map(Selection::from));
     Ok(Source {
         updates: watch.updates,
-        states: Some(watch.states),
+        cluster: Some((client, watch.states)),
     })
 }
 
@@ -105,30 +114,26 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     let metrics = Metrics::default();
     let ready = Readiness::default();
     let service = Service::new(index.clone(), metrics.clone(), stop.clone());
-    let feed = Feed::new(index.clone(), metrics.clone(), ready.clone());
-    let destination = server().add_service(service.destination());
-    let policy = server()
-        .add_service(service.outbound_policies())
-        .add_service(service.inbound_policies());
+    let mut feed = Feed::new(index.clone(), metrics.clone(), ready.clone());
 
     let mut tasks = Tasks::new(stop.clone());
-    for (name, listener, server) in [
-        ("destination", listeners.destination, destination),
-        ("policy", listeners.policy, policy),
-    ] {
-        let (read, stop) = (feed.read.clone(), stop.clone());
+    for (name, listener) in [("destination", listeners.destination), ("policy", listeners.policy)] {
+        let (read, stop, service) = (feed.read.clone(), stop.clone(), service.clone());
         tasks.spawn(name, async move {
             // Before all objects are there, "not found" would be a lie.
             if stop.run_until_cancelled(read.cancelled()).await.is_none() {
                 return Ok(());
             }
-            let incoming = TcpListenerStream::new(listener);
-            server
-                .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-                .await
+            service.serve(listener).await
         });
     }
-    let admin = admin(ready, index, metrics, source.states);
+    let states = source.cluster.as_ref().map(|(_, states)| states.clone());
+    if let Some(cluster) = source.cluster {
+        let (sender, wanted) = watch::channel(Wanted::default());
+        feed.statuses = Some(sender);
+        write_statuses(args, cluster, wanted, &mut tasks, (metrics.clone(), stop.clone()));
+    }
+    let admin = admin(ready, index, metrics, states);
     tasks.spawn("admin", admin::serve(listeners.admin, admin, stop.clone()));
     tasks.spawn("objects", async move {
         stop.run_until_cancelled(feed.run(source.updates)).await;
@@ -137,12 +142,34 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     tasks
 }
 
-fn server() -> Server {
-    Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(Some(limits::STREAMS_PER_CONNECTION))
+/// Begins to write statuses whenever we hold the lease.
+fn write_statuses(
+    args: &Args,
+    (client, states): (Client, States),
+    wanted: watch::Receiver<Wanted>,
+    tasks: &mut Tasks,
+    (metrics, stop): (Metrics, CancellationToken),
+) {
+    // A pod's host name is its name.
+    let holder = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("mesh-destination-{}", std::process::id()));
+    let options = LeaseOptions::new(&args.control_plane_namespace, LEASE, &holder);
+    let (elector, leads) = Elector::new(&client, options);
+    let writer = Writer {
+        client,
+        states,
+        leads,
+        wanted,
+        metrics,
+    };
+    let ends = stop.clone();
+    tasks.spawn("lease", async move {
+        elector.run(ends).await;
+        Ok::<(), Infallible>(())
+    });
+    tasks.spawn("statuses", async move {
+        stop.run_until_cancelled(writer.run()).await;
+        Ok::<(), Infallible>(())
+    });
 }
 
 fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics, states: Option<States>) -> Admin {

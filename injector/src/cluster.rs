@@ -15,6 +15,30 @@ use tokio::sync::mpsc;
 /// Label that a Deployment's ReplicaSets and their pods share.
 const TEMPLATE_HASH: &str = destination_k8s::keys::POD_TEMPLATE_HASH;
 
+/// What controls a pod, or what controls that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Controller {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    /// Empty if it is not known.
+    pub(crate) uid: String,
+}
+
+impl From<Controller> for Owner {
+    fn from(controller: Controller) -> Self {
+        Self {
+            kind: controller.kind,
+            name: controller.name,
+        }
+    }
+}
+
+/// The hash of a pod's template, that a Deployment gives it.
+pub(crate) fn template_hash(pod: &serde_json::Value) -> Option<&str> {
+    pod["metadata"]["labels"][TEMPLATE_HASH].as_str()
+}
+
 /// What is known of the cluster; clones know the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster(Arc<RwLock<State>>);
@@ -22,7 +46,7 @@ pub(crate) struct Cluster(Arc<RwLock<State>>);
 #[derive(Debug, Default)]
 struct State {
     namespaces: HashMap<String, Arc<Namespace>>,
-    owners: HashMap<ObjectRef, Owner>,
+    owners: HashMap<ObjectRef, Controller>,
 }
 
 impl Cluster {
@@ -44,25 +68,26 @@ impl Cluster {
     }
 
     /// What a person would name as the owner: a Deployment instead of its ReplicaSet, a CronJob instead of its Job.
-    pub(crate) fn owner(&self, namespace: &str, direct: Owner, pod: &serde_json::Value) -> Owner {
+    pub(crate) fn owner(&self, namespace: &str, direct: &Controller, hash: Option<&str>) -> Controller {
         let kind = match direct.kind.as_str() {
             "ReplicaSet" => Kind::ReplicaSet,
             "Job" => Kind::Job,
-            _ => return direct,
+            _ => return direct.clone(),
         };
         let key = ObjectRef::new(kind, namespace, &direct.name);
         if let Some(owner) = self.0.read().unwrap_or_else(PoisonError::into_inner).owners.get(&key) {
             return owner.clone();
         }
         // A ReplicaSet can be newer than what we know. A Deployment names its own after itself and the template's hash.
-        let hash = pod["metadata"]["labels"][TEMPLATE_HASH].as_str();
         let base = hash.and_then(|hash| direct.name.strip_suffix(hash)?.strip_suffix('-'));
         match base {
-            Some(name) if kind == Kind::ReplicaSet => Owner {
+            Some(name) if kind == Kind::ReplicaSet => Controller {
+                api_version: direct.api_version.clone(),
                 kind: "Deployment".to_owned(),
                 name: name.to_owned(),
+                uid: String::new(),
             },
-            _ => direct,
+            _ => direct.clone(),
         }
     }
 
@@ -113,9 +138,11 @@ impl State {
                 let mut owners = metadata.owner_references.iter().flatten();
                 match owners.find(|owner| owner.controller == Some(true)) {
                     Some(owner) => {
-                        let owner = Owner {
+                        let owner = Controller {
+                            api_version: owner.api_version.clone(),
                             kind: owner.kind.clone(),
                             name: owner.name.clone(),
+                            uid: owner.uid.clone(),
                         };
                         self.owners.insert(object.object_ref(), owner);
                     }

@@ -3,16 +3,20 @@
 //! ```text
 //! values, anchors ─[reload]─▶ Injector ─┐
 //! namespaces, owners ──[cluster]────────┼─[review]─▶ patch, or a refusal in a sentence
-//! API server ══TLS══[server]────────────┘
+//! API server ══TLS══[server]────────────┤   └─▶ [events]: what became of a pod, told of its owner
+//!                                       └─[validate]─▶ nothing, a warning, or the field to blame and why
 //! ```
 
 mod args;
 mod cluster;
+mod events;
 mod metrics;
 mod reload;
 mod review;
 mod run;
 mod server;
+mod source;
+mod validate;
 
 #[cfg(test)]
 mod tests;

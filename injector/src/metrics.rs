@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     responses: Count<Response>,
     refused: Count<Reason>,
     reloads_refused: Count<What>,
+    events: Count<Told>,
+    validations: Count<Validated>,
     unnamed: Counter<u64, AtomicU64>,
     seconds: Histogram,
     namespaces: Arc<Mutex<HashSet<String>>>,
@@ -57,6 +59,17 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Validated {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct What {
     what: &'static str,
 }
@@ -69,6 +82,8 @@ impl Metrics {
             responses: Count::default(),
             refused: Count::default(),
             reloads_refused: Count::default(),
+            events: Count::default(),
+            validations: Count::default(),
             unnamed: Counter::default(),
             seconds: Histogram::new(SECONDS),
             namespaces: Arc::default(),
@@ -90,6 +105,9 @@ impl Metrics {
             "New files that were refused",
             metrics.reloads_refused.clone(),
         );
+        registry.register(names::EVENTS, "Events, and what became of them", metrics.events.clone());
+        let validations = metrics.validations.clone();
+        registry.register(names::VALIDATIONS, "Objects that were validated", validations);
         registry.register(
             names::NAMESPACES_UNNAMED,
             "Reviews of unnamed namespaces",
@@ -124,6 +142,16 @@ impl Metrics {
     /// A review was refused, or could not be answered.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// What became of an Event.
+    pub(crate) fn event(&self, result: &'static str) {
+        self.events.get_or_create(&Told { result }).inc();
+    }
+
+    /// An object of a kind was validated: `allowed`, `warned` or `refused`.
+    pub(crate) fn validated(&self, kind: &'static str, result: &'static str) {
+        self.validations.get_or_create(&Validated { kind, result }).inc();
     }
 
     /// New files were refused.

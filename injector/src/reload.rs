@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use destination_source::cluster::certificate;
 use injector_patch::{Config, Injector};
 use rustls::{
     ServerConfig,
@@ -44,41 +45,89 @@ impl<T: Send + Sync + 'static> Pair<T> {
     /// Reads the files, and goes on looking at them in the task that is returned.
     pub(crate) fn follow(self, metrics: Metrics) -> (Current<T>, impl Future<Output = ()> + Send) {
         let (sender, receiver) = watch::channel(None);
-        let mut last = None;
-        let mut look = move || {
-            let now = self.read();
-            if last.as_ref() == Some(&now) {
-                return;
-            }
-            let made = now
-                .as_ref()
-                .map_err(String::clone)
-                .and_then(|[a, b]| (self.make)([a, b]));
-            match made {
-                Ok(value) => {
-                    tracing::info!(what = self.what, "read");
-                    sender.send_replace(Some(Arc::new(value)));
-                }
-                Err(reason) => {
-                    metrics.reload_refused(self.what);
-                    tracing::warn!(what = self.what, %reason, "not used; what was good before stays in force");
-                }
-            }
-            last = Some(now);
-        };
-        look();
-        let task = async move {
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                look();
-            }
-        };
-        (receiver, task)
+        let mut looking = self.looking(metrics, sender);
+        looking.look();
+        (receiver, looking.run())
+    }
+
+    /// The same, for who has the other end already.
+    pub(crate) fn looking(self, metrics: Metrics, sender: watch::Sender<Option<Arc<T>>>) -> Looking<T> {
+        Looking {
+            pair: self,
+            metrics,
+            sender,
+            last: None,
+        }
     }
 
     fn read(&self) -> Result<[String; 2], String> {
         let [a, b] = &self.files;
         Ok([read(a)?, read(b)?])
+    }
+}
+
+/// A pair that is looked at.
+pub(crate) struct Looking<T> {
+    pair: Pair<T>,
+    metrics: Metrics,
+    sender: watch::Sender<Option<Arc<T>>>,
+    last: Option<Result<[String; 2], String>>,
+}
+
+impl<T: Send + Sync + 'static> Looking<T> {
+    fn look(&mut self) {
+        let what = self.pair.what;
+        let now = self.pair.read();
+        if self.last.as_ref() == Some(&now) {
+            return;
+        }
+        let made = now
+            .as_ref()
+            .map_err(String::clone)
+            .and_then(|[a, b]| (self.pair.make)([a, b]));
+        match made {
+            Ok(value) => {
+                tracing::info!(what, "read");
+                self.sender.send_replace(Some(Arc::new(value)));
+            }
+            Err(reason) => {
+                self.metrics.reload_refused(what);
+                tracing::warn!(what, %reason, "not used; what was good before stays in force");
+            }
+        }
+        self.last = Some(now);
+    }
+
+    /// Looks until it is dropped.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.look();
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// What is kept of our certificate, as it changes, in the form in which it is served.
+pub(crate) async fn serve_kept(
+    mut kept: certificate::Current,
+    sender: watch::Sender<Option<Arc<ServerConfig>>>,
+    metrics: Metrics,
+) {
+    loop {
+        let now = kept.borrow_and_update().clone();
+        match now.map(|kept| tls([&kept.cert_pem, &kept.key_pem])) {
+            Some(Ok(config)) => {
+                sender.send_replace(Some(Arc::new(config)));
+            }
+            Some(Err(reason)) => {
+                metrics.reload_refused("certificate");
+                tracing::warn!(%reason, "the certificate of the Secret is not used");
+            }
+            None => {}
+        }
+        if kept.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -111,12 +160,22 @@ pub(crate) fn tls([certificate, key]: [&str; 2]) -> Result<ServerConfig, String>
     Ok(config)
 }
 
+/// What files do not say of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Namespace of the control plane.
+    pub(crate) namespace: String,
+    /// Whether it knows native sidecars.
+    pub(crate) native_sidecars: bool,
+}
+
 /// Values and trust anchors.
-pub(crate) fn injector([values, anchors]: [&str; 2], namespace: &str) -> Result<Injector, String> {
+pub(crate) fn injector([values, anchors]: [&str; 2], place: &Place) -> Result<Injector, String> {
     let values: serde_json::Value =
         serde_yaml_ng::from_str(values).map_err(|error| format!("the values are no YAML: {error}"))?;
     let mut config = Config::from_values(&values).map_err(|error| error.to_string())?;
-    namespace.clone_into(&mut config.linkerd_namespace);
+    config.linkerd_namespace.clone_from(&place.namespace);
+    config.no_native_sidecars = !place.native_sidecars;
     anchors.clone_into(&mut config.identity_trust_anchors_pem);
     Injector::new(config).map_err(|error| error.to_string())
 }

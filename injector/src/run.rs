@@ -2,20 +2,22 @@
 
 use std::{convert::Infallible, process::ExitCode, sync::Arc, time::Duration};
 
-use destination_source::directory;
 use proxy_process::{
     admin::{self, Admin, Readiness},
     log, signals,
     tasks::Tasks,
 };
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Args,
     cluster::Cluster,
+    events::{self, Events},
     metrics::Metrics,
-    reload::{self, Pair},
+    reload::{self, Pair, Place},
     server::Webhook,
+    source::{self, Source},
 };
 
 /// Time that reviews under way have to end after a signal; one takes a millisecond.
@@ -43,61 +45,70 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let stop = signals::stop_token()?;
     let listener = admin::listen(args.addr).await?;
     let admin_listener = admin::listen(args.admin_addr).await?;
-    let updates = directory::watch(args.manifests)?;
+    let source = source::source(&args).await?;
+    Ok(start(args, source, (listener, admin_listener), stop)
+        .finish(GRACE)
+        .await?)
+}
 
+/// Starts everything; it ends with `stop`.
+fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop: CancellationToken) -> Tasks {
     let metrics = Metrics::new();
-    let certificate = Pair {
-        what: "certificate",
-        files: [args.tls_cert, args.tls_key],
-        make: Box::new(reload::tls),
-    };
-    let (tls, certificate) = certificate.follow(metrics.clone());
-    let namespace = args.control_plane_namespace;
-    let make = Box::new(move |texts: [&str; 2]| reload::injector(texts, &namespace));
-    let values = Pair {
-        what: "values",
-        files: [args.values, args.trust_anchors],
-        make,
-    };
-    let (injector, values) = values.follow(metrics.clone());
-
+    let (client, states) = source.cluster.unzip();
+    let (tls, certificate) = source::certificate(&args, client.as_ref(), (metrics.clone(), stop.clone()));
+    let (sender, injector) = watch::channel(None);
     let (known, ready) = (Readiness::default(), Readiness::default());
     let cluster = Cluster::default();
+    let mut tasks = Tasks::new(stop.clone());
+
+    let mut webhook = Webhook {
+        tls: tls.clone(),
+        injector: injector.clone(),
+        cluster: cluster.clone(),
+        events: Events::default(),
+        metrics: metrics.clone(),
+    };
+    if let Some(client) = client.clone() {
+        let (events, queue) = Events::queue();
+        webhook.events = events;
+        let telling = events::run(queue, client, cluster.clone(), metrics.clone());
+        tasks.spawn("events", until(stop.clone(), telling));
+    }
     let admin = {
         let metrics = metrics.clone();
-        Admin::new(ready.clone(), move || metrics.render())
+        Admin::new(ready.clone(), move || source::render(&metrics, states.as_ref()))
     };
-    let (mut tls_seen, mut injector_seen) = (tls.clone(), injector.clone());
-    let webhook = Arc::new(Webhook {
-        tls,
-        injector,
-        cluster: cluster.clone(),
-        metrics,
-    });
-    let mut tasks = Tasks::new(stop.clone());
-    let followed = {
-        let known = known.clone();
-        async move { cluster.follow(updates, known).await }
-    };
-    tasks.spawn("webhook", webhook.serve(listener, stop.clone()));
-    tasks.spawn("admin", admin::serve(admin_listener, admin, stop.clone()));
+    tasks.spawn("webhook", Arc::new(webhook).serve(listeners.0, stop.clone()));
+    tasks.spawn("admin", admin::serve(listeners.1, admin, stop.clone()));
     tasks.spawn("certificate", until(stop.clone(), certificate));
+    let values = async move {
+        let place = Place {
+            native_sidecars: source::native_sidecars(client.as_ref()).await,
+            namespace: args.control_plane_namespace,
+        };
+        let pair = Pair {
+            what: "values",
+            files: [args.values, args.trust_anchors],
+            make: Box::new(move |texts: [&str; 2]| reload::injector(texts, &place)),
+        };
+        pair.looking(metrics, sender).run().await;
+    };
     tasks.spawn("values", until(stop.clone(), values));
+    let followed = cluster.follow(source.updates, known.clone());
     tasks.spawn("namespaces", until(stop.clone(), followed));
-    tasks.spawn(
-        "readiness",
-        until(stop, async move {
-            // What was good once stays in force, so this never goes back.
-            let both = tls_seen.wait_for(Option::is_some).await.is_ok()
-                && injector_seen.wait_for(Option::is_some).await.is_ok();
-            while !(both && known.is_ready()) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            ready.set();
-            std::future::pending::<()>().await;
-        }),
-    );
-    Ok(tasks.finish(GRACE).await?)
+    let (mut tls, mut injector) = (tls, injector);
+    let readiness = async move {
+        // What was good once stays in force, so this never goes back.
+        let both = source::some(&mut tls).await && source::some(&mut injector).await;
+        while !(both && known.is_ready()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tracing::info!("ready");
+        ready.set();
+        std::future::pending::<()>().await;
+    };
+    tasks.spawn("readiness", until(stop, readiness));
+    tasks
 }
 
 /// A task that ends by itself only with the process.

@@ -16,7 +16,13 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{cluster::Cluster, metrics::Metrics, reload::Current, review::Reviewer};
+use crate::{
+    cluster::Cluster,
+    events::Events,
+    metrics::Metrics,
+    reload::Current,
+    review::{Purpose, Reviewer},
+};
 
 /// Connections at a time; the API servers of a cluster keep a few each. More wait in the backlog.
 const CONNECTIONS_MAX: usize = 256;
@@ -36,6 +42,7 @@ pub(crate) struct Webhook {
     pub(crate) tls: Current<ServerConfig>,
     pub(crate) injector: Current<Injector>,
     pub(crate) cluster: Cluster,
+    pub(crate) events: Events,
     pub(crate) metrics: Metrics,
 }
 
@@ -134,9 +141,16 @@ impl Webhook {
     }
 
     async fn review(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, (StatusCode, String)> {
-        if request.uri().path() != "/" {
-            return Err((StatusCode::NOT_FOUND, "reviews are asked for at /".to_owned()));
-        }
+        let purpose = match request.uri().path() {
+            "/" => Purpose::Inject,
+            "/validate" => Purpose::Validate,
+            _ => {
+                return Err((
+                    StatusCode::NOT_FOUND,
+                    "reviews are asked for at / and /validate".to_owned(),
+                ));
+            }
+        };
         if request.method() != Method::POST {
             return Err((
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -160,10 +174,11 @@ impl Webhook {
         let reviewer = Reviewer {
             injector: &injector,
             cluster: &self.cluster,
+            events: &self.events,
             metrics: &self.metrics,
         };
         let answer = reviewer
-            .answer(&body)
+            .answer(purpose, &body)
             .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         let mut response = Response::new(Full::from(answer));
         response.headers_mut().insert(

@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::Cluster,
+    events::Events,
     metrics::Metrics,
-    reload::{self, Pair},
+    reload::{self, Pair, Place},
     server::Webhook,
 };
 
@@ -73,7 +74,11 @@ impl Running {
         };
         let (tls, reloading) = pair.follow(metrics.clone());
         tokio::spawn(reloading);
-        let make = Box::new(|texts: [&str; 2]| reload::injector(texts, "linkerd"));
+        let place = Place {
+            namespace: "linkerd".to_owned(),
+            native_sidecars: true,
+        };
+        let make = Box::new(move |texts: [&str; 2]| reload::injector(texts, &place));
         let (injector, reloading) = Pair {
             what: "values",
             files: files("values", "anchors"),
@@ -101,6 +106,7 @@ impl Running {
             tls,
             injector,
             cluster,
+            events: Events::default(),
             metrics: metrics.clone(),
         });
         tokio::spawn(webhook.serve(listener, stop.clone()));

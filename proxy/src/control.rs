@@ -5,11 +5,13 @@ mod connect;
 mod counted;
 mod discovery;
 mod identity;
+mod memory;
 
 pub(crate) use channel::Channel;
 pub(crate) use connect::Connector;
 pub(crate) use discovery::Grpc;
-pub(crate) use identity::{Certifier, Parts as CertifierParts};
+pub(crate) use identity::{Certifier, Parts as CertifierParts, restore};
+pub(crate) use memory::Remembered;
 
 /// What goes wrong with a service of the control plane.
 #[derive(Debug, thiserror::Error)]

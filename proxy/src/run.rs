@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::Direction,
     admin,
-    control::{Certifier, CertifierParts, Channel, Connector, Grpc},
+    control::{Certifier, CertifierParts, Channel, Connector, Grpc, Remembered, restore},
     env::{Config, Invalid, Service},
     tap,
     worker::{self, Shared, Side, Worker},
@@ -128,6 +128,9 @@ impl Proxy {
         let metrics = Metrics::new(BuildInfo::default());
         let tls = Tls::new(config.identity.local_id.clone(), config.identity.anchors.clone())?;
         config.discovery.metrics = metrics.clone();
+        if restore(&config.identity.dir, &tls) {
+            config.discovery.memory = Remembered::beside(&config.identity.dir).load();
+        }
         let mut channels: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
         let mut channel = |service: &Service| {
             let connector = connector(&config, &tls, service);
@@ -262,6 +265,9 @@ impl Proxy {
             metrics: self.metrics.cert(),
             calls: control_slot(&self.metrics, service),
         };
+        let remembered = Remembered::beside(&self.config.identity.dir);
+        let keep = remembered.keep(self.discovery.clone(), self.metrics.clone());
+        tasks.spawn_local("memory", until(end.clone(), never(keep)));
         let certifier = Certifier::new(self.config.identity, parts)?;
         tasks.spawn_local("identity", until(end.clone(), never(certifier.run())));
         tasks.spawn_local("discovery", until(end.clone(), never(self.driver.run())));

@@ -161,3 +161,44 @@ async fn an_address_in_use_is_named() {
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains(&format!("cannot listen on {addr}")), "{log}");
 }
+
+#[tokio::test]
+async fn a_restart_while_the_control_plane_is_away_starts_with_what_was_known() {
+    let mut control = ControlPlane::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let admin = free();
+    control.set_inbound(admin.port(), tests_harness::values::all_unauthenticated());
+    let first = Program(command(&control, dir.path(), admin).spawn().expect("it starts"));
+    let live = |answer: &str| answer.contains("\"live\":true");
+    until("the policy of its admin port", admin, "/discovery.json", live).await;
+    let began = Instant::now();
+    while !dir.path().join("discovery.pb").exists() {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "what is known is not written"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(first);
+    control.stop();
+
+    let second = Program(command(&control, dir.path(), admin).spawn().expect("it starts"));
+    until("ready with the leaf that it had", admin, "/ready", |answer| {
+        answer.ends_with("ready\n") && !answer.contains("not")
+    })
+    .await;
+    let known = get(admin, "/discovery.json").await.expect("serves");
+    assert!(known.contains("\"remembered\":true,") && !live(&known), "{known}");
+    control.restart().await;
+    until("the control plane itself", admin, "/discovery.json", live).await;
+    drop(second);
+
+    let leaf = dir.path().join("leaf.pb");
+    std::fs::write(&leaf, "no leaf").expect("written");
+    control.stop();
+    let _third = Program(command(&control, dir.path(), admin).spawn().expect("it starts"));
+    until("unready with a leaf of no use", admin, "/ready", |answer| {
+        answer.starts_with("HTTP/1.1 503")
+    })
+    .await;
+}

@@ -11,7 +11,10 @@ use proxy_metrics::names::viz as names;
 use proxy_process::admin::Readiness;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use viz_api::{Answer, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, StatRequest, TapRequest};
+use viz_api::{
+    Answer, AuthzRequest, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
+    cluster,
+};
 use viz_query::stat::Refusal;
 
 use crate::{scrape::Shared, tap};
@@ -40,24 +43,20 @@ impl From<QueryRejection> for Refused {
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 #[derive(Clone)]
-struct Api {
-    shared: Shared,
-    taps: tap::Taps,
-    ready: Readiness,
+pub(crate) struct Api {
+    pub(crate) shared: Shared,
+    /// None on a cluster: who asks here is not known.
+    pub(crate) taps: Option<tap::Taps>,
+    pub(crate) ready: Readiness,
 }
 
 /// Serves the API until `stop`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    shared: Shared,
-    ready: Readiness,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let taps = tap::Taps::new(stop.clone());
-    let api = Api { shared, taps, ready };
+pub(crate) async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) -> std::io::Result<()> {
     let router = Router::new()
         .route(viz_api::STAT, get(stat))
         .route(viz_api::EDGES, get(edges))
+        .route(viz_api::ROUTES, get(routes))
+        .route(viz_api::AUTHZ, get(authz))
         .route(viz_api::TAP, get(tap))
         .route(viz_api::PODS, get(pods))
         .route(viz_api::PROXY_METRICS, get(proxy_metrics))
@@ -99,6 +98,28 @@ async fn edges(State(api): State<Api>, request: Asked<EdgesRequest>) -> Result<R
     .into_response())
 }
 
+async fn routes(State(api): State<Api>, request: Asked<RoutesRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    check_window(&api.shared, request.window_ms)?;
+    let rows = viz_query::routes(&request, &api.shared.objects(), &api.shared.window())?;
+    Ok(Json(Answer {
+        rows,
+        source: api.shared.source(request.window_ms),
+    })
+    .into_response())
+}
+
+async fn authz(State(api): State<Api>, request: Asked<AuthzRequest>) -> Result<Response, Refused> {
+    let Query(request) = request?;
+    check_window(&api.shared, request.window_ms)?;
+    let rows = viz_query::authz(&request, &api.shared.window())?;
+    Ok(Json(Answer {
+        rows,
+        source: api.shared.source(request.window_ms),
+    })
+    .into_response())
+}
+
 fn check_window(shared: &Shared, window_ms: u64) -> Result<(), Refusal> {
     let kept = shared.window_max_ms();
     if window_ms > kept {
@@ -113,7 +134,14 @@ fn check_window(shared: &Shared, window_ms: u64) -> Result<(), Refusal> {
 
 async fn tap(State(api): State<Api>, request: Asked<TapRequest>) -> Result<Response, Refused> {
     let Query(request) = request?;
-    api.taps.start(&request, &api.shared.objects())
+    let Some(taps) = &api.taps else {
+        let reason = format!(
+            "on a cluster, taps go through the API server, which knows who asks: POST to {}",
+            cluster::tap_path(&request.resource, request.namespace.as_deref().unwrap_or("NAMESPACE"))
+        );
+        return Err(Refused(StatusCode::FORBIDDEN, reason));
+    };
+    taps.start(&request, tap::Form::Lines)
 }
 
 async fn pods(State(api): State<Api>) -> Response {
@@ -153,14 +181,14 @@ async fn proxy_metrics(State(api): State<Api>, request: Asked<ProxyMetricsReques
         .iter()
         .find(|p| *p.key.namespace == *namespace && *p.key.name == *name);
     let pod = pod.ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no pod {namespace}/{name}")))?;
-    let ip = pod.ip.filter(|_| pod.meshed);
-    let ip = ip.ok_or_else(|| {
+    let address = pod.metrics_addr();
+    let address = address.ok_or_else(|| {
         Refused(
             StatusCode::NOT_FOUND,
             format!("the pod {namespace}/{name} has no proxy yet"),
         )
     })?;
-    let metrics = api.shared.fetcher.metrics(ip, api.shared.timeout()).await;
+    let metrics = api.shared.fetcher.metrics(address, api.shared.timeout()).await;
     metrics.map_err(|e| {
         Refused(
             StatusCode::BAD_GATEWAY,
@@ -169,7 +197,7 @@ async fn proxy_metrics(State(api): State<Api>, request: Asked<ProxyMetricsReques
     })
 }
 
-/// mesh-viz's own metrics.
+/// mesh-viz's own metrics, without those of the cluster's watches.
 pub(crate) fn own_metrics(shared: &Shared) -> String {
     let source = shared.source(shared.window_max_ms());
     let figures = [

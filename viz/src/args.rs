@@ -18,11 +18,14 @@ pub(crate) struct Args {
     #[arg(long, default_value = "0.0.0.0:9994")]
     pub(crate) admin_addr: SocketAddr,
     /// Directory of Kubernetes manifests; a later directory's object replaces an earlier one's.
-    #[arg(long = "manifests", value_name = "DIR", required = true)]
+    #[arg(long = "manifests", value_name = "DIR", required_unless_present = "kubernetes")]
     pub(crate) manifests: Vec<PathBuf>,
-    /// Time between two scrapes of a proxy, for example 1s.
+    /// Time between two scrapes of a proxy, for example 1s; longer where there are many.
     #[arg(long, default_value = "1s", value_parser = interval)]
     pub(crate) scrape_interval: Duration,
+    /// The longest time between two scrapes of a proxy, however many there are.
+    #[arg(long, default_value = "10s", value_parser = interval)]
+    pub(crate) scrape_interval_max: Duration,
     /// How long scrapes are kept, for example 10m.
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub(crate) window: Duration,
@@ -32,6 +35,31 @@ pub(crate) struct Args {
     /// Suffix of every identity.
     #[arg(long, default_value = "cluster.local")]
     pub(crate) identity_trust_domain: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// What only a cluster needs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ClusterArgs {
+    /// Watch a Kubernetes cluster instead of --manifests, and serve tap as an aggregated API of it.
+    #[arg(long, conflicts_with = "manifests")]
+    pub(crate) kubernetes: bool,
+    /// The kubeconfig that says where the cluster is; by default as kubectl finds it, in a pod the pod's own files.
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig.
+    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    pub(crate) context: Option<String>,
+    /// Our own namespace, where the Service `tap` is; by default that of the pod we run in.
+    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    pub(crate) viz_namespace: Option<String>,
+    /// Address of the aggregated API (HTTPS).
+    #[arg(long, default_value = "0.0.0.0:8089")]
+    pub(crate) tap_addr: SocketAddr,
+    /// The Secret with the certificate of the aggregated API is somebody else's: wait for it, never write it.
+    #[arg(long, requires = "kubernetes")]
+    pub(crate) tap_external_secret: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -67,5 +95,7 @@ mod tests {
             error.contains("--scrape-interval") && error.contains("100 ms"),
             "{error}"
         );
+        assert!(args(&["--kubernetes"]).is_err(), "one source at a time");
+        assert!(Args::try_parse_from(["mesh-viz", "--kubernetes"]).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Fetches one proxy's metrics: plaintext, for our own sidecar makes it mutual TLS.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -9,7 +9,6 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use proxy_model::ports;
 
 /// Largest text of metrics that is read: 20,000 series (the proxy's own limit) of 400 bytes, twice.
 pub(crate) const METRICS_BYTES: usize = 16 * 1024 * 1024;
@@ -53,15 +52,14 @@ impl Fetcher {
         Self { client }
     }
 
-    /// The text of the metrics of the proxy at `ip`.
-    pub(crate) async fn metrics(&self, ip: IpAddr, timeout: Duration) -> Result<String, Error> {
-        tokio::time::timeout(timeout, self.fetch(ip))
+    /// The text of the metrics that a proxy has at `address`.
+    pub(crate) async fn metrics(&self, address: SocketAddr, timeout: Duration) -> Result<String, Error> {
+        tokio::time::timeout(timeout, self.fetch(address))
             .await
             .map_err(|_| Error::Timeout(timeout))?
     }
 
-    async fn fetch(&self, ip: IpAddr) -> Result<String, Error> {
-        let address = std::net::SocketAddr::new(ip, ports::ADMIN);
+    async fn fetch(&self, address: SocketAddr) -> Result<String, Error> {
         let request = Request::get(format!("http://{address}/metrics")).header(header::ACCEPT, "text/plain");
         let request = request.body(Empty::new()).expect("an address makes a valid URI");
         let response = self

@@ -1,67 +1,105 @@
 //! From Kubernetes objects to what the queries need of them.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use destination_k8s::{Kind as ObjectKind, Object, ObjectRef, keys};
 use destination_source::Update;
 use k8s_openapi::{
-    api::core::v1::{Pod as K8sPod, PodStatus},
+    api::core::v1::{Container, Pod as K8sPod, PodStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use proxy_model::{env, ports};
 use tokio::sync::{mpsc, watch};
 use viz_api::Kind;
-use viz_query::{Objects, Pod, PodKey, Service, Split, Workload};
+use viz_query::{Objects, Pod, PodKey, Profile, Service, Split, Workload};
 
-/// What identities end with.
+/// Changes are gathered for this long, for everything is gone through after them; a scrape is not more often.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What pods do not say of themselves.
 #[derive(Clone, Debug)]
-pub(crate) struct TrustDomain {
+pub(crate) struct Mesh {
     /// Namespace of the control plane.
     pub(crate) control_plane: String,
-    /// The domain itself.
+    /// What identities end with.
     pub(crate) domain: String,
+    /// Whether a sidecar is a container of its pod, as on a cluster.
+    pub(crate) containers: bool,
 }
 
 /// Keeps `objects` as the source says, until the source ends.
 pub(crate) async fn follow(
     mut updates: mpsc::Receiver<Update>,
-    trust: TrustDomain,
+    mesh: Mesh,
     objects: watch::Sender<Arc<Objects>>,
 ) -> Result<(), Infallible> {
     let mut all: BTreeMap<ObjectRef, Object> = BTreeMap::new();
     while let Some(update) = updates.recv().await {
-        match update {
-            Update::Reset(new) => all = new.into_iter().map(|o| (o.object_ref(), o)).collect(),
-            Update::Changed { applied, deleted } => {
-                all.retain(|reference, _| !deleted.contains(reference));
-                all.extend(applied.into_iter().map(|o| (o.object_ref(), o)));
-            }
-            // mesh-destination reads the same files and says so; once is enough.
-            Update::Refused(_) => continue,
+        take(&mut all, update);
+        while let Ok(update) = updates.try_recv() {
+            take(&mut all, update);
         }
-        objects.send_replace(Arc::new(gather(all.values(), &trust)));
+        objects.send_replace(Arc::new(gather(all.values(), &mesh)));
+        tokio::time::sleep(SETTLE).await;
     }
     Ok(())
 }
 
+fn take(all: &mut BTreeMap<ObjectRef, Object>, update: Update) {
+    match update {
+        Update::Reset(new) => *all = new.into_iter().map(|o| (o.object_ref(), o)).collect(),
+        Update::Changed { applied, deleted } => {
+            for reference in &deleted {
+                all.remove(reference);
+            }
+            all.extend(applied.into_iter().map(|o| (o.object_ref(), o)));
+        }
+        // mesh-destination reads the same and says so; once is enough.
+        Update::Refused(_) => {}
+    }
+}
+
+/// What owns what owns pods: ReplicaSets and Jobs, by kind, namespace and name.
+type Owners<'a> = BTreeMap<(Kind, &'a str, &'a str), &'a ObjectMeta>;
+
 /// What the queries need of `all`.
-pub(crate) fn gather<'a>(all: impl Iterator<Item = &'a Object> + Clone, trust: &TrustDomain) -> Objects {
+pub(crate) fn gather<'a>(all: impl Iterator<Item = &'a Object> + Clone, mesh: &Mesh) -> Objects {
     let mut objects = Objects::default();
-    let replica_sets: BTreeMap<(&str, &str), &ObjectMeta> = all
-        .clone()
-        .filter(|o| o.kind() == ObjectKind::ReplicaSet)
-        .map(|o| (key(o.metadata()), o.metadata()))
-        .collect();
+    let owner = |object: &'a Object| {
+        let kind = match object.kind() {
+            ObjectKind::ReplicaSet => Kind::ReplicaSet,
+            ObjectKind::Job => Kind::Job,
+            _ => return None,
+        };
+        let (namespace, name) = key(object.metadata());
+        Some(((kind, namespace, name), object.metadata()))
+    };
+    let known: Owners<'_> = all.clone().filter_map(owner).collect();
     for object in all {
         let meta = object.metadata();
         let (namespace, name) = key(meta);
         let labels = meta.labels.clone().unwrap_or_default();
         match object {
-            Object::Pod(pod) => objects.pods.push(Arc::new(read_pod(pod, &replica_sets, trust))),
-            Object::Service(_) => {
+            Object::Pod(pod) => objects.pods.push(Arc::new(read_pod(pod, &known, mesh))),
+            Object::Service(service) => {
+                let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone());
                 objects.services.push(Service {
                     namespace: namespace.into(),
                     name: name.into(),
                     labels,
+                    selector: selector.unwrap_or_default(),
+                });
+            }
+            Object::ServiceProfile(profile) => {
+                // Named after the Service's DNS name, wherever it stands.
+                let mut parts = name.split('.');
+                let (Some(service), Some(namespace)) = (parts.next(), parts.next()) else {
+                    continue;
+                };
+                objects.profiles.push(Profile {
+                    namespace: namespace.into(),
+                    service: service.into(),
+                    routes: profile.spec.routes.iter().map(|route| route.name.clone()).collect(),
                 });
             }
             Object::TrafficSplit(split) => {
@@ -98,32 +136,37 @@ fn key(meta: &ObjectMeta) -> (&str, &str) {
     )
 }
 
-fn read_pod(pod: &K8sPod, replica_sets: &BTreeMap<(&str, &str), &ObjectMeta>, trust: &TrustDomain) -> Pod {
+fn read_pod(pod: &K8sPod, known: &Owners<'_>, mesh: &Mesh) -> Pod {
     let (namespace, name) = key(&pod.metadata);
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    let meshed = labels.contains_key(keys::CONTROL_PLANE_NS);
-    let account = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.service_account_name.as_deref())
-        .unwrap_or("default");
+    let sidecar = sidecar(pod);
+    let meshed = labels.contains_key(keys::CONTROL_PLANE_NS) && (sidecar.is_some() || !mesh.containers);
+    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref());
     let identity = format!(
-        "{account}.{namespace}.serviceaccount.identity.{}.{}",
-        trust.control_plane, trust.domain
+        "{}.{namespace}.serviceaccount.identity.{}.{}",
+        account.unwrap_or("default"),
+        mesh.control_plane,
+        mesh.domain
     );
     let mut owners = owners(&pod.metadata);
-    if let Some(set) = owners
+    let outer = owners
         .first()
-        .and_then(|(_, owner)| replica_sets.get(&(namespace, owner.as_str())))
-    {
-        owners.extend(self::owners(set));
-    }
+        .and_then(|(kind, owner)| known.get(&(*kind, namespace, owner.as_str())));
+    let outer: Vec<_> = outer.into_iter().flat_map(|outer| self::owners(outer)).collect();
+    owners.extend(outer);
     if let Some(deployment) = labels
         .get(keys::PROXY_DEPLOYMENT)
         .filter(|_| owners.iter().all(|o| o.0 != Kind::Deployment))
     {
         owners.push((Kind::Deployment, deployment.clone()));
     }
+    let port = |name, default| {
+        sidecar
+            .and_then(|s| variable(s, name))
+            .and_then(port)
+            .unwrap_or(default)
+    };
+    let may_tap = sidecar.is_none_or(|s| variable(s, env::TAP_SVC_NAME).is_some());
     let status = pod.status.clone().unwrap_or_default();
     Pod {
         key: PodKey {
@@ -131,6 +174,8 @@ fn read_pod(pod: &K8sPod, replica_sets: &BTreeMap<(&str, &str), &ObjectMeta>, tr
             name: name.into(),
         },
         ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        admin_port: port(env::ADMIN_LISTEN_ADDR, ports::ADMIN),
+        tap_port: may_tap.then(|| port(env::CONTROL_LISTEN_ADDR, ports::TAP)),
         owners,
         labels,
         ready: is_ready(&status),
@@ -138,6 +183,21 @@ fn read_pod(pod: &K8sPod, replica_sets: &BTreeMap<(&str, &str), &ObjectMeta>, tr
         meshed,
         identity: meshed.then_some(identity),
     }
+}
+
+fn sidecar(pod: &K8sPod) -> Option<&Container> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.find(|container| container.name == keys::PROXY_CONTAINER)
+}
+
+fn variable<'a>(sidecar: &'a Container, name: &str) -> Option<&'a str> {
+    let mut all = sidecar.env.iter().flatten();
+    all.find(|variable| variable.name == name)?.value.as_deref()
+}
+
+fn port(address: &str) -> Option<u16> {
+    address.rsplit(':').next()?.parse().ok().filter(|port| *port != 0)
 }
 
 fn owners(meta: &ObjectMeta) -> Vec<(Kind, String)> {
@@ -180,6 +240,28 @@ metadata:
   ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, uid: b}]
 spec: {selector: {matchLabels: {app: web}}}
 ---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: tidy-1-b
+  namespace: vote
+  labels: {linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: batch/v1, kind: Job, name: tidy-1, uid: c}]
+spec:
+  containers: [{name: tidy}]
+  initContainers:
+  - name: linkerd-proxy
+    env: [{name: LINKERD2_PROXY_ADMIN_LISTEN_ADDR, value: '0.0.0.0:5191'}, {name: LINKERD2_PROXY_TAP_SVC_NAME, value: viz}]
+status: {phase: Running, podIP: 10.9.0.3}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: tidy-1
+  namespace: vote
+  ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: tidy, uid: d}]
+spec: {template: {}}
+---
 apiVersion: split.smi-spec.io/v1alpha2
 kind: TrafficSplit
 metadata: {name: voting, namespace: vote}
@@ -192,12 +274,17 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
         fs::write(dir.path().join("all.yaml"), MANIFESTS).expect("written");
         let loaded = destination_source::directory::load(&[dir.path().to_owned()]);
         assert_eq!(loaded.refused, []);
-        let trust = TrustDomain {
+        let mesh = Mesh {
             control_plane: "linkerd".into(),
             domain: "cluster.local".into(),
+            containers: false,
         };
-        let objects = gather(loaded.objects.iter(), &trust);
-        let pod = &objects.pods[0];
+        let objects = gather(loaded.objects.iter(), &mesh);
+        let pod = objects
+            .pods
+            .iter()
+            .find(|pod| *pod.key.name == *"web-1-a")
+            .expect("it is there");
         assert_eq!(
             pod.owners,
             [
@@ -211,6 +298,20 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
         );
         assert!(pod.ready && pod.meshed && pod.ip.is_some());
         assert_eq!(objects.splits[0].leaves[0], ("voting-v1".to_owned(), "90".to_owned()));
-        assert_eq!(objects.workloads[0].kind, Kind::ReplicaSet);
+        assert!(objects.workloads.iter().any(|w| w.kind == Kind::ReplicaSet));
+        // On a cluster the label alone is no sidecar.
+        let mesh = Mesh {
+            containers: true,
+            ..mesh
+        };
+        let pods = gather(loaded.objects.iter(), &mesh).pods;
+        assert!(pods.iter().any(|pod| *pod.key.name == *"web-1-a" && !pod.meshed));
+        let job = pods
+            .iter()
+            .find(|pod| *pod.key.name == *"tidy-1-b")
+            .expect("it is there");
+        assert!(job.meshed);
+        assert_eq!((job.admin_port, job.tap_port), (5191, Some(4190)));
+        assert_eq!(job.name_as(Kind::CronJob), Some("tidy"));
     }
 }

@@ -1,9 +1,13 @@
 //! From the command line to the end of the process.
 
-use std::{net::TcpListener as StdListener, process::ExitCode, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::TcpListener as StdListener, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
+use destination_source::cluster::{
+    CaBundleOf, States,
+    certificate::{self, Keep},
+};
 use proxy_process::{
     admin::{self, Admin, Readiness},
     log, signals,
@@ -13,14 +17,21 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api,
-    args::Args,
-    objects::{self, TrustDomain},
-    scrape::{self, Shared},
+    api::{self, Api},
+    args::{Args, ClusterArgs},
+    extension::{self, Certificates},
+    objects::{self, Mesh},
+    scrape::{self, Interval, Shared},
+    source::{self, Cluster},
+    tap::Taps,
 };
 
 /// What is logged unless RUST_LOG says something else.
-const LOG: &str = "warn,mesh_viz=info";
+const LOG: &str = "warn,mesh_viz=info,destination_source=info";
+/// Service of the aggregated API.
+const TAP_SERVICE: &str = "tap";
+/// Secret with its certificate.
+const TAP_SECRET: &str = "tap-k8s-tls";
 /// Time that requests under way get when the process ends.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -46,31 +57,104 @@ async fn run(args: Args) -> anyhow::Result<()> {
         log::Format::Plain,
     )?;
     let stop = signals::stop_token()?;
-    let updates = destination_source::directory::watch(args.manifests.clone())?;
+    let source = source::start(&args).await?;
     let (objects, known) = watch::channel(Arc::default());
-    let shared = Shared::new(known, args.scrape_interval, args.window);
+    let interval = Interval {
+        min: args.scrape_interval,
+        max: args.scrape_interval_max,
+    };
+    let shared = Shared::new(known.clone(), interval, args.window);
+    let taps = Taps::new(known, stop.clone());
     let listener = listen(&args).await?;
     let admin_listener = admin::listen(args.admin_addr).await?;
     let ready = Readiness::default();
     let metrics = {
-        let shared = shared.clone();
-        move || api::own_metrics(&shared)
+        let (shared, states) = (shared.clone(), source.cluster.as_ref().map(|c| c.states.clone()));
+        move || api::own_metrics(&shared) + &states.as_ref().map_or_else(String::new, States::render)
     };
-    let trust = TrustDomain {
-        control_plane: args.control_plane_namespace,
-        domain: args.identity_trust_domain,
+    let mesh = Mesh {
+        control_plane: args.control_plane_namespace.clone(),
+        domain: args.identity_trust_domain.clone(),
+        containers: source.cluster.is_some(),
+    };
+    let api = Api {
+        shared: shared.clone(),
+        taps: source.cluster.is_none().then(|| taps.clone()),
+        ready: ready.clone(),
     };
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn(
         "admin",
         admin::serve(admin_listener, Admin::new(ready.clone(), metrics), stop.clone()),
     );
-    tasks.spawn("objects", until(stop.clone(), objects::follow(updates, trust, objects)));
-    tasks.spawn("scrape", until(stop.clone(), scrape::run(shared.clone())));
-    tasks.spawn("api", api::serve(listener, shared, ready.clone(), stop.clone()));
-    ready.set();
+    let followed = objects::follow(source.updates, mesh, objects);
+    tasks.spawn("objects", until(stop.clone(), followed));
+    tasks.spawn("scrape", until(stop.clone(), scrape::run(shared)));
+    tasks.spawn("api", api::serve(listener, api, stop.clone()));
+    match source.cluster {
+        Some(cluster) => on_cluster(&args.cluster, cluster, (taps, ready), &mut tasks, stop).await?,
+        None => ready.set(),
+    }
     tasks.finish(DRAIN).await?;
     Ok(())
+}
+
+/// What only a cluster has: tap as an aggregated API. Ready when everything was read once.
+async fn on_cluster(
+    args: &ClusterArgs,
+    cluster: Cluster,
+    (taps, ready): (Taps, Readiness),
+    tasks: &mut Tasks,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.tap_addr).await;
+    let listener = listener.with_context(|| format!("--tap-addr {}: cannot listen", args.tap_addr))?;
+    let Cluster {
+        client,
+        states,
+        namespace,
+    } = cluster;
+    let (own, kept) = certificate::keep(&client, keep(args, namespace), stop.clone());
+    let (front, followed) = extension::follow(&client);
+    let parts = extension::Parts {
+        client,
+        taps,
+        front: front.clone(),
+    };
+    let certificates = Certificates { own, front };
+    let served = extension::serve(listener, extension::router(parts), certificates, stop.clone());
+    tasks.spawn("tap", served);
+    tasks.spawn("front proxy", until(stop.clone(), followed));
+    let kept = async move {
+        kept.await;
+        Ok::<_, Infallible>(())
+    };
+    tasks.spawn("certificate", kept);
+    let synced = async move {
+        while !states.is_synced() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ready.set();
+        std::future::pending::<Result<(), Infallible>>().await
+    };
+    tasks.spawn("readiness", until(stop, synced));
+    Ok(())
+}
+
+/// The certificate of the aggregated API, and who must believe it.
+fn keep(args: &ClusterArgs, namespace: String) -> Keep {
+    let service = format!("{TAP_SERVICE}.{namespace}.svc");
+    Keep {
+        secret: TAP_SECRET.to_owned(),
+        labels: [("linkerd.io/extension".to_owned(), "viz".to_owned())].into(),
+        dns_names: vec![service],
+        external: args.tap_external_secret,
+        ca_bundle_of: vec![(
+            CaBundleOf::ApiService,
+            format!("{}.{}", viz_api::cluster::VERSION, viz_api::cluster::GROUP),
+        )],
+        namespace,
+    }
 }
 
 /// Does the task until the stop; it has nothing to bring to an end.

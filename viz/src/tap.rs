@@ -1,4 +1,4 @@
-//! Live requests: one observation at each matching pod's proxy, merged into one stream of JSON lines.
+//! Live requests: one observation at each matching pod's proxy, merged into one stream.
 //!
 //! A proxy tells of a limited number of requests per observation; to hold a rate, an observation lasts for one second and
 //! is then made anew, as Linkerd does it.
@@ -20,12 +20,9 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use proxy_api::Observation;
-use proxy_model::{
-    ports,
-    tap::{TapMatch, TextMatch},
-};
+use proxy_model::tap::{TapMatch, TextMatch};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
@@ -36,7 +33,7 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
-use viz_api::{Kind, Problem, Resource, TapRequest};
+use viz_api::{Kind, Problem, Resource, TapRequest, tap::Peer};
 use viz_query::{Objects, Pod, objects::LabelSelector, stat::Refusal};
 
 use crate::{api::Refused, event};
@@ -67,22 +64,43 @@ pub(crate) fn dropped() -> u64 {
 #[derive(Clone)]
 pub(crate) struct Taps {
     free: Arc<Semaphore>,
+    objects: watch::Receiver<Arc<Objects>>,
     stop: CancellationToken,
 }
 
+/// In which form events are told.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One JSON object a line, problems among them.
+    Lines,
+    /// Linkerd's protobuf messages, which have no place for problems.
+    Messages,
+}
+
+impl Form {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Lines => viz_api::cluster::LINES,
+            Self::Messages => viz_api::wire::MESSAGES,
+        }
+    }
+}
+
 impl Taps {
-    pub(crate) fn new(stop: CancellationToken) -> Self {
+    pub(crate) fn new(objects: watch::Receiver<Arc<Objects>>, stop: CancellationToken) -> Self {
         Self {
             free: Arc::new(Semaphore::new(TAPS)),
+            objects,
             stop,
         }
     }
 
-    /// Starts a tap; the response's body is its lines, for as long as somebody reads.
-    pub(crate) fn start(&self, request: &TapRequest, objects: &Objects) -> Result<Response, Refused> {
+    /// Begins to tap; the answer's body are the events.
+    pub(crate) fn start(&self, request: &TapRequest, form: Form) -> Result<Response, Refused> {
         let bad = |text: String| Refused(StatusCode::BAD_REQUEST, text);
-        let matches = matches(request, objects).map_err(bad)?;
-        let pods = pods(request, objects)?;
+        let objects = Arc::clone(&self.objects.borrow());
+        let matches = matches(request, &objects).map_err(bad)?;
+        let pods = pods(request, &objects)?;
         let permit = Arc::clone(&self.free).try_acquire_owned();
         let permit =
             permit.map_err(|_| Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{TAPS} taps run already")))?;
@@ -94,13 +112,15 @@ impl Taps {
                 matches,
                 headers: request.headers,
             },
+            form,
+            objects: self.objects.clone(),
             lines,
             lost: AtomicU64::new(0),
             bases: AtomicU32::new(0),
         });
         tokio::spawn(run(tap, pods, permit, self.stop.clone()));
         let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
-        Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+        Ok(([(header::CONTENT_TYPE, form.media_type())], body).into_response())
     }
 }
 
@@ -113,13 +133,21 @@ fn pods(request: &TapRequest, objects: &Objects) -> Result<Vec<Arc<Pod>>, Refuse
         .transpose()
         .map_err(Refusal::Selector)?;
     let wanted = |pod: &&Arc<Pod>| {
-        pod.meshed
-            && pod.is_running()
-            && pod.ip.is_some()
+        pod.is_running()
+            && pod.metrics_addr().is_some()
             && pod.belongs_to(&request.resource, request.namespace.as_deref())
             && selector.as_ref().is_none_or(|s| s.matches(&pod.labels))
     };
-    let pods: Vec<_> = objects.pods.iter().filter(wanted).cloned().collect();
+    let meshed = objects.pods.iter().filter(wanted);
+    let (pods, untapped): (Vec<_>, Vec<_>) = meshed.cloned().partition(|pod| pod.tap_addr().is_some());
+    if let Some(pod) = untapped.first().filter(|_| pods.is_empty()) {
+        let text = format!(
+            "no pod of {} can be tapped: the proxy of {}/{} was started without tap (annotation viz.linkerd.io/disable-tap, or \
+             before tap was on: restart it)",
+            request.resource, pod.key.namespace, pod.key.name
+        );
+        return Err(Refused(StatusCode::NOT_FOUND, text));
+    }
     let place = request
         .namespace
         .as_deref()
@@ -210,6 +238,8 @@ fn destination(to: &Resource, namespace: Option<&String>, objects: &Objects) -> 
 /// One tap.
 struct Tap {
     observation: Observation,
+    form: Form,
+    objects: watch::Receiver<Arc<Objects>>,
     lines: mpsc::Sender<Bytes>,
     /// Lines lost since the last one that was sent.
     lost: AtomicU64,
@@ -229,8 +259,8 @@ async fn run(tap: Arc<Tap>, pods: Vec<Arc<Pod>>, _permit: OwnedSemaphorePermit, 
 }
 
 async fn observe_pod(tap: Arc<Tap>, pod: Arc<Pod>) {
-    let Some(ip) = pod.ip else { return };
-    let Ok(service) = connect(SocketAddr::new(ip, ports::TAP), pod.identity.as_deref()) else {
+    let Some(address) = pod.tap_addr() else { return };
+    let Ok(service) = connect(address, pod.identity.as_deref()) else {
         return;
     };
     let name = format!("{}/{}", pod.key.namespace, pod.key.name);
@@ -245,9 +275,7 @@ async fn observe_pod(tap: Arc<Tap>, pod: Arc<Pod>) {
             Err(error) => {
                 // Told once: a pod that is replaced stays refused for as long as the tap runs.
                 if !std::mem::replace(&mut failing, true) {
-                    tap.send(&Problem {
-                        error: format!("{name}: {error}"),
-                    });
+                    tap.send_problem(format!("{name}: {error}"));
                 }
                 sleep(RETRY).await;
             }
@@ -311,18 +339,58 @@ async fn observe(tap: &Tap, service: Service, pod: &str, began: Instant) -> Resu
 
 impl Tap {
     fn send_event(&self, mut event: viz_api::TapEvent) {
+        let objects = Arc::clone(&self.objects.borrow());
+        for peer in event.source.iter_mut().chain(&mut event.destination) {
+            name(peer, &objects);
+        }
         event.dropped = self.lost.swap(0, Relaxed);
-        if !self.send(&event) {
+        let sent = match self.form {
+            Form::Lines => self.send(line(&event)),
+            Form::Messages => self.send(viz_api::wire::encode(&event)),
+        };
+        if !sent {
             self.lost.fetch_add(event.dropped + 1, Relaxed);
         }
     }
 
-    fn send(&self, line: &impl serde::Serialize) -> bool {
-        let mut text = serde_json::to_vec(line).expect("rows are plain values");
-        text.push(b'\n');
-        let sent = self.lines.try_send(text.into()).is_ok();
+    fn send_problem(&self, error: String) {
+        match self.form {
+            Form::Lines => {
+                self.send(line(&Problem { error }));
+            }
+            Form::Messages => tracing::warn!("a tap: {error}"),
+        }
+    }
+
+    fn send(&self, bytes: Vec<u8>) -> bool {
+        let sent = self.lines.try_send(bytes.into()).is_ok();
         DROPPED.fetch_add(u64::from(!sent), Relaxed);
         sent
+    }
+}
+
+fn line(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(value).expect("rows are plain values");
+    text.push(b'\n');
+    text
+}
+
+/// Adds whose address it is, where the proxy does not say it: a client is known to it by its identity only.
+fn name(peer: &mut Peer, objects: &Objects) {
+    let Ok(ip) = peer.ip.parse() else { return };
+    if peer.metadata.contains_key(Kind::Pod.label()) {
+        return;
+    }
+    let mut pods = objects.pods.iter().filter(|pod| pod.ip == Some(ip) && pod.is_running());
+    // Several pods with one address are those of a node's network.
+    let (Some(pod), None) = (pods.next(), pods.next()) else {
+        return;
+    };
+    let owners = pod.owners.iter().map(|(kind, name)| (*kind, name.as_str()));
+    let own = [(Kind::Namespace, &*pod.key.namespace), (Kind::Pod, &*pod.key.name)];
+    for (kind, name) in own.into_iter().chain(owners) {
+        let label = peer.metadata.entry(kind.label().to_owned());
+        label.or_insert_with(|| name.to_owned());
     }
 }
 

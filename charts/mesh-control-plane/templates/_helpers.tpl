@@ -14,9 +14,17 @@ linkerd.io/created-by: mesh/{{ include "mesh.version" . }}
 {{ .Values.identityTrustDomain | default .Values.clusterDomain }}
 {{- end -}}
 
+{{- define "mesh.tap-identity" -}}
+{{- if .Values.proxy.tapIdentity -}}
+{{ .Values.proxy.tapIdentity }}
+{{- else if .Values.proxy.tapServiceAccount -}}
+{{ .Values.proxy.tapServiceAccount }}.serviceaccount.identity.{{ .Release.Namespace }}.{{ include "mesh.trust-domain" . }}
+{{- end -}}
+{{- end -}}
+
 {{- define "mesh.pod-security" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.controllerUID }}
+runAsUser: {{ int .Values.controllerUID }}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
@@ -25,26 +33,105 @@ allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
 readOnlyRootFilesystem: true
 runAsNonRoot: true
-runAsUser: {{ .Values.controllerUID }}
+runAsUser: {{ int .Values.controllerUID }}
 seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- /* The argument of the next four is a map: root, component, and what "mesh.sidecar" takes. */ -}}
+
+{{- define "mesh.replicas" -}}
+replicas: {{ .root.Values.controllerReplicas }}
+revisionHistoryLimit: {{ .root.Values.revisionHistoryLimit }}
+{{- with .root.Values.deploymentStrategy }}
+strategy:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+selector:
+  matchLabels:
+    linkerd.io/control-plane-ns: {{ .root.Release.Namespace }}
+    linkerd.io/control-plane-component: {{ .component }}
+{{- end -}}
+
+{{- define "mesh.pod-metadata" -}}
+labels:
+  {{- include "mesh.labels" .root | nindent 2 }}
+  linkerd.io/control-plane-component: {{ .component }}
+  linkerd.io/proxy-deployment: linkerd-{{ .component }}
+  linkerd.io/workload-ns: {{ .root.Release.Namespace }}
+  {{- with .root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  {{- include "mesh.annotations" .root | nindent 2 }}
+  {{- include "mesh.sidecar-annotations" .root | nindent 2 }}
+  {{- with .opaque }}
+  config.linkerd.io/opaque-ports: {{ quote . }}
+  {{- end }}
+  {{- with .root.Values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{- define "mesh.placement" -}}
 nodeSelector:
-  {{- toYaml .Values.nodeSelector | nindent 2 }}
-{{- with .Values.tolerations }}
+  {{- toYaml .root.Values.nodeSelector | nindent 2 }}
+{{- with .root.Values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.imagePullSecrets }}
+{{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- if .root.Values.enablePodAntiAffinity }}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          labelSelector:
+            matchLabels:
+              linkerd.io/control-plane-ns: {{ .root.Release.Namespace }}
+              linkerd.io/control-plane-component: {{ .component }}
+          topologyKey: topology.kubernetes.io/zone
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - labelSelector:
+          matchLabels:
+            linkerd.io/control-plane-ns: {{ .root.Release.Namespace }}
+            linkerd.io/control-plane-component: {{ .component }}
+        topologyKey: kubernetes.io/hostname
+{{- end }}
+{{- end -}}
+
+{{- define "mesh.disruption-budget" -}}
+{{- if .root.Values.enablePodDisruptionBudget -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: linkerd-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "mesh.labels" .root | nindent 4 }}
+    linkerd.io/control-plane-component: {{ .component }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      linkerd.io/control-plane-ns: {{ .root.Release.Namespace }}
+      linkerd.io/control-plane-component: {{ .component }}
+---
 {{- end }}
 {{- end -}}
 
 {{- define "mesh.probes" -}}
 livenessProbe:
-  httpGet: {path: /live, port: admin}
+  httpGet: {path: /live, port: {{ . }}}
+  initialDelaySeconds: 10
 readinessProbe:
-  httpGet: {path: /ready, port: admin}
+  httpGet: {path: /ready, port: {{ . }}}
+  periodSeconds: 2
+  failureThreshold: 7
 {{- end -}}

@@ -30,6 +30,11 @@ pub(super) fn write(idle: bool) -> Result<Manifests> {
     Ok(manifests)
 }
 
+/// The same for a cluster.
+pub(super) fn for_cluster(image: &str) -> Result<String> {
+    super::cluster::manifests(&[APP, SPLIT, TRAFFIC], image)
+}
+
 fn traffic(idle: bool) -> String {
     if idle {
         TRAFFIC.replace("\"--rps\", \"25\"", "\"--rps\", \"0\"")

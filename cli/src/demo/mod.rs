@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! mesh demo          start ──▶ a live table until Ctrl-C ............. live.rs
+//! mesh demo --manifest       the application for a cluster ............. cluster.rs
 //! mesh demo --check  start ──▶ a fixed load, and what must be true ... check/
 //! mesh demo-app      the application itself, one role a process ...... app/
 //! ```
 
 pub(crate) mod app;
 mod check;
+mod cluster;
 mod live;
 mod manifests;
 
@@ -26,6 +28,12 @@ pub(crate) struct Args {
     /// Drive a fixed load, verify what the mesh promises, print each result and end with 0 or 1.
     #[arg(long)]
     check: bool,
+    /// Print the application's manifests for a cluster, for `mesh inject - | kubectl apply -f -`.
+    #[arg(long, conflicts_with_all = ["check", "name", "viz_port", "requests"])]
+    manifest: bool,
+    /// The application's image.
+    #[arg(long, value_name = "IMAGE", requires = "manifest", default_value = concat!("localhost/mesh-app:", env!("CARGO_PKG_VERSION")))]
+    image: String,
     /// Name of the mesh; another one can run beside it under another name.
     #[arg(long, default_value = "demo")]
     name: String,
@@ -39,6 +47,10 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    if args.manifest {
+        crate::install::manifests::write(&manifests::for_cluster(&args.image)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let interrupts = local::interrupts()?;
     let manifests = manifests::write(args.check)?;
     eprintln!("The demo's manifests are in {}.", manifests.dir().display());

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use identity_x509::{Anchor, Anchors, Csr, Issuer, LeafTimes, make_key_and_csr};
+use identity_x509::{Anchor, Anchors, Issuer};
 use serde_json::{Map, Value};
 
 /// Where the values have the trust anchors.
@@ -16,23 +16,24 @@ pub(super) const ISSUER_KEY: &[&str] = &["identity", "issuer", "tls", "keyPEM"];
 const SCHEME: &[&str] = &["identity", "issuer", "scheme"];
 const CLUSTER_DOMAIN: &[&str] = &["clusterDomain"];
 const TRUST_DOMAIN: &[&str] = &["identityTrustDomain"];
-const INJECTOR_CERTIFICATE: &[&str] = &["proxyInjector", "crtPEM"];
-const INJECTOR_KEY: &[&str] = &["proxyInjector", "keyPEM"];
-const INJECTOR_ANCHORS: &[&str] = &["proxyInjector", "caBundle"];
 
 /// How long what we make is valid.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Looks at the credentials in the values, and makes those that are missing.
-pub(super) fn fill(values: &mut Value, namespace: &str, now: SystemTime) -> anyhow::Result<()> {
-    identity(values, now)?;
-    injector(values, namespace, now)
-}
-
-fn identity(values: &mut Value, now: SystemTime) -> anyhow::Result<()> {
+pub(super) fn fill(values: &mut Value, now: SystemTime) -> anyhow::Result<()> {
     let of = |path| text(values, path);
     let (anchors, certificate, key) = (of(ANCHORS), of(ISSUER_CERTIFICATE), of(ISSUER_KEY));
-    let external = of(SCHEME) == "kubernetes.io/tls";
+    let external = is_external(values);
+    if values.pointer("/identity/externalCA") == Some(&Value::Bool(true)) {
+        if !external {
+            bail!(
+                "the trust anchors are somebody else's (identity.externalCA), so the issuer must be too: set \
+                 identity.issuer.scheme=kubernetes.io/tls"
+            );
+        }
+        return Ok(());
+    }
     match (anchors.is_empty(), certificate.is_empty(), key.is_empty()) {
         (true, true, true) if external => bail!(
             "the issuer is in a Secret of yours (identity.issuer.scheme=kubernetes.io/tls), so the trust anchors must be \
@@ -64,31 +65,25 @@ fn identity(values: &mut Value, now: SystemTime) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The webhook's certificate is signed by an anchor of its own, whose key is forgotten: nobody else is believed for it.
-fn injector(values: &mut Value, namespace: &str, now: SystemTime) -> anyhow::Result<()> {
-    let external = values.pointer("/proxyInjector/externalSecret") == Some(&Value::Bool(true));
-    let is_given = |path| !text(values, path).is_empty();
-    if external || is_given(INJECTOR_CERTIFICATE) || is_given(INJECTOR_KEY) {
-        return Ok(());
-    }
-    let name = format!("linkerd-proxy-injector.{namespace}.svc");
-    let anchor = Anchor::generate(&name, YEAR)?;
-    let issuer = Issuer::generate(&anchor, &format!("issuer.{name}"), YEAR)?;
-    let made = make_key_and_csr(&name)?;
-    let times = LeafTimes {
-        lifetime: YEAR,
-        ..LeafTimes::DEFAULT
-    };
-    let leaf = issuer.sign(&Csr::from_der(&made.csr_der)?, &name, times, now)?;
-    let certificate = format!("{}{}", pem_of("CERTIFICATE", leaf.der), issuer.certificate_pem());
-    put(values, INJECTOR_CERTIFICATE, certificate);
-    put(values, INJECTOR_KEY, pem_of("PRIVATE KEY", made.key_pkcs8_der));
-    put(values, INJECTOR_ANCHORS, anchor.certificate_pem());
-    Ok(())
+/// Whether the issuer's Secret is somebody else's.
+pub(super) fn is_external(values: &Value) -> bool {
+    text(values, SCHEME) == "kubernetes.io/tls"
 }
 
-fn pem_of(what: &str, der: Vec<u8>) -> String {
-    pem::encode(&pem::Pem::new(what, der))
+/// Takes every credential out of values.
+pub(super) fn take(values: &mut Value) {
+    for path in [
+        "/identityTrustAnchorsPEM",
+        "/identity/issuer/tls",
+        "/proxyInjector/crtPEM",
+        "/proxyInjector/keyPEM",
+        "/proxyInjector/caBundle",
+    ] {
+        let (parent, name) = path.rsplit_once('/').expect("a path");
+        if let Some(map) = values.pointer_mut(parent).and_then(Value::as_object_mut) {
+            map.remove(name);
+        }
+    }
 }
 
 /// The text at a path; empty if there is none.

@@ -1,28 +1,31 @@
 //! `mesh install`: the charts, rendered to stdout, with credentials of their own when none are given.
 //!
 //! ```text
-//! values files, --set ─┐
-//! cluster ─[refusals]──┼─[credentials]─▶ mesh-charts ─▶ stdout
-//! identity files ──────┘
+//! values files, flags, --set ─[given]─┐
+//! cluster ────────────────[present]───┼─[credentials]─▶ mesh-charts ─[manifests]─▶ stdout
+//! identity files ─────────────────────┘
 //! ```
+//! `mesh upgrade`, `mesh uninstall` and `mesh prune` stand on the same.
 
 mod credentials;
+mod given;
+pub(crate) mod manifests;
+pub(crate) mod present;
+pub(crate) mod upgrade;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::SystemTime,
-};
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
-use anyhow::{Context as _, bail};
-use destination_source::cluster::{self, ClientOptions, Presence};
-use mesh_charts::{Chart, Release};
+use anyhow::Context as _;
+use destination_source::cluster::Client;
+use mesh_charts::Chart;
 use serde_json::Value;
+
+use crate::cluster;
+use given::{NamedArgs, ValueArgs, read};
+use manifests::{Manifest, Output};
 
 /// What `mesh install` understands.
 #[derive(Debug, clap::Args)]
@@ -35,136 +38,135 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     ignore_cluster: bool,
 
-    /// A file of values, YAML; may be given several times, and a later one wins.
-    #[arg(long, short = 'f', value_name = "FILE")]
-    values: Vec<PathBuf>,
+    /// How manifests are written.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 
-    /// A value, such as controllerReplicas=3; may be given several times, and wins over files.
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    values: ValueArgs,
 
-    /// The namespace of the control plane.
-    #[arg(
-        long,
-        short = 'L',
-        value_name = "NAME",
-        default_value = "linkerd",
-        env = "LINKERD_NAMESPACE"
-    )]
-    linkerd_namespace: String,
+    #[command(flatten)]
+    named: NamedArgs,
 
+    #[command(flatten)]
+    identity: IdentityArgs,
+
+    #[command(flatten)]
+    cluster: cluster::Flags,
+}
+
+/// Credentials that somebody else made.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Identity")]
+pub(crate) struct IdentityArgs {
     /// The trust anchors, PEM. Without the three files, the anchor and the issuer are made.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires_all = ["identity_issuer_certificate_file", "identity_issuer_key_file"]
-    )]
+    #[arg(long, value_name = "FILE")]
     identity_trust_anchors_file: Option<PathBuf>,
 
     /// The issuer's certificate, PEM; what stands between it and the anchor may follow it.
-    #[arg(long, value_name = "FILE", requires = "identity_trust_anchors_file")]
+    #[arg(long, value_name = "FILE", requires_all = ["identity_trust_anchors_file", "identity_issuer_key_file"])]
     identity_issuer_certificate_file: Option<PathBuf>,
 
     /// The issuer's private key, PEM.
-    #[arg(long, value_name = "FILE", requires = "identity_trust_anchors_file")]
+    #[arg(long, value_name = "FILE", requires_all = ["identity_trust_anchors_file", "identity_issuer_certificate_file"])]
     identity_issuer_key_file: Option<PathBuf>,
+}
 
-    /// The kubeconfig that says where the cluster is; by default as kubectl finds it.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// The context of the kubeconfig.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+impl IdentityArgs {
+    fn over(&self, values: &mut Value) -> anyhow::Result<()> {
+        for (path, file) in [
+            (credentials::ANCHORS, &self.identity_trust_anchors_file),
+            (credentials::ISSUER_CERTIFICATE, &self.identity_issuer_certificate_file),
+            (credentials::ISSUER_KEY, &self.identity_issuer_key_file),
+        ] {
+            if let Some(file) = file {
+                credentials::put(values, path, read(file)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `mesh install`
 pub(crate) fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
-    let text = manifests(args, SystemTime::now())?;
+    let mut found = Found::default();
     if !args.ignore_cluster {
-        let presence = presence(args).map_err(|error| {
-            anyhow::anyhow!("{error:#}; to render the manifests without asking a cluster, give --ignore-cluster")
+        let asked = cluster::block_on(cluster::patiently("looking at the cluster", found_on(args)));
+        found = asked.map_err(|error| match error.downcast_ref::<destination_source::Error>() {
+            Some(_) => error
+                .context("the cluster cannot be asked (to render the manifests without one, give --ignore-cluster)"),
+            None => error,
         })?;
-        refuse(args.crds, &presence)?;
     }
-    // Everything is worked out before the first byte is written, so that `kubectl apply` never gets half of it.
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write the manifests")?;
+    let manifests = rendered(args, &found, SystemTime::now())?;
+    manifests::write(&manifests::text(&manifests, args.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The manifests, and where in the chart each comes from.
-fn manifests(args: &InstallArgs, now: SystemTime) -> anyhow::Result<String> {
-    let chart = if args.crds { Chart::Crds } else { Chart::ControlPlane };
-    let mut values = given(args)?;
-    if chart == Chart::ControlPlane {
-        credentials::fill(&mut values, &args.linkerd_namespace, now)?;
-    }
-    let release = Release {
-        name: "mesh".to_owned(),
-        namespace: args.linkerd_namespace.clone(),
-        service: "CLI".to_owned(),
-    };
-    let files = mesh_charts::render(chart, &release, &values)?;
-    let documents = files.iter().map(|(file, text)| {
-        let text = text.trim();
-        format!("---\n# Source: {}/templates/{file}\n{text}\n", chart.name())
-    });
-    Ok(documents.collect())
+/// What a cluster says that the manifests follow.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The ports of the API server.
+    pub(crate) api_server_ports: Option<String>,
 }
 
-/// What the user says: files, then `--set`, then the identity files.
-fn given(args: &InstallArgs) -> anyhow::Result<Value> {
-    let mut values = mesh_charts::parse("")?;
-    for file in &args.values {
-        let text = read(file)?;
-        let over = mesh_charts::parse(&text).with_context(|| format!("--values {}", file.display()))?;
-        mesh_charts::merge(&mut values, &over);
-    }
-    for text in &args.set {
-        mesh_charts::set(&mut values, text)?;
-    }
-    for (path, file) in [
-        (credentials::ANCHORS, &args.identity_trust_anchors_file),
-        (credentials::ISSUER_CERTIFICATE, &args.identity_issuer_certificate_file),
-        (credentials::ISSUER_KEY, &args.identity_issuer_key_file),
-    ] {
-        if let Some(file) = file {
-            credentials::put(&mut values, path, read(file)?);
+impl Found {
+    /// What nobody asked for is as the cluster has it.
+    pub(crate) fn under(&self, values: &mut Value) -> anyhow::Result<()> {
+        let said = values.pointer("/proxyInit/kubeAPIServerPorts").is_some();
+        if let Some(ports) = self.api_server_ports.as_ref().filter(|_| !said) {
+            mesh_charts::set_text(values, "proxyInit.kubeAPIServerPorts", ports.clone())?;
         }
+        Ok(())
     }
-    Ok(values)
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+/// Asks the cluster, and refuses one that cannot take a mesh.
+async fn found_on(args: &InstallArgs) -> anyhow::Result<Found> {
+    let client: Client = args.cluster.connect().await?;
+    let there = present::control_planes(&client).await?;
+    if args.crds {
+        // Our own are older ones of these resources, and may be made newer.
+        let others: Vec<_> = there.into_iter().filter(|there| !there.is_ours()).collect();
+        present::refuse(&others, &args.cluster.linkerd_namespace)?;
+        return Ok(Found::default());
+    }
+    present::refuse(&there, &args.cluster.linkerd_namespace)?;
+    present::resources(&client, &args.cluster.linkerd_namespace).await?;
+    Ok(Found {
+        api_server_ports: present::api_server_ports(&client).await,
+    })
 }
 
-fn presence(args: &InstallArgs) -> anyhow::Result<Presence> {
-    let options = ClientOptions {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-        ..ClientOptions::default()
+fn rendered(args: &InstallArgs, found: &Found, now: SystemTime) -> anyhow::Result<Vec<Manifest>> {
+    let namespace = &args.cluster.linkerd_namespace;
+    if args.crds {
+        // Whatever is said of the control plane is none of theirs.
+        return manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?);
+    }
+    let mut values = mesh_charts::parse("")?;
+    args.named.over(&mut values)?;
+    args.values.over(&mut values)?;
+    args.identity.over(&mut values)?;
+    remember(&mut values)?;
+    found.under(&mut values)?;
+    credentials::fill(&mut values, now)?;
+    manifests::render(Chart::ControlPlane, namespace, &values)
+}
+
+/// Writes down what was said, without secrets, for `mesh upgrade`.
+pub(crate) fn remember(values: &mut Value) -> anyhow::Result<()> {
+    let mut given = values.clone();
+    credentials::take(&mut given);
+    let map = given
+        .as_object_mut()
+        .context("the values are no map of names to values")?;
+    map.remove("given");
+    let text = if map.is_empty() {
+        "{}\n".to_owned()
+    } else {
+        serde_yaml_ng::to_string(&given)?
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async { cluster::presence(&cluster::client(&options).await?).await })?)
-}
-
-/// Refuses to install beside another mesh, and the control plane before its resources.
-fn refuse(crds: bool, presence: &Presence) -> anyhow::Result<()> {
-    if crds {
-        return Ok(());
-    }
-    if let Some(namespace) = presence.control_planes.first() {
-        bail!(
-            "there is a Linkerd or a mesh on the cluster already, in the namespace {namespace}: uninstall it first, or \
-             render the manifests regardless with --ignore-cluster"
-        );
-    }
-    if !presence.resources {
-        bail!("the custom resources are not installed: run `mesh install --crds | kubectl apply -f -` first");
-    }
+    mesh_charts::set_text(values, "given", text)?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What `mesh install` prints, and what it refuses.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use clap::Parser;
 use identity_x509::{Anchor, Anchors, Issuer, Validity};
@@ -19,7 +19,9 @@ fn args(line: &[&str]) -> InstallArgs {
 }
 
 fn printed(line: &[&str]) -> Result<Vec<Value>, String> {
-    let text = manifests(&args(line), SystemTime::now()).map_err(|error| format!("{error:#}"))?;
+    let args = args(line);
+    let rendered = rendered(&args, &Found::default(), SystemTime::now()).map_err(|error| format!("{error:#}"))?;
+    let text = manifests::text(&rendered, args.output);
     let documents = serde_yaml_ng::Deserializer::from_str(&text);
     let objects = documents.map(|document| serde::Deserialize::deserialize(document).expect("YAML"));
     Ok(objects.filter(|object: &Value| !object.is_null()).collect())
@@ -54,7 +56,10 @@ fn an_installation_makes_its_own_credentials() {
     let anchors = find(&objects, "linkerd-identity-trust-roots")["data"]["ca-bundle.crt"].as_str();
     Anchors::from_pem(anchors.expect("text")).expect("an anchor");
     let webhook = &find(&objects, "linkerd-proxy-injector-webhook-config")["webhooks"][0];
-    assert!(webhook["clientConfig"]["caBundle"].is_string());
+    assert!(
+        webhook["clientConfig"]["caBundle"].is_null(),
+        "the injector says it itself"
+    );
     let other = printed(&[]).expect("rendered");
     assert_ne!(
         find(&objects, "linkerd-identity-issuer")["data"],
@@ -122,15 +127,117 @@ fn credentials_that_cannot_work_are_refused_in_a_sentence() {
 }
 
 #[test]
-fn a_mesh_that_is_there_and_resources_that_are_not_are_refused() {
-    let presence = |control_planes: &[&str], resources| Presence {
-        control_planes: control_planes.iter().map(|&name| name.to_owned()).collect(),
-        resources,
+fn a_mesh_that_is_there_is_refused_with_the_way_out() {
+    let config = |namespace: &str, annotations: Value| {
+        let metadata = serde_json::json!({"namespace": namespace, "annotations": annotations});
+        present::ControlPlane::of(&serde_json::json!({ "metadata": metadata }))
     };
-    refuse(false, &presence(&[], true)).expect("nothing in the way");
-    refuse(true, &presence(&[], false)).expect("this installs them");
-    let there = refuse(false, &presence(&["linkerd"], true)).expect_err("another");
-    assert!(there.to_string().contains("in the namespace linkerd"), "{there}");
-    let bare = refuse(false, &presence(&[], false)).expect_err("no resources");
-    assert!(bare.to_string().contains("mesh install --crds"), "{bare}");
+    let ours = config("linkerd", serde_json::json!({"linkerd.io/created-by": "mesh/0.1.0"}));
+    let release = serde_json::json!({"linkerd.io/created-by": "mesh/0.1.0", "meta.helm.sh/release-name": "m"});
+    let other = config(
+        "other",
+        serde_json::json!({"linkerd.io/created-by": "linkerd/cli edge-1"}),
+    );
+    let refused = |there: &[present::ControlPlane]| {
+        let error = present::refuse(there, "linkerd").expect_err("refused");
+        error.to_string()
+    };
+    present::refuse(&[], "linkerd").expect("nothing in the way");
+    assert!(refused(std::slice::from_ref(&ours)).contains("mesh upgrade | kubectl apply -f -"));
+    assert!(refused(&[config("b", release)]).contains("by Helm in the namespace b (release m)"));
+    let both = refused(&[ours, other]);
+    assert!(
+        both.contains("another Linkerd") && both.contains("linkerd/cli edge-1"),
+        "{both}"
+    );
+    assert!(refused(&[config("x", Value::Null)]).contains("made by somebody else"));
+}
+
+#[test]
+fn resources_that_are_older_are_told_by_what_they_lack() {
+    let ours = printed(&["--crds"]).expect("rendered");
+    for resource in &ours {
+        assert_eq!(present::lacks(resource, resource), None);
+    }
+    let splits = find(&ours, "trafficsplits.split.smi-spec.io");
+    let mut older = splits.clone();
+    older["spec"]["versions"].as_array_mut().expect("versions").truncate(3);
+    assert_eq!(present::lacks(splits, &older).as_deref(), Some("version v1alpha4"));
+    let profiles = find(&ours, "serviceprofiles.linkerd.io");
+    let schema = "/spec/versions/1/schema/openAPIV3Schema/properties/spec";
+    let mut older = profiles.clone();
+    let routes = format!("{schema}/properties/routes/items/properties");
+    let routes = older
+        .pointer_mut(&routes)
+        .and_then(Value::as_object_mut)
+        .expect("fields");
+    routes.remove("retryBudget");
+    assert_eq!(
+        present::lacks(profiles, &older).as_deref(),
+        Some("field spec.routes[].retryBudget in v1alpha2")
+    );
+    *older.pointer_mut(schema).expect("a schema") =
+        serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    assert_eq!(
+        present::lacks(profiles, &older),
+        None,
+        "what takes everything lacks nothing"
+    );
+}
+
+#[test]
+fn what_was_said_is_remembered_without_secrets() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let anchor = Anchor::generate("root", std::time::Duration::from_secs(864_000)).expect("made");
+    let issuer = Issuer::generate(&anchor, "issuer", std::time::Duration::from_secs(864_000)).expect("made");
+    let mut line = files(
+        dir.path(),
+        &anchor.certificate_pem(),
+        &issuer.certificate_pem(),
+        &issuer.key_pem(),
+    );
+    let more = [
+        "--set",
+        "proxy.logLevel=debug",
+        "--set-string",
+        "linkerdVersion=7",
+        "--ha",
+        "--registry",
+        "r.example/m/",
+    ];
+    line.extend(more.map(str::to_owned));
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let objects = printed(&line).expect("rendered");
+    let text = find(&objects, "linkerd-config")["data"]["given"]
+        .as_str()
+        .expect("text")
+        .to_owned();
+    assert!(!text.contains("PRIVATE") && !text.contains("CERTIFICATE"), "{text}");
+    let given = mesh_charts::parse(&text).expect("YAML");
+    assert_eq!(given["proxy"]["logLevel"], "debug");
+    assert_eq!(
+        (&given["linkerdVersion"], &given["controllerReplicas"]),
+        (&Value::from("7"), &Value::from(3))
+    );
+    assert_eq!(given["destination"]["image"]["name"], "r.example/m/mesh-destination");
+    assert_eq!(given.get("given"), None);
+    let budgets = objects.iter().filter(|object| object["kind"] == "PodDisruptionBudget");
+    assert_eq!(budgets.count(), 3);
+}
+
+#[test]
+fn manifests_come_in_an_order_that_a_cluster_takes() {
+    let objects = printed(&[]).expect("rendered");
+    let kinds: Vec<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
+    let place = |kind: &str| kinds.iter().position(|other| *other == kind).expect("there");
+    assert_eq!(kinds[0], "Namespace");
+    assert!(place("ServiceAccount") < place("Deployment") && place("ClusterRole") < place("Deployment"));
+    assert_eq!(*kinds.last().expect("some"), "ValidatingWebhookConfiguration");
+    let args = args(&["--crds"]);
+    let rendered = rendered(&args, &Found::default(), SystemTime::now()).expect("rendered");
+    let lines = manifests::text(&rendered, Output::Json);
+    assert!(
+        lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "an object a line"
+    );
 }

@@ -28,13 +28,14 @@ pub(crate) struct Args {
 
 /// Shows them.
 pub(super) async fn run(args: Args) -> Result<()> {
+    let api = args.source.api().await?;
     let window_ms = args.time_window.as_millis() as u64;
     let request = EdgesRequest {
         kind: args.kind,
-        namespace: args.namespace.get(),
+        namespace: args.namespace.get(&api),
         window_ms,
     };
-    let answer: Answer<EdgeRow> = args.source.api()?.get(viz_api::EDGES, &request).await?;
+    let answer: Answer<EdgeRow> = api.get(viz_api::EDGES, &request).await?;
     if args.output == Format::Json {
         return output::print(&format!("{}\n", serde_json::to_string_pretty(&answer.rows)?));
     }
@@ -44,7 +45,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let wide = args.output == Format::Wide;
     output::print(&render(&answer.rows, wide))?;
-    note_source(&answer.source, wide);
+    note_source(&api, &answer.source, wide);
     Ok(())
 }
 

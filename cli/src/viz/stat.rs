@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
-use super::{Format, Namespace, Source, note_source, resources, window};
+use super::{Api, Format, Namespace, Source, note_source, resources, window};
 use crate::output::{self, Align, Table, bytes_per_second, milliseconds, percent, requests_per_second};
 
 /// What to show.
@@ -47,12 +47,12 @@ pub(crate) struct Args {
 /// Shows it.
 pub(super) async fn run(args: Args) -> Result<()> {
     let asked = resources::parse(&args.resources)?;
-    let api = args.source.api()?;
+    let api = args.source.api().await?;
     let mut tables: Vec<(Kind, Vec<StatRow>)> = Vec::new();
     let mut source = None;
     for resource in asked {
         let kind = resource.kind;
-        let answer: Answer<StatRow> = api.get(viz_api::STAT, &args.request(resource)).await?;
+        let answer: Answer<StatRow> = api.get(viz_api::STAT, &args.request(&api, resource)).await?;
         source = Some(answer.source);
         // Names of one kind, typed one by one, are one table.
         match tables.last_mut().filter(|(k, _)| *k == kind) {
@@ -77,15 +77,15 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     output::print(&texts.join("\n"))?;
     if let Some(source) = source {
-        note_source(&source, args.output == Format::Wide);
+        note_source(&api, &source, args.output == Format::Wide);
     }
     Ok(())
 }
 
 impl Args {
-    fn request(&self, resource: Resource) -> StatRequest {
+    fn request(&self, api: &Api, resource: Resource) -> StatRequest {
         StatRequest {
-            namespace: self.namespace.get(),
+            namespace: self.namespace.get(api),
             labels: self.selector.clone(),
             window_ms: self.time_window.as_millis() as u64,
             to: self.to.clone(),

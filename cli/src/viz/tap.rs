@@ -7,7 +7,7 @@ use viz_api::{
     tap::{Peer, StreamId},
 };
 
-use super::{Namespace, Source, resources};
+use super::{Api, Namespace, Source, api::Body, resources};
 use crate::output;
 
 /// Longest line of the stream: an event with all headers of the longest kind, several times.
@@ -64,30 +64,54 @@ enum Format {
 /// Shows events until nobody reads any more.
 pub(super) async fn run(args: Args) -> Result<()> {
     let format = args.output;
-    let api = args.source.api()?;
-    let request = args.request()?;
-    let mut body = api.open(viz_api::TAP, &request).await?.into_body();
-    let mut pending = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| anyhow!("mesh-viz ended the tap: {e}"))?;
-        pending.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            if !show(&line, format)? {
-                return Ok(());
-            }
-        }
-        if pending.len() > LINE_BYTES {
-            return Err(anyhow!("mesh-viz sent a line of more than {LINE_BYTES} bytes"));
+    let api = args.source.api().await?;
+    let request = args.request(&api)?;
+    let mut lines = Lines::of(api.tap(&request).await?);
+    while let Some(line) = lines.next().await? {
+        if !show(&line, format)? {
+            return Ok(());
         }
     }
     Err(anyhow!("mesh-viz ended the tap"))
 }
 
+/// The lines of a tap, as they come.
+pub(super) struct Lines {
+    body: Body,
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn of(body: Body) -> Self {
+        Self {
+            body,
+            pending: Vec::new(),
+        }
+    }
+
+    /// The next line, its end included; none at the end of the tap. May be dropped and asked again.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(self.pending.drain(..=end).collect()));
+            }
+            if self.pending.len() > LINE_BYTES {
+                return Err(anyhow!("mesh-viz sent a line of more than {LINE_BYTES} bytes"));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|e| anyhow!("mesh-viz ended the tap: {e}"))?;
+            self.pending
+                .extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        }
+    }
+}
+
 impl Args {
-    fn request(self) -> Result<TapRequest> {
+    fn request(self, api: &Api) -> Result<TapRequest> {
         Ok(TapRequest {
-            namespace: self.namespace.get(),
+            namespace: self.namespace.get(api),
             labels: self.selector,
             to: self.to,
             to_namespace: self.to_namespace,

@@ -17,7 +17,10 @@ use prometheus_client::{
 use proxy_metrics::programs::destination as names;
 use tonic::Status;
 
-use crate::streams::{StreamRow, Streams};
+use crate::{
+    call::Rpc as Call,
+    streams::{StreamRow, Streams},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Rpc {
@@ -28,6 +31,11 @@ struct Rpc {
 struct RpcCode {
     rpc: &'static str,
     code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,47 +50,102 @@ type Gauges<L> = Family<L, Gauge<i64, AtomicI64>>;
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
-#[derive(Default)]
+/// What is counted of one call; looked up once, not with each message.
+struct OfCall {
+    open: Gauge<i64, AtomicI64>,
+    opened: Counter<u64, AtomicU64>,
+    messages: Counter<u64, AtomicU64>,
+    last_message: Gauge<i64, AtomicI64>,
+}
+
 struct Inner {
     streams: Streams,
-    open: Gauges<Rpc>,
-    opened: Counters<Rpc>,
+    calls: [OfCall; Call::ALL.len()],
     oldest: Gauges<Rpc>,
-    messages: Counters<Rpc>,
-    last_message: Gauges<Rpc>,
+    encoded: Counter<u64, AtomicU64>,
+    forgotten: Counter<u64, AtomicU64>,
     refused: Counters<RpcCode>,
     views: Gauges<Kind>,
     objects: Gauge<i64, AtomicI64>,
     problems: Gauge<i64, AtomicI64>,
     updates: Counter<u64, AtomicU64>,
     manifests_refused: Counter<u64, AtomicU64>,
+    statuses: Counters<Outcome>,
+    statuses_waiting: Gauge<i64, AtomicI64>,
     registry: Registry,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut inner = Inner::default();
         let mut registry = Registry::default();
-        registry.register(names::STREAMS, "Streams that are open", inner.open.clone());
-        registry.register(names::STREAMS_OPENED, "Streams that were opened", inner.opened.clone());
+        let (open, opened, messages, last) = (
+            Gauges::<Rpc>::default(),
+            Counters::<Rpc>::default(),
+            Counters::<Rpc>::default(),
+            Gauges::<Rpc>::default(),
+        );
+        registry.register(names::STREAMS, "Streams that are open", open.clone());
+        registry.register(names::STREAMS_OPENED, "Streams that were opened", opened.clone());
+        registry.register(names::MESSAGES, "Messages that were sent", messages.clone());
+        let help = "When the last message was sent";
+        registry.register(names::LAST_MESSAGE_TIMESTAMP_SECONDS, help, last.clone());
+        let calls = Call::ALL.map(|call| {
+            let rpc = Rpc { rpc: call.as_str() };
+            OfCall {
+                open: open.get_or_create_owned(&rpc),
+                opened: opened.get_or_create_owned(&rpc),
+                messages: messages.get_or_create_owned(&rpc),
+                last_message: last.get_or_create_owned(&rpc),
+            }
+        });
+        let mut inner = Inner {
+            streams: Streams::default(),
+            calls,
+            oldest: Family::default(),
+            encoded: Counter::default(),
+            forgotten: Counter::default(),
+            refused: Family::default(),
+            views: Family::default(),
+            objects: Gauge::default(),
+            problems: Gauge::default(),
+            updates: Counter::default(),
+            manifests_refused: Counter::default(),
+            statuses: Family::default(),
+            statuses_waiting: Gauge::default(),
+            registry: Registry::default(),
+        };
+        inner.register(&mut registry);
+        inner.registry = registry;
+        Self(Arc::new(inner))
+    }
+}
+
+impl Inner {
+    fn register(&self, registry: &mut Registry) {
         let oldest = "Age of the oldest open stream";
-        registry.register(names::STREAM_OLDEST_AGE_SECONDS, oldest, inner.oldest.clone());
-        registry.register(names::MESSAGES, "Messages that were sent", inner.messages.clone());
-        let last = "When the last message was sent";
-        registry.register(names::LAST_MESSAGE_TIMESTAMP_SECONDS, last, inner.last_message.clone());
-        registry.register(names::REFUSED, "Calls that were refused", inner.refused.clone());
-        registry.register(names::VIEWS, "Distinct answers that are kept", inner.views.clone());
-        registry.register(names::OBJECTS, "Objects that are known", inner.objects.clone());
+        registry.register(names::STREAM_OLDEST_AGE_SECONDS, oldest, self.oldest.clone());
+        let encoded = "Messages that were encoded; the others were shared";
+        registry.register(names::ENCODED, encoded, self.encoded.clone());
+        let forgotten = "Times that all shared messages were forgotten, because there were too many";
+        registry.register(names::SHARED_FORGOTTEN, forgotten, self.forgotten.clone());
+        registry.register(names::REFUSED, "Calls that were refused", self.refused.clone());
+        registry.register(names::VIEWS, "Distinct answers that are kept", self.views.clone());
+        registry.register(names::OBJECTS, "Objects that are known", self.objects.clone());
         registry.register(
             names::PROBLEMS,
             "Things wrong with objects, as the log says",
-            inner.problems.clone(),
+            self.problems.clone(),
         );
-        registry.register(names::UPDATES, "Updates of objects", inner.updates.clone());
+        registry.register(names::UPDATES, "Updates of objects", self.updates.clone());
         let refused = "Manifests, or parts of them, that were refused";
-        registry.register(names::MANIFESTS_REFUSED, refused, inner.manifests_refused.clone());
-        inner.registry = registry;
-        Self(Arc::new(inner))
+        registry.register(names::MANIFESTS_REFUSED, refused, self.manifests_refused.clone());
+        registry.register(
+            names::STATUSES,
+            "Statuses of objects, by what came of them",
+            self.statuses.clone(),
+        );
+        let waiting = "Statuses that are to be written";
+        registry.register(names::STATUSES_WAITING, waiting, self.statuses_waiting.clone());
     }
 }
 
@@ -96,31 +159,38 @@ impl Metrics {
         self.0.streams.rows()
     }
 
-    pub(crate) fn opened(&self, rpc: &'static str) {
-        self.0.open.get_or_create(&Rpc { rpc }).inc();
-        self.0.opened.get_or_create(&Rpc { rpc }).inc();
+    fn call(&self, rpc: Call) -> &OfCall {
+        &self.0.calls[rpc as usize]
     }
 
-    pub(crate) fn closed(&self, rpc: &'static str) {
-        self.0.open.get_or_create(&Rpc { rpc }).dec();
+    pub(crate) fn opened(&self, rpc: Call) {
+        self.call(rpc).open.inc();
+        self.call(rpc).opened.inc();
     }
 
-    pub(crate) fn sent(&self, rpc: &'static str) {
-        self.0.messages.get_or_create(&Rpc { rpc }).inc();
+    pub(crate) fn closed(&self, rpc: Call) {
+        self.call(rpc).open.dec();
+    }
+
+    pub(crate) fn sent(&self, rpc: Call, messages: u32) {
+        self.call(rpc).messages.inc_by(u64::from(messages));
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_secs() as i64);
-        self.0.last_message.get_or_create(&Rpc { rpc }).set(now);
+        self.call(rpc).last_message.set(now);
     }
 
-    pub(crate) fn refused(&self, rpc: &'static str, status: &Status) {
-        self.0
-            .refused
-            .get_or_create(&RpcCode {
-                rpc,
-                code: format!("{:?}", status.code()),
-            })
-            .inc();
+    pub(crate) fn encoded(&self) {
+        self.0.encoded.inc();
+    }
+
+    pub(crate) fn forgotten(&self) {
+        self.0.forgotten.inc();
+    }
+
+    pub(crate) fn refused(&self, rpc: Call, status: &Status) {
+        let (rpc, code) = (rpc.as_str(), format!("{:?}", status.code()));
+        self.0.refused.get_or_create(&RpcCode { rpc, code }).inc();
     }
 
     /// The source said something new.
@@ -131,6 +201,16 @@ impl Metrics {
     /// So many manifests, or parts of them, were refused.
     pub fn manifests_refused(&self, number: usize) {
         self.0.manifests_refused.inc_by(number as u64);
+    }
+
+    /// A status was written, was as it should be, or could not be written.
+    pub fn status_written(&self, outcome: &'static str) {
+        self.0.statuses.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// So many statuses are to be written.
+    pub fn statuses_waiting(&self, number: usize) {
+        self.0.statuses_waiting.set(number as i64);
     }
 
     /// So many things are wrong with objects now.

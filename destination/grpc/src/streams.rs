@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crate::metrics::Metrics;
+use crate::{call::Rpc, metrics::Metrics};
 
 /// One open stream, as `/streams` shows it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -30,9 +30,9 @@ pub struct StreamRow {
 
 #[derive(Debug)]
 struct Open {
-    rpc: &'static str,
-    target: String,
-    client: String,
+    rpc: Rpc,
+    target: Box<str>,
+    client: Box<str>,
     since: Instant,
     messages: AtomicU64,
     /// Milliseconds after `since`.
@@ -58,9 +58,9 @@ impl Streams {
             let messages = open.messages.load(Ordering::Relaxed);
             let last = open.last.load(Ordering::Relaxed) as f64 / 1e3;
             StreamRow {
-                rpc: open.rpc,
-                target: open.target.clone(),
-                client: open.client.clone(),
+                rpc: open.rpc.as_str(),
+                target: open.target.to_string(),
+                client: open.client.to_string(),
                 messages,
                 age_seconds: age,
                 last_message_seconds: (messages > 0).then(|| (age - last).max(0.0)),
@@ -74,7 +74,7 @@ impl Streams {
         let mut oldest = BTreeMap::new();
         for open in self.open().values() {
             oldest
-                .entry(open.rpc)
+                .entry(open.rpc.as_str())
                 .or_insert_with(|| open.since.elapsed().as_secs_f64());
         }
         oldest
@@ -89,11 +89,11 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(metrics: &Metrics, rpc: &'static str, target: String, client: &str) -> Self {
+    pub(crate) fn new(metrics: &Metrics, rpc: Rpc, target: String, client: &str) -> Self {
         let open = Open {
             rpc,
-            target,
-            client: client.trim().to_owned(),
+            target: target.into(),
+            client: client.trim().into(),
             since: Instant::now(),
             messages: AtomicU64::new(0),
             last: AtomicU64::new(0),
@@ -110,13 +110,17 @@ impl Guard {
         }
     }
 
-    /// A message goes out.
-    pub(crate) fn sent(&self) {
-        self.open.messages.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Messages go out.
+    pub(crate) fn sent(&self, messages: u32) {
+        self.open.messages.fetch_add(u64::from(messages), Ordering::Relaxed);
         self.open
             .last
             .store(self.open.since.elapsed().as_millis() as u64, Ordering::Relaxed);
-        self.metrics.sent(self.open.rpc);
+        self.metrics.sent(self.open.rpc, messages);
     }
 }
 

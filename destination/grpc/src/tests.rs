@@ -1,14 +1,16 @@
 //! Streams over an index: what is sent at first, what after a change, and what a slow reader gets.
 
-use destination_index::{Config, Context};
+use std::collections::VecDeque;
+
+use bytes::Buf as _;
+use destination_index::Config;
 use destination_k8s::Object;
-use futures_util::StreamExt;
-use linkerd2_proxy_api::destination::{
-    GetDestination, Update, destination_server::Destination, update::Update as Kind,
-};
-use tonic::Request;
+use http_body_util::BodyExt as _;
+use linkerd2_proxy_api::destination::{GetDestination, Update, update::Update as Kind};
+use prost::Message as _;
 
 use super::*;
+use crate::answer::Answer;
 
 fn service(name: &str) -> Object {
     let value = serde_json::json!({"apiVersion": "v1", "kind": "Service",
@@ -36,21 +38,55 @@ fn services(objects: Vec<Object>) -> Service {
     )
 }
 
-async fn get(service: &Service, name: &str) -> Result<follow::Messages<Update>, Status> {
+fn get(service: &Service, name: &str) -> Result<Stream, Status> {
     let path = format!("{name}.a.svc.cluster.local:80");
     let request = GetDestination {
         scheme: String::new(),
         path,
         context_token: String::new(),
     };
-    Ok(service.get(Request::new(request)).await?.into_inner())
+    let answer = service.get(request)?;
+    Ok(Stream {
+        answer,
+        read: VecDeque::new(),
+    })
 }
 
-async fn sizes(stream: &mut follow::Messages<Update>) -> (&'static str, usize) {
+/// A response's body, message by message.
+struct Stream {
+    answer: Answer,
+    read: VecDeque<Update>,
+}
+
+impl Stream {
+    /// The next message; none when the stream has ended well.
+    async fn next(&mut self) -> Option<Update> {
+        while self.read.is_empty() {
+            let frame = self.answer.frame().await?.expect("infallible");
+            let mut bytes = match frame.into_data() {
+                Ok(bytes) => bytes,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().expect("trailers");
+                    assert_eq!(trailers["grpc-status"], "0");
+                    continue;
+                }
+            };
+            while bytes.has_remaining() {
+                assert_eq!(bytes.get_u8(), 0);
+                let length = bytes.get_u32() as usize;
+                self.read
+                    .push_back(Update::decode(bytes.split_to(length)).expect("protobuf"));
+            }
+        }
+        self.read.pop_front()
+    }
+}
+
+async fn sizes(stream: &mut Stream) -> (&'static str, usize) {
     let message = tokio::time::timeout(std::time::Duration::from_secs(2), stream.next())
         .await
         .expect("in time");
-    match message.expect("open").expect("valid").update.expect("an update") {
+    match message.expect("open").update.expect("an update") {
         Kind::Add(add) => ("add", add.addrs.len()),
         Kind::Remove(remove) => ("remove", remove.addrs.len()),
         Kind::NoEndpoints(none) => ("none", usize::from(none.exists)),
@@ -60,7 +96,7 @@ async fn sizes(stream: &mut follow::Messages<Update>) -> (&'static str, usize) {
 #[tokio::test]
 async fn a_slow_reader_gets_the_difference_to_the_latest_state() {
     let service = services(vec![service("web"), slice("web", 1..=2)]);
-    let mut stream = get(&service, "web").await.expect("a stream");
+    let mut stream = get(&service, "web").expect("a stream");
     assert_eq!(sizes(&mut stream).await, ("add", 2));
     for last in 3..=9 {
         service.index().apply([slice("web", 2..=last)]);
@@ -76,20 +112,15 @@ async fn a_slow_reader_gets_the_difference_to_the_latest_state() {
 #[tokio::test]
 async fn no_endpoints_and_no_service_are_said_at_once() {
     let service = services(vec![service("empty")]);
-    let mut stream = get(&service, "empty").await.expect("a stream");
+    let mut stream = get(&service, "empty").expect("a stream");
     assert_eq!(sizes(&mut stream).await, ("add", 0));
     service.index().delete([self::service("empty").object_ref()]);
     assert_eq!(sizes(&mut stream).await, ("none", 0));
     service.index().apply([self::service("empty"), slice("empty", 1..=1)]);
     assert_eq!(sizes(&mut stream).await, ("add", 1));
 
-    let refused = get(&service, "other").await.err().expect("refused");
+    let refused = get(&service, "other").err().expect("refused");
     assert_eq!(refused.code(), tonic::Code::NotFound);
-    let text = service.metrics.render(service.index().counts());
-    assert!(
-        text.contains("mesh_destination_refused_total{rpc=\"Destination.Get\",code=\"NotFound\"} 1"),
-        "{text}"
-    );
 }
 
 #[tokio::test]
@@ -102,15 +133,41 @@ async fn many_endpoints_are_several_messages_and_a_stop_ends_the_stream() {
         Object::from_value(value).expect("a slice")
     }).collect();
     let service = services([vec![service("web")], many].concat());
-    let mut stream = get(&service, "web").await.expect("a stream");
+    let mut stream = get(&service, "web").expect("a stream");
     assert_eq!(sizes(&mut stream).await, ("add", 1_000));
     assert_eq!(sizes(&mut stream).await, ("add", 250));
-    service.stop.cancel();
+    service.index().close();
     assert!(stream.next().await.is_none());
-    assert!(
-        service
-            .index()
-            .endpoints("web.a.svc.cluster.local:80", &Context::default())
-            .is_ok()
-    );
+}
+
+#[tokio::test]
+async fn a_message_is_encoded_once_for_all_that_need_it() {
+    let service = services(vec![service("web"), slice("web", 1..=2)]);
+    let mut streams: Vec<_> = (0..5).map(|_| get(&service, "web").expect("a stream")).collect();
+    let encoded = || {
+        let text = service.metrics.render(service.index().counts());
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("mesh_destination_encoded_total"));
+        line.expect("a counter")
+            .rsplit(' ')
+            .next()
+            .expect("a number")
+            .to_owned()
+    };
+    for stream in &mut streams {
+        assert_eq!(sizes(stream).await, ("add", 2));
+    }
+    assert_eq!(encoded(), "1");
+    service.index().apply([slice("web", 1..=3)]);
+    for stream in &mut streams[1..] {
+        assert_eq!(sizes(stream).await, ("add", 1));
+    }
+    assert_eq!(encoded(), "2");
+    // One is behind: it needs another difference, alone.
+    service.index().apply([slice("web", 1..=5)]);
+    assert_eq!(sizes(&mut streams[0]).await, ("add", 3));
+    assert_eq!(sizes(&mut streams[1]).await, ("add", 2));
+    assert_eq!(sizes(&mut streams[2]).await, ("add", 2));
+    assert_eq!(encoded(), "4");
 }

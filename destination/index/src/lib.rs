@@ -18,20 +18,21 @@ mod profile;
 mod reader;
 mod route;
 mod split;
+pub mod status;
 mod store;
 mod view;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use destination_k8s::{Object, ObjectRef};
 use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy};
 use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
 pub use config::Config;
+pub use destination_k8s::{Object, ObjectRef};
 pub use inbound::{DefaultPolicy, InvalidPolicy};
 pub use name::{Context, Workload};
-pub use problem::Problem;
+pub use problem::{Faults, Problem};
 
 use name::{PathHost, ServiceName};
 use reader::{Dep, Reader};
@@ -193,9 +194,22 @@ impl Index {
         Ok(answer)
     }
 
+    /// Ends every answer: who reads one sees that no other will come.
+    pub fn close(&mut self) {
+        self.endpoints = Views::default();
+        self.profiles = Views::default();
+        self.outbound = Views::default();
+        self.inbound = Views::default();
+    }
+
     /// What is wrong with the objects as they are now, each in one sentence.
     pub fn problems(&self) -> Vec<Problem> {
         problem::all(&Reader::new(&self.store, &self.config))
+    }
+
+    /// What the statuses of routes and policies should be now.
+    pub fn statuses(&self) -> BTreeMap<ObjectRef, status::Content> {
+        status::all(&Reader::new(&self.store, &self.config))
     }
 
     /// How many answers and objects are kept.

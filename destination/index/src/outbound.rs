@@ -11,11 +11,11 @@ use destination_k8s::{Kind, keys};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use proxy_model::{
     Backend, ClientPolicy, ClientProtocol, Meta, OutboundTarget,
-    outbound::{Distribution, FailureAccrual, Grpc, Http, Opaque, RouteBackend, TcpRoute},
+    outbound::{Distribution, FailureAccrual, Grpc, Http, Opaque, RouteBackend, TcpRoute, Tls},
     route::{Filter, Rule},
 };
 
-use crate::{Config, Refused, Workload, name::ServiceName, reader::Reader, store::Parent};
+use crate::{Config, Refused, Workload, name::ServiceName, reader::Reader, route::Traffic, store::Parent};
 use annotations::{Annotations, Settings};
 
 pub(crate) use routes::problem as route_problem;
@@ -230,18 +230,23 @@ fn undefined_port(meta: Meta) -> ClientPolicy {
 
 impl Apex<'_> {
     fn policy(self, reader: &Reader<'_>, protocol: Protocol) -> ClientPolicy {
-        let protocol = match protocol {
-            Protocol::Opaque => ClientProtocol::Opaque(self.opaque()),
-            Protocol::Http1 => ClientProtocol::Http1(self.http(reader)),
-            Protocol::Http2 | Protocol::Detect if routes::has_grpc(reader, &self) => {
+        let traffic = routes::traffic(reader, &self);
+        let protocol = match (protocol, traffic) {
+            (Protocol::Opaque, _) | (Protocol::Detect, Some(Traffic::Tcp)) => ClientProtocol::Opaque(self.tcp(reader)),
+            (Protocol::Detect, Some(Traffic::Tls)) => {
+                let routes = routes::tls(reader, &self);
+                ClientProtocol::Tls(Tls { routes })
+            }
+            (Protocol::Http1, _) => ClientProtocol::Http1(self.http(reader)),
+            (Protocol::Http2 | Protocol::Detect, Some(Traffic::Grpc)) => {
                 let routes = routes::grpc(reader, &self);
                 ClientProtocol::Grpc(Grpc {
                     routes,
                     failure_accrual: self.failure_accrual,
                 })
             }
-            Protocol::Http2 => ClientProtocol::Http2(self.http(reader)),
-            Protocol::Detect => {
+            (Protocol::Http2, _) => ClientProtocol::Http2(self.http(reader)),
+            (Protocol::Detect, _) => {
                 let http = self.http(reader);
                 ClientProtocol::Detect {
                     timeout: DETECT,
@@ -257,6 +262,14 @@ impl Apex<'_> {
         }
     }
 
+    /// What is known to be bytes: as a TCPRoute says, if there is one.
+    fn tcp(&self, reader: &Reader<'_>) -> Opaque {
+        match routes::tcp(reader, self) {
+            Some(route) => Opaque { routes: vec![route] },
+            None => self.opaque(),
+        }
+    }
+
     fn http(&self, reader: &Reader<'_>) -> Http {
         Http {
             routes: routes::http(reader, self),
@@ -265,6 +278,12 @@ impl Apex<'_> {
     }
 
     fn opaque(&self) -> Opaque {
+        let route = self.bytes_route(self.fallback.name("opaq", "tcp"));
+        Opaque { routes: vec![route] }
+    }
+
+    /// The default route for what nobody reads.
+    fn bytes_route(&self, meta: Meta) -> TcpRoute {
         let filters = if self.fallback == Fallback::Deny {
             vec![Filter::Forbidden]
         } else {
@@ -275,12 +294,10 @@ impl Apex<'_> {
             filters,
             action: self.own_backend(),
         };
-        Opaque {
-            routes: vec![TcpRoute {
-                meta: self.fallback.name("opaq", "tcp"),
-                snis: vec![],
-                rules: vec![rule],
-            }],
+        TcpRoute {
+            meta,
+            snis: vec![],
+            rules: vec![rule],
         }
     }
 

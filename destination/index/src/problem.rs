@@ -28,6 +28,56 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What is wrong with an object whatever else there is, so that admission can say it before the object is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Annotations with values that nobody knows.
+    pub annotations: Vec<String>,
+    /// What the mesh cannot use.
+    pub content: Vec<String>,
+}
+
+impl Faults {
+    /// Looks at an object alone.
+    pub fn of(object: &Object) -> Self {
+        let mut faults = Self::default();
+        if let Object::ServiceProfile(profile) = object {
+            let told = |route: &str| format!("the condition of the route {route:?} cannot be compiled");
+            faults.content.extend(profile::bad_routes(profile).map(told));
+        }
+        if is_annotated(object.kind()) {
+            let annotations = Annotations::of(object.metadata().annotations.as_ref());
+            faults.annotations.extend(annotations.problems());
+        }
+        faults
+            .content
+            .extend(AnyRoute::of(object).and_then(outbound::route_problem));
+        faults
+    }
+}
+
+/// Whether annotations of the kind say how clients behave.
+fn is_annotated(kind: Kind) -> bool {
+    ANNOTATED.contains(&kind)
+}
+
+/// The kinds of routes.
+pub(crate) const ROUTES: [Kind; 5] = [
+    Kind::HttpRoute,
+    Kind::PolicyHttpRoute,
+    Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
+];
+
+const ANNOTATED: [Kind; 5] = [
+    Kind::Service,
+    Kind::HttpRoute,
+    Kind::PolicyHttpRoute,
+    Kind::GrpcRoute,
+    Kind::EgressNetwork,
+];
+
 /// Everything that is wrong now.
 pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
     let mut found = vec![];
@@ -47,20 +97,14 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
             );
         }
     }
-    for kind in [Kind::HttpRoute, Kind::PolicyHttpRoute, Kind::GrpcRoute] {
+    for kind in ROUTES {
         for object in reader.all(kind) {
             if let Some(reason) = AnyRoute::of(object).and_then(outbound::route_problem) {
                 add(object, format!("{reason}, so the route is left out"));
             }
         }
     }
-    for kind in [
-        Kind::Service,
-        Kind::HttpRoute,
-        Kind::PolicyHttpRoute,
-        Kind::GrpcRoute,
-        Kind::EgressNetwork,
-    ] {
+    for kind in ANNOTATED {
         for object in reader.all(kind) {
             for reason in Annotations::of(object.metadata().annotations.as_ref()).problems() {
                 add(object, format!("{reason}, so its group of settings is left out"));

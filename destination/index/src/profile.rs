@@ -9,7 +9,7 @@ use std::{
 
 use destination_k8s::{
     ServiceProfile, duration, keys,
-    profile::{RequestMatchSpec, ResponseMatchSpec, RouteSpec},
+    profile::{RequestMatchSpec, ResponseMatchSpec, RetryBudgetSpec, RouteSpec},
 };
 use http::Method;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
@@ -209,12 +209,16 @@ fn add_service_profile(profile: &mut Profile, found: &ServiceProfile, port: u16)
     profile.opaque_protocol |= found.spec.opaque_ports.contains(&port);
     profile.routes = found.spec.routes.iter().filter_map(route).collect();
     profile.targets = overrides(found, port);
-    if let Some(budget) = &found.spec.retry_budget {
-        profile.retry_budget = Some(RetryBudget {
-            ratio: budget.retry_ratio,
-            min_per_second: budget.min_retries_per_second,
-            ttl: duration::go(&budget.ttl),
-        });
+    if let Some(found) = &found.spec.retry_budget {
+        profile.retry_budget = Some(budget(found));
+    }
+}
+
+fn budget(found: &RetryBudgetSpec) -> RetryBudget {
+    RetryBudget {
+        ratio: found.retry_ratio,
+        min_per_second: found.min_retries_per_second,
+        ttl: duration::go(&found.ttl),
     }
 }
 
@@ -267,9 +271,9 @@ fn route(spec: &RouteSpec) -> Option<ProfileRoute> {
         condition: Some(request_match(&spec.condition)?),
         response_classes: classes.collect(),
         labels: Arc::new(BTreeMap::from([("route".to_owned(), spec.name.clone())])),
-        is_retryable: spec.is_retryable,
+        is_retryable: spec.is_retryable(),
         timeout: spec.timeout.as_deref().and_then(duration::go),
-        retry_budget: None,
+        retry_budget: spec.retry_budget.as_ref().map(budget),
     })
 }
 

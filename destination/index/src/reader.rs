@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Something that an answer depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Dep {
     /// One object, there or not.
     Object(ObjectRef),

@@ -18,6 +18,15 @@ use proxy_model::{
 /// Why a route is left out.
 pub(crate) type Unsupported = String;
 
+/// Kinds of traffic that routes are for. At one port of a parent they do not mix: the first of these that has a route wins.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Traffic {
+    Grpc,
+    Http,
+    Tls,
+    Tcp,
+}
+
 /// A route, whichever kind.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum AnyRoute<'a> {
@@ -25,6 +34,10 @@ pub(crate) enum AnyRoute<'a> {
     Http(&'static str, &'a k8s::HttpRoute),
     /// GRPCRoute.
     Grpc(&'a k8s::GrpcRoute),
+    /// TLSRoute.
+    Tls(&'a k8s::TlsRoute),
+    /// TCPRoute.
+    Tcp(&'a k8s::TcpRoute),
 }
 
 impl<'a> AnyRoute<'a> {
@@ -34,6 +47,8 @@ impl<'a> AnyRoute<'a> {
             Object::HttpRoute(route) => Some(Self::Http(keys::GATEWAY_GROUP, route)),
             Object::PolicyHttpRoute(route) => Some(Self::Http(keys::POLICY_GROUP, route)),
             Object::GrpcRoute(route) => Some(Self::Grpc(route)),
+            Object::TlsRoute(route) => Some(Self::Tls(route)),
+            Object::TcpRoute(route) => Some(Self::Tcp(route)),
             _ => None,
         }
     }
@@ -42,6 +57,7 @@ impl<'a> AnyRoute<'a> {
         match self {
             Self::Http(_, route) => &route.spec.parent_refs,
             Self::Grpc(route) => &route.spec.parent_refs,
+            Self::Tls(route) | Self::Tcp(route) => &route.spec.parent_refs,
         }
     }
 
@@ -49,6 +65,7 @@ impl<'a> AnyRoute<'a> {
         match self {
             Self::Http(_, route) => &route.metadata,
             Self::Grpc(route) => &route.metadata,
+            Self::Tls(route) | Self::Tcp(route) => &route.metadata,
         }
     }
 
@@ -56,6 +73,29 @@ impl<'a> AnyRoute<'a> {
         match self {
             Self::Http(group, _) => (group, "HTTPRoute"),
             Self::Grpc(_) => (keys::GATEWAY_GROUP, "GRPCRoute"),
+            Self::Tls(_) => (keys::GATEWAY_GROUP, "TLSRoute"),
+            Self::Tcp(_) => (keys::GATEWAY_GROUP, "TCPRoute"),
+        }
+    }
+
+    /// Which kind of traffic it is for.
+    pub(crate) fn traffic(self) -> Traffic {
+        match self {
+            Self::Http(..) => Traffic::Http,
+            Self::Grpc(_) => Traffic::Grpc,
+            Self::Tls(_) => Traffic::Tls,
+            Self::Tcp(_) => Traffic::Tcp,
+        }
+    }
+
+    /// Every backend that it names.
+    pub(crate) fn backends(self) -> Vec<&'a k8s::BackendRef> {
+        match self {
+            Self::Http(_, route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
+            Self::Grpc(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
+            Self::Tls(route) | Self::Tcp(route) => {
+                route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect()
+            }
         }
     }
 

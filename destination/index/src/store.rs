@@ -20,7 +20,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::reader::Dep;
 
 /// What a route can be for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Parent {
     pub kind: Kind,
     pub namespace: Arc<str>,
@@ -258,6 +258,8 @@ fn found_by(object: &Object) -> Vec<Found> {
         Object::HttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
         Object::PolicyHttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
         Object::GrpcRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        Object::TlsRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
+        Object::TcpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
         _ => vec![],
     }
 }

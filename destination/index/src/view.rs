@@ -1,6 +1,6 @@
 //! Answers that somebody reads: one watch channel for each distinct question, and what each answer was made of.
 
-use std::hash::Hash;
+use std::{collections::VecDeque, hash::Hash};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
@@ -11,11 +11,15 @@ use crate::{Refused, reader::Dep};
 const VIEWS: usize = 200_000;
 /// Questions after which those that nobody reads any more are swept for the first time.
 const FIRST_SWEEP: usize = 256;
+/// Answers that are looked at for one that is equal: the pods of a workload have the same policies, and clients of many
+/// nodes see the same endpoints. What is shared is kept, compared and encoded once.
+const RECENT: usize = 8;
 
 #[derive(Debug)]
 struct View<V> {
     sender: watch::Sender<V>,
-    deps: FxHashSet<Dep>,
+    /// Sorted.
+    deps: Box<[Dep]>,
 }
 
 /// The answers to one kind of question.
@@ -23,6 +27,7 @@ struct View<V> {
 pub(crate) struct Views<K, V> {
     views: FxHashMap<K, View<V>>,
     readers: FxHashMap<Dep, FxHashSet<K>>,
+    recent: VecDeque<V>,
     sweep_at: usize,
 }
 
@@ -31,12 +36,13 @@ impl<K, V> Default for Views<K, V> {
         Self {
             views: FxHashMap::default(),
             readers: FxHashMap::default(),
+            recent: VecDeque::new(),
             sweep_at: FIRST_SWEEP,
         }
     }
 }
 
-impl<K: Clone + Eq + Hash, V: PartialEq> Views<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Views<K, V> {
     pub(crate) fn len(&self) -> usize {
         self.views.len()
     }
@@ -57,10 +63,13 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Views<K, V> {
             return Err(Refused::TooMany(VIEWS));
         }
         let (answer, deps) = compute(&key);
-        let (sender, receiver) = watch::channel(answer?);
-        for dep in &deps {
-            self.readers.entry(dep.clone()).or_default().insert(key.clone());
-        }
+        let (sender, receiver) = watch::channel(shared(&mut self.recent, answer?));
+        let mut deps: Vec<Dep> = deps
+            .into_iter()
+            .map(|dep| remember(&mut self.readers, dep, &key))
+            .collect();
+        deps.sort_unstable();
+        let deps = deps.into_boxed_slice();
         self.views.insert(key, View { sender, deps });
         Ok(receiver)
     }
@@ -82,19 +91,25 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Views<K, V> {
             }
             let (answer, deps) = compute(&key, &view.sender.borrow());
             if let Ok(answer) = answer {
+                let answer = shared(&mut self.recent, answer);
                 view.sender.send_if_modified(|current| {
                     let differs = *current != answer;
                     *current = answer;
                     differs
                 });
             }
-            for dep in view.deps.difference(&deps) {
+            for dep in view.deps.iter().filter(|dep| !deps.contains(*dep)) {
                 forget(&mut self.readers, dep, &key);
             }
-            for dep in deps.difference(&view.deps) {
-                self.readers.entry(dep.clone()).or_default().insert(key.clone());
+            if deps.len() == view.deps.len() && deps.iter().all(|dep| view.deps.binary_search(dep).is_ok()) {
+                continue;
             }
-            view.deps = deps;
+            let mut deps: Vec<Dep> = deps
+                .into_iter()
+                .map(|dep| remember(&mut self.readers, dep, &key))
+                .collect();
+            deps.sort_unstable();
+            view.deps = deps.into_boxed_slice();
         }
     }
 
@@ -117,6 +132,24 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Views<K, V> {
         }
         self.sweep_at = (self.views.len() * 2).max(FIRST_SWEEP);
     }
+}
+
+/// The answer, or one that is equal.
+fn shared<V: Clone + PartialEq>(recent: &mut VecDeque<V>, answer: V) -> V {
+    if let Some(known) = recent.iter().find(|known| **known == answer) {
+        return known.clone();
+    }
+    recent.truncate(RECENT - 1);
+    recent.push_front(answer.clone());
+    answer
+}
+
+/// Notes that `key` reads `dep`; what is noted already is used again.
+fn remember<K: Clone + Eq + Hash>(readers: &mut FxHashMap<Dep, FxHashSet<K>>, dep: Dep, key: &K) -> Dep {
+    let known = readers.get_key_value(&dep).map(|(known, _)| known.clone());
+    let dep = known.unwrap_or(dep);
+    readers.entry(dep.clone()).or_default().insert(key.clone());
+    dep
 }
 
 fn forget<K: Eq + Hash>(readers: &mut FxHashMap<Dep, FxHashSet<K>>, dep: &Dep, key: &K) {
@@ -159,6 +192,9 @@ mod tests {
         });
         assert!(!answer.has_changed().expect("open"));
 
+        // What is equal is kept once.
+        views.refresh(&changed("b"), |_, _| (Ok(11), [dep("b")].into_iter().collect()));
+        assert_eq!(views.recent, [11, 20, 10]);
         drop(other);
         views.refresh(&changed("b"), |_, _| unreachable!("nobody listens"));
         assert_eq!(views.len(), 1);

@@ -15,10 +15,10 @@ use k8s_openapi::{
 
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TrafficSplit, duration,
-    object::{Invalid, Kind, Path, PolicyRoute},
+    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TlsRoute, TrafficSplit, duration,
+    object::{Invalid, Kind, Path, PlainRoute, PolicyRoute},
     policy::{Network, PortRef},
-    profile::{RequestMatchSpec, ResponseMatchSpec},
+    profile::{RequestMatchSpec, ResponseMatchSpec, RetryBudgetSpec},
     route::{BackendRef, ParentRef},
 };
 
@@ -260,25 +260,31 @@ impl Check for ServiceProfile {
                     format!("{text:?} is not a duration such as 300ms"),
                 ));
             }
+            if let Some(found) = &route.retry_budget {
+                budget(&at().key("retryBudget"), found)?;
+            }
         }
-        let Some(budget) = &self.spec.retry_budget else {
-            return Ok(());
-        };
-        let at = || Path::keys(&["spec", "retryBudget"]);
-        if !budget.retry_ratio.is_finite() || budget.retry_ratio < 0.0 {
-            return Err(Invalid::at(
-                at().key("retryRatio"),
-                format!("{} is not a ratio from 0 up", budget.retry_ratio),
-            ));
+        match &self.spec.retry_budget {
+            Some(found) => budget(&Path::keys(&["spec", "retryBudget"]), found),
+            None => Ok(()),
         }
-        if duration::go(&budget.ttl).is_none() {
-            return Err(Invalid::at(
-                at().key("ttl"),
-                format!("{:?} is not a duration such as 10s", budget.ttl),
-            ));
-        }
-        Ok(())
     }
+}
+
+fn budget(at: &Path, budget: &RetryBudgetSpec) -> Checked {
+    if !budget.retry_ratio.is_finite() || budget.retry_ratio < 0.0 {
+        return Err(Invalid::at(
+            at.clone().key("retryRatio"),
+            format!("{} is not a ratio from 0 up", budget.retry_ratio),
+        ));
+    }
+    if duration::go(&budget.ttl).is_none() {
+        return Err(Invalid::at(
+            at.clone().key("ttl"),
+            format!("{:?} is not a duration such as 10s", budget.ttl),
+        ));
+    }
+    Ok(())
 }
 
 fn request_match(at: Path, condition: &RequestMatchSpec, required: bool) -> Checked {
@@ -529,6 +535,26 @@ impl Check for PolicyRoute {
     fn check(&self) -> Checked {
         self.0.check()
     }
+}
+
+impl Check for TlsRoute {
+    fn check(&self) -> Checked {
+        bytes_route(self)
+    }
+}
+
+impl Check for PlainRoute {
+    fn check(&self) -> Checked {
+        bytes_route(self)
+    }
+}
+
+fn bytes_route(found: &TlsRoute) -> Checked {
+    let rules = found.spec.rules.iter().enumerate();
+    route(
+        &found.spec.parent_refs,
+        rules.map(|(i, rule)| (i, rule.backend_refs.as_slice())),
+    )
 }
 
 impl Check for GrpcRoute {

@@ -14,11 +14,11 @@ pub mod selector;
 pub mod split;
 
 pub use custom::Custom;
-pub use object::{Invalid, Kind, Object, ObjectRef, Path, PolicyRoute, Segment};
+pub use object::{Invalid, Kind, Object, ObjectRef, Path, PlainRoute, PolicyRoute, Segment};
 pub use policy::{
     AuthorizationPolicy, EgressNetwork, HttpLocalRateLimitPolicy, MeshTlsAuthentication, NetworkAuthentication, Server,
     ServerAuthorization,
 };
 pub use profile::ServiceProfile;
-pub use route::{GrpcRoute, HttpRoute};
+pub use route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute};
 pub use split::TrafficSplit;

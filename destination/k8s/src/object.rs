@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TrafficSplit, check::Check,
+    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TcpRoute, TlsRoute, TrafficSplit, check::Check,
+    keys,
 };
 
 /// Whether objects of a kind live in a namespace.
@@ -71,6 +72,10 @@ macro_rules! objects {
                 match self { $(Self::$variant(object) => &object.metadata,)* }
             }
 
+            fn ignored(kind: Kind, value: &Value) -> Vec<Path> {
+                match kind { $(Kind::$variant => ignored::<$ty>(value),)* }
+            }
+
             fn read(kind: Kind, value: Value) -> Result<Self, Invalid> {
                 match kind { $(Kind::$variant => read::<$ty>(kind, value).map(|o| Self::$variant(Arc::new(o))),)* }
             }
@@ -120,6 +125,25 @@ impl std::ops::Deref for PolicyRoute {
 
 impl std::ops::DerefMut for PolicyRoute {
     fn deref_mut(&mut self) -> &mut HttpRoute {
+        &mut self.0
+    }
+}
+
+/// A TCPRoute: a TLSRoute without SNIs, and another kind.
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct PlainRoute(pub TcpRoute);
+
+impl std::ops::Deref for PlainRoute {
+    type Target = TcpRoute;
+
+    fn deref(&self) -> &TcpRoute {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for PlainRoute {
+    fn deref_mut(&mut self) -> &mut TcpRoute {
         &mut self.0
     }
 }
@@ -194,9 +218,30 @@ objects! {
     GrpcRoute(GrpcRoute) = "GRPCRoute" in [
         "gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"
     ], Namespaced;
+    /// A TLSRoute of the Gateway API; in the version that upstream reads.
+    TlsRoute(TlsRoute) = "TLSRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
+    /// A TCPRoute of the Gateway API.
+    TcpRoute(PlainRoute) = "TCPRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
 }
 
 impl Kind {
+    /// The kind of a group, by its name.
+    pub fn of_group(group: &str, kind: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|known| known.group() == group && known.as_str() == kind)
+    }
+
+    /// Whether the kind is defined by a CRD of the mesh, of SMI or of the Gateway API.
+    pub fn is_custom(self) -> bool {
+        [
+            keys::POLICY_GROUP,
+            keys::PROFILE_GROUP,
+            keys::SPLIT_GROUP,
+            keys::GATEWAY_GROUP,
+        ]
+        .contains(&self.group())
+    }
+
     /// The kind's group; empty is the core group.
     pub fn group(self) -> &'static str {
         self.api_versions()[0].rsplit_once('/').map_or("", |(group, _)| group)
@@ -331,6 +376,12 @@ impl Object {
         Self::read(kind, value).map_err(|invalid| Invalid { object, ..invalid })
     }
 
+    /// The fields of a custom kind's document that nobody knows, and that would say nothing.
+    pub fn unknown_fields(value: &Value) -> Vec<Path> {
+        let known = kind_of(value).ok().filter(|kind| kind.is_custom());
+        known.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
+    }
+
     /// Which object it is.
     pub fn object_ref(&self) -> ObjectRef {
         ObjectRef::new(self.kind(), self.namespace(), self.name())
@@ -432,6 +483,29 @@ fn read<T: DeserializeOwned + Meta + Check>(kind: Kind, value: Value) -> Result<
     Ok(object)
 }
 
+/// Status is upstream's to write; metadata the API server knows best.
+fn ignored<T: DeserializeOwned>(value: &Value) -> Vec<Path> {
+    let mut paths = vec![];
+    // What cannot be read is refused for that.
+    let _ = serde_ignored::deserialize::<_, _, T>(value, |path| paths.push(path_of(&path)));
+    let theirs =
+        |path: &Path| matches!(path.0.first(), Some(Segment::Key(key)) if key == "status" || key == "metadata");
+    paths.retain(|path| !theirs(path));
+    paths
+}
+
+fn path_of(path: &serde_ignored::Path<'_>) -> Path {
+    use serde_ignored::Path as Ignored;
+    match path {
+        Ignored::Root => Path::default(),
+        Ignored::Seq { parent, index } => path_of(parent).index(*index),
+        Ignored::Map { parent, key } => path_of(parent).key(key),
+        Ignored::Some { parent } | Ignored::NewtypeStruct { parent } | Ignored::NewtypeVariant { parent } => {
+            path_of(parent)
+        }
+    }
+}
+
 /// serde's words for Rust's types, in words for people.
 fn plain(reason: &str) -> String {
     reason
@@ -510,6 +584,23 @@ mod tests {
             weight.contains("spec.backends[0].weight") && weight.contains("not negative"),
             "{weight}"
         );
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_are_named() {
+        let value = json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute",
+            "metadata": {"name": "r", "strange": 1}, "status": {"parents": []},
+            "spec": {"parentRefs": [{"name": "web", "kinds": "Service"}], "rule": [],
+                "rules": [{"filters": [{"type": "RequestRedirect", "requestRedirect": {"to": "x"}}]}]}});
+        let mut unknown: Vec<_> = Object::unknown_fields(&value).iter().map(ToString::to_string).collect();
+        unknown.sort();
+        let expected = [
+            "spec.parentRefs[0].kinds",
+            "spec.rule",
+            "spec.rules[0].filters[0].requestRedirect.to",
+        ];
+        assert_eq!(unknown, expected);
+        assert!(Object::unknown_fields(&json!({"apiVersion": "v1", "kind": "Pod", "x": 1})).is_empty());
     }
 
     #[test]

@@ -36,12 +36,22 @@ pub struct RouteSpec {
     /// Which responses are failures.
     #[serde(default)]
     pub response_classes: Vec<ResponseClassSpec>,
-    /// Failures are sent again.
-    #[serde(default)]
-    pub is_retryable: bool,
+    /// Failures are sent again. Unless it is said, a route with a budget of its own is retryable, others are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_retryable: Option<bool>,
     /// Time for the whole exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// Budget of this route alone, as many guides write it; upstream knows one of the whole profile only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudgetSpec>,
+}
+
+impl RouteSpec {
+    /// Whether failures are sent again.
+    pub fn is_retryable(&self) -> bool {
+        self.is_retryable.unwrap_or(self.retry_budget.is_some())
+    }
 }
 
 /// What a request must look like; all that is set must hold.

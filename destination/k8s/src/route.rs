@@ -1,4 +1,4 @@
-//! HTTPRoute (`policy.linkerd.io` and `gateway.networking.k8s.io`) and GRPCRoute, with the defaults that an API server
+//! HTTPRoute (`policy.linkerd.io` and `gateway.networking.k8s.io`) GRPCRoute, TLSRoute and TCPRoute, with the defaults that an API server
 //! would fill in.
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,10 @@ use crate::Custom;
 pub type HttpRoute = Custom<HttpRouteSpec>;
 /// A route for gRPC.
 pub type GrpcRoute = Custom<GrpcRouteSpec>;
+/// A route for TLS of the application's own, by SNI.
+pub type TlsRoute = Custom<BytesRouteSpec>;
+/// A route for bytes.
+pub type TcpRoute = Custom<BytesRouteSpec>;
 
 /// What an HTTPRoute says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,33 @@ pub struct GrpcRouteSpec {
     /// Rules.
     #[serde(default)]
     pub rules: Vec<GrpcRule>,
+}
+
+/// What a TLSRoute or a TCPRoute says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BytesRouteSpec {
+    /// What the route is for.
+    #[serde(default)]
+    pub parent_refs: Vec<ParentRef>,
+    /// SNIs; none is all. A TCPRoute has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    /// Rules; exactly one is supported.
+    #[serde(default)]
+    pub rules: Vec<BytesRule>,
+}
+
+/// One rule of a TLSRoute or a TCPRoute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BytesRule {
+    /// Name; upstream ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where connections go.
+    #[serde(default)]
+    pub backend_refs: Vec<BackendRef>,
 }
 
 /// What a route is for.

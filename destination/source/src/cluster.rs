@@ -10,6 +10,7 @@
 
 mod backoff;
 mod book;
+pub mod certificate;
 mod client;
 mod discovery;
 mod event;
@@ -17,8 +18,10 @@ mod follow;
 mod kinds;
 mod lease;
 mod merge;
+mod portforward;
 mod presence;
 mod prune;
+mod resource;
 mod review;
 mod secret;
 mod state;
@@ -27,14 +30,18 @@ mod watch;
 mod webhook;
 
 pub use client::{Client, ClientOptions, client};
-pub use event::{Note, Weight, event};
-pub use kinds::{FOR_DESTINATION, FOR_VIZ};
+pub use event::{Note, ObjectReference, Weight, event};
+pub use kinds::{FOR_DESTINATION, FOR_INJECTOR, FOR_VIZ};
 pub use lease::{Elector, LeaseOptions};
+pub use portforward::{Forwarded, PodPort, forward, is_ready, pods_of, ready_pod};
 pub use presence::{Presence, presence};
-pub use review::{Access, Decision, Reviewed, self_subject_access_review, subject_access_review, token_review};
+pub use resource::{Filter, Post, Resource, post, read};
+pub use review::{
+    Access, Decision, Reviewed, Subject, self_subject_access_review, subject_access_review, token_review,
+};
 pub use secret::{NewSecret, SecretData, create_secret, read_secret, write_secret};
 pub use state::{KindState, States};
-pub use status::patch_status;
+pub use status::write_status;
 pub use watch::{Selection, Watch, watch};
 pub use webhook::{CaBundleOf, write_ca_bundle};
 

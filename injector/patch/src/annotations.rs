@@ -126,6 +126,28 @@ pub const TRUST_ROOT_SHA256: &str = "linkerd.io/trust-root-sha256";
 /// The pod can be tapped.
 pub const TAP_ENABLED: &str = "viz.linkerd.io/tap-enabled";
 
+/// What a namespace or a pod may say besides.
+const OTHERS: [&str; 4] = [
+    ENABLE_GATEWAY,
+    NATIVE_SIDECAR_BETA,
+    NATIVE_SIDECAR_ALPHA,
+    WAIT_BEFORE_EXIT,
+];
+
+/// Whether an annotation means to change how a pod is injected.
+pub(crate) fn is_of_config(key: &str) -> bool {
+    let prefix = key.split_once('/').map(|(prefix, _)| prefix);
+    matches!(
+        prefix,
+        Some("config.linkerd.io" | "config.alpha.linkerd.io" | "config.beta.linkerd.io")
+    )
+}
+
+/// Whether it does.
+pub(crate) fn is_known(key: &str) -> bool {
+    INHERITED.contains(&key) || OTHERS.contains(&key)
+}
+
 /// Where an annotation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {

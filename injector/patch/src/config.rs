@@ -28,6 +28,10 @@ pub struct Config {
     pub identity_trust_anchors_pem: String,
     /// Whether a CNI plugin redirects, instead of an init container.
     pub cni_enabled: bool,
+    /// Ours, and no value of the chart: whether the cluster knows native sidecars (Kubernetes 1.29). Where it does not, nobody
+    /// gets one.
+    #[serde(skip)]
+    pub no_native_sidecars: bool,
     /// Whether IPv6 is left alone.
     #[serde(rename = "disableIPv6")]
     pub disable_ipv6: bool,
@@ -340,6 +344,7 @@ impl Default for Config {
             identity_trust_domain: String::new(),
             identity_trust_anchors_pem: String::new(),
             cni_enabled: false,
+            no_native_sidecars: false,
             disable_ipv6: true,
             image_pull_policy: "IfNotPresent".into(),
             proxy: Proxy::default(),

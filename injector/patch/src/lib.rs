@@ -10,6 +10,7 @@
 
 pub mod annotations;
 mod component;
+mod concern;
 pub mod config;
 mod containers;
 pub mod edit;
@@ -21,6 +22,7 @@ mod quantity;
 mod report;
 mod service;
 mod settings;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ pub use patch::Patch;
 pub use pod::template_path;
 pub use report::{Origin, Reason, Report};
 pub use settings::POLICIES;
+pub use version::has_native_sidecars;
 
 /// Why something is neither injected nor skipped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

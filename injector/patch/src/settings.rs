@@ -223,7 +223,7 @@ impl<'a> Source<'a> {
                 .find(|key| self.annotations.of_namespace(key).is_some())
         });
         let said = key.map(|key| self.bool(key)).transpose()?.flatten();
-        Ok(said.unwrap_or(self.config.proxy.native_sidecar))
+        Ok(said.unwrap_or(self.config.proxy.native_sidecar) && !self.config.no_native_sidecars)
     }
 
     fn image_part(self, key: &str) -> Result<Option<&'a str>, Error> {

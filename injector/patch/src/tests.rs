@@ -322,6 +322,39 @@ fn the_old_way_waits_by_a_hook() {
 }
 
 #[test]
+fn a_cluster_without_native_sidecars_gets_the_old_way_whatever_is_said() {
+    let old = || Config {
+        no_native_sidecars: true,
+        ..config()
+    };
+    for said in ["true", "false"] {
+        let pod = pod(&json!({"config.linkerd.io/proxy-enable-native-sidecar": said}));
+        let pod = injected_by(old(), &pod, &on());
+        assert_eq!(names(&pod["spec"]["initContainers"]), ["migrate", "linkerd-init"]);
+        assert_eq!(names(&pod["spec"]["containers"]), ["linkerd-proxy", "app"]);
+    }
+}
+
+#[test]
+fn probes_and_what_we_do_not_know_stay_as_they_are() {
+    let mut before = pod(&json!({"config.linkerd.io/enable-debug-sidecar": "true"}));
+    before["spec"]["containers"][0]["startupProbe"] = json!({"grpc": {"port": 9001}});
+    before["spec"]["somethingNew"] = json!({"a": [1]});
+    before["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+    let mut config = config();
+    config.debug_container.image.name = "debug".into();
+    let after = injected_by(config, &before, &on());
+    assert_eq!(after["spec"]["containers"][0], before["spec"]["containers"][0]);
+    assert_eq!(
+        named(&after["spec"]["initContainers"], "migrate"),
+        &before["spec"]["initContainers"][0]
+    );
+    assert_eq!(after["spec"]["somethingNew"], before["spec"]["somethingNew"]);
+    assert_eq!(names(&after["spec"]["containers"]), ["app", "linkerd-debug"]);
+    assert_eq!(names(&after["spec"]["volumes"])[0], "data");
+}
+
+#[test]
 fn what_is_skipped_says_why() {
     let reasons = |object: &Value, namespace: &Namespace| match outcome(config(), object, namespace).expect("fine") {
         Outcome::Skip(report) => report.tokens(),

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
+use http::uri::PathAndQuery;
 use http_body::Body as HttpBody;
 use linkerd2_proxy_api::{
     destination::destination_client::DestinationClient, identity::identity_client::IdentityClient,
@@ -13,11 +14,15 @@ use linkerd2_proxy_api::{
 use proxy_model::{
     ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy, limits::CONTROL_MESSAGE_BYTES, tap::TapEvent,
 };
-use tonic::client::GrpcService;
+use tonic::{
+    Status,
+    client::{Grpc, GrpcService},
+};
 
 use crate::{
     Certified, CertifyRequest, DestinationRequest, Error, InboundRequest, Observation, OutboundRequest, Result,
     TapDecoder, decode, encode,
+    extension::{ProfileCodec, decode_whole_profile},
 };
 
 type StdError = Box<dyn std::error::Error + Send + Sync>;
@@ -76,12 +81,12 @@ pub async fn get_profile(svc: impl Service, path: &str, context: &str) -> Result
         path: path.to_owned(),
         context: context.to_owned(),
     };
-    let mut client = DestinationClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
-    let stream = client
-        .get_profile(encode::get_destination(&request))
-        .await?
-        .into_inner();
-    Ok(updates(stream, decode::profile))
+    let mut client = Grpc::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    client.ready().await.map_err(|error| unavailable(error.into()))?;
+    let request = tonic::Request::new(encode::get_destination(&request));
+    let path = PathAndQuery::from_static("/io.linkerd.proxy.destination.Destination/GetProfile");
+    let stream = client.server_streaming(request, path, ProfileCodec).await?.into_inner();
+    Ok(updates(stream, decode_whole_profile))
 }
 
 /// `Destination.Get`.
@@ -125,6 +130,10 @@ pub async fn observe(svc: impl Service, observation: &Observation) -> Result<Upd
     Ok(events.boxed())
 }
 
+fn unavailable(error: StdError) -> Error {
+    Status::unavailable(error.to_string()).into()
+}
+
 fn updates<W, M>(stream: impl Stream<Item = Received<W>> + Send + 'static, decode: fn(W) -> Result<M>) -> Updates<M>
 where
     W: 'static,
@@ -135,4 +144,4 @@ where
         .boxed()
 }
 
-type Received<W> = std::result::Result<W, tonic::Status>;
+type Received<W> = std::result::Result<W, Status>;

@@ -11,9 +11,11 @@ mod backend;
 pub mod client;
 mod destination;
 mod error;
+mod extension;
 mod filter;
 mod identity;
 mod inbound;
+mod memory;
 mod meta;
 mod net;
 mod outbound;
@@ -36,6 +38,7 @@ pub mod decode {
         destination::{decode_endpoint as endpoint, decode_update as update},
         identity::{decode_certified as certified, decode_certify_request as certify_request},
         inbound::decode_server_policy as server_policy,
+        memory::{decode_certified_bytes as certified_bytes, decode_memory as memory},
         meta::decode_meta as meta,
         outbound::decode_client_policy as client_policy,
         profile::decode_profile as profile,
@@ -54,8 +57,10 @@ pub mod encode {
             encode_add as add, encode_endpoint as endpoint, encode_no_endpoints as no_endpoints,
             encode_remove as remove, encode_update as update,
         },
+        extension::encode_whole_profile as whole_profile,
         identity::{encode_certified as certified, encode_certify_request as certify_request},
         inbound::encode_server_policy as server_policy,
+        memory::{encode_certified_bytes as certified_bytes, encode_memory as memory},
         meta::encode_meta as meta,
         outbound::encode_client_policy as client_policy,
         profile::encode_profile as profile,

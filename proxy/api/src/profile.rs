@@ -38,7 +38,7 @@ pub fn decode_profile(wire: DestinationProfile) -> Result<Profile> {
     })
 }
 
-/// Encodes one message of `Destination.GetProfile`. Budgets of single routes have no place on the wire.
+/// Encodes one message of `Destination.GetProfile`. Budgets of single routes are an extension.
 pub fn encode_profile(profile: &Profile) -> DestinationProfile {
     DestinationProfile {
         fully_qualified_name: profile.fully_qualified_name.clone(),
@@ -52,7 +52,7 @@ pub fn encode_profile(profile: &Profile) -> DestinationProfile {
     }
 }
 
-fn decode_budget(wire: WireBudget) -> Result<RetryBudget> {
+pub(crate) fn decode_budget(wire: WireBudget) -> Result<RetryBudget> {
     let ttl = optional("ttl", wire.ttl, decode_duration)?;
     Ok(RetryBudget {
         ratio: wire.retry_ratio,
@@ -61,7 +61,7 @@ fn decode_budget(wire: WireBudget) -> Result<RetryBudget> {
     })
 }
 
-fn encode_budget(budget: &RetryBudget) -> WireBudget {
+pub(crate) fn encode_budget(budget: &RetryBudget) -> WireBudget {
     WireBudget {
         retry_ratio: budget.ratio,
         min_retries_per_second: budget.min_per_second,

@@ -27,6 +27,8 @@ pub struct Status {
     pub target: String,
     /// Its streams are up.
     pub live: bool,
+    /// The answer is an earlier process's.
+    pub remembered: bool,
     /// Seconds since the control plane last said something; none if never.
     pub age_seconds: Option<f64>,
     /// How many hold its watch.
@@ -43,16 +45,29 @@ pub(crate) struct Health {
     /// Milliseconds from `born` to the last message, plus one; 0 is never.
     answered: AtomicU64,
     resubscribed: AtomicU64,
+    /// There is an answer, be it of an earlier process.
+    known: AtomicBool,
+    kind: Arc<KindHealth>,
+}
+
+/// How the lookups of one kind fare.
+#[derive(Debug, Default)]
+struct KindHealth {
+    /// The control plane has said something: what an earlier process heard is of no use any more.
+    heard: AtomicBool,
+    /// Answers that changed.
+    changes: AtomicU64,
 }
 
 impl Health {
-    fn new() -> Self {
-        let (live, answered, resubscribed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    fn new(known: bool, kind: &Arc<KindHealth>) -> Self {
         Self {
             born: Instant::now(),
-            live,
-            answered,
-            resubscribed,
+            live: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            resubscribed: AtomicU64::new(0),
+            known: AtomicBool::new(known),
+            kind: Arc::clone(kind),
         }
     }
 
@@ -62,6 +77,18 @@ impl Health {
 
     pub(crate) fn answered(&self) {
         self.answered.store(self.born.elapsed().as_millis() as u64 + 1, Relaxed);
+        self.known.store(true, Relaxed);
+        self.kind.heard.store(true, Relaxed);
+    }
+
+    /// What is published is another answer than before.
+    pub(crate) fn changed(&self) {
+        self.kind.changes.fetch_add(1, Relaxed);
+    }
+
+    /// Whether there is an answer, be it of an earlier process.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Relaxed)
     }
 
     pub(crate) fn resubscribed(&self) {
@@ -91,6 +118,7 @@ pub(crate) struct Lookups<K, V> {
     wake: Notify,
     limit: usize,
     metrics: Metrics,
+    health: Arc<KindHealth>,
 }
 
 #[derive(Debug)]
@@ -99,20 +127,24 @@ struct State<K, V> {
     /// Asked for, not started yet. Never longer than the map was.
     fresh: Vec<K>,
     tick: u64,
+    /// Answers that an earlier process got, for who asks before the control plane has said anything.
+    remembered: FxHashMap<K, V>,
 }
 
 impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
-    pub(crate) fn new(limit: usize, metrics: Metrics) -> Self {
+    pub(crate) fn new(limit: usize, metrics: Metrics, remembered: impl IntoIterator<Item = (K, V)>) -> Self {
         let state = State {
             map: FxHashMap::default(),
             fresh: Vec::new(),
             tick: 0,
+            remembered: remembered.into_iter().collect(),
         };
         Self {
             state: Mutex::new(state),
             wake: Notify::new(),
             limit,
             metrics,
+            health: Arc::default(),
         }
     }
 
@@ -133,8 +165,13 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             self.metrics.limit_refused("DISCOVERY_TARGETS");
             return watch::channel(initial()).1;
         }
-        let (answer, receiver) = watch::channel(initial());
-        let (health, evicted) = (Arc::new(Health::new()), CancellationToken::new());
+        if self.health.heard.load(Relaxed) {
+            state.remembered = FxHashMap::default();
+        }
+        let remembered = state.remembered.remove(key);
+        let health = Arc::new(Health::new(remembered.is_some(), &self.health));
+        let (answer, receiver) = watch::channel(remembered.unwrap_or_else(initial));
+        let evicted = CancellationToken::new();
         state.map.insert(
             key.clone(),
             (
@@ -195,6 +232,33 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         }
     }
 
+    /// Every answer, and what is still remembered.
+    pub(crate) fn answers(&self) -> Vec<(K, V)>
+    where
+        V: Clone,
+    {
+        let state = self.lock();
+        let known = state.map.values().map(|(lookup, _)| lookup);
+        let known = known.filter(|lookup| lookup.health.is_known());
+        let mut all: Vec<_> = known
+            .map(|lookup| (lookup.key.clone(), lookup.answer.borrow().clone()))
+            .collect();
+        if !self.health.heard.load(Relaxed) {
+            all.extend(
+                state
+                    .remembered
+                    .iter()
+                    .map(|(key, answer)| (key.clone(), answer.clone())),
+            );
+        }
+        all
+    }
+
+    /// How many answers have changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.health.changes.load(Relaxed)
+    }
+
     /// The lookup of `key`, started by hand.
     pub(crate) fn answer(&self, key: &K, value: V)
     where
@@ -204,6 +268,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         if let Some((lookup, _)) = self.lock().map.get(key) {
             lookup.answer.send_replace(value);
             lookup.health.answered();
+            lookup.health.changed();
         }
     }
 
@@ -217,6 +282,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             kind,
             target: show(&lookup.key),
             live: lookup.health.live.load(Relaxed),
+            remembered: lookup.health.is_known() && lookup.health.age().is_none(),
             age_seconds: lookup.health.age().map(|age| age.as_secs_f64()),
             users: lookup.answer.receiver_count(),
             resubscribed: lookup.health.resubscribed.load(Relaxed),
@@ -249,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn lookups_are_shared_and_the_oldest_idle_one_makes_room() {
         let metrics = Metrics::default();
-        let lookups: Lookups<u16, u32> = Lookups::new(2, metrics.clone());
+        let lookups: Lookups<u16, u32> = Lookups::new(2, metrics.clone(), []);
         let one = lookups.subscribe(&1, || 0);
         let again = lookups.subscribe(&1, || 7);
         assert!(again.same_channel(&one) && *again.borrow() == 0);

@@ -25,8 +25,19 @@ pub enum Failure {
     Unavailable(String),
 }
 
+/// What answers a stream.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Profiles and endpoints.
+    Destination,
+    /// Policies.
+    Policy,
+}
+
 /// A control plane. Streams run on the thread that polls the driver.
 pub trait ControlPlane: 'static {
+    /// Waits until there is a connection to a service. Asking without one takes time and cannot succeed.
+    fn connected(&self, service: Service) -> impl Future<Output = ()>;
     /// `OutboundPolicies.Watch`.
     fn watch_outbound(&self, target: &OutboundTarget) -> impl Future<Output = Result<Stream<ClientPolicy>, Failure>>;
     /// `InboundServerPolicies.WatchPort`.

@@ -12,7 +12,7 @@ use proxy_model::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    ControlPlane, Discovery,
+    ControlPlane, Discovery, Service,
     cache::{Lookup, Lookups},
     defaults::normalise,
     endpoints::Endpoints,
@@ -91,7 +91,8 @@ async fn endpoints<C: ControlPlane>(
     lookup: Lookup<Arc<str>, Option<Arc<EndpointSet>>>,
 ) {
     let config = &discovery.0.config;
-    let set = RefCell::new(Endpoints::default());
+    let remembered = lookup.answer.borrow().as_deref().map(Endpoints::remembered);
+    let set = RefCell::new(remembered.unwrap_or_default());
     let live = watch::Sender::new(false);
     let path = Arc::clone(&lookup.key);
     let on = |event| {
@@ -114,11 +115,14 @@ async fn endpoints<C: ControlPlane>(
             Event::Unknown | Event::Refused => Some(set.unknown()),
         };
         if let Some(answer) = answer {
-            lookup.answer.send_if_modified(|last| {
+            let changed = lookup.answer.send_if_modified(|last| {
                 let changed = last.as_ref() != Some(&answer);
                 *last = Some(answer);
                 changed
             });
+            if changed {
+                lookup.health.changed();
+            }
         }
         if set.is_known() { Known::Yes } else { Known::No }
     };
@@ -131,7 +135,12 @@ async fn endpoints<C: ControlPlane>(
         target: path.to_string(),
         age,
     };
-    let streams = follow.run(|| control_plane.endpoints(&path), on);
+    let streams = follow.run(
+        (connected(&*control_plane, Service::Destination), || {
+            control_plane.endpoints(&path)
+        }),
+        on,
+    );
     let live: [&Live; 1] = [&live];
     let answered = || lookup.answer.borrow().is_some();
     until(
@@ -143,7 +152,12 @@ async fn endpoints<C: ControlPlane>(
 
 async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lookup: Lookup<u16, Arc<ServerPolicy>>) {
     let config = &discovery.0.config;
-    let (live, known) = (watch::Sender::new(false), RefCell::new(Known::No));
+    let known = if lookup.health.is_known() {
+        Known::Yes
+    } else {
+        Known::No
+    };
+    let (live, known) = (watch::Sender::new(false), RefCell::new(known));
     let port = lookup.key;
     let on = |event| {
         let answer = match event {
@@ -154,13 +168,16 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         };
         if let Some(answer) = answer {
             *known.borrow_mut() = Known::Yes;
-            lookup.answer.send_if_modified(|last| {
+            let changed = lookup.answer.send_if_modified(|last| {
                 let changed = **last != answer;
                 if changed {
                     *last = Arc::new(answer);
                 }
                 changed
             });
+            if changed || !lookup.health.is_known() {
+                lookup.health.changed();
+            }
         }
         *known.borrow()
     };
@@ -174,7 +191,12 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         target,
         age,
     };
-    let streams = follow.run(|| control_plane.watch_inbound(port), on);
+    let streams = follow.run(
+        (connected(&*control_plane, Service::Policy), || {
+            control_plane.watch_inbound(port)
+        }),
+        on,
+    );
     let live: [&Live; 1] = [&live];
     let answered = || *known.borrow() == Known::Yes;
     until(
@@ -182,6 +204,11 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         streams,
     )
     .await;
+}
+
+/// Waits for a connection to a service.
+fn connected<C: ControlPlane>(control_plane: &C, service: Service) -> impl AsyncFn() {
+    async move || control_plane.connected(service).await
 }
 
 /// Polls `work` until `end`; work that is done leaves its answer standing.

@@ -14,6 +14,15 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
+    /// What an earlier process knew.
+    pub(crate) fn remembered(set: &EndpointSet) -> Self {
+        Self {
+            set: set.clone(),
+            known: true,
+            ..Self::default()
+        }
+    }
+
     /// A stream was asked for: its first Add replaces everything, because nobody saw what happened meanwhile.
     pub(crate) fn opened(&mut self) {
         self.fresh = true;

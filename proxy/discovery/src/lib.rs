@@ -14,6 +14,7 @@ mod defaults;
 mod driver;
 mod endpoints;
 mod fallback;
+mod memory;
 mod script;
 mod stream;
 
@@ -21,12 +22,12 @@ use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use proxy_metrics::Metrics;
-use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy, limits, ports::PortSet};
+use proxy_model::{ClientPolicy, EndpointSet, Memory, OutboundTarget, Profile, ServerPolicy, limits, ports::PortSet};
 use tokio::{sync::watch, time::Instant};
 
 use crate::cache::Lookups;
 pub use cache::Status;
-pub use control_plane::{ControlPlane, Failure, Stream};
+pub use control_plane::{ControlPlane, Failure, Service, Stream};
 pub use defaults::{DefaultPolicy, InvalidDefaultPolicy};
 pub use driver::Driver;
 pub use fallback::{forward_policy, invalid_policy};
@@ -77,6 +78,8 @@ pub struct Config {
     pub policy_limits: StreamLimits,
     /// Where ages, reconnections and refusals are counted.
     pub metrics: Metrics,
+    /// Answers that an earlier process got.
+    pub memory: Memory,
 }
 
 impl Default for Config {
@@ -91,6 +94,7 @@ impl Default for Config {
             destination_limits: StreamLimits::default(),
             policy_limits: StreamLimits::default(),
             metrics: Metrics::default(),
+            memory: Memory::default(),
         }
     }
 }
@@ -121,11 +125,21 @@ impl Discovery {
         (discovery.clone(), Script::new(discovery))
     }
 
-    fn unanswered(config: Config) -> Self {
+    fn unanswered(mut config: Config) -> Self {
+        let Memory {
+            inbound,
+            outbound,
+            endpoints,
+        } = std::mem::take(&mut config.memory);
+        let (limit, metrics) = (limits::DISCOVERY_TARGETS, || config.metrics.clone());
         Self(Arc::new(Inner {
-            outbound: Lookups::new(limits::DISCOVERY_TARGETS, config.metrics.clone()),
-            endpoints: Lookups::new(limits::DISCOVERY_TARGETS, config.metrics.clone()),
-            inbound: Lookups::new(limits::DISCOVERY_TARGETS, config.metrics.clone()),
+            outbound: Lookups::new(limit, metrics(), outbound.into_iter().map(memory::outbound)),
+            endpoints: Lookups::new(
+                limit,
+                metrics(),
+                endpoints.into_iter().map(|(path, set)| (path, Some(set))),
+            ),
+            inbound: Lookups::new(limit, metrics(), inbound),
             config,
         }))
     }

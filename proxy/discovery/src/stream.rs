@@ -60,13 +60,16 @@ pub(crate) struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    pub(crate) async fn run<T, O, F>(&self, open: O, mut on: impl FnMut(Event<T>) -> Known)
+    pub(crate) async fn run<T, C, O, F>(&self, (connected, open): (C, O), mut on: impl FnMut(Event<T>) -> Known)
     where
+        C: AsyncFn(),
         O: Fn() -> F,
         F: Future<Output = Result<Stream<T>, Failure>>,
     {
         let (mut waits, mut unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
         loop {
+            // Who asks in the moment of the connection is not in the middle of a wait then.
+            connected().await;
             let mut heard = false;
             let known = on(Event::Opened);
             let mut pass_on = |event| {

@@ -6,13 +6,18 @@ mod http2;
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1 as h1};
 use hyper_util::rt::TokioIo;
+use proxy_transport::Witness;
 
 pub use self::http2::{Http2, http2};
 use crate::{Body, Error, SendError, server::Io};
 
 /// An HTTP/1 connection: one request at a time.
 #[derive(Debug)]
-pub struct Http1(h1::SendRequest<Body>);
+pub struct Http1 {
+    send: h1::SendRequest<Body>,
+    /// Can tell of a failed request whether it was read.
+    witness: Option<Witness>,
+}
 
 /// Makes an HTTP/1 connection of `io`. A task of the current worker drives it and ends with it.
 pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
@@ -23,28 +28,46 @@ pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
             tracing::debug!(%error, "an HTTP/1 client connection failed");
         }
     });
-    Ok(Http1(sender))
+    Ok(Http1 {
+        send: sender,
+        witness: None,
+    })
 }
 
 impl Http1 {
     /// Sends a request. Its target goes out as the URI is written: origin form, absolute form, or authority form.
     pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        self.0.try_send_request(request).await.map_err(|mut failed| {
+        self.send.try_send_request(request).await.map_err(|mut failed| {
             let request = failed.take_message().map(Box::new);
             SendError {
                 error: failed.into_error().into(),
                 request,
+                unread: self.witness.as_ref().is_some_and(Witness::is_unread),
             }
         })
     }
 
+    /// Has the connection's witness look at the requests that are sent from now on.
+    #[must_use]
+    pub fn with_witness(mut self, witness: Option<Witness>) -> Self {
+        self.witness = witness;
+        self
+    }
+
+    /// The next request goes out on a connection that was idle: the server may be closing it.
+    pub(crate) fn watch(&self) {
+        if let Some(witness) = &self.witness {
+            witness.watch();
+        }
+    }
+
     /// Whether the connection can take a request now.
     pub fn is_ready(&self) -> bool {
-        self.0.is_ready()
+        self.send.is_ready()
     }
 
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.send.is_closed()
     }
 }

@@ -66,13 +66,15 @@ pub struct SendError {
     pub error: Error,
     /// The request, untouched, if it was never written.
     pub request: Option<Box<Request<Body>>>,
+    /// The server had closed the connection before it could read anything of the request.
+    pub unread: bool,
 }
 
 impl SendError {
     /// Whether the request provably did not reach the other end's application. It may still have to be made again from
     /// a replay buffer, when [`SendError::request`] is none.
     pub fn never_arrived(&self) -> bool {
-        self.request.is_some() || self.error.never_arrived()
+        self.request.is_some() || self.unread || self.error.never_arrived()
     }
 }
 

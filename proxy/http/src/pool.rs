@@ -185,6 +185,9 @@ impl Lease {
 
     /// Sends the request; the connection goes back to the pool by itself when the response's body has ended.
     pub async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        if self.reused {
+            self.connection.watch();
+        }
         let response = self.connection.send(request).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response.map(Body::Incoming));

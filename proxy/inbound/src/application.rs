@@ -12,7 +12,7 @@ use proxy_http::{
 };
 use proxy_metrics::{NoTls, Peer, Recorder, Tls, TransportSlot};
 use proxy_model::{Http2Params, ServerAddr, limits};
-use proxy_transport::Connect;
+use proxy_transport::{Connect, Witnessed};
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 
@@ -146,9 +146,10 @@ impl Application {
                     request: Some(unsent), ..
                 }) => request = *unsent,
                 Err(failed) => {
-                    // The application closed it just as the request went out. What may be repeated is; if that fails
-                    // too, it may be repeated elsewhere as well.
-                    let again = spare.filter(|_| closed_without_answer(&failed));
+                    // The application closed it just as the request went out. What it did not read, or may be repeated,
+                    // goes again, elsewhere as well; a body that is gone is at hand at the other end of the mesh.
+                    let again =
+                        spare.filter(|spare| failed.unread || spare.is_idempotent() && closed_without_answer(&failed));
                     request = again.ok_or(Failure::Exchange(failed))?.into_request();
                     break;
                 }
@@ -197,13 +198,13 @@ impl Application {
     }
 
     async fn open_http1(&self, permit: &Permit) -> Result<client::Http1, Failure> {
-        let io = open(self.connect, &self.transport, permit.target())
+        let socket = self.connect.connect(permit.target()).await;
+        let io = Witnessed::new(socket.map_err(Rc::new).map_err(Failure::Connect)?);
+        let (witness, io) = (io.witness(), Metered::new(io, self.transport.open()));
+        let connection = client::http1(io)
             .await
-            .map_err(Rc::new)
-            .map_err(Failure::Connect)?;
-        client::http1(io)
-            .await
-            .map_err(|error| Failure::Connect(Rc::new(handshake_failed(permit.target(), error))))
+            .map_err(|error| Failure::Connect(Rc::new(handshake_failed(permit.target(), error))))?;
+        Ok(connection.with_witness(Some(witness)))
     }
 }
 
@@ -234,7 +235,7 @@ fn closed_without_answer(failed: &SendError) -> bool {
         )
 }
 
-/// A copy of a request that has no body and may be repeated (RFC 9110, 9.2.2).
+/// A copy of a request that has no body.
 struct Spare {
     method: Method,
     uri: http::Uri,
@@ -243,7 +244,7 @@ struct Spare {
 
 impl Spare {
     fn of(request: &Request<Body>) -> Option<Self> {
-        if !request.method().is_idempotent() || !request.body().is_end_stream() {
+        if !request.body().is_end_stream() {
             return None;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -252,6 +253,11 @@ impl Spare {
             uri,
             headers: request.headers().clone(),
         })
+    }
+
+    /// Whether it may be repeated even if it was read (RFC 9110, 9.2.2).
+    fn is_idempotent(&self) -> bool {
+        self.method.is_idempotent()
     }
 
     fn into_request(self) -> Request<Body> {

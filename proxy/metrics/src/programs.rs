@@ -26,6 +26,10 @@ pub mod destination {
     pub const LAST_MESSAGE_TIMESTAMP_SECONDS: &str = "mesh_destination_last_message_timestamp_seconds";
     /// Counter by `rpc` and `code`: calls that were refused.
     pub const REFUSED: &str = "mesh_destination_refused";
+    /// Counter: messages that were encoded; the others were shared between streams.
+    pub const ENCODED: &str = "mesh_destination_encoded";
+    /// Counter: times that all shared messages were forgotten, because there were too many.
+    pub const SHARED_FORGOTTEN: &str = "mesh_destination_shared_forgotten";
     /// Gauge by `kind`: distinct answers that are kept.
     pub const VIEWS: &str = "mesh_destination_views";
     /// Gauge: objects that are known.
@@ -36,6 +40,10 @@ pub mod destination {
     pub const UPDATES: &str = "mesh_destination_updates";
     /// Counter: manifests, or parts of them, that were refused.
     pub const MANIFESTS_REFUSED: &str = "mesh_destination_manifests_refused";
+    /// Counter by `outcome`: statuses of objects that were written, were as they should be, or failed.
+    pub const STATUSES: &str = "mesh_destination_statuses";
+    /// Gauge: statuses that are to be written.
+    pub const STATUSES_WAITING: &str = "mesh_destination_statuses_waiting";
 }
 
 /// mesh-injector.
@@ -50,6 +58,10 @@ pub mod injector {
     pub const REVIEW_SECONDS: &str = "mesh_injector_review_seconds";
     /// Counter by `what`: new files that were refused.
     pub const RELOADS_REFUSED: &str = "mesh_injector_reloads_refused";
+    /// Counter by `result`: Events that were told, were just told, did not reach the cluster, or found no room.
+    pub const EVENTS: &str = "mesh_injector_events";
+    /// Counter by `kind` and `result`: objects that were validated.
+    pub const VALIDATIONS: &str = "mesh_injector_validations";
     /// Counter: namespaces that are counted under one name, because there are too many.
     pub const NAMESPACES_UNNAMED: &str = "mesh_injector_namespaces_unnamed";
 }

@@ -46,5 +46,7 @@ pub const COPY_POOL: usize = 64;
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Time for a TLS handshake; a peer that takes longer is not one.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+/// Bytes of the file in which the control plane's answers outlive the process: it lies in the pod's memory. More are left out.
+pub const MEMORY_BYTES: usize = 2 * 1024 * 1024;
 /// Largest message taken from the control plane: 10,000 endpoints of 1 KiB and room; gRPC's usual 4 MiB would cut a large service off.
 pub const CONTROL_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use proxy_tls::ClientStream;
+use proxy_transport::{Witness, Witnessed};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -16,9 +17,19 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// Without TLS.
-    Plain(TcpStream),
+    Plain(Witnessed),
     /// With it.
     Tls(Box<ClientStream<TcpStream>>),
+}
+
+impl Stream {
+    /// What can tell of a request whether it was read; a sidecar tells itself.
+    pub(crate) fn witness(&self) -> Option<Witness> {
+        match self {
+            Self::Plain(io) => Some(io.witness()),
+            Self::Tls(_) => None,
+        }
+    }
 }
 
 macro_rules! each {

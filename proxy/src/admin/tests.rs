@@ -84,7 +84,9 @@ async fn the_environment_and_the_lookups_are_shown() {
     assert!(served.ask("GET", "/env.json?B&C", "").await.ends_with("{\"B\":\"2\"}"));
     let lookups = served.ask("GET", "/discovery.json", "").await;
     assert!(
-        lookups.contains("\"kind\":\"inbound\",\"target\":\"8080\",\"live\":false,\"age_seconds\":null"),
+        lookups.contains(
+            "\"kind\":\"inbound\",\"target\":\"8080\",\"live\":false,\"remembered\":false,\"age_seconds\":null"
+        ),
         "{lookups}"
     );
 }

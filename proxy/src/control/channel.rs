@@ -48,6 +48,15 @@ impl Channel {
         )
     }
 
+    /// Waits until there is a connection.
+    pub(crate) async fn connected(&self) {
+        let mut connection = self.connection.clone();
+        if connection.wait_for(Option::is_some).await.is_err() {
+            // Nobody keeps it up any more: there will be none.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// A channel over one connection; for a single call.
     pub(crate) fn over(
         connected: Connected,

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_model::{ServerAddr, limits};
@@ -16,6 +17,8 @@ use crate::env::{HostPort, Service};
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Time for their answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time that an address has before the next one is tried beside it.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Time for a resolver.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,18 +40,32 @@ pub(crate) struct Connected {
 }
 
 impl Connector {
-    /// Tries every address of the service once, beginning with any.
+    /// Tries every address of the service once, beginning with any. The next one's turn comes when one fails or takes its
+    /// time: a replica that is gone does not hold up what another could answer.
     pub(crate) async fn connect(&self) -> Result<Connected, Error> {
         let mut addrs = resolve(&self.service.addr).await?;
         fastrand::shuffle(&mut addrs);
-        let mut last = Error::Closed;
-        for addr in addrs {
-            match self.connect_to(addr).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => last = error,
+        let (mut addrs, mut attempts, mut last) = (addrs.into_iter(), FuturesUnordered::new(), Error::Closed);
+        loop {
+            if let Some(addr) = addrs.next() {
+                attempts.push(self.connect_to(addr));
+            } else if attempts.is_empty() {
+                return Err(last);
+            }
+            let wait_for_next = async {
+                match addrs.len() {
+                    0 => std::future::pending().await,
+                    _ => tokio::time::sleep(NEXT_ADDRESS).await,
+                }
+            };
+            tokio::select! {
+                Some(attempt) = attempts.next() => match attempt {
+                    Ok(connected) => return Ok(connected),
+                    Err(error) => last = error,
+                },
+                () = wait_for_next => {}
             }
         }
-        Err(last)
     }
 
     async fn connect_to(&self, addr: SocketAddr) -> Result<Connected, Error> {

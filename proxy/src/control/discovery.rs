@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use proxy_api::{Error, Kind, client};
-use proxy_discovery::{ControlPlane, Failure, Stream};
+use proxy_discovery::{ControlPlane, Failure, Service, Stream};
 use proxy_model::{ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy};
 
 use super::Channel;
@@ -19,6 +19,13 @@ pub(crate) struct Grpc {
 }
 
 impl ControlPlane for Grpc {
+    async fn connected(&self, service: Service) {
+        match service {
+            Service::Destination => self.destination.connected().await,
+            Service::Policy => self.policy.connected().await,
+        }
+    }
+
     async fn watch_outbound(&self, target: &OutboundTarget) -> Result<Stream<ClientPolicy>, Failure> {
         started(client::watch_outbound(self.policy.clone(), &self.workload, target).await)
     }

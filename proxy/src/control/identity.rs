@@ -13,6 +13,11 @@ use proxy_tls::{Credentials, Tls};
 use super::{Channel, Connector};
 use crate::env;
 
+/// Files of the identity directory: those of upstream's helper, and the leaf, for a process that starts while the identity
+/// service is away.
+const KEY: &str = "key.p8";
+const CSR: &str = "csr.der";
+const LEAF: &str = "leaf.pb";
 /// Share of a leaf's time after which the next is asked for; upstream's figure.
 const REFRESH_AT: f64 = 0.7;
 /// Waits while there is no valid leaf: then nothing works, so they are short.
@@ -140,6 +145,7 @@ impl Certifier {
             certified = call => certified?,
             () = driver => return Err(super::Error::Closed.into()),
         };
+        let kept = proxy_api::encode::certified_bytes(&certified);
         let (leaf, intermediates, key) = (
             certified.leaf_der,
             certified.intermediates_der,
@@ -148,13 +154,41 @@ impl Certifier {
         let valid_until = certified.valid_until;
         self.tls
             .publish(&Credentials::new(leaf, intermediates, key, valid_until))?;
+        if let Err(error) = write(&self.config.dir.join(LEAF), &kept) {
+            tracing::warn!(%error, "the certificate will not outlive this process");
+        }
         Ok(valid_until)
+    }
+}
+
+/// Uses the leaf of an earlier process, if there is one and peers still believe it; says whether it did.
+pub(crate) fn restore(dir: &Path, tls: &Tls) -> bool {
+    let restored = || -> Result<Option<SystemTime>, Error> {
+        let (Some(key), Some(leaf)) = (read(&dir.join(KEY))?, read(&dir.join(LEAF))?) else {
+            return Ok(None);
+        };
+        let certified = proxy_api::decode::certified_bytes(&leaf)?;
+        let (leaf, intermediates) = (certified.leaf_der, certified.intermediates_der);
+        tls.publish(&Credentials::new(leaf, intermediates, key, certified.valid_until))?;
+        Ok(Some(certified.valid_until))
+    };
+    match restored() {
+        Ok(Some(valid_until)) => {
+            let left = valid_until.duration_since(SystemTime::now()).unwrap_or_default();
+            tracing::info!(id = %tls.local_id(), valid_seconds = left.as_secs(), "starting with an earlier certificate");
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            tracing::info!(%error, "an earlier certificate is of no use");
+            false
+        }
     }
 }
 
 /// Reads `key.p8` and `csr.der`, both DER; makes both if one is missing.
 fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
-    let (key_path, csr_path) = (dir.join("key.p8"), dir.join("csr.der"));
+    let (key_path, csr_path) = (dir.join(KEY), dir.join(CSR));
     if let (Some(key_pkcs8), Some(csr)) = (read(&key_path)?, read(&csr_path)?) {
         return Ok(KeyAndRequest { key_pkcs8, csr });
     }
@@ -163,6 +197,8 @@ fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
         done: "made",
         source,
     })?;
+    // A leaf is of no use without its key.
+    let _ = fs::remove_file(dir.join(LEAF));
     let made = identity_x509::make_key_and_csr(name)?;
     write(&key_path, &made.key_pkcs8_der)?;
     write(&csr_path, &made.csr_der)?;
@@ -172,7 +208,7 @@ fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
     })
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -185,7 +221,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// Written beside and moved into place, so that a half-written key is never read; for its owner's eyes only.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let beside = path.with_extension("new");
     let written = || {
         let _ = fs::remove_file(&beside);

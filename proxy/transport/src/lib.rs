@@ -9,12 +9,14 @@ pub mod copy;
 pub mod header;
 mod listen;
 mod prefixed;
+mod witness;
 
 use std::{io, net::SocketAddr, time::Duration};
 
 pub use connect::Connect;
 pub use listen::{SocketOptions, listen, original_dst};
 pub use prefixed::PrefixedIo;
+pub use witness::{Witness, Witnessed};
 
 /// What goes wrong with sockets.
 #[derive(Debug, thiserror::Error)]

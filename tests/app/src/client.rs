@@ -12,7 +12,7 @@ use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
 };
 use tokio_tungstenite::tungstenite::Message;
 
@@ -215,6 +215,27 @@ pub(crate) async fn tcp(args: Tcp) -> anyhow::Result<()> {
     };
     tokio::time::timeout(EXCHANGE, exchange).await??;
     println(&serde_json::json!({ "bytes": args.bytes }));
+    Ok(())
+}
+
+/// Sends a datagram until it comes back: one may be lost.
+pub(crate) async fn udp(args: Target) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0").await?;
+    socket.connect(&args.target).await?;
+    let sent = pattern(512, 11);
+    let exchange = async {
+        let mut received = [0; 1024];
+        loop {
+            socket.send(&sent).await?;
+            let answer = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut received)).await;
+            if let Ok(length) = answer {
+                ensure!(received[..length?] == sent, "the datagram came back changed");
+                return Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(EXCHANGE, exchange).await??;
+    println(&serde_json::json!({ "bytes": sent.len() }));
     Ok(())
 }
 

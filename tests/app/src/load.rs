@@ -1,6 +1,11 @@
 //! Load: requests at a fixed rate over kept and over new connections, with a count of each kind of outcome.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -38,6 +43,9 @@ pub(crate) struct Args {
     /// Seconds.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Requests of all clients together after which the load ends before its time; 0 is no limit.
+    #[arg(long, default_value_t = 0)]
+    requests: u64,
     /// POST with a small body instead of GET.
     #[arg(long)]
     post: bool,
@@ -50,6 +58,10 @@ struct Outcome {
     failures: u64,
     reasons: BTreeMap<String, u64>,
     pods: BTreeMap<String, u64>,
+    /// First and last answer of each, in milliseconds of the clock.
+    seen_ms: BTreeMap<String, (u64, u64)>,
+    /// The identities under which the servers knew us; empty is none.
+    identities: BTreeMap<String, u64>,
     max_ms: u128,
 }
 
@@ -74,6 +86,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         "failures": outcome.failures,
         "reasons": outcome.reasons,
         "pods": outcome.pods,
+        "seen_ms": outcome.seen_ms,
+        "identities": outcome.identities,
         "max_ms": outcome.max_ms,
     }));
     Ok(())
@@ -82,7 +96,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instant, Rc<RefCell<Outcome>>)) {
     let mut connection = None;
     let mut next = Instant::now();
-    while next < end {
+    let is_enough = || args.requests > 0 && outcome.borrow().requests >= args.requests;
+    while next < end && !is_enough() {
         tokio::time::sleep_until(next).await;
         next += every;
         if !kept {
@@ -95,7 +110,12 @@ async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instan
         outcome.requests += 1;
         outcome.max_ms = outcome.max_ms.max(started.elapsed().as_millis());
         match result {
-            Ok(pod) => *outcome.pods.entry(pod).or_default() += 1,
+            Ok(answer) => {
+                let now = now_ms();
+                outcome.seen_ms.entry(answer.pod.clone()).or_insert((now, now)).1 = now;
+                *outcome.pods.entry(answer.pod).or_default() += 1;
+                *outcome.identities.entry(answer.identity).or_default() += 1;
+            }
             Err(error) => {
                 connection = None;
                 outcome.failures += 1;
@@ -111,7 +131,18 @@ async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instan
     }
 }
 
-async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>) -> anyhow::Result<String> {
+/// What a server says of itself and of us.
+struct Answer {
+    pod: String,
+    identity: String,
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>) -> anyhow::Result<Answer> {
     // A server that closes a kept connection between requests is no failure of the mesh, but ours never does: the
     // connection is to our own sidecar, so only one that announced its end is opened anew.
     if connection.as_ref().is_none_or(|c| c.is_closed()) {
@@ -144,5 +175,11 @@ async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>)
         anyhow::bail!("status {} {why}", head.status.as_u16());
     }
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    Ok(answer["pod"].as_str().unwrap_or("").to_owned())
+    let headers = answer["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let identity = headers.iter().find(|header| header[0] == "l5d-client-id");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(Answer {
+        pod: text(&answer["pod"]),
+        identity: identity.map(|header| text(&header[1])).unwrap_or_default(),
+    })
 }

@@ -34,6 +34,8 @@ enum Client {
     Upload(client::Upload),
     /// Opaque TCP; `--speaks-first` expects the server's greeting before it sends.
     Tcp(client::Tcp),
+    /// A datagram there and back.
+    Udp(client::Target),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -44,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         App::Client(Client::WebSocket(args)) => client::web_socket(args).await,
         App::Client(Client::Upload(args)) => client::upload(args).await,
         App::Client(Client::Tcp(args)) => client::tcp(args).await,
+        App::Client(Client::Udp(args)) => client::udp(args).await,
         App::Load(args) => load::run(args).await,
     }
 }

@@ -1,6 +1,11 @@
 //! The servers. Each drains on SIGTERM: it stops accepting, lets what is under way end, and exits.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -11,7 +16,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +25,11 @@ use crate::grpc;
 
 /// What the server of the greeting sends before it reads.
 pub(crate) const GREETING: &[u8] = b"220 mesh-test ready\r\n";
+
+/// How long `/slow` takes.
+const SLOW: Duration = Duration::from_secs(1);
+/// Requests for `/flaky`, every second of which fails.
+static FLAKY: AtomicU64 = AtomicU64::new(0);
 
 /// Ports; 0 leaves a server out.
 #[derive(clap::Args)]
@@ -39,6 +49,9 @@ pub(crate) struct Args {
     /// Time that each HTTP/1 response takes, in milliseconds.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
+    /// Echo of datagrams.
+    #[arg(long, default_value_t = 0)]
+    udp: u16,
 }
 
 /// Runs the servers until SIGTERM or SIGINT, then drains.
@@ -56,6 +69,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await?;
             tasks.spawn(accept(listener, kind, tasks.clone(), drain.clone()));
         }
+    }
+    if args.udp != 0 {
+        let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], args.udp))).await?;
+        // What a datagram asks is over with its answer: it ends with the process.
+        tokio::spawn(echo_datagrams(socket));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -131,6 +149,11 @@ async fn respond(request: Request<Incoming>, delay: Duration) -> Result<Response
     Ok(match request.uri().path() {
         "/upload" => upload(request).await,
         "/ws" => web_socket(request),
+        "/flaky" if FLAKY.fetch_add(1, Relaxed).is_multiple_of(2) => status(StatusCode::SERVICE_UNAVAILABLE),
+        "/slow" => {
+            tokio::time::sleep(SLOW).await;
+            echo_head(&request)
+        }
         "/fail" => status(StatusCode::INTERNAL_SERVER_ERROR),
         _ => echo_head(&request),
     })
@@ -229,5 +252,13 @@ async fn echo(mut stream: TcpStream, greet: bool) -> std::io::Result<()> {
             return stream.shutdown().await;
         }
         stream.write_all(&buffer[..n]).await?;
+    }
+}
+
+async fn echo_datagrams(socket: UdpSocket) -> std::io::Result<()> {
+    let mut buffer = vec![0; 2048];
+    loop {
+        let (n, from) = socket.recv_from(&mut buffer).await?;
+        socket.send_to(&buffer[..n], from).await?;
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bare, guard, instructions, namespaces, run, side, soak, table};
+use crate::{bare, control_plane, guard, instructions, namespaces, run, side, soak, table, webhook};
 
 /// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
 #[derive(Debug, Parser)]
@@ -63,6 +63,10 @@ enum Part {
     Instructions(instructions::Args),
     /// Fails if a request takes more instructions than the committed figures say; needs valgrind.
     Guard(guard::Args),
+    /// What the control plane costs: mesh-destination with thousands of streams.
+    ControlPlane(control_plane::Args),
+    /// What the admission webhook adds to a pod's creation.
+    Webhook(webhook::Args),
     /// The client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out.
     #[command(hide = true)]
     BareOutbound(Bare),
@@ -99,6 +103,8 @@ impl Args {
             Some(Part::Soak(args)) => soak::run(&args),
             Some(Part::Instructions(args)) => instructions::run(&args),
             Some(Part::Guard(args)) => guard::run(&args),
+            Some(Part::ControlPlane(args)) => control_plane::run(&args),
+            Some(Part::Webhook(args)) => webhook::run(&args),
             Some(Part::BareOutbound(args)) => bare::outbound(&args),
             Some(Part::BareInbound(args)) => bare::inbound(&args),
         }

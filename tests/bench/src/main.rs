@@ -13,6 +13,7 @@ mod args;
 mod backend;
 mod bare;
 mod child;
+mod control_plane;
 mod guard;
 mod instructions;
 mod lab;
@@ -27,6 +28,7 @@ mod soak;
 mod table;
 mod updates;
 mod usage;
+mod webhook;
 mod wire;
 
 use std::process::ExitCode;

@@ -6,8 +6,16 @@
 //!   cluster.kubectl(&["get", "pods"]);
 //! ```
 //!
+//! The programs of `tests/` do that for the source alone; the test program `mesh` does it for the whole mesh, by [`bed`].
+//!
 //! One of our own is made by `../shared/kube/kube`, beside the repository, and is gone when it is dropped. Its parts can be
 //! stopped; what needs that asks [`Cluster::stop`].
+
+pub mod bed;
+pub mod images;
+pub mod load;
+mod oci;
+pub mod readme;
 
 use std::{
     env,
@@ -100,6 +108,49 @@ impl Cluster {
         let mut command = Command::new(program);
         command.env("KUBECONFIG", &self.kubeconfig).args(args);
         command
+    }
+
+    /// A command that finds this cluster, its programs and those that cargo built.
+    pub fn command(&self, program: &str) -> Command {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let own = images::programs().ok().into_iter().chain(self.bin.clone());
+        let path = env::join_paths(own.chain(env::split_paths(&path))).expect("folders without a colon");
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", &self.kubeconfig).env("PATH", path);
+        command
+    }
+
+    /// Runs `mesh`, whatever comes of it.
+    pub fn mesh(&self, args: &[&str]) -> Result<String, String> {
+        run(self.command("mesh").args(args))
+    }
+
+    /// Runs lines as a user would type them, in the repository; the first that fails ends them.
+    pub fn shell(&self, lines: &str) -> Result<String, String> {
+        let mut bash = self.command("bash");
+        bash.current_dir(readme::root()).args(["-euo", "pipefail", "-c", lines]);
+        run(&mut bash)
+    }
+
+    /// Puts archives of images into the nodes.
+    pub fn load(&self, archives: &[PathBuf]) -> Result<(), String> {
+        if let Some((kube, name)) = &self.control {
+            return run(Command::new(kube).arg("load").args(&name[..2]).args(archives)).map(|_| ());
+        }
+        let context = self.try_kubectl(&["config", "current-context"])?;
+        match context.trim().split_once('-') {
+            Some(("kind", name)) => archives.iter().try_for_each(|archive| {
+                let mut kind = self.command("kind");
+                run(kind.args(["load", "image-archive", "--name", name]).arg(archive)).map(|_| ())
+            }),
+            Some(("k3d", name)) => {
+                run(self.command("k3d").args(["image", "import", "-c", name]).args(archives)).map(|_| ())
+            }
+            _ => {
+                say("the images of the mesh are taken to be on this cluster already: it is neither kind's nor k3d's");
+                Ok(())
+            }
+        }
     }
 
     /// Runs `kubectl`, which must succeed, and gives what it prints.
@@ -195,8 +246,13 @@ pub fn say(text: &str) {
 }
 
 /// Waits until something holds.
-pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + WAIT;
+pub fn wait_for(what: &str, holds: impl FnMut() -> bool) {
+    wait_at_most(WAIT, what, holds);
+}
+
+/// Waits until something holds, for as long as it may take.
+pub fn wait_at_most(most: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + most;
     while !holds() {
         assert!(Instant::now() < until, "waited in vain until {what}");
         sleep(Duration::from_millis(100));
@@ -221,6 +277,7 @@ fn install_packages(kube: &Path) -> Result<(), String> {
     run(Command::new("apt-get").args(install).args(packages.split_whitespace())).map(|_| ())
 }
 
+/// Runs a program, which must succeed, and gives what it prints.
 fn run(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", command.get_program().display()))?;

@@ -171,7 +171,7 @@ async fn objects_come_and_go(cluster: &Cluster, client: &Client) -> Reader {
     let status = json!({"seen": true});
     let object = ObjectRef::new(Kind::TrafficSplit, NAMESPACE, "web");
     let version = "split.smi-spec.io/v1alpha4";
-    cluster::patch_status(client, &object, version, &status)
+    cluster::write_status(client, &object, version, &status)
         .await
         .expect("written");
     let seen = cluster.kubectl(&[
@@ -275,7 +275,11 @@ async fn rights_are_told(client: &Client, options: &ClientOptions) {
         .expect("decided");
     assert!(decided.allowed, "{decided:?}");
     let user = format!("system:serviceaccount:{NAMESPACE}:default");
-    let decided = cluster::subject_access_review(client, &user, &[], &pods)
+    let subject = cluster::Subject {
+        name: user.clone(),
+        ..cluster::Subject::default()
+    };
+    let decided = cluster::subject_access_review(client, &subject, &pods)
         .await
         .expect("decided");
     assert!(!decided.allowed, "{decided:?}");

@@ -121,6 +121,11 @@ impl Kind {
         self.names().2
     }
 
+    /// The plural, lower case, as the Kubernetes API has it.
+    pub fn plural(self) -> &'static str {
+        self.names().3
+    }
+
     /// The metric label that names an object of this kind; with `dst_` before it on the outbound side.
     pub fn label(self) -> &'static str {
         self.names().4

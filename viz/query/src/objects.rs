@@ -1,6 +1,10 @@
 //! What viz must know of the cluster's objects to name the rows: pods with their owners, services, splits.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use viz_api::{Kind, Resource};
 
@@ -20,6 +24,10 @@ pub struct Pod {
     pub key: PodKey,
     /// Address, once it has one.
     pub ip: Option<IpAddr>,
+    /// Where its proxy has its metrics.
+    pub admin_port: u16,
+    /// Where its proxy is tapped; none if it must not be.
+    pub tap_port: Option<u16>,
     /// Who owns it, nearest first.
     pub owners: Vec<(Kind, String)>,
     /// Labels.
@@ -38,6 +46,18 @@ impl Pod {
     /// Whether it counts as running: Linkerd leaves out what has ended.
     pub fn is_running(&self) -> bool {
         !matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Where its metrics are; none if it has no proxy, or no address yet.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        let ip = self.ip.filter(|_| self.meshed)?;
+        Some(SocketAddr::new(ip, self.admin_port))
+    }
+
+    /// Where it is tapped; none if it has no proxy, none that may be tapped, or no address yet.
+    pub fn tap_addr(&self) -> Option<SocketAddr> {
+        let ip = self.ip.filter(|_| self.meshed)?;
+        Some(SocketAddr::new(ip, self.tap_port?))
     }
 
     /// The name of the object of `kind` that this pod is or belongs to.
@@ -83,6 +103,27 @@ pub struct Service {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Labels of its pods; empty for none.
+    pub selector: BTreeMap<String, String>,
+}
+
+impl Service {
+    /// Whether the pod is one of its.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
+        !self.selector.is_empty() && *self.namespace == *pod.key.namespace && self.selector.iter().all(has)
+    }
+}
+
+/// Routes of a ServiceProfile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// The Service.
+    pub service: String,
+    /// Names of the routes.
+    pub routes: Vec<String>,
 }
 
 /// A TrafficSplit.
@@ -105,6 +146,8 @@ pub struct Objects {
     pub workloads: Vec<Workload>,
     /// Services.
     pub services: Vec<Service>,
+    /// Profiles.
+    pub profiles: Vec<Profile>,
     /// Splits.
     pub splits: Vec<Split>,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use proxy_metrics::names;
+use proxy_metrics::names::{self, label};
 use rustc_hash::FxHashSet;
 
 /// The families that rows are made of; everything else in a scrape is passed over.
@@ -14,23 +14,28 @@ pub(crate) enum Family {
     OpenTotal,
     ReadBytes,
     WriteBytes,
+    /// Routes of profiles.
+    RouteTotal,
+    RouteActualTotal,
+    RouteLatencyBucket,
+    /// Routes of policies: HTTPRoutes, GRPCRoutes, the default.
+    PolicyRouteTotal,
+    PolicyRouteSecondsBucket,
+    DenyTotal,
 }
 
 impl Family {
     pub(crate) fn of(name: &str) -> Option<Self> {
-        let families = [
-            (&names::RESPONSE_TOTAL, Self::ResponseTotal),
-            (&names::TCP_OPEN_CONNECTIONS, Self::OpenConnections),
-            (&names::TCP_OPEN_TOTAL, Self::OpenTotal),
-            (&names::TCP_READ_BYTES_TOTAL, Self::ReadBytes),
-            (&names::TCP_WRITE_BYTES_TOTAL, Self::WriteBytes),
-        ];
-        let plain = families
-            .into_iter()
-            .find(|(family, _)| family.name == name)
-            .map(|(_, ours)| ours);
-        let is_bucket = || name.strip_suffix("_bucket") == Some(names::RESPONSE_LATENCY.name);
-        plain.or_else(|| is_bucket().then_some(Self::LatencyBucket))
+        let find = |families: &[(&names::Family, Self)], name: &str| {
+            let found = families.iter().find(|(family, _)| family.name == name);
+            found.map(|(_, ours)| *ours)
+        };
+        // Most lines of a scrape are buckets.
+        if let Some(histogram) = name.strip_suffix("_bucket") {
+            return find(&HISTOGRAMS, histogram);
+        }
+        let counter = || find(&TOTALS, name.strip_suffix("_total")?);
+        find(&PLAIN, name).or_else(counter)
     }
 
     fn is_gauge(self) -> bool {
@@ -38,44 +43,109 @@ impl Family {
     }
 }
 
-/// Texts of one pod's labels, each kept once.
+/// Families whose samples have the family's name.
+const PLAIN: [(&names::Family, Family); 8] = [
+    (&names::RESPONSE_TOTAL, Family::ResponseTotal),
+    (&names::TCP_OPEN_CONNECTIONS, Family::OpenConnections),
+    (&names::TCP_OPEN_TOTAL, Family::OpenTotal),
+    (&names::TCP_READ_BYTES_TOTAL, Family::ReadBytes),
+    (&names::TCP_WRITE_BYTES_TOTAL, Family::WriteBytes),
+    (&names::ROUTE_RESPONSE_TOTAL, Family::RouteTotal),
+    (&names::ROUTE_ACTUAL_RESPONSE_TOTAL, Family::RouteActualTotal),
+    (&names::INBOUND_HTTP_AUTHZ_DENY_TOTAL, Family::DenyTotal),
+];
+/// Counters whose samples have `_total` after the family's name.
+const TOTALS: [(&names::Family, Family); 2] = [
+    (&names::OUTBOUND_HTTP_ROUTE_REQUEST_STATUSES, Family::PolicyRouteTotal),
+    (&names::OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES, Family::PolicyRouteTotal),
+];
+/// Families whose buckets are read.
+const HISTOGRAMS: [(&names::Family, Family); 4] = [
+    (&names::RESPONSE_LATENCY, Family::LatencyBucket),
+    (&names::ROUTE_RESPONSE_LATENCY, Family::RouteLatencyBucket),
+    (
+        &names::OUTBOUND_HTTP_ROUTE_REQUEST_DURATION,
+        Family::PolicyRouteSecondsBucket,
+    ),
+    (
+        &names::OUTBOUND_GRPC_ROUTE_REQUEST_DURATION,
+        Family::PolicyRouteSecondsBucket,
+    ),
+];
+
+/// Pairs of labels, without the bound of a bucket.
+type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// Texts of one pod's labels, and sets of them, each kept once: the buckets of a histogram differ in their bound only.
 #[derive(Debug, Default)]
-pub(crate) struct Interner(FxHashSet<Arc<str>>);
+pub(crate) struct Interner {
+    texts: FxHashSet<Arc<str>>,
+    sets: FxHashSet<Pairs>,
+}
 
 impl Interner {
-    pub(crate) fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
             return Arc::clone(known);
         }
         let text: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&text));
+        self.texts.insert(Arc::clone(&text));
         text
+    }
+
+    fn set(&mut self, pairs: Vec<(Arc<str>, Arc<str>)>) -> Pairs {
+        if let Some(known) = self.sets.get(&pairs[..]) {
+            return Arc::clone(known);
+        }
+        let pairs: Pairs = pairs.into();
+        self.sets.insert(Arc::clone(&pairs));
+        pairs
     }
 
     /// Lets go of what no series uses any more.
     pub(crate) fn shrink(&mut self) {
-        self.0.retain(|text| Arc::strong_count(text) > 1);
+        self.sets.retain(|set| Arc::strong_count(set) > 1);
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 }
 
 /// The labels of a series.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+#[derive(Clone, Debug)]
+pub(crate) struct Labels {
+    pairs: Pairs,
+    bound: Option<Arc<str>>,
+}
 
 impl Labels {
     pub(crate) fn read(text: &str, interner: &mut Interner) -> Self {
-        let pairs = crate::parse::labels(text);
-        Self(
-            pairs
-                .into_iter()
-                .map(|(k, v)| (interner.intern(k), interner.intern(&v)))
-                .collect(),
-        )
+        let mut bound = None;
+        let mut pairs = Vec::new();
+        for (key, value) in crate::parse::labels(text) {
+            let value = interner.text(&value);
+            if key == label::LE {
+                bound = Some(value);
+            } else {
+                pairs.push((interner.text(key), value));
+            }
+        }
+        Self {
+            pairs: interner.set(pairs),
+            bound,
+        }
+    }
+
+    /// How many hold the same set.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> usize {
+        Arc::strong_count(&self.pairs)
     }
 
     /// The value of a label; empty if there is none, as Prometheus sees it.
     pub(crate) fn get(&self, key: &str) -> &str {
-        self.0.iter().find(|(k, _)| **k == *key).map_or("", |(_, v)| v)
+        if key == label::LE {
+            return self.bound.as_deref().unwrap_or_default();
+        }
+        self.pairs.iter().find(|(k, _)| **k == *key).map_or("", |(_, v)| v)
     }
 }
 
@@ -145,6 +215,22 @@ impl Series {
             self.points.pop_front();
         }
         before - self.points.len()
+    }
+
+    /// Keeps, of the points up to `until_ms`, the last one before each of the times in `kept`.
+    pub(crate) fn thin(&mut self, kept: &VecDeque<u64>, until_ms: u64) {
+        let old = self.points.partition_point(|(at, _)| *at <= until_ms);
+        let step = |at: u64| kept.partition_point(|kept| *kept < at);
+        let mut index = 0;
+        let ends = Vec::from_iter((0..old).map(|i| {
+            let next = self.points.get(i + 1);
+            next.is_none_or(|next| next.0 > until_ms || step(next.0) != step(self.points[i].0))
+        }));
+        self.points.retain(|_| {
+            index += 1;
+            ends.get(index - 1).copied().unwrap_or(true)
+        });
+        self.points.shrink_to(self.points.len() + 16);
     }
 
     pub(crate) fn points(&self) -> usize {

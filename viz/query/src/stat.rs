@@ -34,6 +34,12 @@ pub enum Refusal {
     /// Edges between what sends nothing.
     #[error("{0} has no edges: edges are between workloads")]
     Edges(Kind),
+    /// Routes of what has none.
+    #[error("{0} has no routes: Services have them, and workloads behind Services")]
+    Routes(Kind),
+    /// Authorizations of what has no proxy.
+    #[error("{0} has no authorizations of its own: ask for what runs behind it, such as deploy/NAME")]
+    Authz(Kind),
     /// Samples do not reach back so far.
     #[error("the window of {asked} s is longer than the {kept} s that are kept")]
     Window {
@@ -274,7 +280,7 @@ impl Tallies {
 
 /// Scrapes and taps are no traffic of the application, and neither are probes: a kubelet has no identity, so with them
 /// nothing would ever be secured as a whole. (Linkerd counts them in.)
-fn is_meshs_own(labels: &Labels) -> bool {
+pub(crate) fn is_meshs_own(labels: &Labels) -> bool {
     let port = labels.get(label::TARGET_PORT).parse::<u16>();
     let is_probe = labels.get(label::ROUTE_KIND) == "default" && labels.get(label::ROUTE_NAME) == "probe";
     is_probe || port.is_ok_and(|p| p == ports::ADMIN || p == ports::TAP)

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
@@ -16,6 +17,11 @@ use crate::{
     parse,
     series::{Family, Interner, Labels, Series},
 };
+
+/// Every scrape stays for so long; older ones only every [`COARSE_MS`], which a window of minutes does not notice.
+const FINE_MS: u64 = 120_000;
+/// Time between two scrapes that stay longer.
+const COARSE_MS: u64 = 10_000;
 
 /// How much a window may hold. What goes beyond is refused and counted, or leaves early and shortens what is covered.
 #[derive(Clone, Debug)]
@@ -50,13 +56,18 @@ pub struct Window {
     pods: BTreeMap<PodKey, PodData>,
     newest_ms: Option<u64>,
     refused: u64,
+    /// Makes of a series' text its number: the text itself would be most of what is kept. Its key is random, so nobody can make
+    /// two texts that have one number.
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct PodData {
     pod: Arc<Pod>,
     gone: bool,
-    series: FxHashMap<Box<str>, Series>,
+    series: FxHashMap<u64, Series>,
+    /// Up to when scrapes are thinned out.
+    thinned_ms: u64,
     interner: Interner,
     scrapes: VecDeque<u64>,
     points: usize,
@@ -81,6 +92,7 @@ impl Window {
             pods: BTreeMap::new(),
             newest_ms: None,
             refused: 0,
+            hasher: RandomState::new(),
         }
     }
 
@@ -88,10 +100,12 @@ impl Window {
     pub fn observe(&mut self, pod: &Arc<Pod>, at_ms: u64, text: &str) {
         let share = self.limits.points / (self.pods.len() + 1);
         let (window_ms, series_limit) = (self.limits.window_ms, self.limits.series_per_pod);
+        let hasher = self.hasher.clone();
         let Some(data) = self.data(pod) else { return };
         data.error = None;
         data.begin_anew_after_gap(at_ms.saturating_sub(window_ms));
-        let refused = data.observe(at_ms, text, series_limit);
+        let refused = data.observe(at_ms, text, (series_limit, &hasher));
+        data.thin(at_ms.saturating_sub(FINE_MS));
         data.prune(at_ms.saturating_sub(window_ms), share);
         self.refused += refused;
         self.newest_ms = self.newest_ms.max(Some(at_ms));
@@ -169,6 +183,7 @@ impl PodData {
             pod,
             gone: false,
             series: FxHashMap::default(),
+            thinned_ms: 0,
             interner: Interner::default(),
             scrapes: VecDeque::new(),
             points: 0,
@@ -186,7 +201,7 @@ impl PodData {
         }
     }
 
-    fn observe(&mut self, at_ms: u64, text: &str, series_limit: usize) -> u64 {
+    fn observe(&mut self, at_ms: u64, text: &str, (series_limit, hasher): (usize, &RandomState)) -> u64 {
         let started = parse::lines(text)
             .find(|l| l.name == names::PROCESS_START_TIME)
             .map(|l| l.value);
@@ -195,13 +210,14 @@ impl PodData {
         let mut refused = 0;
         for line in parse::lines(text) {
             let Some(family) = Family::of(line.name) else { continue };
-            if let Some(series) = self.series.get_mut(line.series) {
+            let number = hasher.hash_one(line.series);
+            if let Some(series) = self.series.get_mut(&number) {
                 self.points += usize::from(series.record(at_ms, line.value, reset));
             } else if self.series.len() < series_limit {
                 // In the first scrape a value is where counting begins; later a new series has begun at 0.
                 let labels = Labels::read(line.labels, &mut self.interner);
                 self.series
-                    .insert(line.series.into(), Series::new(family, labels, at_ms, line.value));
+                    .insert(number, Series::new(family, labels, at_ms, line.value));
                 self.points += 1;
             } else {
                 refused += 1;
@@ -209,6 +225,27 @@ impl PodData {
         }
         self.scrapes.push_back(at_ms);
         refused
+    }
+
+    /// Keeps fewer of the scrapes before `until_ms`; increases between those that stay remain exact.
+    fn thin(&mut self, until_ms: u64) {
+        if until_ms < self.thinned_ms + COARSE_MS {
+            return;
+        }
+        self.thinned_ms = until_ms;
+        let mut last = None;
+        let before = self.scrapes.len();
+        self.scrapes.retain(|at| {
+            let stays = *at > until_ms || last.is_none_or(|last| *at >= last + COARSE_MS);
+            last = if stays { Some(*at) } else { last };
+            stays
+        });
+        if self.scrapes.len() < before {
+            for series in self.series.values_mut() {
+                series.thin(&self.scrapes, until_ms);
+            }
+            self.points = self.series.values().map(Series::points).sum();
+        }
     }
 
     fn prune(&mut self, horizon_ms: u64, points_limit: usize) {

@@ -55,10 +55,7 @@ pub(super) fn shows_a_request(check: &Check<'_>) -> Proof {
 
 /// Taps, sends requests until one is seen to its end, and tells what was seen.
 fn watch(check: &Check<'_>, request: TapRequest) -> Result<Seen> {
-    let mut body = check
-        .runtime
-        .block_on(check.api.open(viz_api::TAP, &request))?
-        .into_body();
+    let mut body = check.runtime.block_on(check.api.open(viz_api::TAP, &request))?;
     let traffic = check.stage("traffic")?;
     std::thread::scope(|scope| {
         let load = scope.spawn(move || traffic.load(PATH, &["--requests", "20", "--rps", "10", "--connections", "1"]));

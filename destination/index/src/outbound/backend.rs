@@ -65,6 +65,8 @@ pub(super) fn forward(meta: Meta, addr: SocketAddr) -> Backend {
 pub(super) enum Failure {
     Http,
     Grpc,
+    /// Nobody could read it: the connection is refused.
+    Bytes,
 }
 
 impl Failure {
@@ -81,6 +83,7 @@ impl Failure {
                 message,
                 ratio: Ratio::ALL,
             },
+            Self::Bytes => Filter::Invalid(message),
         }
     }
 }

@@ -5,7 +5,7 @@ use destination_k8s::{
     route::{BackendRef, GrpcRule, HttpRule},
 };
 use proxy_model::{
-    outbound::{Action, Distribution, GrpcRoute, HttpRoute, RouteBackend},
+    outbound::{Action, Distribution, GrpcRoute, HttpRoute, RouteBackend, TcpRoute},
     route::{Filter, GrpcMatch, HttpMatch, PathMatch, Ratio, Retry, Rule, Timeouts},
 };
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     reader::Reader,
-    route::{self, AnyRoute, Unsupported},
+    route::{self, AnyRoute, Traffic, Unsupported},
     store::Parent,
 };
 
@@ -41,11 +41,50 @@ fn attached<'a>(reader: &Reader<'a>, apex: &Apex<'_>) -> Vec<AnyRoute<'a>> {
         .collect()
 }
 
-/// Whether gRPC routes decide: they win over the others.
-pub(super) fn has_grpc(reader: &Reader<'_>, apex: &Apex<'_>) -> bool {
-    attached(reader, apex)
-        .iter()
-        .any(|found| matches!(found, AnyRoute::Grpc(_)))
+/// Which kind of routes decides, if there are any.
+pub(super) fn traffic(reader: &Reader<'_>, apex: &Apex<'_>) -> Option<Traffic> {
+    attached(reader, apex).into_iter().map(AnyRoute::traffic).min()
+}
+
+/// The TLS routes, with the default one where it belongs.
+pub(super) fn tls(reader: &Reader<'_>, apex: &Apex<'_>) -> Vec<TcpRoute> {
+    let mut routes = bytes(reader, apex, Traffic::Tls);
+    if apex.fallback != Fallback::Service {
+        routes.push(apex.bytes_route(apex.fallback.name("tls", "tls")));
+    }
+    routes
+}
+
+/// The TCP route: one alone can be told.
+pub(super) fn tcp(reader: &Reader<'_>, apex: &Apex<'_>) -> Option<TcpRoute> {
+    bytes(reader, apex, Traffic::Tcp).into_iter().next()
+}
+
+fn bytes(reader: &Reader<'_>, apex: &Apex<'_>, traffic: Traffic) -> Vec<TcpRoute> {
+    let of_route = |found: AnyRoute<'_>| -> Option<TcpRoute> {
+        let (AnyRoute::Tls(route) | AnyRoute::Tcp(route)) = found else {
+            return None;
+        };
+        let [rule] = route.spec.rules.as_slice() else {
+            return None;
+        };
+        let own = (found.namespace(), rule.backend_refs.as_slice());
+        let action = distribution(reader, apex, own, Failure::Bytes).ok()?;
+        Some(TcpRoute {
+            meta: found.meta(),
+            snis: route::hosts(&route.spec.hostnames),
+            rules: vec![Rule {
+                matches: vec![],
+                filters: vec![],
+                action,
+            }],
+        })
+    };
+    let found = attached(reader, apex).into_iter();
+    found
+        .filter(|found| found.traffic() == traffic)
+        .filter_map(of_route)
+        .collect()
 }
 
 /// The HTTP routes, with the default one where it belongs.
@@ -204,6 +243,23 @@ fn with_field(said: Option<Timeouts>, request: Option<std::time::Duration>) -> O
     }
 }
 
+/// Where a rule leads.
+fn distribution(
+    reader: &Reader<'_>,
+    apex: &Apex<'_>,
+    (route_ns, refs): (&str, &[BackendRef]),
+    failure: Failure,
+) -> Result<Distribution, Unsupported> {
+    if refs.is_empty() {
+        return Ok(apex.own_backend());
+    }
+    let backend = |found: &BackendRef| -> Result<(RouteBackend, u32), Unsupported> {
+        Ok((backend::of_ref(reader, apex, found, (route_ns, failure))?, found.weight))
+    };
+    let backends = refs.iter().map(backend).collect::<Result<_, _>>()?;
+    Ok(Distribution::RandomAvailable(backends))
+}
+
 /// What holds for a rule besides its backends.
 struct Settled {
     timeouts: Option<Timeouts>,
@@ -217,17 +273,7 @@ fn action(
     (route_ns, refs): (&str, &[BackendRef]),
     settled: Settled,
 ) -> Result<Action, Unsupported> {
-    let backend = |found: &BackendRef| -> Result<(RouteBackend, u32), Unsupported> {
-        Ok((
-            backend::of_ref(reader, apex, found, (route_ns, settled.failure))?,
-            found.weight,
-        ))
-    };
-    let distribution = if refs.is_empty() {
-        apex.own_backend()
-    } else {
-        Distribution::RandomAvailable(refs.iter().map(backend).collect::<Result<_, _>>()?)
-    };
+    let distribution = distribution(reader, apex, (route_ns, refs), settled.failure)?;
     let timeouts = settled.timeouts.unwrap_or_default();
     Ok(Action {
         distribution,
@@ -274,6 +320,14 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                     route::filters(&rule.filters)?;
                     backends(&rule.backend_refs)?;
                 }
+            }
+            AnyRoute::Tls(route) | AnyRoute::Tcp(route) => {
+                let [rule] = route.spec.rules.as_slice() else {
+                    let kind = found.group_and_kind().1;
+                    let rules = route.spec.rules.len();
+                    return Err(format!("a {kind} must have exactly one rule, and this has {rules}"));
+                };
+                backends(&rule.backend_refs)?;
             }
         }
         Ok(())

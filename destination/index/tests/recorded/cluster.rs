@@ -2,8 +2,11 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use destination_index::{Config, Index};
-use destination_k8s::Object;
+use destination_index::{
+    Config, Index,
+    status::{Condition, Content},
+};
+use destination_k8s::{Kind, Object, ObjectRef, route::ParentRef};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -178,10 +181,18 @@ fn whole(pods: &mut HashMap<String, Value>, value: Value, kind: &str) -> Value {
     pod.clone()
 }
 
-fn deleted(value: &Value) -> destination_k8s::ObjectRef {
-    use destination_k8s::{Kind, ObjectRef};
+fn deleted(value: &Value) -> ObjectRef {
+    let kind = kind(value);
+    ObjectRef::new(kind, "changes", value["name"].as_str().expect("text"))
+}
+
+fn kind(value: &Value) -> Kind {
     let kinds = [
         Kind::HttpRoute,
+        Kind::PolicyHttpRoute,
+        Kind::GrpcRoute,
+        Kind::TlsRoute,
+        Kind::TcpRoute,
         Kind::Server,
         Kind::AuthorizationPolicy,
         Kind::MeshTlsAuthentication,
@@ -194,9 +205,61 @@ fn deleted(value: &Value) -> destination_k8s::ObjectRef {
         value["kind"].as_str().expect("text"),
     );
     let is_it = |k: &Kind| k.as_str() == kind && k.api_versions().contains(&version);
-    let kind = kinds
+    kinds
         .into_iter()
         .find(is_it)
-        .unwrap_or_else(|| panic!("{version} {kind}"));
-    ObjectRef::new(kind, "changes", value["name"].as_str().expect("text"))
+        .unwrap_or_else(|| panic!("{version} {kind}"))
+}
+
+/// The statuses that upstream wrote.
+pub(crate) fn statuses(dir: &Path, scenario: &str) -> Vec<(ObjectRef, Value)> {
+    let cluster = json(&dir.join(scenario).join("cluster.json"));
+    let statuses = cluster["statuses"].as_array().into_iter().flatten();
+    let of = |value: &Value| {
+        let text = |key: &str| value[key].as_str().expect("text");
+        let object = ObjectRef::new(kind(value), text("namespace"), text("name"));
+        (object, value["status"].clone())
+    };
+    statuses.map(of).collect()
+}
+
+/// How the statuses differ, without messages and times.
+pub(crate) fn status_difference(theirs: &Value, ours: Option<&Content>) -> Option<String> {
+    let mut theirs: Vec<String> = match theirs["parents"].as_array() {
+        Some(parents) => parents.iter().flat_map(of_parent).collect(),
+        None => conditions(&theirs["conditions"]),
+    };
+    let mut ours: Vec<String> = match ours {
+        None => vec![],
+        Some(Content::Route(parents)) => parents
+            .iter()
+            .flat_map(|found| {
+                let parent = json!(found.parent);
+                let said = found.conditions.iter().map(told);
+                said.map(move |said| format!("{parent} {said}")).collect::<Vec<_>>()
+            })
+            .collect(),
+        Some(Content::Policy(said, _)) => said.iter().map(told).collect(),
+    };
+    theirs.sort();
+    ours.sort();
+    (theirs != ours).then(|| format!("upstream:\n{}\nours:\n{}", theirs.join("\n"), ours.join("\n")))
+}
+
+fn of_parent(value: &Value) -> Vec<String> {
+    let parent = serde_json::from_value::<ParentRef>(value["parentRef"].clone()).expect("a parent");
+    let parent = json!(parent);
+    let all = conditions(&value["conditions"]).into_iter();
+    all.map(|said| format!("{parent} {said}")).collect()
+}
+
+fn conditions(all: &Value) -> Vec<String> {
+    let text = |value: &Value, key: &str| value[key].as_str().expect("text").to_owned();
+    let said = |c: &Value| format!("{}={} {}", text(c, "type"), text(c, "status"), text(c, "reason"));
+    all.as_array().into_iter().flatten().map(said).collect()
+}
+
+fn told(c: &Condition) -> String {
+    let holds = if c.holds { "True" } else { "False" };
+    format!("{}={holds} {}", c.kind, c.reason)
 }

@@ -1,7 +1,9 @@
 //! Events: what the mesh did to an object, where `kubectl describe` shows it.
 
+/// Which object an Event is about.
+pub use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::{
-    api::core::v1::{Event, EventSource, ObjectReference},
+    api::core::v1::{Event, EventSource},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
     jiff::Timestamp,
 };

@@ -23,7 +23,12 @@ pub const FOR_DESTINATION: &[Kind] = &[
     Kind::PolicyHttpRoute,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
 ];
+
+/// What `mesh-injector` watches: namespaces, and what stands between a pod and who made it.
+pub const FOR_INJECTOR: &[Kind] = &[Kind::Namespace, Kind::ReplicaSet, Kind::Job];
 
 /// What `mesh-viz` watches.
 pub const FOR_VIZ: &[Kind] = &[

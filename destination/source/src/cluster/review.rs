@@ -1,5 +1,7 @@
 //! Questions to the API server: whose token is this, and may somebody do something.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec},
     authorization::v1::{
@@ -58,6 +60,8 @@ pub struct Access {
     pub verb: String,
     /// The group; empty is the core group.
     pub group: String,
+    /// The version; empty is any.
+    pub version: String,
     /// The resource, in the plural.
     pub resource: String,
     /// The subresource.
@@ -74,6 +78,7 @@ impl Access {
         ResourceAttributes {
             verb: given(&self.verb),
             group: given(&self.group),
+            version: given(&self.version),
             resource: given(&self.resource),
             subresource: given(&self.subresource),
             namespace: given(&self.namespace),
@@ -81,6 +86,17 @@ impl Access {
             ..ResourceAttributes::default()
         }
     }
+}
+
+/// Somebody who wants to do something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// The user.
+    pub name: String,
+    /// The user's groups.
+    pub groups: Vec<String>,
+    /// What else the API server knows of the user, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Whether somebody may.
@@ -101,17 +117,13 @@ impl From<SubjectAccessReviewStatus> for Decision {
     }
 }
 
-/// Asks whether a user, with these groups, may do something.
-pub async fn subject_access_review(
-    client: &Client,
-    user: &str,
-    groups: &[String],
-    access: &Access,
-) -> Result<Decision, Error> {
+/// Asks whether somebody may do something.
+pub async fn subject_access_review(client: &Client, subject: &Subject, access: &Access) -> Result<Decision, Error> {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
-            user: Some(user.to_owned()),
-            groups: (!groups.is_empty()).then(|| groups.to_vec()),
+            user: Some(subject.name.clone()),
+            groups: (!subject.groups.is_empty()).then(|| subject.groups.clone()),
+            extra: (!subject.extra.is_empty()).then(|| subject.extra.clone()),
             resource_attributes: Some(access.attributes()),
             ..SubjectAccessReviewSpec::default()
         },

@@ -7,7 +7,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Client;
 use crate::Error;
@@ -24,10 +24,40 @@ pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result
     let secrets = secrets(client, namespace);
     let what = format!("get the Secret {namespace}/{name}");
     let found = client.call(&what, secrets.get_opt(name)).await?;
-    Ok(found.map(|secret| {
-        let data = secret.data.unwrap_or_default().into_iter();
-        data.map(|(key, ByteString(bytes))| (key, bytes)).collect()
+    Ok(found.map(|secret| plain(secret.data)))
+}
+
+/// A Secret as it was found.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) data: SecretData,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) version: String,
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Found({})", self.version)
+    }
+}
+
+/// Reads a Secret with what is said of it; none if there is none.
+pub(super) async fn find_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Found>, Error> {
+    let secrets = secrets(client, namespace);
+    let what = format!("get the Secret {namespace}/{name}");
+    let found = client.call(&what, secrets.get_opt(name)).await?;
+    Ok(found.map(|secret| Found {
+        data: plain(secret.data),
+        labels: secret.metadata.labels.unwrap_or_default(),
+        annotations: secret.metadata.annotations.unwrap_or_default(),
+        version: secret.metadata.resource_version.unwrap_or_default(),
     }))
+}
+
+fn plain(data: Option<BTreeMap<String, ByteString>>) -> SecretData {
+    let data = data.unwrap_or_default().into_iter();
+    data.map(|(key, ByteString(bytes))| (key, bytes)).collect()
 }
 
 /// A Secret to be made.
@@ -76,9 +106,28 @@ pub async fn create_secret(client: &Client, new: NewSecret) -> Result<(), Error>
 
 /// Writes keys of a Secret that is there; other keys stay.
 pub async fn write_secret(client: &Client, namespace: &str, name: &str, data: SecretData) -> Result<(), Error> {
+    write(client, (namespace, name), data, json!({})).await
+}
+
+/// The same, if it has this version still; else [`Error::Conflict`].
+pub(super) async fn write_secret_at(
+    client: &Client,
+    of: (&str, &str),
+    data: SecretData,
+    version: &str,
+) -> Result<(), Error> {
+    write(client, of, data, json!({ "resourceVersion": version })).await
+}
+
+async fn write(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    data: SecretData,
+    metadata: Value,
+) -> Result<(), Error> {
     let data: BTreeMap<_, _> = data.into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect();
     let what = format!("patch the Secret {namespace}/{name}");
-    let patch = Patch::Merge(json!({ "data": data }));
+    let patch = Patch::Merge(json!({ "metadata": metadata, "data": data }));
     let secrets = secrets(client, namespace);
     client
         .call(&what, secrets.patch(name, &PatchParams::default(), &patch))

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::Client;
 use crate::Error;
 
+/// Annotations by which cert-manager is asked to keep a `caBundle`; then it is not ours to write.
+const INJECTED: &str = "cert-manager.io/inject-";
+
 /// What has a `caBundle`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum CaBundleOf {
@@ -55,6 +58,10 @@ pub async fn write_ca_bundle(client: &Client, of: CaBundleOf, name: &str, pem: &
 /// What to merge into `object`, so that it trusts `bundle`; none if it does. A list is replaced as a whole, and the
 /// version makes sure that nobody else's change of it is lost.
 fn patch(of: CaBundleOf, object: &Value, bundle: &str) -> Option<Value> {
+    let mut annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
+    if annotations.any(|(key, _)| key.starts_with(INJECTED)) {
+        return None;
+    }
     let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
     if of == CaBundleOf::ApiService {
         let spec = json!({ "caBundle": bundle, "insecureSkipTLSVerify": null });
@@ -88,6 +95,9 @@ mod tests {
             json!({"service": {"name": "s"}, "caBundle": "new"})
         );
         assert_eq!(patch(CaBundleOf::Mutating, &patched, "new"), None);
+        let mut injected = object;
+        injected["metadata"]["annotations"] = json!({"cert-manager.io/inject-ca-from": "a/b"});
+        assert_eq!(patch(CaBundleOf::Mutating, &injected, "new"), None);
         let api = json!({"metadata": {"resourceVersion": "7"}, "spec": {"caBundle": "old"}});
         let patched = patch(CaBundleOf::ApiService, &api, "new").expect("it differs");
         assert_eq!(

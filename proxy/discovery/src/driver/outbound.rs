@@ -5,9 +5,9 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use proxy_model::{ClientPolicy, OutboundTarget, Profile};
 use tokio::{sync::watch, time::Instant};
 
-use super::{until, unused};
+use super::{connected, until, unused};
 use crate::{
-    Config, ControlPlane, Discovery, Outbound, Source,
+    Config, ControlPlane, Discovery, Outbound, Service, Source,
     cache::Lookup,
     fallback::{invalid_policy, of_address},
     stream::{Event, Follow, Known, Live},
@@ -44,8 +44,16 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
         OutboundTarget::Addr(addr) => config.profile_networks.iter().any(|net| net.contains(&addr.ip())),
         OutboundTarget::Authority(_) => true,
     };
-    let profile = if with_profile { Part::Waiting } else { Part::Told(None) };
-    let (policy, profile) = (RefCell::new(Part::Waiting), RefCell::new(profile));
+    let remembered = lookup.answer.borrow().clone();
+    let policy = remembered
+        .as_ref()
+        .map(|known| Part::Told((known.policy.clone(), known.source)));
+    let profile = match remembered {
+        Some(known) => Part::Told(known.profile.clone()),
+        None if with_profile => Part::Waiting,
+        None => Part::Told(None),
+    };
+    let (policy, profile) = (RefCell::new(policy.unwrap_or(Part::Waiting)), RefCell::new(profile));
     let parts = Parts {
         config,
         lookup: &lookup,
@@ -64,12 +72,22 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
         }
     };
     let policy_stream = follow("outbound", config.policy_limits, &policy_live);
-    let policies = policy_stream.run(|| control_plane.watch_outbound(&target), |event| parts.on_policy(event));
+    let policies = policy_stream.run(
+        (connected(&*control_plane, Service::Policy), || {
+            control_plane.watch_outbound(&target)
+        }),
+        |event| parts.on_policy(event),
+    );
     let profiles = async {
         if with_profile {
             let stream = follow("profile", config.destination_limits, &profile_live);
             stream
-                .run(|| control_plane.profile(&path), |event| parts.on_profile(event))
+                .run(
+                    (connected(&*control_plane, Service::Destination), || {
+                        control_plane.profile(&path)
+                    }),
+                    |event| parts.on_profile(event),
+                )
                 .await;
         }
     };
@@ -131,7 +149,7 @@ impl Parts<'_> {
             source: *source,
             since: Instant::now(),
         };
-        self.lookup.answer.send_if_modified(|last| {
+        let changed = self.lookup.answer.send_if_modified(|last| {
             let same = |old: &Outbound| {
                 old.policy == answer.policy && old.profile == answer.profile && old.source == answer.source
             };
@@ -142,5 +160,8 @@ impl Parts<'_> {
             }
             changed
         });
+        if changed {
+            self.lookup.health.changed();
+        }
     }
 }

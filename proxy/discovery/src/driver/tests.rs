@@ -57,11 +57,18 @@ struct Played {
     profiles: Fed<Profile>,
     endpoints: Fed<EndpointUpdate>,
     asked: Cell<usize>,
+    down: Cell<bool>,
 }
 
 struct Handle(Rc<Played>);
 
 impl ControlPlane for Handle {
+    async fn connected(&self, _: Service) {
+        while self.0.down.get() {
+            moment().await;
+        }
+    }
+
     async fn watch_outbound(&self, _: &OutboundTarget) -> Result<Stream<ClientPolicy>, Failure> {
         self.0.asked.set(self.0.asked.get() + 1);
         self.0.outbound.open()
@@ -303,6 +310,63 @@ async fn a_port_has_its_default_until_told_and_an_invalid_policy_fails_closed() 
         );
         assert_eq!(invalid.authorizations.len(), 1, "bytes are taken from this host only");
         assert!(!feed.is_closed(), "the stream goes on");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
+    let told = |name: &str| format!("{name}:80");
+    let memory = Rc::new(RefCell::new(proxy_model::Memory::default()));
+    let kept = Rc::clone(&memory);
+    play(config(), |discovery, played| async move {
+        let before = discovery.changes();
+        let (policies, profiles) = (played.outbound.feed(), played.profiles.feed());
+        let (first, second) = (played.endpoints.feed(), played.endpoints.feed());
+        let (mut outbound, port) = (discovery.outbound(&target()), discovery.inbound(8080));
+        let mut sets = [discovery.endpoints(&told("web")), discovery.endpoints(&told("api"))];
+        policies.send(Ok(policy("kept"))).await.expect("listening");
+        profiles.send(Ok(Profile::default())).await.expect("listening");
+        first.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
+        second.send(Ok(add("10.0.0.2:80"))).await.expect("listening");
+        outbound.changed().await.expect("answered");
+        for set in &mut sets {
+            set.changed().await.expect("answered");
+        }
+        *kept.borrow_mut() = discovery.memory();
+        assert!(discovery.changes() > before);
+        drop(port);
+    })
+    .await;
+    let memory = memory.take();
+    assert_eq!((memory.outbound.len(), memory.endpoints.len()), (1, 2));
+    assert!(memory.inbound.is_empty(), "a default is not an answer");
+
+    let config = Config { memory, ..config() };
+    play(config, |discovery, played| async move {
+        played.down.set(true);
+        let outbound = discovery.outbound(&target());
+        let known = outbound.borrow().clone().expect("known at once");
+        assert_eq!(known.policy.meta, Meta::default_named("kept"));
+        let mut set = discovery.endpoints(&told("web"));
+        assert_eq!(addrs(&set), ["10.0.0.1:80".parse().expect("an address")]);
+        assert_eq!(
+            discovery.memory().endpoints.len(),
+            2,
+            "the other one is kept for the next restart"
+        );
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let feed = played.endpoints.feed();
+        feed.send(Ok(add("10.0.0.9:80"))).await.expect("a queue");
+        played.down.set(false);
+        tokio::time::timeout(Duration::from_millis(10), set.changed())
+            .await
+            .expect("asked for as soon as there is a connection")
+            .expect("answered");
+        assert_eq!(addrs(&set), ["10.0.0.9:80".parse().expect("an address")]);
+        let late = discovery.endpoints(&told("api"));
+        assert!(late.borrow().is_none(), "the control plane is here, and is asked");
+        assert_eq!(discovery.memory().endpoints.len(), 1);
     })
     .await;
 }

@@ -28,6 +28,7 @@ pub(super) async fn send(sender: &mut Adaptive, request: Request<Body>) -> Resul
         SendError {
             error: failed.into_error().into(),
             request,
+            unread: false,
         }
     })?;
     Ok(response.map(Body::from))

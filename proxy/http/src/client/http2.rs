@@ -232,6 +232,7 @@ fn failed(error: h2::Error) -> SendError {
     SendError {
         error: error.into(),
         request: None,
+        unread: false,
     }
 }
 
@@ -239,6 +240,7 @@ fn not_taken(error: Error, request: Request<Body>) -> SendError {
     SendError {
         error,
         request: Some(Box::new(request)),
+        unread: false,
     }
 }
 

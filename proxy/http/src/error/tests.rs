@@ -1,13 +1,19 @@
 //! Every way in which a request can be lost, over connections in memory: did it arrive or not?
 
+use bytes::Bytes;
 use http::{Request, Version};
 use proxy_model::Http2Params;
+use proxy_transport::Witnessed;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    net::TcpStream,
     task::{LocalSet, spawn_local},
 };
 
-use crate::{Body, SendError, client};
+use crate::{
+    Body, SendError, client,
+    pool::{Http1Pool, IDLE_TIMEOUT},
+};
 
 fn request(version: Version) -> Request<Body> {
     let uri = if version == Version::HTTP_2 { "http://web/" } else { "/" };
@@ -129,6 +135,44 @@ async fn http1_gives_back_only_what_it_did_not_begin_to_write() {
             failed.request.is_none() && !failed.never_arrived(),
             "it was read: {failed:?}"
         );
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_the_end_of_an_idle_connection_is_proven_unread() {
+    let test = async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let io = Witnessed::new(TcpStream::connect(addr).await.expect("it listens"));
+        let (mut far, _) = listener.accept().expect("a connection");
+        let witness = io.witness();
+        let client = client::http1(io).await.expect("a connection");
+        let pool = Http1Pool::new(IDLE_TIMEOUT);
+        let lease = pool.lease(client.with_witness(Some(witness)));
+        let post = || request(Version::HTTP_11).map(|_| Body::Full(Bytes::from_static(b"hello")));
+        let server = std::thread::spawn(move || {
+            let mut read = Vec::new();
+            while !read.ends_with(b"hello") {
+                let mut chunk = [0; 4096];
+                let n = std::io::Read::read(&mut far, &mut chunk).expect("a request");
+                read.extend_from_slice(&chunk[..n]);
+            }
+            std::io::Write::write_all(&mut far, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("open");
+            far
+        });
+        drop(lease.send(post()).await.expect("an answer"));
+        let far = server.join().expect("no panic");
+        let idle = loop {
+            match pool.checkout() {
+                Some(lease) => break lease,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        // What follows happens before this thread looks at its sockets again.
+        drop(far);
+        let failed = idle.send(post()).await.expect_err("the server is gone");
+        assert!(failed.never_arrived(), "{failed:?}");
     };
     LocalSet::new().run_until(test).await;
 }

@@ -15,6 +15,8 @@ pub(crate) fn pod(namespace: &str, deployment: &str, meshed: bool) -> Arc<Pod> {
             name: format!("{deployment}-6b5f8-abcde").into(),
         },
         ip: None,
+        admin_port: 4191,
+        tap_port: Some(4190),
         owners: vec![
             (Kind::ReplicaSet, format!("{deployment}-6b5f8")),
             (Kind::Deployment, deployment.to_owned()),
@@ -40,8 +42,10 @@ pub(crate) fn objects() -> Objects {
         namespace: "vote".into(),
         name: name.into(),
         labels: BTreeMap::new(),
+        selector: [("app".to_owned(), name.to_owned())].into(),
     };
     Objects {
+        profiles: vec![],
         pods: vec![
             pod("vote", "web", true),
             pod("vote", "voting-v1", true),

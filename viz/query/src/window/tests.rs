@@ -106,3 +106,34 @@ fn what_is_gone_keeps_its_past_until_it_is_old() {
     window.retain(&Objects::default(), 10_000);
     assert_eq!(gained(&window, 5_000), 0.0);
 }
+
+#[test]
+fn old_scrapes_are_thinned_and_rates_stay_exact() {
+    let mut window = Window::new(Limits::default());
+    let web = pod("vote", "web", true);
+    (0..900).for_each(|n| window.observe(&web, n * 1000, &scrape(n * 10)));
+    assert_eq!(gained(&window, 30_000), 300.0);
+    let view = window.views(300_000).next().expect("a view");
+    let covered = view.covered_ms();
+    assert!((300_000..=300_000 + 2 * COARSE_MS).contains(&covered), "{covered}");
+    assert_eq!(gained(&window, 300_000), covered as f64 / 100.0);
+    let data = window.pods.values().next().expect("a pod");
+    assert!(data.points < 2 * 200, "{} of 1200 points", data.points);
+}
+
+#[test]
+fn buckets_share_their_labels() {
+    let mut window = Window::new(Limits::default());
+    let web = pod("vote", "web", true);
+    let bucket =
+        |le: &str| format!("response_latency_ms_bucket{{direction=\"inbound\",status_code=\"200\",le=\"{le}\"}} 1\n");
+    window.observe(&web, 0, &["1", "2", "+Inf"].map(bucket).concat());
+    let series = &window.pods.values().next().expect("a pod").series;
+    let mut bounds: Vec<_> = series.values().map(|series| series.labels.get("le")).collect();
+    bounds.sort_unstable();
+    assert_eq!(bounds, ["+Inf", "1", "2"]);
+    assert!(
+        series.values().all(|series| series.labels.shared() == 4),
+        "three, and the interner"
+    );
+}

@@ -3,15 +3,15 @@
 mod figures;
 mod table;
 
-pub(crate) use figures::{bytes_per_second, milliseconds, percent, requests_per_second};
-pub(crate) use table::{Align, Table};
+pub use figures::{bytes_per_second, milliseconds, percent, requests_per_second};
+pub use table::{Align, Table};
 
 use std::io::{self, Write};
 
 use anyhow::Result;
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
-pub(crate) fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -20,7 +20,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Whether somebody still reads standard output; prints if so.
-pub(crate) fn try_print(text: &str) -> bool {
+pub fn try_print(text: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }

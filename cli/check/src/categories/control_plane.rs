@@ -1,0 +1,270 @@
+//! `linkerd-existence`, `linkerd-config`, `linkerd-control-plane-proxy`, `linkerd-ha-checks`: is the control plane there,
+//! whole and ready.
+
+use serde_json::Value;
+
+use crate::{
+    Ask, Category, Check, Facts, Outcome, What,
+    facts::{items, label, object_name, text},
+};
+
+/// The control plane's Deployments; each has a service account of its name.
+pub(super) const DEPLOYMENTS: [&str; 3] = ["linkerd-destination", "linkerd-identity", "linkerd-proxy-injector"];
+const COMPONENT: &str = "linkerd.io/control-plane-component";
+const INSTALL: &str = "run `mesh install | kubectl apply -f -`";
+
+pub(super) fn categories(ask: &Ask) -> Vec<Category> {
+    vec![existence(), config(ask)]
+}
+
+fn existence() -> Category {
+    Category::new(
+        "linkerd-existence",
+        vec![
+            Check::new("'linkerd-config' config map exists", |facts| {
+                has(facts, What::ConfigMaps, &["linkerd-config"])
+            })
+            .hint("run `mesh install | kubectl apply -f -`, or name the control plane's namespace by -L")
+            .is_fatal(),
+            Check::new("control plane Deployments exist", |facts| {
+                has(facts, What::Deployments, &DEPLOYMENTS)
+            })
+            .hint(INSTALL),
+            Check::new("no unschedulable pods", unschedulable)
+                .hint("`kubectl -n linkerd describe pod` says what the scheduler misses")
+                .is_waited_for(),
+            Check::new("control plane pods are ready", ready)
+                .hint("`kubectl -n linkerd get pods` and `kubectl -n linkerd logs` say why not")
+                .is_waited_for(),
+            Check::new("cluster networks contain all pods", networks).hint(
+                "list the pods' networks in the value clusterNetworks and run `mesh upgrade | kubectl apply -f -`",
+            ),
+        ],
+    )
+}
+
+fn config(ask: &Ask) -> Category {
+    let namespace = ask.control_plane.clone();
+    let roles = ["destination", "identity", "proxy-injector"].map(|name| format!("linkerd-{namespace}-{name}"));
+    let of_roles = roles.clone();
+    let find = |facts: &Facts, what, names: &[String]| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        has(facts, what, &names)
+    };
+    let checks = vec![
+        Check::new("control plane Namespace exists", move |facts| {
+            has(facts, What::Namespaces, &[&namespace])
+        }),
+        Check::new("control plane ClusterRoles exist", move |facts| {
+            find(facts, What::ClusterRoles, &roles)
+        }),
+        Check::new("control plane ClusterRoleBindings exist", move |facts| {
+            find(facts, What::ClusterRoleBindings, &of_roles)
+        }),
+        Check::new("control plane ServiceAccounts exist", |facts| {
+            has(facts, What::ServiceAccounts, &DEPLOYMENTS)
+        }),
+        Check::new("control plane MutatingWebhookConfigurations exist", |facts| {
+            has(facts, What::Mutating, &[super::webhooks::INJECTOR])
+        }),
+        Check::new("control plane ValidatingWebhookConfigurations exist", |facts| {
+            has(facts, What::Validating, &[super::webhooks::VALIDATOR])
+        }),
+    ];
+    Category::new(
+        "linkerd-config",
+        checks.into_iter().map(|check| check.hint(INSTALL)).collect(),
+    )
+}
+
+pub(super) fn proxies() -> Category {
+    let check = Check::new("control plane proxies are healthy", |facts| {
+        let pods = match control_plane_pods(facts) {
+            Ok(pods) => pods,
+            Err(error) => return Outcome::Fail(error),
+        };
+        let sick: Vec<String> = pods
+            .into_iter()
+            .filter(|pod| !proxy_is_ready(pod))
+            .map(|pod| object_name(pod).to_owned())
+            .collect();
+        Outcome::none_of(&sick, |names| format!("the sidecar is not ready in {names}"))
+    });
+    Category::new(
+        "linkerd-control-plane-proxy",
+        vec![
+            check
+                .hint("`kubectl -n linkerd logs POD -c linkerd-proxy` says why not")
+                .is_waited_for(),
+        ],
+    )
+}
+
+pub(super) fn high_availability() -> Category {
+    let check = Check::new("multiple replicas of control plane pods", |facts| {
+        let Ok(deployments) = facts.list(What::Deployments) else {
+            return Outcome::Skip;
+        };
+        let wanted = |deployment: &&Value| deployment["spec"]["replicas"].as_u64().unwrap_or(1) > 1;
+        let many: Vec<&Value> = deployments.iter().filter(wanted).collect();
+        if many.is_empty() {
+            return Outcome::Skip;
+        }
+        let few: Vec<String> = many
+            .into_iter()
+            .filter(|deployment| deployment["status"]["readyReplicas"].as_u64().unwrap_or(0) < 2)
+            .map(|deployment| object_name(deployment).to_owned())
+            .collect();
+        Outcome::none_of(&few, |names| format!("fewer than two pods are ready of {names}"))
+    });
+    Category::new(
+        "linkerd-ha-checks",
+        vec![
+            check
+                .hint("`kubectl -n linkerd describe pod` says what the scheduler misses; each replica wants a node of its own")
+                .is_waited_for()
+                .warns(),
+        ],
+    )
+}
+
+/// Whether all of these are there.
+pub(super) fn has(facts: &Facts, what: What, names: &[&str]) -> Outcome {
+    let mut missing = Vec::new();
+    for name in names {
+        match facts.named(what, name) {
+            Ok(Some(_)) => {}
+            Ok(None) => missing.push((*name).to_owned()),
+            Err(error) => return Outcome::Fail(error),
+        }
+    }
+    Outcome::none_of(&missing, |names| format!("missing {}: {names}", what.plural()))
+}
+
+pub(super) fn control_plane_pods(facts: &Facts) -> Result<Vec<&Value>, String> {
+    let pods = facts.pods_in(&facts.ask.control_plane)?;
+    Ok(pods
+        .filter(|pod| !label(pod, COMPONENT).is_empty() && !is_over(pod))
+        .collect())
+}
+
+/// Whether it has ended, or is told to.
+pub(super) fn is_over(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") || !pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+pub(super) fn is_ready(pod: &Value) -> bool {
+    items(pod, "/status/conditions").any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// Whether the pod's sidecar is ready, an ordinary container or a native one.
+pub(super) fn proxy_is_ready(pod: &Value) -> bool {
+    let statuses = items(pod, "/status/containerStatuses").chain(items(pod, "/status/initContainerStatuses"));
+    let mut proxies = statuses.filter(|status| status["name"] == destination_k8s::keys::PROXY_CONTAINER);
+    proxies.any(|status| status["ready"] == true)
+}
+
+fn unschedulable(facts: &Facts) -> Outcome {
+    let pods = match control_plane_pods(facts) {
+        Ok(pods) => pods,
+        Err(error) => return Outcome::Fail(error),
+    };
+    let mut wrong = Vec::new();
+    for pod in pods {
+        let mut conditions = items(pod, "/status/conditions");
+        let found = conditions.find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
+        if let Some(condition) = found {
+            wrong.push(format!("{} ({})", object_name(pod), text(condition, "/message")));
+        }
+    }
+    Outcome::none_of(&wrong, |names| format!("no node takes {names}"))
+}
+
+fn ready(facts: &Facts) -> Outcome {
+    let pods = match control_plane_pods(facts) {
+        Ok(pods) => pods,
+        Err(error) => return Outcome::Fail(error),
+    };
+    let mut wrong: Vec<String> = Vec::new();
+    for name in DEPLOYMENTS {
+        let component = name.trim_start_matches("linkerd-");
+        if !pods.iter().any(|pod| label(pod, COMPONENT) == component) {
+            wrong.push(format!("{name} (no pod is running)"));
+        }
+    }
+    let not_ready = pods.into_iter().filter(|pod| !is_ready(pod));
+    wrong.extend(not_ready.map(|pod| format!("{}{}", object_name(pod), why(pod))));
+    Outcome::none_of(&wrong, |names| format!("not ready: {names}"))
+}
+
+/// What keeps a container from running, if the kubelet says so.
+fn why(pod: &Value) -> String {
+    let statuses = items(pod, "/status/initContainerStatuses").chain(items(pod, "/status/containerStatuses"));
+    for status in statuses {
+        let reason = text(status, "/state/waiting/reason");
+        if !matches!(reason, "" | "PodInitializing" | "ContainerCreating") {
+            return format!(" ({}: {reason})", text(status, "/name"));
+        }
+    }
+    String::new()
+}
+
+/// Pods outside of `clusterNetworks` are looked up by nobody: their traffic would not be the mesh's.
+fn networks(facts: &Facts) -> Outcome {
+    let Ok(Some(config)) = facts.named(What::ConfigMaps, "linkerd-config") else {
+        return Outcome::Skip;
+    };
+    let values = text(config, "/data/values");
+    let Some(line) = values.lines().find_map(|line| line.strip_prefix("clusterNetworks:")) else {
+        return Outcome::Skip;
+    };
+    let networks: Vec<Network> = line
+        .trim()
+        .trim_matches('"')
+        .split(',')
+        .filter_map(Network::parse)
+        .collect();
+    let Ok(pods) = facts.list(What::Pods) else {
+        return Outcome::Skip;
+    };
+    if networks.is_empty() {
+        return Outcome::Skip;
+    }
+    let outside: Vec<String> = pods
+        .iter()
+        .filter(|pod| pod["spec"]["hostNetwork"] != true && !is_over(pod))
+        .filter_map(|pod| Some((pod, text(pod, "/status/podIP").parse::<std::net::IpAddr>().ok()?)))
+        .filter(|(_, ip)| !networks.iter().any(|network| network.contains(*ip)))
+        .map(|(pod, ip)| format!("{} [{ip}]", crate::facts::full_name(pod)))
+        .collect();
+    Outcome::none_of(&outside, |names| {
+        format!("clusterNetworks does not contain the pods {names}")
+    })
+}
+
+/// A CIDR.
+struct Network {
+    address: std::net::IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.trim().split_once('/')?;
+        Some(Self {
+            address: address.parse().ok()?,
+            bits: bits.parse().ok()?,
+        })
+    }
+
+    fn contains(&self, ip: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let (a, b, all) = match (self.address, ip) {
+            (V4(a), V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+            (V6(a), V6(b)) => (a.to_bits(), b.to_bits(), 128),
+            _ => return false,
+        };
+        let shift = all - self.bits.min(all);
+        a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
+    }
+}

@@ -1,0 +1,139 @@
+//! `linkerd-identity`: do the anchors and the issuer belong together, now and for long enough.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use identity_x509::{Anchors, Issuer, Validity};
+use serde_json::Value;
+
+use crate::{Ask, Category, Check, Facts, Outcome, What, facts::text};
+
+/// What should be left of a certificate that people replace by hand.
+pub(super) const ENOUGH: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+const ROTATE: &str =
+    "make a new issuer that the anchors signed, and run `mesh upgrade` with the --identity-*-file flags";
+const SOON: &str = "replace it before it ends: new anchors are bundled with the old ones until all pods were restarted";
+
+/// The certificates, as the cluster has them.
+struct Material {
+    anchors: String,
+    issuer: String,
+    key: String,
+}
+
+pub(super) fn categories(_: &Ask) -> Vec<Category> {
+    let checks = vec![
+        Check::new("certificate config is valid", |facts| told(material(facts)))
+            .hint("the ConfigMap linkerd-identity-trust-roots and the Secret linkerd-identity-issuer must be there and readable")
+            .is_waited_for(),
+        Check::new("trust anchors are using supported crypto algorithm", |facts| {
+            with(facts, |material| Anchors::from_pem(&material.anchors).map(drop))
+        })
+        .hint("anchors are certificates in PEM with ECDSA P-256 or RSA keys"),
+        Check::new("trust anchors are within their validity period", |facts| {
+            valid(facts, |material| &material.anchors, Duration::ZERO)
+        })
+        .hint(ROTATE),
+        Check::new("trust anchors are valid for at least 60 days", |facts| {
+            valid(facts, |material| &material.anchors, ENOUGH)
+        })
+        .hint(SOON)
+        .warns(),
+        Check::new("issuer cert is using supported crypto algorithm", |facts| {
+            with(facts, |material| Issuer::from_pem(&material.issuer, &material.key).map(drop))
+        })
+        .hint("the issuer is a CA with an ECDSA P-256 key"),
+        Check::new("issuer cert is within its validity period", |facts| {
+            valid(facts, |material| &material.issuer, Duration::ZERO)
+        })
+        .hint(ROTATE),
+        Check::new("issuer cert is valid for at least 60 days", |facts| {
+            valid(facts, |material| &material.issuer, ENOUGH)
+        })
+        .hint(SOON)
+        .warns(),
+        Check::new("issuer cert is issued by the trust anchor", |facts| {
+            with(facts, |material| {
+                let anchors = Anchors::from_pem(&material.anchors)?;
+                Issuer::from_pem(&material.issuer, &material.key)?.check(&anchors, facts.now)
+            })
+        })
+        .hint(ROTATE),
+    ];
+    vec![Category::new("linkerd-identity", checks)]
+}
+
+fn told(found: Result<Material, String>) -> Outcome {
+    match found {
+        Ok(_) => Outcome::Pass,
+        Err(error) => Outcome::Fail(error),
+    }
+}
+
+/// Decides by the material; without it, the first check has said why.
+fn with<E: std::fmt::Display>(facts: &Facts, decide: impl FnOnce(&Material) -> Result<(), E>) -> Outcome {
+    let Ok(material) = material(facts) else {
+        return Outcome::Skip;
+    };
+    match decide(&material) {
+        Ok(()) => Outcome::Pass,
+        Err(error) => Outcome::Fail(error.to_string()),
+    }
+}
+
+fn valid(facts: &Facts, of: impl FnOnce(&Material) -> &String, left: Duration) -> Outcome {
+    with(facts, |material| not_over(of(material), facts.now, left))
+}
+
+/// Whether all certificates of a PEM text are valid now and for some time.
+pub(super) fn not_over(pem: &str, now: std::time::SystemTime, left: Duration) -> Result<(), String> {
+    let sections = pem::parse_many(pem).map_err(|error| error.to_string())?;
+    for section in sections.iter().filter(|section| section.tag() == "CERTIFICATE") {
+        let validity = Validity::of_der(section.contents()).map_err(|error| error.to_string())?;
+        let days = validity.remaining(now).as_secs() / (24 * 60 * 60);
+        if now < validity.not_before {
+            return Err("it is not valid yet: its time begins in the future".to_owned());
+        }
+        if !validity.contains(now) {
+            return Err("it has expired".to_owned());
+        }
+        if validity.remaining(now) < left {
+            return Err(format!("it ends in {days} days"));
+        }
+    }
+    Ok(())
+}
+
+fn material(facts: &Facts) -> Result<Material, String> {
+    let bundle = facts.named(What::ConfigMaps, "linkerd-identity-trust-roots")?;
+    let bundle = bundle.ok_or("there is no ConfigMap linkerd-identity-trust-roots")?;
+    let anchors = text(bundle, "/data/ca-bundle.crt");
+    if anchors.is_empty() {
+        return Err("the ConfigMap linkerd-identity-trust-roots has no ca-bundle.crt".to_owned());
+    }
+    let secret = facts.named(What::Secrets, "linkerd-identity-issuer")?;
+    let secret = secret.ok_or("there is no Secret linkerd-identity-issuer")?;
+    // The second names are those of `kubernetes.io/tls`, which cert-manager writes.
+    let either = |first: &str, second: &str| {
+        secret_text(secret, first)
+            .or_else(|| secret_text(secret, second))
+            .ok_or_else(|| format!("the Secret linkerd-identity-issuer has neither {first} nor {second}"))
+    };
+    Ok(Material {
+        anchors: anchors.to_owned(),
+        issuer: either("crt.pem", "tls.crt")?,
+        key: either("key.pem", "tls.key")?,
+    })
+}
+
+/// The anchors that proxies should have.
+pub(super) fn anchors(facts: &Facts) -> Option<&str> {
+    let bundle = facts.named(What::ConfigMaps, "linkerd-identity-trust-roots").ok()??;
+    Some(text(bundle, "/data/ca-bundle.crt"))
+}
+
+/// What a Secret has under a key, if it is text.
+pub(super) fn secret_text(secret: &Value, key: &str) -> Option<String> {
+    let text = secret["data"][key].as_str()?;
+    String::from_utf8(STANDARD.decode(text).ok()?).ok()
+}

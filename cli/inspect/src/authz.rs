@@ -1,0 +1,201 @@
+//! `mesh authz`: which authorizations are there for a workload's ports.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use destination_source::cluster::{Client, Filter, Resource};
+use serde_json::Value;
+
+use crate::{
+    cluster::{self, Flags, Namespaced},
+    output::{self, Align, Table},
+    pods::{self, containers, name_of},
+};
+
+/// What `mesh authz` understands.
+#[derive(Debug, clap::Args)]
+pub struct AuthzArgs {
+    /// KIND/NAME or KIND NAME.
+    #[arg(required = true, value_name = "RESOURCE")]
+    resource: Vec<String>,
+
+    #[command(flatten)]
+    namespace: Namespaced,
+
+    #[command(flatten)]
+    cluster: Flags,
+}
+
+/// The objects that speak of who may.
+#[derive(Debug, Default)]
+struct Policies {
+    servers: Vec<Value>,
+    server_authorizations: Vec<Value>,
+    authorization_policies: Vec<Value>,
+    routes: Vec<Value>,
+}
+
+/// `mesh authz`
+pub fn authz(args: &AuthzArgs) -> Result<ExitCode> {
+    let named = pods::parse(&args.resource)?;
+    cluster::block_on(async {
+        let client = args.cluster.connect().await?;
+        let namespace = args.namespace.on(&client);
+        let pods = named.pods(&client, &namespace).await?;
+        let policies = cluster::patiently("asking the cluster", read(&client, &namespace)).await?;
+        let rows = rows(&pods, &policies, &namespace);
+        if rows.is_empty() {
+            eprintln!("No Server of the namespace {namespace} chooses these pods: the default policy holds.");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let columns = ["ROUTE", "SERVER", "AUTHORIZATION_POLICY", "SERVER_AUTHORIZATION"];
+        let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
+        for row in rows {
+            table.row(row.into());
+        }
+        output::print(&table.render())?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn read(client: &Client, namespace: &str) -> Result<Policies> {
+    let list = async |version: &str, plural: &str| {
+        let all = Resource::new(version, plural).within(namespace);
+        all.list(client, Filter::default()).await
+    };
+    let mut routes = list("policy.linkerd.io/v1beta3", "httproutes").await?;
+    // The Gateway API is not everywhere.
+    routes.extend(
+        list("gateway.networking.k8s.io/v1", "httproutes")
+            .await
+            .unwrap_or_default(),
+    );
+    Ok(Policies {
+        servers: list("policy.linkerd.io/v1beta3", "servers").await?,
+        server_authorizations: list("policy.linkerd.io/v1beta1", "serverauthorizations").await?,
+        authorization_policies: list("policy.linkerd.io/v1alpha1", "authorizationpolicies").await?,
+        routes,
+    })
+}
+
+/// One row: the route, the Server, and who lets in.
+type Row = [String; 4];
+
+fn rows(pods: &[Value], policies: &Policies, namespace: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let servers = policies.servers.iter();
+    for server in servers.filter(|server| pods.iter().any(|pod| chooses(server, pod))) {
+        let name = name_of(server);
+        for policy in &policies.authorization_policies {
+            let target = &policy["spec"]["targetRef"];
+            let is = |kind: &str, name: &str| target["kind"] == kind && target["name"] == name;
+            if is("Server", name) || is("Namespace", namespace) {
+                rows.push(row("*", name, name_of(policy), ""));
+            }
+            for route in policies.routes.iter().filter(|route| has_parent(route, name)) {
+                if target["kind"] == "HTTPRoute" && target["name"] == name_of(route) {
+                    rows.push(row(name_of(route), name, name_of(policy), ""));
+                }
+            }
+        }
+        for authorization in &policies.server_authorizations {
+            let of = &authorization["spec"]["server"];
+            let selected = !of["selector"].is_null() && selects(&of["selector"], &server["metadata"]["labels"]);
+            if of["name"] == name || selected {
+                rows.push(row("*", name, "", name_of(authorization)));
+            }
+        }
+    }
+    rows.sort_by(|a, b| (&a[1], &a[0], &a[2], &a[3]).cmp(&(&b[1], &b[0], &b[2], &b[3])));
+    rows
+}
+
+fn row(route: &str, server: &str, policy: &str, authorization: &str) -> Row {
+    [route, server, policy, authorization].map(str::to_owned)
+}
+
+/// Whether a Server is about one of the pod's ports.
+fn chooses(server: &Value, pod: &Value) -> bool {
+    let spec = &server["spec"];
+    if spec["podSelector"].is_null() || !selects(&spec["podSelector"], &pod["metadata"]["labels"]) {
+        return false;
+    }
+    let mut ports = containers(pod).flat_map(|container| container["ports"].as_array().into_iter().flatten());
+    // A port that no container lists may be listened on all the same.
+    spec["port"].is_u64() || ports.any(|port| port["name"] == spec["port"])
+}
+
+fn has_parent(route: &Value, server: &str) -> bool {
+    let parents = route["spec"]["parentRefs"].as_array().into_iter().flatten();
+    parents
+        .into_iter()
+        .any(|parent| parent["kind"] == "Server" && parent["name"] == server)
+}
+
+/// Whether a label selector chooses these labels.
+fn selects(selector: &Value, labels: &Value) -> bool {
+    let mut pairs = selector["matchLabels"].as_object().into_iter().flatten();
+    let mut terms = selector["matchExpressions"].as_array().into_iter().flatten();
+    pairs.all(|(key, value)| labels[key] == *value)
+        && terms.all(|term| {
+            let has = &labels[term["key"].as_str().unwrap_or_default()];
+            let listed = term["values"].as_array().is_some_and(|values| values.contains(has));
+            match term["operator"].as_str() {
+                Some("In") => listed,
+                Some("NotIn") => !listed,
+                Some("Exists") => !has.is_null(),
+                Some("DoesNotExist") => has.is_null(),
+                _ => false,
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_way_to_be_let_in_is_a_row() {
+        let pod = json!({"metadata": {"name": "web-1", "labels": {"app": "web"}},
+            "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 80}]}]}});
+        let object =
+            |name: &str, spec: Value| json!({"metadata": {"name": name, "labels": {"tier": "a"}}, "spec": spec});
+        let target = |kind: &str, name: &str| json!({"targetRef": {"kind": kind, "name": name}});
+        let policies = Policies {
+            servers: vec![
+                object(
+                    "web-http",
+                    json!({"podSelector": {"matchLabels": {"app": "web"}}, "port": "http"}),
+                ),
+                object(
+                    "other",
+                    json!({"podSelector": {"matchLabels": {"app": "db"}}, "port": 80}),
+                ),
+            ],
+            server_authorizations: vec![object(
+                "old",
+                json!({"server": {"selector": {"matchLabels": {"tier": "a"}}}}),
+            )],
+            authorization_policies: vec![
+                object("clients", target("Server", "web-http")),
+                object("everywhere", target("Namespace", "vote")),
+                object("readers", target("HTTPRoute", "read")),
+                object("elsewhere", target("Server", "other")),
+            ],
+            routes: vec![object(
+                "read",
+                json!({"parentRefs": [{"kind": "Server", "name": "web-http"}]}),
+            )],
+        };
+        let found = rows(&[pod], &policies, "vote");
+        let expected = [
+            row("*", "web-http", "", "old"),
+            row("*", "web-http", "clients", ""),
+            row("*", "web-http", "everywhere", ""),
+            row("read", "web-http", "readers", ""),
+        ];
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,224 @@
+//! The facts of a cluster, asked for all at once.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context as _, Result};
+use cli_check::{Ask, Facts, List, Missing, Mode, Right, Source, Want, What, limits};
+use destination_k8s::keys::PROXY_CONTAINER;
+use destination_source::{
+    Error,
+    cluster::{Access, Client, Filter, PodPort, Resource, self_subject_access_review},
+};
+use futures_util::{StreamExt as _, stream};
+use mesh_charts::{Chart, Release};
+use serde_json::Value;
+
+use crate::cluster::{self, Flags};
+
+/// Requests under way at a time: an API server takes more, other people too.
+const AT_ONCE: usize = 8;
+/// Time for one proxy to answer.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks, at first and later.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// How long the short pauses last.
+const EAGER: Duration = Duration::from_secs(30);
+
+/// Asks a cluster.
+pub(crate) struct Loader {
+    client: Result<Client, String>,
+    ask: Ask,
+    began: Instant,
+    wait: Duration,
+}
+
+impl Loader {
+    pub(crate) async fn new(flags: &Flags, ask: Ask, wait: Duration) -> Self {
+        Self {
+            client: flags.connect().await.map_err(|error| format!("{error:#}")),
+            ask,
+            began: Instant::now(),
+            wait,
+        }
+    }
+}
+
+impl Source for Loader {
+    async fn load(&mut self) -> Facts {
+        let facts = Facts {
+            now: SystemTime::now(),
+            ask: self.ask.clone(),
+            ..Facts::default()
+        };
+        let client = match &self.client {
+            Ok(client) => client,
+            Err(error) => {
+                return Facts {
+                    client: Err(error.clone()),
+                    version: Err(error.clone()),
+                    ..facts
+                };
+            }
+        };
+        let facts = Facts {
+            client: Ok(client.url().to_owned()),
+            version: client.version().await.map_err(|error| error.to_string()),
+            ..facts
+        };
+        if facts.version.is_err() {
+            return facts;
+        }
+        let lists = lists(client, self.ask.wants()).await;
+        let (proxies, proxies_left) = if self.ask.proxy && self.ask.mode == Mode::Installed {
+            proxies(client, &self.ask, &lists).await
+        } else {
+            Default::default()
+        };
+        Facts {
+            rights: rights(client, self.ask.rights()).await,
+            lists,
+            proxies,
+            proxies_left,
+            ..facts
+        }
+    }
+
+    async fn pause(&mut self) -> bool {
+        let spent = self.began.elapsed();
+        let Some(left) = self.wait.checked_sub(spent).filter(|left| !left.is_zero()) else {
+            return false;
+        };
+        let pause = if spent < EAGER { PAUSES.0 } else { PAUSES.1 };
+        tokio::time::sleep(pause.min(left)).await;
+        true
+    }
+}
+
+async fn lists(client: &Client, wants: Vec<Want>) -> BTreeMap<What, List> {
+    let lists = stream::iter(wants).map(|want| async move {
+        let mut resource = Resource::new(want.what.api_version(), want.what.plural());
+        resource.namespace = want.namespace;
+        let list = resource.list(client, Filter::default()).await;
+        let list = list.map_err(|error| match error {
+            Error::Absent { .. } => Missing::Absent,
+            error => Missing::Error(error.to_string()),
+        });
+        (want.what, list)
+    });
+    lists.buffer_unordered(AT_ONCE).collect().await
+}
+
+async fn rights(client: &Client, asked: Vec<Right>) -> Vec<(Right, Result<bool, String>)> {
+    let answers = stream::iter(asked).map(|right| async move {
+        let access = Access {
+            verb: right.verb.to_owned(),
+            group: right.group.to_owned(),
+            resource: right.resource.to_owned(),
+            namespace: right.namespace.clone(),
+            name: right.name.to_owned(),
+            ..Access::default()
+        };
+        let decision = self_subject_access_review(client, &access).await;
+        let allowed = decision
+            .map(|decision| decision.allowed)
+            .map_err(|error| error.to_string());
+        (right, allowed)
+    });
+    answers.buffered(AT_ONCE).collect().await
+}
+
+/// What proxies say of themselves, by `namespace/pod`, and how many were not asked.
+async fn proxies(
+    client: &Client,
+    ask: &Ask,
+    lists: &BTreeMap<What, List>,
+) -> (BTreeMap<String, Result<String, String>>, usize) {
+    let pods = lists.get(&What::Pods).and_then(|list| list.as_ref().ok());
+    let mut ports: Vec<PodPort> = pods.into_iter().flatten().filter_map(admin_port).collect();
+    ports.retain(|port| {
+        ask.namespace
+            .as_ref()
+            .is_none_or(|namespace| *namespace == port.namespace)
+    });
+    let left = ports.len().saturating_sub(limits::PROXIES);
+    ports.truncate(limits::PROXIES);
+    let answers = stream::iter(ports).map(|port| async move {
+        let metrics = tokio::time::timeout(PROXY_TIMEOUT, cluster::metrics(client, &port)).await;
+        let metrics = match metrics {
+            Ok(metrics) => metrics.map_err(|error| format!("{error:#}")),
+            Err(_) => Err("its sidecar does not answer".to_owned()),
+        };
+        (format!("{}/{}", port.namespace, port.pod), metrics)
+    });
+    (answers.buffer_unordered(AT_ONCE).collect().await, left)
+}
+
+/// The admin port of a running pod's sidecar.
+pub fn admin_port(pod: &Value) -> Option<PodPort> {
+    let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let mut containers = list("/spec/containers").chain(list("/spec/initContainers"));
+    let proxy = containers.find(|container| container["name"] == PROXY_CONTAINER)?;
+    let ports = proxy["ports"].as_array().into_iter().flatten();
+    let mut admin = ports.filter(|port| port["name"] == "linkerd-admin");
+    let port = admin.find_map(|port| port["containerPort"].as_u64()).unwrap_or(4191);
+    (pod["status"]["phase"] == "Running").then_some(PodPort {
+        namespace: pod["metadata"]["namespace"].as_str()?.to_owned(),
+        pod: pod["metadata"]["name"].as_str()?.to_owned(),
+        port: u16::try_from(port).ok()?,
+    })
+}
+
+/// The custom resources of this program's chart, and the versions that they serve.
+pub(crate) fn resources() -> Result<Vec<(String, Vec<String>)>> {
+    let release = Release {
+        name: "mesh".to_owned(),
+        namespace: "linkerd".to_owned(),
+        service: "CLI".to_owned(),
+    };
+    let mut found = Vec::new();
+    for (file, text) in mesh_charts::render(Chart::Crds, &release, &mesh_charts::parse("")?)? {
+        let object: Value = serde_yaml_ng::from_str(&text).with_context(|| format!("the chart's {file}"))?;
+        let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+        let served = versions.filter(|version| version["served"] == true);
+        found.push((
+            object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+            served
+                .filter_map(|version| version["name"].as_str().map(str::to_owned))
+                .collect(),
+        ));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_charts_resources_have_versions() {
+        let found = resources().expect("the chart renders");
+        let splits = found.iter().find(|(name, _)| name == "trafficsplits.split.smi-spec.io");
+        let (_, versions) = splits.expect("splits are a resource");
+        assert_eq!(versions, &["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"]);
+        assert!(
+            found
+                .iter()
+                .all(|(name, versions)| name.contains('.') && !versions.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_native_sidecar_has_an_admin_port_too() {
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "a"}, "status": {"phase": "Running"},
+            "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "linkerd-proxy",
+                "ports": [{"name": "linkerd-admin", "containerPort": 5191}]}]}});
+        assert_eq!(admin_port(&pod).map(|port| port.port), Some(5191));
+        pod["status"]["phase"] = json!("Succeeded");
+        assert_eq!(admin_port(&pod), None);
+    }
+}

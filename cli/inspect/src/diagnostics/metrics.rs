@@ -1,0 +1,203 @@
+//! Metrics as they are served.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use aws_lc_rs::digest::{SHA256, digest};
+use destination_k8s::keys::PROXY_CONTAINER;
+use destination_source::cluster::{Client, Filter, PodPort, Resource};
+use serde_json::Value;
+
+use super::Where;
+use crate::{
+    check::admin_port,
+    cluster::{self, Flags},
+    output, pods,
+};
+
+/// Labels whose values say who talks to whom.
+const PRIVATE: [&str; 6] = [
+    "authority",
+    "client_id",
+    "server_id",
+    "target_addr",
+    "dst_service",
+    "dst_namespace",
+];
+
+/// What `proxy-metrics` understands.
+#[derive(Debug, clap::Args)]
+pub struct ProxyArgs {
+    /// POD, KIND/NAME or KIND NAME.
+    #[arg(required = true, value_name = "RESOURCE")]
+    resource: Vec<String>,
+
+    /// Write hashes for the names of workloads and services.
+    #[arg(long)]
+    obfuscate: bool,
+
+    #[command(flatten)]
+    at: Where,
+}
+
+/// What `controller-metrics` understands.
+#[derive(Debug, clap::Args)]
+pub struct ControllerArgs {
+    /// How long to wait for each.
+    #[arg(long, short, value_name = "TIME", default_value = "30s", value_parser = crate::check::duration)]
+    wait: Duration,
+
+    #[command(flatten)]
+    cluster: Flags,
+}
+
+pub(super) async fn proxy(args: &ProxyArgs) -> Result<ExitCode> {
+    let named = pods::parse(&args.resource)?;
+    let client = args.at.cluster.connect().await?;
+    let pods = named.pods(&client, &args.at.namespace.on(&client)).await?;
+    let mut failed = false;
+    for (i, pod) in pods.iter().enumerate() {
+        let name = pods::name_of(pod);
+        output::print(&format!("#\n# POD {name} ({} of {})\n#\n", i + 1, pods.len()))?;
+        match of_proxy(&client, pod).await {
+            Ok(text) if args.obfuscate => output::print(&obfuscate(&text))?,
+            Ok(text) => output::print(&text)?,
+            Err(error) => {
+                output::print(&format!("# ERROR {error:#}\n"))?;
+                failed = true;
+            }
+        }
+    }
+    Ok(exit(failed))
+}
+
+async fn of_proxy(client: &Client, pod: &Value) -> Result<String> {
+    let Some(port) = admin_port(pod) else {
+        bail!("{} has no running sidecar", pods::name_of(pod))
+    };
+    cluster::patiently(&format!("asking {}", port.pod), cluster::metrics(client, &port)).await
+}
+
+pub(super) async fn controller(args: &ControllerArgs) -> Result<ExitCode> {
+    let client = args.cluster.connect().await?;
+    let namespace = &args.cluster.linkerd_namespace;
+    let all = Resource::new("v1", "pods").within(namespace);
+    let filter = Filter {
+        labels: "linkerd.io/control-plane-component",
+        fields: "",
+    };
+    let pods = all.list(&client, filter).await?;
+    let ports: Vec<(&str, PodPort)> = pods.iter().flat_map(admin_ports).collect();
+    if ports.is_empty() {
+        bail!("no control plane is running in the namespace {namespace}; name its namespace by -L");
+    }
+    let mut failed = false;
+    for (i, (container, port)) in ports.iter().enumerate() {
+        let of = format!("{} ({} of {})", port.pod, i + 1, ports.len());
+        output::print(&format!("#\n# POD {of}\n# CONTAINER {container}\n#\n"))?;
+        let metrics = tokio::time::timeout(args.wait, cluster::metrics(&client, port)).await;
+        match metrics.context("no answer in time").and_then(|metrics| metrics) {
+            Ok(text) => output::print(&text)?,
+            Err(error) => {
+                output::print(&format!("# ERROR {error:#}\n"))?;
+                failed = true;
+            }
+        }
+    }
+    Ok(exit(failed))
+}
+
+fn exit(failed: bool) -> ExitCode {
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The control plane's own admin ports of a pod, with their containers.
+pub(super) fn admin_ports(pod: &Value) -> Vec<(&str, PodPort)> {
+    let mut found = Vec::new();
+    for container in pods::containers(pod).filter(|container| container["name"] != PROXY_CONTAINER) {
+        for port in container["ports"].as_array().into_iter().flatten() {
+            let number = port["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok());
+            let is_admin = port["name"].as_str().is_some_and(|name| name.ends_with("admin"));
+            if let Some(port) = number.filter(|_| is_admin) {
+                let to = PodPort {
+                    namespace: pod["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
+                    pod: pods::name_of(pod).to_owned(),
+                    port,
+                };
+                found.push((container["name"].as_str().unwrap_or_default(), to));
+            }
+        }
+    }
+    found
+}
+
+/// Writes hashes for the values of private labels, so that metrics can be shown to strangers.
+fn obfuscate(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("=\"") {
+        let (head, tail) = rest.split_at(at + 2);
+        out.push_str(head);
+        let key = head[..at]
+            .rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .next();
+        let end = end_of_value(tail);
+        if key.is_some_and(|key| PRIVATE.contains(&key)) {
+            out.push_str(&short_hash(&tail[..end]));
+        } else {
+            out.push_str(&tail[..end]);
+        }
+        rest = &tail[end..];
+    }
+    out + rest
+}
+
+/// Where the quoted value ends.
+fn end_of_value(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' if !escaped => return at,
+            b'\\' if !escaped => escaped = true,
+            _ => escaped = false,
+        }
+    }
+    text.len()
+}
+
+/// The first four bytes of the value's SHA-256.
+fn short_hash(text: &str) -> String {
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn private_labels_are_hashed_and_nothing_else() {
+        let text = "a{authority=\"web.vote:80\",direction=\"in\",dst_service=\"w\\\"x\"} 1\n";
+        let hidden = obfuscate(text);
+        assert!(!hidden.contains("web.vote") && !hidden.contains("w\\\"x"), "{hidden}");
+        assert!(
+            hidden.contains("direction=\"in\"") && hidden.ends_with("\"} 1\n"),
+            "{hidden}"
+        );
+        // sha256("abc") begins with ba7816bf.
+        assert_eq!(obfuscate("a{server_id=\"abc\"} 1"), "a{server_id=\"ba7816bf\"} 1");
+    }
+
+    #[test]
+    fn the_control_planes_admin_ports_are_found_and_the_sidecars_is_not() {
+        let pod = json!({"metadata": {"name": "p", "namespace": "linkerd"}, "spec": {"containers": [
+            {"name": "destination", "ports": [{"name": "dest-grpc", "containerPort": 8086},
+                {"name": "dest-admin", "containerPort": 9996}]},
+            {"name": "linkerd-proxy", "ports": [{"name": "linkerd-admin", "containerPort": 4191}]}]}});
+        let found = admin_ports(&pod);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0, found[0].1.port), ("destination", 9996));
+    }
+}

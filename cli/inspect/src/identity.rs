@@ -1,0 +1,297 @@
+//! `mesh identity`: the certificates that pods' sidecars show, as text.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use destination_k8s::keys::PROXY_CONTAINER;
+use destination_source::cluster::{self as source, Client, Filter, PodPort, Resource};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::{
+    check::admin_port,
+    cluster::{self, Flags, Namespaced},
+    output, pods,
+};
+
+/// What `mesh identity` understands.
+#[derive(Debug, clap::Args)]
+pub struct IdentityArgs {
+    /// The pods.
+    #[arg(value_name = "POD", required_unless_present = "selector")]
+    pods: Vec<String>,
+
+    /// The pods that carry these labels.
+    #[arg(long, short = 'l', value_name = "LABELS", conflicts_with = "pods")]
+    selector: Option<String>,
+
+    #[command(flatten)]
+    namespace: Namespaced,
+
+    #[command(flatten)]
+    cluster: Flags,
+}
+
+/// `mesh identity`
+pub fn identity(args: &IdentityArgs) -> Result<ExitCode> {
+    cluster::block_on(async {
+        let client = args.cluster.connect().await?;
+        let namespace = args.namespace.on(&client);
+        let pods = find(args, &client, &namespace).await?;
+        let mut failed = false;
+        for (i, pod) in pods.iter().enumerate() {
+            let name = pods::name_of(pod);
+            output::print(&format!("\nPOD {name} ({} of {})\n\n", i + 1, pods.len()))?;
+            match cluster::patiently(&format!("asking {name}"), of_pod(&client, pod)).await {
+                Ok(chain) => output::print(&render(&chain)?)?,
+                Err(error) => {
+                    eprintln!("mesh: {namespace}/{name}: {error:#}");
+                    failed = true;
+                }
+            }
+        }
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    })
+}
+
+async fn find(args: &IdentityArgs, client: &Client, namespace: &str) -> Result<Vec<Value>> {
+    let all = Resource::new("v1", "pods").within(namespace);
+    let Some(labels) = &args.selector else {
+        let mut found = Vec::new();
+        for name in &args.pods {
+            let name = name.trim_start_matches("pod/").trim_start_matches("po/");
+            found.push(all.get(client, name).await?);
+        }
+        return Ok(found);
+    };
+    let found = all.list(client, Filter { labels, fields: "" }).await?;
+    if found.is_empty() {
+        bail!("no pod in the namespace {namespace} carries {labels}");
+    }
+    Ok(found)
+}
+
+async fn of_pod(client: &Client, pod: &Value) -> Result<Vec<CertificateDer<'static>>> {
+    let name = local_name(pod).ok_or_else(|| anyhow!("it has no sidecar with an identity"))?;
+    let to: PodPort = admin_port(pod).ok_or_else(|| anyhow!("its sidecar is not running"))?;
+    shown(source::forward(client, &to).await?, &name).await
+}
+
+/// The identity that the sidecar asks for: its variable, with what it refers to.
+fn local_name(pod: &Value) -> Option<String> {
+    let proxy = pods::containers(pod).find(|container| container["name"] == PROXY_CONTAINER)?;
+    let env = proxy["env"].as_array()?;
+    let find = |name: &str| env.iter().find(|var| var["name"] == name);
+    let field = |path: &str| match path {
+        "metadata.name" => pod["metadata"]["name"].as_str(),
+        "metadata.namespace" => pod["metadata"]["namespace"].as_str(),
+        "spec.serviceAccountName" => pod["spec"]["serviceAccountName"].as_str(),
+        _ => None,
+    };
+    let value = |name: &str| {
+        let var = find(name)?;
+        var["value"]
+            .as_str()
+            .or_else(|| field(var["valueFrom"]["fieldRef"]["fieldPath"].as_str()?))
+    };
+    let mut text = value("LINKERD2_PROXY_IDENTITY_LOCAL_NAME")?.to_owned();
+    while let Some((begin, rest)) = text.split_once("$(") {
+        let (name, end) = rest.split_once(')')?;
+        text = format!("{begin}{}{end}", value(name)?);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// Takes whatever a server shows: people want to see it, above all when it is wrong.
+#[derive(Debug)]
+struct Look {
+    provider: Arc<CryptoProvider>,
+    seen: Arc<Mutex<Vec<CertificateDer<'static>>>>,
+}
+
+impl ServerCertVerifier for Look {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(leaf).chain(between).map(|der| der.clone().into_owned());
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The chain that a server shows who asks for this name.
+async fn shown(stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let look = Look {
+        provider: provider.clone(),
+        seen: seen.clone(),
+    };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(look))
+        .with_no_client_auth();
+    let server = ServerName::try_from(name.to_owned()).with_context(|| format!("{name:?} is no server name"))?;
+    let handshake = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
+    // A server that wants a certificate of ours ends the handshake, but has shown its own by then.
+    let chain = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    if chain.is_empty() {
+        handshake.with_context(|| format!("its sidecar shows no certificate for {name}"))?;
+        bail!("its sidecar shows no certificate for {name}");
+    }
+    Ok(chain)
+}
+
+fn render(chain: &[CertificateDer<'_>]) -> Result<String> {
+    let mut text = String::new();
+    for der in chain {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|error| anyhow!("its certificate: {error}"))?;
+        text.push_str(&as_text(&certificate));
+    }
+    Ok(text)
+}
+
+fn as_text(certificate: &X509Certificate<'_>) -> String {
+    let mut text = "Certificate:\n    Data:\n".to_owned();
+    let mut line = |indent: usize, what: &str| text.push_str(&format!("{:indent$}{what}\n", ""));
+    line(8, &format!("Version: {}", certificate.version()));
+    line(8, &format!("Serial Number: {}", certificate.raw_serial_as_string()));
+    line(
+        8,
+        &format!(
+            "Signature Algorithm: {}",
+            algorithm(&certificate.signature_algorithm.algorithm.to_id_string())
+        ),
+    );
+    line(8, &format!("Issuer: {}", certificate.issuer()));
+    line(8, "Validity");
+    line(12, &format!("Not Before: {}", certificate.validity().not_before));
+    line(12, &format!("Not After : {}", certificate.validity().not_after));
+    line(8, &format!("Subject: {}", certificate.subject()));
+    let key = &certificate.public_key().algorithm.algorithm.to_id_string();
+    line(8, &format!("Public Key Algorithm: {}", algorithm(key)));
+    line(8, &format!("Is a CA: {}", certificate.is_ca()));
+    if let Ok(Some(names)) = certificate.subject_alternative_name() {
+        line(8, "X509v3 Subject Alternative Name:");
+        for name in &names.value.general_names {
+            line(
+                12,
+                &match name {
+                    GeneralName::DNSName(name) => format!("DNS:{name}"),
+                    GeneralName::URI(uri) => format!("URI:{uri}"),
+                    other => format!("{other:?}"),
+                },
+            );
+        }
+    }
+    text
+}
+
+fn algorithm(oid: &str) -> String {
+    let name = match oid {
+        "1.2.840.10045.4.3.2" => "ECDSA-SHA256",
+        "1.2.840.10045.2.1" => "ECDSA",
+        "1.2.840.113549.1.1.11" => "SHA256-RSA",
+        "1.2.840.113549.1.1.1" => "RSA",
+        other => other,
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use identity_x509::{Anchor, Csr, Issuer, LeafTimes, make_key_and_csr};
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use serde_json::json;
+
+    use super::*;
+
+    const NAME: &str = "web.vote.serviceaccount.identity.linkerd.cluster.local";
+
+    #[test]
+    fn an_identity_is_put_together_of_the_pods_own_fields() {
+        let env = json!([
+            {"name": "_pod_ns", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "_pod_sa", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
+            {"name": "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
+                "value": "$(_pod_sa).$(_pod_ns).serviceaccount.identity.linkerd.cluster.local"}]);
+        let pod = json!({"metadata": {"name": "web-1", "namespace": "vote"}, "spec": {"serviceAccountName": "web",
+            "initContainers": [{"name": "linkerd-proxy", "env": env}], "containers": []}});
+        assert_eq!(local_name(&pod).as_deref(), Some(NAME));
+    }
+
+    #[tokio::test]
+    async fn what_a_sidecar_shows_is_printed() {
+        let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+        let anchor = Anchor::generate("root", year).expect("an anchor");
+        let issuer = Issuer::generate(&anchor, "issuer", year).expect("an issuer");
+        let made = make_key_and_csr(NAME).expect("a request");
+        let csr = Csr::from_der(&made.csr_der).expect("ours");
+        let leaf = issuer
+            .sign(&csr, NAME, LeafTimes::DEFAULT, SystemTime::now())
+            .expect("signed");
+        let mut chain = vec![CertificateDer::from(leaf.der)];
+        chain.extend(issuer.chain().iter().cloned());
+        let key = PrivateKeyDer::Pkcs8(made.key_pkcs8_der.into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a chain");
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let server = tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
+        let text = render(&shown(ours, NAME).await.expect("shown")).expect("certificates");
+        assert!(server.await.expect("no panic"));
+        assert_eq!(text.matches("Certificate:").count(), 2, "{text}");
+        assert!(
+            text.contains(&format!("DNS:{NAME}")) && text.contains("ECDSA-SHA256"),
+            "{text}"
+        );
+    }
+}

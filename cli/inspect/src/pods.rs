@@ -1,0 +1,106 @@
+//! The pods that people name: `web-1`, `po/web-1`, `deploy/web`, `deploy web`, `svc/web`, `ns/vote`.
+
+use anyhow::{Result, anyhow, bail};
+use destination_source::cluster::{Client, Filter, Resource, pods_of};
+use serde_json::Value;
+
+/// What people named: a kind's plural and a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Group and version of the kind.
+    pub api_version: &'static str,
+    /// The kind's plural.
+    pub plural: &'static str,
+    /// The name.
+    pub name: String,
+}
+
+/// Group and version, plural, singular and short name.
+const KINDS: [(&str, &str, &str, &str); 9] = [
+    ("v1", "pods", "pod", "po"),
+    ("v1", "services", "service", "svc"),
+    ("v1", "namespaces", "namespace", "ns"),
+    ("apps/v1", "deployments", "deployment", "deploy"),
+    ("apps/v1", "daemonsets", "daemonset", "ds"),
+    ("apps/v1", "statefulsets", "statefulset", "sts"),
+    ("apps/v1", "replicasets", "replicaset", "rs"),
+    ("v1", "replicationcontrollers", "replicationcontroller", "rc"),
+    ("batch/v1", "jobs", "job", "job"),
+];
+
+/// Reads `KIND/NAME` or `KIND NAME`; one word without a kind names a pod.
+pub fn parse(words: &[String]) -> Result<Named> {
+    let (kind, name) = match words {
+        [word] => word.split_once('/').unwrap_or(("pod", word)),
+        [kind, name] => (kind.as_str(), name.as_str()),
+        _ => bail!("one resource at a time: KIND/NAME or KIND NAME"),
+    };
+    let lower = kind.to_ascii_lowercase();
+    let known = KINDS
+        .iter()
+        .find(|kind| [kind.1, kind.2, kind.3].contains(&lower.as_str()));
+    let Some((api_version, plural, ..)) = known else {
+        let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.3).collect();
+        bail!("{kind:?} is no kind that has pods (there are {})", kinds.join(", "));
+    };
+    if name.is_empty() || name.contains('/') {
+        bail!("{name:?} is no name");
+    }
+    Ok(Named {
+        api_version,
+        plural,
+        name: name.to_owned(),
+    })
+}
+
+impl Named {
+    /// Its pods, by name.
+    pub async fn pods(&self, client: &Client, namespace: &str) -> Result<Vec<Value>> {
+        let all = Resource::new("v1", "pods");
+        let mut pods = match self.plural {
+            "pods" => vec![all.within(namespace).get(client, &self.name).await?],
+            "namespaces" => all.within(&self.name).list(client, Filter::default()).await?,
+            plural => {
+                let owner = Resource::new(self.api_version, plural).within(namespace);
+                pods_of(client, &owner, &self.name).await?
+            }
+        };
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        pods.sort_by(|a, b| name_of(a).cmp(name_of(b)));
+        if pods.is_empty() {
+            return Err(anyhow!("no pod belongs to {} {namespace}/{}", self.plural, self.name));
+        }
+        Ok(pods)
+    }
+}
+
+/// A pod's name.
+pub fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// All containers of a pod, native sidecars among them.
+pub fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    list("/spec/containers").chain(list("/spec/initContainers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_read_as_people_type_them() {
+        let parse = |text: &str| {
+            let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            parse(&words)
+                .map(|named| format!("{}/{}", named.plural, named.name))
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(parse("web-1"), Ok("pods/web-1".to_owned()));
+        assert_eq!(parse("deploy/web"), Ok("deployments/web".to_owned()));
+        assert_eq!(parse("svc web"), Ok("services/web".to_owned()));
+        assert!(parse("banana/x").is_err_and(|error| error.contains("\"banana\" is no kind")));
+        assert!(parse("deploy/").is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! `mesh version`: this program's, the control plane's and the sidecars'.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::Result;
+use destination_k8s::keys::{CONTROL_PLANE_NS, PROXY_CONTAINER};
+use destination_source::cluster::{Client, Filter, Resource};
+use serde_json::Value;
+
+use crate::{
+    cluster::{self, Flags, Namespaced},
+    output, pods,
+};
+
+/// What `mesh version` understands.
+#[derive(Debug, clap::Args)]
+pub struct VersionArgs {
+    /// Only this program's; no cluster is asked.
+    #[arg(long)]
+    client: bool,
+
+    /// Only the numbers.
+    #[arg(long)]
+    short: bool,
+
+    /// The sidecars' too.
+    #[arg(long, conflicts_with = "client")]
+    proxy: bool,
+
+    #[command(flatten)]
+    namespace: Namespaced,
+
+    #[command(flatten)]
+    cluster: Flags,
+}
+
+/// `mesh version`
+pub fn version(args: &VersionArgs) -> Result<ExitCode> {
+    let own = env!("CARGO_PKG_VERSION");
+    let line = |what: &str, version: &str| match args.short {
+        true => format!("{version}\n"),
+        false => format!("{what} version: {version}\n"),
+    };
+    output::print(&line("Client", own))?;
+    if args.client {
+        return Ok(ExitCode::SUCCESS);
+    }
+    cluster::block_on(async {
+        let client = args.cluster.connect().await;
+        let server = match &client {
+            Ok(client) => {
+                cluster::patiently("asking the cluster", server(client, &args.cluster.linkerd_namespace)).await
+            }
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
+        };
+        let server = server.unwrap_or_else(|error| {
+            eprintln!("mesh: {error:#}");
+            "unavailable".to_owned()
+        });
+        output::print(&line("Server", &server))?;
+        if args.proxy {
+            let versions = proxies(&client?, args.namespace.namespace.as_deref()).await?;
+            output::print(&render(&versions, args.short))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn server(client: &Client, namespace: &str) -> Result<String> {
+    let configs = Resource::new("v1", "configmaps").within(namespace);
+    let config = configs.get(client, "linkerd-config").await.map_err(|error| match error {
+        destination_source::Error::Absent { .. } => anyhow::anyhow!(
+            "no control plane is installed in the namespace {namespace}: run `mesh install | kubectl apply -f -`, or name \
+             its namespace by -L"
+        ),
+        error => error.into(),
+    })?;
+    Ok(cli_check::version_of(&config).unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// How many pods have a sidecar of which version.
+async fn proxies(client: &Client, namespace: Option<&str>) -> Result<BTreeMap<String, usize>> {
+    let mut all = Resource::new("v1", "pods");
+    all.namespace = namespace.map(str::to_owned);
+    let filter = Filter {
+        labels: CONTROL_PLANE_NS,
+        fields: "",
+    };
+    let mut versions = BTreeMap::new();
+    for pod in all.list(client, filter).await? {
+        if let Some(version) = of_proxy(&pod) {
+            *versions.entry(version).or_insert(0) += 1;
+        }
+    }
+    Ok(versions)
+}
+
+/// The version of a pod's sidecar: as the injector wrote it, or its image's tag.
+fn of_proxy(pod: &Value) -> Option<String> {
+    let proxy = pods::containers(pod).find(|container| container["name"] == PROXY_CONTAINER)?;
+    let annotated = pod["metadata"]["annotations"]["linkerd.io/proxy-version"].as_str();
+    let tag = || proxy["image"].as_str()?.rsplit_once(':').map(|(_, tag)| tag);
+    annotated.or_else(tag).map(str::to_owned)
+}
+
+fn render(versions: &BTreeMap<String, usize>, short: bool) -> String {
+    let pods = |n: usize| {
+        if n == 1 {
+            "1 pod".to_owned()
+        } else {
+            format!("{n} pods")
+        }
+    };
+    let lines = versions.iter().map(|(version, n)| match short {
+        true => format!("{version}\n"),
+        false => format!("\t{version} ({})\n", pods(*n)),
+    });
+    let lines: String = lines.collect();
+    match (short, lines.is_empty()) {
+        (true, _) => lines,
+        (false, true) => "Proxy versions: unavailable\n".to_owned(),
+        (false, false) => format!("Proxy versions:\n{lines}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sidecars_are_counted_by_version() {
+        let pod = |annotations: Value| {
+            json!({"metadata": {"annotations": annotations},
+                "spec": {"initContainers": [{"name": "linkerd-proxy", "image": "localhost/mesh-proxy:0.1.0"}]}})
+        };
+        assert_eq!(of_proxy(&pod(json!({}))).as_deref(), Some("0.1.0"));
+        assert_eq!(
+            of_proxy(&pod(json!({"linkerd.io/proxy-version": "2"}))).as_deref(),
+            Some("2")
+        );
+        assert_eq!(of_proxy(&json!({"spec": {"containers": [{"name": "app"}]}})), None);
+        let versions = BTreeMap::from([("0.1.0".to_owned(), 3), ("2".to_owned(), 1)]);
+        assert_eq!(
+            render(&versions, false),
+            "Proxy versions:\n\t0.1.0 (3 pods)\n\t2 (1 pod)\n"
+        );
+    }
+}

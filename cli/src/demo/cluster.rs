@@ -1,0 +1,75 @@
+//! The demo's application for a cluster: the same manifests, with an image and what the `restricted` Pod Security level asks for.
+
+use anyhow::Context as _;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+/// Where an injected namespace says so; `mesh inject` writes it, so that the application can also run without a mesh.
+const INJECT: &str = destination_k8s::keys::INJECT;
+
+/// The manifests, with this image.
+pub(super) fn manifests(texts: &[&str], image: &str) -> anyhow::Result<String> {
+    let mut out = String::new();
+    for text in texts {
+        for document in serde_yaml_ng::Deserializer::from_str(text) {
+            let mut object = Value::deserialize(document).context("the demo's manifests")?;
+            adapt(&mut object, image);
+            out += &format!("---\n{}", serde_yaml_ng::to_string(&object)?);
+        }
+    }
+    Ok(out)
+}
+
+fn adapt(object: &mut Value, image: &str) {
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.remove(INJECT);
+        if annotations.is_empty() {
+            object["metadata"]
+                .as_object_mut()
+                .map(|metadata| metadata.remove("annotations"));
+        }
+    }
+    let Some(spec) = object.pointer_mut("/spec/template/spec") else {
+        return;
+    };
+    spec["securityContext"] = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        // The image's entry point is the program; on a machine it is found by its name.
+        let words = container["command"].take();
+        let args: Vec<Value> = words.as_array().into_iter().flatten().skip(1).cloned().collect();
+        container["args"] = args.into();
+        container["image"] = image.into();
+        container["imagePullPolicy"] = "IfNotPresent".into();
+        container["securityContext"] = json!({
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": true,
+        });
+        if let Some(container) = container.as_object_mut() {
+            container.remove("command");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_runs_the_image_with_its_role_and_few_rights() {
+        let text = "kind: Namespace\nmetadata: {name: vote, annotations: {linkerd.io/inject: enabled}}\n---\n\
+            kind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: {containers: [{name: web, command: [mesh, demo-app, web]}]}}}\n";
+        let made = manifests(&[text], "localhost/mesh-app:1").expect("made");
+        let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&made)
+            .map(|document| Value::deserialize(document).expect("YAML"))
+            .collect();
+        assert_eq!(objects[0]["metadata"], json!({"name": "vote"}));
+        let container = &objects[1]["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["args"], json!(["demo-app", "web"]));
+        assert_eq!(
+            (&container["image"], &container["command"]),
+            (&json!("localhost/mesh-app:1"), &Value::Null)
+        );
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    }
+}

@@ -1,0 +1,175 @@
+//! What of a mesh is on a cluster already, and what of it stands in the way.
+
+use anyhow::bail;
+use destination_source::cluster::{Client, Filter, Resource};
+use mesh_charts::Chart;
+use serde_json::Value;
+
+use super::manifests;
+
+/// The ConfigMap that every Linkerd-compatible control plane has.
+pub(crate) const CONFIG: &str = "linkerd-config";
+/// Who made an object.
+const CREATED_BY: &str = "linkerd.io/created-by";
+/// Helm's own mark: the release.
+const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+
+/// A control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ControlPlane {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Who made it, in its own words.
+    pub(crate) created_by: String,
+    /// The release, where Helm made it.
+    pub(crate) release: Option<String>,
+}
+
+impl ControlPlane {
+    /// Whether it is of this program's kind.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.created_by.starts_with("mesh/")
+    }
+
+    /// What an object says of who made it.
+    pub(crate) fn of(config: &Value) -> Self {
+        let metadata = &config["metadata"];
+        let note = |key: &str| metadata["annotations"][key].as_str().map(str::to_owned);
+        Self {
+            namespace: metadata["namespace"].as_str().unwrap_or_default().to_owned(),
+            created_by: note(CREATED_BY).unwrap_or_default(),
+            release: note(HELM_RELEASE),
+        }
+    }
+}
+
+/// The control planes of a cluster.
+pub(crate) async fn control_planes(client: &Client) -> anyhow::Result<Vec<ControlPlane>> {
+    let filter = Filter {
+        fields: &format!("metadata.name={CONFIG}"),
+        ..Filter::default()
+    };
+    let found = Resource::new("v1", "configmaps").list(client, filter).await?;
+    Ok(found.iter().map(ControlPlane::of).collect())
+}
+
+/// Refuses to install beside another control plane.
+pub(crate) fn refuse(found: &[ControlPlane], namespace: &str) -> anyhow::Result<()> {
+    let Some(there) = found
+        .iter()
+        .find(|there| there.namespace != namespace)
+        .or(found.first())
+    else {
+        return Ok(());
+    };
+    let place = &there.namespace;
+    if !there.is_ours() {
+        let who = if there.created_by.is_empty() {
+            "somebody else"
+        } else {
+            &there.created_by
+        };
+        bail!(
+            "another Linkerd is on the cluster, in the namespace {place} (made by {who}), and two cannot share it: uninstall that one \
+             first (linkerd uninstall | kubectl delete -f -), or render the manifests regardless with --ignore-cluster"
+        );
+    }
+    if let Some(release) = &there.release {
+        bail!(
+            "the mesh is installed already, by Helm in the namespace {place} (release {release}): upgrade it with helm upgrade, \
+             or uninstall it with helm uninstall {release} -n {place}"
+        );
+    }
+    bail!(
+        "the mesh is installed already, in the namespace {place}: to change it run mesh upgrade{flag} | kubectl apply -f -, to take it \
+         away mesh uninstall{flag} | kubectl delete -f -",
+        flag = if place == "linkerd" {
+            String::new()
+        } else {
+            format!(" -L {place}")
+        }
+    );
+}
+
+/// Refuses a cluster whose custom resources are not there, or older than this program's.
+pub(crate) async fn resources(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let of_cluster = Resource::new("apiextensions.k8s.io/v1", "customresourcedefinitions");
+    for wanted in manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?)? {
+        let name = wanted.object["metadata"]["name"].as_str().unwrap_or_default();
+        let way = "run mesh install --crds | kubectl apply -f - first";
+        match of_cluster.find(client, name).await? {
+            None => bail!("the custom resource {name} is not installed: {way}"),
+            Some(found) => {
+                if let Some(lack) = lacks(&wanted.object, &found) {
+                    bail!(
+                        "the custom resource {name} of the cluster is older than this program, it has no {lack}: {way}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a custom resource has not that another has: a version, or a field.
+pub(crate) fn lacks(wanted: &Value, found: &Value) -> Option<String> {
+    let versions = |of: &Value| of["spec"]["versions"].as_array().cloned().unwrap_or_default();
+    let served = versions(found);
+    versions(wanted).iter().find_map(|version| {
+        let name = version["name"].as_str().unwrap_or_default();
+        let Some(same) = served
+            .iter()
+            .find(|other| other["name"] == name && other["served"] == true)
+        else {
+            return Some(format!("version {name}"));
+        };
+        let schema = |of: &Value| of["schema"]["openAPIV3Schema"].clone();
+        field(&schema(version), &schema(same), "").map(|field| format!("field {field} in {name}"))
+    })
+}
+
+/// The first field of a schema that another does not have.
+fn field(wanted: &Value, found: &Value, path: &str) -> Option<String> {
+    if found["x-kubernetes-preserve-unknown-fields"] == true {
+        return None;
+    }
+    let own = wanted["properties"].as_object().into_iter().flatten();
+    let own = own.filter(|(name, _)| !(path.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name.as_str())));
+    let deeper = |path: &str, wanted: &Value, found: &Value| match found {
+        Value::Null => Some(path.to_owned()),
+        found => field(wanted, found, path),
+    };
+    for (name, wanted) in own {
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        let lack = deeper(&path, wanted, &found["properties"][name]);
+        if lack.is_some() {
+            return lack;
+        }
+    }
+    match &wanted["items"] {
+        Value::Null => None,
+        items => deeper(&format!("{path}[]"), items, &found["items"]),
+    }
+}
+
+/// The ports of the API server, which the control plane's pods reach without their sidecar.
+pub(crate) async fn api_server_ports(client: &Client) -> Option<String> {
+    let services = Resource::new("v1", "services").within("default");
+    let service = services.find(client, "kubernetes").await.ok().flatten()?;
+    let mut ports: Vec<u64> = vec![];
+    for port in service["spec"]["ports"].as_array()? {
+        ports.extend(
+            [&port["port"], &port["targetPort"]]
+                .into_iter()
+                .filter_map(Value::as_u64),
+        );
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    let texts: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(","))
+}

@@ -1,0 +1,242 @@
+//! Events of a tap, counted by where they come from, where they go and what they ask for. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anyhow::Result;
+use viz_api::{
+    Problem, TapEvent,
+    tap::{Peer, ResponseEnd, StreamId},
+};
+
+use crate::output::{Align, Table, percent};
+
+/// Requests that are waited for; older ones lost their end on the way.
+const OPEN: usize = 10_000;
+/// Rows that are kept; the rarest makes room.
+const ROWS: usize = 2_000;
+
+/// What a row is.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct View {
+    /// Whether each source has its own.
+    pub(super) sources: bool,
+    /// Whether routes are counted instead of paths.
+    pub(super) routes: bool,
+}
+
+/// Source, destination, method and path (or route).
+type Key = (String, String, String, String);
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    count: u64,
+    successes: u64,
+    best: u64,
+    worst: u64,
+    last: u64,
+}
+
+/// A request whose end is not known yet.
+struct Open {
+    key: Key,
+    status: u16,
+}
+
+/// The counts.
+pub(super) struct Rows {
+    view: View,
+    rows: BTreeMap<Key, Row>,
+    open: BTreeMap<(String, u32, u64), Open>,
+    order: VecDeque<(String, u32, u64)>,
+    lost: u64,
+}
+
+impl Rows {
+    pub(super) fn new(view: View) -> Self {
+        Self {
+            view,
+            rows: BTreeMap::new(),
+            open: BTreeMap::new(),
+            order: VecDeque::new(),
+            lost: 0,
+        }
+    }
+
+    /// Counts one line of the tap.
+    pub(super) fn add(&mut self, line: &[u8]) -> Result<()> {
+        if let Ok(problem) = serde_json::from_slice::<Problem>(line) {
+            eprintln!("mesh: {}", problem.error);
+            return Ok(());
+        }
+        let event: TapEvent = serde_json::from_slice(line)?;
+        self.lost += event.dropped;
+        let of = |id: StreamId| (event.pod.clone(), id.base, id.stream);
+        if let Some(request) = &event.request_init_event {
+            let what = match (self.view.routes, event.route_meta.get("route")) {
+                (true, Some(route)) => route.clone(),
+                (true, None) => "[DEFAULT]".to_owned(),
+                (false, _) => request.path.clone(),
+            };
+            let source = if self.view.sources {
+                name(event.source.as_ref())
+            } else {
+                String::new()
+            };
+            let key = (source, name(event.destination.as_ref()), request.method.clone(), what);
+            self.begin(of(request.id), key);
+        } else if let Some(response) = &event.response_init_event {
+            if let Some(open) = self.open.get_mut(&of(response.id)) {
+                open.status = response.http_status;
+            }
+        } else if let Some(end) = &event.response_end_event
+            && let Some(open) = self.open.remove(&of(end.id))
+        {
+            self.end(open, end);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, id: (String, u32, u64), key: Key) {
+        self.order.push_back(id.clone());
+        self.open.insert(id, Open { key, status: 0 });
+        while self.order.len() > OPEN {
+            if let Some(oldest) = self.order.pop_front() {
+                self.open.remove(&oldest);
+            }
+        }
+    }
+
+    fn end(&mut self, open: Open, end: &ResponseEnd) {
+        if self.rows.len() >= ROWS && !self.rows.contains_key(&open.key) {
+            let rarest = self.rows.iter().min_by_key(|(_, row)| row.count);
+            if let Some(key) = rarest.map(|(key, _)| key.clone()) {
+                self.rows.remove(&key);
+            }
+        }
+        let row = self.rows.entry(open.key).or_default();
+        let time = end.since_request_init;
+        row.best = if row.count == 0 { time } else { row.best.min(time) };
+        row.worst = row.worst.max(time);
+        row.last = time;
+        row.count += 1;
+        row.successes += u64::from(is_success(open.status, end));
+    }
+
+    /// The rows, the most frequent first, at most so many.
+    pub(super) fn render(&self, most: usize) -> String {
+        let mut columns = vec![];
+        if self.view.sources {
+            columns.push(("Source", Align::Left));
+        }
+        let what = if self.view.routes { "Route" } else { "Path" };
+        columns.extend([
+            ("Destination", Align::Left),
+            ("Method", Align::Left),
+            (what, Align::Left),
+        ]);
+        let figures = ["Count", "Best", "Worst", "Last", "Success Rate"];
+        columns.extend(figures.map(|figure| (figure, Align::Right)));
+        let mut table = Table::new(&columns);
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|(key, row)| (std::cmp::Reverse(row.count), *key));
+        for ((source, destination, method, path), row) in rows.into_iter().take(most) {
+            let mut cells = if self.view.sources {
+                vec![source.clone()]
+            } else {
+                vec![]
+            };
+            cells.extend([destination, method, path].map(Clone::clone));
+            cells.push(row.count.to_string());
+            cells.extend([row.best, row.worst, row.last].map(time));
+            cells.push(percent(Some(row.successes as f64 / row.count as f64)));
+            table.row(cells);
+        }
+        let lost = match self.lost {
+            0 => String::new(),
+            lost => format!("({lost} events were lost, for they came faster than they could be counted)\n"),
+        };
+        table.render() + &lost
+    }
+}
+
+/// The pod, as far as it is known, else the address.
+fn name(peer: Option<&Peer>) -> String {
+    let Some(peer) = peer else { return String::new() };
+    peer.metadata.get("pod").unwrap_or(&peer.ip).clone()
+}
+
+/// Linkerd's rule.
+fn is_success(status: u16, end: &ResponseEnd) -> bool {
+    /// Unknown, DeadlineExceeded, Internal, Unavailable, DataLoss.
+    const FAILURES: [u32; 5] = [2, 4, 13, 14, 15];
+    status < 500 && end.reset_error_code.is_none() && end.grpc_status_code.is_none_or(|code| !FAILURES.contains(&code))
+}
+
+fn time(nanos: u64) -> String {
+    match nanos {
+        0..1_000_000 => format!("{}µs", nanos / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.0}ms", nanos as f64 / 1e6),
+        _ => format!("{:.1}s", nanos as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(view: View, requests: &[(&str, u16, u64)]) -> Rows {
+        let mut rows = Rows::new(view);
+        for (i, (source, status, millis)) in requests.iter().enumerate() {
+            let event = |key: &str, mut what: serde_json::Value| {
+                what["id"] = json!({"base": 1, "stream": i});
+                let peer = |pod: &str| json!({"ip": "10.0.0.1", "port": 1, "metadata": {"pod": pod}});
+                json!({"source": peer(source), "destination": peer("web-1"), "proxyDirection": "INBOUND", "pod": "a/web-1",
+                    key: what})
+                .to_string()
+            };
+            let request = json!({"method": "GET", "scheme": "", "authority": "web", "path": "/x", "headers": []});
+            let response = json!({"sinceRequestInit": 1, "httpStatus": status, "headers": []});
+            let end = json!({"sinceRequestInit": millis * 1_000_000, "sinceResponseInit": 0, "responseBytes": 0,
+                "trailers": []});
+            for line in [
+                event("requestInitEvent", request),
+                event("responseInitEvent", response),
+                event("responseEndEvent", end),
+            ] {
+                rows.add(line.as_bytes()).expect("an event");
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn requests_are_counted_by_source_and_path() {
+        let view = View {
+            sources: true,
+            routes: false,
+        };
+        let found = rows(view, &[("a", 200, 3), ("b", 200, 1), ("a", 500, 5)]).render(10);
+        let expected = "\
+Source   Destination   Method   Path   Count   Best   Worst   Last   Success Rate
+a        web-1         GET      /x         2    3ms     5ms    5ms         50.00%
+b        web-1         GET      /x         1    1ms     1ms    1ms        100.00%
+";
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn sources_can_be_counted_together() {
+        let view = View {
+            sources: false,
+            routes: true,
+        };
+        let found = rows(view, &[("a", 200, 3), ("b", 200, 1)]).render(1);
+        assert!(
+            found.starts_with("Destination   Method   Route") && found.contains("[DEFAULT]"),
+            "{found}"
+        );
+        assert_eq!(found.lines().count(), 2);
+    }
+}

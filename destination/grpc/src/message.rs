@@ -1,0 +1,115 @@
+//! Messages as they travel: gRPC's five bytes before each. Written here once and shared by all streams that need them; the
+//! generated server would encode each for each stream, into a buffer of its own.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use prost::Message;
+use tonic::Status;
+
+use crate::limits;
+
+/// Bytes before a message: whether it is compressed, and its length.
+const HEADER: usize = 5;
+
+/// Messages that are sent together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Bytes,
+    pub(crate) messages: u32,
+}
+
+/// Puts messages behind one another.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    buffer: BytesMut,
+    messages: u32,
+}
+
+impl Encoder {
+    pub(crate) fn message(&mut self, message: &impl Message) {
+        self.begin(message.encoded_len());
+        // The buffer grows as needed.
+        message.encode(&mut self.buffer).expect("a buffer takes everything");
+    }
+
+    /// A message that is encoded already.
+    pub(crate) fn raw(&mut self, message: &[u8]) {
+        self.begin(message.len());
+        self.buffer.put_slice(message);
+    }
+
+    fn begin(&mut self, length: usize) {
+        self.buffer.reserve(HEADER + length);
+        self.buffer.put_u8(0);
+        self.buffer.put_u32(length as u32);
+        self.messages += 1;
+    }
+
+    pub(crate) fn finish(self) -> Encoded {
+        Encoded {
+            // Without the room to grow, which would be kept as long as the message.
+            bytes: Bytes::from(self.buffer.to_vec().into_boxed_slice()),
+            messages: self.messages,
+        }
+    }
+}
+
+/// One message alone.
+pub(crate) fn encode(message: &impl Message) -> Encoded {
+    let mut encoder = Encoder::default();
+    encoder.message(message);
+    encoder.finish()
+}
+
+/// Reads the one message of a request.
+pub(crate) async fn read<M: Message + Default>(body: Incoming) -> Result<M, Status> {
+    let body = Limited::new(body, limits::REQUEST_BYTES + HEADER).collect().await;
+    let bytes = body
+        .map_err(|error| Status::invalid_argument(format!("the request cannot be read: {error}")))?
+        .to_bytes();
+    decode(&bytes)
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
+    let Some((header, message)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(Status::invalid_argument("the request has no message"));
+    };
+    let [compressed, length @ ..] = *header;
+    if compressed != 0 {
+        return Err(Status::unimplemented(
+            "the request is compressed, which is not supported",
+        ));
+    }
+    if u32::from_be_bytes(length) as usize != message.len() {
+        return Err(Status::invalid_argument(
+            "the request is not one message of the length that it says",
+        ));
+    }
+    M::decode(message)
+        .map_err(|error| Status::invalid_argument(format!("the request is not what it should be: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use linkerd2_proxy_api::destination::GetDestination;
+
+    use super::*;
+
+    #[test]
+    fn one_whole_plain_message_is_read() {
+        let request = GetDestination {
+            path: "web:80".to_owned(),
+            ..GetDestination::default()
+        };
+        let encoded = encode(&request);
+        assert_eq!(decode::<GetDestination>(&encoded.bytes).ok(), Some(request));
+        let refused = |bytes: &[u8]| decode::<GetDestination>(bytes).expect_err("refused").code();
+        let mut compressed = encoded.bytes.to_vec();
+        compressed[0] = 1;
+        assert_eq!(refused(&compressed), tonic::Code::Unimplemented);
+        for bytes in [&b""[..], b"\0\0\0\0", &encoded.bytes[..8], b"\0\0\0\0\x02\xff\xff"] {
+            assert_eq!(refused(bytes), tonic::Code::InvalidArgument);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What the cluster should say of routes and policies in their status: whether they hold, and if not, why. Decided here,
+//! written by whoever holds the lease.
+
+use std::collections::BTreeMap;
+
+use destination_k8s::{
+    EgressNetwork, HttpLocalRateLimitPolicy, Kind, Object, ObjectRef, keys,
+    policy::{Network, TargetRef},
+    route::{BackendRef, ParentRef},
+};
+use ipnet::IpNet;
+
+use crate::{
+    outbound,
+    problem::ROUTES,
+    reader::Reader,
+    route::AnyRoute,
+    store::{self, Parent},
+};
+
+/// The name under which statuses of routes are ours.
+pub const CONTROLLER: &str = "linkerd.io/policy-controller";
+
+/// What a status says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A route's: for each of its parents that is ours to judge.
+    Route(Vec<ParentStatus>),
+    /// A policy's, with what it is for.
+    Policy(Vec<Condition>, Option<TargetRef>),
+}
+
+/// What holds for a route at one parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentStatus {
+    /// The parent, with its namespace.
+    pub parent: ParentRef,
+    /// What holds.
+    pub conditions: Vec<Condition>,
+}
+
+/// Something that holds or does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, in a word for machines.
+    pub reason: &'static str,
+    /// Why, in a sentence; empty when all is well.
+    pub message: String,
+}
+
+const ACCEPTED: &str = "Accepted";
+const RESOLVED_REFS: &str = "ResolvedRefs";
+
+impl Condition {
+    fn new(kind: &'static str, refused: Option<(&'static str, String)>) -> Self {
+        let holds = refused.is_none();
+        let (reason, message) = refused.unwrap_or((kind, String::new()));
+        Self {
+            kind,
+            holds,
+            reason,
+            message,
+        }
+    }
+}
+
+/// The statuses of all objects that have one.
+pub(crate) fn all(reader: &Reader<'_>) -> BTreeMap<ObjectRef, Content> {
+    let mut found = BTreeMap::new();
+    for kind in ROUTES {
+        for object in reader.all(kind) {
+            let Some(route) = AnyRoute::of(object) else { continue };
+            let parents = route
+                .parents()
+                .iter()
+                .filter_map(|parent| of_parent(reader, route, parent));
+            let parents: Vec<_> = parents.collect();
+            if !parents.is_empty() {
+                found.insert(object.object_ref(), Content::Route(parents));
+            }
+        }
+    }
+    for object in reader.all(Kind::HttpLocalRateLimitPolicy) {
+        let Object::HttpLocalRateLimitPolicy(limit) = object else {
+            continue;
+        };
+        let accepted = Condition::new(ACCEPTED, limit_refused(reader, limit));
+        let content = Content::Policy(vec![accepted], Some(limit.spec.target_ref.clone()));
+        found.insert(object.object_ref(), content);
+    }
+    for object in reader.all(Kind::EgressNetwork) {
+        let Object::EgressNetwork(network) = object else {
+            continue;
+        };
+        let accepted = Condition::new(ACCEPTED, overlap(reader, network));
+        found.insert(object.object_ref(), Content::Policy(vec![accepted], None));
+    }
+    found
+}
+
+type Refusal = Option<(&'static str, String)>;
+
+fn of_parent(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef) -> Option<ParentStatus> {
+    let parent = Parent::of(reference, route.namespace())?;
+    let refused = no_parent(reader, route, &parent)
+        .or_else(|| conflict(reader, route, reference, &parent))
+        .or_else(|| outbound::route_problem(route).map(|reason| ("UnsupportedValue", format!("{reason}."))));
+    let mut conditions = vec![Condition::new(ACCEPTED, refused)];
+    // Where requests go is the clients' business: a Server's routes have no backends.
+    if parent.kind != Kind::Server {
+        let unresolved = route
+            .backends()
+            .into_iter()
+            .find_map(|found| unresolved(reader, route, found));
+        conditions.push(Condition::new(RESOLVED_REFS, unresolved));
+    }
+    let group = if parent.kind == Kind::Service {
+        keys::CORE_GROUP
+    } else {
+        &reference.group
+    };
+    let reference = ParentRef {
+        group: group.to_owned(),
+        namespace: Some(parent.namespace.to_string()),
+        ..reference.clone()
+    };
+    Some(ParentStatus {
+        parent: reference,
+        conditions,
+    })
+}
+
+fn no_parent(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Refusal {
+    const REASON: &str = "NoMatchingParent";
+    let Parent { kind, namespace, name } = parent;
+    let Some(object) = reader.object(*kind, namespace, name) else {
+        return Some((REASON, format!("The {kind} {namespace}/{name} does not exist.")));
+    };
+    match object {
+        Object::Service(service) if store::cluster_ips(service).is_empty() => {
+            let text = format!("The Service {namespace}/{name} has no cluster IP, and routes need one.");
+            Some((REASON, text))
+        }
+        Object::Server(_) if route.namespace() != &**namespace => {
+            let text = format!("The Server {namespace}/{name} is in another namespace than the route.");
+            Some((REASON, text))
+        }
+        Object::EgressNetwork(network) => overlap(reader, network).map(|(_, why)| {
+            let text = format!("The EgressNetwork {namespace}/{name} is not accepted: {why}");
+            (REASON, text)
+        }),
+        _ => None,
+    }
+}
+
+/// Routes of different kinds at one port of a parent: one kind alone counts.
+fn conflict(reader: &Reader<'_>, route: AnyRoute<'_>, own: &ParentRef, parent: &Parent) -> Refusal {
+    if parent.kind == Kind::Server {
+        return None;
+    }
+    let others = reader.routes(parent).into_iter().filter_map(AnyRoute::of);
+    let mut stronger = others.filter(|other| {
+        let overlaps = |theirs: &ParentRef| {
+            Parent::of(theirs, other.namespace()).as_ref() == Some(parent)
+                && (theirs.port.is_none() || own.port.is_none() || theirs.port == own.port)
+        };
+        other.traffic() < route.traffic() && other.parents().iter().any(overlaps)
+    });
+    let winner = stronger.next()?;
+    let (_, kind) = winner.group_and_kind();
+    let text = format!(
+        "The {kind} {}/{} is for the same parent and port, and takes precedence over a {}.",
+        winner.namespace(),
+        winner.name(),
+        route.group_and_kind().1
+    );
+    Some(("RouteReasonConflicted", text))
+}
+
+fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> Refusal {
+    let namespace = found.namespace.as_deref().unwrap_or(route.namespace());
+    let (name, kind) = (&found.name, found.kind.as_deref().unwrap_or("Service"));
+    match (found.group.as_deref().unwrap_or_default(), kind) {
+        ("" | keys::CORE_GROUP, "Service") => {
+            if reader.service(namespace, name).is_none() {
+                let text =
+                    format!("The backend Service {namespace}/{name} does not exist; its share of requests fails.");
+                return Some(("BackendNotFound", text));
+            }
+            None
+        }
+        (keys::POLICY_GROUP, "EgressNetwork") => {
+            let backend = Parent::new(Kind::EgressNetwork, namespace, name);
+            let mut parents = route
+                .parents()
+                .iter()
+                .filter_map(|parent| Parent::of(parent, route.namespace()));
+            if parents.any(|parent| parent == backend) {
+                return None;
+            }
+            let text = format!(
+                "The EgressNetwork {namespace}/{name} can be a backend only of a route that it is a parent of."
+            );
+            Some(("InvalidKind", text))
+        }
+        _ => Some(("InvalidKind", format!("A backend of kind {kind} is not supported."))),
+    }
+}
+
+fn limit_refused(reader: &Reader<'_>, limit: &HttpLocalRateLimitPolicy) -> Refusal {
+    let target = &limit.spec.target_ref;
+    let namespace = limit.metadata.namespace.as_deref().unwrap_or_default();
+    let name = &target.name;
+    if !target.is(keys::POLICY_GROUP, "Server") || reader.object(Kind::Server, namespace, name).is_none() {
+        let text = format!("There is no Server {namespace}/{name}.");
+        return Some(("NoMatchingTarget", text));
+    }
+    let same = |other: &&std::sync::Arc<HttpLocalRateLimitPolicy>| {
+        let theirs = &other.spec.target_ref;
+        theirs.is(keys::POLICY_GROUP, "Server") && theirs.name == *name
+    };
+    let others = reader.rate_limits(namespace).filter(same);
+    let first = others.min_by(|a, b| store::age(&a.metadata).cmp(&store::age(&b.metadata)))?;
+    if first.metadata.name == limit.metadata.name {
+        return None;
+    }
+    let other = first.metadata.name.as_deref().unwrap_or_default();
+    let text = format!("The older {namespace}/{other} is for the same Server; one alone counts.");
+    Some(("RateLimitReasonAlreadyExists", text))
+}
+
+/// Whether a network is inside the cluster's own, where nobody asks for it.
+fn overlap(reader: &Reader<'_>, network: &EgressNetwork) -> Refusal {
+    let overlaps = |own: &IpNet, found: &Network| {
+        let cidr = &found.cidr.0;
+        let meets = cidr.contains(own) || own.contains(cidr);
+        meets && !found.except.iter().any(|except| except.0.contains(own))
+    };
+    for found in network.spec.networks.iter().flatten() {
+        if let Some(own) = reader.config.cluster_networks.iter().find(|own| overlaps(own, found)) {
+            let text = format!("The network {} overlaps {own}, which is the cluster's own.", found.cidr);
+            return Some(("EgressReasonNetworkOverlap", text));
+        }
+    }
+    None
+}

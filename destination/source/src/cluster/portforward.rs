@@ -1,0 +1,246 @@
+//! A connection to a port of a pod, through the API server: for the CLI, which stands outside of the cluster's network.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::Portforwarder, client::UpgradeConnectionError};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Client, Filter, Resource};
+use crate::Error;
+
+/// A port of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The port.
+    pub port: u16,
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+type Refusal = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
+/// The connection. It ends when this is dropped.
+pub struct Forwarded {
+    stream: Box<dyn Duplex>,
+    /// Why the pod's end is closed, if the kubelet says so.
+    refusal: Option<Refusal>,
+    to: PodPort,
+    forwarder: Portforwarder,
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        self.forwarder.abort();
+    }
+}
+
+impl std::fmt::Debug for Forwarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forwarded")
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Connects. The client must have been made with [`upgrades`](super::ClientOptions::upgrades).
+///
+/// Whether somebody listens there, the first read says: an error with the kubelet's words.
+pub async fn forward(client: &Client, to: &PodPort) -> Result<Forwarded, Error> {
+    let pods: Api<Pod> = Api::namespaced(client.raw().clone(), &to.namespace);
+    let what = format!("connect to port {} of the pod {}/{}", to.port, to.namespace, to.pod);
+    let ports = [to.port];
+    let connected = client
+        .call(&what, async { Ok(pods.portforward(&to.pod, &ports).await) })
+        .await?;
+    let mut forwarder = connected.map_err(|error| refused(client, what, &error))?;
+    let stream = forwarder.take_stream(to.port).expect("the port was asked for");
+    let refusal = forwarder.take_error(to.port);
+    Ok(Forwarded {
+        stream: Box::new(stream),
+        refusal: refusal.map(|refusal| Box::pin(refusal) as Refusal),
+        to: to.clone(),
+        forwarder,
+    })
+}
+
+/// The API server refuses an upgrade by its status only.
+fn refused(client: &Client, what: String, error: &kube::Error) -> Error {
+    match error {
+        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) => match status.as_u16() {
+            401 => Error::Unauthorized(client.url().into()),
+            403 => Error::Forbidden {
+                what,
+                reason: "the cluster refuses `create` on pods/portforward".to_owned(),
+            },
+            404 => Error::Absent { what },
+            code => Error::Refused {
+                what,
+                code,
+                reason: status.to_string(),
+            },
+        },
+        error => client.blame(&what, error),
+    }
+}
+
+impl AsyncRead for Forwarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // The end: of the pod's own will, or because the kubelet found nobody there.
+        let Some(refusal) = &mut self.refusal else {
+            return Poll::Ready(Ok(()));
+        };
+        let said = match refusal.as_mut().poll(cx) {
+            Poll::Ready(said) => said,
+            Poll::Pending => return Poll::Ready(Ok(())),
+        };
+        self.refusal = None;
+        match said {
+            Some(_) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                format!(
+                    "nobody listens on port {} of the pod {}/{}",
+                    self.to.port, self.to.namespace, self.to.pod
+                ),
+            ))),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Forwarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The pods that an object chooses by its selector: a Service, a Deployment, a ReplicaSet, a StatefulSet, a DaemonSet or
+/// a Job. None if it has no selector.
+pub async fn pods_of(client: &Client, owner: &Resource, name: &str) -> Result<Vec<Value>, Error> {
+    let object = owner.get(client, name).await?;
+    let Some(labels) = selector(&object["spec"]["selector"]) else {
+        return Ok(Vec::new());
+    };
+    let pods = Resource {
+        api_version: "v1".to_owned(),
+        plural: "pods".to_owned(),
+        namespace: owner.namespace.clone(),
+    };
+    let filter = Filter {
+        labels: &labels,
+        fields: "",
+    };
+    pods.list(client, filter).await
+}
+
+/// A ready pod of an object that chooses pods.
+pub async fn ready_pod(client: &Client, owner: &Resource, name: &str) -> Result<String, Error> {
+    let pods = pods_of(client, owner, name).await?;
+    let ready = pods.iter().find(|pod| is_ready(pod));
+    let name_of = |pod: &Value| pod["metadata"]["name"].as_str().map(str::to_owned);
+    ready.and_then(name_of).ok_or_else(|| {
+        let namespace = owner.namespace.as_deref().unwrap_or_default();
+        Error::Refused {
+            what: format!("find a pod of {} {namespace}/{name}", owner.plural),
+            code: 0,
+            reason: match pods.len() {
+                0 => "there is none".to_owned(),
+                n => format!("none of the {n} is ready"),
+            },
+        }
+    })
+}
+
+/// Whether a pod is ready and not going away.
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+    pod["metadata"]["deletionTimestamp"].is_null() && ready.any(|condition| condition["status"] == "True")
+}
+
+/// A selector as the API server takes it in a query: that of a Service (labels) or of a workload. None chooses nothing.
+fn selector(selector: &Value) -> Option<String> {
+    let plain = |labels: &Value| -> Vec<String> {
+        let labels = labels.as_object().into_iter().flatten();
+        let pairs = labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+        pairs.collect()
+    };
+    let is_workloads = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let mut terms = plain(if is_workloads {
+        &selector["matchLabels"]
+    } else {
+        selector
+    });
+    for term in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = term["key"].as_str()?;
+        let values = term["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        let values = values.collect::<Vec<_>>().join(",");
+        terms.push(match term["operator"].as_str()? {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        });
+    }
+    (!terms.is_empty()).then(|| terms.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selectors_of_services_and_workloads_are_read() {
+        assert_eq!(
+            selector(&json!({"app": "web", "tier": "a"})).as_deref(),
+            Some("app=web,tier=a")
+        );
+        let workload = json!({"matchLabels": {"app": "web"}, "matchExpressions": [
+            {"key": "v", "operator": "NotIn", "values": ["1", "2"]}, {"key": "x", "operator": "Exists"}]});
+        assert_eq!(selector(&workload).as_deref(), Some("app=web,v notin (1,2),x"));
+        assert_eq!(selector(&Value::Null), None);
+        assert_eq!(
+            selector(&json!({"matchExpressions": [{"key": "v", "operator": "?"}]})),
+            None
+        );
+    }
+
+    #[test]
+    fn a_pod_that_goes_away_is_not_ready() {
+        let mut pod = json!({"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        assert!(is_ready(&pod));
+        pod["metadata"]["deletionTimestamp"] = json!("now");
+        assert!(!is_ready(&pod));
+    }
+}

@@ -1,0 +1,244 @@
+//! Objects as the API server has them, JSON without a type of ours: for the CLI, which shows and checks also what no
+//! type of ours would take.
+
+use http::{Method, Request};
+use kube::client::Body;
+use serde_json::Value;
+
+use super::Client;
+use crate::{Error, limits};
+
+/// Objects of one kind: in one namespace, in all of them, or in none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Group and version, such as `apps/v1`; `v1` is the core group's.
+    pub api_version: String,
+    /// The plural, such as `deployments`.
+    pub plural: String,
+    /// The namespace.
+    pub namespace: Option<String>,
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter<'a> {
+    /// A label selector; empty chooses all.
+    pub labels: &'a str,
+    /// A field selector; empty chooses all.
+    pub fields: &'a str,
+}
+
+impl Resource {
+    /// The objects of a kind, in all namespaces.
+    pub fn new(api_version: &str, plural: &str) -> Self {
+        Self {
+            api_version: api_version.to_owned(),
+            plural: plural.to_owned(),
+            namespace: None,
+        }
+    }
+
+    /// Those in one namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    fn path(&self) -> String {
+        let root = if self.api_version.contains('/') {
+            "/apis"
+        } else {
+            "/api"
+        };
+        let version = &self.api_version;
+        match &self.namespace {
+            Some(namespace) => format!("{root}/{version}/namespaces/{namespace}/{}", self.plural),
+            None => format!("{root}/{version}/{}", self.plural),
+        }
+    }
+
+    /// All of them, page by page. A kind that is not served is [`Error::Absent`].
+    pub async fn list(&self, client: &Client, filter: Filter<'_>) -> Result<Vec<Value>, Error> {
+        let what = match &self.namespace {
+            Some(namespace) => format!("list {} in the namespace {namespace}", self.plural),
+            None => format!("list {}", self.plural),
+        };
+        let mut objects = Vec::new();
+        let mut next = String::new();
+        loop {
+            let query = query(&[
+                ("limit", &limits::PAGE.to_string()),
+                ("labelSelector", filter.labels),
+                ("fieldSelector", filter.fields),
+                ("continue", &next),
+            ]);
+            let mut page: Value = read(client, &what, &format!("{}?{query}", self.path())).await?;
+            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
+                objects.extend(items);
+            }
+            next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+            if next.is_empty() {
+                return Ok(objects);
+            }
+            if objects.len() > limits::OBJECTS_OF_KIND {
+                return Err(Error::Refused {
+                    what,
+                    code: 0,
+                    reason: format!("there are more than {} of them", limits::OBJECTS_OF_KIND),
+                });
+            }
+        }
+    }
+
+    /// The one with a name. One that is not there is [`Error::Absent`].
+    pub async fn get(&self, client: &Client, name: &str) -> Result<Value, Error> {
+        let what = match &self.namespace {
+            Some(namespace) => format!("get {} {namespace}/{name}", self.plural),
+            None => format!("get {} {name}", self.plural),
+        };
+        read(client, &what, &format!("{}/{}", self.path(), escape(name))).await
+    }
+
+    /// The one with a name, if it is there.
+    pub async fn find(&self, client: &Client, name: &str) -> Result<Option<Value>, Error> {
+        match self.get(client, name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(Error::Absent { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether we could make such an object: the API server tries, and keeps nothing.
+    pub async fn try_create(&self, client: &Client, object: &Value) -> Result<(), Error> {
+        let what = format!("create {}", self.plural);
+        let body = serde_json::to_vec(object).expect("a value is JSON");
+        let request = Request::post(format!("{}?dryRun=All", self.path()))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body);
+        let made = client.request(&what, request.map_err(kube::core::request::Error::BuildRequest));
+        made.await.map(|_: Value| ())
+    }
+}
+
+/// What a path of the API server answers, such as `/version`; `what` says what for.
+pub async fn read(client: &Client, what: &str, path: &str) -> Result<Value, Error> {
+    let request = Request::get(path).body(Vec::new());
+    client
+        .request(what, request.map_err(kube::core::request::Error::BuildRequest))
+        .await
+}
+
+/// A body to be sent to an API that an aggregated server answers.
+#[derive(Clone, Debug)]
+pub struct Post<'a> {
+    /// What for ("tap deployment/web").
+    pub what: String,
+    /// Where to.
+    pub path: String,
+    /// Media type of the answer.
+    pub accept: &'a str,
+    /// The body, JSON.
+    pub body: Vec<u8>,
+}
+
+/// Sends a body to an aggregated API, and leaves the answer's body to be read as it comes.
+pub async fn post(client: &Client, post: Post<'_>) -> Result<Body, Error> {
+    let Post {
+        what,
+        path,
+        accept,
+        body,
+    } = post;
+    let what = what.as_str();
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(&path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::ACCEPT, accept)
+        .body(Body::from(body));
+    let request = request.map_err(|error| Error::Config(format!("{path:?} is no path: {error}")))?;
+    let response = client.call(what, client.raw().send(request)).await?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.into_body());
+    }
+    let text = client
+        .call(what, async { Ok(collect(response.into_body()).await) })
+        .await?;
+    Err(client.blame(what, &kube::Error::Api(refusal(status.as_u16(), &text).boxed())))
+}
+
+/// Longest refusal that is read.
+const REFUSAL_BYTES: usize = 64 * 1024;
+
+async fn collect(mut body: Body) -> Vec<u8> {
+    let mut text = Vec::new();
+    while let Some(Ok(frame)) = std::future::poll_fn(|cx| {
+        use http_body::Body as _;
+        std::pin::Pin::new(&mut body).poll_frame(cx)
+    })
+    .await
+    {
+        text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        if text.len() > REFUSAL_BYTES {
+            break;
+        }
+    }
+    text
+}
+
+/// A refusal is a Status, an object with the key `error`, or plain text.
+fn refusal(code: u16, text: &[u8]) -> kube::core::Status {
+    let read: Option<Value> = serde_json::from_slice(text).ok();
+    let word = |key: &str| read.as_ref()?.get(key)?.as_str().map(str::to_owned);
+    let plain = || String::from_utf8_lossy(text).trim().to_owned();
+    kube::core::Status {
+        code,
+        message: word("message").or_else(|| word("error")).unwrap_or_else(plain),
+        reason: word("reason").unwrap_or_default(),
+        ..kube::core::Status::default()
+    }
+}
+
+fn query(pairs: &[(&str, &str)]) -> String {
+    let given = pairs.iter().filter(|(_, value)| !value.is_empty());
+    let texts: Vec<String> = given.map(|(key, value)| format!("{key}={}", escape(value))).collect();
+    texts.join("&")
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_queries_are_the_api_servers() {
+        let pods = Resource::new("v1", "pods");
+        assert_eq!(pods.path(), "/api/v1/pods");
+        let deployments = Resource::new("apps/v1", "deployments").within("a");
+        assert_eq!(deployments.path(), "/apis/apps/v1/namespaces/a/deployments");
+        assert_eq!(
+            query(&[("limit", "5"), ("continue", ""), ("labelSelector", "a in (b,c)")]),
+            "limit=5&labelSelector=a%20in%20%28b%2Cc%29"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_read_in_each_of_its_forms() {
+        let status = refusal(403, br#"{"kind":"Status","message":"no","reason":"Forbidden"}"#);
+        assert_eq!((status.message.as_str(), status.reason.as_str()), ("no", "Forbidden"));
+        assert_eq!(refusal(400, br#"{"error":"bad kind"}"#).message, "bad kind");
+        assert_eq!(refusal(503, b"gone\n").message, "gone");
+    }
+}

@@ -1,0 +1,136 @@
+//! Where namespaces, owners, our certificate and what the cluster can do come from: files, or a cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use destination_source::{
+    Update,
+    cluster::{
+        self, CaBundleOf, Client, ClientOptions, FOR_INJECTOR, Selection, States,
+        certificate::{self, Keep},
+    },
+    directory,
+};
+use rustls::ServerConfig;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::Args,
+    metrics::Metrics,
+    reload::{self, Current, Pair},
+};
+
+/// Pause between questions for the version.
+const VERSION_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where objects come from.
+pub(crate) struct Source {
+    pub(crate) updates: mpsc::Receiver<Update>,
+    /// The cluster, and how the watches of it are doing.
+    pub(crate) cluster: Option<(Client, States)>,
+}
+
+/// Begins to read objects.
+pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
+    if !args.kubernetes {
+        return Ok(Source {
+            updates: directory::watch(args.manifests.clone())?,
+            cluster: None,
+        });
+    }
+    let options = ClientOptions {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+        ..ClientOptions::default()
+    };
+    let client = cluster::client(&options).await?;
+    tracing::info!(cluster = client.url(), "watching");
+    let watch = cluster::watch(&client, FOR_INJECTOR.iter().copied().map(Selection::from));
+    Ok(Source {
+        updates: watch.updates,
+        cluster: Some((client, watch.states)),
+    })
+}
+
+/// Our certificate: of files, or kept by ourselves in a Secret.
+pub(crate) fn certificate(
+    args: &Args,
+    client: Option<&Client>,
+    (metrics, stop): (Metrics, CancellationToken),
+) -> (Current<ServerConfig>, impl Future<Output = ()> + Send + use<>) {
+    let (sender, current) = watch::channel(None);
+    let files = args.certificate();
+    let kept = client.map(|client| certificate::keep(client, keep(args), stop));
+    let task = async move {
+        match (files, kept) {
+            (Some(files), _) => {
+                let pair = Pair {
+                    what: "certificate",
+                    files,
+                    make: Box::new(reload::tls),
+                };
+                pair.looking(metrics, sender).run().await;
+            }
+            (None, Some((kept, keeping))) => {
+                tokio::join!(keeping, reload::serve_kept(kept, sender, metrics));
+            }
+            (None, None) => {}
+        }
+    };
+    (current, task)
+}
+
+fn keep(args: &Args) -> Keep {
+    let namespace = &args.control_plane_namespace;
+    let labels = [
+        (destination_k8s::keys::CONTROL_PLANE_NS, namespace.as_str()),
+        (destination_k8s::keys::CONTROL_PLANE_COMPONENT, "proxy-injector"),
+    ];
+    Keep {
+        namespace: namespace.clone(),
+        secret: "linkerd-proxy-injector-k8s-tls".to_owned(),
+        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        dns_names: vec![format!("linkerd-proxy-injector.{namespace}.svc")],
+        external: args.external_certificate,
+        ca_bundle_of: vec![
+            (CaBundleOf::Mutating, "linkerd-proxy-injector-webhook-config".to_owned()),
+            (
+                CaBundleOf::Validating,
+                "linkerd-policy-validator-webhook-config".to_owned(),
+            ),
+        ],
+    }
+}
+
+/// Whether pods may have native sidecars; asked until there is an answer.
+pub(crate) async fn native_sidecars(client: Option<&Client>) -> bool {
+    let Some(client) = client else { return true };
+    loop {
+        match client.version().await {
+            Ok(version) => {
+                let has = injector_patch::has_native_sidecars(&version);
+                tracing::info!(%version, native_sidecars = has, "the cluster");
+                return has;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the version of the cluster is not known yet");
+                tokio::time::sleep(VERSION_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Metrics of ours, and of the watches.
+pub(crate) fn render(metrics: &Metrics, states: Option<&States>) -> String {
+    let own = metrics.render();
+    // Each text ends with a mark; the whole has one.
+    states.map_or_else(
+        || own.clone(),
+        |states| format!("{}{}", own.trim_end_matches("# EOF\n"), states.render()),
+    )
+}
+
+/// Waits until there is something.
+pub(crate) async fn some<T>(current: &mut watch::Receiver<Option<Arc<T>>>) -> bool {
+    current.wait_for(Option::is_some).await.is_ok()
+}

@@ -1,0 +1,55 @@
+//! What is known now, as it is kept for the next process.
+
+use std::sync::Arc;
+
+use proxy_model::{Memory, OutboundMemory, OutboundTarget};
+use tokio::time::Instant;
+
+use crate::{Discovery, Outbound, Source};
+
+impl Discovery {
+    /// All answers as they are now, those of an earlier process that nobody has asked for yet included.
+    pub fn memory(&self) -> Memory {
+        let outbound = self.0.outbound.answers().into_iter().filter_map(|(target, known)| {
+            let known = known?;
+            let memory = OutboundMemory {
+                policy: Arc::clone(&known.policy),
+                profile: known.profile.clone(),
+                is_synthesised: known.source == Source::Synthesised,
+            };
+            Some((target, memory))
+        });
+        let endpoints = self.0.endpoints.answers().into_iter();
+        Memory {
+            inbound: self.0.inbound.answers(),
+            outbound: outbound.collect(),
+            endpoints: endpoints.filter_map(|(path, set)| Some((path, set?))).collect(),
+        }
+    }
+
+    /// A number that changes with every answer.
+    pub fn changes(&self) -> u64 {
+        let changes = [
+            self.0.outbound.changes(),
+            self.0.endpoints.changes(),
+            self.0.inbound.changes(),
+        ];
+        changes.into_iter().fold(0, u64::wrapping_add)
+    }
+}
+
+/// An answer of an earlier process.
+pub(crate) fn outbound((target, known): (OutboundTarget, OutboundMemory)) -> (OutboundTarget, Option<Arc<Outbound>>) {
+    let source = if known.is_synthesised {
+        Source::Synthesised
+    } else {
+        Source::ControlPlane
+    };
+    let answer = Outbound {
+        policy: known.policy,
+        profile: known.profile,
+        source,
+        since: Instant::now(),
+    };
+    (target, Some(Arc::new(answer)))
+}

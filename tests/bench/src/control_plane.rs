@@ -1,0 +1,139 @@
+//! What the control plane costs: the program mesh-destination, fed by a scripted API server, with thousands of streams of
+//! each kind.
+//!
+//! ```text
+//! [api] a Kubernetes API server, as far as watches need one ─▶ mesh-destination ─▶ [streams] clients that count messages
+//!        │ [objects] one change ─────────────────────────────── the time until all have it ──▲
+//! ```
+
+mod api;
+mod idle;
+mod objects;
+mod program;
+mod report;
+mod streams;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::time::sleep;
+
+use objects::Kind;
+use program::{Program, Usage};
+use report::{Measured, Report};
+use streams::Streams;
+
+/// Streams that are opened and closed before anything is measured, so that the program has touched what it needs once.
+const WARM: usize = 50;
+/// Time for memory to settle.
+const SETTLE: Duration = Duration::from_millis(1_500);
+/// Time between two changes.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Measures mesh-destination with many streams, and what control-plane processes on this machine hold when idle.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Streams of each kind; may be given several times.
+    #[arg(long, default_values_t = [1_000, 5_000])]
+    streams: Vec<usize>,
+    /// Connections that carry them.
+    #[arg(long, default_value_t = 50)]
+    connections: usize,
+    /// Endpoints of the Service.
+    #[arg(long, default_value_t = 50)]
+    endpoints: usize,
+    /// Changes that are timed.
+    #[arg(long, default_value_t = 20)]
+    changes: usize,
+    /// The program mesh-destination; by default the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+    /// Writes the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fails where a figure is worse than the mesh's own target.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(measure(args))?;
+    println(&report.table());
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let missed = report.missed();
+    ensure!(!args.check || missed.is_empty(), "not met: {}", missed.join("; "));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the program")]
+fn println(text: &str) {
+    println!("{text}");
+}
+
+async fn measure(args: &Args) -> Result<Report> {
+    let path = match &args.program {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("mesh-destination"),
+    };
+    let mut measured = vec![];
+    for kind in Kind::ALL {
+        for number in &args.streams {
+            let one = one(args, &path, kind, *number).await;
+            measured.push(one.with_context(|| format!("{} with {number} streams", kind.name()))?);
+        }
+    }
+    Ok(Report {
+        endpoints: args.endpoints,
+        connections: args.connections,
+        measured,
+        idle: idle::processes(),
+    })
+}
+
+async fn one(args: &Args, path: &std::path::Path, kind: Kind, number: usize) -> Result<Measured> {
+    let api = api::Api::start(objects::all(args.endpoints)).await?;
+    let program = Program::start(path, &api).await?;
+    let warm = Streams::open(&program, kind, WARM.min(number), args.connections).await?;
+    // Each side of the change, so that both have been seen.
+    for turn in 0..2 {
+        let since = api.change(kind.change(turn, args.endpoints))?;
+        warm.until_all(since).await?;
+    }
+    drop(warm);
+    sleep(SETTLE).await;
+
+    let before = program.usage()?;
+    let streams = Streams::open(&program, kind, number, args.connections).await?;
+    sleep(SETTLE).await;
+    let opened = program.usage()?;
+
+    let mut latencies = hdrhistogram::Histogram::<u64>::new(3)?;
+    for turn in 0..args.changes {
+        let since = api.change(kind.change(turn, args.endpoints))?;
+        for latency in streams.until_all(since).await? {
+            latencies.record(latency.as_micros() as u64)?;
+        }
+        sleep(PAUSE).await;
+    }
+    let changed = program.usage()?;
+    let each = |from: Usage, to: Usage, times: usize| (to.cpu - from.cpu).as_secs_f64() * 1e3 / (number * times) as f64;
+    Ok(Measured {
+        kind: kind.name(),
+        streams: number,
+        idle_mib: before.rss as f64 / 1_048_576.0,
+        kib_per_stream: opened.rss.saturating_sub(before.rss) as f64 / 1_024.0 / number as f64,
+        cpu_ms_per_stream: each(before, opened, 1),
+        cpu_ms_per_message: each(opened, changed, args.changes),
+        change_p50_ms: latencies.value_at_quantile(0.5) as f64 / 1e3,
+        change_p99_ms: latencies.value_at_quantile(0.99) as f64 / 1e3,
+        change_max_ms: latencies.max() as f64 / 1e3,
+    })
+}

@@ -1,0 +1,165 @@
+//! The result, beside upstream's figures and our targets.
+
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use serde::Serialize;
+
+use super::idle::Process;
+
+/// Most memory of a stream, in KiB.
+const KIB: f64 = 4.0;
+/// Most CPU time to open one, in ms.
+const CPU_MS: f64 = 0.1;
+/// Most time until all but one in a hundred have a change, in ms.
+const CHANGE_MS: f64 = 80.0;
+/// Most memory of all idle processes, in MiB.
+const IDLE_MIB: f64 = 60.0;
+/// Upstream, measured on such a machine with 5,000 streams: KiB, ms, ms.
+const UPSTREAM: [(&str, [&str; 3]); 2] = [
+    ("Destination.Get", ["44", "1", "271"]),
+    ("OutboundPolicies.Watch", ["8.7", "0.05", "465"]),
+];
+
+/// One kind of stream, so many of them.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) kind: &'static str,
+    pub(crate) streams: usize,
+    /// The program before they were opened.
+    pub(crate) idle_mib: f64,
+    pub(crate) kib_per_stream: f64,
+    /// To open one and send the first message.
+    pub(crate) cpu_ms_per_stream: f64,
+    /// To send a change to one.
+    pub(crate) cpu_ms_per_message: f64,
+    pub(crate) change_p50_ms: f64,
+    pub(crate) change_p99_ms: f64,
+    pub(crate) change_max_ms: f64,
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) endpoints: usize,
+    pub(crate) connections: usize,
+    pub(crate) measured: Vec<Measured>,
+    /// Control-plane processes in pods on this machine, if there are any.
+    pub(crate) idle: Vec<Process>,
+}
+
+impl Report {
+    /// What is worse than its target.
+    pub(crate) fn missed(&self) -> Vec<String> {
+        let mut missed = vec![];
+        for m in &self.measured {
+            let figures = [
+                ("KiB per stream", m.kib_per_stream, KIB),
+                ("ms of CPU per stream", m.cpu_ms_per_stream, CPU_MS),
+                ("ms until 99 % have a change", m.change_p99_ms, CHANGE_MS),
+            ];
+            for (what, is, most) in figures {
+                if is > most {
+                    missed.push(format!("{} × {}: {is:.2} {what} (≤ {most})", m.streams, m.kind));
+                }
+            }
+        }
+        let idle = self.idle_mib();
+        if idle > IDLE_MIB {
+            missed.push(format!("{idle:.1} MiB of idle processes (≤ {IDLE_MIB})"));
+        }
+        missed
+    }
+
+    fn idle_mib(&self) -> f64 {
+        self.idle.iter().map(|process| process.mib).sum()
+    }
+
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_preset(UTF8_FULL_CONDENSED);
+        table.set_header([
+            "stream",
+            "number",
+            "KiB each",
+            "CPU ms to open",
+            "CPU ms a change",
+            "change p50 ms",
+            "p99 ms",
+            "max ms",
+        ]);
+        for m in &self.measured {
+            table.add_row([
+                m.kind.to_owned(),
+                m.streams.to_string(),
+                format!("{:.2}", m.kib_per_stream),
+                format!("{:.3}", m.cpu_ms_per_stream),
+                format!("{:.4}", m.cpu_ms_per_message),
+                format!("{:.1}", m.change_p50_ms),
+                format!("{:.1}", m.change_p99_ms),
+                format!("{:.1}", m.change_max_ms),
+            ]);
+        }
+        for (kind, [kib, cpu, change]) in UPSTREAM {
+            let name = format!("upstream's {kind}");
+            table.add_row([&name, "5000", kib, cpu, "", "", change, ""]);
+        }
+        let (kib, cpu, change) = (format!("≤ {KIB}"), format!("≤ {CPU_MS}"), format!("≤ {CHANGE_MS}"));
+        table.add_row(["target", "", &kib, &cpu, "", "", &change, ""]);
+        table
+            .column_iter_mut()
+            .skip(1)
+            .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        format!("{table}\n{}", self.idle())
+    }
+
+    fn idle(&self) -> String {
+        if self.idle.is_empty() {
+            return "idle processes: no pods of a control plane on this machine".to_owned();
+        }
+        let each = self.idle.iter().map(|p| format!("{} {:.1}", p.name, p.mib));
+        format!(
+            "idle processes, MiB: {} = {:.1} (≤ {IDLE_MIB}; upstream 295)",
+            each.collect::<Vec<_>>().join(", "),
+            self.idle_mib()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missed_is_named_with_its_target() {
+        let good = Measured {
+            kind: "Destination.Get",
+            streams: 5_000,
+            idle_mib: 9.0,
+            kib_per_stream: 3.9,
+            cpu_ms_per_stream: 0.09,
+            cpu_ms_per_message: 0.01,
+            change_p50_ms: 10.0,
+            change_p99_ms: 79.0,
+            change_max_ms: 300.0,
+        };
+        let slow = Measured {
+            change_p99_ms: 81.0,
+            ..good.clone()
+        };
+        let process = Process {
+            name: "mesh-destination".to_owned(),
+            pid: 1,
+            mib: 61.0,
+        };
+        let report = Report {
+            endpoints: 50,
+            connections: 50,
+            measured: vec![good, slow],
+            idle: vec![process],
+        };
+        let missed = report.missed();
+        assert_eq!(missed.len(), 2, "{missed:?}");
+        assert!(missed[0].contains("81.00 ms until 99 %") && missed[1].contains("61.0 MiB"));
+        assert!(report.table().contains("upstream's Destination.Get"));
+    }
+}

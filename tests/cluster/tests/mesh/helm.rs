@@ -1,0 +1,369 @@
+//! The charts, by the real helm: they are clean, give what `mesh install` gives, and can be installed, upgraded and uninstalled.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use identity_x509::{Anchor, Issuer};
+use libtest_mimic::Trial;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use tests_cluster::{
+    bed::{Bed, Needs},
+    load, wait_for,
+};
+
+/// The charts' folders.
+const CHARTS: [&str; 3] = ["charts/mesh-crds", "charts/mesh-control-plane", "charts/mesh-viz"];
+/// The namespace of the mesh that Helm installs: another one than by default, so that every name follows it.
+const NAMESPACE: &str = "helm-mesh";
+/// A workload's.
+const WORKLOAD: &str = "helm-workload";
+/// Life of the credentials.
+const DAYS: Duration = Duration::from_secs(30 * 86_400);
+
+/// Its trials. Those that install want a cluster without a mesh, so they come after the README's uninstall.
+pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![
+        bed.trial("helm::lint", Needs::Cluster, lint),
+        bed.trial("helm::same_as_mesh_install", Needs::Cluster, same_as_mesh_install),
+        bed.trial("helm::restricted", Needs::Cluster, restricted),
+        bed.trial("helm::lifecycle", Needs::Images, lifecycle),
+    ]
+}
+
+/// Runs lines in the repository, which must succeed.
+fn shell(bed: &Bed, lines: &str) -> String {
+    bed.cluster().shell(lines).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Runs a line that must fail, and gives what it says.
+fn refused(bed: &Bed, line: &str) -> String {
+    let said = bed.cluster().shell(line).expect_err("it is refused");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn lint(bed: &Bed) {
+    for chart in CHARTS {
+        shell(
+            bed,
+            &format!(
+                "helm lint --strict --quiet {chart} --set identityTrustAnchorsPEM=x,identity.issuer.tls.crtPEM=x,identity.issuer.tls.keyPEM=x"
+            ),
+        );
+    }
+}
+
+/// Credentials in a folder, and the flags that name them: for Helm and for `mesh install`.
+struct Credentials {
+    dir: PathBuf,
+}
+
+impl Credentials {
+    fn make(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("mesh-tests-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder");
+        let anchor = Anchor::generate("root.linkerd.cluster.local", DAYS).expect("an anchor");
+        let issuer = Issuer::generate(&anchor, "identity.linkerd.cluster.local", DAYS).expect("an issuer");
+        for (file, text) in [
+            ("ca.crt", anchor.certificate_pem()),
+            ("issuer.crt", issuer.certificate_pem()),
+            ("issuer.key", issuer.key_pem()),
+        ] {
+            fs::write(dir.join(file), text).expect("written");
+        }
+        Self { dir }
+    }
+
+    fn helm(&self) -> String {
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        format!(
+            "--set-file identityTrustAnchorsPEM={},identity.issuer.tls.crtPEM={},identity.issuer.tls.keyPEM={}",
+            file("ca.crt"),
+            file("issuer.crt"),
+            file("issuer.key")
+        )
+    }
+
+    fn mesh(&self) -> String {
+        let dir = self.dir.display();
+        format!(
+            "--identity-trust-anchors-file {dir}/ca.crt --identity-issuer-certificate-file {dir}/issuer.crt \
+             --identity-issuer-key-file {dir}/issuer.key"
+        )
+    }
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Objects by kind and name.
+fn objects(text: &str) -> BTreeMap<String, Value> {
+    serde_yaml_ng::Deserializer::from_str(text)
+        .map(|document| Value::deserialize(document).expect("YAML"))
+        .filter(|object| !object.is_null())
+        .map(|object| (format!("{} {}", object["kind"], object["metadata"]["name"]), object))
+        .collect()
+}
+
+/// What only the program adds: the namespace, and what it was told.
+fn without_what_the_program_adds(mut objects: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    objects.retain(|_, object| object["kind"] != "Namespace");
+    for object in objects
+        .values_mut()
+        .filter(|object| object["metadata"]["name"] == "linkerd-config")
+    {
+        object["data"].as_object_mut().map(|data| data.remove("given"));
+        let values = object["data"]["values"].take();
+        // Written in another way, but it must say the same.
+        let values = serde_yaml_ng::from_str(values.as_str().expect("text")).expect("YAML");
+        object["data"]["values"] = values;
+    }
+    objects
+}
+
+fn same_as_mesh_install(bed: &Bed) {
+    let credentials = Credentials::make("same");
+    let file = |name: &str, text: &str| {
+        let path = credentials.dir.join(name);
+        fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let high = "charts/mesh-control-plane/values-ha.yaml".to_owned();
+    let small = file(
+        "small.yaml",
+        "controllerReplicas: 2\nproxy: {logLevel: debug, resources: {cpu: {limit: 1}}}\n",
+    );
+    let other = file(
+        "other.yaml",
+        "podAnnotations: {a.b/c: d}\ntolerations: [{key: spot, operator: Exists}]\ncniEnabled: true\n",
+    );
+    let variants = [
+        String::new(),
+        format!("-f {high}"),
+        format!("-f {small} -f {other} --set proxy.opaquePorts=25\\\\,26"),
+    ];
+    for flags in variants {
+        let (helm, mesh) = (credentials.helm(), credentials.mesh());
+        let theirs = shell(
+            bed,
+            &format!("helm template mesh charts/mesh-control-plane -n linkerd {helm} {flags}"),
+        );
+        let ours = shell(bed, &format!("mesh install --ignore-cluster {mesh} {flags}"));
+        compare(&theirs, &ours, &flags);
+    }
+    let theirs = shell(bed, "helm template mesh charts/mesh-crds -n linkerd");
+    compare(&theirs, &shell(bed, "mesh install --crds --ignore-cluster"), "--crds");
+}
+
+fn compare(theirs: &str, ours: &str, flags: &str) {
+    let (theirs, ours) = (
+        without_what_the_program_adds(objects(theirs)),
+        without_what_the_program_adds(objects(ours)),
+    );
+    let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&ours), names(&theirs), "{flags}");
+    for (name, object) in &ours {
+        assert_eq!(object, &theirs[name], "{flags}: {name}");
+    }
+}
+
+/// What the API server says of the pods of a chart in a namespace of the level `restricted`.
+fn judged(bed: &Bed, rendered: &str, namespace: &str) -> Result<String, String> {
+    let mut pods = String::new();
+    for object in objects(rendered)
+        .values()
+        .filter(|object| object["kind"] == "Deployment")
+    {
+        let template = &object["spec"]["template"];
+        let mut pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+        pod["metadata"]["name"] = object["metadata"]["name"].clone();
+        pod["metadata"]["namespace"] = namespace.into();
+        // The account would have to be there.
+        pod["spec"]["serviceAccountName"] = "default".into();
+        pods += &format!("{pod}\n---\n");
+    }
+    assert!(!pods.is_empty(), "no pods are rendered");
+    let file = std::env::temp_dir().join(format!("mesh-tests-pods-{}.yaml", std::process::id()));
+    fs::write(&file, pods).expect("written");
+    let path = file.display().to_string();
+    let said = bed.cluster().try_kubectl(&["create", "--dry-run=server", "-f", &path]);
+    let _ = fs::remove_file(file);
+    said
+}
+
+/// Nothing of ours needs more than the level `restricted` allows, but what redirects.
+fn restricted(bed: &Bed) {
+    let cluster = bed.cluster();
+    let namespace = cluster.namespace("helm-restricted");
+    cluster.kubectl(&[
+        "label",
+        "namespace",
+        &namespace.name,
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]);
+    // The default service account is made a moment after the namespace.
+    wait_for("the namespace has a service account", || {
+        cluster
+            .try_kubectl(&["-n", &namespace.name, "get", "serviceaccount", "default"])
+            .is_ok()
+    });
+    let control_plane = "helm template mesh charts/mesh-control-plane -n helm-restricted --set \
+        identityTrustAnchorsPEM=x,identity.issuer.tls.crtPEM=x,identity.issuer.tls.keyPEM=x";
+    for rendered in [
+        shell(bed, &format!("{control_plane},cniEnabled=true")),
+        shell(bed, "helm template viz charts/mesh-viz -n helm-restricted"),
+        shell(bed, "mesh demo --manifest"),
+    ] {
+        judged(bed, &rendered, &namespace.name).unwrap_or_else(|why| panic!("{why}"));
+    }
+    let said = judged(bed, &shell(bed, control_plane), &namespace.name).expect_err("the init container redirects");
+    let violations = said.matches("(container").count() + said.matches("(containers").count();
+    let of_init = said.matches("(container \"linkerd-init\"").count();
+    assert!(
+        of_init > 0 && violations == of_init,
+        "only what redirects needs more: {said}"
+    );
+}
+
+fn lifecycle(bed: &Bed) {
+    let cluster = bed.cluster();
+    assert!(
+        !there_is_a_mesh(bed),
+        "there is a mesh on this cluster already; helm::lifecycle wants one without"
+    );
+    let credentials = Credentials::make("lifecycle");
+    let begun = std::time::Instant::now();
+    install(bed, &credentials);
+    tests_cluster::say(&format!(
+        "helm install: ready after {:.1} s",
+        begun.elapsed().as_secs_f64()
+    ));
+    let roots = trust_roots(bed);
+    join(bed);
+    left_to_helm(bed);
+    upgrade(bed, &roots);
+    cluster.kubectl(&["delete", "namespace", WORKLOAD, "--wait"]);
+    uninstall(bed);
+    assert!(!there_is_a_mesh(bed));
+    bed.forget();
+}
+
+fn there_is_a_mesh(bed: &Bed) -> bool {
+    let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
+    let found = bed
+        .cluster()
+        .kubectl(&["get", kinds, "-l", "linkerd.io/control-plane-ns", "-o", "name"]);
+    !found.trim().is_empty()
+}
+
+fn install(bed: &Bed, credentials: &Credentials) {
+    let missing = refused(
+        bed,
+        &format!("helm install mesh charts/mesh-control-plane -n {NAMESPACE} --create-namespace"),
+    );
+    assert!(
+        missing.contains("is required") && missing.contains("mesh install makes one"),
+        "{missing}"
+    );
+    let unknown = refused(
+        bed,
+        &format!(
+            "helm template mesh charts/mesh-control-plane {} --set proxy.lgoLevel=x",
+            credentials.helm()
+        ),
+    );
+    assert!(unknown.contains("lgoLevel"), "{unknown}");
+    shell(
+        bed,
+        &format!("helm install crds charts/mesh-crds -n {NAMESPACE} --create-namespace --wait"),
+    );
+    shell(
+        bed,
+        &format!(
+            "helm install mesh charts/mesh-control-plane -n {NAMESPACE} {} --wait --timeout 120s",
+            credentials.helm()
+        ),
+    );
+    bed.ready(NAMESPACE).unwrap_or_else(|why| panic!("{why}"));
+}
+
+fn trust_roots(bed: &Bed) -> String {
+    let path = "jsonpath={.data.ca-bundle\\.crt}";
+    bed.cluster().kubectl(&[
+        "-n",
+        NAMESPACE,
+        "get",
+        "configmap",
+        "linkerd-identity-trust-roots",
+        "-o",
+        path,
+    ])
+}
+
+/// A workload joins this mesh.
+fn join(bed: &Bed) {
+    let cluster = bed.cluster();
+    cluster.kubectl(&["create", "namespace", WORKLOAD]);
+    cluster.kubectl(&["annotate", "namespace", WORKLOAD, "linkerd.io/inject=enabled"]);
+    // The injector knows the namespace a moment later, and its certificate is believed.
+    wait_for("a pod gets its sidecar", || {
+        let _ = cluster.try_kubectl(&[
+            "-n",
+            WORKLOAD,
+            "delete",
+            "deployment",
+            "server",
+            "--ignore-not-found",
+            "--wait",
+        ]);
+        cluster.apply(&load::server(WORKLOAD, "server", 1));
+        std::thread::sleep(Duration::from_secs(1));
+        let path = "jsonpath={.items[*].spec['initContainers','containers'][*].name}";
+        cluster
+            .kubectl(&["-n", WORKLOAD, "get", "pods", "-o", path])
+            .contains("linkerd-proxy")
+    });
+    bed.ready(WORKLOAD).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// What Helm installed is not the program's to change, and it says whose.
+fn left_to_helm(bed: &Bed) {
+    for command in ["upgrade", "prune", "uninstall"] {
+        let said = refused(bed, &format!("mesh {command} -L {NAMESPACE}"));
+        assert!(said.contains("installed by Helm") && said.contains("helm "), "{said}");
+    }
+    let said = refused(bed, "mesh install");
+    assert!(
+        said.contains(&format!("by Helm in the namespace {NAMESPACE}")),
+        "{said}"
+    );
+}
+
+fn upgrade(bed: &Bed, roots: &str) {
+    shell(
+        bed,
+        &format!(
+            "helm upgrade mesh charts/mesh-control-plane -n {NAMESPACE} --reuse-values --set controllerLogLevel=debug --wait --timeout 120s"
+        ),
+    );
+    bed.ready(NAMESPACE).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(trust_roots(bed), roots, "the trust anchors stay");
+    let path =
+        "jsonpath={.spec.template.spec.containers[?(@.name==\"destination\")].env[?(@.name==\"MESH_LOG\")].value}";
+    let level = bed
+        .cluster()
+        .kubectl(&["-n", NAMESPACE, "get", "deployment", "linkerd-destination", "-o", path]);
+    assert_eq!(level, "debug");
+}
+
+fn uninstall(bed: &Bed) {
+    shell(
+        bed,
+        &format!("helm uninstall mesh -n {NAMESPACE} --wait; helm uninstall crds -n {NAMESPACE} --wait"),
+    );
+    bed.cluster().kubectl(&["delete", "namespace", NAMESPACE, "--wait"]);
+}

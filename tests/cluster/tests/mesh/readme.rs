@@ -1,0 +1,172 @@
+//! The README's quick start on Kubernetes, line by line: from a cluster without us to rows, and back to a cluster without us.
+
+use std::{sync::Arc, time::Instant};
+
+use libtest_mimic::Trial;
+use tests_cluster::{
+    bed::{Bed, Needs},
+    load, readme, say, wait_for,
+};
+
+/// The namespace of the demo's application.
+const DEMO: &str = "vote";
+/// The namespace whose workloads join by an annotation, as the README has it.
+const OWN: &str = "default";
+/// A workload of the user's own.
+const SERVER: &str = "readme-server";
+
+/// What `kubectl get` must not find any more; the namespaced kinds go with their namespaces and definitions.
+const OURS: [&str; 7] = [
+    "namespaces",
+    "customresourcedefinitions",
+    "clusterroles",
+    "clusterrolebindings",
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "apiservices",
+];
+
+/// From a cluster without us to rows.
+pub(crate) fn install(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![
+        bed.trial("readme::install", Needs::Viz, check),
+        bed.trial("readme::demo", Needs::Viz, demo),
+        bed.trial("readme::split", Needs::Viz, split),
+        bed.trial("readme::join", Needs::Mesh, join),
+    ]
+}
+
+/// And back. It comes last, and what needs the mesh after it would install it anew.
+pub(crate) fn uninstall(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![bed.trial("readme::uninstall", Needs::Viz, gone)]
+}
+
+/// Runs the README's lines of this name.
+fn lines(bed: &Bed, name: &str) -> Result<String, String> {
+    bed.cluster().shell(&readme::block(name)?)
+}
+
+/// Runs them until they print what they should.
+fn lines_until(bed: &Bed, name: &str, what: &str, holds: impl Fn(&str) -> bool) -> String {
+    let mut printed = String::new();
+    wait_for(
+        &format!(
+            "`{}` {what}; printed at last: see above",
+            readme::block(name).unwrap_or_default()
+        ),
+        || {
+            printed = lines(bed, name).unwrap_or_else(|why| why);
+            let held = holds(&printed);
+            if !held {
+                say(&printed);
+            }
+            held
+        },
+    );
+    printed
+}
+
+/// `mesh check` is green as soon as the pods are ready, by itself.
+fn check(bed: &Bed) {
+    let printed = lines(bed, "check").unwrap_or_else(|why| panic!("{why}\n{}", bed.describe("linkerd")));
+    assert!(!printed.contains('×') && !printed.contains('‼'), "{printed}");
+}
+
+/// The demo's application is there, and every command of the README has something to say about it.
+fn demo(bed: &Bed) {
+    let begun = Instant::now();
+    lines(bed, "app").unwrap_or_else(|why| panic!("{why}"));
+    bed.ready(DEMO).unwrap_or_else(|why| panic!("{why}"));
+    let stat = lines_until(bed, "stat", "has a row with a success rate per deployment", |printed| {
+        let rows = ["emoji", "voting-v1", "voting-v2", "web"].map(|name| row(printed, name));
+        rows.iter().all(|row| row.contains('%') && row.contains("1/1"))
+    });
+    say(&format!(
+        "{stat}rows {:.1} s after the demo's first line",
+        begun.elapsed().as_secs_f64()
+    ));
+    let edges = lines_until(bed, "edges", "has an edge from web to emoji", |printed| {
+        printed
+            .lines()
+            .any(|line| line.contains("web") && line.contains("emoji"))
+    });
+    let secured = edges.lines().filter(|line| line.contains('√')).count();
+    assert!(
+        secured >= 3,
+        "the edges between web, emoji and voting are secured:\n{edges}"
+    );
+    let tap = lines_until(bed, "tap", "shows requests", |printed| printed.lines().count() >= 5);
+    assert!(tap.contains("tls=true"), "{tap}");
+}
+
+/// The line of a table that begins with a name.
+fn row(table: &str, name: &str) -> String {
+    let found = table.lines().find(|line| line.split_whitespace().next() == Some(name));
+    found.unwrap_or_default().to_owned()
+}
+
+/// The split that the README changes is the one that proxies follow.
+fn split(bed: &Bed) {
+    let cluster = bed.cluster();
+    lines(bed, "split").unwrap_or_else(|why| panic!("{why}"));
+    let path = "jsonpath={.spec.backends[*].weight}";
+    let weights = cluster.kubectl(&["-n", DEMO, "get", "trafficsplit", "voting", "-o", path]);
+    assert_eq!(weights, "50 50");
+    let followed = |table: &str| {
+        let rate = |name: &str| rps(&row(table, name));
+        rate("voting-v2") > 0.5 * rate("voting-v1")
+    };
+    lines_until(
+        bed,
+        "stat",
+        "shows half of the requests at the second version",
+        followed,
+    );
+}
+
+/// The first figure of a row that is followed by "rps", or 0.
+fn rps(row: &str) -> f64 {
+    let figure = row.split_whitespace().find_map(|word| word.strip_suffix("rps"));
+    figure.and_then(|text| text.parse().ok()).unwrap_or(0.0)
+}
+
+/// A workload that was there before joins by the annotation and a restart.
+fn join(bed: &Bed) {
+    let cluster = bed.cluster();
+    cluster.apply(&load::server(OWN, SERVER, 1));
+    bed.ready(OWN).unwrap_or_else(|why| panic!("{why}"));
+    assert!(!sidecars(bed).contains("linkerd-proxy"), "it had no sidecar");
+    for name in ["annotate", "restart"] {
+        lines(bed, name).unwrap_or_else(|why| panic!("{why}"));
+    }
+    bed.ready(OWN).unwrap_or_else(|why| panic!("{why}"));
+    assert!(sidecars(bed).contains("linkerd-proxy"), "{}", bed.describe(OWN));
+}
+
+fn sidecars(bed: &Bed) -> String {
+    let path = "jsonpath={.items[?(!@.metadata.deletionTimestamp)].spec['initContainers','containers'][*].name}";
+    bed.cluster()
+        .kubectl(&["-n", OWN, "get", "pods", "-l", &format!("app={SERVER}"), "-o", path])
+}
+
+/// Nothing of ours is left.
+fn gone(bed: &Bed) {
+    let cluster = bed.cluster();
+    lines(bed, "uninstall").unwrap_or_else(|why| panic!("{why}"));
+    let objects = ["deployment", "service", "serviceaccount"].map(|kind| format!("{kind}/{SERVER}"));
+    let mut delete = vec!["-n", OWN, "delete", "--ignore-not-found"];
+    delete.extend(objects.iter().map(String::as_str));
+    cluster.kubectl(&delete);
+    cluster.kubectl(&["annotate", "namespace", OWN, "linkerd.io/inject-"]);
+    let left = || -> Vec<String> {
+        let found = cluster.kubectl(&["get", &OURS.join(","), "-o", "name"]);
+        let ours = ["linkerd", "split.smi-spec.io", "mesh-", &format!("namespace/{DEMO}")];
+        found
+            .lines()
+            .filter(|name| ours.iter().any(|mark| name.contains(mark)))
+            .map(str::to_owned)
+            .collect()
+    };
+    wait_for("nothing of ours is left", || left().is_empty());
+    bed.forget();
+}

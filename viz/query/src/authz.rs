@@ -1,0 +1,112 @@
+//! Who was let in by what, and what was not: by route, Server and authorization, as the servers' proxies count it.
+
+use std::collections::BTreeMap;
+
+use proxy_metrics::names::{classification, label};
+use viz_api::{AuthzRequest, AuthzRow, Kind, routes::UNAUTHORIZED};
+
+use crate::{
+    figures::Figures,
+    objects::LabelSelector,
+    series::{Family, Labels},
+    stat::{Refusal, is_meshs_own},
+    window::{View, Window},
+};
+
+/// Server, route, authorization: the order of the rows; and the namespace.
+type Key = (String, String, String, String);
+
+#[derive(Default)]
+struct Cell {
+    figures: Figures,
+    denied: f64,
+    covered_ms: u64,
+}
+
+/// The rows that `request` asks for.
+pub fn authz(request: &AuthzRequest, window: &Window) -> Result<Vec<AuthzRow>, Refusal> {
+    let selector = request.labels.as_deref().map(LabelSelector::parse);
+    let selector = selector.transpose().map_err(Refusal::Selector)?;
+    if matches!(request.resource.kind, Kind::Service | Kind::Authority) {
+        return Err(Refusal::Authz(request.resource.kind));
+    }
+    let mut cells: BTreeMap<Key, Cell> = BTreeMap::new();
+    for view in window.views(request.window_ms) {
+        let pod = view.pod();
+        let wanted = pod.belongs_to(&request.resource, request.namespace.as_deref());
+        if wanted && selector.as_ref().is_none_or(|s| s.matches(&pod.labels)) {
+            add(&mut cells, &view);
+        }
+    }
+    let shown = |(_, cell): &(Key, Cell)| !cell.figures.is_idle() || cell.denied > 0.0;
+    Ok(cells.into_iter().filter(shown).map(row).collect())
+}
+
+fn add(cells: &mut BTreeMap<Key, Cell>, view: &View<'_>) {
+    let covered = view.covered_ms();
+    let mut cell = |labels: &Labels, denied: bool, take: &dyn Fn(&mut Cell)| {
+        let cell = cells.entry(key(view, labels, denied)).or_default();
+        cell.covered_ms = cell.covered_ms.max(covered);
+        take(cell);
+    };
+    let inbound = |labels: &Labels| labels.get(label::DIRECTION) == "inbound" && !is_meshs_own(labels);
+    for (labels, gained) in view.increases(Family::ResponseTotal).filter(|(l, _)| inbound(l)) {
+        let failed = labels.get(label::CLASSIFICATION) == classification::FAILURE;
+        // What nobody authorized is counted below.
+        if !labels.get(label::AUTHZ_NAME).is_empty() {
+            cell(labels, false, &|cell| cell.figures.count(gained, failed, covered));
+        }
+    }
+    for (labels, gained) in view.increases(Family::LatencyBucket).filter(|(l, _)| inbound(l)) {
+        if let Ok(bound) = labels.get(label::LE).parse()
+            && !labels.get(label::AUTHZ_NAME).is_empty()
+        {
+            cell(labels, false, &|cell| cell.figures.latency(bound, gained));
+        }
+    }
+    let seconds = covered as f64 / 1000.0;
+    for (labels, gained) in view.increases(Family::DenyTotal) {
+        if seconds > 0.0 {
+            cell(labels, true, &|cell| cell.denied += gained / seconds);
+        }
+    }
+}
+
+fn key(view: &View<'_>, labels: &Labels, denied: bool) -> Key {
+    let pair = |kind: &str, name: &str| match (labels.get(kind), labels.get(name)) {
+        ("default", name) => format!("default:{name}"),
+        (_, name) => name.to_owned(),
+    };
+    let server = format!(
+        "{}:{}",
+        pair(label::SRV_KIND, label::SRV_NAME),
+        labels.get(label::TARGET_PORT)
+    );
+    let authorization = if denied {
+        UNAUTHORIZED.to_owned()
+    } else {
+        format!("{}/{}", labels.get(label::AUTHZ_KIND), labels.get(label::AUTHZ_NAME))
+    };
+    let route = labels.get(label::ROUTE_NAME).to_owned();
+    (server, route, authorization, view.pod().key.namespace.to_string())
+}
+
+fn row(((server, route, authorization, namespace), cell): (Key, Cell)) -> AuthzRow {
+    let [p50, p95, p99] = cell.figures.latencies();
+    AuthzRow {
+        namespace,
+        route,
+        server,
+        authorization,
+        unauthorized: (cell.denied > 0.0).then_some(cell.denied),
+        success: cell.figures.success(),
+        rps: cell.figures.rps(),
+        latency_ms_p50: p50,
+        latency_ms_p95: p95,
+        latency_ms_p99: p99,
+        covered_ms: cell.covered_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! Figures of each route: of ServiceProfiles, and of what HTTPRoutes and GRPCRoutes say to clients.
+//!
+//! Our proxies count routes where they are chosen, at the client. So without `--to` a row is what all clients sent to the
+//! Services before a resource; a proxy that counts them inbound too, as Linkerd's does, is believed for its own part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy_metrics::names::{classification, label};
+use viz_api::{Kind, Resource, RouteRow, RoutesRequest, routes::DEFAULT};
+
+use crate::{
+    figures::Figures,
+    objects::{LabelSelector, Objects, Pod},
+    series::{Family, Labels},
+    stat::Refusal,
+    window::{View, Window},
+};
+
+/// Labels of policy routes; all of a `parent_` are those of a Service.
+const PARENT_NAME: &str = "parent_name";
+const PARENT_NAMESPACE: &str = "parent_namespace";
+const PROFILE: &str = "serviceprofile";
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// The rows that `request` asks for.
+pub fn routes(request: &RoutesRequest, objects: &Objects, window: &Window) -> Result<Vec<RouteRow>, Refusal> {
+    let selector = request.labels.as_deref().map(LabelSelector::parse);
+    let selector = selector.transpose().map_err(Refusal::Selector)?;
+    if request.resource.kind == Kind::Authority {
+        return Err(Refusal::Routes(request.resource.kind));
+    }
+    let selected = |pod: &Pod| selector.as_ref().is_none_or(|s| s.matches(&pod.labels));
+    let mut rows = Rows::default();
+    match &request.to {
+        Some(to) => {
+            if request.resource.kind == Kind::Service {
+                return Err(Refusal::Filtered(Kind::Service));
+            }
+            let namespace = request.to_namespace.as_deref().or(request.namespace.as_deref());
+            let targets = services(to, namespace, objects, &|_| true);
+            for view in window.views(request.window_ms) {
+                if let Some(owner) = owner(view.pod(), request).filter(|_| selected(view.pod())) {
+                    rows.outbound(&view, &targets, &|_| vec![owner.clone()]);
+                }
+            }
+        }
+        None => rows.before(request, objects, window, &selected),
+    }
+    Ok(rows.into_rows(request, objects))
+}
+
+/// The resource that a pod belongs to, if it is asked for.
+fn owner(pod: &Pod, request: &RoutesRequest) -> Option<Name> {
+    if !pod.belongs_to(&request.resource, request.namespace.as_deref()) {
+        return None;
+    }
+    let name = pod.name_as(request.resource.kind)?.to_owned();
+    Some((pod.key.namespace.to_string(), name))
+}
+
+/// The Services that are `resource`, or stand before its pods.
+fn services(
+    resource: &Resource,
+    namespace: Option<&str>,
+    objects: &Objects,
+    selected: &dyn Fn(&Pod) -> bool,
+) -> BTreeSet<Name> {
+    let in_namespace = |ns: &str| namespace.is_none_or(|n| n == ns);
+    let wanted = objects.services.iter().filter(|service| match resource.kind {
+        Kind::Service => in_namespace(&service.namespace) && resource.matches(&service.name),
+        Kind::Namespace => resource.matches(&service.namespace),
+        _ => {
+            let mut pods = objects.pods.iter().filter(|pod| selected(pod) && service.selects(pod));
+            pods.any(|pod| pod.belongs_to(resource, namespace))
+        }
+    });
+    wanted.map(|s| (s.namespace.clone(), s.name.clone())).collect()
+}
+
+/// A row: whose, which Service's, which route, and what says so.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    owner: Name,
+    service: Name,
+    kind: String,
+    route: String,
+}
+
+#[derive(Default)]
+struct Cell {
+    seen: Figures,
+    attempts: Figures,
+    covered_ms: u64,
+}
+
+#[derive(Default)]
+struct Rows {
+    cells: BTreeMap<Key, Cell>,
+    /// Services of each resource, which have rows also without traffic.
+    known: BTreeSet<(Name, Name)>,
+}
+
+impl Rows {
+    /// What clients send to the Services before a resource.
+    fn before(&mut self, request: &RoutesRequest, objects: &Objects, window: &Window, selected: &dyn Fn(&Pod) -> bool) {
+        let namespace = request.namespace.as_deref();
+        let mut owners: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
+        for service in services(&request.resource, namespace, objects, selected) {
+            let of = match request.resource.kind {
+                Kind::Service => vec![service.clone()],
+                Kind::Namespace => vec![(service.0.clone(), service.0.clone())],
+                _ => {
+                    let found = objects
+                        .services
+                        .iter()
+                        .find(|s| (&s.namespace, &s.name) == (&service.0, &service.1));
+                    let pods = objects
+                        .pods
+                        .iter()
+                        .filter(|pod| found.is_some_and(|s| s.selects(pod)) && selected(pod));
+                    pods.filter_map(|pod| owner(pod, request))
+                        .collect::<BTreeSet<_>>()
+                        .into_iter()
+                        .collect()
+                }
+            };
+            self.known
+                .extend(of.iter().map(|owner| (owner.clone(), service.clone())));
+            owners.insert(service, of);
+        }
+        let targets: BTreeSet<Name> = owners.keys().cloned().collect();
+        for view in window.views(request.window_ms) {
+            self.outbound(&view, &targets, &|service| {
+                owners.get(service).cloned().unwrap_or_default()
+            });
+            if let Some(owner) = owner(view.pod(), request).filter(|_| selected(view.pod())) {
+                self.inbound(&view, &owner);
+            }
+        }
+    }
+
+    fn inbound(&mut self, view: &View<'_>, owner: &Name) {
+        self.profiles(view, "inbound", &|_| vec![owner.clone()], &|_| true);
+    }
+
+    fn outbound(&mut self, view: &View<'_>, targets: &BTreeSet<Name>, owners: &dyn Fn(&Name) -> Vec<Name>) {
+        self.profiles(view, "outbound", owners, &|service| targets.contains(service));
+        self.policies(view, targets, owners);
+    }
+
+    fn profiles(
+        &mut self,
+        view: &View<'_>,
+        direction: &str,
+        owners: &dyn Fn(&Name) -> Vec<Name>,
+        wanted: &dyn Fn(&Name) -> bool,
+    ) {
+        let keys = |labels: &Labels| {
+            let service = service(labels.get(label::DST)).filter(|s| wanted(s));
+            let service = service.filter(|_| labels.get(label::DIRECTION) == direction)?;
+            let route = labels.get("rt_route");
+            let route = if route.is_empty() { DEFAULT } else { route };
+            Some(keys(owners(&service), &service, PROFILE, route))
+        };
+        let covered = view.covered_ms();
+        for (family, attempts) in [(Family::RouteTotal, false), (Family::RouteActualTotal, true)] {
+            for (labels, gained) in view.increases(family) {
+                let failed = labels.get(label::CLASSIFICATION) == classification::FAILURE;
+                for key in keys(labels).into_iter().flatten() {
+                    let cell = self.cell(key, covered);
+                    let figures = if attempts { &mut cell.attempts } else { &mut cell.seen };
+                    figures.count(gained, failed, covered);
+                }
+            }
+        }
+        for (labels, gained) in view.increases(Family::RouteLatencyBucket) {
+            let Ok(bound) = labels.get(label::LE).parse() else {
+                continue;
+            };
+            for key in keys(labels).into_iter().flatten() {
+                self.cell(key, covered).seen.latency(bound, gained);
+            }
+        }
+    }
+
+    fn policies(&mut self, view: &View<'_>, targets: &BTreeSet<Name>, owners: &dyn Fn(&Name) -> Vec<Name>) {
+        let keys = |labels: &Labels| {
+            let service = (
+                labels.get(PARENT_NAMESPACE).to_owned(),
+                labels.get(PARENT_NAME).to_owned(),
+            );
+            let kind = labels.get(label::ROUTE_KIND).to_ascii_lowercase();
+            let is_route = matches!(kind.as_str(), "httproute" | "grpcroute");
+            let (kind, route) = if is_route {
+                (kind.as_str(), labels.get(label::ROUTE_NAME))
+            } else {
+                ("", DEFAULT)
+            };
+            targets
+                .contains(&service)
+                .then(|| keys(owners(&service), &service, kind, route))
+        };
+        let covered = view.covered_ms();
+        for (labels, gained) in view.increases(Family::PolicyRouteTotal) {
+            let failed = is_failure(labels);
+            for key in keys(labels).into_iter().flatten() {
+                self.cell(key, covered).seen.count(gained, failed, covered);
+            }
+        }
+        for (labels, gained) in view.increases(Family::PolicyRouteSecondsBucket) {
+            let Ok(bound) = labels.get(label::LE).parse::<f64>() else {
+                continue;
+            };
+            for key in keys(labels).into_iter().flatten() {
+                self.cell(key, covered).seen.latency(bound * 1000.0, gained);
+            }
+        }
+    }
+
+    fn cell(&mut self, key: Key, covered_ms: u64) -> &mut Cell {
+        self.known.insert((key.owner.clone(), key.service.clone()));
+        let cell = self.cells.entry(key).or_default();
+        cell.covered_ms = cell.covered_ms.max(covered_ms);
+        cell
+    }
+
+    /// The rows; routes of a profile also without traffic, and what matches no route where a profile is.
+    fn into_rows(mut self, request: &RoutesRequest, objects: &Objects) -> Vec<RouteRow> {
+        for (owner, service) in std::mem::take(&mut self.known) {
+            let mut profiles = objects.profiles.iter();
+            let profile = profiles.find(|p| (&p.namespace, &p.service) == (&service.0, &service.1));
+            let names = profile
+                .iter()
+                .flat_map(|p| p.routes.iter().map(String::as_str).chain([DEFAULT]));
+            for key in names.flat_map(|route| keys(vec![owner.clone()], &service, PROFILE, route)) {
+                self.cells.entry(key).or_default();
+            }
+        }
+        let with_to = request.to.is_some();
+        let kind = request.resource.kind.singular();
+        // A series that has gained nothing is no row, but a route that somebody wrote is.
+        let written = |key: &Key| !key.kind.is_empty();
+        let cells = self
+            .cells
+            .into_iter()
+            .filter(|(key, cell)| written(key) || !cell.seen.is_idle());
+        cells.map(|(key, cell)| row(kind, key, &cell, with_to)).collect()
+    }
+}
+
+fn row(kind: &str, key: Key, cell: &Cell, with_to: bool) -> RouteRow {
+    let (seen, attempts) = (&cell.seen, &cell.attempts);
+    let [p50, p95, p99] = seen.latencies();
+    RouteRow {
+        namespace: key.owner.0,
+        kind: kind.to_owned(),
+        name: key.owner.1,
+        route: key.route,
+        authority: key.service.1,
+        authority_namespace: key.service.0,
+        route_kind: key.kind,
+        success: seen.success(),
+        rps: seen.rps(),
+        latency_ms_p50: p50,
+        latency_ms_p95: p95,
+        latency_ms_p99: p99,
+        effective_success: seen.success().filter(|_| with_to),
+        effective_rps: seen.rps().filter(|_| with_to),
+        actual_success: attempts.success().filter(|_| with_to),
+        actual_rps: attempts.rps().filter(|_| with_to),
+        covered_ms: cell.covered_ms,
+    }
+}
+
+fn keys(owners: Vec<Name>, service: &Name, kind: &str, route: &str) -> Vec<Key> {
+    let key = |owner| Key {
+        owner,
+        service: service.clone(),
+        kind: kind.to_owned(),
+        route: route.to_owned(),
+    };
+    owners.into_iter().map(key).collect()
+}
+
+/// The Service in `name.namespace.svc.domain:port`.
+fn service(dst: &str) -> Option<Name> {
+    let (name, rest) = dst.split_once('.')?;
+    let (namespace, rest) = rest.split_once('.')?;
+    rest.starts_with("svc").then(|| (namespace.to_owned(), name.to_owned()))
+}
+
+/// As Linkerd classifies what a policy's route counts.
+fn is_failure(labels: &Labels) -> bool {
+    let (http, grpc) = (labels.get("http_status"), labels.get(label::GRPC_STATUS));
+    !labels.get(label::ERROR).is_empty() || http.starts_with('5') || !(grpc.is_empty() || grpc == "OK")
+}
+
+#[cfg(test)]
+mod tests;
