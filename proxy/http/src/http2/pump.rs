@@ -13,6 +13,9 @@ use tokio::task::AbortHandle;
 
 use crate::Error;
 
+/// Bytes of a frame: with its head it fills one TLS record. Sixteen KiB of data would take two records, one of nine bytes.
+const FRAME: usize = 16_384 - 9;
+
 /// Moves a body into its stream until one of them has ended.
 pub(crate) struct Pump<B> {
     body: B,
@@ -80,10 +83,13 @@ where
                 None => return Poll::Ready(Err(Reason::CANCEL.into())), // The peer has reset it.
             }
         }
-        match self.waiting.take() {
-            Some(data) => Poll::Ready(self.stream.send_data(data, self.body.is_end_stream())),
-            None => Poll::Ready(Ok(())),
+        let Some(mut data) = self.waiting.take() else {
+            return Poll::Ready(Ok(()));
+        };
+        while data.len() > FRAME {
+            self.stream.send_data(data.split_to(FRAME), false)?;
         }
+        Poll::Ready(self.stream.send_data(data, self.body.is_end_stream()))
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
