@@ -15,7 +15,8 @@ use tests_harness::{Pki, certificates::identity, values};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::{JoinSet, LocalSet},
+    runtime::LocalOptions,
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -74,8 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn on_this_thread(task: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(LocalSet::new().run_until(task))
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build_local(LocalOptions::default())?.block_on(task)
 }
 
 /// Serves on a thread of its own until the process ends.
