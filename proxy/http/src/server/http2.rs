@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     task::Poll,
 };
 
@@ -80,7 +80,8 @@ where
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                     Poll::Ready(Some(Ok((request, respond)))) => {
                         let request = request.map(|body| Received::body(body, None));
-                        streams.push(stream(service(request), respond));
+                        // In a box at once: from here on a request is moved several times, and it is large.
+                        streams.push(stream(Box::pin(service(request)), respond));
                     }
                 }
             }
@@ -112,20 +113,21 @@ fn pings<I: Io>(params: ServerParams, connection: &mut Connection<I, Bytes>) -> 
 }
 
 /// One request, from its head to the end of its answer.
-async fn stream<F, B, E>(service: F, mut respond: SendResponse<Bytes>)
+async fn stream<F, B, E>(mut service: Pin<Box<F>>, mut respond: SendResponse<Bytes>)
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: HttpBody<Data = Bytes, Error = Error> + Unpin,
     E: Into<Error>,
 {
-    let mut service = pin!(service);
     let answered = poll_fn(|cx| match service.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),
         // The client may not want it any more.
         Poll::Pending if respond.poll_reset(cx).is_ready() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     });
-    let response = match answered.await {
+    let answer = answered.await;
+    drop(service);
+    let response = match answer {
         None => return,
         Some(Ok(response)) => response,
         Some(Err(error)) => {
