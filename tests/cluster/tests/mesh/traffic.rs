@@ -62,7 +62,7 @@ fn vault(app: &App<'_>) -> String {
 fn mutual_tls(app: &App<'_>) {
     let capture = |name: &str, marker: &str| {
         json!({"name": name, "image": format!("localhost/mesh-app:{TAG}"), "imagePullPolicy": "IfNotPresent",
-            "args": ["demo-app", "capture", "--marker", marker, "--seconds", "20"],
+            "args": ["demo-app", "capture", "--marker", marker, "--seconds", "12"],
             "securityContext": {"privileged": true, "runAsUser": 0}})
     };
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "capture", "namespace": app.namespace()},
@@ -89,8 +89,13 @@ fn mutual_tls(app: &App<'_>) {
     let open = app.kubectl(&["logs", "capture", "-c", "plain"]);
     let marked = |report: &str| -> u64 {
         let report: Value = serde_json::from_str(report).unwrap_or_else(|error| panic!("{error}: {report}"));
-        let interfaces = report.as_object().expect("interfaces").values();
-        interfaces.filter_map(|seen| seen["marked"].as_u64()).sum()
+        // What passes the node's loopback is between Kubernetes' own parts, which know the command that we have them run.
+        let interfaces = report
+            .as_object()
+            .expect("interfaces")
+            .iter()
+            .filter(|(name, _)| *name != "lo");
+        interfaces.filter_map(|(_, seen)| seen["marked"].as_u64()).sum()
     };
     assert_eq!(marked(&secret), 0, "{secret}");
     assert!(marked(&open) >= other.requests, "the capture sees what is open: {open}");
