@@ -36,7 +36,7 @@ fn every_kind(bed: &Bed) {
         "tick",
         json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": ends("job")}}),
     ));
-    app.serve(&[("server", 1), ("client", 1)]);
+    app.serve(&[("client", 1)]);
     // What ends and what runs once go on beside the rest.
     app.apply(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": ends("job")}));
     app.kubectl(&["create", "job", "tock", "--from=cronjob/tick"]);
