@@ -65,7 +65,7 @@ impl Usage {
             asked = self.asked.load(Relaxed);
             tokio::time::sleep(after / 2).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
