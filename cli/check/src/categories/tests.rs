@@ -144,7 +144,7 @@ fn failures(facts: &Facts) -> Vec<(String, String)> {
     let checks = categories.iter().flat_map(|category| &category.checks);
     checks
         .filter_map(|check| match check.decide(facts) {
-            Outcome::Fail(why) => {
+            Outcome::Fail(why) | Outcome::Unknown(why) => {
                 assert!(!check.hint.is_empty(), "{} has no hint", check.description);
                 Some((check.description.clone(), why))
             }

@@ -142,7 +142,13 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
 async fn endpoints_of(stream: Forwarded, authority: &str, token: &str) -> Result<Option<Vec<Row>>> {
     let service = Connection::over(stream).await?;
     let updates = tokio::time::timeout(PATIENCE, api::get(service, authority, token)).await;
-    let mut updates = updates.map_err(|_| late())?.with_context(|| authority.to_owned())?;
+    let mut updates = match updates.map_err(|_| late())? {
+        Err(proxy_api::Error::Status {
+            kind: proxy_api::Kind::NotFound,
+            ..
+        }) => return Ok(None),
+        updates => updates.with_context(|| authority.to_owned())?,
+    };
     let mut found: BTreeMap<SocketAddr, Row> = BTreeMap::new();
     let mut patience = PATIENCE;
     let service = service_of(authority);
