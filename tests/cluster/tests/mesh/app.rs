@@ -92,6 +92,11 @@ impl<'a> App<'a> {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
 
+    /// The same, of arguments as one would type them.
+    pub(crate) fn words(&self, from: &str, words: &str) -> Outcome {
+        self.load(from, &words.split_whitespace().collect::<Vec<_>>())
+    }
+
     /// Names of the running pods of an application.
     pub(crate) fn pods(&self, app: &str) -> Vec<String> {
         let pods = self.kubectl(&["get", "pods", "-l", &format!("app={app}"), "-o", "json"]);
