@@ -59,9 +59,10 @@ fn every_kind(bed: &Bed) {
         ]);
         assert!(sidecars.contains("linkerd-proxy"), "{job}: {sidecars}");
     }
+    early.running();
+    let log = app.kubectl(&["logs", "early", "-c", "first"]);
     let (succeeded, printed) = early.end(Duration::from_secs(60));
     assert!(succeeded, "{printed}");
-    let log = app.kubectl(&["logs", "early", "-c", "first"]);
     assert!(
         log.contains("\"failures\":0") && log.contains(&client_id(&app, "default")),
         "{log}"
