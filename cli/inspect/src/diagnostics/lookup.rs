@@ -113,10 +113,8 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
     let mut rows = Vec::new();
     let mut failed = false;
     for authority in &args.authorities {
-        if !authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        {
+        let port = authority.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
             bail!("{authority:?} has no port: write HOST:PORT");
         }
         let stream = destination(&client, &args.cluster, PORTS.0).await?;
@@ -155,10 +153,8 @@ async fn endpoints_of(stream: Forwarded, authority: &str, token: &str) -> Result
     while let Ok(Some(update)) = tokio::time::timeout(patience, updates.next()).await {
         match update.with_context(|| authority.to_owned())? {
             EndpointUpdate::Add { labels, endpoints } => {
-                let labels: BTreeMap<String, String> = labels
-                    .iter()
-                    .map(|(key, value)| (key.to_string(), value.to_string()))
-                    .collect();
+                let labels: BTreeMap<String, String> =
+                    labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
                 found.extend(
                     endpoints
                         .into_iter()
@@ -189,10 +185,7 @@ fn service_of(authority: &str) -> String {
 
 fn row(endpoint: Endpoint, shared: &BTreeMap<String, String>, service: &str) -> Row {
     let mut labels = shared.clone();
-    let own = endpoint
-        .labels
-        .iter()
-        .map(|(key, value)| (key.to_string(), value.to_string()));
+    let own = endpoint.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
     labels.extend(own);
     let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
     Row {
