@@ -202,10 +202,12 @@ fn of_every_kind() -> Vec<Value> {
     let plain = || template(json!({}), json!({}));
     let selector = json!({"matchLabels": {"app": "x"}});
     let ends = template(json!({}), json!({"restartPolicy": "Never"}));
+    let mut first = container(&["load"]);
+    first["name"] = "first".into();
     let init = template(
         json!({"config.linkerd.io/skip-outbound-ports": "25,8000-8010", "config.linkerd.io/opaque-ports": "9000",
             "config.linkerd.io/proxy-cpu-request": "50m", "config.linkerd.io/proxy-log-level": "debug"}),
-        json!({"initContainers": [container(&["load"])], "automountServiceAccountToken": false}),
+        json!({"initContainers": [first], "automountServiceAccountToken": false}),
     );
     let classic = template(
         json!({"config.linkerd.io/proxy-enable-native-sidecar": "false",
@@ -324,6 +326,13 @@ fn plain(mut pod: Value) -> Value {
     if labels.remove("linkerd.io/proxy-cronjob").is_some() {
         labels.insert("linkerd.io/proxy-job".to_owned(), "cronjob".into());
     }
+    // The API server's own volume comes before ours or after them.
+    by_name(&mut pod["spec"]["volumes"]);
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            by_name(&mut container["volumeMounts"]);
+        }
+    }
     let mut text = pod.to_string().replace(OFF, ON);
     let volume = "kube-api-access-";
     let mut from = 0;
@@ -333,6 +342,13 @@ fn plain(mut pod: Value) -> Value {
         text.replace_range(from..from + end, "");
     }
     serde_json::from_str(&text).expect("JSON")
+}
+
+fn by_name(list: &mut Value) {
+    let name = |element: &Value| element["name"].as_str().unwrap_or_default().to_owned();
+    if let Some(list) = list.as_array_mut() {
+        list.sort_by_key(name);
+    }
 }
 
 /// Where two values differ.
@@ -433,7 +449,7 @@ fn told(bed: &Bed) {
     let annotate = ["annotate", "namespace", ON, "config.linkerd.io/opaque-ports=9000,9001"];
     cluster.kubectl(&annotate);
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"},
-        "spec": {"ports": [{"port": 80}, {"name": "e", "port": 9000}]}});
+        "spec": {"ports": [{"name": "h", "port": 80}, {"name": "e", "port": 9000}]}});
     wait_for("a Service is told the opaque ports of its namespace", || {
         let service = bench.dry_run(ON, &service).expect("a Service");
         service["metadata"]["annotations"]["config.linkerd.io/opaque-ports"] == "9000,9001"
