@@ -110,7 +110,10 @@ pub(super) fn verify(bundle: &str, secret: &Value, host: &str, now: SystemTime) 
         None,
     )
     .map_err(|error| match error {
-        webpki::Error::UnknownIssuer => "the certificate is not signed by the caBundle".to_owned(),
+        // The second: the caBundle has a CA of the same name, with another key.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            "the certificate is not signed by the caBundle".to_owned()
+        }
         error => broken(error),
     })?;
     let name = ServerName::try_from(host).map_err(|_| format!("{host:?} is no name"))?;
