@@ -44,7 +44,7 @@ const DATA_PATH: [&str; 6] = [
 /// Who may name protobuf and gRPC: proxy-api, and those who serve or call with it.
 const WIRE: [&str; 4] = ["proxy-api", "destination-grpc", "mesh-identity", "mesh-proxy"];
 /// Who has protobuf that is not the proxy API: the transport header, the demo's application.
-const PROTOBUF_OF_THEIR_OWN: [&str; 3] = ["proxy-transport", "mesh", "viz-api"];
+const PROTOBUF_OF_THEIR_OWN: [&str; 3] = ["proxy-transport", "cli-demo-app", "viz-api"];
 
 /// Which packages of ours an arrow begins at: those whose name a pattern matches (`a`, or `a-*`).
 fn ours(pattern: &str) -> Vec<String> {
