@@ -110,7 +110,7 @@ fn protobuf_stays_at_the_edge() {
         let may = |users: &[&str]| users.contains(&package.name.as_str());
         for (name, allowed) in [
             ("linkerd2-proxy-api", may(&WIRE)),
-            ("tonic", may(&WIRE) || may(&PROGRAMS)),
+            ("tonic", may(&WIRE) || may(&PROGRAMS) || may(&PROTOBUF_OF_THEIR_OWN)),
             ("tonic-prost", may(&WIRE) || may(&PROTOBUF_OF_THEIR_OWN)),
             ("prost", may(&WIRE) || may(&PROTOBUF_OF_THEIR_OWN)),
             ("prost-types", may(&WIRE)),
