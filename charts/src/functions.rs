@@ -46,10 +46,12 @@ pub(crate) fn all(sources: &[(&str, &str)]) -> Result<Functions, TemplateError> 
     })
 }
 
+/// A function that looks at its arguments only.
+type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
+
 /// Those that look at their arguments only.
 fn pure() -> FuncMap {
-    type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
-    let functions: [(&str, Function); 18] = [
+    let functions: [(&str, Function); 11] = [
         ("toYaml", |arguments| {
             let yaml = serde_yaml_ng::to_string(&json(argument(arguments, 0)))
                 .map_err(|error| TemplateError::Exec(error.to_string()))?;
@@ -97,6 +99,23 @@ fn pure() -> FuncMap {
             let choice = if argument(arguments, 2).is_truthy() { 0 } else { 1 };
             Ok(argument(arguments, choice).clone())
         }),
+        ("required", |arguments| match argument(arguments, 1) {
+            given if text(arguments, 1).is_empty() || matches!(given, Cell::Nil) => {
+                Err(TemplateError::Exec(text(arguments, 0)))
+            }
+            given => Ok(given.clone()),
+        }),
+    ];
+    functions
+        .into_iter()
+        .chain(of_texts())
+        .map(|(name, function)| (name.to_owned(), Arc::new(function) as gotmpl::ValueFunc))
+        .collect()
+}
+
+/// Those that make a text of another.
+fn of_texts() -> [(&'static str, Function); 7] {
+    [
         ("trim", |arguments| string(text(arguments, 0).trim())),
         ("trimSuffix", |arguments| {
             let (suffix, whole) = (text(arguments, 0), text(arguments, 1));
@@ -109,17 +128,7 @@ fn pure() -> FuncMap {
         ("lower", |arguments| string(&text(arguments, 0).to_lowercase())),
         ("snakecase", |arguments| string(&snake(&text(arguments, 0)))),
         ("sha256sum", |arguments| string(&sha256(&text(arguments, 0)))),
-        ("required", |arguments| match argument(arguments, 1) {
-            given if text(arguments, 1).is_empty() || matches!(given, Cell::Nil) => {
-                Err(TemplateError::Exec(text(arguments, 0)))
-            }
-            given => Ok(given.clone()),
-        }),
-    ];
-    functions
-        .into_iter()
-        .map(|(name, function)| (name.to_owned(), Arc::new(function) as gotmpl::ValueFunc))
-        .collect()
+    ]
 }
 
 /// `keepAliveInterval` as `keep_alive_interval`; sprig's also parts digits from letters, so no name with a digit goes here.

@@ -113,6 +113,42 @@ fn run(helm: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// What is set of the custom resources and the control plane, variant by variant.
+const VARIANTS: &[&[&str]] = &[
+    &[],
+    &["controllerReplicas=3,controllerLogLevel=debug", "podLabels.team=a"],
+    &["identity.issuer.scheme=kubernetes.io/tls,proxyInjector.externalSecret=true"],
+    &["proxyInjector.crtPEM=certificate,proxyInjector.keyPEM=key,proxyInjector.caBundle=bundle"],
+    &["cniEnabled=true,disableIPv6=false,identity.externalCA=true"],
+    &["proxy.uid=1000650000,proxy.gid=1000650000,proxyInit.runAsRoot=true,proxyInit.closeWaitTimeoutSecs=60"],
+    &["proxy.cores=2,proxy.additionalEnv[0].name=A,proxy.additionalEnv[0].value=b,proxy.inbound=null"],
+    &["proxy.runtime.workers.minimum=1,proxy.resources.cpu.limit=1,proxy.tapServiceAccount=null"],
+    &["identity.serviceAccountTokenProjection=false,proxy.enableExternalProfiles=true,proxy.logHTTPHeaders=insecure"],
+    &["tolerations[0].key=spot,tolerations[0].operator=Exists,imagePullSecrets[0].name=pull"],
+    &[
+        "podAnnotations.a\\.b/c=d\\,e",
+        "proxy.opaquePorts=25\\,26",
+        "linkerdVersion=v9",
+    ],
+    &[
+        "destination.resources.limits.memory=250Mi,identity.image.version=1.2",
+        "proxy.image.name=null",
+    ],
+    &["proxyInjector.namespaceSelector.matchExpressions=null,proxy.await=false,proxy.accessLog=0"],
+    &[
+        "nodeSelector.a={x,y}",
+        "webhookFailurePolicy=Fail,identityTrustDomain=example.org",
+    ],
+];
+/// The same of mesh-viz.
+const VIZ_VARIANTS: &[&[&str]] = &[
+    &[],
+    &["controllerUID=0"],
+    &["tap.externalSecret=true,uid=1000,scrapeInterval=5s", "podLabels.team=a"],
+    &["tap.crtPEM=certificate,tap.keyPEM=key,tap.caBundle=bundle,replicas=2,resources.limits.memory=100Mi"],
+    &["image.version=1.2,linkerdNamespace=mesh,identityTrustDomain=example.org,podAnnotations.a=b"],
+];
+
 #[test]
 fn the_real_helm_renders_the_same_objects() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -121,50 +157,15 @@ fn the_real_helm_renders_the_same_objects() {
         return;
     };
     let file = dir.path().join("values.yaml");
-    let variants: &[&[&str]] = &[
-        &[],
-        &["controllerReplicas=3,controllerLogLevel=debug", "podLabels.team=a"],
-        &["identity.issuer.scheme=kubernetes.io/tls,proxyInjector.externalSecret=true"],
-        &["proxyInjector.crtPEM=certificate,proxyInjector.keyPEM=key,proxyInjector.caBundle=bundle"],
-        &["cniEnabled=true,disableIPv6=false,identity.externalCA=true"],
-        &["proxy.uid=1000650000,proxy.gid=1000650000,proxyInit.runAsRoot=true,proxyInit.closeWaitTimeoutSecs=60"],
-        &["proxy.cores=2,proxy.additionalEnv[0].name=A,proxy.additionalEnv[0].value=b,proxy.inbound=null"],
-        &["proxy.runtime.workers.minimum=1,proxy.resources.cpu.limit=1,proxy.tapServiceAccount=null"],
-        &[
-            "identity.serviceAccountTokenProjection=false,proxy.enableExternalProfiles=true,proxy.logHTTPHeaders=insecure",
-        ],
-        &["tolerations[0].key=spot,tolerations[0].operator=Exists,imagePullSecrets[0].name=pull"],
-        &[
-            "podAnnotations.a\\.b/c=d\\,e",
-            "proxy.opaquePorts=25\\,26",
-            "linkerdVersion=v9",
-        ],
-        &[
-            "destination.resources.limits.memory=250Mi,identity.image.version=1.2",
-            "proxy.image.name=null",
-        ],
-        &["proxyInjector.namespaceSelector.matchExpressions=null,proxy.await=false,proxy.accessLog=0"],
-        &[
-            "nodeSelector.a={x,y}",
-            "webhookFailurePolicy=Fail,identityTrustDomain=example.org",
-        ],
-    ];
-    let of_viz: &[&[&str]] = &[
-        &[],
-        &["controllerUID=0"],
-        &["tap.externalSecret=true,uid=1000,scrapeInterval=5s", "podLabels.team=a"],
-        &["tap.crtPEM=certificate,tap.keyPEM=key,tap.caBundle=bundle,replicas=2,resources.limits.memory=100Mi"],
-        &["image.version=1.2,linkerdNamespace=mesh,identityTrustDomain=example.org,podAnnotations.a=b"],
-    ];
     for chart in Chart::ALL {
         fs::write(&file, required(chart)).expect("written");
         let file = file.to_str().expect("UTF-8");
         let folder = format!("{}/{}", env!("CARGO_MANIFEST_DIR"), chart.name());
         run(&helm, &["lint", "--strict", &folder, "-f", file]);
         let variants = match chart {
-            Chart::Crds => &variants[..1],
-            Chart::ControlPlane => variants,
-            Chart::Viz => of_viz,
+            Chart::Crds => &VARIANTS[..1],
+            Chart::ControlPlane => VARIANTS,
+            Chart::Viz => VIZ_VARIANTS,
         };
         for sets in variants {
             // A variant whose values are of the wrong type is refused by both.

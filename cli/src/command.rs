@@ -52,7 +52,7 @@ enum Command {
     Uninject(inject::UninjectArgs),
     /// The demo's application.
     #[command(subcommand, hide = true)]
-    DemoApp(demo::app::Command),
+    DemoApp(cli_demo_app::Command),
     /// Print the completion script of a shell.
     Completion {
         /// The shell.
@@ -78,7 +78,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Diagnostics(command) => diagnostics::run(command),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
-        Command::DemoApp(role) => demo::app::run(role),
+        Command::DemoApp(role) => cli_demo_app::run(role),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -209,4 +209,12 @@ async fn policies_are_served_and_unknown_things_are_not() {
         .err()
         .expect("refused");
     assert_eq!(short.kind(), proxy_api::Kind::InvalidArgument);
+    let metrics = program.get("/metrics").await;
+    let refused = "mesh_destination_refused_total{rpc=\"Destination.Get\",code=\"NotFound\"} 1";
+    assert!(metrics.contains(refused), "{metrics}");
+
+    // Streams end well, and at once.
+    program.stop.cancel();
+    assert!(outbound.next().await.is_none() && inbound.next().await.is_none());
+    program.ended.await.expect("no panic").expect("in time");
 }

@@ -42,15 +42,7 @@ pub(crate) type Make<T> = Box<dyn Fn([&str; 2]) -> Result<T, String> + Send>;
 pub(crate) type Current<T> = watch::Receiver<Option<Arc<T>>>;
 
 impl<T: Send + Sync + 'static> Pair<T> {
-    /// Reads the files, and goes on looking at them in the task that is returned.
-    pub(crate) fn follow(self, metrics: Metrics) -> (Current<T>, impl Future<Output = ()> + Send) {
-        let (sender, receiver) = watch::channel(None);
-        let mut looking = self.looking(metrics, sender);
-        looking.look();
-        (receiver, looking.run())
-    }
-
-    /// The same, for who has the other end already.
+    /// What reads the files, and goes on looking at them.
     pub(crate) fn looking(self, metrics: Metrics, sender: watch::Sender<Option<Arc<T>>>) -> Looking<T> {
         Looking {
             pair: self,

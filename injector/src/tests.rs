@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::{
     cluster::Cluster,
     events::Events,
     metrics::Metrics,
-    reload::{self, Pair, Place},
+    reload::{self, Current, Pair, Place},
     server::Webhook,
 };
 
@@ -52,6 +52,12 @@ fn namespace(name: &str, inject: &str) -> Object {
     Object::from_value(value).expect("valid")
 }
 
+fn follow<T: Send + Sync + 'static>(pair: Pair<T>, metrics: &Metrics) -> Current<T> {
+    let (sender, current) = watch::channel(None);
+    tokio::spawn(pair.looking(metrics.clone(), sender).run());
+    current
+}
+
 impl Running {
     async fn start(values: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -72,20 +78,22 @@ impl Running {
             files: files("tls.crt", "tls.key"),
             make: Box::new(reload::tls),
         };
-        let (tls, reloading) = pair.follow(metrics.clone());
-        tokio::spawn(reloading);
+        let mut tls = follow(pair, &metrics);
         let place = Place {
             namespace: "linkerd".to_owned(),
             native_sidecars: true,
         };
         let make = Box::new(move |texts: [&str; 2]| reload::injector(texts, &place));
-        let (injector, reloading) = Pair {
+        let pair = Pair {
             what: "values",
             files: files("values", "anchors"),
             make,
+        };
+        let mut injector = follow(pair, &metrics);
+        tls.wait_for(Option::is_some).await.expect("read");
+        if values.is_some() {
+            injector.wait_for(Option::is_some).await.expect("read");
         }
-        .follow(metrics.clone());
-        tokio::spawn(reloading);
         let (updates, receiver) = mpsc::channel(4);
         let (cluster, ready) = (Cluster::default(), Readiness::default());
         tokio::spawn(cluster.clone().follow(receiver, ready.clone()));

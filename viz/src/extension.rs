@@ -14,16 +14,16 @@ mod server;
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::Response,
     routing::get,
 };
 use destination_source::cluster::Client;
 use tokio::sync::watch;
-use viz_api::{Problem, TapRequest, cluster as path, wire};
+use viz_api::{Kind, TapRequest, cluster as path, wire};
 
 use crate::{
     api::Refused,
@@ -73,16 +73,22 @@ async fn watch_path(
     State(parts): State<Parts>,
     Extension(client): Extension<ClientName>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Response {
+    let tapped = tap(&parts, &client, request).await;
+    tapped.unwrap_or_else(documents::status)
+}
+
+async fn tap(parts: &Parts, client: &ClientName, request: Request) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     let Some((resource, namespace)) = path::parse_tap_path(head.uri.path()) else {
-        return Ok(not_found(&head.uri));
+        let reason = format!("there is nothing at {}", head.uri.path());
+        return Err(Refused(StatusCode::NOT_FOUND, reason));
     };
     if head.method != Method::POST {
         let reason = "a tap is asked for by POST".to_owned();
         return Err(Refused(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
-    let user = parts.front.borrow().user(&client, &head.headers)?;
+    let user = parts.front.borrow().user(client, &head.headers)?;
     let wanted = authorize::Wanted {
         resource: &resource,
         namespace: &namespace,
@@ -91,7 +97,9 @@ async fn watch_path(
     let body = axum::body::to_bytes(body, BODY_BYTES).await;
     let body = body.map_err(|_| bad(format!("a request for a tap has at most {BODY_BYTES} bytes")))?;
     let mut request = decode(&head.headers, &body)?;
-    if request.resource != resource || request.namespace.as_deref().is_some_and(|ns| ns != namespace) {
+    // A namespace stands in none, whatever is said.
+    let elsewhere = request.namespace.as_deref().is_some_and(|ns| ns != namespace) && resource.kind != Kind::Namespace;
+    if request.resource != resource || elsewhere {
         let place = request.namespace.unwrap_or_else(|| namespace.clone());
         return Err(bad(format!(
             "the body asks for {} in {place}, the path for {resource} in {namespace}",
@@ -100,7 +108,12 @@ async fn watch_path(
     }
     request.namespace = Some(namespace);
     tracing::info!(user = user.name, tap = %resource, namespace = request.namespace, "tap");
-    parts.taps.start(&request, form(&head.headers))
+    // "Not found" would be taken for the path, and its reason lost.
+    let started = parts.taps.start(&request, form(&head.headers));
+    started.map_err(|Refused(code, reason)| match code {
+        StatusCode::NOT_FOUND => bad(reason),
+        code => Refused(code, reason),
+    })
 }
 
 fn bad(reason: String) -> Refused {
@@ -108,7 +121,8 @@ fn bad(reason: String) -> Refused {
 }
 
 fn decode(headers: &HeaderMap, body: &Bytes) -> Result<TapRequest, Refused> {
-    if text(headers, header::CONTENT_TYPE).starts_with("application/json") {
+    let is_json = text(headers, header::CONTENT_TYPE).starts_with("application/json") || body.starts_with(b"{");
+    if is_json {
         return serde_json::from_slice(body).map_err(|error| bad(format!("the body is no request for a tap: {error}")));
     }
     wire::decode(body).map_err(|error| bad(error.to_string()))
@@ -127,9 +141,4 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
         .get(name)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
-}
-
-fn not_found(uri: &Uri) -> Response {
-    let error = format!("there is nothing at {}", uri.path());
-    (StatusCode::NOT_FOUND, Json(Problem { error })).into_response()
 }

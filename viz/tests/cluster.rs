@@ -233,12 +233,8 @@ fn objects(server: &Server, front: &FrontProxy) {
     );
 }
 
-#[test]
-fn a_cluster_is_watched_and_tap_knows_who_asks() {
-    let (server, front) = (Server::default(), front_proxy("front-proxy-client"));
-    objects(&server, &front);
-    let url = serve(&server);
-    let dir = tempfile::tempdir().expect("a directory");
+/// The program on the cluster at `url`; its folder goes with the test.
+fn start(url: SocketAddr, dir: &tempfile::TempDir, [api, tap, admin]: [SocketAddr; 3]) -> Program {
     let kubeconfig = dir.path().join("config");
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -247,7 +243,6 @@ fn a_cluster_is_watched_and_tap_knows_who_asks() {
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
     });
     std::fs::write(&kubeconfig, text.to_string()).expect("written");
-    let (api, tap, admin) = (free_addr(), free_addr(), free_addr());
     let program = Command::new(env!("CARGO_BIN_EXE_mesh-viz"))
         .args(["--kubernetes", "--viz-namespace", "linkerd-viz", "--kubeconfig"])
         .arg(&kubeconfig)
@@ -260,7 +255,16 @@ fn a_cluster_is_watched_and_tap_knows_who_asks() {
             &admin.to_string(),
         ])
         .spawn();
-    let _program = Program(program.expect("the program starts"));
+    Program(program.expect("the program starts"))
+}
+
+#[test]
+fn a_cluster_is_watched_and_tap_knows_who_asks() {
+    let (server, front) = (Server::default(), front_proxy("front-proxy-client"));
+    objects(&server, &front);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (api, tap, admin) = (free_addr(), free_addr(), free_addr());
+    let _program = start(serve(&server), &dir, [api, tap, admin]);
 
     wait("not ready", || {
         get(admin, "/ready").filter(|(status, _)| *status == 200)
@@ -298,7 +302,10 @@ fn a_cluster_is_watched_and_tap_knows_who_asks() {
     let (status, text) = ask(tap, &ca, Some(&front), &post("eve"));
     let sentence = "the user \\\"eve\\\" has no right to tap: the verb watch on deployments/tap of the group tap.linkerd.io named web \
                     in the namespace vote is not allowed (the script says so)";
-    assert!(status == 403 && text.contains(sentence), "{status} {text}");
+    assert!(
+        status == 403 && text.contains(sentence) && text.contains("\"reason\":\"Forbidden\""),
+        "{status} {text}"
+    );
     // Who may is asked for a body.
     let (status, text) = ask(tap, &ca, Some(&front), &post("ann"));
     assert!(

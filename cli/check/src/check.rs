@@ -11,6 +11,8 @@ pub enum Outcome {
     Skip,
     /// Something is wrong: what, in one sentence.
     Fail(String),
+    /// It could not be found out: why, in one sentence. Waiting would not help.
+    Unknown(String),
 }
 
 impl Outcome {

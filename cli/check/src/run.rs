@@ -5,6 +5,9 @@ use crate::{
     report::{CategoryReport, CheckReport, Report, Result},
 };
 
+/// What helps when something cannot be found out.
+const RIGHTS: &str = "`kubectl auth can-i --list` says what we may; ask whoever runs the cluster for more";
+
 /// Where facts come from, and how long is waited.
 #[expect(async_fn_in_trait, reason = "there is one runner, and it needs no Send")]
 pub trait Source {
@@ -48,21 +51,24 @@ pub async fn run<S: Source>(source: &mut S, categories: &[Category], mut tell: i
                 facts = source.load().await;
                 outcome = check.decide(&facts);
             }
+            let hint = match &outcome {
+                Outcome::Unknown(_) => RIGHTS,
+                _ => &check.hint,
+            };
             let (result, error) = match outcome {
                 Outcome::Skip => continue,
                 Outcome::Pass => (Result::Success, None),
-                Outcome::Fail(why) if check.severity == Severity::Warning => (Result::Warning, Some(why)),
-                Outcome::Fail(why) => (Result::Error, Some(why)),
+                Outcome::Fail(why) | Outcome::Unknown(why) if check.severity == Severity::Warning => {
+                    (Result::Warning, Some(why))
+                }
+                Outcome::Fail(why) | Outcome::Unknown(why) => (Result::Error, Some(why)),
             };
             if !std::mem::replace(&mut is_told, true) {
                 tell(Event::Category(category.name));
             }
             let decided = CheckReport {
                 description: check.description.clone(),
-                hint: error
-                    .is_some()
-                    .then(|| check.hint.clone())
-                    .filter(|hint| !hint.is_empty()),
+                hint: error.is_some().then(|| hint.to_owned()).filter(|hint| !hint.is_empty()),
                 error,
                 result,
             };
@@ -150,6 +156,15 @@ mod tests {
         let (report, told) = run_all(vec![at_version("v9")], 10).await;
         assert_eq!(report.categories[0].checks[0].error.as_deref(), Some("it is v1"));
         assert!(!told.iter().any(|event| event.starts_with("Waiting")));
+        assert!(!report.is_success());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_found_out_is_not_waited_for() {
+        let unknown = Check::new("is there", |_| Outcome::Unknown("we have no right".to_owned())).is_waited_for();
+        let (report, told) = run_all(vec![unknown], 10).await;
+        assert!(!told.iter().any(|event| event.starts_with("Waiting")));
+        assert_eq!(report.categories[0].checks[0].hint.as_deref(), Some(RIGHTS));
         assert!(!report.is_success());
     }
 

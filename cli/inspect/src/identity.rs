@@ -285,9 +285,9 @@ mod tests {
             .expect("a chain");
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let server = tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
+        // It may find the client gone: who has seen the chain hangs up.
+        tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
         let text = render(&shown(ours, NAME).await.expect("shown")).expect("certificates");
-        assert!(server.await.expect("no panic"));
         assert_eq!(text.matches("Certificate:").count(), 2, "{text}");
         assert!(
             text.contains(&format!("DNS:{NAME}")) && text.contains("ECDSA-SHA256"),

@@ -37,9 +37,12 @@ pub struct VersionArgs {
 /// `mesh version`
 pub fn version(args: &VersionArgs) -> Result<ExitCode> {
     let own = env!("CARGO_PKG_VERSION");
-    let line = |what: &str, version: &str| match args.short {
-        true => format!("{version}\n"),
-        false => format!("{what} version: {version}\n"),
+    let line = |what: &str, version: &str| {
+        if args.short {
+            format!("{version}\n")
+        } else {
+            format!("{what} version: {version}\n")
+        }
     };
     output::print(&line("Client", own))?;
     if args.client {
@@ -111,9 +114,12 @@ fn render(versions: &BTreeMap<String, usize>, short: bool) -> String {
             format!("{n} pods")
         }
     };
-    let lines = versions.iter().map(|(version, n)| match short {
-        true => format!("{version}\n"),
-        false => format!("\t{version} ({})\n", pods(*n)),
+    let lines = versions.iter().map(|(version, n)| {
+        if short {
+            format!("{version}\n")
+        } else {
+            format!("\t{version} ({})\n", pods(*n))
+        }
     });
     let lines: String = lines.collect();
     match (short, lines.is_empty()) {

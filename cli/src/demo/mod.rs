@@ -4,10 +4,9 @@
 //! mesh demo          start ──▶ a live table until Ctrl-C ............. live.rs
 //! mesh demo --manifest       the application for a cluster ............. cluster.rs
 //! mesh demo --check  start ──▶ a fixed load, and what must be true ... check/
-//! mesh demo-app      the application itself, one role a process ...... app/
+//! mesh demo-app      the application itself, one role a process ...... cli/demo-app
 //! ```
 
-pub(crate) mod app;
 mod check;
 mod cluster;
 mod live;

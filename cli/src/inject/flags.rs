@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use destination_k8s::keys;
-use injector_patch::{Config, Injector, annotations as a};
+use destination_source::cluster::Resource;
+use injector_patch::{Config, Injector, annotations as a, has_native_sidecars};
 use serde_json::Value;
 
 use super::{
     Output,
     transform::{Mode, Transform},
 };
+use crate::cluster;
 
 /// Add the sidecar to manifests.
 #[derive(Debug, clap::Args)]
@@ -28,16 +30,7 @@ pub(crate) struct InjectArgs {
     /// With --manual: the trust anchors, PEM.
     #[arg(long, value_name = "FILE", requires = "manual")]
     identity_trust_anchors_file: Option<PathBuf>,
-    /// Namespace of the control plane.
-    #[arg(
-        short = 'L',
-        long,
-        value_name = "NAME",
-        default_value = "linkerd",
-        env = "LINKERD_NAMESPACE"
-    )]
-    linkerd_namespace: String,
-    /// Ask no cluster (none is asked in any case).
+    /// Ask no cluster. One is asked only by --manual without --values, for what its control plane injects.
     #[arg(long)]
     ignore_cluster: bool,
     /// How manifests are written.
@@ -47,6 +40,8 @@ pub(crate) struct InjectArgs {
     #[arg(long)]
     pub(crate) verbose: bool,
 
+    #[command(flatten)]
+    cluster: cluster::Flags,
     #[command(flatten)]
     proxy: ProxyFlags,
 }
@@ -220,11 +215,15 @@ impl InjectArgs {
     }
 
     fn config(&self) -> anyhow::Result<Config> {
+        let told = self.values.is_some() || self.identity_trust_anchors_file.is_some();
+        if self.manual && !told && !self.ignore_cluster {
+            return cluster::block_on(installed(&self.cluster));
+        }
         let mut config = match &self.values {
             Some(file) => values(file).with_context(|| format!("the values {} cannot be used", file.display()))?,
             None => Config::default(),
         };
-        config.linkerd_namespace.clone_from(&self.linkerd_namespace);
+        config.linkerd_namespace.clone_from(&self.cluster.linkerd_namespace);
         if let Some(file) = &self.identity_trust_anchors_file {
             let anchors = std::fs::read_to_string(file);
             config.identity_trust_anchors_pem =
@@ -243,6 +242,31 @@ impl InjectArgs {
         }
         Ok(config)
     }
+}
+
+/// What the control plane of a cluster injects.
+async fn installed(flags: &cluster::Flags) -> anyhow::Result<Config> {
+    let client = flags.connect().await?;
+    let namespace = &flags.linkerd_namespace;
+    let text = async |name: &str, key: &str| {
+        let maps = Resource::new("v1", "configmaps").within(namespace);
+        let map = maps.find(&client, name).await?;
+        let text = map.as_ref().and_then(|map| map["data"][key].as_str());
+        let missing = || {
+            format!(
+                "no control plane is in the namespace {namespace} (its ConfigMap {name} has no {key}): install one, name \
+                 its namespace by -L, or name files by --values and --identity-trust-anchors-file"
+            )
+        };
+        text.map(str::to_owned).with_context(missing)
+    };
+    let values: Value = serde_yaml_ng::from_str(&text("linkerd-config", "values").await?)
+        .context("the values in the ConfigMap linkerd-config are no YAML")?;
+    let mut config = Config::from_values(&values)?;
+    config.linkerd_namespace.clone_from(namespace);
+    config.identity_trust_anchors_pem = text("linkerd-identity-trust-roots", "ca-bundle.crt").await?;
+    config.no_native_sidecars = !has_native_sidecars(&client.version().await?);
+    Ok(config)
 }
 
 fn values(file: &PathBuf) -> anyhow::Result<Config> {

@@ -149,8 +149,10 @@ fn what_is_refused_is_one_sentence() {
         error.starts_with("a flag is wrong: the annotation config.linkerd.io/admin-port"),
         "{error}"
     );
-    let error = inject(WEB, &["--manual"]).expect_err("no anchors");
+    let error = inject(WEB, &["--manual", "--ignore-cluster"]).expect_err("no anchors");
     assert!(error.starts_with("--manual needs the trust anchors"), "{error}");
+    let error = inject(WEB, &["--manual", "--kubeconfig", "/nowhere"]).expect_err("no cluster");
+    assert!(error.starts_with("the kubeconfig /nowhere cannot be read"), "{error}");
     let error = inject(&format!("{WEB}---\na: b\nc: [\n"), &[]).expect_err("no YAML");
     assert!(
         error.starts_with("a.yaml:1") && error.contains(": this is not YAML: "),

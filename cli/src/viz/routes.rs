@@ -104,9 +104,10 @@ fn render(rows: &[RouteRow], wide: bool) -> String {
 }
 
 fn table(rows: &[&RouteRow], wide: bool) -> String {
-    let figures: &[&str] = match wide {
-        true => &["EFFECTIVE_SUCCESS", "EFFECTIVE_RPS", "ACTUAL_SUCCESS", "ACTUAL_RPS"],
-        false => &["SUCCESS", "RPS"],
+    let figures: &[&str] = if wide {
+        &["EFFECTIVE_SUCCESS", "EFFECTIVE_RPS", "ACTUAL_SUCCESS", "ACTUAL_RPS"]
+    } else {
+        &["SUCCESS", "RPS"]
     };
     let latencies = ["LATENCY_P50", "LATENCY_P95", "LATENCY_P99"];
     let mut columns = vec![("ROUTE", Align::Left), ("SERVICE", Align::Left)];
@@ -114,15 +115,16 @@ fn table(rows: &[&RouteRow], wide: bool) -> String {
     let mut table = Table::new(&columns);
     for row in rows {
         let mut cells = vec![row.route.clone(), row.authority.clone()];
-        cells.extend(match wide {
-            true => vec![
+        if wide {
+            cells.extend([
                 percent(row.effective_success),
                 requests_per_second(row.effective_rps),
                 percent(row.actual_success),
                 requests_per_second(row.actual_rps),
-            ],
-            false => vec![percent(row.success), requests_per_second(row.rps)],
-        });
+            ]);
+        } else {
+            cells.extend([percent(row.success), requests_per_second(row.rps)]);
+        }
         cells.extend([row.latency_ms_p50, row.latency_ms_p95, row.latency_ms_p99].map(milliseconds));
         table.row(cells);
     }

@@ -91,7 +91,12 @@ impl Service {
         let Some(rpc) = rpc else {
             return Ok(Status::unimplemented("there is no such call").into_http());
         };
-        Ok(match self.call(rpc, body).await {
+        let answer = match self.call(rpc, body).await {
+            // The index was closed before, or will be: this stream would perhaps not hear of it.
+            Ok(_) if self.stop.is_cancelled() => Err(Status::unavailable("the control plane is stopping")),
+            answer => answer,
+        };
+        Ok(match answer {
             Ok(answer) => answer.into_response(),
             Err(status) => {
                 self.metrics.refused(rpc, &status);

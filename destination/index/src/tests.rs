@@ -265,6 +265,73 @@ spec:
 }
 
 #[test]
+fn a_budget_under_a_route_is_its_own_and_makes_it_retryable_unless_it_says_otherwise() {
+    let profile = "
+apiVersion: linkerd.io/v1alpha2
+kind: ServiceProfile
+metadata: {name: web.a.svc.cluster.local, namespace: a}
+spec:
+  routes:
+  - {name: own, condition: {pathRegex: /a}, retryBudget: {retryRatio: 0.5, minRetriesPerSecond: 3, ttl: 7s}}
+  - {name: no, condition: {pathRegex: /b}, isRetryable: false, retryBudget: {retryRatio: 0.5, minRetriesPerSecond: 3, ttl: 7s}}
+  - {name: plain, condition: {pathRegex: /c}}
+";
+    let mut index = index(&[BASE, profile]);
+    let answer = index.profile("10.9.0.1:80", &Context::default()).expect("an answer");
+    let routes = answer.borrow().routes.clone();
+    let retryable: Vec<_> = routes.iter().map(|route| route.is_retryable).collect();
+    assert_eq!(retryable, [true, false, false]);
+    let own = routes[0].retry_budget.as_ref().expect("a budget");
+    assert_eq!((own.ratio, own.min_per_second), (0.5, 3));
+    assert_eq!(routes[2].retry_budget, None);
+}
+
+#[test]
+fn statuses_say_in_words_what_is_refused() {
+    let objects = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: a}
+spec:
+  parentRefs: [{group: core, kind: Service, name: web}, {group: core, kind: Service, name: gone}]
+  rules: [{filters: [{type: URLRewrite}], backendRefs: [{name: lost, port: 80}]}]
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: EgressNetwork
+metadata: {name: e, namespace: a}
+spec: {trafficPolicy: Allow, networks: [{cidr: 10.0.0.0/9}]}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: l, namespace: a}
+spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: s}, total: {requestsPerSecond: 1}}
+";
+    let statuses = index(&[BASE, objects]).statuses();
+    let mut said: Vec<String> = vec![];
+    for content in statuses.values() {
+        let conditions = match content {
+            status::Content::Route(parents) => parents.iter().flat_map(|parent| &parent.conditions).collect(),
+            status::Content::Policy(conditions, _) => conditions.iter().collect::<Vec<_>>(),
+        };
+        said.extend(
+            conditions
+                .iter()
+                .map(|c| format!("{} {} {}", c.kind, c.reason, c.message)),
+        );
+    }
+    let lost = "ResolvedRefs BackendNotFound The backend Service a/lost does not exist; its share of requests fails.";
+    let expected = [
+        "Accepted NoMatchingTarget There is no Server a/s.",
+        "Accepted EgressReasonNetworkOverlap The network 10.0.0.0/9 overlaps 10.0.0.0/8, which is the cluster's own.",
+        "Accepted UnsupportedValue the filter URLRewrite is not supported.",
+        lost,
+        "Accepted NoMatchingParent The Service a/gone does not exist.",
+        lost,
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn default_opaque_ports_hold_without_an_injector() {
     let database = BASE.replace("8080", "3306").replace("port: 80,", "port: 3306,");
     let mut index = index(&[&database, &SLICE.replace("8080", "3306")]);

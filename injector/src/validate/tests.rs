@@ -24,14 +24,14 @@ fn judged(object: Value) -> Verdict {
 fn refusal(object: Value) -> String {
     match judged(object) {
         Verdict::Refused(reason) => reason,
-        allowed => panic!("{allowed:?}"),
+        allowed @ Verdict::Allowed(_) => panic!("{allowed:?}"),
     }
 }
 
 fn warnings(object: Value) -> Vec<String> {
     match judged(object) {
         Verdict::Allowed(warnings) => warnings,
-        refused => panic!("{refused:?}"),
+        refused @ Verdict::Refused(_) => panic!("{refused:?}"),
     }
 }
 

@@ -5,6 +5,10 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,7 +26,48 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest wait: all streams must be back within 2 s after an outage.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-type Sender = Option<SendRequest<tonic::body::Body>>;
+/// Time that a connection may be asked without any answer. A replica that has just started is connected to before it has
+/// read everything; another one may have.
+const SILENCE: Duration = Duration::from_secs(3);
+
+type Sender = Option<Live>;
+
+/// A connection, and whether it is of use.
+#[derive(Clone, Debug)]
+struct Live {
+    send: SendRequest<tonic::body::Body>,
+    usage: Arc<Usage>,
+}
+
+impl Live {
+    fn new(send: SendRequest<tonic::body::Body>) -> Self {
+        let usage = Arc::default();
+        Self { send, usage }
+    }
+}
+
+/// What passed on a connection so far.
+#[derive(Debug, Default)]
+struct Usage {
+    asked: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Usage {
+    /// Ends when the connection was asked and said nothing for a while, to anything. One that has answered once stays.
+    async fn silent(&self, after: Duration) {
+        let mut asked = false;
+        while !self.answered.load(Relaxed) {
+            if asked {
+                return;
+            }
+            tokio::time::sleep(after / 2).await;
+            asked = self.asked.load(Relaxed);
+            tokio::time::sleep(after / 2).await;
+        }
+        std::future::pending::<()>().await;
+    }
+}
 
 /// What carries calls to a service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,7 +108,7 @@ impl Channel {
         connector: &Connector,
         metrics: ControlSlot,
     ) -> (Self, impl Future<Output = ()>) {
-        let (sender, connection) = watch::channel(Some(connected.send));
+        let (sender, connection) = watch::channel(Some(Live::new(connected.send)));
         let text = connector.service.addr.to_string();
         let authority = text.parse().unwrap_or_else(|_| Authority::from_static("control-plane"));
         let driver = async move {
@@ -85,24 +130,28 @@ async fn keep_up(connector: Connector, sender: watch::Sender<Sender>) {
     let service = connector.service.addr.to_string();
     let mut wait = BACKOFF_MIN;
     let mut down = false;
+    // The replica that answered nothing.
+    let mut avoid = None;
     loop {
         if connector.service.tls.is_some() {
             // Who we are is part of every question.
             connector.tls.certified().await;
         }
-        match connector.connect().await {
+        match connector.connect(avoid.take()).await {
             Ok(connected) => {
                 tracing::info!(%service, addr = %connected.addr, "connected to the control plane");
                 (wait, down) = (BACKOFF_MIN, false);
-                sender.send_replace(Some(connected.send));
-                let ended = tokio::select! {
-                    ended = connected.driver => ended,
+                let live = Live::new(connected.send);
+                sender.send_replace(Some(live.clone()));
+                let reason = tokio::select! {
+                    ended = connected.driver => ended.err().map_or_else(|| "closed".to_owned(), |error| error.to_string()),
+                    () = live.usage.silent(SILENCE) => {
+                        avoid = Some(connected.addr);
+                        format!("no answer in {SILENCE:?}")
+                    }
                     () = sender.closed() => return,
                 };
                 sender.send_replace(None);
-                let reason = ended
-                    .err()
-                    .map_or_else(|| "closed".to_owned(), |error| error.to_string());
                 tracing::info!(%service, %reason, "disconnected from the control plane");
             }
             Err(error) if !std::mem::replace(&mut down, true) => {
@@ -140,10 +189,14 @@ impl Service<Request<tonic::body::Body>> for Channel {
                 .await
                 .map_err(|_| Error::Closed)?
                 .clone();
-            let mut send = connected.ok_or(Error::Closed)?;
+            let Live { mut send, usage } = connected.ok_or(Error::Closed)?;
             metrics.request();
+            usage.asked.store(true, Relaxed);
             match send.send_request(request).await {
-                Ok(response) => Ok(Counted::wrap(response, metrics)),
+                Ok(response) => {
+                    usage.answered.store(true, Relaxed);
+                    Ok(Counted::wrap(response, metrics))
+                }
                 Err(error) => {
                     metrics.response(None);
                     Err(error.into())

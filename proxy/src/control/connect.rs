@@ -40,11 +40,12 @@ pub(crate) struct Connected {
 }
 
 impl Connector {
-    /// Tries every address of the service once, beginning with any. The next one's turn comes when one fails or takes its
+    /// Tries every address of the service once, beginning with any but the one to avoid. The next one's turn comes when one fails or takes its
     /// time: a replica that is gone does not hold up what another could answer.
-    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
+    pub(crate) async fn connect(&self, avoid: Option<SocketAddr>) -> Result<Connected, Error> {
         let mut addrs = resolve(&self.service.addr).await?;
         fastrand::shuffle(&mut addrs);
+        addrs.sort_by_key(|addr| Some(*addr) == avoid);
         let (mut addrs, mut attempts, mut last) = (addrs.into_iter(), FuturesUnordered::new(), Error::Closed);
         loop {
             if let Some(addr) = addrs.next() {

@@ -138,7 +138,7 @@ impl Certifier {
             source,
         })?;
         // A new connection each time, with the leaf of now; for the first there is none, and the service allows that.
-        let connected = self.connector.connect().await?;
+        let connected = self.connector.connect(None).await?;
         let (channel, driver) = Channel::over(connected, &self.connector, self.calls.clone());
         let call = proxy_api::client::certify(channel, self.tls.local_id().as_str(), token, self.files.csr.clone());
         let certified = tokio::select! {

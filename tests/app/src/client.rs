@@ -24,6 +24,9 @@ use crate::{
 /// Longest time for one exchange.
 const EXCHANGE: Duration = Duration::from_secs(120);
 
+/// Longest time until a datagram came back.
+const DATAGRAMS: Duration = Duration::from_secs(10);
+
 /// Where to connect.
 #[derive(clap::Args)]
 pub(crate) struct Target {
@@ -234,7 +237,7 @@ pub(crate) async fn udp(args: Target) -> anyhow::Result<()> {
             }
         }
     };
-    tokio::time::timeout(EXCHANGE, exchange).await??;
+    tokio::time::timeout(DATAGRAMS, exchange).await??;
     println(&serde_json::json!({ "bytes": sent.len() }));
     Ok(())
 }

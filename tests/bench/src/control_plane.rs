@@ -124,7 +124,9 @@ async fn one(args: &Args, path: &std::path::Path, kind: Kind, number: usize) -> 
         sleep(PAUSE).await;
     }
     let changed = program.usage()?;
-    let each = |from: Usage, to: Usage, times: usize| (to.cpu - from.cpu).as_secs_f64() * 1e3 / (number * times) as f64;
+    let each = |from: Usage, to: Usage, times: usize| {
+        to.cpu.saturating_sub(from.cpu).as_secs_f64() * 1e3 / (number * times) as f64
+    };
     Ok(Measured {
         kind: kind.name(),
         streams: number,

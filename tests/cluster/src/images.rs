@@ -68,8 +68,11 @@ const IMAGES: [Image; 9] = [
     image("mesh-test-app", "mesh-test-app"),
 ];
 
-/// The folder of the programs: the one this program is in, or `release` beside `deps` for a test.
+/// The folder of the programs: what `MESH_PROGRAMS` says, or the one this program is in, or that of `deps` for a test.
 pub fn programs() -> Result<PathBuf, String> {
+    if let Some(dir) = env::var_os("MESH_PROGRAMS").filter(|dir| !dir.is_empty()) {
+        return Ok(dir.into());
+    }
     let own = env::current_exe().map_err(|error| format!("this program does not know where it is: {error}"))?;
     let dir = own.parent().ok_or("this program is in no folder")?;
     let is_test = dir.file_name().is_some_and(|name| name == "deps");

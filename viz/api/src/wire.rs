@@ -295,7 +295,7 @@ struct ResponseInit {
     #[prost(message, optional, tag = "1")]
     id: Option<StreamId>,
     #[prost(message, optional, tag = "2")]
-    since_request_init: Option<prost_types::Duration>,
+    since_request_init: Option<Duration>,
     #[prost(uint32, tag = "3")]
     http_status: u32,
     #[prost(message, optional, tag = "4")]
@@ -307,15 +307,23 @@ struct ResponseEnd {
     #[prost(message, optional, tag = "1")]
     id: Option<StreamId>,
     #[prost(message, optional, tag = "2")]
-    since_request_init: Option<prost_types::Duration>,
+    since_request_init: Option<Duration>,
     #[prost(message, optional, tag = "3")]
-    since_response_init: Option<prost_types::Duration>,
+    since_response_init: Option<Duration>,
     #[prost(uint64, tag = "4")]
     response_bytes: u64,
     #[prost(message, optional, tag = "5")]
     eos: Option<Eos>,
     #[prost(message, optional, tag = "6")]
     trailers: Option<Headers>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Duration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -436,8 +444,8 @@ fn id(id: tap::StreamId) -> Option<StreamId> {
     })
 }
 
-fn duration(nanos: u64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration {
+fn duration(nanos: u64) -> Option<Duration> {
+    Some(Duration {
         seconds: (nanos / 1_000_000_000) as i64,
         nanos: (nanos % 1_000_000_000) as i32,
     })

@@ -222,10 +222,11 @@ impl Series {
         let old = self.points.partition_point(|(at, _)| *at <= until_ms);
         let step = |at: u64| kept.partition_point(|kept| *kept < at);
         let mut index = 0;
-        let ends = Vec::from_iter((0..old).map(|i| {
+        let ends = |i: usize| {
             let next = self.points.get(i + 1);
             next.is_none_or(|next| next.0 > until_ms || step(next.0) != step(self.points[i].0))
-        }));
+        };
+        let ends: Vec<bool> = (0..old).map(ends).collect();
         self.points.retain(|_| {
             index += 1;
             ends.get(index - 1).copied().unwrap_or(true)

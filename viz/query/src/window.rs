@@ -276,6 +276,10 @@ impl PodData {
         // A pod that is gone did nothing since; its rate counts up to now, or it would never fall.
         let until = if self.gone { newest_ms } else { last };
         let wanted = until.saturating_sub(window_ms);
+        // Gone for longer than that: nothing of it is in the window.
+        if self.gone && last < wanted {
+            return None;
+        }
         let at = self.scrapes.partition_point(|at| *at <= wanted);
         let from = self.scrapes[at.saturating_sub(1)];
         Some(View {

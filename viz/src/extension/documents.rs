@@ -1,11 +1,17 @@
 //! What an API server of Kubernetes says of itself, so that `kubectl api-resources` and discovery find the taps.
 
-use axum::Json;
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde_json::{Value, json};
 use viz_api::{
     Kind,
     cluster::{GROUP, KINDS, SUBRESOURCE, VERSION},
 };
+
+use crate::api::Refused;
 
 fn group_version() -> String {
     format!("{GROUP}/{VERSION}")
@@ -63,6 +69,30 @@ fn resource(kind: Kind) -> [Value; 2] {
 
 pub(super) async fn openapi() -> Json<Value> {
     Json(json!({"swagger": "2.0", "info": {"title": "mesh-viz tap", "version": VERSION}, "paths": {}}))
+}
+
+/// A refusal as `kubectl` and clients of Kubernetes read it, with the key that Linkerd's tap has beside.
+pub(super) fn status(Refused(code, message): Refused) -> Response {
+    let reason = match code {
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::UNAUTHORIZED => "Unauthorized",
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    let status = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code.as_u16(),
+        "error": message,
+    });
+    (code, Json(status)).into_response()
 }
 
 pub(super) async fn version() -> Json<Value> {

@@ -81,7 +81,7 @@ pub(super) fn proxies() -> Category {
     let check = Check::new("control plane proxies are healthy", |facts| {
         let pods = match control_plane_pods(facts) {
             Ok(pods) => pods,
-            Err(error) => return Outcome::Fail(error),
+            Err(error) => return Outcome::Unknown(error),
         };
         let sick: Vec<String> = pods
             .into_iter()
@@ -135,7 +135,7 @@ pub(super) fn has(facts: &Facts, what: What, names: &[&str]) -> Outcome {
         match facts.named(what, name) {
             Ok(Some(_)) => {}
             Ok(None) => missing.push((*name).to_owned()),
-            Err(error) => return Outcome::Fail(error),
+            Err(error) => return Outcome::Unknown(error),
         }
     }
     Outcome::none_of(&missing, |names| format!("missing {}: {names}", what.plural()))
@@ -167,7 +167,7 @@ pub(super) fn proxy_is_ready(pod: &Value) -> bool {
 fn unschedulable(facts: &Facts) -> Outcome {
     let pods = match control_plane_pods(facts) {
         Ok(pods) => pods,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let mut wrong = Vec::new();
     for pod in pods {
@@ -183,7 +183,7 @@ fn unschedulable(facts: &Facts) -> Outcome {
 fn ready(facts: &Facts) -> Outcome {
     let pods = match control_plane_pods(facts) {
         Ok(pods) => pods,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let mut wrong: Vec<String> = Vec::new();
     for name in DEPLOYMENTS {

@@ -92,7 +92,7 @@ fn wrong(facts: &Facts, is_wrong: impl Fn(&Value) -> Option<String>) -> Result<V
 fn outcome(found: Result<Vec<String>, String>, sentence: impl FnOnce(&str) -> String) -> Outcome {
     match found {
         Ok(names) => Outcome::none_of(&names, sentence),
-        Err(error) => Outcome::Fail(error),
+        Err(error) => Outcome::Unknown(error),
     }
 }
 
@@ -175,7 +175,7 @@ fn expiry(metrics: &str) -> Option<Duration> {
 fn misplaced(facts: &Facts, what: What) -> Outcome {
     let objects = match facts.list(what) {
         Ok(objects) => objects,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let found: Vec<String> = objects
         .iter()

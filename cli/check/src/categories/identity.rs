@@ -23,7 +23,9 @@ struct Material {
 
 pub(super) fn categories(_: &Ask) -> Vec<Category> {
     let checks = vec![
-        Check::new("certificate config is valid", |facts| told(material(facts)))
+        Check::new("certificate config is valid", |facts| {
+            material(facts).err().unwrap_or(Outcome::Pass)
+        })
             .hint("the ConfigMap linkerd-identity-trust-roots and the Secret linkerd-identity-issuer must be there and readable")
             .is_waited_for(),
         Check::new("trust anchors are using supported crypto algorithm", |facts| {
@@ -63,13 +65,6 @@ pub(super) fn categories(_: &Ask) -> Vec<Category> {
     vec![Category::new("linkerd-identity", checks)]
 }
 
-fn told(found: Result<Material, String>) -> Outcome {
-    match found {
-        Ok(_) => Outcome::Pass,
-        Err(error) => Outcome::Fail(error),
-    }
-}
-
 /// Decides by the material; without it, the first check has said why.
 fn with<E: std::fmt::Display>(facts: &Facts, decide: impl FnOnce(&Material) -> Result<(), E>) -> Outcome {
     let Ok(material) = material(facts) else {
@@ -104,20 +99,31 @@ pub(super) fn not_over(pem: &str, now: std::time::SystemTime, left: Duration) ->
     Ok(())
 }
 
-fn material(facts: &Facts) -> Result<Material, String> {
-    let bundle = facts.named(What::ConfigMaps, "linkerd-identity-trust-roots")?;
-    let bundle = bundle.ok_or("there is no ConfigMap linkerd-identity-trust-roots")?;
+fn material(facts: &Facts) -> Result<Material, Outcome> {
+    let missing = |what: &str| Outcome::Fail(what.to_owned());
+    let bundle = facts
+        .named(What::ConfigMaps, "linkerd-identity-trust-roots")
+        .map_err(Outcome::Unknown)?;
+    let bundle = bundle.ok_or_else(|| missing("there is no ConfigMap linkerd-identity-trust-roots"))?;
     let anchors = text(bundle, "/data/ca-bundle.crt");
     if anchors.is_empty() {
-        return Err("the ConfigMap linkerd-identity-trust-roots has no ca-bundle.crt".to_owned());
+        return Err(missing(
+            "the ConfigMap linkerd-identity-trust-roots has no ca-bundle.crt",
+        ));
     }
-    let secret = facts.named(What::Secrets, "linkerd-identity-issuer")?;
-    let secret = secret.ok_or("there is no Secret linkerd-identity-issuer")?;
+    let secret = facts
+        .named(What::Secrets, "linkerd-identity-issuer")
+        .map_err(Outcome::Unknown)?;
+    let secret = secret.ok_or_else(|| missing("there is no Secret linkerd-identity-issuer"))?;
     // The second names are those of `kubernetes.io/tls`, which cert-manager writes.
     let either = |first: &str, second: &str| {
         secret_text(secret, first)
             .or_else(|| secret_text(secret, second))
-            .ok_or_else(|| format!("the Secret linkerd-identity-issuer has neither {first} nor {second}"))
+            .ok_or_else(|| {
+                missing(&format!(
+                    "the Secret linkerd-identity-issuer has neither {first} nor {second}"
+                ))
+            })
     };
     Ok(Material {
         anchors: anchors.to_owned(),

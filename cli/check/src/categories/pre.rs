@@ -58,7 +58,7 @@ pub(super) fn category(ask: &Ask) -> Category {
             move |facts| match facts.named(What::Namespaces, &namespace) {
                 Ok(None) => Outcome::Pass,
                 Ok(Some(_)) => Outcome::Fail(format!("the namespace {namespace:?} already exists")),
-                Err(error) => Outcome::Fail(error),
+                Err(error) => Outcome::Unknown(error),
             },
         )
         .hint("`mesh uninstall | kubectl delete -f -` takes an earlier installation away"),
@@ -94,7 +94,7 @@ fn decide(facts: &Facts, right: &Right) -> Outcome {
                 right.verb, right.resource
             ),
         }),
-        Some((_, Err(error))) => Outcome::Fail(error.clone()),
+        Some((_, Err(error))) => Outcome::Unknown(error.clone()),
     }
 }
 
@@ -102,7 +102,7 @@ fn decide(facts: &Facts, right: &Right) -> Outcome {
 fn foreign(facts: &Facts) -> Outcome {
     let resources = match facts.list(What::Resources) {
         Ok(resources) => resources,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let is_linkerds = |name: &str| name.ends_with(".policy.linkerd.io") || name.ends_with(".linkerd.io");
     let ours =
@@ -120,7 +120,7 @@ fn foreign(facts: &Facts) -> Outcome {
 fn skew(facts: &Facts) -> Outcome {
     let nodes = match facts.list(What::Nodes) {
         Ok(nodes) => nodes,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let now = OffsetDateTime::from(facts.now);
     let mut wrong = Vec::new();

@@ -33,7 +33,7 @@ fn exist(facts: &Facts) -> Outcome {
         match facts.named(What::Resources, name) {
             Ok(Some(_)) => {}
             Ok(None) => missing.push(name.clone()),
-            Err(error) => return Outcome::Fail(error),
+            Err(error) => return Outcome::Unknown(error),
         }
     }
     Outcome::none_of(&missing, |names| format!("missing: {names}"))
@@ -79,7 +79,7 @@ fn established(facts: &Facts) -> Outcome {
 fn strangers(facts: &Facts) -> Outcome {
     let resources = match facts.list(What::Resources) {
         Ok(resources) => resources,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let wrong: Vec<String> = resources
         .iter()

@@ -31,7 +31,7 @@ pub(super) fn category(_: &Ask) -> Category {
         Check::new("linkerd-viz ClusterRoles for tap exist", |facts| {
             let roles = match facts.list(What::ClusterRoles) {
                 Ok(roles) => roles,
-                Err(error) => return Outcome::Fail(error),
+                Err(error) => return Outcome::Unknown(error),
             };
             let mut rules = roles.iter().flat_map(|role| items(role, "/rules"));
             if rules.any(|rule| items(rule, "/apiGroups").any(|group| group == "tap.linkerd.io")) {
@@ -74,7 +74,7 @@ impl Check {
 fn pods(facts: &Facts, is_wrong: impl Fn(&serde_json::Value) -> bool, how: &str) -> Outcome {
     let pods = match facts.pods_in(&facts.ask.viz) {
         Ok(pods) => pods,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let pods: Vec<_> = pods.filter(|pod| !is_over(pod)).collect();
     if pods.is_empty() {
@@ -105,7 +105,7 @@ fn certificate(facts: &Facts) -> Outcome {
             verify(text(api, "/spec/caBundle"), secret, &host, facts.now).map_or_else(Outcome::Fail, |()| Outcome::Pass)
         }
         Ok(None) => Outcome::Fail("there is no Secret tap-k8s-tls".to_owned()),
-        Err(error) => Outcome::Fail(error),
+        Err(error) => Outcome::Unknown(error),
     }
 }
 

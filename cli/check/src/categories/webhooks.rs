@@ -72,7 +72,7 @@ fn believed(facts: &Facts, what: What, name: &str) -> Outcome {
     let secret = match facts.named(What::Secrets, SECRET) {
         Ok(Some(secret)) => secret,
         Ok(None) => return Outcome::Fail(format!("there is no Secret {SECRET}")),
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let bundle = text(webhook, "/clientConfig/caBundle");
     match verify(bundle, secret, &host, facts.now) {
@@ -110,7 +110,10 @@ pub(super) fn verify(bundle: &str, secret: &Value, host: &str, now: SystemTime) 
         None,
     )
     .map_err(|error| match error {
-        webpki::Error::UnknownIssuer => "the certificate is not signed by the caBundle".to_owned(),
+        // The second: the caBundle has a CA of the same name, with another key.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            "the certificate is not signed by the caBundle".to_owned()
+        }
         error => broken(error),
     })?;
     let name = ServerName::try_from(host).map_err(|_| format!("{host:?} is no name"))?;
@@ -128,7 +131,7 @@ fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
 fn reachable(facts: &Facts) -> Outcome {
     let pods = match facts.pods_in(&facts.ask.control_plane) {
         Ok(pods) => pods,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let mut injectors = pods.filter(|pod| label(pod, "linkerd.io/control-plane-component") == "proxy-injector");
     if injectors.any(|pod| is_ready(pod) && !is_over(pod)) {
@@ -169,7 +172,7 @@ fn policy(facts: &Facts) -> Outcome {
 fn without_sidecar(facts: &Facts) -> Outcome {
     let pods = match facts.list(What::Pods) {
         Ok(pods) => pods,
-        Err(error) => return Outcome::Fail(error),
+        Err(error) => return Outcome::Unknown(error),
     };
     let bare: Vec<String> = pods
         .iter()

@@ -113,10 +113,8 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
     let mut rows = Vec::new();
     let mut failed = false;
     for authority in &args.authorities {
-        if !authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        {
+        let port = authority.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
             bail!("{authority:?} has no port: write HOST:PORT");
         }
         let stream = destination(&client, &args.cluster, PORTS.0).await?;
@@ -142,17 +140,21 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
 async fn endpoints_of(stream: Forwarded, authority: &str, token: &str) -> Result<Option<Vec<Row>>> {
     let service = Connection::over(stream).await?;
     let updates = tokio::time::timeout(PATIENCE, api::get(service, authority, token)).await;
-    let mut updates = updates.map_err(|_| late())?.with_context(|| authority.to_owned())?;
+    let mut updates = match updates.map_err(|_| late())? {
+        Err(proxy_api::Error::Status {
+            kind: proxy_api::Kind::NotFound,
+            ..
+        }) => return Ok(None),
+        updates => updates.with_context(|| authority.to_owned())?,
+    };
     let mut found: BTreeMap<SocketAddr, Row> = BTreeMap::new();
     let mut patience = PATIENCE;
     let service = service_of(authority);
     while let Ok(Some(update)) = tokio::time::timeout(patience, updates.next()).await {
         match update.with_context(|| authority.to_owned())? {
             EndpointUpdate::Add { labels, endpoints } => {
-                let labels: BTreeMap<String, String> = labels
-                    .iter()
-                    .map(|(key, value)| (key.to_string(), value.to_string()))
-                    .collect();
+                let labels: BTreeMap<String, String> =
+                    labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
                 found.extend(
                     endpoints
                         .into_iter()
@@ -183,10 +185,7 @@ fn service_of(authority: &str) -> String {
 
 fn row(endpoint: Endpoint, shared: &BTreeMap<String, String>, service: &str) -> Row {
     let mut labels = shared.clone();
-    let own = endpoint
-        .labels
-        .iter()
-        .map(|(key, value)| (key.to_string(), value.to_string()));
+    let own = endpoint.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
     labels.extend(own);
     let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
     Row {

@@ -168,7 +168,8 @@ fn end_of_value(text: &str) -> usize {
 /// The first four bytes of the value's SHA-256.
 fn short_hash(text: &str) -> String {
     let hash = digest(&SHA256, text.as_bytes());
-    hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let bytes = hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
+    format!("{:08x}", u32::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]

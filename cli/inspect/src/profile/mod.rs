@@ -174,7 +174,7 @@ fn route(route: &Route) -> Value {
 
 fn template(name: &str, namespace: &str) -> String {
     format!(
-        r#"### A ServiceProfile says what the routes of a Service are, which of them may be retried, and how long they may take.
+        r"### A ServiceProfile says what the routes of a Service are, which of them may be retried, and how long they may take.
 apiVersion: linkerd.io/v1alpha2
 kind: ServiceProfile
 metadata:
@@ -205,7 +205,7 @@ spec:
     retryRatio: 0.2
     minRetriesPerSecond: 10
     ttl: 10s
-"#
+"
     )
 }
 

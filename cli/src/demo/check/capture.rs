@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use anyhow::{Context, anyhow, ensure};
 
 use super::{Check, Proof};
-use crate::demo::app::{CaptureReport, Captured};
+use cli_demo_app::{CaptureReport, Captured};
 
 /// The interface to other pods.
 const WIRE: &str = "eth0";

@@ -7,7 +7,9 @@ use super::{
     Check, Proof,
     counters::{Counters, stat, stat_after},
 };
-use crate::demo::{app::LoadReport, manifests::WEIGHTS};
+use cli_demo_app::LoadReport;
+
+use crate::demo::manifests::WEIGHTS;
 
 /// What voting's second version fails: each fourth.
 const FAIL_EVERY: u64 = 4;

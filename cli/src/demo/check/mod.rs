@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 use viz_api::{Answer, PodRow, ProxyMetricsRequest};
 
-use super::{NAMESPACE, app::LoadReport, manifests::Manifests};
+use cli_demo_app::LoadReport;
+
+use super::{NAMESPACE, manifests::Manifests};
 use crate::{
     local::{self, Running},
     output,

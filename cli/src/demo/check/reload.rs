@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use anyhow::{Context, anyhow, ensure};
 
 use super::{Check, Proof};
-use crate::demo::app::now_ms;
+use cli_demo_app::now_ms;
 
 /// How long the load runs before and after the change, in all.
 const LOAD_SECONDS: &str = "5";

@@ -77,7 +77,8 @@ impl Resource {
             if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
                 objects.extend(items);
             }
-            next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+            next.clear();
+            next.push_str(page["metadata"]["continue"].as_str().unwrap_or_default());
             if next.is_empty() {
                 return Ok(objects);
             }

@@ -1,7 +1,5 @@
 //! Discovery over real gRPC, through an outage.
 
-use std::sync::Arc;
-
 use proxy_discovery::{Config, Discovery, Source};
 use proxy_metrics::{Metrics, NoTls};
 use proxy_model::{ClientPolicy, OutboundTarget};
@@ -90,4 +88,18 @@ async fn all_streams_are_back_within_two_seconds_of_an_outage() {
         .await
         .expect("in time");
     assert!(metrics.render().contains("control_request_total{addr=\"control\""));
+}
+
+#[tokio::test]
+async fn a_connection_that_answers_nothing_is_left_and_one_that_has_answered_stays() {
+    let after = Duration::from_millis(100);
+    let usage = Usage::default();
+    let asked = Usage::default();
+    asked.asked.store(true, Relaxed);
+    let answered = Usage::default();
+    answered.asked.store(true, Relaxed);
+    answered.answered.store(true, Relaxed);
+    let left = |usage: Arc<Usage>| async move { tokio::time::timeout(3 * after, usage.silent(after)).await.is_ok() };
+    let left = tokio::join!(left(Arc::new(usage)), left(Arc::new(asked)), left(Arc::new(answered)));
+    assert_eq!(left, (false, true, false), "unasked, asked in vain, answered once");
 }

@@ -92,11 +92,20 @@ impl<'a> App<'a> {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
 
+    /// The same, of arguments as one would type them.
+    pub(crate) fn words(&self, from: &str, words: &str) -> Outcome {
+        self.load(from, &words.split_whitespace().collect::<Vec<_>>())
+    }
+
     /// Names of the running pods of an application.
     pub(crate) fn pods(&self, app: &str) -> Vec<String> {
-        let path = "jsonpath={.items[?(!@.metadata.deletionTimestamp)].metadata.name}";
-        let names = self.kubectl(&["get", "pods", "-l", &format!("app={app}"), "-o", path]);
-        names.split_whitespace().map(str::to_owned).collect()
+        let pods = self.kubectl(&["get", "pods", "-l", &format!("app={app}"), "-o", "json"]);
+        let pods: Value = serde_json::from_str(&pods).expect("JSON");
+        let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let staying = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        staying
+            .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+            .collect()
     }
 
     /// A field of a pod.

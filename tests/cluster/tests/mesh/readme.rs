@@ -1,13 +1,20 @@
 //! The README's quick start on Kubernetes, line by line: from a cluster without us to rows, and back to a cluster without us.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 use tests_cluster::{
     bed::{Bed, Needs},
     load, readme, say, wait_for,
 };
 
+/// Longest time until what the README promises is seen.
+const SOON: Duration = Duration::from_secs(60);
 /// The namespace of the demo's application.
 const DEMO: &str = "vote";
 /// The namespace whose workloads join by an annotation, as the README has it.
@@ -48,22 +55,18 @@ fn lines(bed: &Bed, name: &str) -> Result<String, String> {
 
 /// Runs them until they print what they should.
 fn lines_until(bed: &Bed, name: &str, what: &str, holds: impl Fn(&str) -> bool) -> String {
-    let mut printed = String::new();
-    wait_for(
-        &format!(
-            "`{}` {what}; printed at last: see above",
-            readme::block(name).unwrap_or_default()
-        ),
-        || {
-            printed = lines(bed, name).unwrap_or_else(|why| why);
-            let held = holds(&printed);
-            if !held {
-                say(&printed);
-            }
-            held
-        },
-    );
-    printed
+    let begun = Instant::now();
+    loop {
+        let printed = lines(bed, name).unwrap_or_else(|why| why);
+        if holds(&printed) {
+            return printed;
+        }
+        assert!(
+            begun.elapsed() < SOON,
+            "the README's `{name}` never {what}; at last:\n{printed}"
+        );
+        sleep(Duration::from_millis(500));
+    }
 }
 
 /// `mesh check` is green as soon as the pods are ready, by itself.
@@ -135,18 +138,31 @@ fn join(bed: &Bed) {
     let cluster = bed.cluster();
     cluster.apply(&load::server(OWN, SERVER, 1));
     bed.ready(OWN).unwrap_or_else(|why| panic!("{why}"));
-    assert!(!sidecars(bed).contains("linkerd-proxy"), "it had no sidecar");
+    assert_eq!(sidecars(bed), (0, 1));
     for name in ["annotate", "restart"] {
         lines(bed, name).unwrap_or_else(|why| panic!("{why}"));
     }
     bed.ready(OWN).unwrap_or_else(|why| panic!("{why}"));
-    assert!(sidecars(bed).contains("linkerd-proxy"), "{}", bed.describe(OWN));
+    assert_eq!(sidecars(bed), (1, 0), "{}", bed.describe(OWN));
 }
 
-fn sidecars(bed: &Bed) -> String {
-    let path = "jsonpath={.items[?(!@.metadata.deletionTimestamp)].spec['initContainers','containers'][*].name}";
-    bed.cluster()
-        .kubectl(&["-n", OWN, "get", "pods", "-l", &format!("app={SERVER}"), "-o", path])
+/// How many of the workload's pods that stay have a sidecar, and how many have none.
+fn sidecars(bed: &Bed) -> (usize, usize) {
+    let label = format!("app={SERVER}");
+    let pods = bed
+        .cluster()
+        .kubectl(&["-n", OWN, "get", "pods", "-l", &label, "-o", "json"]);
+    let pods: Value = serde_json::from_str(&pods).expect("JSON");
+    let pods = pods["items"].as_array().expect("a list");
+    let staying = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let (with, without): (Vec<bool>, _) = staying.map(has_sidecar).partition(|has| *has);
+    (with.len(), without.len())
+}
+
+fn has_sidecar(pod: &Value) -> bool {
+    let containers = ["initContainers", "containers"].map(|kind| pod["spec"][kind].as_array());
+    let mut containers = containers.into_iter().flatten().flatten();
+    containers.any(|container| container["name"] == "linkerd-proxy")
 }
 
 /// Nothing of ours is left.

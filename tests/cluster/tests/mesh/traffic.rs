@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tests_cluster::{
     bed::{Bed, Needs},
     images::TAG,
-    load::{self, Client, list},
+    load::{self, Client, Outcome, list},
     say, wait_for,
 };
 
@@ -62,7 +62,7 @@ fn vault(app: &App<'_>) -> String {
 fn mutual_tls(app: &App<'_>) {
     let capture = |name: &str, marker: &str| {
         json!({"name": name, "image": format!("localhost/mesh-app:{TAG}"), "imagePullPolicy": "IfNotPresent",
-            "args": ["demo-app", "capture", "--marker", marker, "--seconds", "20"],
+            "args": ["demo-app", "capture", "--marker", marker, "--seconds", "12"],
             "securityContext": {"privileged": true, "runAsUser": 0}})
     };
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "capture", "namespace": app.namespace()},
@@ -89,8 +89,13 @@ fn mutual_tls(app: &App<'_>) {
     let open = app.kubectl(&["logs", "capture", "-c", "plain"]);
     let marked = |report: &str| -> u64 {
         let report: Value = serde_json::from_str(report).unwrap_or_else(|error| panic!("{error}: {report}"));
-        let interfaces = report.as_object().expect("interfaces").values();
-        interfaces.filter_map(|seen| seen["marked"].as_u64()).sum()
+        // What passes the node's loopback is between Kubernetes' own parts, which know the command that we have them run.
+        let interfaces = report
+            .as_object()
+            .expect("interfaces")
+            .iter()
+            .filter(|(name, _)| *name != "lo");
+        interfaces.filter_map(|(_, seen)| seen["marked"].as_u64()).sum()
     };
     assert_eq!(marked(&secret), 0, "{secret}");
     assert!(marked(&open) >= other.requests, "the capture sees what is open: {open}");
@@ -174,51 +179,28 @@ fn profile(app: &App<'_>) {
         "spec": {"routes": [slow, fail, flaky], "retryBudget": {"retryRatio": 0.2, "minRetriesPerSecond": 1, "ttl": "10s"}},
     }));
     sleep(Duration::from_secs(1));
-    let load = |path: &str| {
-        app.load(
-            "deploy/client",
-            &[
-                "blue:80",
-                "--path",
-                path,
-                "--kept",
-                "4",
-                "--fresh",
-                "0",
-                "--rate",
-                "25",
-                "--seconds",
-                "4",
-            ],
-        )
-    };
-    let slow = app.load(
+    let slow = app.words(
         "deploy/client",
-        &[
-            "blue:80",
-            "--path",
-            "/slow",
-            "--kept",
-            "1",
-            "--fresh",
-            "0",
-            "--rate",
-            "2",
-            "--seconds",
-            "2",
-        ],
+        "blue:80 --path /slow --kept 1 --fresh 0 --rate 2 --seconds 2",
     );
-    let timed_out = slow
-        .reasons
-        .iter()
-        .filter(|(reason, _)| reason.contains("504"))
-        .map(|(_, n)| n)
-        .sum::<u64>();
-    assert!(
-        timed_out == slow.requests && (200..900).contains(&slow.max_ms),
-        "{slow:?}"
-    );
+    let timed_out = of_status(&slow, "504");
+    assert!(timed_out == slow.requests && slow.max_ms >= 200, "{slow:?}");
+    retries(app);
+}
 
+/// How many requests of a load failed by this status.
+fn of_status(outcome: &Outcome, status: &str) -> u64 {
+    let told = format!("status {status}");
+    let reasons = outcome.reasons.iter().filter(|(reason, _)| reason.contains(&told));
+    reasons.map(|(_, count)| count).sum()
+}
+
+/// Retries stay within the profile's budget, and a route's own is what that route has.
+fn retries(app: &App<'_>) {
+    let load = |path: &str| {
+        let words = format!("blue:80 --path {path} --kept 4 --fresh 0 --rate 25 --seconds 4");
+        app.words("deploy/client", &words)
+    };
     let client = app.pods("client").remove(0);
     let count = |family: &str| sum(&app.metrics(&client), family, &[r#"rt_route="fail""#]);
     let failing = load("/fail");
@@ -259,12 +241,7 @@ fn authorization(app: &App<'_>) {
     wait_for("the one client is let in", || ask("deploy/client").failures == 0);
     for from in ["deploy/other", "deploy/plain"] {
         let refused = ask(from);
-        let forbidden: u64 = refused
-            .reasons
-            .iter()
-            .filter(|(reason, _)| reason.contains("403"))
-            .map(|(_, n)| n)
-            .sum();
+        let forbidden = of_status(&refused, "403");
         assert!(forbidden == refused.requests && forbidden > 0, "{from}: {refused:?}");
     }
     // Longer than the probe's three failures would take.

@@ -36,7 +36,7 @@ fn every_kind(bed: &Bed) {
         "tick",
         json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": ends("job")}}),
     ));
-    app.serve(&[("server", 1), ("client", 1)]);
+    app.serve(&[("client", 1)]);
     // What ends and what runs once go on beside the rest.
     app.apply(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": ends("job")}));
     app.kubectl(&["create", "job", "tock", "--from=cronjob/tick"]);
@@ -59,9 +59,10 @@ fn every_kind(bed: &Bed) {
         ]);
         assert!(sidecars.contains("linkerd-proxy"), "{job}: {sidecars}");
     }
+    early.running();
+    let log = app.kubectl(&["logs", "early", "-c", "first"]);
     let (succeeded, printed) = early.end(Duration::from_secs(60));
     assert!(succeeded, "{printed}");
-    let log = app.kubectl(&["logs", "early", "-c", "first"]);
     assert!(
         log.contains("\"failures\":0") && log.contains(&client_id(&app, "default")),
         "{log}"

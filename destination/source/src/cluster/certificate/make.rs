@@ -159,7 +159,7 @@ pub(super) fn make(names: &[String], previous: Option<&str>, now: SystemTime) ->
     let key = KeyPair::generate()?;
     let cert = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
     let mut bundle = ca_cert.pem();
-    bundle.push_str(&first_certificate(previous.unwrap_or_default()));
+    bundle.push_str(first_certificate(previous.unwrap_or_default()));
     Ok(SecretData::from([
         (CERTIFICATE.to_owned(), cert.pem().into_bytes()),
         (KEY.to_owned(), key.serialize_pem().into_bytes()),

@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 /// What to look for.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The text.
     #[arg(long)]
     marker: String,
@@ -41,21 +41,21 @@ pub(crate) struct Args {
 
 /// What passed on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Captured {
+pub struct Captured {
     /// Packets.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Bytes.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Packets with the text.
-    pub(crate) marked: u64,
+    pub marked: u64,
 }
 
 /// By interface.
-pub(crate) type Report = BTreeMap<String, Captured>;
+pub type Report = BTreeMap<String, Captured>;
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let report = capture(args.marker.as_bytes(), Duration::from_secs_f64(args.seconds))?;
-    crate::output::print(&format!("{}\n", serde_json::to_string(&report)?))
+    crate::print(&report)
 }
 
 fn capture(marker: &[u8], time: Duration) -> Result<Report> {

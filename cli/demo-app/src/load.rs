@@ -25,7 +25,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 
 /// What load.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// URL, with path and query.
     url: String,
     /// How many requests; with --seconds at most so many.
@@ -47,38 +47,38 @@ pub(crate) struct Args {
 
 /// Counts of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// All of them.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Those that had no answer, or one from 500 on.
-    pub(crate) failures: u64,
+    pub failures: u64,
     /// When the last of them began, in milliseconds of Unix time.
-    pub(crate) last_began_ms: u64,
+    pub last_began_ms: u64,
 }
 
 /// What happened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Report {
+pub struct Report {
     /// All requests.
-    pub(crate) total: Counts,
+    pub total: Counts,
     /// Requests without an answer; they are failures too.
-    pub(crate) unanswered: u64,
+    pub unanswered: u64,
     /// What was wrong with the first of those.
-    pub(crate) first_error: Option<String>,
+    pub first_error: Option<String>,
     /// By the version that answered; empty if the answer did not say.
-    pub(crate) versions: BTreeMap<String, Counts>,
+    pub versions: BTreeMap<String, Counts>,
     /// By status.
-    pub(crate) statuses: BTreeMap<u16, u64>,
+    pub statuses: BTreeMap<u16, u64>,
     /// How long it took.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// Median of the latency, in microseconds.
-    pub(crate) p50_us: u64,
+    pub p50_us: u64,
     /// 99 of 100 requests were as fast as this, in microseconds.
-    pub(crate) p99_us: u64,
+    pub p99_us: u64,
 }
 
 /// Unix time in milliseconds.
-pub(crate) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -97,7 +97,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let latencies = load.latencies.borrow();
     report.p50_us = latencies.value_at_quantile(0.5);
     report.p99_us = latencies.value_at_quantile(0.99);
-    crate::output::print(&format!("{}\n", serde_json::to_string(&report)?))
+    crate::print(&report)
 }
 
 struct Load {

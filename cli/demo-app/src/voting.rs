@@ -26,7 +26,7 @@ const NAMES: usize = 1000;
 
 /// Where and how to serve.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Port of gRPC.
     #[arg(long, default_value_t = 8080)]
     port: u16,

@@ -25,7 +25,7 @@ const CHOICES: [&str; 6] = [":crab:", ":doughnut:", ":rocket:", ":pizza:", ":oct
 
 /// Whom to ask, and how often.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// URL of web.
     #[arg(long, default_value = "http://web")]
     url: String,

@@ -15,10 +15,10 @@ mod traffic;
 mod voting;
 mod web;
 
-pub(super) use capture::{Captured, Report as CaptureReport};
-pub(super) use load::{Report as LoadReport, now_ms};
+pub use capture::{Captured, Report as CaptureReport};
+pub use load::{Report as LoadReport, now_ms};
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 
@@ -27,7 +27,7 @@ const VERSION_HEADER: &str = "x-version";
 
 /// Which role.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// The front.
     Web(web::Args),
     /// The emoji that can be voted for.
@@ -43,7 +43,7 @@ pub(crate) enum Command {
 }
 
 /// Plays the role.
-pub(crate) fn run(command: Command) -> Result<ExitCode> {
+pub fn run(command: Command) -> Result<ExitCode> {
     if let Command::Capture(args) = command {
         return capture::run(&args).map(|()| ExitCode::SUCCESS);
     }
@@ -59,4 +59,11 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was counted, as JSON on one line.
+fn print(report: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(report)?)?;
+    Ok(out.flush()?)
 }

@@ -29,7 +29,7 @@ const EMOJI: [(&str, &str); 12] = [
 
 /// Where to serve.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Port of gRPC.
     #[arg(long, default_value_t = 8080)]
     port: u16,

@@ -25,7 +25,7 @@ const BODY_BYTES: usize = 64 * 1024;
 
 /// Where to serve, and whom to ask.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Port of HTTP/1.
     #[arg(long, default_value_t = 8080)]
     port: u16,
