@@ -55,7 +55,8 @@ where
     B: HttpBody<Data = Bytes, Error = Error> + 'static,
     E: Into<Error>,
 {
-    let service = service_fn(|request: Request<Incoming>| service(request.map(Body::from)).map_err(Into::<Error>::into));
+    let service =
+        service_fn(|request: Request<Incoming>| service(request.map(Body::from)).map_err(Into::<Error>::into));
     let connection = h1::Builder::new()
         .half_close(true)
         .serve_connection(TokioIo::new(io), service)

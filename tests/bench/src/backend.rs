@@ -37,7 +37,7 @@ where
 }
 
 /// Listens, and serves HTTP on tasks of the running `LocalSet` from then on.
-pub(crate) async fn start(addr: SocketAddr) -> Result<SocketAddr> {
+pub(crate) fn start(addr: SocketAddr) -> Result<SocketAddr> {
     let large = Bytes::from(vec![FILL; LARGE]);
     accept(addr, move |socket| {
         let large = large.clone();
@@ -55,11 +55,10 @@ pub(crate) async fn start(addr: SocketAddr) -> Result<SocketAddr> {
                 .await;
         }
     })
-    .await
 }
 
 /// Listens, and gives back what comes.
-pub(crate) async fn echo(addr: SocketAddr) -> Result<SocketAddr> {
+pub(crate) fn echo(addr: SocketAddr) -> Result<SocketAddr> {
     accept(addr, |mut socket| async move {
         let mut bytes = [0; BODY.len()];
         while let Ok(read @ 1..) = socket.read(&mut bytes).await {
@@ -68,10 +67,9 @@ pub(crate) async fn echo(addr: SocketAddr) -> Result<SocketAddr> {
             }
         }
     })
-    .await
 }
 
-async fn accept<F>(addr: SocketAddr, serve: impl Fn(TcpStream) -> F + 'static) -> Result<SocketAddr>
+fn accept<F>(addr: SocketAddr, serve: impl Fn(TcpStream) -> F + 'static) -> Result<SocketAddr>
 where
     F: Future<Output = ()> + 'static,
 {

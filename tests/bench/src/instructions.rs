@@ -44,7 +44,7 @@ const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: server.bench\r\n\r\n";
 pub(crate) fn run(args: &Args) -> Result<()> {
     let pki = Pki::new();
     on_this_thread(async {
-        let application = backend::start(([127, 0, 0, 1], 0).into()).await?;
+        let application = backend::start(([127, 0, 0, 1], 0).into())?;
         let (bare, tls) = (args.bare, bare::workload(&pki, "server")?);
         let inbound = start("inbound", move |listener| async move {
             if bare {
@@ -76,7 +76,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn on_this_thread(task: impl Future<Output = Result<()>>) -> Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build_local(LocalOptions::default())?.block_on(task)
+    runtime
+        .enable_all()
+        .build_local(LocalOptions::default())?
+        .block_on(task)
 }
 
 /// Serves on a thread of its own until the process ends.

@@ -225,7 +225,11 @@ impl Lab {
         for side in [&mut self.client, &mut self.server] {
             let Counted { is_meshed, errors } = side.order(&Order::Count(proxy::admin_addr()))?.counted()?;
             ensure!(is_meshed, "a sidecar has counted no request over mutual TLS");
-            ensure!(errors.is_empty(), "a sidecar has counted errors:\n{}", errors.join("\n"));
+            ensure!(
+                errors.is_empty(),
+                "a sidecar has counted errors:\n{}",
+                errors.join("\n")
+            );
         }
         Ok(())
     }

@@ -134,8 +134,8 @@ async fn start(args: &Args, side: &mut Side) -> Result<Answer> {
         } else {
             Ipv4Addr::UNSPECIFIED
         };
-        backend::start((ip, proxy::BACKEND_PORT).into()).await?;
-        backend::echo((ip, proxy::ECHO_PORT).into()).await?;
+        backend::start((ip, proxy::BACKEND_PORT).into())?;
+        backend::echo((ip, proxy::ECHO_PORT).into())?;
     }
     Ok(Answer::Done)
 }

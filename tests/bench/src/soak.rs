@@ -132,11 +132,7 @@ impl Watch {
             }
             Ok(())
         });
-        Self {
-            is_over,
-            looks,
-            thread,
-        }
+        Self { is_over, looks, thread }
     }
 
     /// All looks, outbound first.

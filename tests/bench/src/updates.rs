@@ -102,7 +102,7 @@ fn bytes(variant: u64) -> ClientPolicy {
         action: values::balance(meta.clone(), proxy::TCP_PATH),
     };
     let route = TcpRoute {
-        meta: Meta::default_named(if variant % 2 == 0 { "opaque" } else { "other" }),
+        meta: Meta::default_named(if variant.is_multiple_of(2) { "opaque" } else { "other" }),
         snis: vec![],
         rules: vec![rule],
     };
@@ -119,7 +119,7 @@ fn server(control: &ControlPlane, second: u64) {
 /// nothing reaches.
 fn policy(variant: u64, is_opaque: bool) -> ServerPolicy {
     let mut policy = values::all_unauthenticated();
-    let (identities, suffixes) = if variant % 2 == 0 {
+    let (identities, suffixes) = if variant.is_multiple_of(2) {
         let client = identity("bench", "client").parse().expect("an identity");
         (vec![client], vec![])
     } else {

@@ -58,7 +58,11 @@ struct Shared {
 
 /// Makes an HTTP/2 connection of `io`. A task of the current worker drives it and ends with it.
 pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
-    if params.flow_control.as_ref().is_some_and(|flow| flow.adaptive_flow_control) {
+    if params
+        .flow_control
+        .as_ref()
+        .is_some_and(|flow| flow.adaptive_flow_control)
+    {
         return Ok(Http2(Kind::Adaptive(adaptive::connect(io, params).await?)));
     }
     let (sender, mut connection) = builder(params).handshake(io).await?;

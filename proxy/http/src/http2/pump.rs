@@ -107,7 +107,8 @@ where
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a body broke off");
-                    self.stream.send_reset(error.h2_reason().unwrap_or(Reason::INTERNAL_ERROR));
+                    self.stream
+                        .send_reset(error.h2_reason().unwrap_or(Reason::INTERNAL_ERROR));
                     return Poll::Ready(Ok(()));
                 }
             };

@@ -9,11 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{
-    StreamExt as _,
-    future::LocalBoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use h2::{
     Reason,
     server::{Builder, Connection, SendResponse},
@@ -139,7 +135,10 @@ where
     };
     let (mut head, body) = response.into_parts();
     let is_whole = body.is_end_stream();
-    fit(&mut head.headers, (!is_whole).then(|| body.size_hint().exact()).flatten());
+    fit(
+        &mut head.headers,
+        (!is_whole).then(|| body.size_hint().exact()).flatten(),
+    );
     head.extensions.clear();
     match respond.send_response(Response::from_parts(head, ()), is_whole) {
         Ok(_) if is_whole => {}

@@ -13,7 +13,7 @@ fn exchange(requests: usize) {
     let pki = Pki::new();
     let exchanged = on_this_thread(async {
         let listen = || TcpListener::bind("127.0.0.1:0");
-        let application = backend::start(([127, 0, 0, 1], 0).into()).await?;
+        let application = backend::start(([127, 0, 0, 1], 0).into())?;
         let (near, far) = (listen().await?, listen().await?);
         let (entry, middle) = (near.local_addr()?, far.local_addr()?);
         tokio::task::spawn_local(inbound(far, application, bare::workload(&pki, "server")?));
@@ -47,7 +47,10 @@ fn connections_are_small() {
         let (target, client, drain) = (OrigDstAddr(addr), ClientAddr(addr), CancellationToken::new());
         let inbound = size_of_val(&inbound.serve(socket().await?, target, client, drain.clone()));
         let outbound = size_of_val(&outbound.serve(socket().await?, target, client, drain));
-        assert!(inbound <= TASK && outbound <= TASK, "inbound {inbound}, outbound {outbound} bytes");
+        assert!(
+            inbound <= TASK && outbound <= TASK,
+            "inbound {inbound}, outbound {outbound} bytes"
+        );
         Ok(())
     };
     on_this_thread(sizes).expect("sockets");

@@ -105,7 +105,11 @@ async fn stream(mut sender: SendRequest<Empty<Bytes>>, each: Loop) -> Result<()>
         sender.ready().await.context("the connection was closed")?;
         let response = sender.send_request(request).await.context("a request failed")?;
         let status = response.status();
-        ensure!(status == StatusCode::OK, "wrong answer: {status} {:?}", response.headers());
+        ensure!(
+            status == StatusCode::OK,
+            "wrong answer: {status} {:?}",
+            response.headers()
+        );
         let body = response.into_body().collect().await.context("an answer broke off")?;
         let body = body.to_bytes();
         ensure!(body[..] == BODY[..], "wrong answer: a body of {} bytes", body.len());

@@ -90,7 +90,11 @@ impl Client {
         let room = READ - self.buffer.len();
         let mut socket = (&mut self.socket).take(room as u64);
         let read = socket.read_buf(&mut self.buffer).await.context("an answer broke off")?;
-        ensure!(read > 0, "an answer broke off: {}", String::from_utf8_lossy(&self.buffer));
+        ensure!(
+            read > 0,
+            "an answer broke off: {}",
+            String::from_utf8_lossy(&self.buffer)
+        );
         Ok(())
     }
 }

@@ -76,7 +76,11 @@ impl Line {
 
     /// The ratios of the rounds.
     fn ratios(&self) -> Vec<f64> {
-        self.mesh.iter().zip(&self.bare).map(|(mesh, bare)| mesh / bare).collect()
+        self.mesh
+            .iter()
+            .zip(&self.bare)
+            .map(|(mesh, bare)| mesh / bare)
+            .collect()
     }
 
     fn ratio(&self) -> Option<f64> {
@@ -125,9 +129,9 @@ impl Line {
             cells.push(value(&self.peer, None));
         }
         let ratios = self.ratios();
-        let (least, most) = ratios
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
+        let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), ratio| {
+            (least.min(*ratio), most.max(*ratio))
+        });
         cells.push(self.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")));
         cells.push(if ratios.len() > 1 {
             format!("{least:.2}–{most:.2}")
@@ -185,7 +189,10 @@ mod tests {
         all.overall = Some((30.0, 10.0));
         assert_eq!(all.is_met(), Some(true), "all rounds together");
         let text = table(&[all]);
-        assert!(text.contains("3.00") && text.contains("1.10–1.20") && text.contains("≥ 2.00 ×"), "{text}");
+        assert!(
+            text.contains("3.00") && text.contains("1.10–1.20") && text.contains("≥ 2.00 ×"),
+            "{text}"
+        );
         assert_eq!(Line::absolute("x", "MiB", 8.5).at_most(8.0).is_met(), Some(false));
     }
 }

@@ -45,7 +45,12 @@ use Judged::{Inbound, Latency, Outbound, Rate};
 
 /// All of them, with their targets.
 pub(super) const ROWS: [Row; 7] = [
-    row("http1-32", 32, What::Http1, &[Outbound(1.15), Inbound(1.15), Rate(0.88)]),
+    row(
+        "http1-32",
+        32,
+        What::Http1,
+        &[Outbound(1.15), Inbound(1.15), Rate(0.88)],
+    ),
     row("http1-4", 4, What::Http1, &[Outbound(1.15), Inbound(1.15)]),
     row("http1-256", 256, What::Http1, &[Outbound(1.2), Inbound(1.2)]),
     row(
