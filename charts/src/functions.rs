@@ -1,7 +1,10 @@
 //! The functions that templates may call, with Helm's names and meaning. The list is closed: a chart that needs another one
 //! gets it here, and in the comparison with the real Helm.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gotmpl::{FuncMap, Template, TemplateError, Value as Cell};
@@ -96,7 +99,7 @@ fn pure() -> FuncMap {
             Ok(Cell::Int(number.as_int().unwrap_or_else(parsed)))
         }),
         ("ternary", |arguments| {
-            let choice = if argument(arguments, 2).is_truthy() { 0 } else { 1 };
+            let choice = usize::from(!argument(arguments, 2).is_truthy());
             Ok(argument(arguments, choice).clone())
         }),
         ("required", |arguments| match argument(arguments, 1) {
@@ -146,7 +149,10 @@ fn snake(camel: &str) -> String {
 /// In hex.
 fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// What an error says, without what the template language puts before it.
