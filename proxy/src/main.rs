@@ -11,8 +11,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-/// Takes fewer instructions than the system's, and gives memory back after a burst, also when nothing happens any more.
-/// How soon is said in `.cargo/config.toml`.
+/// Gives memory back after a burst, also when nothing happens any more; `.cargo/config.toml` says how soon.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
