@@ -13,8 +13,9 @@ use proxy_model::{ClientAddr, OrigDstAddr};
 use proxy_tls::Tls;
 use tokio::{
     net::TcpStream,
+    runtime::LocalOptions,
     sync::mpsc,
-    task::{JoinError, JoinSet, LocalSet},
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -125,8 +126,11 @@ pub(crate) fn workers(
 impl Worker {
     /// Runs on the calling thread until the end.
     pub(crate) fn run(self) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, self.serve())
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime
+            .enable_all()
+            .build_local(LocalOptions::default())?
+            .block_on(self.serve())
     }
 
     async fn serve(mut self) -> std::io::Result<()> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{Error, pool::Pooled, replay::ReplayBody, tap::TappedBody};
+use crate::{Error, http2::receive::Received, pool::Pooled, replay::ReplayBody, tap::TappedBody};
 
 /// A boxed body, for what is rare.
 pub type BoxedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>;
@@ -27,6 +27,8 @@ pub enum Body {
     Incoming(Incoming),
     /// The response body of a pooled HTTP/1 connection: gives the connection back when it has ended.
     Pooled(Pooled),
+    /// What comes in a stream of HTTP/2.
+    Received(Received),
     /// A request body that is kept for sending it again.
     Replay(ReplayBody),
     /// A response that somebody taps.
@@ -62,6 +64,7 @@ impl fmt::Debug for Body {
             Self::Full(_) => "Body::Full",
             Self::Incoming(_) => "Body::Incoming",
             Self::Pooled(_) => "Body::Pooled",
+            Self::Received(_) => "Body::Received",
             Self::Replay(_) => "Body::Replay",
             Self::Tapped(_) => "Body::Tapped",
             Self::Boxed(_) => "Body::Boxed",
@@ -87,6 +90,7 @@ impl http_body::Body for Body {
                 Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
             }
             Self::Pooled(body) => Pin::new(body).poll_frame(cx),
+            Self::Received(body) => body.poll_frame(cx),
             Self::Replay(body) => Pin::new(body).poll_frame(cx),
             Self::Tapped(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Boxed(body) => body.as_mut().poll_frame(cx),
@@ -99,6 +103,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
             Self::Pooled(body) => body.is_end_stream(),
+            Self::Received(body) => body.is_end_stream(),
             Self::Replay(body) => body.is_end_stream(),
             Self::Tapped(body) => body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
@@ -111,6 +116,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
             Self::Pooled(body) => body.size_hint(),
+            Self::Received(_) => SizeHint::default(),
             Self::Replay(body) => body.size_hint(),
             Self::Tapped(body) => body.size_hint(),
             Self::Boxed(body) => body.size_hint(),

@@ -12,6 +12,12 @@ pub enum Error {
     /// hyper or h2 failed: I/O, a protocol error, a reset stream.
     #[error("{0}")]
     Hyper(#[from] hyper::Error),
+    /// A stream or a connection of HTTP/2 failed.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    /// The connection had ended before.
+    #[error("the connection has ended")]
+    Closed,
     /// A stream that we reset ourselves, with this HTTP/2 code.
     #[error("the stream was reset: {0}")]
     Reset(#[source] h2::Error),
@@ -34,10 +40,18 @@ impl Error {
         h2_error(self).and_then(h2::Error::reason)
     }
 
+    /// Whether a connection of HTTP/1 ended early, which its client may do.
+    pub fn is_end(&self) -> bool {
+        let Self::Hyper(error) = self else { return false };
+        error.is_incomplete_message() || error.is_closed() || error.is_canceled() || error.is_shutdown()
+    }
+
     /// Whether the request provably did not reach the other end's application.
     pub fn never_arrived(&self) -> bool {
         match self {
             Self::Hyper(error) => never_arrived(error),
+            Self::Http2(error) => was_left_out(error),
+            Self::Closed => true,
             Self::Reset(_) | Self::Superseded | Self::Other(_) => false,
         }
     }
@@ -71,10 +85,13 @@ pub fn never_arrived(error: &hyper::Error) -> bool {
         // hyper's own "canceled" on the way out: the connection ended before it took the request.
         return true;
     }
-    // h2 gives a remote GOAWAY as a stream's error only to streams above the last one that the peer will process.
-    h2_error(error).is_some_and(|error| {
-        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
-    })
+    h2_error(error).is_some_and(was_left_out)
+}
+
+/// The peer refused the stream, or its GOAWAY left the stream out: h2 gives a remote GOAWAY as a stream's error only to
+/// streams above the last one that the peer will process.
+fn was_left_out(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// The HTTP/2 error in the chain of `error`.

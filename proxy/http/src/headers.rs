@@ -68,6 +68,14 @@ impl Seen {
     pub const GRPC_STATUS: Self = Self(1 << 7);
     /// [`L5D_REQUIRE_ID`].
     pub const L5D_REQUIRE_ID: Self = Self(1 << 8);
+    /// `te`.
+    pub const TE: Self = Self(1 << 9);
+    /// `date`.
+    pub const DATE: Self = Self(1 << 10);
+    /// `content-length`.
+    pub const CONTENT_LENGTH: Self = Self(1 << 11);
+    /// What HTTP/2 forbids, or nearly.
+    pub const NOT_IN_HTTP2: Self = Self(Self::HOP_BY_HOP.0 | Self::TRANSFER_ENCODING.0 | Self::TE.0);
 }
 
 fn bit(name: &str) -> u16 {
@@ -75,6 +83,9 @@ fn bit(name: &str) -> u16 {
         "connection" | "keep-alive" | "proxy-connection" => Seen::HOP_BY_HOP,
         "upgrade" => Seen(Seen::HOP_BY_HOP.0 | Seen::UPGRADE.0),
         "transfer-encoding" => Seen::TRANSFER_ENCODING,
+        "te" => Seen::TE,
+        "date" => Seen::DATE,
+        "content-length" => Seen::CONTENT_LENGTH,
         "cookie" => Seen::COOKIE,
         "l5d-proxy-error" => Seen::L5D_PROXY_ERROR,
         "l5d-proxy-connection" => Seen::L5D_PROXY_CONNECTION,
@@ -92,7 +103,7 @@ mod tests {
 
     #[test]
     fn each_header_is_seen_as_itself() {
-        use http::header::{CONNECTION, COOKIE, TRANSFER_ENCODING, UPGRADE};
+        use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, TE, TRANSFER_ENCODING, UPGRADE};
         let all = [
             (CONNECTION, Seen::HOP_BY_HOP),
             (KEEP_ALIVE, Seen::HOP_BY_HOP),
@@ -100,6 +111,9 @@ mod tests {
             (UPGRADE, Seen::UPGRADE),
             (TRANSFER_ENCODING, Seen::TRANSFER_ENCODING),
             (COOKIE, Seen::COOKIE),
+            (TE, Seen::TE),
+            (DATE, Seen::DATE),
+            (CONTENT_LENGTH, Seen::CONTENT_LENGTH),
             (L5D_PROXY_ERROR, Seen::L5D_PROXY_ERROR),
             (L5D_PROXY_CONNECTION, Seen::L5D_PROXY_CONNECTION),
             (MESH_NEVER_ARRIVED, Seen::MESH_NEVER_ARRIVED),

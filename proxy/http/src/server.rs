@@ -1,7 +1,8 @@
-//! Serves one HTTP connection: hyper's connection-level servers with the mesh's parameters and a graceful end.
+//! Serves one HTTP connection, with the mesh's parameters and a graceful end.
+
+mod http2;
 
 use std::{
-    error::Error as StdError,
     future::poll_fn,
     pin::pin,
     sync::{
@@ -12,19 +13,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
+use bytes::Bytes;
+use futures_util::{TryFutureExt as _, task::AtomicWaker};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
-use hyper::{
-    body::Incoming,
-    server::conn::{http1 as h1, http2 as h2},
-    service::HttpService,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy_model::limits;
+use hyper::{body::Incoming, server::conn::http1 as h1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::LocalExec;
+pub use self::http2::http2;
+use crate::{Body, Error};
 
 /// Parameters of HTTP/2 servers.
 #[derive(Copy, Clone, Debug, Default)]
@@ -48,14 +47,16 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for I {}
 
 /// Serves HTTP/1 until the client or `drain` ends it. Upgrades are possible; a client may close its half early.
-pub async fn http1<I, S>(io: I, service: S, drain: &CancellationToken) -> Result<(), hyper::Error>
+pub async fn http1<I, S, F, B, E>(io: I, service: S, drain: &CancellationToken) -> Result<(), Error>
 where
     I: Io,
-    S: HttpService<Incoming>,
-    S::Error: Into<Box<dyn StdError + Send + Sync>>,
-    S::ResBody: HttpBody + 'static,
-    <S::ResBody as HttpBody>::Error: Into<Box<dyn StdError + Send + Sync>>,
+    S: Fn(Request<Body>) -> F,
+    F: Future<Output = Result<Response<B>, E>>,
+    B: HttpBody<Data = Bytes, Error = Error> + 'static,
+    E: Into<Error>,
 {
+    let service =
+        service_fn(|request: Request<Incoming>| service(request.map(Body::from)).map_err(Into::<Error>::into));
     let connection = h1::Builder::new()
         .half_close(true)
         .serve_connection(TokioIo::new(io), service)
@@ -63,44 +64,11 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
-        result = connection.as_mut() => return result,
+        result = connection.as_mut() => return Ok(result?),
         () = drained(drain) => {}
     }
     connection.as_mut().graceful_shutdown();
-    connection.await
-}
-
-/// Serves HTTP/2 until the client or `drain` (by GOAWAY) ends it.
-pub async fn http2<I, S>(io: I, service: S, params: ServerParams, drain: &CancellationToken) -> Result<(), hyper::Error>
-where
-    I: Io,
-    S: HttpService<Incoming>,
-    S::Future: 'static,
-    S::Error: Into<Box<dyn StdError + Send + Sync>>,
-    S::ResBody: HttpBody + 'static,
-    <S::ResBody as HttpBody>::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
-    let mut builder = h2::Builder::new(LocalExec);
-    builder
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .max_frame_size(16_384)
-        .max_header_list_size(limits::HEADER_LIST_BYTES)
-        .max_concurrent_streams(limits::HTTP2_STREAMS);
-    if let Some(ping) = params.ping {
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(ping.interval)
-            .keep_alive_timeout(ping.timeout);
-    }
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    tokio::select! {
-        biased;
-        result = connection.as_mut() => return result,
-        () = drained(drain) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+    Ok(connection.await?)
 }
 
 /// Ends when `drain` is cancelled. Polled with a connection, that is several times per request, so it costs a load

@@ -32,7 +32,7 @@ pub(crate) async fn accept(
         return Err(Error::NotLocal(orig_dst));
     }
     if orig_dst.0.port() == worker.config.port {
-        return direct::accept(worker, socket, (orig_dst, client), drain).await;
+        return Box::pin(direct::accept(worker, socket, (orig_dst, client), drain)).await;
     }
     let mut policy = CurrentPolicy::new(worker.discovery.inbound(orig_dst.0.port()));
     let Secured { io, tls, .. } = if matches!(policy.current().protocol, ServerProtocol::Opaque) {
@@ -44,18 +44,18 @@ pub(crate) async fn accept(
             transport_header: false,
         }
     } else {
-        tls::accept(worker, socket, Alpn::None).await?
+        Box::pin(tls::accept(worker, socket, Alpn::None)).await?
     };
     let connection = Connection::new(worker, (orig_dst, client), ServerAddr(orig_dst.0), (tls, policy));
     let io = connection.meter(io);
-    match detect::protocol(&connection, io).await? {
-        (io, Found::Http1) => http::serve1(connection, io, drain).await,
-        (io, Found::Http2) => http::serve2(connection, io, drain).await,
+    match Box::pin(detect::protocol(&connection, io)).await? {
+        (io, Found::Http1) => Box::pin(http::serve1(connection, io, drain)).await,
+        (io, Found::Http2) => Box::pin(http::serve2(connection, io, drain)).await,
         (io, Found::Opaque) => opaque(&connection, io).await,
     }
 }
 
-/// Boxed: the states of the two kinds of connection should not lie side by side in every connection's task.
+/// Boxed, as every phase is: a connection should not have room for what it no longer is, nor for what it never becomes.
 pub(crate) async fn opaque(connection: &Connection, io: SessionIo) -> Result<(), Error> {
     Box::pin(tcp::forward(connection, io)).await
 }

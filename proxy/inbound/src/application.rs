@@ -186,7 +186,7 @@ impl Application {
             let mut connection = self.http2.get(connecting).await.map_err(Failure::Connect)?;
             attempts += 1;
             match connection.send(request).await {
-                Ok(response) => return Ok(response.map(Body::from)),
+                Ok(response) => return Ok(response),
                 Err(SendError {
                     request: Some(unsent), ..
                 }) if attempts < limits::NEVER_ARRIVED_ATTEMPTS => {

@@ -26,10 +26,10 @@ pub(crate) async fn accept(
     (orig_dst, client): (OrigDstAddr, ClientAddr),
     drain: CancellationToken,
 ) -> Result<(), Error> {
-    let mut secured = tls::accept(worker, socket, Alpn::TransportHeader).await?;
+    let mut secured = Box::pin(tls::accept(worker, socket, Alpn::TransportHeader)).await?;
     check(&secured)?;
     let reading = Header::read(&mut secured.io);
-    let header = tokio::time::timeout(worker.config.detect_timeout, reading).await;
+    let header = Box::pin(tokio::time::timeout(worker.config.detect_timeout, reading)).await;
     let (header, rest) = header
         .map_err(|_| DirectRefusal::HeaderTimeout)?
         .map_err(DirectRefusal::Header)?;
@@ -46,8 +46,8 @@ pub(crate) async fn accept(
     let connection = Connection::new(worker, (orig_dst, client), target, (secured.tls, policy));
     let io = PrefixedIo::new(rest, connection.meter(secured.io));
     match header.protocol {
-        Some(SessionProtocol::Http1) => http::serve1(connection, io, drain).await,
-        Some(SessionProtocol::Http2) => http::serve2(connection, io, drain).await,
+        Some(SessionProtocol::Http1) => Box::pin(http::serve1(connection, io, drain)).await,
+        Some(SessionProtocol::Http2) => Box::pin(http::serve2(connection, io, drain)).await,
         None => accept::opaque(&connection, io).await,
     }
 }

@@ -40,7 +40,7 @@ pub enum Error {
     Broken(#[from] proxy_transport::copy::Broken),
     /// An HTTP connection broke.
     #[error("the HTTP connection failed: {0}")]
-    Http(#[from] hyper::Error),
+    Http(#[from] proxy_http::Error),
     /// An upgraded connection broke.
     #[error(transparent)]
     Upgrade(#[from] proxy_http::upgrade::Error),
@@ -83,7 +83,7 @@ impl Error {
             Self::Io(_) | Self::Connect(_) | Self::Broken(_) | Self::Upgrade(_) | Self::Tls(_) => Some(error::IO),
             Self::NotLocal(_) | Self::Loop(_) | Self::Direct(_) => Some(error::UNEXPECTED),
             // A client that goes away in the middle of something is no error of ours.
-            Self::Http(e) if e.is_incomplete_message() || e.is_closed() || e.is_canceled() || e.is_shutdown() => None,
+            Self::Http(e) if e.is_end() => None,
             Self::Http(_) => Some(error::IO),
         }
     }

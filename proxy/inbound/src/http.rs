@@ -3,7 +3,6 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
-use hyper::service::service_fn;
 use proxy_http::{headers::L5D_CLIENT_ID, server, upgrade::Agreed};
 use proxy_metrics::{Counter, HttpSlot, InboundHttpLabels, ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{Meta, ServerPolicy};
@@ -54,7 +53,7 @@ struct Slot {
 pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
     let session = Session::new(connection, drain.clone());
     let shared = session.clone();
-    let service = service_fn(move |request| request::serve(shared.clone(), request));
+    let service = move |request| request::serve(shared.clone(), request);
     server::http1(io, service, &drain).await?;
     let upgraded = session.upgraded.take();
     if let Some(upgraded) = upgraded {
@@ -67,7 +66,7 @@ pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: Cancell
 pub(crate) async fn serve2(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
     let params = connection.worker.config.http2;
     let session = Session::new(connection, drain.clone());
-    let service = service_fn(move |request| request::serve(session.clone(), request));
+    let service = move |request| request::serve(session.clone(), request);
     server::http2(io, service, params, &drain).await?;
     Ok(())
 }

@@ -6,7 +6,6 @@
 use std::{rc::Rc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, uri::Authority};
-use hyper::body::Incoming;
 use proxy_core::select::Head;
 use proxy_http::{
     Body, Error,
@@ -52,8 +51,7 @@ impl From<Rejection> for Refused {
 }
 
 /// Serves a request: an error becomes the response that explains it, or the reset that it was.
-pub(crate) async fn serve(session: Rc<Session>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Error> {
-    let mut request = request.map(Body::from);
+pub(crate) async fn serve(session: Rc<Session>, mut request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
     let spoken = match spoken(&mut request) {
         Ok(spoken) => spoken,
         Err(malformed) => return Ok(ResponseBody::unrecorded(bad_request(&session, &request, malformed))),

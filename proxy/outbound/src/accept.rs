@@ -78,7 +78,8 @@ impl Worker {
         let shared = &self.shared;
         let Accepted { target, client, drain } = accepted;
         let orig_dst = target.addr.0;
-        let http = |io, protocol| Connection::new(shared, &target, client).serve(io, protocol, drain);
+        // Boxed, as opaque ones are: a connection should not have room for what it never becomes.
+        let http = |io, protocol| Box::pin(Connection::new(shared, &target, client).serve(io, protocol, drain));
         match session {
             Session::Http(protocol) => {
                 count(shared, protocol);
@@ -86,7 +87,7 @@ impl Worker {
             }
             Session::Opaque(rule) => {
                 shared.metrics.outbound_protocol("opaq").inc();
-                opaque::serve(shared, &rule, io, orig_dst).await
+                Box::pin(opaque::serve(shared, &rule, io, orig_dst)).await
             }
             Session::Detect(rule) => {
                 let first = detect::http(&mut io, shared.config.detect_timeout).await?;
@@ -106,7 +107,7 @@ impl Worker {
                             Some(rule) => rule,
                             None => late_rule(&target).await?,
                         };
-                        opaque::serve(shared, &rule, io, orig_dst).await
+                        Box::pin(opaque::serve(shared, &rule, io, orig_dst)).await
                     }
                 }
             }
@@ -114,7 +115,7 @@ impl Worker {
                 shared.metrics.outbound_protocol("tls").inc();
                 let (bytes, sni) = detect::sni(&mut io, shared.config.detect_timeout).await?;
                 let rule = tls_rule(&target, sni.as_deref())?;
-                opaque::serve(shared, &rule, PrefixedIo::new(bytes, io), orig_dst).await
+                Box::pin(opaque::serve(shared, &rule, PrefixedIo::new(bytes, io), orig_dst)).await
             }
         }
     }

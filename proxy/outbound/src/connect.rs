@@ -61,7 +61,7 @@ impl Connection {
 
     pub(crate) async fn send(self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         match self {
-            Self::Http2(mut connection, _) => Ok(connection.send(request).await?.map(Body::from)),
+            Self::Http2(mut connection, _) => connection.send(request).await,
             Self::Http1(lease) => lease.send(request).await,
         }
     }

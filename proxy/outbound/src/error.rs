@@ -17,7 +17,7 @@ pub enum Error {
     Detect(Rc<std::io::Error>),
     /// The connection to the client failed.
     #[error("the client's connection failed: {0}")]
-    Client(Rc<hyper::Error>),
+    Client(Rc<proxy_http::Error>),
     /// The request is malformed.
     #[error("{0}")]
     Malformed(#[from] proxy_http::h1::Malformed),

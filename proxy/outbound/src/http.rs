@@ -7,7 +7,6 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header, uri::Authority};
-use hyper::{body::Incoming, service::service_fn};
 use proxy_http::{
     Body,
     errors::{self, Shape},
@@ -77,7 +76,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let params = self.shared.config.server;
         let served = self.clone();
-        let service = service_fn(move |request: Request<Incoming>| served.clone().request(request.map(Body::from)));
+        let service = move |request| served.clone().request(request);
         let served = match protocol {
             Protocol::Http1 => server::http1(io, service, drain).await,
             Protocol::Http2 => server::http2(io, service, params, drain).await,

@@ -46,7 +46,8 @@ where
             _ => {}
         }
     }
-    let (mut server, flight) = connect(shared, rule).await?;
+    // Boxed, and gone afterwards: handshakes are large, and connections long.
+    let (mut server, flight) = Box::pin(connect(shared, rule)).await?;
     let copied = copy::bidirectional(io, &mut server, &()).await;
     if let Err(broken) = copied {
         tracing::debug!(endpoint = %flight.endpoint.model.addr, error = %broken, "an opaque connection broke");

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bare, control_plane, instructions, namespaces, run, side, webhook};
+use crate::{bare, control_plane, guard, instructions, namespaces, run, side, soak, table, webhook};
 
 /// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
 #[derive(Debug, Parser)]
@@ -55,15 +55,23 @@ enum Part {
     /// Runs a command in the network namespace of a process.
     #[command(hide = true)]
     Enter(namespaces::Enter),
+    /// Prints all that a sidecar costs, with the target of each row.
+    Table(table::Args),
+    /// Mixed load while everything changes; memory must end as it began.
+    Soak(soak::Args),
     /// A fixed exchange in one process, to count instructions by.
     Instructions(instructions::Args),
+    /// Fails if a request takes more instructions than the committed figures say; needs valgrind.
+    Guard(guard::Args),
     /// What the control plane costs: mesh-destination with thousands of streams.
     ControlPlane(control_plane::Args),
     /// What the admission webhook adds to a pod's creation.
     Webhook(webhook::Args),
     /// The client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out.
+    #[command(hide = true)]
     BareOutbound(Bare),
     /// The server side of the bare pair: HTTP/2 over mutual TLS in, HTTP/1 out.
+    #[command(hide = true)]
     BareInbound(Bare),
 }
 
@@ -76,6 +84,9 @@ pub(crate) struct Bare {
     /// Where to send everything.
     #[arg(long)]
     pub(crate) target: SocketAddr,
+    /// What it carries.
+    #[arg(long)]
+    pub(crate) speaks: bare::Speaks,
     /// Folder with anchor and issuer, as the benchmark writes them.
     #[arg(long, value_name = "DIR")]
     pub(crate) pki: PathBuf,
@@ -88,7 +99,10 @@ impl Args {
             None => run::run(self.options),
             Some(Part::Side(args)) => side::run(&args),
             Some(Part::Enter(args)) => namespaces::enter(&args),
+            Some(Part::Table(args)) => table::run(&args),
+            Some(Part::Soak(args)) => soak::run(&args),
             Some(Part::Instructions(args)) => instructions::run(&args),
+            Some(Part::Guard(args)) => guard::run(&args),
             Some(Part::ControlPlane(args)) => control_plane::run(&args),
             Some(Part::Webhook(args)) => webhook::run(&args),
             Some(Part::BareOutbound(args)) => bare::outbound(&args),

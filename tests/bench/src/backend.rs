@@ -1,36 +1,91 @@
-//! The application: answers every request with the same 128 bytes.
+//! The application: answers HTTP/1 and HTTP/2 with the same 128 bytes, or 1 MiB, and gives other bytes back.
 
 use std::{convert::Infallible, net::SocketAddr};
 
 use anyhow::Result;
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::spawn_local,
+};
 
 /// What it answers.
-pub(crate) const BODY: &[u8; 128] = &[b'm'; 128];
+pub(crate) const BODY: &[u8; 128] = &[FILL; 128];
+/// Path of the large answer.
+pub(crate) const LARGE_PATH: &str = "/large";
+/// Length of the large answer.
+pub(crate) const LARGE: usize = 1 << 20;
+/// All of every answer.
+pub(crate) const FILL: u8 = b'm';
 
-/// Listens, and serves on a task of the running `LocalSet` from then on.
-pub(crate) async fn start(addr: SocketAddr) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(addr).await?;
-    let addr = listener.local_addr()?;
-    tokio::task::spawn_local(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            // Small answers wait for nobody.
-            let _ = socket.set_nodelay(true);
-            tokio::task::spawn_local(async move {
-                let body = Bytes::from_static(BODY);
-                let service =
-                    service_fn(|_| std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(body.clone())))));
-                // A client that goes away is the client's affair.
-                let _ = http1::Builder::new()
-                    .serve_connection(TokioIo::new(socket), service)
-                    .await;
+/// Spawns on the thread.
+#[derive(Copy, Clone)]
+pub(crate) struct Local;
+
+impl<F: Future + 'static> Executor<F> for Local
+where
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}
+
+/// Listens, and serves HTTP on tasks of the running `LocalSet` from then on.
+pub(crate) fn start(addr: SocketAddr) -> Result<SocketAddr> {
+    let large = Bytes::from(vec![FILL; LARGE]);
+    accept(addr, move |socket| {
+        let large = large.clone();
+        async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let body = match request.uri().path() {
+                    LARGE_PATH => large.clone(),
+                    _ => Bytes::from_static(BODY),
+                };
+                std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(body))))
             });
+            // A client that goes away is the client's affair.
+            let _ = auto::Builder::new(Local)
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        }
+    })
+}
+
+/// Listens, and gives back what comes.
+pub(crate) fn echo(addr: SocketAddr) -> Result<SocketAddr> {
+    accept(addr, |mut socket| async move {
+        let mut bytes = [0; BODY.len()];
+        while let Ok(read @ 1..) = socket.read(&mut bytes).await {
+            if socket.write_all(&bytes[..read]).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn accept<F>(addr: SocketAddr, serve: impl Fn(TcpStream) -> F + 'static) -> Result<SocketAddr>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let listener = crate::side::listen(addr)?;
+    let addr = listener.local_addr()?;
+    spawn_local(async move {
+        while let Some(socket) = next(&listener).await {
+            spawn_local(serve(socket));
         }
     });
     Ok(addr)
+}
+
+async fn next(listener: &TcpListener) -> Option<TcpStream> {
+    let (socket, _) = listener.accept().await.ok()?;
+    // Small answers wait for nobody.
+    let _ = socket.set_nodelay(true);
+    Some(socket)
 }

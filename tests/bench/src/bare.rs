@@ -1,7 +1,11 @@
 //! The bare pair: what hyper and rustls alone cost, doing the same to the bytes. No discovery, no policy, no metrics.
 //!
-//! HTTP/1 comes in, one HTTP/2 connection with mutual TLS is between the two, HTTP/1 goes out; TLS is set as in the mesh
-//! (it is the mesh's), and one thread does it all.
+//! HTTP/1 comes in, one HTTP/2 connection with mutual TLS is between the two, HTTP/1 goes out; or HTTP/2 all the way; or
+//! bytes, each connection with a TLS connection of its own. TLS is set as in the mesh (it is the mesh's), and one thread
+//! does it all.
+
+mod http2;
+mod tcp;
 
 use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};
 
@@ -10,13 +14,12 @@ use http::{Request, Response, Uri, Version, header::HOST, uri};
 use hyper::{
     body::Incoming,
     client::conn::{http1 as client1, http2 as client2},
-    rt::Executor,
-    server::conn::{http1 as server1, http2 as server2},
+    server::conn::http1 as server1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use proxy_model::{TlsIdentity, limits};
-use proxy_tls::{Alpn, Anchors, Credentials, Tls};
+use proxy_model::TlsIdentity;
+use proxy_tls::{Alpn, Anchors, ClientStream, Credentials, Tls};
 use tests_harness::{Pki, certificates::identity};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -28,27 +31,44 @@ use crate::{
     orders::{self, Answer},
 };
 
-/// Spawns on the thread.
-#[derive(Copy, Clone)]
-struct Local;
+/// What a bare pair carries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Speaks {
+    /// HTTP/1, between the two in HTTP/2.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes.
+    Tcp,
+}
 
-impl<F: Future + 'static> Executor<F> for Local
-where
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        spawn_local(task);
+impl Speaks {
+    /// As the command line has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Tcp => "tcp",
+        }
     }
 }
 
 /// Runs the client side until it is killed.
 pub(crate) fn outbound(args: &Bare) -> Result<()> {
-    on_one_thread(args, "client", serve_outbound)
+    match args.speaks {
+        Speaks::Http1 => on_one_thread(args, "client", serve_outbound),
+        Speaks::Http2 => on_one_thread(args, "client", http2::outbound),
+        Speaks::Tcp => on_one_thread(args, "client", tcp::outbound),
+    }
 }
 
 /// Runs the server side until it is killed.
 pub(crate) fn inbound(args: &Bare) -> Result<()> {
-    on_one_thread(args, "server", serve_inbound)
+    match args.speaks {
+        Speaks::Http1 => on_one_thread(args, "server", serve_inbound),
+        Speaks::Http2 => on_one_thread(args, "server", http2::inbound),
+        Speaks::Tcp => on_one_thread(args, "server", tcp::inbound),
+    }
 }
 
 fn on_one_thread<F>(args: &Bare, account: &str, serve: impl FnOnce(TcpListener, SocketAddr, Tls) -> F) -> Result<()>
@@ -58,9 +78,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
         let tls = tls(&args.pki, account)?;
-        let listener = TcpListener::bind(args.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", args.listen))?;
+        let listener = crate::side::listen(args.listen)?;
         orders::answer(&Answer::Listening(listener.local_addr()?))?;
         serve(listener, args.target, tls).await
     }))
@@ -86,19 +104,7 @@ pub(crate) fn workload(pki: &Pki, account: &str) -> Result<Tls> {
 
 /// The client side, on a listener.
 pub(crate) async fn serve_outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
-    let socket = TcpStream::connect(target)
-        .await
-        .with_context(|| format!("cannot connect to {target}"))?;
-    socket.set_nodelay(true)?;
-    let stream = tls
-        .connect(socket, &TlsIdentity::dns(&identity("bench", "server"))?, Alpn::None)
-        .await?;
-    let (sender, connection) = client2::Builder::new(Local)
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    spawn_local(connection);
+    let sender = http2::connect(secure(target, &tls).await?).await?;
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
@@ -111,6 +117,20 @@ pub(crate) async fn serve_outbound(listener: TcpListener, target: SocketAddr, tl
                 .await;
         });
     }
+}
+
+/// A TLS connection to the other side.
+async fn secure(target: SocketAddr, tls: &Tls) -> Result<ClientStream<TcpStream>> {
+    let server = TlsIdentity::dns(&identity("bench", "server"))?;
+    Ok(tls.connect(connect(target).await?, &server, Alpn::None).await?)
+}
+
+async fn connect(target: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpStream::connect(target)
+        .await
+        .with_context(|| format!("cannot connect to {target}"))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 async fn to_http2(
@@ -144,11 +164,7 @@ pub(crate) async fn serve_inbound(listener: TcpListener, target: SocketAddr, tls
                 return;
             };
             let service = service_fn(move |request| to_http1(pool.clone(), request));
-            let connection = server2::Builder::new(Local)
-                .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-                .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-                .max_concurrent_streams(limits::HTTP2_STREAMS)
-                .serve_connection(TokioIo::new(accepted.io), service);
+            let connection = http2::server().serve_connection(TokioIo::new(accepted.io), service);
             let _ = connection.await; // As above.
         });
     }
@@ -172,8 +188,7 @@ impl Pool {
         if let Some(sender) = idle {
             return Ok(sender);
         }
-        let socket = TcpStream::connect(self.target).await?;
-        socket.set_nodelay(true)?;
+        let socket = connect(self.target).await?;
         let (sender, connection) = client1::handshake(TokioIo::new(socket)).await?;
         spawn_local(connection);
         Ok(sender)

@@ -4,7 +4,7 @@
 //! their costs apart; everything is on loopback, and discovery is scripted. What starting costs falls out by
 //! subtracting a run with fewer requests.
 
-use std::{net::SocketAddr, num::NonZeroU16, sync::mpsc, thread};
+use std::{net::SocketAddr, num::NonZeroU16, rc::Rc, sync::mpsc, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use proxy_discovery::Discovery;
@@ -15,7 +15,8 @@ use tests_harness::{Pki, certificates::identity, values};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::{JoinSet, LocalSet},
+    runtime::LocalOptions,
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +44,7 @@ const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: server.bench\r\n\r\n";
 pub(crate) fn run(args: &Args) -> Result<()> {
     let pki = Pki::new();
     on_this_thread(async {
-        let application = backend::start(([127, 0, 0, 1], 0).into()).await?;
+        let application = backend::start(([127, 0, 0, 1], 0).into())?;
         let (bare, tls) = (args.bare, bare::workload(&pki, "server")?);
         let inbound = start("inbound", move |listener| async move {
             if bare {
@@ -74,8 +75,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn on_this_thread(task: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(LocalSet::new().run_until(task))
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime
+        .enable_all()
+        .build_local(LocalOptions::default())?
+        .block_on(task)
 }
 
 /// Serves on a thread of its own until the process ends.
@@ -103,20 +107,7 @@ where
 
 async fn inbound(listener: TcpListener, application: SocketAddr, tls: Tls) -> Result<()> {
     let here = listener.local_addr()?;
-    let (discovery, script) = Discovery::scripted();
-    script.inbound(application.port(), values::all_unauthenticated());
-    let metrics = Metrics::default();
-    let worker = proxy_inbound::Worker::new(proxy_inbound::Deps {
-        discovery,
-        tls,
-        recorder: metrics.recorder(),
-        tap: Default::default(),
-        rate_limits: Default::default(),
-        config: proxy_inbound::Config {
-            port: here.port(),
-            ..Default::default()
-        },
-    });
+    let worker = inbound_worker(here, application, tls);
     let drain = CancellationToken::new();
     loop {
         let (socket, peer) = listener.accept().await?;
@@ -128,22 +119,25 @@ async fn inbound(listener: TcpListener, application: SocketAddr, tls: Tls) -> Re
     }
 }
 
-async fn outbound(listener: TcpListener, (inbound, application): (SocketAddr, SocketAddr), tls: Tls) -> Result<()> {
+fn inbound_worker(here: SocketAddr, application: SocketAddr, tls: Tls) -> Rc<proxy_inbound::Worker> {
     let (discovery, script) = Discovery::scripted();
-    let mut endpoint = values::meshed(application, &identity("bench", "server"));
-    endpoint.opaque_transport_port = NonZeroU16::new(inbound.port());
-    script.endpoints(proxy::SERVICE_PATH, [endpoint]);
-    let service = values::service("bench", "server", proxy::SERVICE_PORT);
-    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, None);
+    script.inbound(application.port(), values::all_unauthenticated());
     let metrics = Metrics::default();
-    let worker = proxy_outbound::Worker::new(proxy_outbound::Deps {
+    proxy_inbound::Worker::new(proxy_inbound::Deps {
         discovery,
         tls,
-        metrics: metrics.recorder(),
+        recorder: metrics.recorder(),
         tap: Default::default(),
-        budgets: Default::default(),
-        config: Default::default(),
-    });
+        rate_limits: Default::default(),
+        config: proxy_inbound::Config {
+            port: here.port(),
+            ..Default::default()
+        },
+    })
+}
+
+async fn outbound(listener: TcpListener, servers: (SocketAddr, SocketAddr), tls: Tls) -> Result<()> {
+    let worker = outbound_worker(servers, tls);
     let drain = CancellationToken::new();
     loop {
         let (socket, peer) = listener.accept().await?;
@@ -152,6 +146,24 @@ async fn outbound(listener: TcpListener, (inbound, application): (SocketAddr, So
         let connection = worker.clone().serve(socket, target, ClientAddr(peer), drain.clone());
         tokio::task::spawn_local(connection);
     }
+}
+
+fn outbound_worker((inbound, application): (SocketAddr, SocketAddr), tls: Tls) -> Rc<proxy_outbound::Worker> {
+    let (discovery, script) = Discovery::scripted();
+    let mut endpoint = values::meshed(application, &identity("bench", "server"));
+    endpoint.opaque_transport_port = NonZeroU16::new(inbound.port());
+    script.endpoints(proxy::SERVICE_PATH, [endpoint]);
+    let service = values::service("bench", "server", proxy::SERVICE_PORT);
+    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, None);
+    let metrics = Metrics::default();
+    proxy_outbound::Worker::new(proxy_outbound::Deps {
+        discovery,
+        tls,
+        metrics: metrics.recorder(),
+        tap: Default::default(),
+        budgets: Default::default(),
+        config: Default::default(),
+    })
 }
 
 /// Sends requests one after another over one connection.
@@ -174,3 +186,6 @@ async fn client(addr: SocketAddr, requests: usize) -> Result<usize> {
     }
     Ok(requests)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,23 +6,17 @@
 //! ```
 //! The sidecars are mesh-proxy and mesh-proxy, or [bare] and [bare], in turns within one run.
 //!
-//! Instructions per request of either side, the same on any machine: run twice, subtract thread by thread, and divide by
-//! the difference of the counts (`--bare` does it for the bare pair). Threads: 1 client and application, 2 inbound,
-//! 3 outbound.
-//!
-//! ```text
-//! for n in 1600 6400; do valgrind --tool=callgrind --separate-threads=yes --callgrind-out-file=/tmp/cg.$n \
-//!     target/release/mesh-bench instructions --requests $n; done
-//! grep -h ^totals: /tmp/cg.1600-0[123] /tmp/cg.6400-0[123]
-//! ```
+//! [table] measures all there is, with targets; [soak] looks for what grows; [guard] counts instructions, which are the
+//! same on any machine.
 
 mod args;
 mod backend;
 mod bare;
 mod child;
 mod control_plane;
-mod cpu;
+mod guard;
 mod instructions;
+mod lab;
 mod load;
 mod namespaces;
 mod orders;
@@ -30,6 +24,10 @@ mod proxy;
 mod report;
 mod run;
 mod side;
+mod soak;
+mod table;
+mod updates;
+mod usage;
 mod webhook;
 mod wire;
 

@@ -5,7 +5,11 @@ use std::{fs::File, os::unix::process::CommandExt as _, process::Command};
 use anyhow::{Context as _, Result, bail};
 use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare},
-    sys::{prctl::set_pdeathsig, signal::Signal},
+    sys::{
+        prctl::set_pdeathsig,
+        resource::{Resource, getrlimit, setrlimit},
+        signal::Signal,
+    },
     unistd::{Pid, getegid, geteuid},
 };
 
@@ -40,15 +44,25 @@ pub(crate) fn stay_on(core: usize) -> Result<()> {
     Ok(())
 }
 
+/// Lets connections come and go by the thousand: ports whose last connection has just ended may be used again, and this
+/// process may have as many files as the system allows.
+pub(crate) fn busy() -> Result<()> {
+    // Where the system forbids it, a load of short connections says so.
+    let _ = std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1");
+    let _ = std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10240 65000");
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of open files")
+}
+
 /// Arguments of `enter`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Enter {
     /// Process in whose network namespace the command runs; 0 is our own.
     #[arg(long)]
     pid: u32,
-    /// Core that it stays on.
+    /// Core that it stays on; none leaves it to the scheduler.
     #[arg(long)]
-    core: usize,
+    core: Option<usize>,
     /// The command.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<String>,
@@ -60,7 +74,9 @@ pub(crate) fn enter(args: &Enter) -> Result<()> {
         let namespace = File::open(format!("/proc/{}/ns/net", args.pid)).context("the other process is gone")?;
         setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter its network namespace")?;
     }
-    stay_on(args.core)?;
+    if let Some(core) = args.core {
+        stay_on(core)?;
+    }
     // Whatever ends the benchmark ends its sidecars too.
     set_pdeathsig(Signal::SIGKILL)?;
     let Some((program, arguments)) = args.command.split_first() else {

@@ -8,20 +8,38 @@ use std::{
 use proxy_model::{env, ports};
 use tests_harness::certificates::identity;
 
+use crate::bare::Speaks;
+
 /// Mark of the sidecars' sockets.
 pub(crate) const MARK: u32 = 2102;
 /// Where the application listens.
 pub(crate) const BACKEND_PORT: u16 = 9000;
-/// Where the bare server side listens; traffic to it is not redirected.
-pub(crate) const BARE_PORT: u16 = 9001;
+/// Where it gives bytes back.
+pub(crate) const ECHO_PORT: u16 = 9002;
+/// Where the bare server sides listen; traffic to them is not redirected.
+pub(crate) const BARE_PORTS: [u16; 3] = [9003, 9004, 9005];
 /// Port of the Service.
 pub(crate) const SERVICE_PORT: u16 = 80;
 /// What its endpoints are asked by.
 pub(crate) const SERVICE_PATH: &str = "server.bench.svc.cluster.local:80";
+/// The Service's other port, for bytes.
+pub(crate) const TCP_PORT: u16 = 5432;
+/// What its endpoints are asked by.
+pub(crate) const TCP_PATH: &str = "server.bench.svc.cluster.local:5432";
 
 /// The Service: an address that nobody has, as a ClusterIP is.
 pub(crate) fn service_addr() -> SocketAddr {
     (Ipv4Addr::new(10, 99, 0, 1), SERVICE_PORT).into()
+}
+
+/// The same, for bytes.
+pub(crate) fn tcp_addr() -> SocketAddr {
+    (Ipv4Addr::new(10, 99, 0, 1), TCP_PORT).into()
+}
+
+/// Where a bare server side listens.
+pub(crate) fn bare_port(speaks: Speaks) -> u16 {
+    BARE_PORTS[speaks as usize]
 }
 
 /// The scripted control plane, on loopback in each namespace.
@@ -34,13 +52,28 @@ pub(crate) fn admin_addr() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, ports::ADMIN).into()
 }
 
-/// The environment of one sidecar, as the injector would write it. One worker; metrics and policy are on, as always.
-pub(crate) fn environment(account: &str, address: Ipv4Addr, dir: &Path, anchors: &str) -> Vec<(&'static str, String)> {
+/// One sidecar of the mesh.
+pub(crate) struct Sidecar<'a> {
+    /// Its service account.
+    pub(crate) account: &'a str,
+    /// Its pod's address.
+    pub(crate) address: Ipv4Addr,
+    /// Threads.
+    pub(crate) workers: usize,
+}
+
+/// The environment of a sidecar, as the injector would write it. Metrics and policy are on, as always, and so is tap.
+pub(crate) fn environment(sidecar: &Sidecar<'_>, dir: &Path, anchors: &str) -> Vec<(&'static str, String)> {
+    let Sidecar {
+        account,
+        address,
+        workers,
+    } = sidecar;
     let control = control_addr().to_string();
     let networks = "10.0.0.0/8".to_owned();
     let any = |port: u16| format!("0.0.0.0:{port}");
     vec![
-        (env::CORES, "1".to_owned()),
+        (env::CORES, workers.to_string()),
         (env::LOG, "warn".to_owned()),
         (env::DESTINATION_SVC_ADDR, control.clone()),
         (env::POLICY_SVC_ADDR, control.clone()),
@@ -58,7 +91,8 @@ pub(crate) fn environment(account: &str, address: Ipv4Addr, dir: &Path, anchors:
         (env::OUTBOUND_LISTEN_ADDRS, format!("127.0.0.1:{}", ports::OUTBOUND)),
         (env::INBOUND_LISTEN_ADDR, any(ports::INBOUND)),
         (env::INBOUND_IPS, address.to_string()),
-        (env::INBOUND_PORTS, BACKEND_PORT.to_string()),
+        (env::INBOUND_PORTS, format!("{BACKEND_PORT},{ECHO_PORT}")),
+        (env::TAP_SVC_NAME, identity("bench", "tap")),
         (env::IDENTITY_DIR, dir.join(account).display().to_string()),
         (env::IDENTITY_TRUST_ANCHORS, anchors.to_owned()),
         (env::IDENTITY_TOKEN_FILE, dir.join("token").display().to_string()),

@@ -3,12 +3,13 @@
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
-use crate::{cpu::Cpu, orders::Loaded};
+use crate::{orders::Loaded, usage::Cpu};
 
 /// One measurement of one pair.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measured {
     /// What the load saw.
+    #[serde(serialize_with = "seen")]
     pub(crate) load: Loaded,
     /// CPU time of the client's sidecar for each request.
     pub(crate) outbound: Cpu,
@@ -42,8 +43,20 @@ pub(crate) struct Ratios {
     pub(crate) both: f64,
 }
 
+/// The load in short: all its latencies would be thousands of lines.
+fn seen<S: serde::Serializer>(load: &Loaded, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::json!({
+        "requests": load.requests,
+        "seconds": load.seconds,
+        "p50_us": load.quantile(0.5),
+        "p99_us": load.quantile(0.99),
+        "p999_us": load.quantile(0.999),
+    })
+    .serialize(serializer)
+}
+
 impl Measured {
-    fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.load.requests as f64 / self.load.seconds
     }
 
@@ -128,8 +141,8 @@ fn row(name: &str, measured: &[Measured]) -> Vec<String> {
     vec![
         name.to_owned(),
         format!("{:.0}", of(Measured::rate)),
-        format!("{:.0}", of(|m| m.load.p50_us as f64)),
-        format!("{:.0}", of(|m| m.load.p99_us as f64)),
+        format!("{:.0}", of(|m| m.load.quantile(0.5))),
+        format!("{:.0}", of(|m| m.load.quantile(0.99))),
         cpu(
             of(|m| m.outbound.total_us()),
             of(|m| m.outbound.user_us),
@@ -143,7 +156,8 @@ fn row(name: &str, measured: &[Measured]) -> Vec<String> {
     ]
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -162,12 +176,9 @@ mod tests {
             user_us: us,
             system_us: us,
         };
-        let load = Loaded {
-            requests,
-            seconds: 1.0,
-            p50_us: 1,
-            p99_us: 2,
-        };
+        let mut latencies = crate::orders::histogram();
+        latencies.saturating_record_n(1, requests);
+        let load = Loaded::new(&latencies, 1.0);
         Measured {
             load,
             outbound: cpu,

@@ -5,23 +5,25 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsFd as _,
     path::PathBuf,
+    rc::Rc,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use injector_redirect::Rules;
-use proxy_model::OutboundTarget;
-use tests_harness::{ControlPlane, Pki, certificates::identity, client::Client, values};
+use tests_harness::{ControlPlane, Pki, client::Client};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    net::unix::pipe::Receiver,
+    net::{TcpListener, unix::pipe::Receiver},
     task::LocalSet,
 };
 
 use crate::{
-    backend, load, namespaces,
-    orders::{self, Answer, Order},
-    proxy, wire,
+    backend,
+    load::{self, Held},
+    namespaces,
+    orders::{self, Answer, Counted, Order},
+    proxy, updates, wire,
 };
 
 /// Which end, and how.
@@ -51,6 +53,7 @@ pub(crate) enum Role {
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.loopback {
         namespaces::network()?;
+        namespaces::busy()?;
     }
     namespaces::stay_on(0)?;
     orders::answer(&Answer::Entered)?;
@@ -59,22 +62,55 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 async fn obey(args: &Args) -> Result<()> {
-    let mut control = None;
+    let mut side = Side::default();
     let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut lines = BufReader::new(Receiver::from_owned_fd(stdin)?).lines();
     while let Some(line) = lines.next_line().await? {
         let answer = match serde_json::from_str(&line)? {
-            Order::Start => start(args, &mut control).await,
+            Order::Start => start(args, &mut side).await,
             Order::Await(addr) => ready(addr).await,
-            Order::CheckMeshed(addr) => check_meshed(addr).await,
-            Order::Load(load) => load::run(&load).await.map(Answer::Loaded),
+            Order::Count(addr) => count(addr).await.map(Answer::Counted),
+            Order::Load(loads) => load::run(loads).await.map(Answer::Loaded),
+            Order::Hold(addr, connections) => side.hold(addr, connections).await,
+            Order::Release => side.release(),
+            Order::Update(seconds) => side.update(args.role, seconds),
         };
         orders::answer(&answer.unwrap_or_else(|error| Answer::Failed(format!("{error:#}"))))?;
     }
     Ok(())
 }
 
-async fn start(args: &Args, control: &mut Option<ControlPlane>) -> Result<Answer> {
+/// What an end has.
+#[derive(Default)]
+struct Side {
+    control: Option<Rc<ControlPlane>>,
+    held: Option<Held>,
+}
+
+impl Side {
+    async fn hold(&mut self, addr: SocketAddr, connections: usize) -> Result<Answer> {
+        self.held = Some(Held::open(addr, connections).await?);
+        Ok(Answer::Done)
+    }
+
+    fn release(&mut self) -> Result<Answer> {
+        self.held = None;
+        Ok(Answer::Done)
+    }
+
+    fn update(&self, role: Role, seconds: u64) -> Result<Answer> {
+        let control = self.control.clone().context("there is no control plane")?;
+        tokio::task::spawn_local(async move {
+            for second in 0..seconds {
+                updates::say(&control, role, second);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        Ok(Answer::Done)
+    }
+}
+
+async fn start(args: &Args, side: &mut Side) -> Result<Answer> {
     if !args.loopback {
         let address = if args.role == Role::Client {
             wire::CLIENT
@@ -84,26 +120,31 @@ async fn start(args: &Args, control: &mut Option<ControlPlane>) -> Result<Answer
         wire::up(address).await?;
         injector_redirect::apply(&Rules {
             mark: Some(proxy::MARK),
-            inbound_skip: [proxy::BARE_PORT].into_iter().collect(),
-            outbound_skip: [proxy::BARE_PORT].into_iter().collect(),
+            inbound_skip: proxy::BARE_PORTS.into_iter().collect(),
+            outbound_skip: proxy::BARE_PORTS.into_iter().collect(),
             ..Rules::default()
         })?;
         let plane = ControlPlane::start_at(proxy::control_addr(), Pki::load(&args.pki)?).await;
-        let endpoint = values::meshed((wire::SERVER, proxy::BACKEND_PORT).into(), &identity("bench", "server"));
-        plane.set_endpoints(proxy::SERVICE_PATH, Some(values::endpoints([endpoint])));
-        let service = OutboundTarget::Addr(proxy::service_addr());
-        plane.set_outbound(&service, Some(values::service("bench", "server", proxy::SERVICE_PORT)));
-        *control = Some(plane);
+        updates::begin(&plane);
+        side.control = Some(Rc::new(plane));
     }
-    if args.role == Role::Client {
-        return Ok(Answer::Done);
+    if args.role == Role::Server {
+        let ip = if args.loopback {
+            Ipv4Addr::LOCALHOST
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        };
+        backend::start((ip, proxy::BACKEND_PORT).into())?;
+        backend::echo((ip, proxy::ECHO_PORT).into())?;
     }
-    let (ip, port) = if args.loopback {
-        (Ipv4Addr::LOCALHOST, 0)
-    } else {
-        (Ipv4Addr::UNSPECIFIED, proxy::BACKEND_PORT)
-    };
-    Ok(Answer::Listening(backend::start((ip, port).into()).await?))
+    Ok(Answer::Done)
+}
+
+/// Listens, with room for a burst.
+pub(crate) fn listen(addr: SocketAddr) -> Result<TcpListener> {
+    proxy_transport::listen(addr)
+        .and_then(|socket| TcpListener::from_std(socket).map_err(Into::into))
+        .with_context(|| format!("cannot listen on {addr}"))
 }
 
 /// Asks an admin server until it is ready.
@@ -122,19 +163,55 @@ async fn ready(addr: SocketAddr) -> Result<Answer> {
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(10), answers).await;
-    ensure!(waited.is_ok(), "mesh-proxy at {addr} was not ready within 10 s");
+    ensure!(waited.is_ok(), "the sidecar at {addr} was not ready within 10 s");
     Ok(Answer::Done)
 }
 
-/// Looks at a sidecar's metrics: a measurement of something else than the mesh would be worse than none.
-async fn check_meshed(addr: SocketAddr) -> Result<Answer> {
+async fn count(addr: SocketAddr) -> Result<Counted> {
     let request_over = |error| anyhow::anyhow!("cannot read the metrics of {addr}: {error}");
     let mut client = Client::http1(addr, "localhost").await.map_err(request_over)?;
     let metrics = client.get("/metrics").await.map_err(request_over)?.body;
-    let text = String::from_utf8_lossy(&metrics);
-    let meshed = text
-        .lines()
-        .any(|line| line.starts_with("request_total{") && line.contains("tls=\"true\""));
-    ensure!(meshed, "the sidecar at {addr} has counted no request over mutual TLS");
-    Ok(Answer::Done)
+    Ok(counted(&String::from_utf8_lossy(&metrics)))
+}
+
+/// Families that count nothing as long as all is well.
+const ERRORS: [&str; 7] = [
+    "inbound_http_errors_total{",
+    "inbound_tcp_errors_total{",
+    "outbound_http_errors_total{",
+    "outbound_tcp_errors_total{",
+    "inbound_http_authz_deny_total{",
+    "mesh_limit_refused_total{",
+    "mesh_connection_panics_total",
+];
+
+fn counted(metrics: &str) -> Counted {
+    let is_failure = |line: &&str| {
+        let counts = !line.ends_with(" 0") && !line.starts_with('#');
+        let failed = line.starts_with("response_total{") && line.contains("classification=\"failure\"");
+        counts && (failed || ERRORS.iter().any(|family| line.starts_with(family)))
+    };
+    let is_meshed = |line: &str| line.starts_with("tcp_open_total{") && line.contains("tls=\"true\"");
+    Counted {
+        is_meshed: metrics.lines().any(is_meshed),
+        errors: metrics.lines().filter(is_failure).map(str::to_owned).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_found_and_zeros_are_none() {
+        let metrics = "# HELP response_total x\n\
+            tcp_open_total{peer=\"dst\",tls=\"true\"} 2\n\
+            response_total{classification=\"success\"} 5\n\
+            inbound_http_errors_total{error=\"io\"} 0\n\
+            mesh_connection_panics_total 0\n";
+        let good = counted(metrics);
+        assert!(good.is_meshed && good.errors.is_empty(), "{:?}", good.errors);
+        let bad = counted("outbound_tcp_errors_total{error=\"io\"} 3\nresponse_total{classification=\"failure\"} 1\n");
+        assert_eq!((bad.is_meshed, bad.errors.len()), (false, 2));
+    }
 }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::sleep};
 use tokio_rustls::TlsConnector;
 
-use crate::{child::Silent, cpu::Cpu};
+use crate::{child::Silent, usage::Cpu};
 
 /// The name in the certificate.
 const NAME: &str = "injector.bench";

@@ -7,7 +7,6 @@ use ::http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Incoming;
 use proxy_http::{Body, client, headers, server};
 use proxy_model::{
     Http2Params, ServerProtocol,
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::support::{API, SOON, Web, detect, get, http1_app, http2_app, open, request, run};
 
 /// Answers with what it was asked: version, target and some headers; and with the body.
-async fn echo(request: Request<Incoming>) -> Response<Body> {
+async fn echo(request: Request<Body>) -> Response<Body> {
     let mut response = Response::builder();
     let text = |name: &str| {
         request
@@ -138,7 +137,7 @@ fn http1_in_http2_comes_out_as_it_went_in() {
 }
 
 /// A gRPC-like application: gives back each message as it comes, then a status.
-async fn stream_back(request: Request<Incoming>) -> Response<Body> {
+async fn stream_back(request: Request<Body>) -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "0".parse().expect("valid"));
     let frames = request
@@ -257,7 +256,7 @@ fn an_application_that_closed_an_idle_connection_gets_the_next_request_anew() {
                 count.set(count.get() + 1);
                 let drain = CancellationToken::new();
                 let closing = drain.clone();
-                let service = hyper::service::service_fn(move |request| {
+                let service = move |request| {
                     // Ends the connection a moment after the answer, without having said so.
                     let closing = closing.clone();
                     spawn_local(async move {
@@ -265,7 +264,7 @@ fn an_application_that_closed_an_idle_connection_gets_the_next_request_anew() {
                         closing.cancel();
                     });
                     async move { Ok::<_, std::convert::Infallible>(echo(request).await) }
-                });
+                };
                 spawn_local(async move { server::http1(socket, service, &drain).await });
             }
         });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::body::Incoming;
 use proxy_discovery::{Discovery, Script};
 use proxy_http::{Body, client, server, tap::Registry};
 use proxy_metrics::{BuildInfo, Metrics};
@@ -203,7 +203,7 @@ pub(super) fn detect() -> ServerProtocol {
 /// An application that answers every request by `answer`, in HTTP/1.
 pub(super) async fn http1_app<F, R>(answer: F) -> SocketAddr
 where
-    F: Fn(Request<Incoming>) -> R + Clone + 'static,
+    F: Fn(Request<Body>) -> R + Clone + 'static,
     R: Future<Output = Response<Body>> + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -211,10 +211,10 @@ where
     spawn_local(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let answer = answer.clone();
-            let service = service_fn(move |request| {
+            let service = move |request| {
                 let response = answer(request);
                 async move { Ok::<_, Infallible>(response.await) }
-            });
+            };
             spawn_local(async move { server::http1(socket, service, &CancellationToken::new()).await });
         }
     });
@@ -224,7 +224,7 @@ where
 /// The same in HTTP/2.
 pub(super) async fn http2_app<F, R>(answer: F) -> SocketAddr
 where
-    F: Fn(Request<Incoming>) -> R + Clone + 'static,
+    F: Fn(Request<Body>) -> R + Clone + 'static,
     R: Future<Output = Response<Body>> + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -232,10 +232,10 @@ where
     spawn_local(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let answer = answer.clone();
-            let service = service_fn(move |request| {
+            let service = move |request| {
                 let response = answer(request);
                 async move { Ok::<_, Infallible>(response.await) }
-            });
+            };
             let params = server::ServerParams::default();
             spawn_local(async move { server::http2(socket, service, params, &CancellationToken::new()).await });
         }

@@ -127,7 +127,7 @@ fn every_protocol_has_its_session_and_its_connection() {
                 async move {
                     use proxy_http::server;
                     let drain = Default::default();
-                    let service = hyper::service::service_fn(|mut request: Request<_>| async move {
+                    let service = |mut request: Request<Body>| async move {
                         if request.headers().contains_key("upgrade") {
                             spawn_echo(hyper::upgrade::on(&mut request));
                             let response = Response::builder().status(101).header("upgrade", "echo");
@@ -135,7 +135,7 @@ fn every_protocol_has_its_session_and_its_connection() {
                             return Ok(response.expect("valid"));
                         }
                         Ok::<_, std::convert::Infallible>(Response::new(Body::Empty))
-                    });
+                    };
                     match header.protocol {
                         Some(SessionProtocol::Http1) => drop(server::http1(io, service, &drain).await),
                         _ => drop(server::http2(io, service, Default::default(), &drain).await),
@@ -200,7 +200,7 @@ fn grpc_streams_both_ways_and_counts_its_status() {
                         HeaderValue::from_static("14"),
                     )])),
                 });
-                let body = Body::boxed(body.map_err(proxy_http::Error::Hyper));
+                let body = Body::boxed(body);
                 let response = Response::builder().header("content-type", "application/grpc");
                 Ok(response.body(body).expect("valid"))
             })

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::body::Incoming;
 use proxy_discovery::{Discovery, Script};
 use proxy_http::{Body, client, server, tap::Registry};
 use proxy_metrics::Metrics;
@@ -174,14 +174,14 @@ impl Mesh {
     /// A sidecar whose application answers by `answer`, in HTTP/2.
     pub(super) async fn web<F, Fut>(&self, answer: F) -> Sidecar
     where
-        F: Fn(Request<Incoming>) -> Fut + 'static,
+        F: Fn(Request<Body>) -> Fut + 'static,
         Fut: Future<Output = Result<Response<Body>, proxy_http::Error>> + 'static,
     {
         let answer = Rc::new(answer);
         self.sidecar(move |_, io| {
             let answer = answer.clone();
             async move {
-                let service = service_fn(move |request| answer(request));
+                let service = move |request| answer(request);
                 let _ = server::http2(io, service, Default::default(), &CancellationToken::new()).await;
             }
         })
@@ -202,7 +202,7 @@ impl Mesh {
     }
 
     /// An application without a sidecar, in HTTP/1; it answers with the request's body and counts its requests.
-    pub(super) async fn plain(&self, seen: impl Fn(&Request<Incoming>) + 'static) -> Endpoint {
+    pub(super) async fn plain(&self, seen: impl Fn(&Request<Body>) + 'static) -> Endpoint {
         let listener = TcpListener::bind(self.pod()).await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let seen = Rc::new(seen);
@@ -210,10 +210,10 @@ impl Mesh {
             while let Ok((socket, _)) = listener.accept().await {
                 let seen = seen.clone();
                 spawn_local(async move {
-                    let service = service_fn(move |request: Request<Incoming>| {
+                    let service = move |request: Request<Body>| {
                         seen(&request);
-                        async move { Ok::<_, Infallible>(Response::new(Body::from(request.into_body()))) }
-                    });
+                        async move { Ok::<_, Infallible>(Response::new(request.into_body())) }
+                    };
                     let _ = server::http1(socket, service, &CancellationToken::new()).await;
                 });
             }

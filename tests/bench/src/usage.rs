@@ -1,4 +1,4 @@
-//! CPU time of a process, as the kernel accounts for it.
+//! What a process uses, as the kernel accounts for it: CPU time, and memory.
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -35,6 +35,30 @@ impl Cpu {
     }
 }
 
+/// CPU time of each worker of a sidecar so far, in microseconds.
+pub(crate) fn workers(pid: u32) -> Result<Vec<f64>> {
+    let mut used = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("a sidecar has ended")? {
+        let text = std::fs::read_to_string(task?.path().join("stat"))?;
+        if text.contains("(worker-") {
+            used.push(parse(&text).context("/proc/PID/stat is not as expected")?.total_us());
+        }
+    }
+    Ok(used)
+}
+
+/// Memory that a process has now (RSS), in bytes.
+pub(crate) fn memory(pid: u32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("a sidecar has ended")?;
+    resident(&text).context("/proc/PID/status is not as expected")
+}
+
+fn resident(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024.0)
+}
+
 /// The fields after the name, which may itself hold blanks and parentheses; 14 and 15 are user and system time.
 fn parse(stat: &str) -> Option<Cpu> {
     // USER_HZ is 100 on every Linux that the ABI knows.
@@ -67,5 +91,11 @@ mod tests {
         assert_eq!(cpu.each(Cpu::default(), 1_000).total_us(), 3_250.0);
         assert_eq!(parse("nonsense"), None);
         assert!(Cpu::of(std::process::id()).is_ok());
+    }
+
+    #[test]
+    fn memory_is_found() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    8192 kB\n"), Some(8_388_608.0));
+        assert!(memory(std::process::id()).is_ok_and(|bytes| bytes > 100_000.0));
     }
 }

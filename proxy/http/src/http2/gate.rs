@@ -1,0 +1,151 @@
+//! Wakes a task only when it is not running anyway. What a connection's streams write while its task runs is sent in the
+//! same run; the runtime would run the task once more, for nothing.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+/// Runs before others get their turn.
+const RUNS: usize = 8;
+
+const IDLE: u8 = 0;
+const RUNNING: u8 = 1;
+/// There is something to do, and whoever does it knows.
+const WOKEN: u8 = 2;
+
+/// The gate of one task. Wakers may be anywhere, also on other threads.
+pub(crate) struct Gate {
+    inner: Arc<Inner>,
+    waker: Waker,
+    known: Option<Waker>,
+}
+
+struct Inner {
+    /// Stays from one wake to the next: a task nearly always has the same waker.
+    task: Mutex<Option<Waker>>,
+    state: AtomicU8,
+}
+
+impl Inner {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing under the lock panics.
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let inner = Arc::new(Inner {
+            task: Mutex::default(),
+            state: AtomicU8::new(IDLE),
+        });
+        Self {
+            waker: Waker::from(inner.clone()),
+            inner,
+            known: None,
+        }
+    }
+
+    /// Runs `poll` until nothing wakes it any more.
+    pub(crate) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if !self.known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *self.inner.task() = Some(cx.waker().clone());
+            self.known = Some(cx.waker().clone());
+        }
+        let mut inside = Context::from_waker(&self.waker);
+        for _ in 0..RUNS {
+            self.inner.state.swap(RUNNING, AcqRel);
+            if let Poll::Ready(done) = poll(&mut inside) {
+                return Poll::Ready(done);
+            }
+            if self
+                .inner
+                .state
+                .compare_exchange(RUNNING, IDLE, AcqRel, Acquire)
+                .is_ok()
+            {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Wake for Inner {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.state.swap(WOKEN, AcqRel) == IDLE
+            && let Some(task) = &*self.task()
+        {
+            task.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_task_that_runs_is_not_woken_but_runs_again() {
+        let count = Arc::new(Count::default());
+        let task = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&task);
+        let (mut gate, mut runs, mut inside) = (Gate::new(), 0, None);
+        let polled = gate.poll(&mut cx, |cx| {
+            runs += 1;
+            if runs == 1 {
+                cx.waker().wake_by_ref();
+            }
+            inside = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        });
+        assert!(polled.is_pending());
+        assert_eq!((runs, count.0.load(Relaxed)), (2, 0));
+        let inside = inside.expect("it ran");
+        inside.wake_by_ref();
+        inside.wake_by_ref();
+        assert_eq!(count.0.load(Relaxed), 1, "once is enough");
+        assert!(gate.poll(&mut cx, |_| Poll::<()>::Pending).is_pending());
+        inside.wake_by_ref();
+        assert_eq!(count.0.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn a_task_that_wakes_itself_for_ever_lets_others_run() {
+        let count = Arc::new(Count::default());
+        let task = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&task);
+        let mut runs = 0;
+        let polled = Gate::new().poll(&mut cx, |cx| {
+            runs += 1;
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert!(polled.is_pending());
+        assert_eq!((runs, count.0.load(Relaxed)), (RUNS, 1));
+    }
+}

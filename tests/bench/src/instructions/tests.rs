@@ -1,0 +1,57 @@
+//! Allocations of the same exchange, and the sizes of what is kept for each connection: both grow unseen.
+
+use super::*;
+
+/// Allocations for each request of client, application and both sides together. The client has none, the application
+/// some four.
+const ALLOCATIONS: f64 = 25.0;
+/// Bytes of a connection's task before it knows what it will be.
+const TASK: usize = 4096;
+
+/// The whole exchange on this thread.
+fn exchange(requests: usize) {
+    let pki = Pki::new();
+    let exchanged = on_this_thread(async {
+        let listen = || TcpListener::bind("127.0.0.1:0");
+        let application = backend::start(([127, 0, 0, 1], 0).into())?;
+        let (near, far) = (listen().await?, listen().await?);
+        let (entry, middle) = (near.local_addr()?, far.local_addr()?);
+        tokio::task::spawn_local(inbound(far, application, bare::workload(&pki, "server")?));
+        tokio::task::spawn_local(outbound(near, (middle, application), bare::workload(&pki, "client")?));
+        client(entry, requests).await.map(drop)
+    });
+    exchanged.expect("an exchange");
+}
+
+#[test]
+fn a_request_takes_few_allocations() {
+    let count = |requests| allocation_counter::measure(|| exchange(requests)).count_total;
+    let _warm = count(10);
+    let (few, many) = (count(100), count(600));
+    let each = (many - few) as f64 / 500.0;
+    assert!(
+        (ALLOCATIONS - 6.0..=ALLOCATIONS).contains(&each),
+        "{each} allocations for each request; fewer are welcome, and want a smaller limit here"
+    );
+}
+
+#[test]
+fn connections_are_small() {
+    let sizes = async {
+        let pki = Pki::new();
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let inbound = inbound_worker(addr, addr, bare::workload(&pki, "server")?);
+        let outbound = outbound_worker((addr, addr), bare::workload(&pki, "client")?);
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let socket = async || TcpStream::connect(listener.local_addr()?).await;
+        let (target, client, drain) = (OrigDstAddr(addr), ClientAddr(addr), CancellationToken::new());
+        let inbound = size_of_val(&inbound.serve(socket().await?, target, client, drain.clone()));
+        let outbound = size_of_val(&outbound.serve(socket().await?, target, client, drain));
+        assert!(
+            inbound <= TASK && outbound <= TASK,
+            "inbound {inbound}, outbound {outbound} bytes"
+        );
+        Ok(())
+    };
+    on_this_thread(sizes).expect("sockets");
+}
