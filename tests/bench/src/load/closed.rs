@@ -70,12 +70,14 @@ pub(crate) fn start(load: &Load, end: Instant, latencies: &Latencies, tasks: &mu
 async fn http1(each: Loop, wanted: http1::Wanted, requests: u64) -> Result<()> {
     while !each.is_over() {
         let mut client = http1::Client::connect(each.addr, wanted).await?;
-        let mut left = requests;
-        while left > 0 && !each.is_over() {
-            left -= 1;
+        // At least one: a connection that ends without a word is an error to a sidecar, which has to find out its protocol.
+        for _ in 0..requests {
             let begun = Instant::now();
             client.exchange().await?;
             each.done(begun).await;
+            if each.is_over() {
+                break;
+            }
         }
     }
     Ok(())
