@@ -13,6 +13,8 @@ pub enum Chart {
     ControlPlane,
     /// Metrics, edges and taps.
     Viz,
+    /// The CNI plugin.
+    Cni,
 }
 
 /// A chart's files.
@@ -113,9 +115,24 @@ const VIZ: Files = Files {
     ],
 };
 
+const CNI: Files = Files {
+    chart: include_str!("../mesh-cni/Chart.yaml"),
+    values: include_str!("../mesh-cni/values.yaml"),
+    schema: include_str!("../mesh-cni/values.schema.json"),
+    templates: &[
+        ("_helpers.tpl", include_str!("../mesh-cni/templates/_helpers.tpl")),
+        ("namespace.yaml", include_str!("../mesh-cni/templates/namespace.yaml")),
+        ("rbac.yaml", include_str!("../mesh-cni/templates/rbac.yaml")),
+        (
+            "linkerd-cni.yaml",
+            include_str!("../mesh-cni/templates/linkerd-cni.yaml"),
+        ),
+    ],
+};
+
 impl Chart {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Crds, Self::ControlPlane, Self::Viz];
+    pub const ALL: [Self; 4] = [Self::Crds, Self::ControlPlane, Self::Viz, Self::Cni];
 
     /// Its name, which is its folder's.
     pub fn name(self) -> &'static str {
@@ -123,6 +140,7 @@ impl Chart {
             Self::Crds => "mesh-crds",
             Self::ControlPlane => "mesh-control-plane",
             Self::Viz => "mesh-viz",
+            Self::Cni => "mesh-cni",
         }
     }
 
@@ -165,6 +183,7 @@ impl Chart {
             Self::Crds => &CRDS,
             Self::ControlPlane => &CONTROL_PLANE,
             Self::Viz => &VIZ,
+            Self::Cni => &CNI,
         }
     }
 }

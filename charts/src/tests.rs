@@ -33,7 +33,7 @@ fn release(service: &str) -> Release {
 fn required(chart: Chart) -> &'static str {
     match chart {
         Chart::Crds | Chart::ControlPlane => REQUIRED,
-        Chart::Viz => "",
+        Chart::Viz | Chart::Cni => "",
     }
 }
 
@@ -148,6 +148,15 @@ const VIZ_VARIANTS: &[&[&str]] = &[
     &["tap.crtPEM=certificate,tap.keyPEM=key,tap.caBundle=bundle,replicas=2,resources.limits.memory=100Mi"],
     &["image.version=1.2,linkerdNamespace=mesh,identityTrustDomain=example.org,podAnnotations.a=b"],
 ];
+/// The same of mesh-cni.
+const CNI_VARIANTS: &[&[&str]] = &[
+    &[],
+    &["destCNINetDir=/var/lib/cni/net.d,adminPort=9991,repairController.enabled=false,privileged=true"],
+    &["proxyUID=1000650000,proxyGID=5,disableIPv6=false,portsToRedirect=80\\,8000-8010,excludeNamespaces={a,b}"],
+    &["image.version=1.2,podLabels.team=a,podAnnotations.a=b,updateStrategy=null,priorityClassName=,tolerations=null"],
+    &["inboundProxyPort=70000"],
+    &["useWaitFlag=true"],
+];
 
 #[test]
 fn the_real_helm_renders_the_same_objects() {
@@ -166,6 +175,7 @@ fn the_real_helm_renders_the_same_objects() {
             Chart::Crds => &VARIANTS[..1],
             Chart::ControlPlane => VARIANTS,
             Chart::Viz => VIZ_VARIANTS,
+            Chart::Cni => CNI_VARIANTS,
         };
         for sets in variants {
             // A variant whose values are of the wrong type is refused by both.
@@ -201,6 +211,24 @@ fn the_values_that_pods_follow_are_read_back() {
     assert_eq!(config["proxy"]["logLevel"], "debug");
     assert_eq!(config["linkerdVersion"], env!("CARGO_PKG_VERSION"));
     assert!(!config.to_string().contains("keyPEM"), "no secret in a ConfigMap");
+}
+
+#[test]
+fn the_plugins_configuration_is_json_whatever_is_set() {
+    for sets in &CNI_VARIANTS[..4] {
+        let objects = ours(Chart::Cni, "CLI", &given_to(Chart::Cni, sets));
+        let config = &objects["\"ConfigMap\" \"linkerd-cni-config\""]["data"]["cni_network_config"];
+        let config: Value = serde_json::from_str(config.as_str().expect("text")).expect("JSON");
+        assert_eq!(config["type"], "linkerd-cni", "{sets:?}");
+        let excluded = config["kubernetes"]["exclude-namespaces"]
+            .as_array()
+            .expect("namespaces");
+        assert_eq!(
+            excluded.last(),
+            Some(&Value::from("linkerd")),
+            "our own namespace: {sets:?}"
+        );
+    }
 }
 
 #[test]

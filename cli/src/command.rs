@@ -27,6 +27,8 @@ enum Command {
     Viz(viz::Command),
     /// Print the manifests of the control plane, for `kubectl apply -f -`.
     Install(Box<install::InstallArgs>),
+    /// Print the manifests of the CNI plugin, for `kubectl apply -f -`; the same, for `kubectl delete -f -`, take it away.
+    InstallCni(Box<install::cni::InstallCniArgs>),
     /// Print the manifests of this version for the mesh that is there, for `kubectl apply -f -`.
     Upgrade(Box<install::upgrade::UpgradeArgs>),
     /// Print everything of the mesh, for `kubectl delete -f -`.
@@ -67,6 +69,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
         Command::Install(args) => install::install(&args),
+        Command::InstallCni(args) => install::cni::install(&args),
         Command::Upgrade(args) => install::upgrade::upgrade(&args),
         Command::Uninstall(args) => uninstall::uninstall(&args),
         Command::Prune(args) => uninstall::prune(&args),

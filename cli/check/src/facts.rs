@@ -29,6 +29,10 @@ pub struct Ask {
     pub control_plane: String,
     /// The namespace of viz.
     pub viz: String,
+    /// The namespace of the CNI plugin.
+    pub cni: String,
+    /// Whether the CNI plugin must be there before the mesh is installed (`--pre --linkerd-cni-enabled`).
+    pub cni_enabled: bool,
     /// This program's version, or the one that was given instead.
     pub version: String,
     /// The version that the control plane should have (`--expected-version`).
@@ -95,6 +99,12 @@ whats! {
     Secrets = "v1" "secrets";
     /// Secrets of viz.
     VizSecrets = "v1" "secrets";
+    /// ConfigMaps of the CNI plugin.
+    CniConfigMaps = "v1" "configmaps";
+    /// ServiceAccounts of the CNI plugin.
+    CniServiceAccounts = "v1" "serviceaccounts";
+    /// DaemonSets of the CNI plugin.
+    CniDaemonSets = "apps/v1" "daemonsets";
     /// ServiceAccounts of the control plane.
     ServiceAccounts = "v1" "serviceaccounts";
     /// Deployments of the control plane.

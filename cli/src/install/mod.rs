@@ -7,6 +7,7 @@
 //! ```
 //! `mesh upgrade`, `mesh uninstall` and `mesh prune` stand on the same.
 
+pub(crate) mod cni;
 mod credentials;
 mod given;
 pub(crate) mod manifests;

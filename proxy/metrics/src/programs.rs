@@ -66,6 +66,34 @@ pub mod injector {
     pub const NAMESPACES_UNNAMED: &str = "mesh_injector_namespaces_unnamed";
 }
 
+/// mesh-cni.
+pub mod cni {
+    /// Counter by `result`: looks at the node's files that found all in place, changed something, or failed.
+    pub const LOOKS: &str = "mesh_cni_looks";
+    /// Gauge: network configurations that have our plugin.
+    pub const CONFIGURATIONS: &str = "mesh_cni_configurations";
+    /// Gauge: network configurations that are left alone because they cannot be read.
+    pub const CONFIGURATIONS_REFUSED: &str = "mesh_cni_configurations_refused";
+    /// Counter, Linkerd's own: pods that found no room in the queue of repairs.
+    pub const QUEUE_OVERFLOW: &str = "linkerd_cni_repair_controller_queue_overflow";
+    /// Counter, Linkerd's own: pods that were deleted.
+    pub const PODS_DELETED: &str = "linkerd_cni_repair_controller_pods_deleted";
+    /// Histogram, Linkerd's own: time to delete one.
+    pub const PODS_DELETE_LATENCY_SECONDS: &str = "linkerd_cni_repair_controller_pods_delete_latency_seconds";
+    /// Counter, Linkerd's own: deletions that failed.
+    pub const PODS_DELETE_ERRORS: &str = "linkerd_cni_repair_controller_pods_delete_errors";
+    /// Counter, Linkerd's own: deletions that took too long.
+    pub const PODS_DELETE_TIMEOUT: &str = "linkerd_cni_repair_controller_pods_delete_timeout";
+    /// Counter: pods that are left because nobody would make them again.
+    pub const PODS_LEFT: &str = "linkerd_cni_repair_controller_pods_left";
+    /// Histogram, Linkerd's own: time to publish an Event.
+    pub const EVENTS_PUBLISH_LATENCY_SECONDS: &str = "linkerd_cni_repair_controller_events_publish_latency_seconds";
+    /// Counter, Linkerd's own: Events that could not be published.
+    pub const EVENTS_PUBLISH_ERRORS: &str = "linkerd_cni_repair_controller_events_publish_errors";
+    /// Counter, Linkerd's own: Events that took too long.
+    pub const EVENTS_PUBLISH_TIMEOUTS: &str = "linkerd_cni_repair_controller_events_publish_timeouts";
+}
+
 /// What watches a cluster, in any program; each by `kind`.
 pub mod source {
     /// Gauge: objects that are known.

@@ -23,6 +23,8 @@ use crate::{
 pub const TAG: &str = env!("CARGO_PKG_VERSION");
 /// The control plane, the init programs, and applications.
 const NOBODY: u32 = 65534;
+/// What installs the CNI plugin.
+const ROOT: u32 = 0;
 /// The sidecar's own user, whose traffic is not redirected.
 const PROXY: u32 = 2102;
 
@@ -50,7 +52,12 @@ const fn image(name: &'static str, program: &'static str) -> Image {
 }
 
 /// All of them.
-const IMAGES: [Image; 9] = [
+const IMAGES: [Image; 10] = [
+    Image {
+        // It writes root's folders on the node.
+        user: ROOT,
+        ..image("mesh-cni", "mesh-cni")
+    },
     image("mesh-destination", "mesh-destination"),
     image("mesh-identity", "mesh-identity"),
     image("mesh-injector", "mesh-injector"),
@@ -157,6 +164,6 @@ mod tests {
     #[test]
     fn a_program_that_is_not_built_is_named() {
         let error = make(Path::new("/nowhere"), &env::temp_dir()).expect_err("no programs");
-        assert!(error.starts_with("/nowhere/mesh-destination is not built"), "{error}");
+        assert!(error.starts_with("/nowhere/mesh-cni is not built"), "{error}");
     }
 }

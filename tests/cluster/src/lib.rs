@@ -188,6 +188,13 @@ impl Cluster {
         }
     }
 
+    /// Runs a program in the node, where that is possible, and gives what it prints.
+    pub fn on_node(&self, command: &[&str]) -> Option<String> {
+        let (kube, name) = self.control.as_ref()?;
+        let done = run(Command::new(kube).arg("exec").args(&name[..2]).args(command));
+        Some(done.unwrap_or_else(|why| panic!("{why}")))
+    }
+
     /// Whether parts of the cluster can be stopped.
     pub fn is_ours_to_stop(&self) -> bool {
         self.control.is_some()

@@ -7,9 +7,10 @@ use crate::{
 };
 
 /// The programs.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "mesh",
     "mesh-bench",
+    "mesh-cni",
     "mesh-destination",
     "mesh-identity",
     "mesh-init",
@@ -18,7 +19,7 @@ const PROGRAMS: [&str; 8] = [
     "mesh-viz",
 ];
 /// The control plane's programs and the crates they are made of.
-const CONTROL_PLANE: [&str; 12] = [
+const CONTROL_PLANE: [&str; 13] = [
     "mesh-destination",
     "destination-grpc",
     "destination-index",
@@ -27,6 +28,7 @@ const CONTROL_PLANE: [&str; 12] = [
     "mesh-identity",
     "identity-x509",
     "mesh-injector",
+    "mesh-cni",
     "injector-patch",
     "mesh-viz",
     "viz-api",

@@ -1,5 +1,6 @@
 //! All checks: one file a category (or a few that belong together), in Linkerd's order and under its names.
 
+mod cni;
 mod control_plane;
 mod data_plane;
 mod identity;
@@ -22,11 +23,12 @@ use crate::{Ask, Category, Mode, Right, Want, What};
 pub fn categories(ask: &Ask) -> Vec<Category> {
     let mut all = vec![kubernetes::api(), kubernetes::version()];
     match ask.mode {
-        Mode::Pre => all.push(pre::category(ask)),
+        Mode::Pre => all.extend([pre::category(ask), cni::category()]),
         Mode::Crds => all.push(resources::category(ask)),
         Mode::Installed => {
             all.push(resources::category(ask));
             all.extend(control_plane::categories(ask));
+            all.push(cni::category());
             all.extend(identity::categories(ask));
             all.push(webhooks::category(ask));
             all.extend(versions::categories(ask));
@@ -52,10 +54,18 @@ impl Ask {
         };
         match self.mode {
             Mode::Crds => vec![everywhere(What::Resources)],
-            Mode::Pre => [What::Namespaces, What::Nodes, What::Resources].map(everywhere).into(),
+            Mode::Pre => {
+                let mut wants: Vec<Want> = [What::Namespaces, What::Nodes, What::Resources].map(everywhere).into();
+                if self.cni_enabled {
+                    wants.extend([What::ClusterRoles, What::ClusterRoleBindings].map(everywhere));
+                    wants.extend(CNI.map(|what| within(what, &self.cni)));
+                }
+                wants
+            }
             Mode::Installed => {
                 let mut wants: Vec<Want> = EVERYWHERE.map(everywhere).into();
                 wants.extend(CONTROL_PLANE.map(|what| within(what, &self.control_plane)));
+                wants.extend(CNI.map(|what| within(what, &self.cni)));
                 wants.extend([What::VizDeployments, What::VizSecrets].map(|what| within(what, &self.viz)));
                 wants
             }
@@ -102,3 +112,5 @@ const CONTROL_PLANE: [What; 4] = [
     What::ServiceAccounts,
     What::Deployments,
 ];
+
+const CNI: [What; 3] = [What::CniConfigMaps, What::CniServiceAccounts, What::CniDaemonSets];

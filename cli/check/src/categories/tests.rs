@@ -138,6 +138,82 @@ fn healthy() -> Facts {
     facts
 }
 
+/// A cluster with a CNI plugin, and one pod of it that is not ready.
+fn with_cni(facts: &mut Facts) {
+    let mut set = named("linkerd-cni");
+    set["status"] = json!({"desiredNumberScheduled": 3, "numberReady": 2});
+    facts.lists.insert(What::CniDaemonSets, Ok(vec![set]));
+    facts
+        .lists
+        .insert(What::CniServiceAccounts, Ok(vec![named("linkerd-cni")]));
+    facts
+        .lists
+        .insert(What::CniConfigMaps, Ok(vec![named("linkerd-cni-config")]));
+    for what in [What::ClusterRoles, What::ClusterRoleBindings] {
+        let Some(Ok(list)) = facts.lists.get_mut(&what) else {
+            facts.lists.insert(what, Ok(vec![named("linkerd-cni")]));
+            continue;
+        };
+        list.push(named("linkerd-cni"));
+    }
+}
+
+#[test]
+fn a_cni_plugin_is_looked_for_only_where_one_redirects() {
+    let mut facts = healthy();
+    let of_cni = |facts: &Facts| {
+        let all = failures(facts);
+        all.into_iter()
+            .filter(|(check, _)| check.starts_with("cni plugin"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of_cni(&facts), []);
+    let Some(Ok(configs)) = facts.lists.get_mut(&What::ConfigMaps) else {
+        panic!("there is a configuration");
+    };
+    configs[0]["data"]["values"] = "cniEnabled: true\nclusterNetworks: 10.0.0.0/8\n".into();
+    assert_eq!(of_cni(&facts).len(), 5, "nothing of it is there");
+    with_cni(&mut facts);
+    let [(check, why)] = &of_cni(&facts)[..] else {
+        panic!("one of its pods is not ready");
+    };
+    assert_eq!(
+        (check.as_str(), why.as_str()),
+        ("cni plugin pod is running on all nodes", "2 of 3 nodes have the plugin")
+    );
+}
+
+#[test]
+fn before_the_mesh_a_cni_plugin_is_looked_for_if_it_is_asked_for() {
+    let ask = |cni_enabled| Ask {
+        mode: Mode::Pre,
+        cni_enabled,
+        cni: "linkerd-cni".to_owned(),
+        ..Ask::default()
+    };
+    let of_cni = |facts: &Facts| {
+        failures(facts)
+            .into_iter()
+            .filter(|(check, _)| check.starts_with("cni"))
+            .count()
+    };
+    let mut facts = Facts {
+        ask: ask(false),
+        ..Facts::default()
+    };
+    assert_eq!(of_cni(&facts), 0);
+    facts.ask = ask(true);
+    assert_eq!(of_cni(&facts), 5);
+    with_cni(&mut facts);
+    assert_eq!(of_cni(&facts), 1);
+    let wants = facts.ask.wants();
+    assert!(
+        wants
+            .iter()
+            .any(|want| want.what == What::CniDaemonSets && want.namespace.as_deref() == Some("linkerd-cni"))
+    );
+}
+
 /// What is not as it should be: the check and its sentence.
 fn failures(facts: &Facts) -> Vec<(String, String)> {
     let categories = categories(&facts.ask);

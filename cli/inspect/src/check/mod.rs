@@ -30,6 +30,10 @@ pub struct CheckArgs {
     #[arg(long)]
     crds: bool,
 
+    /// Whether the CNI plugin is there, which the mesh is then installed with.
+    #[arg(long, requires = "pre")]
+    linkerd_cni_enabled: bool,
+
     /// The control plane's version should be this.
     #[arg(long, value_name = "VERSION")]
     expected_version: Option<String>,
@@ -56,6 +60,10 @@ pub struct Common {
     /// The namespace of viz.
     #[arg(long, value_name = "NAME", default_value = "linkerd-viz")]
     viz_namespace: String,
+
+    /// The namespace of the CNI plugin.
+    #[arg(long, value_name = "NAME", default_value = "linkerd-cni")]
+    cni_namespace: String,
 
     #[command(flatten)]
     namespace: Namespaced,
@@ -90,6 +98,7 @@ pub fn check(args: CheckArgs) -> Result<ExitCode> {
             _ => Mode::Installed,
         },
         proxy: args.proxy,
+        cni_enabled: args.linkerd_cni_enabled,
         expected_version: args.expected_version,
         ..Ask::default()
     };
@@ -113,6 +122,7 @@ fn run(ask: Ask, common: Common, is_wanted: impl Fn(&str) -> bool) -> Result<Exi
         namespace: common.namespace.namespace,
         control_plane: common.cluster.linkerd_namespace.clone(),
         viz: common.viz_namespace,
+        cni: common.cni_namespace,
         resources: load::resources()?,
         ..ask
     };

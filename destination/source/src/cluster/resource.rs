@@ -3,7 +3,7 @@
 
 use http::{Method, Request};
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Client;
 use crate::{Error, limits};
@@ -45,7 +45,7 @@ impl Resource {
         self
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         let root = if self.api_version.contains('/') {
             "/apis"
         } else {
@@ -108,6 +108,20 @@ impl Resource {
             Err(Error::Absent { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Deletes the one with a name, if it is still the one with this uid; else it is [`Error::Conflict`] or [`Error::Absent`].
+    pub async fn delete(&self, client: &Client, name: &str, uid: &str) -> Result<(), Error> {
+        let what = match &self.namespace {
+            Some(namespace) => format!("delete {} {namespace}/{name}", self.plural),
+            None => format!("delete {} {name}", self.plural),
+        };
+        let body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
+        let request = Request::delete(format!("{}/{}", self.path(), escape(name)))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.to_string().into_bytes());
+        let deleted = client.request(&what, request.map_err(kube::core::request::Error::BuildRequest));
+        deleted.await.map(|_: Value| ())
     }
 
     /// Whether we could make such an object: the API server tries, and keeps nothing.

@@ -12,7 +12,12 @@ use tests_cluster::{
 };
 
 /// The charts' folders.
-const CHARTS: [&str; 3] = ["charts/mesh-crds", "charts/mesh-control-plane", "charts/mesh-viz"];
+const CHARTS: [&str; 4] = [
+    "charts/mesh-crds",
+    "charts/mesh-control-plane",
+    "charts/mesh-viz",
+    "charts/mesh-cni",
+];
 /// What the chart of the control plane cannot do without.
 const REQUIRED: &str =
     "--set identityTrustAnchorsPEM=x --set identity.issuer.tls.crtPEM=x --set identity.issuer.tls.keyPEM=x";
@@ -155,6 +160,20 @@ fn same_as_mesh_install(bed: &Bed) {
     }
     let theirs = shell(bed, "helm template mesh charts/mesh-crds -n linkerd");
     compare(&theirs, &shell(bed, "mesh install --crds --ignore-cluster"), "--crds");
+    for flags in [
+        "",
+        "--set proxyUID=5,repairController.enabled=false,skipSubnets=10.0.0.0/8",
+    ] {
+        let theirs = shell(
+            bed,
+            &format!("helm template cni charts/mesh-cni -n linkerd-cni {flags}"),
+        );
+        compare(
+            &theirs,
+            &shell(bed, &format!("mesh install-cni {flags}")),
+            "install-cni",
+        );
+    }
 }
 
 fn compare(theirs: &str, ours: &str, flags: &str) {

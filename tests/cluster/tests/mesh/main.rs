@@ -1,13 +1,14 @@
 //! The mesh on a real Kubernetes, in one program: its trials share a cluster and run in this order, one at a time.
 //!
 //! ```text
-//! readme: install, demo, stat ─▶ injection ─▶ traffic ─▶ workloads ─▶ outages ─▶ readme: uninstall ─▶ helm
+//! readme: install, demo, stat ─▶ injection ─▶ traffic ─▶ workloads ─▶ outages ─▶ readme: uninstall ─▶ helm ─▶ cni
 //! ```
 //!
 //! `cargo test -p tests-cluster --test mesh -- traffic` runs some of them; what they need is installed first.
 //! `MESH_TESTS=long` runs the scenarios for as long as they are promised to hold, not as long as CI has time for.
 
 mod app;
+mod cni;
 mod helm;
 mod injection;
 mod outages;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         outages::trials(&bed),
         readme::uninstall(&bed),
         helm::trials(&bed),
+        cni::trials(&bed),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     drop(bed); // With it a cluster of our own goes, before the process ends without destructors.

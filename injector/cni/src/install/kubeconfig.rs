@@ -1,0 +1,39 @@
+//! Our service account as a kubeconfig: the plugin runs on the node, where no pod's files are.
+
+use std::{fs, path::PathBuf};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use super::{At as _, Error};
+
+/// Where our token is, and where the API server is. The kubelet renews the token in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    /// The folder of `token` and `ca.crt`.
+    pub(crate) dir: PathBuf,
+    /// The API server's URL.
+    pub(crate) server: String,
+}
+
+impl Account {
+    /// As it is now.
+    pub(super) fn kubeconfig(&self) -> Result<String, Error> {
+        let (token, certificate) = (self.dir.join("token"), self.dir.join("ca.crt"));
+        let token = fs::read_to_string(&token).at(&token)?;
+        let certificate = fs::read(&certificate).at(&certificate)?;
+        let name = crate::chain::PLUGIN;
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{
+                "name": "local",
+                "cluster": {"server": self.server, "certificate-authority-data": STANDARD.encode(certificate)},
+            }],
+            "users": [{"name": name, "user": {"token": token.trim()}}],
+            "contexts": [{"name": "linkerd-cni-context", "context": {"cluster": "local", "user": name}}],
+            "current-context": "linkerd-cni-context",
+        });
+        Ok(serde_yaml_ng::to_string(&kubeconfig).expect("a value is YAML"))
+    }
+}

@@ -1,0 +1,29 @@
+//! The program `mesh-cni`: called by a container runtime it is a CNI plugin (`linkerd-cni`), called by people it is what installs
+//! that plugin on a node, keeps it there, and repairs pods that started before it.
+//!
+//! ```text
+//! runtime ──CNI_COMMAND, network config──▶ [plugin] ─ pod, namespace ─▶ rules in the pod's network namespace
+//! DaemonSet ─▶ [agent] ─┬─[install]─▶ /opt/cni/bin, /etc/cni/net.d (by way of [chain], which is pure)
+//!                       └─[repair]──▶ pods whose validator ended with 95
+//! ```
+
+mod agent;
+mod args;
+mod chain;
+mod install;
+mod metrics;
+mod plugin;
+mod repair;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    if plugin::is_called() {
+        return plugin::run();
+    }
+    match args::Args::parse().command {
+        args::Command::Install(args) => agent::run(*args),
+    }
+}
