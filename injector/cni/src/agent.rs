@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Time for the cluster to say whether our DaemonSet is there; a pod has 30 s to end.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time in which a runtime learns that the chain is another one; until then it may call the plugin.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: InstallArgs) -> ExitCode {
@@ -77,7 +79,11 @@ async fn serve(args: InstallArgs) -> anyhow::Result<()> {
         tracing::info!("the plugin stays, for whoever of us comes next");
         return Ok(());
     }
-    installer.remove().context("the plugin is not taken away as a whole")?;
+    installer
+        .leave()
+        .context("the plugin is still in a network configuration")?;
+    tokio::time::sleep(SETTLE).await;
+    installer.clean().context("the plugin is not taken away as a whole")?;
     tracing::info!("the plugin is taken away");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The plugin on a node: its file, its kubeconfig, and its place in every network configuration.
 //!
 //! [`Installer::look`] brings a node to what is wanted and can be called at any time; it writes only what is not so yet, in
-//! the order in which it is needed (program, kubeconfig, chain), and each file as a whole. [`Installer::remove`] goes the other
-//! way and leaves the files of others as they wrote them: what they wrote is kept beside, byte by byte.
+//! the order in which it is needed (program, kubeconfig, chain), and each file as a whole. [`Installer::leave`] and [`Installer::clean`] go the other
+//! way and leave the files of others as they wrote them: what they wrote is kept beside, byte by byte.
 
 mod files;
 mod kubeconfig;
@@ -123,13 +123,18 @@ impl Installer {
         Ok(looked)
     }
 
-    /// Takes away what we put in place, the other way round.
-    pub(crate) fn remove(&self) -> Result<(), Error> {
+    /// Leaves all chains: no runtime that reads them from now on calls the plugin.
+    pub(crate) fn leave(&self) -> Result<(), Error> {
         for (name, form) in self.configurations()? {
             if form == Form::List {
-                self.leave(&name)?;
+                self.leave_list(&name)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes away the plugin itself, when nobody calls it any more.
+    pub(crate) fn clean(&self) -> Result<(), Error> {
         let dir = &self.places.net_dir;
         for name in files::names(dir).at(dir)? {
             if name.ends_with(SAVED) || files::is_unfinished(&name) {
@@ -207,7 +212,7 @@ impl Installer {
     }
 
     /// Brings a list back to what others wrote.
-    fn leave(&self, name: &str) -> Result<(), Error> {
+    fn leave_list(&self, name: &str) -> Result<(), Error> {
         let path = self.places.net_dir.join(name);
         let Some(text) = read(&path).at(&path)? else {
             return Ok(());

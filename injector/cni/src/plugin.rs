@@ -78,7 +78,7 @@ fn add(call: &Call, conf: &NetConf) -> Result<(), Failure> {
     if conf.is_excluded(&name.namespace) {
         return Ok(());
     }
-    let known = cluster::ask(conf, name)?;
+    let known = cluster::ask(conf, name, cluster::PATIENCE)?;
     match pod::decide(&known, conf)? {
         Decision::Pass(_) => Ok(()),
         Decision::Redirect(_) if conf.linkerd.simulate => Ok(()),

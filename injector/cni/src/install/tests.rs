@@ -69,6 +69,11 @@ impl Node {
             .collect()
     }
 
+    fn remove(&self) {
+        self.installer.leave().expect("left");
+        self.installer.clean().expect("clean");
+    }
+
     fn all(&self) -> BTreeMap<String, (String, u32)> {
         let mut all = BTreeMap::new();
         for folder in ["net.d", "bin"] {
@@ -112,7 +117,7 @@ fn what_was_there_is_there_again_afterwards_byte_by_byte() {
     );
     assert_eq!(mode(&node.net(KUBECONFIG)), 0o600, "a token is in it");
     assert_eq!(mode(&node.dir.path().join("bin/linkerd-cni")), 0o755);
-    node.installer.remove().expect("removed");
+    node.remove();
     assert_eq!(node.all(), before);
 }
 
@@ -143,7 +148,7 @@ fn a_second_look_writes_nothing_and_another_of_us_takes_over() {
             .expect("a list")
             .contains("5143")
     );
-    next.remove().expect("removed");
+    node.remove();
     assert_eq!(node.all(), before);
 }
 
@@ -155,7 +160,7 @@ fn a_list_that_its_writer_writes_again_is_joined_again() {
     node.write("10-kind.conflist", &newer);
     assert_eq!(node.installer.look().expect("joined").written.len(), 1);
     assert_eq!(node.types("10-kind.conflist"), ["bridge", "linkerd-cni"]);
-    node.installer.remove().expect("removed");
+    node.remove();
     assert_eq!(fs::read_to_string(node.net("10-kind.conflist")).expect("a list"), newer);
 }
 
@@ -172,7 +177,7 @@ fn a_single_plugin_that_is_written_again_is_converted_again() {
             .expect("a list")
             .contains("cbr1")
     );
-    node.installer.remove().expect("removed");
+    node.remove();
     assert_eq!(
         fs::read_to_string(node.net("20-flannel.conf")).expect("as it was"),
         newer
@@ -192,7 +197,7 @@ fn a_plugin_that_somebody_chains_behind_us_stays_when_we_go() {
         .push(serde_json::json!({"type": "bandwidth"}));
     node.write("10-kind.conflist", &list.to_string());
     assert_eq!(node.installer.look().expect("in place").written, [""; 0]);
-    node.installer.remove().expect("removed");
+    node.remove();
     assert_eq!(node.types("10-kind.conflist"), ["ptp", "bandwidth"]);
     assert!(
         !node.all().keys().any(|name| name.contains("linkerd")),
@@ -252,7 +257,7 @@ fn what_an_interrupted_write_left_is_replaced_and_goes_in_the_end() {
     let node = Node::new(&[("10-kind.conflist", LIST), (".10-kind.conflist.linkerd-cni-tmp", "{")]);
     node.write(&format!("gone.conflist{SAVED}"), LIST);
     node.installer.look().expect("installed");
-    node.installer.remove().expect("removed");
+    node.remove();
     let names: Vec<String> = node.all().into_keys().collect();
     assert_eq!(names, ["net.d/10-kind.conflist"]);
 }

@@ -1,12 +1,14 @@
 //! Calls, configurations and decisions, without a cluster and without a network namespace.
 
+use std::time::Duration;
+
 use injector_redirect::Rules;
 use serde_json::{Value, json};
 
 use super::{
     answer,
     call::{Call, Command, Failure, PodName},
-    cluster::Known,
+    cluster::{Known, ask},
     config::NetConf,
     pod::{Decision, decide, is_ours},
 };
@@ -99,8 +101,13 @@ fn what_is_wrong_is_said_in_cnis_form() {
     assert_eq!(code(answer(|_| None, CONF)), 4);
     let no_netns = answer(|name| (name == "CNI_COMMAND").then(|| "ADD".to_owned()), CONF);
     assert_eq!(code(no_netns), 4);
-    let away = CONF.replace("/etc/cni/net.d/ZZZ", "/nowhere/ZZZ");
-    let away = called("ADD", "K8S_POD_NAMESPACE=a;K8S_POD_NAME=web", &away).expect_err("no kubeconfig");
+    let away = NetConf::read(&CONF.replace("/etc/cni/net.d/ZZZ", "/nowhere/ZZZ")).expect("a configuration");
+    let name = PodName {
+        namespace: "a".to_owned(),
+        name: "web".to_owned(),
+        uid: None,
+    };
+    let away = ask(&away, &name, Duration::ZERO).expect_err("no kubeconfig");
     assert_eq!(away.code, 11, "the kubelet tries again: {away}");
     assert!(
         away.details.contains("/nowhere/ZZZ") && away.details.contains("DaemonSet linkerd-cni"),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests_cluster::{
     bed::{Bed, Needs},
     load::{self, Client},
-    say, wait_at_most, wait_for,
+    say, wait_for,
 };
 
 /// The plugin's namespace, and the mesh's.
@@ -71,10 +71,13 @@ fn mesh_comes_first(bed: &Bed) {
 fn plugin_repairs(bed: &Bed) {
     shell(bed, "mesh install-cni | kubectl apply -f -");
     for namespace in [CNI, MESH] {
-        bed.ready(namespace).unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
+        bed.ready(namespace)
+            .unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
     }
     let selector = "reason=LinkerdCNINotConfigured";
-    let events = bed.cluster().kubectl(&["-n", MESH, "get", "events", "--field-selector", selector, "-o", "name"]);
+    let events = bed
+        .cluster()
+        .kubectl(&["-n", MESH, "get", "events", "--field-selector", selector, "-o", "name"]);
     assert!(!events.trim().is_empty(), "a pod was repaired, and that is told");
     let said = shell(bed, "mesh check");
     assert!(said.contains("√ cni plugin pod is running on all nodes"), "{said}");
@@ -89,7 +92,12 @@ fn security() -> Value {
 /// Pods of the level `restricted` join the mesh: the server knows its client by mutual TLS.
 fn strict_pods_are_meshed(bed: &Bed) {
     let cluster = bed.cluster();
-    cluster.kubectl(&["label", "namespace", STRICT, "pod-security.kubernetes.io/enforce=restricted"]);
+    cluster.kubectl(&[
+        "label",
+        "namespace",
+        STRICT,
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]);
     cluster.kubectl(&["annotate", "namespace", STRICT, "linkerd.io/inject=enabled"]);
     let mut server = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(&load::server(STRICT, "server", 1)) {
@@ -101,7 +109,8 @@ fn strict_pods_are_meshed(bed: &Bed) {
     }
     server.retain(Value::is_object);
     cluster.apply(&load::list(&server));
-    bed.ready(STRICT).unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
+    bed.ready(STRICT)
+        .unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
     let mut container = load::container(&["load", "server:80", "--kept", "2", "--fresh", "2", "--seconds", "1"]);
     container["securityContext"] = security();
     let client = Client::apply(
@@ -113,8 +122,18 @@ fn strict_pods_are_meshed(bed: &Bed) {
     assert_eq!(outcome.failures, 0, "{outcome:?}");
     let identity = format!("default.{STRICT}.serviceaccount.identity.linkerd.cluster.local");
     assert_eq!(outcome.identities.keys().collect::<Vec<_>>(), [&identity]);
-    let names = cluster.kubectl(&["-n", STRICT, "get", "pods", "-o", "jsonpath={.items[*].spec.initContainers[*].name}"]);
-    assert!(names.contains("linkerd-network-validator") && !names.contains("linkerd-init"), "{names}");
+    let names = cluster.kubectl(&[
+        "-n",
+        STRICT,
+        "get",
+        "pods",
+        "-o",
+        "jsonpath={.items[*].spec.initContainers[*].name}",
+    ]);
+    assert!(
+        names.contains("linkerd-network-validator") && !names.contains("linkerd-init"),
+        "{names}"
+    );
 }
 
 /// While one pod of the DaemonSet makes room for the next, a new pod waits: it never runs without its rules.
@@ -123,18 +142,26 @@ fn plugin_is_replaced(bed: &Bed) {
     cluster.kubectl(&["-n", CNI, "delete", "pod", "-l", "k8s-app=linkerd-cni", "--wait=false"]);
     cluster.kubectl(&["-n", STRICT, "scale", "deployment", "server", "--replicas=3"]);
     for namespace in [STRICT, CNI] {
-        bed.ready(namespace).unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
+        bed.ready(namespace)
+            .unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
     }
-    let path = "jsonpath={.items[*].status.initContainerStatuses[?(@.name==\"linkerd-network-validator\")].restartCount}";
+    let path =
+        "jsonpath={.items[*].status.initContainerStatuses[?(@.name==\"linkerd-network-validator\")].restartCount}";
     let restarts = cluster.kubectl(&["-n", STRICT, "get", "pods", "-l", "app=server", "-o", path]);
-    assert_eq!(restarts.split_whitespace().collect::<Vec<_>>(), ["0", "0", "0"], "no pod started without its rules");
+    assert_eq!(
+        restarts.split_whitespace().collect::<Vec<_>>(),
+        ["0", "0", "0"],
+        "no pod started without its rules"
+    );
 }
 
-/// The plugin goes first, with what it had put on the node; then the mesh.
+/// The mesh goes, and the plugin with what it had put on the node.
 fn uninstall(bed: &Bed) {
+    shell(bed, "mesh uninstall --force | kubectl delete -f - --wait=false");
     shell(bed, "mesh install-cni | kubectl delete -f - --wait");
-    wait_at_most(std::time::Duration::from_secs(30), "the plugin's namespace is gone", || {
-        bed.cluster().try_kubectl(&["get", "namespace", CNI]).is_err()
-    });
-    shell(bed, "mesh uninstall --force | kubectl delete -f - --wait");
+    for namespace in [CNI, MESH, STRICT] {
+        wait_for(&format!("the namespace {namespace} is gone"), || {
+            bed.cluster().try_kubectl(&["get", "namespace", namespace]).is_err()
+        });
+    }
 }
