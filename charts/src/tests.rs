@@ -151,7 +151,9 @@ const VIZ_VARIANTS: &[&[&str]] = &[
 /// The same of mesh-cni.
 const CNI_VARIANTS: &[&[&str]] = &[
     &[],
-    &["destCNINetDir=/var/lib/cni/net.d,adminPort=9991,repairController.enabled=false,privileged=true"],
+    &[
+        "destCNINetDir=/var/lib/cni/net.d,adminPort=9991,repairController.enabled=false,privileged=true,startupTaint=a/b",
+    ],
     &["proxyUID=1000650000,proxyGID=5,disableIPv6=false,portsToRedirect=80\\,8000-8010,excludeNamespaces={a,b}"],
     &["image.version=1.2,podLabels.team=a,podAnnotations.a=b,updateStrategy=null,priorityClassName=,tolerations=null"],
     &["inboundProxyPort=70000"],

@@ -24,7 +24,7 @@ use crate::{
     args::InstallArgs,
     install::{Account, Installer, Places},
     metrics::Metrics,
-    repair,
+    repair, taint,
 };
 
 /// Time that tasks have to end after a signal.
@@ -71,8 +71,14 @@ async fn serve(args: InstallArgs) -> anyhow::Result<()> {
     let keeping = keep(installer.clone(), ready.clone(), metrics.clone());
     tasks.spawn("install", until(stop.clone(), keeping));
     if let Some(node) = args.node.clone().filter(|_| args.repair) {
-        let repairing = repair::run(client.clone(), node, ready, metrics);
-        tasks.spawn("repair", until(stop, repairing));
+        let repairing = repair::run(client.clone(), node, ready.clone(), metrics);
+        tasks.spawn("repair", until(stop.clone(), repairing));
+    }
+    if let Some((node, taint)) = args.node.clone().zip(args.startup_taint.clone()) {
+        tasks.spawn(
+            "taint",
+            until(stop, taint::remove(client.clone(), (node, taint), ready)),
+        );
     }
     tasks.finish(GRACE).await?;
     if another_comes(&client, &args).await {

@@ -68,6 +68,10 @@ pub(crate) struct InstallArgs {
     #[arg(long, requires = "node")]
     pub(crate) repair: bool,
 
+    /// Take the taint of this name from the node when the plugin is in place: nodes that come with it get no pod before.
+    #[arg(long, value_name = "KEY", requires = "node")]
+    pub(crate) startup_taint: Option<String>,
+
     /// The node that we are on.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub(crate) node: Option<String>,

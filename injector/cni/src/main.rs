@@ -14,6 +14,7 @@ mod install;
 mod metrics;
 mod plugin;
 mod repair;
+mod taint;
 
 use std::process::ExitCode;
 

@@ -95,20 +95,21 @@ impl Metrics {
             events: Calls::new(),
             registry: Arc::default(),
         };
+        metrics.registry = Arc::new(metrics.register());
+        metrics
+    }
+
+    fn register(&self) -> Registry {
         let mut registry = Registry::default();
-        let (deletions, events) = (&metrics.deletions, &metrics.events);
-        registry.register(names::LOOKS, "Looks at the node's files", metrics.looks.clone());
+        let (deletions, events) = (&self.deletions, &self.events);
+        registry.register(names::LOOKS, "Looks at the node's files", self.looks.clone());
         for (name, help, count) in [
             (
                 names::QUEUE_OVERFLOW,
                 "Pods that found no room in the queue",
-                &metrics.queue_overflow,
+                &self.queue_overflow,
             ),
-            (
-                names::PODS_LEFT,
-                "Pods that nobody would make again",
-                &metrics.pods_left,
-            ),
+            (names::PODS_LEFT, "Pods that nobody would make again", &self.pods_left),
             (names::PODS_DELETED, "Pods that were deleted", &deletions.done),
             (names::PODS_DELETE_ERRORS, "Deletions that failed", &deletions.errors),
             (
@@ -129,12 +130,12 @@ impl Metrics {
             (
                 names::CONFIGURATIONS,
                 "Configurations that have our plugin",
-                &metrics.configurations,
+                &self.configurations,
             ),
             (
                 names::CONFIGURATIONS_REFUSED,
                 "Configurations that are left alone",
-                &metrics.configurations_refused,
+                &self.configurations_refused,
             ),
         ] {
             registry.register(name, help, gauge.clone());
@@ -153,8 +154,7 @@ impl Metrics {
         ] {
             registry.register(name, help, seconds.clone());
         }
-        metrics.registry = Arc::new(registry);
-        metrics
+        registry
     }
 
     /// A look at the node's files found all `in_place`, `changed` something, or `failed`.

@@ -124,6 +124,16 @@ impl Resource {
         deleted.await.map(|_: Value| ())
     }
 
+    /// Changes the one with a name by a merge patch; with its `resourceVersion` in it, a change in between is [`Error::Conflict`].
+    pub async fn merge(&self, client: &Client, name: &str, patch: &Value) -> Result<(), Error> {
+        let what = format!("patch {} {name}", self.plural);
+        let request = Request::patch(format!("{}/{}", self.path(), escape(name)))
+            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(patch.to_string().into_bytes());
+        let patched = client.request(&what, request.map_err(kube::core::request::Error::BuildRequest));
+        patched.await.map(|_: Value| ())
+    }
+
     /// Whether we could make such an object: the API server tries, and keeps nothing.
     pub async fn try_create(&self, client: &Client, object: &Value) -> Result<(), Error> {
         let what = format!("create {}", self.plural);

@@ -17,6 +17,8 @@ const CNI: &str = "linkerd-cni";
 const MESH: &str = "linkerd";
 /// A namespace whose pods may do nothing.
 const STRICT: &str = "cni-strict";
+/// What keeps pods from a node without the plugin.
+const TAINT: &str = "linkerd.io/cni-not-ready";
 /// Exit code of a validator that finds nothing redirected.
 const NOT_REDIRECTED: &str = "95";
 
@@ -67,9 +69,15 @@ fn mesh_comes_first(bed: &Bed) {
     assert!(said.contains("cni plugin DaemonSet exists"), "{said}");
 }
 
-/// The plugin comes, and the pods that were there before are made again, redirected.
+/// The plugin comes, and the pods that were there before are made again, redirected, on a node that takes pods only now.
 fn plugin_repairs(bed: &Bed) {
-    shell(bed, "mesh install-cni | kubectl apply -f -");
+    let _untaint = Untaint(bed);
+    let taint = format!("{TAINT}=true:NoSchedule");
+    bed.cluster().kubectl(&["taint", "nodes", "--all", &taint]);
+    shell(
+        bed,
+        &format!("mesh install-cni --set startupTaint={TAINT} | kubectl apply -f -"),
+    );
     for namespace in [CNI, MESH] {
         bed.ready(namespace)
             .unwrap_or_else(|why| panic!("{why}\n{}", bed.describe(CNI)));
@@ -81,6 +89,16 @@ fn plugin_repairs(bed: &Bed) {
     assert!(!events.trim().is_empty(), "a pod was repaired, and that is told");
     let said = shell(bed, "mesh check");
     assert!(said.contains("√ cni plugin pod is running on all nodes"), "{said}");
+}
+
+/// Leaves no taint to whoever uses the cluster after a failure.
+struct Untaint<'a>(&'a Bed);
+
+impl Drop for Untaint<'_> {
+    fn drop(&mut self) {
+        let none = format!("{TAINT}-");
+        let _ = self.0.cluster().try_kubectl(&["taint", "nodes", "--all", &none]);
+    }
 }
 
 /// As little as a container can have.
