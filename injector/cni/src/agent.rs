@@ -3,7 +3,13 @@
 //! The plugin stays when another of us comes after us (a new version, a reboot): until then it cannot ask the cluster, and pods
 //! wait instead of starting without their rules. It goes when our DaemonSet goes.
 
-use std::{convert::Infallible, path::Path, process::ExitCode, sync::OnceLock, time::Duration};
+use std::{
+    convert::Infallible,
+    path::Path,
+    process::ExitCode,
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use destination_source::{
@@ -17,21 +23,22 @@ use proxy_process::{
     tasks::Tasks,
 };
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::InstallArgs,
     install::{Account, Installer, Places},
     metrics::Metrics,
-    repair, taint,
+    repair::{self, Installed},
+    taint,
 };
 
 /// Time that tasks have to end after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 /// Time between two looks where no file tells that it changed.
 const LOOK: Duration = Duration::from_secs(10);
-/// Time between two looks while something fails.
+/// Time between two looks while something fails, or nobody tells that a file changed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Time for the cluster to say whether our DaemonSet is there; a pod has 30 s to end.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,10 +75,15 @@ async fn serve(args: InstallArgs) -> anyhow::Result<()> {
         Admin::new(ready.clone(), move || metrics.render())
     };
     tasks.spawn("admin", admin::serve(listener, page, stop.clone()));
-    let keeping = keep(installer.clone(), ready.clone(), metrics.clone());
+    let (joined, since) = watch::channel(SystemTime::now());
+    let keeping = keep(installer.clone(), (ready.clone(), joined), metrics.clone());
     tasks.spawn("install", until(stop.clone(), keeping));
     if let Some(node) = args.node.clone().filter(|_| args.repair) {
-        let repairing = repair::run(client.clone(), node, ready.clone(), metrics);
+        let installed = Installed {
+            ready: ready.clone(),
+            since,
+        };
+        let repairing = repair::run(client.clone(), node, installed, metrics);
         tasks.spawn("repair", until(stop.clone(), repairing));
     }
     if let Some((node, taint)) = args.node.clone().zip(args.startup_taint.clone()) {
@@ -118,7 +130,7 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) -> Resul
 }
 
 /// Looks again each time a file changes, and now and then.
-async fn keep(installer: Installer, ready: Readiness, metrics: Metrics) {
+async fn keep(installer: Installer, (ready, joined): (Readiness, watch::Sender<SystemTime>), metrics: Metrics) {
     let (changed, mut changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // What we read ourselves is an event too.
@@ -128,11 +140,11 @@ async fn keep(installer: Installer, ready: Readiness, metrics: Metrics) {
         }
     });
     let mut watcher = watcher
-        .inspect_err(|error| tracing::warn!(%error, "changes of files are seen only every few seconds"))
+        .inspect_err(|error| tracing::warn!(%error, "changes of files are looked for each second"))
         .ok();
     let mut said = String::new();
     loop {
-        let watched = watcher.as_mut().is_none_or(|watcher| watch(watcher, &installer));
+        let watched = watcher.as_mut().is_some_and(|watcher| follow(watcher, &installer));
         let looked = installer.look();
         let pause = if looked.is_ok() && watched { LOOK } else { RETRY };
         let now = match looked {
@@ -145,6 +157,9 @@ async fn keep(installer: Installer, ready: Readiness, metrics: Metrics) {
                 metrics.configurations(looked.joined.len(), looked.refused.len());
                 for file in &looked.written {
                     tracing::info!(%file, "written");
+                }
+                if looked.rejoined {
+                    joined.send_replace(SystemTime::now());
                 }
                 if !looked.joined.is_empty() {
                     ready.set();
@@ -178,7 +193,7 @@ fn state(looked: &crate::install::Looked) -> String {
 }
 
 /// Watches the folders that count. One that is not there yet is looked for later; says whether all are.
-fn watch(watcher: &mut notify::RecommendedWatcher, installer: &Installer) -> bool {
+fn follow(watcher: &mut notify::RecommendedWatcher, installer: &Installer) -> bool {
     let config = installer.config.parent().unwrap_or(Path::new("/"));
     let places = &installer.places;
     let dirs = [&places.net_dir, &places.bin_dir, &installer.account.dir];

@@ -87,6 +87,8 @@ pub(crate) struct Looked {
     pub(crate) joined: BTreeSet<String>,
     /// What was written.
     pub(crate) written: Vec<String>,
+    /// Whether a chain has our plugin that had not.
+    pub(crate) rejoined: bool,
     /// Configurations that are left alone, and why.
     pub(crate) refused: Vec<(String, String)>,
 }
@@ -189,6 +191,7 @@ impl Installer {
             Ok(Joined::Added(list)) => {
                 let saved = self.saved(name);
                 files::replace_like(&saved, text.as_bytes(), &path).at(&saved)?;
+                looked.rejoined = true;
                 list
             }
             Err(wrong) => {

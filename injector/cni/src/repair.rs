@@ -1,5 +1,6 @@
 //! Repairs: a pod whose validator found that nothing is redirected started before the plugin was on its node. It is deleted, so
-//! that its controller makes it anew, now through the plugin.
+//! that its controller makes it anew, now through the plugin. One that started later and is no better (a kernel without
+//! nftables) is tried again more and more seldom; one that nobody would make again is left. Both are told by an Event.
 //!
 //! ```text
 //! pods of this node ─[judge]─▶ queue ─▶ once the plugin is in place: Event, deletion
@@ -7,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use destination_k8s::keys;
@@ -17,7 +18,11 @@ use destination_source::{
 };
 use proxy_process::admin::Readiness;
 use serde_json::Value;
-use tokio::{sync::mpsc, time::timeout};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use crate::metrics::{Came, Metrics};
 
@@ -32,6 +37,11 @@ const WAITING_MAX: usize = 256;
 const REMEMBERED_MAX: usize = 1024;
 /// Time in which a pod is not dealt with again: it is being deleted, or it is left.
 const REPEATED: Duration = Duration::from_secs(300);
+/// Time after the plugin's arrival in which a pod may still have started without it: runtimes read their files a moment later,
+/// and the times of pods are whole seconds.
+const SLACK: Duration = Duration::from_secs(5);
+/// The first and the longest time between two deletions for the same owner of pods that started with the plugin in place.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 /// Time for a call; the next crash brings the pod again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two looks whether the plugin is in place.
@@ -43,12 +53,21 @@ struct Broken {
     namespace: String,
     name: String,
     uid: String,
-    /// Whether somebody makes it again.
-    is_owned: bool,
+    /// Who makes it again.
+    owner: Option<String>,
+    /// When the kubelet began with it.
+    started: Option<SystemTime>,
+}
+
+/// Whether and since when the plugin is in place.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed {
+    pub(crate) ready: Readiness,
+    pub(crate) since: watch::Receiver<SystemTime>,
 }
 
 /// Repairs the pods of a node, for ever.
-pub(crate) async fn run(client: Client, node: String, installed: Readiness, metrics: Metrics) {
+pub(crate) async fn run(client: Client, node: String, installed: Installed, metrics: Metrics) {
     let (sender, queue) = mpsc::channel(WAITING_MAX);
     let fields = format!("spec.nodeName={node}");
     let filter = Filter {
@@ -79,11 +98,14 @@ fn judge(pod: &Value) -> Option<Broken> {
     let code = ended("state").or_else(|| ended("lastState"))?;
     let text = |key: &str| metadata[key].as_str().map(str::to_owned);
     let mut owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let owner = owners.find(|owner| owner["controller"] == true);
+    let started = pod["status"]["startTime"].as_str().unwrap_or_default();
     (code == NOT_REDIRECTED).then_some(Broken {
         namespace: text("namespace")?,
         name: text("name")?,
         uid: text("uid")?,
-        is_owned: owners.any(|owner| owner["controller"] == true),
+        owner: owner.and_then(|owner| owner["uid"].as_str()).map(str::to_owned),
+        started: OffsetDateTime::parse(started, &Rfc3339).ok().map(SystemTime::from),
     })
 }
 
@@ -95,60 +117,62 @@ fn enqueue(broken: Option<Broken>, queue: &mpsc::Sender<Broken>, metrics: &Metri
     }
 }
 
-async fn work(client: &Client, mut queue: mpsc::Receiver<Broken>, installed: Readiness, metrics: Metrics) {
-    let mut remembered = Remembered::default();
+async fn work(client: &Client, mut queue: mpsc::Receiver<Broken>, installed: Installed, metrics: Metrics) {
+    let (mut told, mut dealt) = (Remembered::default(), Remembered::default());
+    let mut again = Again::default();
     while let Some(broken) = queue.recv().await {
         // A pod that is made anew before the plugin is there would be no better.
-        while !installed.is_ready() {
+        while !installed.ready.is_ready() {
             tokio::time::sleep(READY_POLL).await;
         }
-        if !remembered.is_new(&broken.uid, Instant::now()) {
-            continue;
-        }
-        let Broken { namespace, name, .. } = &broken;
-        if !broken.is_owned {
-            metrics.pods_left.inc();
-            tracing::warn!(%namespace, %name, "its traffic is not redirected, and nobody would make it again: delete and make it");
-            tell(
-                client,
-                &broken,
-                "traffic is not redirected: the pod started before the CNI plugin was on its node; \
-                 nobody would make it again, so it is left: delete it and make it again",
-                &metrics,
-            )
-            .await;
-            continue;
-        }
-        tell(
-            client,
-            &broken,
-            "traffic is not redirected: the pod started before the CNI plugin was on its node; \
-             it is deleted, so that its controller makes it again",
-            &metrics,
-        )
-        .await;
-        let begun = Instant::now();
-        let pods = Resource::new("v1", "pods").within(namespace);
-        let deleted = timeout(CALL_TIMEOUT, pods.delete(client, name, &broken.uid)).await;
-        let came = match deleted {
-            Ok(Ok(())) => {
-                tracing::info!(%namespace, %name, "deleted a pod whose traffic was not redirected");
-                Came::Done
-            }
-            // Somebody else did, or it is another one by now.
-            Ok(Err(Error::Absent { .. } | Error::Conflict { .. })) => continue,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, %namespace, %name, "a pod was not deleted");
-                remembered.forget(&broken.uid);
-                Came::Failed
-            }
-            Err(_) => {
-                remembered.forget(&broken.uid);
-                Came::TimedOut
-            }
+        let now = Instant::now();
+        let late = broken
+            .started
+            .is_some_and(|started| started > *installed.since.borrow() + SLACK);
+        let left = match &broken.owner {
+            None => Some(ALONE),
+            Some(owner) => (late && !again.may(owner, now)).then_some(NO_BETTER),
         };
-        metrics.deletions.ended(came, begun.elapsed());
+        if let Some(text) = left {
+            if told.is_new(&broken.uid, now) {
+                metrics.pods_left.inc();
+                tracing::warn!(namespace = broken.namespace, name = broken.name, "{text}");
+                tell(client, &broken, text, &metrics).await;
+            }
+        } else if dealt.is_new(&broken.uid, now) {
+            tell(client, &broken, DELETED, &metrics).await;
+            if delete(client, &broken, &metrics).await == Came::Done {
+                tracing::info!(namespace = broken.namespace, name = broken.name, "{DELETED}");
+            } else {
+                dealt.forget(&broken.uid);
+            }
+        }
     }
+}
+
+/// What people read of a pod.
+const DELETED: &str = "traffic is not redirected: the pod started before the CNI plugin was on its node; it is deleted, so that its \
+                       controller makes it again";
+const ALONE: &str = "traffic is not redirected: the pod started before the CNI plugin was on its node; nobody would make it again, so \
+                     it is left: delete it and make it again";
+const NO_BETTER: &str = "traffic is not redirected although the CNI plugin is on the node: see the log of linkerd-cni there, and \
+                         whether its kernel has nftables; the pod is left for now";
+
+async fn delete(client: &Client, broken: &Broken, metrics: &Metrics) -> Came {
+    let begun = Instant::now();
+    let pods = Resource::new("v1", "pods").within(&broken.namespace);
+    let came = match timeout(CALL_TIMEOUT, pods.delete(client, &broken.name, &broken.uid)).await {
+        Ok(Ok(())) => Came::Done,
+        // Somebody else did, or it is another one by now.
+        Ok(Err(Error::Absent { .. } | Error::Conflict { .. })) => return Came::Done,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, namespace = broken.namespace, name = broken.name, "a pod was not deleted");
+            Came::Failed
+        }
+        Err(_) => Came::TimedOut,
+    };
+    metrics.deletions.ended(came, begun.elapsed());
+    came
 }
 
 async fn tell(client: &Client, broken: &Broken, text: &str, metrics: &Metrics) {
@@ -200,6 +224,26 @@ impl Remembered {
     }
 }
 
+/// When pods of an owner may be deleted again that were no better for it.
+#[derive(Debug, Default)]
+struct Again(HashMap<String, (Duration, Instant)>);
+
+impl Again {
+    fn may(&mut self, owner: &str, now: Instant) -> bool {
+        let (first, longest) = AGAIN;
+        let pause = match self.0.get(owner) {
+            Some((_, next)) if now < *next => return false,
+            Some((pause, _)) => (*pause * 2).min(longest),
+            None => first,
+        };
+        if self.0.len() >= REMEMBERED_MAX {
+            self.0.clear();
+        }
+        self.0.insert(owner.to_owned(), (pause, now + pause));
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -207,12 +251,12 @@ mod tests {
     use super::*;
 
     fn pod(status: Value) -> Value {
-        let owners = json!([{"kind": "ReplicaSet", "name": "web-1", "controller": true}]);
+        let owners = json!([{"kind": "ReplicaSet", "name": "web-1", "uid": "o", "controller": true}]);
         let mut status = status;
         status["name"] = VALIDATOR.into();
         json!({
             "metadata": {"namespace": "a", "name": "web-1-x", "uid": "u", "ownerReferences": owners},
-            "status": {"initContainerStatuses": [{"name": "other", "state": {"terminated": {"exitCode": 95}}}, status]},
+            "status": {"startTime": "1970-01-01T00:01:00Z", "initContainerStatuses": [{"name": "other", "state": {"terminated": {"exitCode": 95}}}, status]},
         })
     }
 
@@ -221,7 +265,8 @@ mod tests {
         let ended = |code: i64| json!({"terminated": {"exitCode": code}});
         let crashed = pod(json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended(95)}));
         let broken = judge(&crashed).expect("broken");
-        assert_eq!((broken.name.as_str(), broken.is_owned), ("web-1-x", true));
+        assert_eq!((broken.name.as_str(), broken.owner.as_deref()), ("web-1-x", Some("o")));
+        assert_eq!(broken.started, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(60)));
         assert!(
             judge(&pod(json!({"state": ended(95)}))).is_some(),
             "it crashed just now"
@@ -238,7 +283,7 @@ mod tests {
         assert_eq!(judge(&going), None);
         let mut alone = crashed;
         alone["metadata"]["ownerReferences"] = Value::Null;
-        assert!(!judge(&alone).expect("broken").is_owned);
+        assert_eq!(judge(&alone).expect("broken").owner, None);
     }
 
     #[test]
@@ -266,5 +311,25 @@ mod tests {
             remembered.is_new(&i.to_string(), now + REPEATED);
         }
         assert!(remembered.0.len() <= REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn what_gets_no_better_is_tried_more_and_more_seldom() {
+        let mut again = Again::default();
+        let (first, longest) = AGAIN;
+        let now = Instant::now();
+        assert!(again.may("a", now) && !again.may("a", now + first / 2) && again.may("b", now));
+        assert!(again.may("a", now + first) && !again.may("a", now + first * 2));
+        let mut at = now + first;
+        let mut tries = 0;
+        while at < now + longest * 10 {
+            tries += u32::from(again.may("a", at));
+            at += Duration::from_secs(1);
+        }
+        assert!((10..=20).contains(&tries), "{tries}");
+        for i in 0..2 * REMEMBERED_MAX {
+            again.may(&i.to_string(), now);
+        }
+        assert!(again.0.len() <= REMEMBERED_MAX);
     }
 }

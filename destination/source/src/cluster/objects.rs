@@ -70,3 +70,107 @@ async fn watch(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::Response;
+    use http_body_util::BodyExt as _;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What was asked: method, path with query, media type, body.
+    type Asked = Arc<Mutex<Vec<[String; 4]>>>;
+
+    /// An API server that answers everything with one text.
+    fn server(text: &'static str) -> (Client, Asked) {
+        let asked = Asked::default();
+        let record = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let record = Arc::clone(&record);
+            async move {
+                let kind = request.headers().get(http::header::CONTENT_TYPE).cloned();
+                let (method, uri) = (request.method().to_string(), request.uri().to_string());
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                let kind = kind.map_or_else(String::new, |kind| kind.to_str().expect("text").to_owned());
+                let body = String::from_utf8_lossy(&body).into_owned();
+                record.lock().expect("no panic").push([method, uri, kind, body]);
+                Ok::<_, std::io::Error>(Response::new(Body::from(text.as_bytes().to_vec())))
+            }
+        });
+        (Client::over(kube::Client::new(service, "default")), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_told_and_told_again_with_each_watch() {
+        let (client, asked) = server(concat!(
+            r#"{"type": "ADDED", "object": {"metadata": {"name": "a"}}}"#,
+            "\n",
+            r#"{"type": "DELETED", "object": {"metadata": {"name": "b"}}}"#,
+            "\n",
+            r#"{"type": "MODIFIED", "object": {"metadata": {"name": "c"}}}"#,
+            "\n",
+        ));
+        let filter = Filter {
+            labels: "mesh",
+            fields: "spec.nodeName=n",
+        };
+        let pods = Resource::new("v1", "pods");
+        let mut names = Vec::new();
+        let telling = each(
+            &client,
+            (&pods, filter),
+            |object| names.push(object["metadata"]["name"].as_str().expect("a name").to_owned()),
+            |error| panic!("{error}"),
+        );
+        assert!(
+            timeout(Duration::from_secs(1), telling).await.is_err(),
+            "it goes on for ever"
+        );
+        assert!(
+            names.len() >= 4 && names.chunks(2).all(|two| two == ["a", "c"]),
+            "{names:?}"
+        );
+        let asked = asked.lock().expect("no panic");
+        assert!(
+            asked.len() < 20,
+            "a watch that ends at once is not begun again at once: {}",
+            asked.len()
+        );
+        let uri = &asked[0][1];
+        for part in [
+            "/api/v1/pods?",
+            "labelSelector=mesh",
+            "fieldSelector=spec.nodeName%3Dn",
+            "timeoutSeconds=240",
+        ] {
+            assert!(uri.contains(part), "{part} in {uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_object_that_is_meant_is_deleted_or_changed() {
+        let (client, asked) = server("{}");
+        let pods = Resource::new("v1", "pods").within("a");
+        pods.delete(&client, "web-1", "u").await.expect("deleted");
+        let nodes = Resource::new("v1", "nodes");
+        let patch = json!({"metadata": {"resourceVersion": "7"}});
+        nodes.merge(&client, "n", &patch).await.expect("patched");
+        let asked = asked.lock().expect("no panic");
+        let [method, path, _, body] = &asked[0];
+        assert_eq!(
+            (method.as_str(), path.as_str()),
+            ("DELETE", "/api/v1/namespaces/a/pods/web-1")
+        );
+        assert!(body.contains(r#""preconditions":{"uid":"u"}"#), "{body}");
+        let [method, path, kind, body] = &asked[1];
+        assert_eq!((method.as_str(), path.as_str()), ("PATCH", "/api/v1/nodes/n"));
+        assert_eq!(
+            (kind.as_str(), body.as_str()),
+            ("application/merge-patch+json", patch.to_string().as_str())
+        );
+    }
+}
