@@ -208,7 +208,11 @@ async fn another_comes(client: &Client, args: &InstallArgs) -> bool {
         let namespace = Resource::new("v1", "namespaces").get(client, &args.namespace).await?;
         let sets = Resource::new("apps/v1", "daemonsets").within(&args.namespace);
         let set = sets.get(client, &args.daemonset).await?;
-        Ok([namespace, set])
+        let node = match &args.node {
+            Some(node) => Resource::new("v1", "nodes").get(client, node).await?,
+            None => Value::Null,
+        };
+        Ok(Around { namespace, set, node })
     };
     match tokio::time::timeout(ASK_TIMEOUT, asked).await {
         Ok(answered) => stays(answered),
@@ -217,12 +221,23 @@ async fn another_comes(client: &Client, args: &InstallArgs) -> bool {
     }
 }
 
-/// Whether the objects that we are part of are there and stay.
-fn stays(answered: Result<[Value; 2], SourceError>) -> bool {
+/// What we are part of.
+struct Around {
+    namespace: Value,
+    set: Value,
+    node: Value,
+}
+
+/// Whether what we are part of is there and stays, for this node too.
+fn stays(answered: Result<Around, SourceError>) -> bool {
     match answered {
-        Ok(objects) => objects
-            .iter()
-            .all(|object| object["metadata"]["deletionTimestamp"].is_null()),
+        Ok(Around { namespace, set, node }) => {
+            let goes = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
+            let wanted = set["spec"]["template"]["spec"]["nodeSelector"].as_object();
+            let labels = &node["metadata"]["labels"];
+            let is_wanted = node.is_null() || wanted.into_iter().flatten().all(|(key, value)| labels[key] == *value);
+            !goes(&namespace) && !goes(&set) && is_wanted
+        }
         // Nobody uninstalls by taking the network away; who lost its account or its rights is being uninstalled.
         Err(error) => matches!(error, SourceError::Unreachable { .. } | SourceError::Refused { .. }),
     }
@@ -234,22 +249,36 @@ mod tests {
 
     use super::*;
 
+    fn around() -> Around {
+        Around {
+            namespace: json!({"metadata": {"name": "linkerd-cni"}}),
+            set: json!({"metadata": {"name": "linkerd-cni"},
+                "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": "linux"}}}}}),
+            node: json!({"metadata": {"labels": {"kubernetes.io/os": "linux", "zone": "a"}}}),
+        }
+    }
+
     #[test]
     fn the_plugin_goes_only_with_its_daemonset() {
-        let there = || json!({"metadata": {"name": "linkerd-cni"}});
+        assert!(stays(Ok(around())), "a new version, or a restart of the pod");
         let going = || json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-        assert!(stays(Ok([there(), there()])), "a new version, or a restart of the pod");
-        assert!(!stays(Ok([there(), going()])) && !stays(Ok([going(), there()])));
-        let what = || "get".to_owned();
-        assert!(!stays(Err(SourceError::Absent { what: what() })));
+        let (mut uninstalled, mut deleted) = (around(), around());
+        uninstalled.namespace = going();
+        deleted.set = going();
+        assert!(!stays(Ok(uninstalled)) && !stays(Ok(deleted)));
+        assert!(!stays(Err(SourceError::Absent { what: "get".to_owned() })));
         assert!(!stays(Err(SourceError::Unauthorized("https://a".into()))));
-        let reason = "connection refused".to_owned();
-        assert!(
-            stays(Err(SourceError::Unreachable {
-                url: "https://a".into(),
-                reason
-            })),
-            "the node is rebooted"
-        );
+        let away = SourceError::Unreachable {
+            url: "https://a".into(),
+            reason: "connection refused".to_owned(),
+        };
+        assert!(stays(Err(away)), "the node is rebooted");
+    }
+
+    #[test]
+    fn the_plugin_goes_from_a_node_that_is_no_longer_chosen() {
+        let mut elsewhere = around();
+        elsewhere.set["spec"]["template"]["spec"]["nodeSelector"]["zone"] = "b".into();
+        assert!(!stays(Ok(elsewhere)), "its pods would wait for ever for credentials");
     }
 }
