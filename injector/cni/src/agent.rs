@@ -40,6 +40,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(10);
 /// Time between two looks while something fails, or nobody tells that a file changed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Least time between two looks, however often somebody writes.
+const BETWEEN: Duration = Duration::from_millis(10);
 /// Time for the cluster to say whether our DaemonSet is there; a pod has 30 s to end.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which a runtime learns that the chain is another one; until then it may call the plugin.
@@ -175,6 +177,7 @@ async fn keep(installer: Installer, (ready, joined): (Readiness, watch::Sender<S
             tracing::info!("{now}");
             said = now;
         }
+        tokio::time::sleep(BETWEEN).await;
         let _ = tokio::time::timeout(pause, changes.recv()).await;
     }
 }
