@@ -67,6 +67,9 @@ pub(super) fn measure(bed: &Bed, changes: usize) -> Result<Vec<Row>> {
     });
     rows.extend(by_endpoints(&seen?));
     drop(namespace);
+    // The mesh does not go while there are sidecars.
+    let gone = cluster.try_kubectl(&["wait", "namespace", NAMESPACE, "--for=delete", "--timeout=120s"]);
+    gone.map_err(anyhow::Error::msg)?;
     Ok(rows)
 }
 

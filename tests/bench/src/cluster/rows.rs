@@ -109,7 +109,11 @@ impl Rows {
             .skip(1)
             .take(3)
             .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-        table.to_string()
+        let failed = self
+            .0
+            .iter()
+            .filter_map(|row| Some(format!("\n{}: {}", row.what, row.failed.as_ref()?)));
+        format!("{table}{}", failed.collect::<String>())
     }
 }
 
@@ -149,7 +153,7 @@ mod tests {
         assert_eq!(rows.missed(), ["b: 2.0 ms (≤ 1)", "cluster: there is none"]);
         let table = rows.table();
         assert!(
-            table.contains("NO: there is none") && table.contains("25–28"),
+            table.contains("cluster: there is none") && table.contains("25–28"),
             "{table}"
         );
     }
