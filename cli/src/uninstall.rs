@@ -195,16 +195,21 @@ async fn injected(client: &Client, namespace: &str) -> anyhow::Result<Vec<String
         fields: "status.phase!=Succeeded,status.phase!=Failed",
     };
     let pods = Resource::new("v1", "pods").list(client, filter).await?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut names = vec![];
-    for pod in pods {
-        let metadata = &pod["metadata"];
-        let place = text(&metadata["namespace"]);
-        if place != namespace && metadata["labels"][EXTENSION].is_null() {
-            names.push(format!("{place}/{}", text(&metadata["name"])));
-        }
-    }
-    Ok(names)
+    let staying = pods.iter().filter(|pod| needs_us(pod, namespace));
+    Ok(staying.map(named).collect())
+}
+
+/// Whether somebody's pod stays with a sidecar: one that is ending already needs no control plane for that.
+fn needs_us(pod: &Value, namespace: &str) -> bool {
+    let metadata = &pod["metadata"];
+    metadata["namespace"] != namespace
+        && metadata["labels"][EXTENSION].is_null()
+        && metadata["deletionTimestamp"].is_null()
+}
+
+fn named(pod: &Value) -> String {
+    let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", text("namespace"), text("name"))
 }
 
 fn in_use(pods: &[String]) -> anyhow::Result<()> {
@@ -310,6 +315,24 @@ mod tests {
             kept[1],
             json!({"apiVersion": "v1", "kind": "RoleBinding", "metadata": {"name": "b", "namespace": "kube-system"}})
         );
+    }
+
+    #[test]
+    fn pods_that_end_hold_nobody_up() {
+        let pod = |namespace: &str, more: Value| {
+            let mut pod = json!({"metadata": {"name": "web", "namespace": namespace}});
+            for (key, value) in more.as_object().expect("an object") {
+                pod["metadata"][key] = value.clone();
+            }
+            pod
+        };
+        assert!(needs_us(&pod("shop", json!({})), "linkerd"));
+        assert!(!needs_us(&pod("linkerd", json!({})), "linkerd"));
+        let labels = json!({"labels": {"linkerd.io/extension": "viz"}});
+        assert!(!needs_us(&pod("linkerd-viz", labels), "linkerd"));
+        let ending = json!({"deletionTimestamp": "2026-11-21T09:00:00Z"});
+        assert!(!needs_us(&pod("shop", ending), "linkerd"));
+        assert_eq!(named(&pod("shop", json!({}))), "shop/web");
     }
 
     #[test]

@@ -54,7 +54,8 @@ fn write(text: &str, report: &str) -> anyhow::Result<ExitCode> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .context("cannot write the manifests")?;
-    eprint!("{report}");
+    // Whoever reads no further has what he wanted.
+    let _ = std::io::stderr().write_all(report.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 

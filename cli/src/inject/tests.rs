@@ -176,6 +176,28 @@ fn what_is_refused_is_one_sentence() {
 }
 
 #[test]
+fn a_wish_that_nobody_understands_is_not_written_over() {
+    let error_of = |text: &str| inject(text, &[]).expect_err("nobody understands it");
+    let web = WEB.replace(
+        "    spec:\n      c",
+        "    metadata: {annotations: {linkerd.io/inject: maybe}}\n    spec:\n      c",
+    );
+    assert!(
+        error_of(&web).ends_with(
+            "failed to inject deployment/web: the annotation linkerd.io/inject is \"maybe\", but must be one of enabled, ingress, disabled"
+        ),
+        "{}",
+        error_of(&web)
+    );
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: {linkerd.io/inject: true}}\n";
+    assert!(
+        error_of(namespace).contains("namespace/shop: the annotation linkerd.io/inject is true"),
+        "{}",
+        error_of(namespace)
+    );
+}
+
+#[test]
 fn texts_that_yaml_takes_for_something_else_are_quoted() {
     for text in [
         "on",

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::report::Line;
 
+/// What the annotation `linkerd.io/inject` may say.
+const WISHES: [&str; 3] = ["enabled", "ingress", "disabled"];
+
 /// How an object is injected.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -42,6 +45,8 @@ impl Transform {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
+        // Read before what an earlier injection left is taken out, which takes this annotation along.
+        known_wish(object, &kind)?;
         edit::uninject(object);
         match kind.as_str() {
             "Namespace" => {
@@ -132,6 +137,28 @@ impl Transform {
             ..Line::default()
         }
     }
+}
+
+/// Refuses a wish that the webhook would not understand, rather than to write another one over it.
+fn known_wish(object: &Value, kind: &str) -> anyhow::Result<()> {
+    let path: &[&str] = if kind == "Namespace" {
+        &[]
+    } else {
+        template_path(kind).unwrap_or_default()
+    };
+    let holder = path.iter().try_fold(object, |value, key| value.get(key));
+    let wish = holder.and_then(|holder| holder.pointer("/metadata/annotations")?.get(keys::INJECT));
+    let known = |wish: &Value| wish.as_str().is_some_and(|wish| WISHES.contains(&wish));
+    if let Some(wish) = wish.filter(|wish| !known(wish)) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        bail!(
+            "failed to inject {}/{name}: the annotation {} is {wish}, but must be one of {}",
+            kind.to_lowercase(),
+            keys::INJECT,
+            WISHES.join(", ")
+        );
+    }
+    Ok(())
 }
 
 fn namespace(object: &Value) -> Namespace {

@@ -29,6 +29,10 @@ pub(super) fn categories(ask: &Ask) -> Vec<Category> {
         Check::new("data plane proxies have valid certificates", certified)
             .hint("`kubectl logs POD -c linkerd-proxy` and `mesh identity POD` say more")
             .is_waited_for(),
+        Check::new("every data plane proxy was asked for its certificate", all_asked)
+            .hint("check namespace by namespace: `mesh check --proxy -n NAMESPACE`")
+            .only_if(|facts| facts.proxies_left > 0)
+            .warns(),
     ];
     let mut checks = Vec::new();
     if let Some(namespace) = ask.namespace.clone() {
@@ -162,6 +166,14 @@ fn certified(facts: &Facts) -> Outcome {
         }
     }
     Outcome::none_of(&sick, |names| format!("without a valid certificate: {names}"))
+}
+
+fn all_asked(facts: &Facts) -> Outcome {
+    let (asked, left) = (facts.proxies.len(), facts.proxies_left);
+    if left == 0 {
+        return Outcome::Pass;
+    }
+    Outcome::Fail(format!("{asked} were asked, {left} were not"))
 }
 
 /// When the leaf ends, since 1970.

@@ -319,6 +319,18 @@ fn a_proxy_without_a_certificate_is_named() {
 }
 
 #[test]
+fn proxies_that_were_not_asked_are_counted() {
+    let mut facts = healthy();
+    facts.proxies_left = 7;
+    let asked = facts.proxies.len();
+    assert_one(
+        &facts,
+        "every data plane proxy was asked for its certificate",
+        &format!("{asked} were asked, 7 were not"),
+    );
+}
+
+#[test]
 fn before_an_installation_rights_are_asked_for() {
     let ask = Ask {
         mode: Mode::Pre,

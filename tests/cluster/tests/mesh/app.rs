@@ -11,6 +11,7 @@ use tests_cluster::{
     Cluster, Namespace,
     bed::Bed,
     load::{self, Outcome},
+    say,
 };
 
 /// The program of the application in its image.
@@ -175,5 +176,17 @@ pub(crate) fn assert_left(outcome: &Outcome, prefix: &str, changed_ms: u64) {
     assert!(
         u128::from(late) < FOLLOW.as_millis(),
         "{prefix} answered for {late} ms after the change: {outcome:?}"
+    );
+}
+
+/// Asserts that a pod answered no later after it was ready than a change may take.
+pub(crate) fn assert_joined(outcome: &Outcome, pod: &str, ready_ms: u64) {
+    let first = outcome.seen_ms.get(pod).map(|seen| seen.0);
+    let first = first.unwrap_or_else(|| panic!("{pod} never answered: {outcome:?}"));
+    let late = first.saturating_sub(ready_ms);
+    say(&format!("{pod} answered {late} ms after it was ready"));
+    assert!(
+        u128::from(late) < FOLLOW.as_millis(),
+        "{pod} answered first {late} ms after it was ready: {outcome:?}"
     );
 }

@@ -18,7 +18,7 @@ use tests_cluster::{
     say, wait_for,
 };
 
-use crate::app::{App, FOLLOW, assert_left, now_ms, process, split};
+use crate::app::{App, FOLLOW, assert_joined, assert_left, now_ms, process, split};
 
 /// The application that is restarted, as it is built of the demo's parts.
 const CHAIN: [&str; 3] = ["web", "emoji", "voting"];
@@ -232,12 +232,23 @@ fn control_plane(app: &App<'_>) {
         "{outcome:?}\n{}",
         app.bed.describe(app.namespace())
     );
-    assert_left(&outcome, "blue-", back);
+    assert_left(&outcome, "blue-", back.changed);
+    assert_joined(&outcome, &back.pod, back.ready);
     finish(app, loads);
 }
 
-/// All deployments are back at 1: at once weights are followed, and new endpoints used. Gives when the weights changed.
-fn return_of_the_control_plane(app: &App<'_>) -> u64 {
+/// What happened when the control plane was back, in milliseconds of the clock.
+struct Back {
+    /// When the weights changed.
+    changed: u64,
+    /// A new endpoint.
+    pod: String,
+    /// When it was ready.
+    ready: u64,
+}
+
+/// All deployments are back at 1: at once weights are followed, and new endpoints used.
+fn return_of_the_control_plane(app: &App<'_>) -> Back {
     scale(app, &CONTROL_PLANE, 1);
     for name in CONTROL_PLANE {
         app.cluster.kubectl(&[
@@ -254,7 +265,16 @@ fn return_of_the_control_plane(app: &App<'_>) -> u64 {
     say(&format!(
         "outages: weights changed; followed within {FOLLOW:?} or this fails"
     ));
-    changed
+    let before = app.pods("green");
+    app.kubectl(&["scale", "deployment", "green", "--replicas=3"]);
+    let mut pod = String::new();
+    wait_for("a new endpoint is ready", || {
+        let new = app.pods("green").into_iter().find(|name| !before.contains(name));
+        pod = new.unwrap_or_default();
+        !pod.is_empty() && is_ready(app, &pod) == "True"
+    });
+    let ready = now_ms();
+    Back { changed, pod, ready }
 }
 
 fn scale(app: &App<'_>, deployments: &[&str], replicas: u32) {

@@ -168,6 +168,9 @@ fn has_sidecar(pod: &Value) -> bool {
 /// Nothing of ours is left.
 fn gone(bed: &Bed) {
     let cluster = bed.cluster();
+    let joined = sidecars(bed);
+    lines(bed, "leave").unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(sidecars(bed), (0, joined.0 + joined.1));
     lines(bed, "uninstall").unwrap_or_else(|why| panic!("{why}"));
     let objects = ["deployment", "service", "serviceaccount"].map(|kind| format!("{kind}/{SERVER}"));
     let mut delete = vec!["-n", OWN, "delete", "--ignore-not-found"];
