@@ -132,6 +132,6 @@ livenessProbe:
   initialDelaySeconds: 10
 readinessProbe:
   httpGet: {path: /ready, port: {{ . }}}
-  periodSeconds: 2
-  failureThreshold: 7
+  periodSeconds: 1
+  failureThreshold: 14
 {{- end -}}

@@ -163,7 +163,7 @@ resources:
   readinessProbe:
     httpGet: {path: /ready, port: {{ $values.proxy.ports.admin }}}
     # Often, for everybody waits for these pods.
-    periodSeconds: 2
+    periodSeconds: 1
   {{- include "mesh.sidecar-resources" .root | nindent 2 }}
   {{- if $values.proxy.securityContext }}
   securityContext:
@@ -353,7 +353,8 @@ resources:
 - name: LINKERD2_PROXY_IDENTITY_TOKEN_FILE
   value: {{ ternary "/var/run/secrets/tokens/linkerd-identity-token" "/var/run/secrets/kubernetes.io/serviceaccount/token" $values.identity.serviceAccountTokenProjection }}
 - name: LINKERD2_PROXY_IDENTITY_SVC_ADDR
-  value: {{ ternary "localhost.:8080" (printf "linkerd-identity-headless.%s:8080" $suffix) (eq .component "identity") }}
+  # Not the headless Service: these pods start together, and a name that has no address yet is remembered as unknown for 5 s.
+  value: {{ ternary "localhost.:8080" (printf "linkerd-identity.%s:8080" $suffix) (eq .component "identity") }}
 - name: LINKERD2_PROXY_IDENTITY_LOCAL_NAME
   value: $(_pod_sa).$(_pod_ns).serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)
 - name: LINKERD2_PROXY_IDENTITY_SVC_NAME

@@ -11,11 +11,16 @@ use super::{difference, given, ours};
 use crate::{Chart, values};
 
 /// Variables that are other than in an injected pod, pod by pod, and why.
-const VARIABLES: [(&str, &str, &str); 1] = [(
-    "identity",
-    env::INBOUND_PORTS_REQUIRE_TLS,
-    "nobody sends a token in plaintext; the injector knows no such annotation",
-)];
+const VARIABLES: [(&str, &str, &str); 3] = [
+    (
+        "identity",
+        env::INBOUND_PORTS_REQUIRE_TLS,
+        "nobody sends a token in plaintext; the injector knows no such annotation",
+    ),
+    ("destination", env::IDENTITY_SVC_ADDR, STARTS_WITH_IDENTITY),
+    ("proxy-injector", env::IDENTITY_SVC_ADDR, STARTS_WITH_IDENTITY),
+];
+const STARTS_WITH_IDENTITY: &str = "a headless Service without an address yet is remembered by DNS as unknown";
 /// Times of the readiness probe, likewise: everybody waits for these pods, so they are asked more often.
 const TIMES: [&str; 2] = ["initialDelaySeconds", "periodSeconds"];
 
@@ -247,7 +252,7 @@ fn ports_variables_and_keys_are_those_of_rust() {
         (ports::IDENTITY, "ident-grpc, containerPort: "),
         (ports::DESTINATION, "linkerd-dst-headless.%s:"),
         (ports::POLICY, "linkerd-policy.%s:"),
-        (ports::IDENTITY, "linkerd-identity-headless.%s:"),
+        (ports::IDENTITY, "linkerd-identity.%s:"),
     ] {
         assert!(
             text.contains(&format!("{what}{port}")),

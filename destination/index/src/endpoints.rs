@@ -209,8 +209,8 @@ fn keep_node(service: &Service, candidates: &mut Vec<Candidate<'_>>, node: &str,
     candidates.retain(|c| known && c.pod.is_some_and(|pod| pod.node() == Some(node)));
 }
 
-impl Candidate<'_> {
-    fn endpoint(&self, reader: &Reader<'_>, client_zone: Option<&str>) -> Endpoint {
+impl<'a> Candidate<'a> {
+    fn endpoint(&self, reader: &Reader<'a>, client_zone: Option<&str>) -> Endpoint {
         let mut labels;
         let mut endpoint = match self.pod {
             Some(pod) => {

@@ -2,24 +2,20 @@
 
 mod authorization;
 mod default;
+mod shape;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use destination_k8s::{Kind, Server, keys, policy::ProxyProtocol, route::HttpRule};
-use http::Method;
-use k8s_openapi::{
-    api::core::v1::{HTTPGetAction, Pod},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
 use proxy_model::{
-    Authorization, Meta, ServerPolicy, ServerProtocol,
+    Meta, ServerPolicy, ServerProtocol,
     inbound::{Action, GrpcRoute, HttpRoute, RateLimit, RateLimitOverride},
-    route::{GrpcMatch, HttpMatch, PathMatch, Rule},
+    route::{GrpcMatch, Rule},
 };
 
 use crate::{
     Refused, Workload,
-    pod::{PodView, containers},
+    pod::PodView,
     reader::Reader,
     route::{self, AnyRoute, Unsupported},
     store::{self, Parent},
@@ -27,6 +23,9 @@ use crate::{
 
 pub(crate) use authorization::problem as authorization_problem;
 pub use default::{DefaultPolicy, InvalidPolicy};
+pub(crate) use shape::Defaults;
+
+use shape::{Shape, default_routes, probe_paths};
 
 /// Time for the first bytes before a connection is taken for opaque.
 const DETECT: Duration = Duration::from_secs(10);
@@ -56,14 +55,14 @@ impl Key {
 }
 
 /// The policy as it is now; none if the pod is unknown or has no sidecar of ours.
-pub(crate) fn policy(reader: &Reader<'_>, key: &Key) -> Option<ServerPolicy> {
+pub(crate) fn policy(reader: &Reader<'_>, defaults: &Defaults, key: &Key) -> Option<Arc<ServerPolicy>> {
     let pod = PodView::new(reader.pod(&key.ns, &key.pod)?);
     if !pod.is_meshed(reader) {
         return None;
     }
     Some(match server_of(reader, pod, key.port) {
-        Some(server) => of_server(reader, pod, server, key.port),
-        None => of_default(reader, pod, key.port),
+        Some(server) => Arc::new(of_server(reader, pod, server, key.port)),
+        None => defaults.policy(reader, Shape::of(reader, pod, key.port)),
     })
 }
 
@@ -82,37 +81,10 @@ fn labels(group: &str, kind: &str, name: &str) -> BTreeMap<String, String> {
     BTreeMap::from([pair("group", group), pair("kind", kind), pair("name", name)])
 }
 
-fn of_default(reader: &Reader<'_>, pod: PodView<'_>, port: u16) -> ServerPolicy {
-    let said = pod
-        .annotation(reader, keys::DEFAULT_INBOUND_POLICY)
-        .and_then(|text| text.parse().ok());
-    let mut policy: DefaultPolicy = said.unwrap_or(reader.config.default_inbound_policy);
-    let required = pod.annotation(reader, keys::REQUIRE_IDENTITY_PORTS);
-    if required.is_some_and(|list| crate::ports::contains(list, port, pod.port_name(port))) {
-        policy = policy.with_identity();
-    }
-    let protocol = if pod.is_opaque_inbound(reader, port) {
-        ServerProtocol::Opaque
-    } else {
-        let routes = default_routes(reader, pod, port);
-        ServerProtocol::Detect {
-            timeout: Some(DETECT),
-            routes,
-            rate_limit: None,
-        }
-    };
-    ServerPolicy {
-        protocol,
-        authorizations: policy.authorization(reader.config).into_iter().collect(),
-        labels: labels("", "default", policy.as_str()),
-        server_ips: vec![],
-    }
-}
-
 fn of_server(reader: &Reader<'_>, pod: PodView<'_>, server: &Server, port: u16) -> ServerPolicy {
     let name = server.metadata.name.as_deref().unwrap_or_default();
     let routes = || match http_routes(reader, pod.ns, name) {
-        routes if routes.is_empty() => default_routes(reader, pod, port),
+        routes if routes.is_empty() => default_routes(reader.config, probe_paths(pod.pod, port)),
         routes => routes,
     };
     let rate_limit = || rate_limit(reader, pod.ns, name);
@@ -149,67 +121,6 @@ fn of_server(reader: &Reader<'_>, pod: PodView<'_>, server: &Server, port: u16) 
         labels: labels(keys::POLICY_GROUP, "server", name),
         server_ips: vec![],
     }
-}
-
-/// What holds where no route is written: everything, and the pod's probes for whoever probes.
-fn default_routes(reader: &Reader<'_>, pod: PodView<'_>, port: u16) -> Vec<HttpRoute> {
-    let everything = HttpMatch {
-        path: Some(PathMatch::Prefix("/".to_owned())),
-        ..HttpMatch::default()
-    };
-    let route = |name: &str, matches: Vec<HttpMatch>, authorizations: Vec<Authorization>| HttpRoute {
-        meta: Meta::default_named(name),
-        hosts: vec![],
-        rules: vec![Rule {
-            matches,
-            filters: vec![],
-            action: Action,
-        }],
-        authorizations,
-    };
-    let mut routes = vec![route("default", vec![everything], vec![])];
-    let paths = probe_paths(pod.pod, port);
-    if !paths.is_empty() {
-        let matches = paths.into_iter().map(|path| HttpMatch {
-            path: Some(PathMatch::Exact(path)),
-            method: Some(Method::GET),
-            ..HttpMatch::default()
-        });
-        routes.push(route("probe", matches.collect(), vec![default::probe(reader.config)]));
-    }
-    routes
-}
-
-/// Paths of the HTTP probes of a port, without query, sorted.
-fn probe_paths(pod: &Pod, port: u16) -> std::collections::BTreeSet<String> {
-    let mut paths = std::collections::BTreeSet::new();
-    for container in containers(pod) {
-        let probes = [
-            &container.liveness_probe,
-            &container.readiness_probe,
-            &container.startup_probe,
-        ];
-        for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref()) {
-            let number = |get: &HTTPGetAction| match &get.port {
-                IntOrString::Int(number) => u16::try_from(*number).ok(),
-                IntOrString::String(name) => {
-                    let mut ports = container.ports.iter().flatten();
-                    let found = ports.find(|p| p.name.as_deref() == Some(name))?;
-                    u16::try_from(found.container_port).ok()
-                }
-            };
-            if number(get) == Some(port) {
-                let path = get.path.as_deref().unwrap_or("/");
-                let path = path.split(['?', '#']).next().unwrap_or("/");
-                paths.insert(if path.starts_with('/') {
-                    path.to_owned()
-                } else {
-                    format!("/{path}")
-                });
-            }
-        }
-    }
-    paths
 }
 
 /// The routes of a Server, oldest first.

@@ -80,6 +80,7 @@ pub struct Index {
     profiles: Views<profile::Key, Arc<Profile>>,
     outbound: Views<outbound::Key, Arc<ClientPolicy>>,
     inbound: Views<inbound::Key, Option<Arc<ServerPolicy>>>,
+    defaults: inbound::Defaults,
 }
 
 impl Index {
@@ -92,6 +93,7 @@ impl Index {
             profiles: Views::default(),
             outbound: Views::default(),
             inbound: Views::default(),
+            defaults: inbound::Defaults::default(),
         }
     }
 
@@ -139,25 +141,19 @@ impl Index {
     /// The endpoints of `path` (`name:port`), as `Destination.Get` asks for them.
     pub fn endpoints(&mut self, path: &str, context: &Context) -> Result<watch::Receiver<Arc<EndpointSet>>, Refused> {
         let key = endpoints::Key::parse(path, context, &self.config)?;
-        key.check(&Reader::new(&self.store, &self.config), path)?;
-        let (store, config) = (&self.store, &self.config);
-        self.endpoints.subscribe(key, |key| {
-            let reader = Reader::new(store, config);
-            let set = endpoints::endpoints(&reader, key);
-            (Ok(Arc::new(set)), reader.finish())
-        })
+        let reader = Reader::new(&self.store, &self.config);
+        key.check(&reader, path)?;
+        self.endpoints
+            .subscribe(&reader, key, |key| Ok(Arc::new(endpoints::endpoints(&reader, key))))
     }
 
     /// What `Destination.GetProfile` says about `path` (`name:port` or `address:port`).
     pub fn profile(&mut self, path: &str, context: &Context) -> Result<watch::Receiver<Arc<Profile>>, Refused> {
         let key = profile::Key::parse(path, context, &self.config)?;
-        key.check(&Reader::new(&self.store, &self.config), path)?;
-        let (store, config) = (&self.store, &self.config);
-        self.profiles.subscribe(key, |key| {
-            let reader = Reader::new(store, config);
-            let profile = profile::profile(&reader, key).map(Arc::new);
-            (profile, reader.finish())
-        })
+        let reader = Reader::new(&self.store, &self.config);
+        key.check(&reader, path)?;
+        self.profiles
+            .subscribe(&reader, key, |key| profile::profile(&reader, key).map(Arc::new))
     }
 
     /// The policy for what `client` sends to `target`. When the target goes away, the last answer stays.
@@ -167,12 +163,9 @@ impl Index {
         client: &Workload,
     ) -> Result<watch::Receiver<Arc<ClientPolicy>>, Refused> {
         let key = outbound::Key::parse(target, client, &self.config)?;
-        let (store, config) = (&self.store, &self.config);
-        self.outbound.subscribe(key, |key| {
-            let reader = Reader::new(store, config);
-            let policy = outbound::policy(&reader, key).map(Arc::new);
-            (policy, reader.finish())
-        })
+        let reader = Reader::new(&self.store, &self.config);
+        self.outbound
+            .subscribe(&reader, key, |key| outbound::policy(&reader, key).map(Arc::new))
     }
 
     /// The policy for `port` of `workload`. None means that the workload is gone.
@@ -182,12 +175,10 @@ impl Index {
         port: u16,
     ) -> Result<watch::Receiver<Option<Arc<ServerPolicy>>>, Refused> {
         let key = inbound::Key::new(workload, port)?;
-        let (store, config) = (&self.store, &self.config);
-        let answer = self.inbound.subscribe(key, |key| {
-            let reader = Reader::new(store, config);
-            let policy = inbound::policy(&reader, key).map(Arc::new);
-            (Ok(policy), reader.finish())
-        })?;
+        let reader = Reader::new(&self.store, &self.config);
+        let answer = self
+            .inbound
+            .subscribe(&reader, key, |key| Ok(inbound::policy(&reader, &self.defaults, key)))?;
         if answer.borrow().is_none() {
             return Err(Refused::NotFound("unknown server".to_owned()));
         }
@@ -227,27 +218,18 @@ impl Index {
         if changed.is_empty() {
             return;
         }
-        let (store, config) = (&self.store, &self.config);
-        self.endpoints.refresh(changed, |key, _| {
-            let reader = Reader::new(store, config);
-            let set = endpoints::endpoints(&reader, key);
-            (Ok(Arc::new(set)), reader.finish())
+        let reader = Reader::new(&self.store, &self.config);
+        self.endpoints.refresh(&reader, changed, |key, _| {
+            Ok(Arc::new(endpoints::endpoints(&reader, key)))
         });
-        self.profiles.refresh(changed, |key, last| {
-            let reader = Reader::new(store, config);
-            let profile = profile::profile_after(&reader, key, last).map(Arc::new);
-            (profile, reader.finish())
+        self.profiles.refresh(&reader, changed, |key, last| {
+            profile::profile_after(&reader, key, last).map(Arc::new)
         });
-        self.outbound.refresh(changed, |key, _| {
-            let reader = Reader::new(store, config);
-            let policy = outbound::policy(&reader, key).map(Arc::new);
-            (policy, reader.finish())
-        });
-        self.inbound.refresh(changed, |key, _| {
-            let reader = Reader::new(store, config);
-            let policy = inbound::policy(&reader, key).map(Arc::new);
-            (Ok(policy), reader.finish())
-        });
+        self.outbound
+            .refresh(&reader, changed, |key, _| outbound::policy(&reader, key).map(Arc::new));
+        let defaults = &self.defaults;
+        self.inbound
+            .refresh(&reader, changed, |key, _| Ok(inbound::policy(&reader, defaults, key)));
     }
 }
 

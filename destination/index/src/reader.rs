@@ -1,6 +1,11 @@
 //! Reads from the store that remember what was read: the only way in which views see objects.
 
-use std::{cell::RefCell, net::IpAddr, sync::Arc};
+use std::{
+    cell::{Ref, RefCell},
+    hash::{Hash as _, Hasher as _},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use destination_k8s::{
     Kind, Object, ObjectRef, Server, ServiceProfile, TrafficSplit, custom::Custom, policy::EgressNetworkSpec,
@@ -9,7 +14,7 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{
     Config,
@@ -37,7 +42,13 @@ pub(crate) struct Reader<'a> {
     store: &'a Store,
     pub(crate) config: &'a Config,
     deps: RefCell<FxHashSet<Dep>>,
+    /// What was looked for by name so far, by a hash of kind and name: thousands of answers are made of the same few objects.
+    found: RefCell<FxHashMap<u64, Vec<Found<'a>>>>,
+    /// The namespace that was listed last.
+    namespace: RefCell<Arc<str>>,
 }
+
+type Found<'a> = (ObjectRef, Option<&'a Object>);
 
 macro_rules! get {
     ($($(#[$doc:meta])* $name:ident: $variant:ident -> $ty:ty;)*) => {
@@ -69,27 +80,53 @@ impl<'a> Reader<'a> {
             store,
             config,
             deps: RefCell::default(),
+            found: RefCell::default(),
+            namespace: RefCell::new("".into()),
         }
     }
 
-    /// What was read.
-    pub(crate) fn finish(self) -> FxHashSet<Dep> {
-        self.deps.into_inner()
+    /// Begins another answer: what was read for the one before is forgotten.
+    pub(crate) fn begin(&self) {
+        self.deps.borrow_mut().clear();
     }
 
-    fn read(&self, dep: Dep) {
+    /// What was read since then.
+    pub(crate) fn deps(&self) -> Ref<'_, FxHashSet<Dep>> {
+        self.deps.borrow()
+    }
+
+    pub(crate) fn read(&self, dep: Dep) {
         self.deps.borrow_mut().insert(dep);
     }
 
     pub(crate) fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
+        let mut hasher = FxHasher::default();
+        (kind, namespace, name).hash(&mut hasher);
+        let mut found = self.found.borrow_mut();
+        let found = found.entry(hasher.finish()).or_default();
+        let is = |key: &ObjectRef| key.kind == kind && *key.namespace == *namespace && *key.name == *name;
+        if let Some((key, object)) = found.iter().find(|(key, _)| is(key)) {
+            self.read(Dep::Object(key.clone()));
+            return *object;
+        }
         let key = ObjectRef::new(kind, namespace, name);
         let object = self.store.get(&key);
+        found.push((key.clone(), object));
         self.read(Dep::Object(key));
         object
     }
 
+    /// A namespace as one that is kept.
+    fn namespace(&self, namespace: &str) -> Arc<str> {
+        let mut last = self.namespace.borrow_mut();
+        if **last != *namespace {
+            *last = namespace.into();
+        }
+        last.clone()
+    }
+
     pub(crate) fn list(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &'a Object> + use<'a> {
-        let namespace: Arc<str> = namespace.into();
+        let namespace = self.namespace(namespace);
         self.read(Dep::List(kind, namespace.clone()));
         self.store.list(kind, namespace)
     }

@@ -1,11 +1,14 @@
 //! Answers that somebody reads: one watch channel for each distinct question, and what each answer was made of.
 
-use std::{collections::VecDeque, hash::Hash};
+use std::{collections::VecDeque, hash::Hash, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
 
-use crate::{Refused, reader::Dep};
+use crate::{
+    Refused,
+    reader::{Dep, Reader},
+};
 
 /// Distinct questions of one kind at a time; a proxy asks a few dozen, so this is thousands of proxies.
 const VIEWS: usize = 200_000;
@@ -15,18 +18,45 @@ const FIRST_SWEEP: usize = 256;
 /// nodes see the same endpoints. What is shared is kept, compared and encoded once.
 const RECENT: usize = 8;
 
+/// A value of which equal ones are one.
+pub(crate) trait Answer: Clone + PartialEq {
+    /// Whether both are the very same one; much faster to say than whether they are equal.
+    fn is(&self, other: &Self) -> bool;
+}
+
+impl<T: PartialEq> Answer for Arc<T> {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
+impl<T: PartialEq> Answer for Option<Arc<T>> {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
-struct View<V> {
+struct View<K, V> {
+    key: K,
     sender: watch::Sender<V>,
-    /// Sorted.
-    deps: Box<[Dep]>,
+    /// The readers' keys, sorted by address.
+    deps: Box<[Arc<Dep>]>,
 }
 
 /// The answers to one kind of question.
 #[derive(Debug)]
 pub(crate) struct Views<K, V> {
-    views: FxHashMap<K, View<V>>,
-    readers: FxHashMap<Dep, FxHashSet<K>>,
+    /// By question, the place in `views`.
+    places: FxHashMap<K, u32>,
+    views: Vec<Option<View<K, V>>>,
+    free: Vec<u32>,
+    /// By what was read, the places of those that read it.
+    readers: FxHashMap<Arc<Dep>, FxHashSet<u32>>,
     recent: VecDeque<V>,
     sweep_at: usize,
 }
@@ -34,7 +64,9 @@ pub(crate) struct Views<K, V> {
 impl<K, V> Default for Views<K, V> {
     fn default() -> Self {
         Self {
-            views: FxHashMap::default(),
+            places: FxHashMap::default(),
+            views: vec![],
+            free: vec![],
             readers: FxHashMap::default(),
             recent: VecDeque::new(),
             sweep_at: FIRST_SWEEP,
@@ -42,35 +74,40 @@ impl<K, V> Default for Views<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Views<K, V> {
+impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
     pub(crate) fn len(&self) -> usize {
-        self.views.len()
+        self.places.len()
     }
 
-    /// The answer to `key`, computed if nobody asked it yet; `compute` also says what the answer depends on.
+    /// The answer to `key`, computed if nobody asked it yet; what `compute` reads is what the answer depends on.
     pub(crate) fn subscribe(
         &mut self,
+        reader: &Reader<'_>,
         key: K,
-        compute: impl FnOnce(&K) -> (Result<V, Refused>, FxHashSet<Dep>),
+        compute: impl FnOnce(&K) -> Result<V, Refused>,
     ) -> Result<watch::Receiver<V>, Refused> {
-        if let Some(view) = self.views.get(&key) {
+        let place = self.places.get(&key).and_then(|place| self.views.get(*place as usize));
+        if let Some(Some(view)) = place {
             return Ok(view.sender.subscribe());
         }
-        if self.views.len() >= self.sweep_at {
+        if self.len() >= self.sweep_at {
             self.sweep();
         }
-        if self.views.len() >= VIEWS {
+        if self.len() >= VIEWS {
             return Err(Refused::TooMany(VIEWS));
         }
-        let (answer, deps) = compute(&key);
-        let (sender, receiver) = watch::channel(shared(&mut self.recent, answer?));
-        let mut deps: Vec<Dep> = deps
-            .into_iter()
-            .map(|dep| remember(&mut self.readers, dep, &key))
-            .collect();
-        deps.sort_unstable();
-        let deps = deps.into_boxed_slice();
-        self.views.insert(key, View { sender, deps });
+        reader.begin();
+        let answer = compute(&key)?;
+        let (sender, receiver) = watch::channel(shared(&mut self.recent, answer));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.views.push(None);
+            // There are no more than VIEWS.
+            self.views.len() as u32 - 1
+        });
+        let read = reader.deps();
+        let deps = sorted(read.iter().map(|dep| remember(&mut self.readers, dep, place)).collect());
+        self.places.insert(key.clone(), place);
+        self.views[place as usize] = Some(View { key, sender, deps });
         Ok(receiver)
     }
 
@@ -78,64 +115,90 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Views<K, V> {
     /// last one stays.
     pub(crate) fn refresh(
         &mut self,
+        reader: &Reader<'_>,
         changed: &FxHashSet<Dep>,
-        compute: impl Fn(&K, &V) -> (Result<V, Refused>, FxHashSet<Dep>),
+        compute: impl Fn(&K, &V) -> Result<V, Refused>,
     ) {
         let concerned = changed.iter().filter_map(|dep| self.readers.get(dep));
-        let keys: FxHashSet<K> = concerned.flatten().cloned().collect();
-        for key in keys {
-            let Some(view) = self.views.get_mut(&key) else { continue };
+        let places: FxHashSet<u32> = concerned.flatten().copied().collect();
+        // Two answers that were found to differ: the next view often goes from the same one to the same other.
+        let mut differed: Option<(V, V)> = None;
+        let mut addresses = vec![];
+        for place in places {
+            let Some(Some(view)) = self.views.get_mut(place as usize) else {
+                continue;
+            };
             if view.sender.is_closed() {
-                self.remove(&key);
+                self.remove(place);
                 continue;
             }
-            let (answer, deps) = compute(&key, &view.sender.borrow());
+            reader.begin();
+            let answer = compute(&view.key, &view.sender.borrow());
             if let Ok(answer) = answer {
                 let answer = shared(&mut self.recent, answer);
                 view.sender.send_if_modified(|current| {
-                    let differs = *current != answer;
-                    *current = answer;
+                    if current.is(&answer) {
+                        return false;
+                    }
+                    let pair = differed.as_ref();
+                    let known = pair.is_some_and(|(from, to)| from.is(current) && to.is(&answer));
+                    let differs = known || *current != answer;
+                    let last = std::mem::replace(current, answer.clone());
+                    if differs && !known {
+                        differed = Some((last, answer));
+                    }
                     differs
                 });
             }
-            for dep in view.deps.iter().filter(|dep| !deps.contains(*dep)) {
-                forget(&mut self.readers, dep, &key);
-            }
-            if deps.len() == view.deps.len() && deps.iter().all(|dep| view.deps.binary_search(dep).is_ok()) {
+            let deps = reader.deps();
+            addresses.clear();
+            addresses.extend(
+                deps.iter()
+                    .filter_map(|dep| self.readers.get_key_value(dep))
+                    .map(|(dep, _)| address(dep)),
+            );
+            addresses.sort_unstable();
+            let same = addresses.len() == deps.len() && addresses.iter().copied().eq(view.deps.iter().map(address));
+            if same {
                 continue;
             }
-            let mut deps: Vec<Dep> = deps
-                .into_iter()
-                .map(|dep| remember(&mut self.readers, dep, &key))
-                .collect();
-            deps.sort_unstable();
-            view.deps = deps.into_boxed_slice();
+            for dep in view.deps.iter().filter(|dep| !deps.contains(&***dep)) {
+                forget(&mut self.readers, dep, place);
+            }
+            let deps = deps.iter().map(|dep| remember(&mut self.readers, dep, place));
+            view.deps = sorted(deps.collect());
         }
     }
 
-    fn remove(&mut self, key: &K) {
-        let Some(view) = self.views.remove(key) else { return };
+    fn remove(&mut self, place: u32) {
+        let view = self.views.get_mut(place as usize).and_then(Option::take);
+        let Some(view) = view else { return };
+        self.places.remove(&view.key);
+        self.free.push(place);
         for dep in &view.deps {
-            forget(&mut self.readers, dep, key);
+            forget(&mut self.readers, dep, place);
         }
     }
 
     fn sweep(&mut self) {
-        let closed: Vec<K> = self
-            .views
-            .iter()
-            .filter(|(_, v)| v.sender.is_closed())
-            .map(|(k, _)| k.clone())
+        let is_closed = |view: &Option<View<K, V>>| view.as_ref().is_some_and(|view| view.sender.is_closed());
+        let closed: Vec<u32> = (0..)
+            .zip(&self.views)
+            .filter(|(_, view)| is_closed(view))
+            .map(|(place, _)| place)
             .collect();
-        for key in &closed {
-            self.remove(key);
+        for place in closed {
+            self.remove(place);
         }
-        self.sweep_at = (self.views.len() * 2).max(FIRST_SWEEP);
+        self.sweep_at = (self.len() * 2).max(FIRST_SWEEP);
     }
 }
 
 /// The answer, or one that is equal.
-fn shared<V: Clone + PartialEq>(recent: &mut VecDeque<V>, answer: V) -> V {
+fn shared<V: Answer>(recent: &mut VecDeque<V>, answer: V) -> V {
+    if recent.iter().any(|known| known.is(&answer)) {
+        return answer;
+    }
     if let Some(known) = recent.iter().find(|known| **known == answer) {
         return known.clone();
     }
@@ -144,18 +207,27 @@ fn shared<V: Clone + PartialEq>(recent: &mut VecDeque<V>, answer: V) -> V {
     answer
 }
 
-/// Notes that `key` reads `dep`; what is noted already is used again.
-fn remember<K: Clone + Eq + Hash>(readers: &mut FxHashMap<Dep, FxHashSet<K>>, dep: Dep, key: &K) -> Dep {
-    let known = readers.get_key_value(&dep).map(|(known, _)| known.clone());
-    let dep = known.unwrap_or(dep);
-    readers.entry(dep.clone()).or_default().insert(key.clone());
+fn address(dep: &Arc<Dep>) -> usize {
+    Arc::as_ptr(dep).addr()
+}
+
+fn sorted(mut deps: Vec<Arc<Dep>>) -> Box<[Arc<Dep>]> {
+    deps.sort_unstable_by_key(address);
+    deps.into_boxed_slice()
+}
+
+/// Notes that a view reads `dep`; what is noted already is used again.
+fn remember(readers: &mut FxHashMap<Arc<Dep>, FxHashSet<u32>>, dep: &Dep, place: u32) -> Arc<Dep> {
+    let known = readers.get_key_value(dep).map(|(known, _)| known.clone());
+    let dep = known.unwrap_or_else(|| Arc::new(dep.clone()));
+    readers.entry(dep.clone()).or_default().insert(place);
     dep
 }
 
-fn forget<K: Eq + Hash>(readers: &mut FxHashMap<Dep, FxHashSet<K>>, dep: &Dep, key: &K) {
-    if let Some(keys) = readers.get_mut(dep) {
-        keys.remove(key);
-        if keys.is_empty() {
+fn forget(readers: &mut FxHashMap<Arc<Dep>, FxHashSet<u32>>, dep: &Dep, place: u32) {
+    if let Some(places) = readers.get_mut(dep) {
+        places.remove(&place);
+        if places.is_empty() {
             readers.remove(dep);
         }
     }
@@ -164,6 +236,13 @@ fn forget<K: Eq + Hash>(readers: &mut FxHashMap<Dep, FxHashSet<K>>, dep: &Dep, k
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Config, store::Store};
+
+    impl Answer for u32 {
+        fn is(&self, _: &Self) -> bool {
+            false
+        }
+    }
 
     fn dep(name: &str) -> Dep {
         Dep::Slices("ns".into(), name.into())
@@ -171,33 +250,69 @@ mod tests {
 
     #[test]
     fn a_view_follows_what_it_read_and_goes_with_its_last_reader() {
+        let (store, config) = (Store::default(), Config::default());
+        let reader = Reader::new(&store, &config);
+        let reads = |name: &str, answer: u32| {
+            reader.read(dep(name));
+            Ok(answer)
+        };
         let mut views: Views<u8, u32> = Views::default();
-        let mut answer = views
-            .subscribe(1, |_| (Ok(10), [dep("a")].into_iter().collect()))
-            .expect("an answer");
-        let other = views
-            .subscribe(2, |_| (Ok(20), [dep("b")].into_iter().collect()))
-            .expect("an answer");
+        let mut answer = views.subscribe(&reader, 1, |_| reads("a", 10)).expect("an answer");
+        let other = views.subscribe(&reader, 2, |_| reads("b", 20)).expect("an answer");
         let changed = |name| [dep(name)].into_iter().collect();
 
         // Now it reads "c" instead of "a".
-        views.refresh(&changed("a"), |_, _| (Ok(11), [dep("c")].into_iter().collect()));
+        views.refresh(&reader, &changed("a"), |_, _| reads("c", 11));
         assert!(answer.has_changed().expect("open"));
         assert_eq!((*answer.borrow_and_update(), *other.borrow()), (11, 20));
-        views.refresh(&changed("a"), |_, _| unreachable!("nobody reads it"));
+        views.refresh(&reader, &changed("a"), |_, _| unreachable!("nobody reads it"));
         // An answer that is the same wakes nobody; no answer at all keeps the last one.
-        views.refresh(&changed("c"), |_, _| (Ok(11), [dep("c")].into_iter().collect()));
-        views.refresh(&changed("c"), |_, _| {
-            (Err(Refused::NotFound(String::new())), [dep("c")].into_iter().collect())
+        views.refresh(&reader, &changed("c"), |_, _| reads("c", 11));
+        views.refresh(&reader, &changed("c"), |_, _| {
+            reads("c", 0).and(Err(Refused::NotFound(String::new())))
         });
         assert!(!answer.has_changed().expect("open"));
 
         // What is equal is kept once.
-        views.refresh(&changed("b"), |_, _| (Ok(11), [dep("b")].into_iter().collect()));
+        views.refresh(&reader, &changed("b"), |_, _| reads("b", 11));
         assert_eq!(views.recent, [11, 20, 10]);
         drop(other);
-        views.refresh(&changed("b"), |_, _| unreachable!("nobody listens"));
+        views.refresh(&reader, &changed("b"), |_, _| unreachable!("nobody listens"));
         assert_eq!(views.len(), 1);
         assert!(views.readers.contains_key(&dep("c")) && !views.readers.contains_key(&dep("b")));
+        // Its place is taken by the next.
+        let _next = views.subscribe(&reader, 3, |_| reads("b", 20)).expect("an answer");
+        assert_eq!((views.views.len(), views.places[&3]), (2, 1));
+    }
+
+    #[test]
+    fn answers_that_are_one_are_told_as_one() {
+        let (store, config) = (Store::default(), Config::default());
+        let reader = Reader::new(&store, &config);
+        let mut views: Views<u8, Arc<String>> = Views::default();
+        let mut subscribe = |key: u8| {
+            let answer = views.subscribe(&reader, key, |_| {
+                reader.read(dep("a"));
+                Ok(Arc::new("one".to_owned()))
+            });
+            answer.expect("an answer")
+        };
+        let mut answers: Vec<_> = (0..3).map(&mut subscribe).collect();
+        let changed = [dep("a")].into_iter().collect();
+        views.refresh(&reader, &changed, |_, _| {
+            reader.read(dep("a"));
+            Ok(Arc::new("two".to_owned()))
+        });
+        let told: Vec<_> = answers
+            .iter_mut()
+            .map(|answer| answer.borrow_and_update().clone())
+            .collect();
+        assert!(told.iter().all(|one| **one == "two" && Arc::ptr_eq(one, &told[0])));
+        // The same once more, equal but made anew: nobody is woken.
+        views.refresh(&reader, &changed, |_, _| {
+            reader.read(dep("a"));
+            Ok(Arc::new("two".to_owned()))
+        });
+        assert!(!answers[1].has_changed().expect("open"));
     }
 }

@@ -20,6 +20,9 @@ use crate::client::println;
 /// Longest time for one request; a longer one is a failure.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// Answers that are recorded one by one; a minute at a thousand a second. Later ones are only counted.
+const RECORDED: usize = 60_000;
+
 /// What load.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
@@ -49,6 +52,9 @@ pub(crate) struct Args {
     /// POST with a small body instead of GET.
     #[arg(long)]
     post: bool,
+    /// Prints of each answer when the request began and when it ended, and who answered.
+    #[arg(long)]
+    record: bool,
 }
 
 /// What came of the requests.
@@ -63,6 +69,10 @@ struct Outcome {
     /// The identities under which the servers knew us; empty is none.
     identities: BTreeMap<String, u64>,
     max_ms: u128,
+    /// Begin and end of requests, in milliseconds of the clock, and who answered.
+    answers: Vec<(f64, f64, String)>,
+    /// Answers that were not recorded, because there were too many.
+    unrecorded: u64,
 }
 
 /// Runs the load and prints the counts as JSON.
@@ -75,8 +85,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         (args.fresh, false, Duration::from_secs_f64(1.0 / args.rate)),
         (args.rare, true, Duration::from_secs(20)),
     ] {
-        for _ in 0..count {
-            clients.spawn_local(client(args.clone(), kept, every, (end, Rc::clone(&outcome))));
+        for number in 0..count {
+            // Not all at the same moment.
+            let first = Instant::now() + every.mul_f64(f64::from(number) / f64::from(count));
+            clients.spawn_local(client(args.clone(), kept, (first, every), (end, Rc::clone(&outcome))));
         }
     }
     clients.await;
@@ -89,13 +101,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         "seen_ms": outcome.seen_ms,
         "identities": outcome.identities,
         "max_ms": outcome.max_ms,
+        "answers": outcome.answers,
+        "unrecorded": outcome.unrecorded,
     }));
     Ok(())
 }
 
-async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instant, Rc<RefCell<Outcome>>)) {
+async fn client(
+    args: Args,
+    kept: bool,
+    (mut next, every): (Instant, Duration),
+    (end, outcome): (Instant, Rc<RefCell<Outcome>>),
+) {
     let mut connection = None;
-    let mut next = Instant::now();
     let is_enough = || args.requests > 0 && outcome.borrow().requests >= args.requests;
     // Who cannot keep the rate makes fewer requests, not a longer load.
     while next.max(Instant::now()) < end && !is_enough() {
@@ -104,7 +122,7 @@ async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instan
         if !kept {
             connection = None;
         }
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), now_ms());
         let result = tokio::time::timeout(REQUEST, request(&args, &mut connection)).await;
         let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {REQUEST:?}")));
         let mut outcome = outcome.borrow_mut();
@@ -112,8 +130,14 @@ async fn client(args: Args, kept: bool, every: Duration, (end, outcome): (Instan
         outcome.max_ms = outcome.max_ms.max(started.elapsed().as_millis());
         match result {
             Ok(answer) => {
-                let now = now_ms();
+                let ended = now_ms();
+                let now = ended as u64;
                 outcome.seen_ms.entry(answer.pod.clone()).or_insert((now, now)).1 = now;
+                if args.record && outcome.answers.len() < RECORDED {
+                    outcome.answers.push((began, ended, answer.pod.clone()));
+                } else if args.record {
+                    outcome.unrecorded += 1;
+                }
                 *outcome.pods.entry(answer.pod).or_default() += 1;
                 *outcome.identities.entry(answer.identity).or_default() += 1;
             }
@@ -138,9 +162,9 @@ struct Answer {
     identity: String,
 }
 
-fn now_ms() -> u64 {
+fn now_ms() -> f64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0.0, |since| since.as_secs_f64() * 1e3)
 }
 
 async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>) -> anyhow::Result<Answer> {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bare, control_plane, guard, instructions, namespaces, run, side, soak, table, webhook};
+use crate::{bare, cluster, control_plane, guard, instructions, namespaces, run, side, soak, table, webhook};
 
 /// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
 #[derive(Debug, Parser)]
@@ -67,6 +67,8 @@ enum Part {
     ControlPlane(control_plane::Args),
     /// What the admission webhook adds to a pod's creation.
     Webhook(webhook::Args),
+    /// The control plane on a Kubernetes: streams, webhook, installation, memory, and how fast changes are followed.
+    Cluster(cluster::Args),
     /// The client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out.
     #[command(hide = true)]
     BareOutbound(Bare),
@@ -105,6 +107,7 @@ impl Args {
             Some(Part::Guard(args)) => guard::run(&args),
             Some(Part::ControlPlane(args)) => control_plane::run(&args),
             Some(Part::Webhook(args)) => webhook::run(&args),
+            Some(Part::Cluster(args)) => cluster::run(&args),
             Some(Part::BareOutbound(args)) => bare::outbound(&args),
             Some(Part::BareInbound(args)) => bare::inbound(&args),
         }

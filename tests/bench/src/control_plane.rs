@@ -7,20 +7,22 @@
 //! ```
 
 mod api;
-mod idle;
 mod objects;
 mod program;
 mod report;
 mod streams;
+mod wire;
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
 use tokio::time::sleep;
 
 use objects::Kind;
 use program::{Program, Usage};
-use report::{Measured, Report};
+use report::Measured;
+pub(crate) use report::{Report, TARGETS, UPSTREAM_STREAMS, upstream};
 use streams::Streams;
 
 /// Streams that are opened and closed before anything is measured, so that the program has touched what it needs once.
@@ -30,8 +32,8 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// Time between two changes.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Measures mesh-destination with many streams, and what control-plane processes on this machine hold when idle.
-#[derive(Debug, clap::Args)]
+/// Measures mesh-destination with many streams.
+#[derive(Debug, clap::Parser)]
 pub(crate) struct Args {
     /// Streams of each kind; may be given several times.
     #[arg(long, default_values_t = [1_000, 5_000])]
@@ -58,11 +60,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let report = runtime.block_on(measure(args))?;
+    let report = report(args)?;
     println(&report.table());
     if let Some(file) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
@@ -71,6 +69,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let missed = report.missed();
     ensure!(!args.check || missed.is_empty(), "not met: {}", missed.join("; "));
     Ok(())
+}
+
+/// What it measures when nothing else is said.
+pub(crate) fn standard() -> Result<Report> {
+    report(&Args::parse_from(["control-plane"]))
+}
+
+fn report(args: &Args) -> Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure(args))
 }
 
 #[expect(clippy::print_stdout, reason = "the result of the program")]
@@ -94,7 +105,6 @@ async fn measure(args: &Args) -> Result<Report> {
         endpoints: args.endpoints,
         connections: args.connections,
         measured,
-        idle: idle::processes(),
     })
 }
 
@@ -115,6 +125,7 @@ async fn one(args: &Args, path: &std::path::Path, kind: Kind, number: usize) -> 
     sleep(SETTLE).await;
     let opened = program.usage()?;
 
+    let clients = streams.cpu()?;
     let mut latencies = hdrhistogram::Histogram::<u64>::new(3)?;
     for turn in 0..args.changes {
         let since = api.change(kind.change(turn, args.endpoints))?;
@@ -123,17 +134,17 @@ async fn one(args: &Args, path: &std::path::Path, kind: Kind, number: usize) -> 
         }
         sleep(PAUSE).await;
     }
-    let changed = program.usage()?;
-    let each = |from: Usage, to: Usage, times: usize| {
-        to.cpu.saturating_sub(from.cpu).as_secs_f64() * 1e3 / (number * times) as f64
-    };
+    let (changed, clients) = (program.usage()?, streams.cpu()?.saturating_sub(clients));
+    let each = |used: Duration, times: usize| used.as_secs_f64() * 1e3 / (number * times) as f64;
+    let used = |from: Usage, to: Usage| to.cpu.saturating_sub(from.cpu);
     Ok(Measured {
         kind: kind.name(),
         streams: number,
         idle_mib: before.rss as f64 / 1_048_576.0,
         kib_per_stream: opened.rss.saturating_sub(before.rss) as f64 / 1_024.0 / number as f64,
-        cpu_ms_per_stream: each(before, opened, 1),
-        cpu_ms_per_message: each(opened, changed, args.changes),
+        cpu_ms_per_stream: each(used(before, opened), 1),
+        cpu_ms_per_message: each(used(opened, changed), args.changes),
+        client_cpu_ms_per_message: each(clients, args.changes),
         change_p50_ms: latencies.value_at_quantile(0.5) as f64 / 1e3,
         change_p99_ms: latencies.value_at_quantile(0.99) as f64 / 1e3,
         change_max_ms: latencies.max() as f64 / 1e3,

@@ -13,6 +13,7 @@ mod args;
 mod backend;
 mod bare;
 mod child;
+mod cluster;
 mod control_plane;
 mod guard;
 mod instructions;

@@ -74,7 +74,8 @@ impl Bed {
         })
     }
 
-    fn find(&self) -> Option<&Cluster> {
+    /// The cluster; where there is none, that was said.
+    pub fn find(&self) -> Option<&Cluster> {
         self.cluster.get_or_init(Cluster::find).as_ref()
     }
 

@@ -65,6 +65,13 @@ pub struct Outcome {
     pub identities: BTreeMap<String, u64>,
     /// The slowest.
     pub max_ms: u64,
+    /// Of each answer when its request began and ended, in milliseconds of the clock, and who answered; where that was
+    /// asked for.
+    #[serde(default)]
+    pub answers: Vec<(f64, f64, String)>,
+    /// Answers that were too many to be recorded.
+    #[serde(default)]
+    pub unrecorded: u64,
 }
 
 impl Outcome {

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, time::Durat
 use anyhow::{Context as _, Result, anyhow, bail};
 use destination_source::cluster::{Client, Forwarded, Resource};
 use futures_util::StreamExt as _;
-use proxy_api::client as api;
+use proxy_api::{client as api, encode};
 use proxy_model::{Endpoint, EndpointUpdate, Hint, OutboundTarget};
 use serde::Serialize;
 
-use super::Where;
+use super::{Where, dump};
 use crate::{
     cluster::{self, Flags, http2::Connection},
     output::{self, Align, Table},
@@ -31,6 +31,16 @@ pub(super) enum Output {
     /// Columns.
     #[default]
     Table,
+    /// JSON.
+    Json,
+}
+
+/// In which form a policy is shown.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Document {
+    /// YAML.
+    #[default]
+    Yaml,
     /// JSON.
     Json,
 }
@@ -64,6 +74,10 @@ pub struct PolicyArgs {
     /// The port.
     #[arg(value_name = "PORT")]
     port: u16,
+
+    /// Form of the output: the message as the proxy API has it.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Document,
 
     /// The workload that asks for a Service's policy, NAMESPACE:NAME.
     #[arg(long, value_name = "TOKEN", default_value = "default:diagnostics")]
@@ -223,10 +237,11 @@ pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
     let object = Resource::new(named.api_version, named.plural).within(&namespace);
     let object = object.get(&client, &named.name).await?;
     let connection = Connection::over(destination(&client, &args.at.cluster, PORTS.1).await?).await?;
-    let text = match named.plural {
+    let policy = match named.plural {
         "pods" => {
             let workload = serde_json::json!({"ns": namespace, "pod": named.name}).to_string();
-            first(api::watch_inbound(connection, &workload, args.port)).await?
+            let policy = first(api::watch_inbound(connection, &workload, args.port)).await?;
+            dump::value(&encode::server_policy(&policy))?
         }
         "services" => {
             let ip = object["spec"]["clusterIP"].as_str().unwrap_or_default();
@@ -234,30 +249,33 @@ pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
                 .parse()
                 .map_err(|_| anyhow!("the Service {namespace}/{} has no ClusterIP", named.name))?;
             let target = OutboundTarget::Addr(SocketAddr::new(ip, args.port));
-            first(api::watch_outbound(connection, &args.token, &target)).await?
+            let policy = first(api::watch_outbound(connection, &args.token, &target)).await?;
+            dump::value(&encode::client_policy(&policy))?
         }
         plural => bail!("{plural} have no policy of their own: name po/POD or svc/SERVICE"),
     };
-    output::print(&text)?;
+    output::print(&match args.output {
+        Document::Yaml => serde_yaml_ng::to_string(&policy)?,
+        Document::Json => format!("{}\n", serde_json::to_string_pretty(&policy)?),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn profile(args: &ProfileArgs) -> Result<ExitCode> {
     let client = args.cluster.connect().await?;
     let connection = Connection::over(destination(&client, &args.cluster, PORTS.0).await?).await?;
-    output::print(&first(api::get_profile(connection, &args.address, &args.token)).await?)?;
+    let profile = first(api::get_profile(connection, &args.address, &args.token)).await?;
+    let profile = dump::value(&encode::profile(&profile))?;
+    output::print(&format!("{}\n", serde_json::to_string_pretty(&profile)?))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first value of a stream, as text.
-async fn first<M: std::fmt::Debug>(call: impl Future<Output = proxy_api::Result<api::Updates<M>>>) -> Result<String> {
+/// The first value of a stream.
+async fn first<M>(call: impl Future<Output = proxy_api::Result<api::Updates<M>>>) -> Result<M> {
     let asked = async {
         let mut updates = call.await?;
-        let value = updates
-            .next()
-            .await
-            .ok_or_else(|| anyhow!("the control plane ended the stream"))??;
-        Ok(format!("{value:#?}\n"))
+        let first = updates.next().await;
+        Ok(first.ok_or_else(|| anyhow!("the control plane ended the stream"))??)
     };
     tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())?
 }

@@ -1,6 +1,7 @@
 //! `mesh diagnostics`: what the control plane and the sidecars say of themselves, and what the control plane would tell a
 //! proxy.
 
+mod dump;
 mod lookup;
 mod metrics;
 mod streams;

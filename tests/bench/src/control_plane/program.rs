@@ -100,7 +100,7 @@ fn free() -> Result<SocketAddr> {
 }
 
 /// Resident memory of a process.
-pub(crate) fn rss(pid: u32) -> Option<u64> {
+fn rss(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;

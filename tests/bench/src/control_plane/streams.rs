@@ -1,52 +1,47 @@
-//! Clients: many streams over few connections, which count messages and note when each came.
+//! Clients: many streams over few connections, on one thread, which note when each got a message.
 
 use std::{
-    net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{Request, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{self, SendRequest},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use proxy_api::{DestinationRequest, InboundRequest, OutboundRequest, encode};
 use proxy_model::OutboundTarget;
-use tokio::{net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     objects::{self, Kind, NAMESPACE, PODS},
     program::Program,
+    wire::{Call, Connection},
 };
 
 /// Time for all streams to have a message.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Calls under way while streams are opened.
-const AT_ONCE: usize = 64;
+/// Time between two looks whether they have.
+const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct Came {
     /// When each stream got its last message; none before the first.
-    last: Mutex<Vec<Option<Instant>>>,
-    changed: Notify,
-}
-
-impl Came {
-    fn last(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    last: Vec<Option<Instant>>,
+    failed: Option<String>,
 }
 
 /// Open streams; they close with this.
 pub(crate) struct Streams {
-    came: Arc<Came>,
-    tasks: JoinSet<()>,
+    came: Arc<Mutex<Came>>,
+    /// Where the kernel accounts for the thread.
+    usage: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Streams {
@@ -56,114 +51,105 @@ impl Streams {
             Kind::Endpoints | Kind::Profile => program.destination,
             Kind::Outbound | Kind::Inbound => program.policy,
         };
-        let came = Arc::new(Came::default());
-        came.last().resize(number, None);
-        let mut streams = Self {
-            came,
-            tasks: JoinSet::new(),
-        };
-        let mut senders = vec![];
-        for _ in 0..connections.min(number) {
-            senders.push(streams.connect(addr).await?);
-        }
-        let mut opening = JoinSet::new();
         let since = Instant::now();
+        let connections = connections.min(number);
+        let mut calls: Vec<Vec<Call>> = (0..connections).map(|_| vec![]).collect();
         for stream in 0..number {
-            let sender = senders[stream % senders.len()].clone();
-            opening.spawn(call(sender, kind, stream, number));
-            if opening.len() >= AT_ONCE {
-                streams.opened(opening.join_next().await)?;
-            }
+            let (path, message) = question(kind, stream, number);
+            let call = Call {
+                number: stream,
+                path,
+                message,
+            };
+            calls[stream % connections].push(call);
         }
-        while let Some(opened) = opening.join_next().await {
-            streams.opened(Some(opened))?;
-        }
+        let came = Arc::new(Mutex::new(Came {
+            last: vec![None; number],
+            failed: None,
+        }));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (at, usage) = oneshot::channel();
+        let told = came.clone();
+        let thread = std::thread::spawn(move || {
+            // Who asks is gone only when the benchmark ends.
+            let _ = at.send(std::fs::read_link("/proc/thread-self"));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime of one thread");
+            runtime.block_on(async move {
+                let mut open = JoinSet::new();
+                for calls in calls {
+                    let told = told.clone();
+                    open.spawn(async move {
+                        let connection = Connection::new(addr, calls).await?;
+                        connection.run(|streams| note(&told, streams)).await
+                    });
+                }
+                tokio::select! {
+                    Some(Ok(Err(error))) = open.join_next() => lock(&told).failed = Some(format!("{error:#}")),
+                    _ = stopped => {}
+                }
+            });
+        });
+        let streams = Self {
+            came,
+            usage: PathBuf::from("/proc").join(usage.await??),
+            stop: Some(stop),
+            thread: Some(thread),
+        };
         streams.until_all(since).await?;
         Ok(streams)
     }
 
-    async fn connect(&mut self, addr: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
-        let io = TcpStream::connect(addr).await?;
-        io.set_nodelay(true)?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await?;
-        self.tasks.spawn(async move {
-            // It ends with the benchmark, or each of its streams says why.
-            let _ = connection.await;
-        });
-        Ok(sender)
-    }
-
-    fn opened(&mut self, opened: Option<Result<Result<(usize, Incoming)>, tokio::task::JoinError>>) -> Result<()> {
-        let (stream, body) = opened.context("nothing was opened")???;
-        let came = self.came.clone();
-        self.tasks.spawn(read(stream, body, came));
-        Ok(())
-    }
-
     /// Waits until every stream got a message after `since`; says how long each waited.
     pub(crate) async fn until_all(&self, since: Instant) -> Result<Vec<Duration>> {
-        let all = async {
-            loop {
-                let changed = self.came.changed.notified();
-                let missing = self.came.last().iter().any(|at| at.is_none_or(|at| at < since));
-                if !missing {
-                    return;
-                }
-                changed.await;
-            }
+        let missing = || {
+            let came = lock(&self.came);
+            ensure!(came.failed.is_none(), "{}", came.failed.clone().unwrap_or_default());
+            Ok(came.last.iter().filter(|at| at.is_none_or(|at| at < since)).count())
         };
-        if timeout(PATIENCE, all).await.is_err() {
-            let missing = self
-                .came
-                .last()
-                .iter()
-                .filter(|at| at.is_none_or(|at| at < since))
-                .count();
-            bail!("{missing} streams have no message after {PATIENCE:?}");
-        }
-        let last = self.came.last();
-        Ok(last.iter().flatten().map(|at| at.duration_since(since)).collect())
-    }
-}
-
-/// Notes each message of a stream.
-async fn read(stream: usize, mut body: Incoming, came: Arc<Came>) {
-    let mut buffer = BytesMut::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let Some(data) = frame.data_ref() else { return };
-        buffer.put_slice(data);
-        let mut whole = false;
-        while let Some(length) = buffer.get(1..5) {
-            let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
-            if buffer.len() < 5 + length {
-                break;
+        let all = async {
+            while missing()? > 0 {
+                sleep(LOOK).await;
             }
-            let _ = buffer.split_to(5 + length);
-            whole = true;
+            anyhow::Ok(())
+        };
+        match timeout(PATIENCE, all).await {
+            Ok(done) => done?,
+            Err(_) => bail!("{} streams have no message after {PATIENCE:?}", missing()?),
         }
-        if whole {
-            buffer = BytesMut::new();
-            came.last()[stream] = Some(Instant::now());
-            came.changed.notify_one();
+        let came = lock(&self.came);
+        Ok(came.last.iter().flatten().map(|at| at.duration_since(since)).collect())
+    }
+
+    /// CPU time that the clients have used.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let text = std::fs::read_to_string(self.usage.join("schedstat"))?;
+        let used = text.split(' ').next().and_then(|used| used.parse().ok());
+        Ok(Duration::from_nanos(
+            used.context("a thread's schedstat is not as expected")?,
+        ))
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It has told why, if it failed.
+            let _ = thread.join();
         }
     }
 }
 
-async fn call(mut sender: SendRequest<Full<Bytes>>, kind: Kind, stream: usize, of: usize) -> Result<(usize, Incoming)> {
-    let (path, message) = question(kind, stream, of);
-    let mut body = BytesMut::with_capacity(5 + message.len());
-    body.put_u8(0);
-    body.put_u32(message.len() as u32);
-    body.put_slice(&message);
-    let request = Request::post(format!("http://control-plane{path}"))
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers")
-        .body(Full::new(body.freeze()))?;
-    sender.ready().await?;
-    let response = sender.send_request(request).await?;
-    let refused = response.headers().get("grpc-message").cloned();
-    ensure!(refused.is_none(), "a stream was refused: {refused:?}");
-    Ok((stream, response.into_body()))
+fn lock(came: &Mutex<Came>) -> MutexGuard<'_, Came> {
+    came.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note(came: &Mutex<Came>, streams: &[(usize, Instant)]) {
+    let mut came = lock(came);
+    for (stream, at) in streams {
+        came.last[*stream] = Some(*at);
+    }
 }
 
 fn question(kind: Kind, stream: usize, of: usize) -> (&'static str, Vec<u8>) {

@@ -35,6 +35,7 @@ fn application(bed: &Bed) {
         ("splits", splits),
         ("timeout and retries", profile),
         ("authorization", authorization),
+        ("statuses", statuses),
     ] {
         let begun = Instant::now();
         step(&app);
@@ -250,4 +251,49 @@ fn authorization(app: &App<'_>) {
     let restarts = app.field(&pod, "{.status.containerStatuses[?(@.name==\"app\")].restartCount}");
     assert!(ready() && restarts == "0", "the probes still pass");
     assert_eq!(ask("deploy/client").failures, 0);
+}
+
+/// Who holds the lease says in a route's status what became of it, and follows when that changes.
+fn statuses(app: &App<'_>) {
+    let route = |backend: &str| {
+        let parent = |name: &str| json!({"group": "core", "kind": "Service", "name": name, "port": 80});
+        json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute", "metadata": {"name": "status"},
+            "spec": {"parentRefs": [parent("green"), parent("nobody")],
+                "rules": [{"matches": [{"path": {"value": "/never-asked"}}], "backendRefs": [{"name": backend, "port": 80}]}]}})
+    };
+    // Of each parent, in the order of the names: the reasons.
+    let told = || -> String {
+        let args = ["get", "httproutes.policy.linkerd.io", "status", "-o", "json"];
+        let found: Value = serde_json::from_str(&app.kubectl(&args)).expect("JSON");
+        let parents = found["status"]["parents"].as_array().cloned().unwrap_or_default();
+        let parent = |parent: &Value| {
+            let conditions = parent["conditions"].as_array().cloned().unwrap_or_default();
+            let words = conditions.iter().map(|c| format!("{}={}", c["type"], c["reason"]));
+            format!(
+                "{}: {}",
+                parent["parentRef"]["name"],
+                words.collect::<Vec<_>>().join(" ")
+            )
+        };
+        parents
+            .iter()
+            .map(parent)
+            .collect::<Vec<_>>()
+            .join("; ")
+            .replace('"', "")
+    };
+    for (backend, reason) in [("gone", "BackendNotFound"), ("blue", "ResolvedRefs")] {
+        app.apply(route(backend));
+        let expected = format!(
+            "green: Accepted=Accepted ResolvedRefs={reason}; nobody: Accepted=NoMatchingParent ResolvedRefs={reason}"
+        );
+        let mut last = String::new();
+        let begun = Instant::now();
+        while last != expected && begun.elapsed() < Duration::from_secs(10) {
+            last = told();
+            sleep(Duration::from_millis(200));
+        }
+        assert_eq!(last, expected);
+    }
+    app.kubectl(&["delete", "httproutes.policy.linkerd.io", "status"]);
 }

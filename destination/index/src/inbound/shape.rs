@@ -1,0 +1,155 @@
+//! Ports for which no Server is written: the few shapes that they have, and the policy of each, made once for all pods.
+
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
+
+use destination_k8s::keys;
+use http::Method;
+use k8s_openapi::{
+    api::core::v1::{HTTPGetAction, Pod},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use proxy_model::{
+    Authorization, Meta, ServerPolicy, ServerProtocol,
+    inbound::{Action, HttpRoute},
+    route::{HttpMatch, PathMatch, Rule},
+};
+
+use super::{DETECT, DefaultPolicy, default, labels};
+use crate::{
+    Config,
+    pod::{PodView, containers},
+    reader::Reader,
+};
+
+/// Shapes whose policies are kept; a cluster has one for each way in which its pods are probed. All are forgotten when there
+/// are more.
+const SHAPES: usize = 256;
+
+/// All that the policy of such a port depends on, besides the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    policy: DefaultPolicy,
+    opaque: bool,
+    probes: BTreeSet<String>,
+}
+
+impl Shape {
+    pub(super) fn of<'a>(reader: &Reader<'a>, pod: PodView<'a>, port: u16) -> Self {
+        let said = pod
+            .annotation(reader, keys::DEFAULT_INBOUND_POLICY)
+            .and_then(|text| text.parse().ok());
+        let mut policy: DefaultPolicy = said.unwrap_or(reader.config.default_inbound_policy);
+        let required = pod.annotation(reader, keys::REQUIRE_IDENTITY_PORTS);
+        if required.is_some_and(|list| crate::ports::contains(list, port, pod.port_name(port))) {
+            policy = policy.with_identity();
+        }
+        let opaque = pod.is_opaque_inbound(reader, port);
+        Self {
+            policy,
+            opaque,
+            // Nobody reads paths of what is opaque.
+            probes: if opaque {
+                BTreeSet::new()
+            } else {
+                probe_paths(pod.pod, port)
+            },
+        }
+    }
+
+    fn policy(&self, config: &Config) -> ServerPolicy {
+        let protocol = if self.opaque {
+            ServerProtocol::Opaque
+        } else {
+            ServerProtocol::Detect {
+                timeout: Some(DETECT),
+                routes: default_routes(config, self.probes.clone()),
+                rate_limit: None,
+            }
+        };
+        ServerPolicy {
+            protocol,
+            authorizations: self.policy.authorization(config).into_iter().collect(),
+            labels: labels("", "default", self.policy.as_str()),
+            server_ips: vec![],
+        }
+    }
+}
+
+/// The policies of shapes that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Defaults(RefCell<Vec<(Shape, Arc<ServerPolicy>)>>);
+
+impl Defaults {
+    pub(super) fn policy(&self, reader: &Reader<'_>, shape: Shape) -> Arc<ServerPolicy> {
+        let mut known = self.0.borrow_mut();
+        if let Some((_, policy)) = known.iter().find(|(known, _)| *known == shape) {
+            return policy.clone();
+        }
+        if known.len() >= SHAPES {
+            known.clear();
+        }
+        let policy = Arc::new(shape.policy(reader.config));
+        known.push((shape, policy.clone()));
+        policy
+    }
+}
+
+/// What holds where no route is written: everything, and the pod's probes for whoever probes.
+pub(super) fn default_routes(config: &Config, probes: BTreeSet<String>) -> Vec<HttpRoute> {
+    let everything = HttpMatch {
+        path: Some(PathMatch::Prefix("/".to_owned())),
+        ..HttpMatch::default()
+    };
+    let route = |name: &str, matches: Vec<HttpMatch>, authorizations: Vec<Authorization>| HttpRoute {
+        meta: Meta::default_named(name),
+        hosts: vec![],
+        rules: vec![Rule {
+            matches,
+            filters: vec![],
+            action: Action,
+        }],
+        authorizations,
+    };
+    let mut routes = vec![route("default", vec![everything], vec![])];
+    if !probes.is_empty() {
+        let matches = probes.into_iter().map(|path| HttpMatch {
+            path: Some(PathMatch::Exact(path)),
+            method: Some(Method::GET),
+            ..HttpMatch::default()
+        });
+        routes.push(route("probe", matches.collect(), vec![default::probe(config)]));
+    }
+    routes
+}
+
+/// Paths of the HTTP probes of a port, without query, sorted.
+pub(super) fn probe_paths(pod: &Pod, port: u16) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for container in containers(pod) {
+        let probes = [
+            &container.liveness_probe,
+            &container.readiness_probe,
+            &container.startup_probe,
+        ];
+        for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref()) {
+            let number = |get: &HTTPGetAction| match &get.port {
+                IntOrString::Int(number) => u16::try_from(*number).ok(),
+                IntOrString::String(name) => {
+                    let mut ports = container.ports.iter().flatten();
+                    let found = ports.find(|p| p.name.as_deref() == Some(name))?;
+                    u16::try_from(found.container_port).ok()
+                }
+            };
+            if number(get) == Some(port) {
+                let path = get.path.as_deref().unwrap_or("/");
+                let path = path.split(['?', '#']).next().unwrap_or("/");
+                paths.insert(if path.starts_with('/') {
+                    path.to_owned()
+                } else {
+                    format!("/{path}")
+                });
+            }
+        }
+    }
+    paths
+}
