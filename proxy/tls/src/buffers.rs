@@ -4,7 +4,12 @@ use std::cell::RefCell;
 
 use proxy_model::limits::{TLS_BUFFERS, TLS_READ_BYTES, TLS_WRITE_BYTES};
 
-use crate::record::OVERHEAD;
+use crate::record::{OVERHEAD, PLAINTEXT};
+
+/// Sealed bytes that wait to be sent, and leave together.
+pub(crate) const WRITE_BYTES: usize = TLS_WRITE_BYTES / PLAINTEXT * (PLAINTEXT + OVERHEAD);
+/// A KeyUpdate may come on top of them.
+const ROOM: usize = WRITE_BYTES + 2 * OVERHEAD + 64;
 
 thread_local! {
     static READ: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -25,7 +30,7 @@ pub(crate) fn give_read(buffer: Box<[u8]>) {
 /// An empty buffer for sealed records.
 pub(crate) fn to_write() -> Vec<u8> {
     let free = WRITE.with_borrow_mut(Vec::pop);
-    free.unwrap_or_else(|| Vec::with_capacity(TLS_WRITE_BYTES + 8 * OVERHEAD))
+    free.unwrap_or_else(|| Vec::with_capacity(ROOM))
 }
 
 /// Takes back a buffer for sealed records.

@@ -15,6 +15,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use proxy_transport::cork::is_corked;
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, Error, client::ClientConnectionData, kernel::KernelConnection,
     server::ServerConnectionData,
@@ -237,12 +238,18 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_drain(cx, &mut this.io))?;
+        let is_corked = is_corked();
+        if !is_corked || !this.outgoing.has_room(bufs.iter().map(|buf| buf.len()).sum()) {
+            ready!(this.outgoing.poll_drain(cx, &mut this.io))?;
+        }
         let sealed = this.outgoing.seal(bufs, &mut this.kernel);
         let sealed = sealed.map_err(|error| match error {
             Some(error) => io::Error::new(io::ErrorKind::InvalidData, error),
             None => io::ErrorKind::BrokenPipe.into(),
         })?;
+        if is_corked {
+            return Poll::Ready(Ok(sealed));
+        }
         // What does not go now goes with the next write or flush. An error is theirs, too, if these bytes are lost.
         match this.outgoing.poll_drain(cx, &mut this.io) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

@@ -6,14 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use proxy_model::limits::TLS_WRITE_BYTES;
 use rustls::Error;
 use tokio::io::AsyncWrite;
 
 use super::{Kernel, messages};
 use crate::{
     buffers,
-    record::{Content, Key, PLAINTEXT},
+    record::{Content, Key, OVERHEAD, PLAINTEXT},
 };
 
 /// The writing half.
@@ -41,15 +40,21 @@ impl Outgoing {
         }
     }
 
-    /// Seals as much as is sealed at a time, and says how much it was. No error is named once all is closed.
+    /// Whether a record of `len` bytes, or as much of them as one carries, still fits.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        let held = self.buffer.as_ref().map_or(0, Vec::len);
+        held == 0 || held + len.min(PLAINTEXT) + OVERHEAD <= buffers::WRITE_BYTES
+    }
+
+    /// Seals as much as there is room for, and says how much it was. No error is named once all is closed.
     pub(super) fn seal(&mut self, bufs: &[IoSlice<'_>], kernel: &mut Kernel) -> Result<usize, Option<Error>> {
         if self.is_closed {
             return Err(None);
         }
-        let total = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(TLS_WRITE_BYTES);
+        let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let mut cursor = Cursor { bufs, at: 0 };
         let mut left = total;
-        while left > 0 {
+        while left > 0 && self.has_room(left) {
             // Before the last record of a key comes the one that says which key is next.
             if self.owes_key_update || self.key.sequence().saturating_add(1) >= self.limit {
                 self.update_key(kernel)?;
@@ -59,7 +64,7 @@ impl Outgoing {
             self.key.seal(Content::Data, cursor.take(len), buffer)?;
             left -= len;
         }
-        Ok(total)
+        Ok(total - left)
     }
 
     fn update_key(&mut self, kernel: &mut Kernel) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 use proxy_model::limits::{TLS_READ_BYTES, TLS_WRITE_BYTES};
+use proxy_transport::Corked;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split};
 
 use self::support::{Choppy, block_on};
@@ -291,7 +292,7 @@ fn a_peer_that_does_not_read_costs_a_bounded_buffer() {
         let data = bytes(3 * TLS_WRITE_BYTES);
         while let Ok(written) = tokio::time::timeout(std::time::Duration::from_millis(20), ours.write(&data)).await {
             sent += written.expect("open");
-            assert!(ours.outgoing.waiting() <= TLS_WRITE_BYTES + 8 * OVERHEAD);
+            assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
         }
         assert!(sent <= 2 * TLS_WRITE_BYTES, "{sent}");
         let reading = async {
@@ -303,6 +304,38 @@ fn a_peer_that_does_not_read_costs_a_bounded_buffer() {
         flushed.expect("open");
         assert!(got.chunks(TLS_WRITE_BYTES).all(|part| part == &data[..part.len()]));
         assert!(is_idle(&ours));
+    });
+}
+
+#[test]
+fn a_corked_writer_s_records_leave_together_and_are_bounded() {
+    block_on(async {
+        let (mut theirs, mut ours) = our_server().await;
+        let data = bytes(PLAINTEXT);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        Corked::<Ours>::corked(|| {
+            for len in [100, PLAINTEXT, 5] {
+                let written = Pin::new(&mut ours).poll_write(&mut cx, &data[..len]);
+                assert!(matches!(written, Poll::Ready(Ok(n)) if n == len));
+            }
+        });
+        let sealed = 105 + PLAINTEXT + 3 * OVERHEAD;
+        assert_eq!(ours.outgoing.waiting(), sealed, "nothing was sent");
+        let mut got = vec![0; 105 + PLAINTEXT];
+        let (flushed, read) = tokio::join!(ours.flush(), theirs.read_exact(&mut got));
+        flushed.expect("open");
+        read.expect("open");
+        assert!(got[..100] == data[..100] && got[100 + PLAINTEXT..] == data[..5] && is_idle(&ours));
+
+        // The peer reads no more: a socket of 16 KiB and one buffer are all that is taken.
+        let mut taken = 0;
+        while let Poll::Ready(written) =
+            Corked::<Ours>::corked(|| Pin::new(&mut ours).poll_write(&mut cx, &data[..1000]))
+        {
+            taken += written.expect("open");
+            assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
+        }
+        assert!((TLS_WRITE_BYTES / 2..2 * TLS_WRITE_BYTES).contains(&taken), "{taken}");
     });
 }
 
