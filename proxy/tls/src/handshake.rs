@@ -39,7 +39,7 @@ impl Tls {
         let name = ServerName::try_from(&*server.server_name)
             .map_err(|_| Error::ServerName(server.server_name.to_string()))?;
         let session = UnbufferedClientConnection::new(self.configs().client(alpn), name.to_owned());
-        let (io, ids) = in_time(establish(io, session, |common| leaf(common))).await?;
+        let (io, ids) = in_time(establish(io, session, leaf)).await?;
         let ids = ids?.unwrap_or_default();
         if !ids.contains(&server.server_id) {
             let found = ids.iter().map(Id::as_str).collect::<Vec<_>>().join(", ");

@@ -149,7 +149,7 @@ impl<I: Io> Driver<I> {
         let mut gate = Gate::new();
         let ended = poll_fn(|cx| match gate.poll(cx, |cx| self.poll(cx)) {
             Poll::Pending => poll_uncork(cx, &self.io).map(Ok),
-            ended => ended,
+            ended @ Poll::Ready(_) => ended,
         });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "an HTTP/2 client connection failed");

@@ -87,7 +87,7 @@ where
         });
         match ended {
             Poll::Pending => poll_uncork(cx, &io).map(Ok),
-            ended => ended,
+            ended @ Poll::Ready(_) => ended,
         }
     })
     .await

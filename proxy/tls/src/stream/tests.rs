@@ -436,6 +436,7 @@ fn a_message_in_pieces_is_put_together_and_nothing_may_come_between() {
 
 #[test]
 fn what_nobody_should_send_is_refused() {
+    let too_long = bytes(PLAINTEXT + 1);
     let ticket_to_server: &[u8] = &[4, 0, 0, 1, 0];
     for (content, data, expected) in [
         (Content::Handshake, ticket_to_server, "a ticket"),
@@ -446,7 +447,7 @@ fn what_nobody_should_send_is_refused() {
         (Content::Handshake, &[], "InvalidEmptyPayload"),
         (Content::Alert, &[2], "InvalidContentType"),
         (Content::Alert, &[2, 40], "HandshakeFailure"),
-        (Content::Data, &[0; PLAINTEXT + 1], "excess record size"),
+        (Content::Data, &too_long, "excess record size"),
     ] {
         block_on(async {
             let (mut near, mut far) = both().await;
