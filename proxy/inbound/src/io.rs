@@ -31,7 +31,7 @@ impl ClientIo {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(io) => io.get_ref(),
-            Self::Tls(io) => io.get_ref().0.get_ref(),
+            Self::Tls(io) => io.get_ref().get_ref(),
         }
     }
 }

@@ -44,6 +44,14 @@ pub const COPY_BYTES: usize = 16 * 1024;
 pub const COPY_POOL: usize = 64;
 /// Connections that may wait to be accepted; what the system allows by default.
 pub const LISTEN_BACKLOG: i32 = 4096;
+/// Bytes read from a TLS connection at a time: four records, so that a large body costs a system call for 64 KiB of it.
+pub const TLS_READ_BYTES: usize = 64 * 1024;
+/// Plaintext sealed at a time, for one write; a connection whose peer does not read keeps no more than this.
+pub const TLS_WRITE_BYTES: usize = 64 * 1024;
+/// Free buffers of each of these kinds that a thread keeps; more are given back to the allocator.
+pub const TLS_BUFFERS: usize = 4;
+/// Bytes of a handshake that wait for the rest of a message: rustls takes none that is longer.
+pub const TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
 /// Time for a TLS handshake; a peer that takes longer is not one.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
 /// Bytes of the file in which the control plane's answers outlive the process: it lies in the pod's memory. More are left out.

@@ -112,6 +112,8 @@ fn client(anchors: &Anchors, credentials: Option<&Credentials>) -> Result<ByAlpn
     };
     // A resumed session would outlive the credentials that it was made with.
     config.resumption = Resumption::disabled();
+    // The records are ours: see `stream`.
+    config.enable_secret_extraction = true;
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {
@@ -134,6 +136,7 @@ fn server(anchors: &Anchors, credentials: &Credentials) -> Result<ByAlpn<ServerC
         .map_err(invalid)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {

@@ -1,18 +1,23 @@
 //! Handshakes: with whom, in how much time, and who the peer turned out to be.
 
-use std::future::Future;
+use std::{future::Future, io};
 
 use proxy_model::{Id, TlsIdentity, limits::TLS_HANDSHAKE};
-use rustls::pki_types::ServerName;
+use rustls::{
+    CommonState, client::UnbufferedClientConnection, pki_types::ServerName, server::UnbufferedServerConnection,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{Alpn, Error, Tls, verify::leaf_ids};
+use crate::{
+    Alpn, Error, Tls, TlsStream,
+    session::{Established, Session, shake_hands},
+    verify::leaf_ids,
+};
 
 /// A connection to a server.
-pub type ClientStream<I> = tokio_rustls::client::TlsStream<I>;
+pub type ClientStream<I> = TlsStream<I>;
 /// A connection from a client.
-pub type ServerStream<I> = tokio_rustls::server::TlsStream<I>;
+pub type ServerStream<I> = TlsStream<I>;
 
 /// A connection from a client, and what is known of it.
 #[derive(Debug)]
@@ -33,14 +38,9 @@ impl Tls {
     {
         let name = ServerName::try_from(&*server.server_name)
             .map_err(|_| Error::ServerName(server.server_name.to_string()))?;
-        let connector = TlsConnector::from(self.configs().client(alpn));
-        let io = in_time(connector.connect(name.to_owned(), io)).await?;
-        let leaf = io.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let ids = leaf
-            .map(|leaf| leaf_ids(leaf))
-            .transpose()
-            .map_err(Error::Credentials)?
-            .unwrap_or_default();
+        let session = UnbufferedClientConnection::new(self.configs().client(alpn), name.to_owned());
+        let (io, ids) = in_time(establish(io, session, leaf)).await?;
+        let ids = ids?.unwrap_or_default();
         if !ids.contains(&server.server_id) {
             let found = ids.iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
             return Err(Error::WrongServer {
@@ -57,23 +57,50 @@ impl Tls {
         I: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.configs().server(alpn).ok_or(Error::NotCertified)?;
-        let io = in_time(TlsAcceptor::from(config).accept(io)).await?;
-        let session = io.get_ref().1;
-        let leaf = session.peer_certificates().and_then(<[_]>::first);
-        let ids = leaf
-            .map(|leaf| leaf_ids(leaf))
-            .transpose()
-            .map_err(Error::Credentials)?;
-        let transport_header = session.alpn_protocol().is_some();
+        let session = UnbufferedServerConnection::new(config);
+        let known = |common: &CommonState| (leaf(common), common.alpn_protocol().is_some());
+        let (io, (ids, transport_header)) = in_time(establish(io, session, known)).await?;
         Ok(Accepted {
-            client_id: ids.and_then(|ids| ids.into_iter().next()),
+            client_id: ids?.and_then(|ids| ids.into_iter().next()),
             transport_header,
             io,
         })
     }
 }
 
-async fn in_time<T>(handshake: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
+/// The names of the peer's leaf, if it has one.
+fn leaf(common: &CommonState) -> Result<Option<Vec<Id>>, Error> {
+    let leaf = common.peer_certificates().and_then(<[_]>::first);
+    leaf.map(|leaf| leaf_ids(leaf)).transpose().map_err(Error::Credentials)
+}
+
+/// Shakes hands, and gives the connection with what is `known` of the peer then.
+async fn establish<I, S, T>(
+    mut io: I,
+    session: Result<S, rustls::Error>,
+    known: impl FnOnce(&CommonState) -> T,
+) -> io::Result<(TlsStream<I>, T)>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Session,
+{
+    let failed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut session = session.map_err(failed)?;
+    let rest = shake_hands(&mut session, &mut io).await?;
+    let known = known(session.common());
+    let suite = session.common().negotiated_cipher_suite();
+    let suite = suite.ok_or_else(|| failed(rustls::Error::HandshakeNotComplete))?;
+    let (secrets, kernel) = session.finish().map_err(failed)?;
+    let established = Established {
+        secrets,
+        kernel,
+        suite,
+        rest,
+    };
+    Ok((TlsStream::new(io, established).map_err(failed)?, known))
+}
+
+async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
         Ok(done) => done.map_err(Error::Handshake),
         Err(_) => Err(Error::Timeout(TLS_HANDSHAKE)),

@@ -4,9 +4,13 @@
 //! publication prepares the configurations once, and a handshake takes the newest ones. Connections that are open stay as
 //! they are.
 
+mod buffers;
 mod config;
 mod credentials;
 mod handshake;
+mod record;
+mod session;
+mod stream;
 mod verify;
 
 use std::{
@@ -21,6 +25,7 @@ use tokio::sync::watch;
 use crate::config::Configs;
 pub use credentials::{Anchors, Credentials};
 pub use handshake::{Accepted, ClientStream, ServerStream};
+pub use stream::TlsStream;
 pub use verify::leaf_ids;
 
 /// ALPN protocol under which a stream begins with a transport header.
@@ -115,6 +120,16 @@ impl Tls {
     pub async fn certified(&self) {
         let mut configs = self.0.configs.subscribe();
         let _ = configs.wait_for(|configs| configs.valid_until.is_some()).await;
+    }
+
+    /// What a client handshakes by, for those who do it by other means: the benchmark's bare pair, and tests.
+    pub fn client_config(&self, alpn: Alpn) -> Arc<rustls::ClientConfig> {
+        self.configs().client(alpn)
+    }
+
+    /// The same of a server, once it has a leaf.
+    pub fn server_config(&self, alpn: Alpn) -> Option<Arc<rustls::ServerConfig>> {
+        self.configs().server(alpn)
     }
 
     fn configs(&self) -> Arc<Configs> {

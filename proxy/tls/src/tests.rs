@@ -8,13 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use crate::{Accepted, Alpn, Anchors, ClientStream, Credentials, Error, Tls};
 
-const WEB: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
-const API: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
+pub(crate) const WEB: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
+pub(crate) const API: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
 
-struct Ca(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an anchor"))
@@ -38,7 +38,7 @@ impl Ca {
         Credentials::new(leaf.der().to_vec(), Vec::new(), key.serialize_der(), ends)
     }
 
-    fn workload(&self, name: &str) -> Tls {
+    pub(crate) fn workload(&self, name: &str) -> Tls {
         let tls = Tls::new(name.parse().expect("an id"), self.anchors()).expect("anchors");
         tls.publish(&self.leaf(name, in_an_hour())).expect("believed");
         tls
@@ -59,9 +59,21 @@ async fn handshake(client: &Tls, server: &Tls, want: &TlsIdentity, alpn: (Alpn, 
     tokio::join!(client.connect(near, want, alpn.0), server.accept(far, alpn.1))
 }
 
+/// A client that is rustls alone, configured as ours are; it can tell more of the handshake.
+pub(crate) async fn with_ordinary_client(
+    client: &Tls,
+    server: &Tls,
+) -> (tokio_rustls::client::TlsStream<DuplexStream>, Accepted<DuplexStream>) {
+    let (near, far) = duplex(16 * 1024);
+    let connector = tokio_rustls::TlsConnector::from(client.client_config(Alpn::None));
+    let name = API.try_into().expect("a name");
+    let (near, far) = tokio::join!(connector.connect(name, near), server.accept(far, Alpn::None));
+    (near.expect("believed"), far.expect("believed"))
+}
+
 const PLAIN: (Alpn, Alpn) = (Alpn::None, Alpn::None);
 
-fn dns(name: &str) -> TlsIdentity {
+pub(crate) fn dns(name: &str) -> TlsIdentity {
     TlsIdentity::dns(name).expect("an id")
 }
 
@@ -73,7 +85,8 @@ async fn both_ends_know_each_other_and_bytes_pass() {
     let (mut near, mut far) = (near.expect("believed"), far.expect("believed"));
     assert_eq!(far.client_id, Some(WEB.parse().expect("an id")));
     assert!(!far.transport_header);
-    let session = near.get_ref().1;
+    let (ordinary, _) = with_ordinary_client(&client, &server).await;
+    let session = ordinary.get_ref().1;
     assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     let group = session.negotiated_key_exchange_group().expect("done").name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
@@ -170,14 +183,15 @@ async fn rotation_leaves_open_connections_alone() {
     let (client, server) = (ca.workload(WEB), ca.workload(API));
     let (near, far) = handshake(&client, &server, &dns(API), PLAIN).await;
     let (mut near, mut far) = (near.expect("believed"), far.expect("believed"));
-    let first = near.get_ref().1.peer_certificates().expect("a leaf")[0].clone();
+    let (ordinary, _) = with_ordinary_client(&client, &server).await;
+    let first = ordinary.get_ref().1.peer_certificates().expect("a leaf")[0].clone();
     server.publish(&ca.leaf(API, in_an_hour())).expect("believed");
     near.write_all(b"still").await.expect("open");
     near.flush().await.expect("open");
     let mut got = [0; 5];
     far.io.read_exact(&mut got).await.expect("open");
-    let (near, _) = handshake(&client, &server, &dns(API), PLAIN).await;
-    let second = near.expect("believed").get_ref().1.peer_certificates().expect("a leaf")[0].clone();
+    let (ordinary, _) = with_ordinary_client(&client, &server).await;
+    let second = ordinary.get_ref().1.peer_certificates().expect("a leaf")[0].clone();
     assert_ne!(first, second, "a new connection sees the new leaf");
 }
 

@@ -6,6 +6,7 @@
 
 mod connect;
 pub mod copy;
+pub mod cork;
 pub mod header;
 mod listen;
 mod prefixed;
@@ -14,6 +15,7 @@ mod witness;
 use std::{io, net::SocketAddr, time::Duration};
 
 pub use connect::Connect;
+pub use cork::Corked;
 pub use listen::{SocketOptions, listen, original_dst};
 pub use prefixed::PrefixedIo;
 pub use witness::{Witness, Witnessed};

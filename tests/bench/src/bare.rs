@@ -1,8 +1,8 @@
 //! The bare pair: what hyper and rustls alone cost, doing the same to the bytes. No discovery, no policy, no metrics.
 //!
 //! HTTP/1 comes in, one HTTP/2 connection with mutual TLS is between the two, HTTP/1 goes out; or HTTP/2 all the way; or
-//! bytes, each connection with a TLS connection of its own. TLS is set as in the mesh (it is the mesh's), and one thread
-//! does it all.
+//! bytes, each connection with a TLS connection of its own. TLS is configured as in the mesh, and its streams are
+//! tokio-rustls' own; one thread does it all.
 
 mod http2;
 mod tcp;
@@ -18,13 +18,13 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use proxy_model::TlsIdentity;
-use proxy_tls::{Alpn, Anchors, ClientStream, Credentials, Tls};
+use proxy_tls::{Alpn, Anchors, Credentials, Tls};
 use tests_harness::{Pki, certificates::identity};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{LocalSet, spawn_local},
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 
 use crate::{
     args::Bare,
@@ -121,8 +121,15 @@ pub(crate) async fn serve_outbound(listener: TcpListener, target: SocketAddr, tl
 
 /// A TLS connection to the other side.
 async fn secure(target: SocketAddr, tls: &Tls) -> Result<ClientStream<TcpStream>> {
-    let server = TlsIdentity::dns(&identity("bench", "server"))?;
-    Ok(tls.connect(connect(target).await?, &server, Alpn::None).await?)
+    let server = identity("bench", "server").try_into()?;
+    let connector = TlsConnector::from(tls.client_config(Alpn::None));
+    Ok(connector.connect(server, connect(target).await?).await?)
+}
+
+/// A TLS connection from the other side.
+async fn accept(socket: TcpStream, tls: &Tls) -> Result<ServerStream<TcpStream>> {
+    let config = tls.server_config(Alpn::None).context("the server has no leaf")?;
+    Ok(TlsAcceptor::from(config).accept(socket).await?)
 }
 
 async fn connect(target: SocketAddr) -> Result<TcpStream> {
@@ -160,11 +167,11 @@ pub(crate) async fn serve_inbound(listener: TcpListener, target: SocketAddr, tls
         socket.set_nodelay(true)?;
         let (tls, pool) = (tls.clone(), pool.clone());
         spawn_local(async move {
-            let Ok(accepted) = tls.accept(socket, Alpn::None).await else {
+            let Ok(accepted) = accept(socket, &tls).await else {
                 return;
             };
             let service = service_fn(move |request| to_http1(pool.clone(), request));
-            let connection = http2::server().serve_connection(TokioIo::new(accepted.io), service);
+            let connection = http2::server().serve_connection(TokioIo::new(accepted), service);
             let _ = connection.await; // As above.
         });
     }

@@ -17,6 +17,7 @@ use h2::client::{Builder, Connection, SendRequest};
 use http::{HeaderMap, Method, Request, Response, Version, header::CONTENT_LENGTH};
 use http_body::Body as _;
 use proxy_model::{Http2Params, limits};
+use proxy_transport::Corked;
 
 use super::adaptive::{self, Adaptive};
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     http2::{
         gate::Gate,
         keep_alive::{self, Pings},
+        poll_uncork,
         pump::{self, Pump},
         receive::Received,
     },
@@ -65,7 +67,8 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
     {
         return Ok(Http2(Kind::Adaptive(adaptive::connect(io, params).await?)));
     }
-    let (sender, mut connection) = builder(params).handshake(io).await?;
+    let io = Corked::new(io);
+    let (sender, mut connection) = builder(params).handshake(io.clone()).await?;
     let shared = Rc::new(Shared {
         sender: RefCell::new(sender),
         is_closed: Rc::new(Cell::new(false)),
@@ -80,7 +83,7 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
         let is_wanted = move || always || shared.upgrade().is_some_and(|shared| shared.is_active());
         Some(keep_alive::unanswered(pings, connection.ping_pong()?, is_wanted))
     });
-    tokio::task::spawn_local(Driver::new(connection, &shared, pings).run());
+    tokio::task::spawn_local(Driver::new((connection, io), &shared, pings).run());
     Ok(Http2(Kind::Direct(shared)))
 }
 
@@ -120,16 +123,22 @@ fn builder(params: &Http2Params) -> Builder {
 
 /// Drives the connection to its end.
 struct Driver<I: Io> {
-    connection: Connection<I, Bytes>,
+    connection: Connection<Corked<I>, Bytes>,
+    io: Corked<I>,
     pings: Option<LocalBoxFuture<'static, ()>>,
     shared: Weak<Shared>,
     is_closed: Closes,
 }
 
 impl<I: Io> Driver<I> {
-    fn new(connection: Connection<I, Bytes>, shared: &Rc<Shared>, pings: Option<LocalBoxFuture<'static, ()>>) -> Self {
+    fn new(
+        (connection, io): (Connection<Corked<I>, Bytes>, Corked<I>),
+        shared: &Rc<Shared>,
+        pings: Option<LocalBoxFuture<'static, ()>>,
+    ) -> Self {
         Self {
             connection,
+            io,
             pings,
             shared: Rc::downgrade(shared),
             is_closed: Closes(shared.is_closed.clone()),
@@ -138,7 +147,10 @@ impl<I: Io> Driver<I> {
 
     async fn run(mut self) {
         let mut gate = Gate::new();
-        let ended = poll_fn(|cx| gate.poll(cx, |cx| self.poll(cx)));
+        let ended = poll_fn(|cx| match gate.poll(cx, |cx| self.poll(cx)) {
+            Poll::Pending => poll_uncork(cx, &self.io).map(Ok),
+            ended @ Poll::Ready(_) => ended,
+        });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "an HTTP/2 client connection failed");
         }
@@ -152,7 +164,7 @@ impl<I: Io> Driver<I> {
         {
             return Poll::Ready(Ok(()));
         }
-        let ended = Pin::new(&mut self.connection).poll(cx);
+        let ended = Corked::<I>::corked(|| Pin::new(&mut self.connection).poll(cx));
         let is_closed = &self.is_closed.0;
         if !is_closed.get() && self.shared.upgrade().is_some_and(|shared| shared.refuses()) {
             is_closed.set(true);

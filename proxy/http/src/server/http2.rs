@@ -20,6 +20,7 @@ use http::{
 };
 use http_body::Body as HttpBody;
 use proxy_model::limits;
+use proxy_transport::Corked;
 use tokio_util::sync::CancellationToken;
 
 use super::{Io, ServerParams, drained};
@@ -29,6 +30,7 @@ use crate::{
     http2::{
         gate::Gate,
         keep_alive::{self, Pings},
+        poll_uncork,
         pump::Pump,
         receive::Received,
     },
@@ -53,7 +55,8 @@ where
     B: HttpBody<Data = Bytes, Error = Error> + Unpin + 'static,
     E: Into<Error>,
 {
-    let mut connection = builder().handshake(io).await?;
+    let io = Corked::new(io);
+    let mut connection = builder().handshake(io.clone()).await?;
     let mut pings = pings(params, &mut connection);
     let (mut gate, mut streams) = (Gate::new(), FuturesUnordered::new());
     let (mut drained, mut is_draining) = (pin!(drained(drain)), false);
@@ -62,7 +65,7 @@ where
             is_draining = true;
             connection.graceful_shutdown();
         }
-        gate.poll(cx, |cx| {
+        let ended = gate.poll(cx, |cx| {
             if let Some(pings) = &mut pings
                 && pings.as_mut().poll(cx).is_ready()
             {
@@ -70,7 +73,7 @@ where
             }
             loop {
                 while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {}
-                match connection.poll_accept(cx) {
+                match Corked::<I>::corked(|| connection.poll_accept(cx)) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
@@ -81,7 +84,11 @@ where
                     }
                 }
             }
-        })
+        });
+        match ended {
+            Poll::Pending => poll_uncork(cx, &io).map(Ok),
+            ended @ Poll::Ready(_) => ended,
+        }
     })
     .await
 }
@@ -99,7 +106,10 @@ fn builder() -> Builder {
     builder
 }
 
-fn pings<I: Io>(params: ServerParams, connection: &mut Connection<I, Bytes>) -> Option<LocalBoxFuture<'static, ()>> {
+fn pings<I: Io>(
+    params: ServerParams,
+    connection: &mut Connection<Corked<I>, Bytes>,
+) -> Option<LocalBoxFuture<'static, ()>> {
     let ping = params.ping?;
     let pings = Pings {
         interval: ping.interval,

@@ -12,7 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use proxy_model::limits;
-use proxy_tls::{Alpn, Tls};
+use proxy_tls::Tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -69,7 +69,7 @@ pub(super) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls)
         socket.set_nodelay(true)?;
         let (tls, application) = (tls.clone(), application.clone());
         spawn_local(async move {
-            let Ok(accepted) = tls.accept(socket, Alpn::None).await else {
+            let Ok(accepted) = super::accept(socket, &tls).await else {
                 return;
             };
             let connected = application.get_or_try_init(async || connect(super::connect(target).await?).await);
@@ -77,7 +77,7 @@ pub(super) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls)
                 return; // The load sees that its answers are missing.
             };
             let service = service_fn(move |request| send(sender.clone(), request));
-            let _ = server().serve_connection(TokioIo::new(accepted.io), service).await;
+            let _ = server().serve_connection(TokioIo::new(accepted), service).await;
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use proxy_tls::{Alpn, Tls};
+use proxy_tls::Tls;
 use tokio::{io::copy_bidirectional, net::TcpListener, task::spawn_local};
 
 /// The client side, on a listener.
@@ -28,10 +28,10 @@ pub(super) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls)
         socket.set_nodelay(true)?;
         let tls = tls.clone();
         spawn_local(async move {
-            if let Ok(mut accepted) = tls.accept(socket, Alpn::None).await
+            if let Ok(mut accepted) = super::accept(socket, &tls).await
                 && let Ok(mut application) = super::connect(target).await
             {
-                let _ = copy_bidirectional(&mut accepted.io, &mut application).await;
+                let _ = copy_bidirectional(&mut accepted, &mut application).await;
             }
         });
     }

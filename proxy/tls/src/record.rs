@@ -1,0 +1,197 @@
+//! Records of TLS 1.3, sealed and opened in place. rustls makes the keys; it would take a buffer for every record.
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use rustls::{
+    AlertDescription, ConnectionTrafficSecrets, Error, InvalidMessage, PeerMisbehaved, SupportedCipherSuite,
+    crypto::cipher::NONCE_LEN,
+};
+
+/// Bytes before the payload: type, version, length.
+pub(crate) const HEADER: usize = 5;
+/// Plaintext that a record may carry (RFC 8446, 5.1).
+pub(crate) const PLAINTEXT: usize = 16_384;
+/// Payload that a record may have (RFC 8446, 5.2).
+const PAYLOAD: usize = PLAINTEXT + 256;
+/// Every suite of TLS 1.3 that we offer has a tag of this length.
+const TAG: usize = 16;
+/// What a sealed record is longer than its plaintext: header, type, tag.
+pub(crate) const OVERHEAD: usize = HEADER + 1 + TAG;
+
+/// What a record carries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Alert,
+    Handshake,
+    Data,
+}
+
+impl Content {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Alert => 21,
+            Self::Handshake => 22,
+            Self::Data => 23,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Alert, Self::Handshake, Self::Data]
+            .into_iter()
+            .find(|content| content.byte() == byte)
+    }
+}
+
+/// Why a connection ends, and how the peer is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) error: Error,
+    pub(crate) alert: AlertDescription,
+}
+
+impl Fault {
+    pub(crate) fn misbehaved(how: PeerMisbehaved) -> Self {
+        Self {
+            error: how.into(),
+            alert: AlertDescription::UnexpectedMessage,
+        }
+    }
+
+    pub(crate) fn invalid(what: InvalidMessage) -> Self {
+        Self {
+            error: what.into(),
+            alert: AlertDescription::DecodeError,
+        }
+    }
+
+    fn oversized() -> Self {
+        Self {
+            error: Error::PeerSentOversizedRecord,
+            alert: AlertDescription::RecordOverflow,
+        }
+    }
+
+    fn undecipherable() -> Self {
+        Self {
+            error: Error::DecryptError,
+            alert: AlertDescription::BadRecordMac,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            alert: AlertDescription::InternalError,
+        }
+    }
+}
+
+/// Payload of the record that `bytes` begin with; none while its header is not whole.
+pub(crate) fn payload_len(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    let [content, _, _, high, low, ..] = *bytes else {
+        return Ok(None);
+    };
+    // After the handshake everything is encrypted, and looks like data.
+    if content != Content::Data.byte() {
+        return Err(Fault::misbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec));
+    }
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    match len {
+        0..=TAG => Err(Fault::undecipherable()),
+        len if len > PAYLOAD => Err(Fault::oversized()),
+        len => Ok(Some(len)),
+    }
+}
+
+/// The key of one direction.
+pub(crate) struct Key {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+}
+
+impl Key {
+    pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, Error> {
+        let (algorithm, key, iv) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            _ => return Err(Error::General("the suite is none of those offered".into())),
+        };
+        let unusable = |_| Error::General("the suite's key is unusable".into());
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(unusable)?;
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            iv: iv.as_ref().try_into().map_err(|_| Error::EncryptError)?,
+            sequence,
+        })
+    }
+
+    /// Records so far.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The nonce of the next record (RFC 8446, 5.3). There is none for a second time.
+    fn next(&mut self) -> Option<Nonce> {
+        let next = self.sequence.checked_add(1)?;
+        let mut nonce = self.iv;
+        for (byte, sequence) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= sequence;
+        }
+        self.sequence = next;
+        Some(Nonce::assume_unique_for_key(nonce))
+    }
+
+    /// Opens a whole record in place; gives what it carries, and how many bytes of that there are behind its header.
+    pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), Fault> {
+        let Some((header, payload)) = record.split_first_chunk_mut::<HEADER>() else {
+            return Err(Fault::undecipherable());
+        };
+        let nonce = self.next().ok_or_else(Fault::undecipherable)?;
+        let opened = self.key.open_in_place(nonce, Aad::from(*header), payload);
+        let opened = opened.map_err(|_| Fault::undecipherable())?;
+        // Zeros may be behind the type, to hide the length.
+        let Some(end) = opened.iter().rposition(|byte| *byte != 0) else {
+            return Err(Fault::misbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec));
+        };
+        if end > PLAINTEXT {
+            return Err(Fault::oversized());
+        }
+        let content = Content::of(opened[end]).ok_or(Fault::invalid(InvalidMessage::InvalidContentType))?;
+        Ok((content, end))
+    }
+
+    /// Appends a record that carries `parts`, which are no more than one may carry.
+    pub(crate) fn seal<'a>(
+        &mut self,
+        content: Content,
+        parts: impl Iterator<Item = &'a [u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let start = out.len();
+        out.extend([Content::Data.byte(), 3, 3, 0, 0]);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        out.push(content.byte());
+        let len = (out.len() - start - HEADER + TAG) as u16;
+        out[start + HEADER - 2..start + HEADER].copy_from_slice(&len.to_be_bytes());
+        let nonce = self.next().ok_or(Error::EncryptError)?;
+        let Some((header, payload)) = out[start..].split_first_chunk_mut::<HEADER>() else {
+            return Err(Error::EncryptError);
+        };
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(*header), payload)
+            .map_err(|_| Error::EncryptError)?;
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+}
+
+/// Records that a key of the suite may seal.
+pub(crate) fn confidentiality_limit(suite: SupportedCipherSuite) -> u64 {
+    suite.tls13().map_or(0, |suite| suite.common.confidentiality_limit)
+}
