@@ -4,6 +4,7 @@ mod accept;
 mod admin;
 mod control;
 mod env;
+mod io;
 mod run;
 mod tap;
 mod wait;
