@@ -23,12 +23,14 @@ use proxy_process::{admin::Admin, log};
 use proxy_tls::{Alpn, Tls};
 use proxy_transport::PrefixedIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::io::AnyIo;
 
 /// Time for a client's first bytes; upstream's figure.
 const DETECT: Duration = Duration::from_secs(1);
@@ -191,18 +193,15 @@ async fn connection(socket: TcpStream, router: Router, tls: &Tls) {
     let (hello, io) = hello(socket, tls.local_id()).await;
     match hello {
         Hello::Ours => match tls.accept(io, Alpn::None).await {
-            Ok(accepted) => http(accepted.io, router).await,
+            Ok(accepted) => http(Box::new(accepted.io), router).await,
             Err(error) => tracing::debug!(%error, "admin refused a connection"),
         },
-        Hello::NotOurs => http(io, router).await,
+        Hello::NotOurs => http(Box::new(io), router).await,
         Hello::Silent => {}
     }
 }
 
-async fn http<I>(io: I, router: Router)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn http(io: AnyIo, router: Router) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     let served = builder

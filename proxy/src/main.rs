@@ -4,16 +4,14 @@ mod accept;
 mod admin;
 mod control;
 mod env;
+mod io;
+mod memory;
 mod run;
 mod tap;
 mod wait;
 mod worker;
 
 use std::process::ExitCode;
-
-/// Gives memory back after a burst, also when nothing happens any more; `.cargo/config.toml` says how soon.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exit status of a bad configuration, as upstream's.
 const EX_USAGE: u8 = 64;

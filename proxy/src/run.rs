@@ -26,7 +26,7 @@ use crate::{
     admin,
     control::{Certifier, CertifierParts, Channel, Connector, Grpc, Remembered, restore},
     env::{Config, Invalid, Service},
-    tap,
+    memory, tap,
     worker::{self, Shared, Side, Worker},
 };
 
@@ -58,6 +58,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
             log
         }
     };
+    memory::give_back_when_idle();
     for variable in &config.without_effect {
         tracing::warn!(variable, "this setting has no effect yet");
     }

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
+use axum::{BoxError, Router};
 use futures_util::StreamExt;
-use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use proxy_api::{
@@ -27,7 +28,6 @@ use proxy_http::tap::{Refused, Registry};
 use proxy_model::{Id, limits};
 use proxy_tls::Tls;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -35,7 +35,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::admin::{Hello, hello};
+use crate::{
+    admin::{Hello, hello},
+    io::AnyIo,
+};
 
 /// Streams on one connection; upstream's figure.
 const STREAMS: u32 = 200;
@@ -95,14 +98,14 @@ impl Server {
                         Some(id) if id == self.client => Ok(()),
                         _ => Err("Unauthorized client"),
                     };
-                    self.http2(accepted.io, allowed).await
+                    self.http2(Box::new(accepted.io), allowed).await
                 }
                 Err(error) => {
                     tracing::debug!(%error, "tap refused a connection");
                     return;
                 }
             },
-            Hello::NotOurs => self.http2(io, Err("no_tls_from_remote")).await,
+            Hello::NotOurs => self.http2(Box::new(io), Err("no_tls_from_remote")).await,
             Hello::Silent => return,
         };
         if let Err(error) = ended {
@@ -110,23 +113,24 @@ impl Server {
         }
     }
 
-    async fn http2<I>(&self, io: I, allowed: Result<(), &'static str>) -> Result<(), hyper::Error>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    /// Served as the admin server serves, so that the program has the code once.
+    async fn http2(&self, io: AnyIo, allowed: Result<(), &'static str>) -> Result<(), BoxError> {
         let observer = Observer {
             server: self.clone(),
             allowed,
         };
-        let service = TowerToHyperService::new(TapServer::new(observer));
-        http2::Builder::new(TokioExecutor::new())
+        let router = Router::new().fallback_service(TapServer::new(observer));
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+        builder
+            .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .max_frame_size(16_384)
             .max_header_list_size(limits::HEADER_LIST_BYTES)
-            .keep_alive_interval(PING_INTERVAL)
-            .serve_connection(TokioIo::new(io), service)
+            .keep_alive_interval(PING_INTERVAL);
+        builder
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))
             .await
     }
 }

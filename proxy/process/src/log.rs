@@ -1,9 +1,13 @@
 //! The log: on stdout, as Linkerd's proxies write it, with a filter that can be changed while the process runs.
+//!
+//! A filter is a list of `LEVEL`, `TARGET=LEVEL` and `[{FIELD}]=LEVEL`. What is said of spans matches nothing, because
+//! nothing of ours opens one; so that no program carries the regular expressions that would look for them.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Instant};
 
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
+    Layer, Registry,
+    filter::{LevelFilter, Targets},
     fmt::{format::Writer, time::FormatTime},
     layer::SubscriberExt,
     reload,
@@ -36,7 +40,7 @@ impl FromStr for Format {
 
 /// Reads and changes the filter of the running process.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<reload::Handle<EnvFilter, Registry>>);
+pub struct Handle(Arc<reload::Handle<Targets, Registry>>);
 
 impl Handle {
     /// The filter as it is in force.
@@ -66,11 +70,14 @@ pub fn init(filter: &str, format: Format) -> Result<Handle, Error> {
     Ok(Handle(Arc::new(handle)))
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    let filter = filter.trim();
-    EnvFilter::builder()
-        .parse(with_our_targets(filter))
-        .map_err(|error| invalid(filter, &error))
+fn parse(filter: &str) -> Result<Targets, Error> {
+    let listed = with_our_targets(filter.trim());
+    let directives = listed.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let directives: Vec<&str> = directives.collect();
+    if directives.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::ERROR));
+    }
+    directives.join(",").parse().map_err(|error| invalid(filter, &error))
 }
 
 fn invalid(filter: &str, error: &dyn fmt::Display) -> Error {
@@ -105,6 +112,8 @@ impl FormatTime for Uptime {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -114,11 +123,23 @@ mod tests {
         assert_eq!(with_our_targets("debug"), "debug");
         let shown = parse(injected).expect("valid").to_string();
         assert!(shown.contains("proxy_=info") && shown.contains("mesh=info"), "{shown}");
+        let parsed = parse(injected).expect("valid");
+        assert!(parsed.would_enable("proxy_http::client", &Level::INFO));
+        assert!(!parsed.would_enable("proxy_http::client", &Level::DEBUG));
+        assert!(!parsed.would_enable("hickory", &Level::WARN) && parsed.would_enable("h2", &Level::WARN));
         let error = parse("linkerd=loud").expect_err("no level").to_string();
         assert!(
             error.starts_with("the log filter \"linkerd=loud\" is invalid"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn blanks_and_nothing_between_commas_do_not_matter() {
+        let filter = parse(" debug, ,h2=off,").expect("valid");
+        assert!(filter.would_enable("mesh", &Level::DEBUG) && !filter.would_enable("h2", &Level::ERROR));
+        let nothing = parse(" ").expect("valid");
+        assert!(nothing.would_enable("mesh", &Level::ERROR) && !nothing.would_enable("mesh", &Level::WARN));
     }
 
     #[test]

@@ -8,10 +8,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_model::{ServerAddr, limits};
 use proxy_tls::{Alpn, Tls};
 use proxy_transport::Connect;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Error;
-use crate::env::{HostPort, Service};
+use crate::{
+    env::{HostPort, Service},
+    io::AnyIo,
+};
 
 /// Time between PINGs; also when no stream is open, because what is waited for is a change that may come in days.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -72,16 +74,13 @@ impl Connector {
     async fn connect_to(&self, addr: SocketAddr) -> Result<Connected, Error> {
         let tcp = self.tcp.connect(ServerAddr(addr)).await?;
         match &self.service.tls {
-            None => http2(tcp, addr).await,
-            Some(server) => http2(self.tls.connect(tcp, server, Alpn::None).await?, addr).await,
+            None => http2(Box::new(tcp), addr).await,
+            Some(server) => http2(Box::new(self.tls.connect(tcp, server, Alpn::None).await?), addr).await,
         }
     }
 }
 
-async fn http2<I>(io: I, addr: SocketAddr) -> Result<Connected, Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn http2(io: AnyIo, addr: SocketAddr) -> Result<Connected, Error> {
     let (send, driver): (SendRequest<Body>, Connection<_, Body, _>) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)

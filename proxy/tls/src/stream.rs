@@ -77,8 +77,8 @@ enum Ended {
     Closed,
     /// The bytes ended, and the peer has not said that it was all.
     Truncated,
-    /// By what it did.
-    Broken(Error),
+    /// By what it did. Boxed: every connection has room for it, and hardly one needs it.
+    Broken(Box<Error>),
 }
 
 impl Ended {
@@ -89,7 +89,7 @@ impl Ended {
                 io::ErrorKind::UnexpectedEof,
                 "the peer closed the connection without a TLS close_notify",
             )),
-            Self::Broken(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.clone())),
+            Self::Broken(error) => Err(io::Error::new(io::ErrorKind::InvalidData, (**error).clone())),
         }
     }
 }
@@ -160,7 +160,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             AlertDescription::CloseNotify => self.ended = Some(Ended::Closed),
             AlertDescription::UserCanceled => {}
             // It is answered by nothing.
-            alert => self.ended = Some(Ended::Broken(Error::AlertReceived(alert))),
+            alert => self.ended = Some(Ended::Broken(Error::AlertReceived(alert).into())),
         }
         Ok(())
     }
@@ -187,7 +187,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
 
     /// Ends the connection, and tells the peer why if that goes at once.
     fn fail(&mut self, cx: &mut Context<'_>, fault: Fault) {
-        self.ended = Some(Ended::Broken(fault.error));
+        self.ended = Some(Ended::Broken(fault.error.into()));
         self.incoming.take_opened();
         if self.outgoing.alert([2, fault.alert.into()]) {
             let _ = self.outgoing.poll_drain(cx, &mut self.io);

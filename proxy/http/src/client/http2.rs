@@ -65,7 +65,7 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
         .as_ref()
         .is_some_and(|flow| flow.adaptive_flow_control)
     {
-        return Ok(Http2(Kind::Adaptive(adaptive::connect(io, params).await?)));
+        return Ok(Http2(Kind::Adaptive(adaptive::connect(Box::new(io), params).await?)));
     }
     let io = Corked::new(io);
     let (sender, mut connection) = builder(params).handshake(io.clone()).await?;

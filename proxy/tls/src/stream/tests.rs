@@ -339,6 +339,14 @@ fn a_corked_writer_s_records_leave_together_and_are_bounded() {
     });
 }
 
+/// Every connection holds one. Two thirds of it are what rustls keeps to make the next keys; with what inbound puts below,
+/// it fills a size of the allocator.
+#[test]
+fn a_stream_is_small() {
+    let size = size_of::<TlsStream<tokio::net::TcpStream>>();
+    assert!(size <= 896 - 32, "{size} bytes");
+}
+
 #[test]
 fn pieces_become_one_record_and_many_records_one_read() {
     block_on(async {
