@@ -4,7 +4,7 @@ use proxy_model::TlsIdentity;
 use proxy_process::admin::Readiness;
 use proxy_tls::{Anchors, Credentials};
 use tests_harness::Pki;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::*;
 

@@ -38,8 +38,9 @@ pub(crate) struct Args {
 const WARM_UP_SECONDS: u64 = 40;
 /// Time between looks at memory.
 const LOOK: Duration = Duration::from_millis(500);
-/// Looks that make a beginning, or an end.
-const LOOKS: usize = 20;
+/// Looks that make a beginning, or an end: 45 s, because 1 MiB answers and churn move memory by a few MiB from one second to
+/// the next.
+const LOOKS: usize = 90;
 /// How far the end may be from the beginning, as a share of it.
 const MOST: f64 = 0.1;
 

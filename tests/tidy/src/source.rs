@@ -87,9 +87,11 @@ impl Source {
         }
     }
 
-    /// Whether all of it is tests.
+    /// Whether all of it is tests, or benchmarks, which are as little of the product.
     pub(crate) fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.starts_with("tests/")
+        self.path.ends_with("/tests.rs")
+            || ["/tests/", "/benches/"].iter().any(|folder| self.path.contains(folder))
+            || self.path.starts_with("tests/")
     }
 
     /// Lines before the first inline module of tests.
