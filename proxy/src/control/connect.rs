@@ -108,13 +108,11 @@ async fn resolve(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
         name: addr.host.clone(),
         reason,
     };
-    // As written: with a trailing dot no search list is used. Without it: /etc/hosts knows no names with a dot at the end.
-    let without_dot = addr.host.trim_end_matches('.');
-    let mut reason = "it has no address".to_owned();
-    for name in [addr.host.as_str(), without_dot] {
-        match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, addr.port))).await {
-            Err(_) => reason = format!("no answer in {RESOLVE_TIMEOUT:?}"),
-            Ok(Err(error)) => reason = error.to_string(),
+    let mut reason = None;
+    for name in names(&addr.host) {
+        match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((&*name, addr.port))).await {
+            Err(_) => reason = reason.or(Some(format!("no answer in {RESOLVE_TIMEOUT:?}"))),
+            Ok(Err(error)) => reason = reason.or(Some(error.to_string())),
             Ok(Ok(found)) => {
                 let mut found: Vec<_> = found.collect();
                 found.sort_unstable();
@@ -124,9 +122,49 @@ async fn resolve(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
                 }
             }
         }
-        if name == without_dot {
-            break;
-        }
     }
-    Err(failed(reason))
+    Err(failed(reason.unwrap_or_else(|| "it has no address".to_owned())))
+}
+
+/// The names under which a service is looked for, one after another: as written, where a dot at the end means that no search list is
+/// used; without that dot, as /etc/hosts has no such names; and the name beside it that has a virtual address. Who asked for a headless
+/// name while no replica was there is told for 5 s longer that there is none (CoreDNS keeps that in mind).
+fn names(host: &str) -> Vec<String> {
+    let without_dot = host.trim_end_matches('.');
+    let mut names = vec![host.to_owned()];
+    if without_dot != host {
+        names.push(without_dot.to_owned());
+    }
+    let beside = host.split_once('.').and_then(|(service, domain)| {
+        let beside = match service {
+            "linkerd-policy" => "linkerd-dst",
+            service => service.strip_suffix("-headless")?,
+        };
+        Some(format!("{beside}.{domain}"))
+    });
+    names.extend(beside);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_headless_name_has_one_with_a_virtual_address_beside_it() {
+        assert_eq!(
+            names("linkerd-dst-headless.linkerd.svc.cluster.local."),
+            [
+                "linkerd-dst-headless.linkerd.svc.cluster.local.",
+                "linkerd-dst-headless.linkerd.svc.cluster.local",
+                "linkerd-dst.linkerd.svc.cluster.local."
+            ]
+        );
+        assert_eq!(
+            names("linkerd-policy.mesh.svc"),
+            ["linkerd-policy.mesh.svc", "linkerd-dst.mesh.svc"]
+        );
+        assert_eq!(names("localhost."), ["localhost.", "localhost"]);
+        assert_eq!(names("linkerd-identity.mesh.svc"), ["linkerd-identity.mesh.svc"]);
+    }
 }
