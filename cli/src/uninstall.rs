@@ -249,7 +249,7 @@ async fn labelled(client: &Client, namespace: &str) -> anyhow::Result<Vec<Value>
                 objects
                     .iter()
                     .filter(|object| is_made_by_us(object))
-                    .map(|object| stub(version, kind, object)),
+                    .map(|object| reference(version, kind, object)),
             ),
             // A kind that the cluster does not have.
             Err(Error::Absent { .. }) => {}
@@ -269,7 +269,7 @@ fn is_made_by_us(object: &Value) -> bool {
 }
 
 /// As much of an object as it takes to delete it.
-fn stub(version: &str, kind: &str, object: &Value) -> Value {
+fn reference(version: &str, kind: &str, object: &Value) -> Value {
     let mut metadata = json!({"name": object["metadata"]["name"]});
     if object["metadata"]["namespace"].is_string() {
         metadata["namespace"] = object["metadata"]["namespace"].clone();
@@ -300,7 +300,7 @@ mod tests {
     fn what_is_in_a_namespace_goes_with_it() {
         let object = |kind: &str, name: &str, namespace: Option<&str>| {
             let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": "u"}, "spec": {}});
-            stub("v1", kind, &object)
+            reference("v1", kind, &object)
         };
         let found = vec![
             object("ClusterRole", "a", None),

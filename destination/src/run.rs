@@ -17,7 +17,7 @@ use destination_source::{
 };
 use proxy_process::{
     admin::{self, Admin, Readiness},
-    log, signals,
+    log, program, signals,
     tasks::Tasks,
 };
 use tokio::{
@@ -46,17 +46,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         .worker_threads(THREADS)
         .enable_all()
         .build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(args)),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mesh-destination: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("mesh-destination", runtime, serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {

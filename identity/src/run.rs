@@ -1,6 +1,6 @@
 //! The program's life: read files, serve, watch files, drain.
 
-use std::{convert::Infallible, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use destination_source::{
     Error,
@@ -72,20 +72,17 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("identity", served);
     tasks.spawn("admin", admin::serve(admin_listener, admin, stop.clone()));
-    tasks.spawn("issuer", until(stop.clone(), issuer_files.run()));
+    tasks.spawn_until_stop("issuer", issuer_files.run());
     if let Some(token_files) = token_files {
-        tasks.spawn("token keys", until(stop.clone(), token_files.run()));
+        tasks.spawn_until_stop("token keys", token_files.run());
     }
-    tasks.spawn(
-        "readiness",
-        until(stop, async move {
-            // Ready once there is an issuer; what was good once stays, so this never goes back.
-            if issuer.wait_for(Option::is_some).await.is_ok() {
-                ready.set();
-            }
-            std::future::pending::<()>().await;
-        }),
-    );
+    tasks.spawn_until_stop("readiness", async move {
+        // Ready once there is an issuer; what was good once stays, so this never goes back.
+        if issuer.wait_for(Option::is_some).await.is_ok() {
+            ready.set();
+        }
+        std::future::pending::<()>().await;
+    });
     Ok(tasks.finish(GRACE).await?)
 }
 
@@ -119,10 +116,4 @@ async fn validator(args: &Args) -> anyhow::Result<(token::Validator, Option<toke
         Err(error) => return Err(error.into()),
     }
     Ok((token::Validator::Kubernetes(client), None))
-}
-
-/// A task that ends by itself only with the process.
-async fn until(stop: tokio_util::sync::CancellationToken, task: impl Future<Output = ()>) -> Result<(), Infallible> {
-    stop.run_until_cancelled(task).await;
-    Ok(())
 }

@@ -1,10 +1,10 @@
 //! The program's life: read files, learn the namespaces, serve, drain.
 
-use std::{convert::Infallible, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use proxy_process::{
     admin::{self, Admin, Readiness},
-    log, signals,
+    log, program, signals,
     tasks::Tasks,
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -26,17 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(args)),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mesh-injector: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("mesh-injector", runtime, serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -72,7 +62,7 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         let (events, queue) = Events::queue();
         webhook.events = events;
         let telling = events::run(queue, client, cluster.clone(), metrics.clone());
-        tasks.spawn("events", until(stop.clone(), telling));
+        tasks.spawn_until_stop("events", telling);
     }
     let admin = {
         let metrics = metrics.clone();
@@ -80,7 +70,7 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
     };
     tasks.spawn("webhook", Arc::new(webhook).serve(listeners.0, stop.clone()));
     tasks.spawn("admin", admin::serve(listeners.1, admin, stop.clone()));
-    tasks.spawn("certificate", until(stop.clone(), certificate));
+    tasks.spawn_until_stop("certificate", certificate);
     let values = async move {
         let place = Place {
             native_sidecars: source::native_sidecars(client.as_ref()).await,
@@ -93,9 +83,9 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         };
         pair.looking(metrics, sender).run().await;
     };
-    tasks.spawn("values", until(stop.clone(), values));
+    tasks.spawn_until_stop("values", values);
     let followed = cluster.follow(source.updates, known.clone());
-    tasks.spawn("namespaces", until(stop.clone(), followed));
+    tasks.spawn_until_stop("namespaces", followed);
     let (mut tls, mut injector) = (tls, injector);
     let readiness = async move {
         // What was good once stays in force, so this never goes back.
@@ -107,12 +97,6 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         ready.set();
         std::future::pending::<()>().await;
     };
-    tasks.spawn("readiness", until(stop, readiness));
+    tasks.spawn_until_stop("readiness", readiness);
     tasks
-}
-
-/// A task that ends by itself only with the process.
-async fn until(stop: CancellationToken, task: impl Future<Output = ()>) -> Result<(), Infallible> {
-    stop.run_until_cancelled(task).await;
-    Ok(())
 }

@@ -10,7 +10,7 @@ use destination_source::cluster::{
 };
 use proxy_process::{
     admin::{self, Admin, Readiness},
-    log, signals,
+    log, program, signals,
     tasks::Tasks,
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -39,16 +39,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(run(args)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mesh-viz: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("mesh-viz", runtime, run(args))
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {

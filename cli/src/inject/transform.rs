@@ -7,9 +7,6 @@ use serde_json::{Value, json};
 
 use super::report::Line;
 
-/// What the annotation `linkerd.io/inject` may say.
-const WISHES: [&str; 3] = ["enabled", "ingress", "disabled"];
-
 /// How an object is injected.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -148,14 +145,14 @@ fn known_wish(object: &Value, kind: &str) -> anyhow::Result<()> {
     };
     let holder = path.iter().try_fold(object, |value, key| value.get(key));
     let wish = holder.and_then(|holder| holder.pointer("/metadata/annotations")?.get(keys::INJECT));
-    let known = |wish: &Value| wish.as_str().is_some_and(|wish| WISHES.contains(&wish));
+    let known = |wish: &Value| wish.as_str().is_some_and(|wish| keys::INJECT_VALUES.contains(&wish));
     if let Some(wish) = wish.filter(|wish| !known(wish)) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         bail!(
             "failed to inject {}/{name}: the annotation {} is {wish}, but must be one of {}",
             kind.to_lowercase(),
             keys::INJECT,
-            WISHES.join(", ")
+            keys::INJECT_VALUES.join(", ")
         );
     }
     Ok(())

@@ -1,8 +1,12 @@
 //! What a change of the cluster costs the index, with so many answers under way: `cargo bench -p destination-index`.
 
+use std::sync::Arc;
+
 use destination_index::{Config, Context, Index, Object};
 use divan::Bencher;
+use proxy_model::EndpointSet;
 use serde_json::json;
+use tokio::sync::watch;
 
 fn main() {
     divan::main();
@@ -50,15 +54,20 @@ fn path(at: usize) -> String {
     format!("{}.shop.svc.cluster.local:80", name(at))
 }
 
-/// One endpoint is no longer ready, and its one reader is told.
-#[divan::bench(args = SERVICES)]
-fn endpoint(bencher: Bencher<'_, '_>, services: usize) {
+/// An index of so many Services, and somebody who follows the endpoints of each.
+fn followed(services: usize) -> (Index, Vec<watch::Receiver<Arc<EndpointSet>>>) {
     let mut index = Index::new(Config::default());
     index.apply(objects(services));
     let context = Context::default();
-    let readers: Vec<_> = (0..services)
-        .map(|at| index.endpoints(&path(at), &context).expect("a Service"))
-        .collect();
+    let readers = (0..services).map(|at| index.endpoints(&path(at), &context).expect("a Service"));
+    let readers = readers.collect();
+    (index, readers)
+}
+
+/// One endpoint is no longer ready, and its one reader is told.
+#[divan::bench(args = SERVICES)]
+fn endpoint(bencher: Bencher<'_, '_>, services: usize) {
+    let (mut index, readers) = followed(services);
     let mut ready = true;
     bencher.bench_local(|| {
         ready = !ready;
@@ -70,12 +79,7 @@ fn endpoint(bencher: Bencher<'_, '_>, services: usize) {
 /// All objects again, as after an outage of the API server: nothing has changed.
 #[divan::bench(args = SERVICES)]
 fn relist(bencher: Bencher<'_, '_>, services: usize) {
-    let mut index = Index::new(Config::default());
-    index.apply(objects(services));
-    let context = Context::default();
-    let readers: Vec<_> = (0..services)
-        .map(|at| index.endpoints(&path(at), &context).expect("a Service"))
-        .collect();
+    let (mut index, readers) = followed(services);
     bencher.with_inputs(|| objects(services)).bench_local_values(|all| {
         index.reset(all);
         readers.len()

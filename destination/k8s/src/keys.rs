@@ -4,6 +4,8 @@
 pub const INJECT: &str = "linkerd.io/inject";
 /// Value of [`INJECT`] that switches injection on.
 pub const INJECT_ENABLED: &str = "enabled";
+/// All values that [`INJECT`] may have.
+pub const INJECT_VALUES: [&str; 3] = [INJECT_ENABLED, "ingress", "disabled"];
 /// Marks a meshed pod, with its control plane's namespace.
 pub const CONTROL_PLANE_NS: &str = "linkerd.io/control-plane-ns";
 /// Namespace of a meshed pod's workload.

@@ -4,7 +4,6 @@
 //! wait instead of starting without their rules. It goes when our DaemonSet goes.
 
 use std::{
-    convert::Infallible,
     path::Path,
     process::ExitCode,
     sync::OnceLock,
@@ -19,12 +18,11 @@ use destination_source::{
 use notify::{RecursiveMode, Watcher as _};
 use proxy_process::{
     admin::{self, Admin, Readiness},
-    log, signals,
+    log, program, signals,
     tasks::Tasks,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::InstallArgs,
@@ -50,17 +48,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Runs until a signal ends it.
 pub(crate) fn run(args: InstallArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(args)),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mesh-cni: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("mesh-cni", runtime, serve(args))
 }
 
 async fn serve(args: InstallArgs) -> anyhow::Result<()> {
@@ -79,20 +67,17 @@ async fn serve(args: InstallArgs) -> anyhow::Result<()> {
     tasks.spawn("admin", admin::serve(listener, page, stop.clone()));
     let (joined, since) = watch::channel(SystemTime::now());
     let keeping = keep(installer.clone(), (ready.clone(), joined), metrics.clone());
-    tasks.spawn("install", until(stop.clone(), keeping));
+    tasks.spawn_until_stop("install", keeping);
     if let Some(node) = args.node.clone().filter(|_| args.repair) {
         let installed = Installed {
             ready: ready.clone(),
             since,
         };
         let repairing = repair::run(client.clone(), node, installed, metrics);
-        tasks.spawn("repair", until(stop.clone(), repairing));
+        tasks.spawn_until_stop("repair", repairing);
     }
     if let Some((node, taint)) = args.node.clone().zip(args.startup_taint.clone()) {
-        tasks.spawn(
-            "taint",
-            until(stop, taint::remove(client.clone(), (node, taint), ready)),
-        );
+        tasks.spawn_until_stop("taint", taint::remove(client.clone(), (node, taint), ready));
     }
     tasks.finish(GRACE).await?;
     if another_comes(&client, &args).await {
@@ -123,12 +108,6 @@ fn installer(args: &InstallArgs) -> anyhow::Result<Installer> {
         },
         compared: OnceLock::new(),
     })
-}
-
-/// A task that ends by itself only with the process.
-async fn until(stop: CancellationToken, task: impl Future<Output = ()>) -> Result<(), Infallible> {
-    stop.run_until_cancelled(task).await;
-    Ok(())
 }
 
 /// Looks again each time a file changes, and now and then.

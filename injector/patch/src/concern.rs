@@ -52,10 +52,11 @@ impl Injector {
                 .collect(),
         };
         let inject = namespace.annotations.get(keys::INJECT).map(String::as_str);
-        if let Some(other) = inject.filter(|value| !["enabled", "ingress", "disabled"].contains(value)) {
-            let key = keys::INJECT;
+        if let Some(other) = inject.filter(|value| !keys::INJECT_VALUES.contains(value)) {
             concerns.push(format!(
-                "the annotation {key}: {other:?} is none of enabled, ingress, disabled; nothing will be injected"
+                "the annotation {}: {other:?} is none of {}; nothing will be injected",
+                keys::INJECT,
+                keys::INJECT_VALUES.join(", ")
             ));
         }
         let plain = json!({"kind": "Pod", "metadata": {"name": "any"}, "spec": {"containers": [{"name": "app"}]}});

@@ -71,8 +71,9 @@ impl fmt::Display for Reason {
 fn invalid(f: &mut fmt::Formatter<'_>, value: &str, place: &str) -> fmt::Result {
     write!(
         f,
-        "the {place}'s annotation {}: {value:?} is none of enabled, ingress, disabled",
-        keys::INJECT
+        "the {place}'s annotation {}: {value:?} is none of {}",
+        keys::INJECT,
+        keys::INJECT_VALUES.join(", ")
     )
 }
 

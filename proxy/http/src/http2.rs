@@ -10,12 +10,19 @@ use std::task::{Context, Poll};
 use proxy_transport::Corked;
 use tokio::io::AsyncWrite;
 
-/// Sends what a run of a connection has written; ready if that fails, and with it the connection.
-pub(crate) fn poll_uncork<I: AsyncWrite + Unpin>(cx: &mut Context<'_>, io: &Corked<I>) -> Poll<()> {
+/// Sends what a run of a connection has written, unless that ended it; if sending fails, the connection has ended too.
+pub(crate) fn uncork<I: AsyncWrite + Unpin, E>(
+    ended: Poll<Result<(), E>>,
+    cx: &mut Context<'_>,
+    io: &Corked<I>,
+) -> Poll<Result<(), E>> {
+    if ended.is_ready() {
+        return ended;
+    }
     match io.poll_uncork(cx) {
         Poll::Ready(Err(error)) => {
             tracing::debug!(%error, "an HTTP/2 connection broke");
-            Poll::Ready(())
+            Poll::Ready(Ok(()))
         }
         // What the peer does not take now goes when it does: that wakes the task.
         _ => Poll::Pending,

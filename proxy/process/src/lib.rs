@@ -1,4 +1,4 @@
-//! What every server program of the mesh does the same way: log, signals, owned tasks, drain, admin server.
+//! What every server program of the mesh does the same way: log, signals, owned tasks, drain, admin server, exit.
 //!
 //! ```no_run
 //! # async fn program() -> Result<(), proxy_process::Error> {
@@ -18,6 +18,7 @@
 
 pub mod admin;
 pub mod log;
+pub mod program;
 pub mod signals;
 pub mod tasks;
 

@@ -1,6 +1,6 @@
 //! Tasks that somebody owns: the first that ends without having been asked stops the process.
 
-use std::{collections::HashMap, fmt::Display, future::Future, time::Duration};
+use std::{collections::HashMap, convert::Infallible, fmt::Display, future::Future, time::Duration};
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,16 @@ impl Tasks {
         self.names.insert(handle.id(), name);
     }
 
-    /// The same, for a task that cannot leave its thread.
+    /// Starts a task that would go on for ever, and ends it with the stop.
+    pub fn spawn_until_stop(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.spawn(name, async move {
+            stop.run_until_cancelled(task).await;
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// The same as [`Tasks::spawn`], for a task that cannot leave its thread.
     pub fn spawn_local<E: Display>(&mut self, name: &'static str, task: impl Future<Output = Result<(), E>> + 'static) {
         let handle = self
             .set

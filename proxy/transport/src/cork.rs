@@ -22,6 +22,13 @@ pub fn is_corked() -> bool {
     CORKED.get()
 }
 
+/// Runs what writes to one connection, and to no other; who calls sends what waits afterwards.
+pub fn corked<T>(run: impl FnOnce() -> T) -> T {
+    CORKED.set(true);
+    let _cork = Cork;
+    run()
+}
+
 /// A connection that can be corked. Its clones are the same connection.
 #[derive(Debug)]
 pub struct Corked<I>(Rc<RefCell<I>>);
@@ -45,13 +52,6 @@ impl<I: AsyncWrite + Unpin> Corked<I> {
     /// A connection that is not corked yet.
     pub fn new(io: I) -> Self {
         Self(Rc::new(RefCell::new(io)))
-    }
-
-    /// Runs what writes to this connection, and to no other.
-    pub fn corked<T>(run: impl FnOnce() -> T) -> T {
-        CORKED.set(true);
-        let _cork = Cork;
-        run()
     }
 
     /// Sends what waits.
@@ -108,19 +108,19 @@ mod tests {
     #[tokio::test]
     async fn a_flush_waits_until_it_is_uncorked() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut corked = Corked::new(BufWriter::new(near));
-        corked.write_all(b"one").await.expect("room");
-        Corked::<BufWriter<tokio::io::DuplexStream>>::corked(|| {
+        let mut io = Corked::new(BufWriter::new(near));
+        io.write_all(b"one").await.expect("room");
+        corked(|| {
             assert!(is_corked());
             let mut cx = Context::from_waker(std::task::Waker::noop());
-            assert!(Pin::new(&mut corked).poll_flush(&mut cx).is_ready());
+            assert!(Pin::new(&mut io).poll_flush(&mut cx).is_ready());
         });
         assert!(!is_corked());
         let mut got = [0; 3];
         let mut read = ReadBuf::new(&mut got);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut far).poll_read(&mut cx, &mut read).is_pending());
-        std::future::poll_fn(|cx| corked.poll_uncork(cx)).await.expect("open");
+        std::future::poll_fn(|cx| io.poll_uncork(cx)).await.expect("open");
         assert!(Pin::new(&mut far).poll_read(&mut cx, &mut read).is_ready());
         assert_eq!(read.filled(), b"one");
     }

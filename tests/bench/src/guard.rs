@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::report::median;
+
 /// What to compare with.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -79,11 +81,7 @@ const COUNTS: usize = 5;
 /// The medians of some counts.
 fn count(is_bare: bool) -> Result<Figures> {
     let counts = (0..COUNTS).map(|_| count_once(is_bare)).collect::<Result<Vec<_>>>()?;
-    let median = |of: fn(&Figures) -> u64| {
-        let mut all: Vec<u64> = counts.iter().map(of).collect();
-        all.sort_unstable();
-        all[COUNTS / 2]
-    };
+    let median = |of: fn(&Figures) -> u64| median(counts.iter().map(|one| of(one) as f64).collect()) as u64;
     Ok(Figures {
         outbound: median(|one| one.outbound),
         inbound: median(|one| one.inbound),

@@ -5,14 +5,7 @@ use hyper::client::conn::http2 as h2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_model::{Http2Params, limits};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::{Body, Error, LocalExec, SendError};
-
-/// Any kind of connection.
-pub(super) trait Any: AsyncRead + AsyncWrite + Unpin {}
-
-impl<I: AsyncRead + AsyncWrite + Unpin> Any for I {}
+use crate::{Body, Error, LocalExec, SendError, server::Io};
 
 /// A connection of hyper's.
 pub(super) type Adaptive = h2::SendRequest<Body>;
@@ -20,7 +13,7 @@ pub(super) type Adaptive = h2::SendRequest<Body>;
 /// Makes a connection of `io`. A task of the current worker drives it and ends with it.
 ///
 /// Any kind of connection is one type here, unlike where most requests go: the program has hyper's client once.
-pub(super) async fn connect(io: Box<dyn Any>, params: &Http2Params) -> Result<Adaptive, Error> {
+pub(super) async fn connect(io: Box<dyn Io>, params: &Http2Params) -> Result<Adaptive, Error> {
     let (sender, connection) = builder(params).handshake(TokioIo::new(io)).await?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {

@@ -17,7 +17,7 @@ use h2::client::{Builder, Connection, SendRequest};
 use http::{HeaderMap, Method, Request, Response, Version, header::CONTENT_LENGTH};
 use http_body::Body as _;
 use proxy_model::{Http2Params, limits};
-use proxy_transport::Corked;
+use proxy_transport::{Corked, cork::corked};
 
 use super::adaptive::{self, Adaptive};
 use crate::{
@@ -26,9 +26,9 @@ use crate::{
     http2::{
         gate::Gate,
         keep_alive::{self, Pings},
-        poll_uncork,
         pump::{self, Pump},
         receive::Received,
+        uncork,
     },
     server::Io,
 };
@@ -147,9 +147,9 @@ impl<I: Io> Driver<I> {
 
     async fn run(mut self) {
         let mut gate = Gate::new();
-        let ended = poll_fn(|cx| match gate.poll(cx, |cx| self.poll(cx)) {
-            Poll::Pending => poll_uncork(cx, &self.io).map(Ok),
-            ended @ Poll::Ready(_) => ended,
+        let ended = poll_fn(|cx| {
+            let ended = gate.poll(cx, |cx| self.poll(cx));
+            uncork(ended, cx, &self.io)
         });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "an HTTP/2 client connection failed");
@@ -164,7 +164,7 @@ impl<I: Io> Driver<I> {
         {
             return Poll::Ready(Ok(()));
         }
-        let ended = Corked::<I>::corked(|| Pin::new(&mut self.connection).poll(cx));
+        let ended = corked(|| Pin::new(&mut self.connection).poll(cx));
         let is_closed = &self.is_closed.0;
         if !is_closed.get() && self.shared.upgrade().is_some_and(|shared| shared.refuses()) {
             is_closed.set(true);

@@ -20,7 +20,7 @@ use http::{
 };
 use http_body::Body as HttpBody;
 use proxy_model::limits;
-use proxy_transport::Corked;
+use proxy_transport::{Corked, cork::corked};
 use tokio_util::sync::CancellationToken;
 
 use super::{Io, ServerParams, drained};
@@ -30,9 +30,9 @@ use crate::{
     http2::{
         gate::Gate,
         keep_alive::{self, Pings},
-        poll_uncork,
         pump::Pump,
         receive::Received,
+        uncork,
     },
 };
 
@@ -73,7 +73,7 @@ where
             }
             loop {
                 while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {}
-                match Corked::<I>::corked(|| connection.poll_accept(cx)) {
+                match corked(|| connection.poll_accept(cx)) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
@@ -85,10 +85,7 @@ where
                 }
             }
         });
-        match ended {
-            Poll::Pending => poll_uncork(cx, &io).map(Ok),
-            ended @ Poll::Ready(_) => ended,
-        }
+        uncork(ended, cx, &io)
     })
     .await
 }

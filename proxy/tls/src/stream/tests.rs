@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 use proxy_model::limits::{TLS_READ_BYTES, TLS_WRITE_BYTES};
-use proxy_transport::Corked;
+use proxy_transport::cork::corked;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split};
 
 use self::support::{Choppy, block_on};
@@ -313,7 +313,7 @@ fn a_corked_writer_s_records_leave_together_and_are_bounded() {
         let (mut theirs, mut ours) = our_server().await;
         let data = bytes(PLAINTEXT);
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        Corked::<Ours>::corked(|| {
+        corked(|| {
             for len in [100, PLAINTEXT, 5] {
                 let written = Pin::new(&mut ours).poll_write(&mut cx, &data[..len]);
                 assert!(matches!(written, Poll::Ready(Ok(n)) if n == len));
@@ -329,9 +329,7 @@ fn a_corked_writer_s_records_leave_together_and_are_bounded() {
 
         // The peer reads no more: a socket of 16 KiB and one buffer are all that is taken.
         let mut taken = 0;
-        while let Poll::Ready(written) =
-            Corked::<Ours>::corked(|| Pin::new(&mut ours).poll_write(&mut cx, &data[..1000]))
-        {
+        while let Poll::Ready(written) = corked(|| Pin::new(&mut ours).poll_write(&mut cx, &data[..1000])) {
             taken += written.expect("open");
             assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
         }
