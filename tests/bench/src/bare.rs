@@ -4,7 +4,7 @@
 //! bytes, each connection with a TLS connection of its own. TLS is configured as in the mesh, and its streams are
 //! tokio-rustls' own; one thread does it all.
 
-mod http2;
+pub(crate) mod http2;
 mod tcp;
 
 use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};

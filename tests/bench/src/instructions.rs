@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{backend, bare, proxy};
+use crate::{backend, bare, load, proxy};
 
 /// How much of what.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,9 +28,12 @@ pub(crate) struct Args {
     /// Requests, in all.
     #[arg(long, default_value_t = 2000)]
     requests: usize,
-    /// HTTP/1 connections, each with one request under way.
+    /// Connections; over HTTP/1 each has one request under way.
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// HTTP/2 instead, with so many streams on each connection.
+    #[arg(long, value_name = "STREAMS", num_args = 0..=1, default_missing_value = "16")]
+    http2: Option<usize>,
     /// The bare pair instead of the mesh.
     #[arg(long)]
     bare: bool,
@@ -45,25 +48,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let pki = Pki::new();
     on_this_thread(async {
         let application = backend::start(([127, 0, 0, 1], 0).into())?;
-        let (bare, tls) = (args.bare, bare::workload(&pki, "server")?);
+        let (bare, http2, tls) = (args.bare, args.http2, bare::workload(&pki, "server")?);
         let inbound = start("inbound", move |listener| async move {
-            if bare {
-                bare::serve_inbound(listener, application, tls).await
-            } else {
-                inbound(listener, application, tls).await
+            match (bare, http2) {
+                (false, _) => inbound(listener, application, tls).await,
+                (true, None) => bare::serve_inbound(listener, application, tls).await,
+                (true, Some(_)) => bare::http2::inbound(listener, application, tls).await,
             }
         })?;
         let tls = bare::workload(&pki, "client")?;
         let outbound = start("outbound", move |listener| async move {
-            if bare {
-                bare::serve_outbound(listener, inbound, tls).await
-            } else {
-                outbound(listener, (inbound, application), tls).await
+            match (bare, http2) {
+                (false, _) => outbound(listener, (inbound, application), tls).await,
+                (true, None) => bare::serve_outbound(listener, inbound, tls).await,
+                (true, Some(_)) => bare::http2::outbound(listener, inbound, tls).await,
             }
         })?;
         let mut clients = JoinSet::new();
+        let each = args.requests / args.connections;
         for _ in 0..args.connections {
-            clients.spawn_local(client(outbound, args.requests / args.connections));
+            match args.http2 {
+                None => clients.spawn_local(client(outbound, each)),
+                Some(streams) => clients.spawn_local(load::closed::http2_requests(outbound, streams, each / streams)),
+            };
         }
         let mut answered = 0;
         while let Some(client) = clients.join_next().await {

@@ -1,6 +1,6 @@
 //! The load: connections to a sidecar, and requests on them. Every answer is checked.
 
-mod closed;
+pub(crate) mod closed;
 mod hold;
 mod http1;
 mod open;

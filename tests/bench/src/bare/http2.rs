@@ -47,7 +47,7 @@ pub(super) fn server() -> server::Builder<Local> {
 }
 
 /// The client side, on a listener.
-pub(super) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+pub(crate) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
     let sender = connect(super::secure(target, &tls).await?).await?;
     loop {
         let (socket, _) = listener.accept().await?;
@@ -62,7 +62,7 @@ pub(super) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls
 }
 
 /// The server side, on a listener.
-pub(super) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+pub(crate) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
     let application = Rc::new(OnceCell::new());
     loop {
         let (socket, _) = listener.accept().await?;

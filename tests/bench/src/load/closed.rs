@@ -103,21 +103,49 @@ async fn stream(mut sender: SendRequest<Empty<Bytes>>, each: Loop) -> Result<()>
     let uri: http::Uri = format!("http://{}/bench", each.addr).parse()?;
     while !each.is_over() {
         let begun = Instant::now();
-        let request = Request::get(uri.clone()).body(Empty::new())?;
-        sender.ready().await.context("the connection was closed")?;
-        let response = sender.send_request(request).await.context("a request failed")?;
-        let status = response.status();
-        ensure!(
-            status == StatusCode::OK,
-            "wrong answer: {status} {:?}",
-            response.headers()
-        );
-        let body = response.into_body().collect().await.context("an answer broke off")?;
-        let body = body.to_bytes();
-        ensure!(body[..] == BODY[..], "wrong answer: a body of {} bytes", body.len());
+        request(&mut sender, &uri).await?;
         each.done(begun).await;
     }
     Ok(())
+}
+
+/// One request, and the right answer.
+async fn request(sender: &mut SendRequest<Empty<Bytes>>, uri: &http::Uri) -> Result<()> {
+    let request = Request::get(uri.clone()).body(Empty::new())?;
+    sender.ready().await.context("the connection was closed")?;
+    let response = sender.send_request(request).await.context("a request failed")?;
+    let status = response.status();
+    ensure!(
+        status == StatusCode::OK,
+        "wrong answer: {status} {:?}",
+        response.headers()
+    );
+    let body = response.into_body().collect().await.context("an answer broke off")?;
+    let body = body.to_bytes();
+    ensure!(body[..] == BODY[..], "wrong answer: a body of {} bytes", body.len());
+    Ok(())
+}
+
+/// So many requests one after another on each of some streams of one connection; how many were answered.
+pub(crate) async fn http2_requests(addr: SocketAddr, streams: usize, requests: usize) -> Result<usize> {
+    let (sender, connection) = http2::handshake(Local, TokioIo::new(connect(addr).await?)).await?;
+    spawn_local(connection);
+    let uri: http::Uri = format!("http://{addr}/bench").parse()?;
+    let mut tasks = JoinSet::new();
+    for _ in 0..streams {
+        let (mut sender, uri) = (sender.clone(), uri.clone());
+        tasks.spawn_local(async move {
+            for _ in 0..requests {
+                request(&mut sender, &uri).await?;
+            }
+            Ok::<_, anyhow::Error>(requests)
+        });
+    }
+    let mut answered = 0;
+    while let Some(ended) = tasks.join_next().await {
+        answered += ended??;
+    }
+    Ok(answered)
 }
 
 async fn tcp(each: Loop) -> Result<()> {
