@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::{
     InboundHttpLabels, OutboundLabels, Recorder,
-    labels::LabelText,
+    labels::{LabelText, Word},
     names::{self, Family, classification, error, label},
     slot::{Counter, Histogram},
 };
@@ -73,7 +73,7 @@ struct ResponseKey {
     status: u16,
     class: Class,
     grpc: Option<u32>,
-    error: &'static str,
+    error: Word,
 }
 
 impl HttpSlot {
@@ -126,7 +126,7 @@ impl HttpSlot {
                 label::GRPC_STATUS,
                 key.grpc.map(|code| code.to_string()).unwrap_or_default(),
             )
-            .with(label::ERROR, key.error);
+            .with(label::ERROR, key.error.0);
         let counter = self.recorder.counter(self.families.responses, labels.as_str());
         counter.inc();
         responses.push((key, counter));
@@ -227,7 +227,7 @@ impl RequestGuard {
             status: self.status,
             class,
             grpc,
-            error,
+            error: error.into(),
         });
     }
 }

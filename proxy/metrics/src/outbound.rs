@@ -6,7 +6,7 @@ use proxy_model::Meta;
 
 use crate::{
     Recorder,
-    labels::LabelText,
+    labels::{LabelText, Word},
     names::{self, Family, label},
     slot::{Counter, Gauge, Histogram},
 };
@@ -26,7 +26,7 @@ pub struct Status {
     /// HTTP status or gRPC code; none if there was none.
     pub code: Option<u32>,
     /// Word of the error; empty if there was none.
-    pub error: &'static str,
+    pub error: Word,
 }
 
 /// Durations and statuses of a policy route, or of one backend of it.
@@ -60,7 +60,7 @@ impl ExchangeSlot {
         };
         let counter = self
             .recorder
-            .counter(self.statuses, labels.with(label::ERROR, status.error).as_str());
+            .counter(self.statuses, labels.with(label::ERROR, status.error.0).as_str());
         counter.inc();
         seen.push((status, counter));
     }

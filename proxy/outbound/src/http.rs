@@ -280,7 +280,7 @@ fn failed(plan: &Plan, guard: Option<RequestGuard>, error: &Error) {
         plan.started,
         Status {
             code,
-            error: error.word(),
+            error: error.word().into(),
         },
     );
 }

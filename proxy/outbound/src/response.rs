@@ -216,7 +216,10 @@ impl Track {
             RouteKind::Http => Some(u32::from(self.status.as_u16())),
             RouteKind::Grpc => grpc,
         };
-        let status = Status { code, error: word };
+        let status = Status {
+            code,
+            error: word.into(),
+        };
         if self.delivered {
             rule.slot.end_at(self.started, now, status);
         }
