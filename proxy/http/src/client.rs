@@ -35,13 +35,15 @@ pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
 }
 
 impl Http1 {
-    /// Sends a request. Its target goes out as the URI is written: origin form, absolute form, or authority form.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        self.send.try_send_request(request).await.map_err(|mut failed| {
-            let request = failed.take_message().map(Box::new);
+    /// Sends a request, and leaves nothing of it where it was. Its target goes out as the URI is written: origin form,
+    /// absolute form, or authority form.
+    pub async fn send(&mut self, request: &mut Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let sent = self.send.try_send_request(std::mem::take(request));
+        sent.await.map_err(|mut failed| {
+            let untaken = failed.take_message().map(|untaken| *request = untaken);
             SendError {
                 error: failed.into_error().into(),
-                request,
+                untaken: untaken.is_some(),
                 unread: self.witness.as_ref().is_some_and(Witness::is_unread),
             }
         })

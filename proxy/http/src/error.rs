@@ -2,10 +2,6 @@
 
 use std::error::Error as StdError;
 
-use http::Request;
-
-use crate::Body;
-
 /// Why an exchange, or a body, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,24 +53,24 @@ impl Error {
     }
 }
 
-/// A request that failed before its response's head. If hyper gave the request back, not one byte of it was written.
+/// A request that failed before its response's head.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError {
     /// Why.
     #[source]
     pub error: Error,
-    /// The request, untouched, if it was never written.
-    pub request: Option<Box<Request<Body>>>,
+    /// Not one byte of the request was written, and it still is, untouched, where it was sent from.
+    pub untaken: bool,
     /// The server had closed the connection before it could read anything of the request.
     pub unread: bool,
 }
 
 impl SendError {
     /// Whether the request provably did not reach the other end's application. It may still have to be made again from
-    /// a replay buffer, when [`SendError::request`] is none.
+    /// a replay buffer, unless it is [`SendError::untaken`].
     pub fn never_arrived(&self) -> bool {
-        self.request.is_some() || self.unread || self.error.never_arrived()
+        self.untaken || self.unread || self.error.never_arrived()
     }
 }
 

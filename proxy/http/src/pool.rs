@@ -183,8 +183,8 @@ impl Lease {
         self.reused
     }
 
-    /// Sends the request; the connection goes back to the pool by itself when the response's body has ended.
-    pub async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    /// Sends the request, as [`Http1::send`] does; the connection goes back to the pool by itself when the response's body has ended.
+    pub async fn send(mut self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         if self.reused {
             self.connection.watch();
         }

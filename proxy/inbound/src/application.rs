@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, Version, header::HOST};
+use http::{Request, Response, Version, header::HOST};
 use http_body::Body as _;
 use proxy_http::{
     Body, Metered, SendError, client,
@@ -131,29 +131,27 @@ impl Application {
     pub(crate) async fn send_http1(
         &self,
         permit: &Permit,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
         reuse: Reuse,
     ) -> Result<Response<Body>, Failure> {
-        if reuse == Reuse::Never || is_for_once(&request) {
+        if reuse == Reuse::Never || is_for_once(request) {
             return Ok(Lease::once(self.open_http1(permit).await?).send(request).await?);
         }
         for _ in 0..limits::NEVER_ARRIVED_ATTEMPTS {
             let Some(lease) = self.http1.checkout() else { break };
-            let spare = Spare::of(&request);
-            match lease.send(request).await {
+            let mut copy = copy(request);
+            let failed = match lease.send(copy.as_mut().unwrap_or(request)).await {
                 Ok(response) => return Ok(response),
-                Err(SendError {
-                    request: Some(unsent), ..
-                }) => request = *unsent,
-                Err(failed) => {
-                    // The application closed it just as the request went out. What it did not read, or may be repeated,
-                    // goes again, elsewhere as well; a body that is gone is at hand at the other end of the mesh.
-                    let again =
-                        spare.filter(|spare| failed.unread || spare.is_idempotent() && closed_without_answer(&failed));
-                    request = again.ok_or(Failure::Exchange(failed))?.into_request();
-                    break;
-                }
+                Err(failed) if failed.untaken => continue,
+                Err(failed) => failed,
+            };
+            // The application closed it just as the request went out. What it did not read, or may be repeated (RFC 9110,
+            // 9.2.2), goes again, elsewhere as well; a body that is gone is at hand at the other end of the mesh.
+            let may_again = failed.unread || request.method().is_idempotent() && closed_without_answer(&failed);
+            if copy.is_none() || !may_again {
+                return Err(Failure::Exchange(failed));
             }
+            break;
         }
         Ok(self.http1.lease(self.open_http1(permit).await?).send(request).await?)
     }
@@ -162,7 +160,7 @@ impl Application {
     pub(crate) async fn send_upgrade(
         &self,
         permit: &Permit,
-        request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let mut connection = self.open_http1(permit).await?;
         Ok(connection.send(request).await?.map(Body::Incoming))
@@ -172,7 +170,7 @@ impl Application {
     pub(crate) async fn send_http2(
         &self,
         permit: &Permit,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let mut attempts = 0;
         loop {
@@ -187,11 +185,7 @@ impl Application {
             attempts += 1;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(SendError {
-                    request: Some(unsent), ..
-                }) if attempts < limits::NEVER_ARRIVED_ATTEMPTS => {
-                    request = *unsent;
-                }
+                Err(failed) if failed.untaken && attempts < limits::NEVER_ARRIVED_ATTEMPTS => {}
                 Err(failed) => return Err(failed.into()),
             }
         }
@@ -235,36 +229,16 @@ fn closed_without_answer(failed: &SendError) -> bool {
         )
 }
 
-/// A copy of a request that has no body.
-struct Spare {
-    method: Method,
-    uri: http::Uri,
-    headers: HeaderMap,
-}
-
-impl Spare {
-    fn of(request: &Request<Body>) -> Option<Self> {
-        if !request.body().is_end_stream() {
-            return None;
-        }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        Some(Self {
-            method,
-            uri,
-            headers: request.headers().clone(),
-        })
+/// The same request once more, if it has no body.
+fn copy(request: &mut Request<Body>) -> Option<Request<Body>> {
+    if !request.body().is_end_stream() {
+        return None;
     }
-
-    /// Whether it may be repeated even if it was read (RFC 9110, 9.2.2).
-    fn is_idempotent(&self) -> bool {
-        self.method.is_idempotent()
-    }
-
-    fn into_request(self) -> Request<Body> {
-        let mut request = Request::new(Body::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
+    let mut copy = Request::new(Body::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    // The original has room for what the server adds, so that is what goes.
+    let headers = request.headers().clone();
+    *copy.headers_mut() = std::mem::replace(request.headers_mut(), headers);
+    Some(copy)
 }

@@ -58,7 +58,7 @@ pub(crate) async fn serve(session: Rc<Session>, mut request: Request<Body>) -> R
     };
     let carried = matches!(spoken, Spoken::Http1 { carried: true, .. });
     let shape = Shape::of(&request, session.is_informed(), carried);
-    match exchange(&session, request, spoken, shape.grpc).await {
+    match exchange(&session, &mut request, spoken, shape.grpc).await {
         Ok(response) => Ok(response),
         Err(Refused::Answer(rejection)) => Ok(ResponseBody::unrecorded(errors::respond(&rejection, shape))),
         Err(Refused::Reset(reason)) => Err(Error::reset(reason)),
@@ -103,7 +103,7 @@ fn bad_request(session: &Session, request: &Request<Body>, malformed: Malformed)
 
 async fn exchange(
     session: &Session,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     spoken: Spoken,
     is_grpc: bool,
 ) -> Result<Response<ResponseBody>, Refused> {
@@ -115,11 +115,11 @@ async fn exchange(
         slot,
         filters,
         authorized,
-    } = admit(session, &snapshot, &mut request)?;
+    } = admit(session, &snapshot, request)?;
     let guard = slot.request();
     let is_tapped = session.connection.worker.tap.is_active();
     let tapped = if is_tapped {
-        tap::begin(&session.connection, &snapshot, &authorized, &request)
+        tap::begin(&session.connection, &snapshot, &authorized, request)
     } else {
         None
     };
@@ -222,13 +222,13 @@ fn unexpected() -> Refused {
 async fn forward(
     session: &Session,
     permit: &Permit,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     spoken: Spoken,
 ) -> Result<Response<Body>, Failure> {
     let application = &session.application;
     let mut response = match spoken {
         Spoken::Http2 => {
-            name_authority(&mut request, permit);
+            name_authority(request, permit);
             application.send_http2(permit, request).await?
         }
         Spoken::Http1 {
@@ -270,8 +270,8 @@ fn name_authority(request: &mut Request<Body>, permit: &Permit) {
     h1::set_absolute_form(request.uri_mut(), authority);
 }
 
-async fn upgrade(session: &Session, permit: &Permit, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
-    let upgrade = Upgrade::of(&mut request);
+async fn upgrade(session: &Session, permit: &Permit, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
+    let upgrade = Upgrade::of(request);
     let mut response = session.application.send_upgrade(permit, request).await?;
     match upgrade.agreed(&mut response) {
         None => h1::normalise_response(&mut response),

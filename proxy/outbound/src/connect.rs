@@ -59,7 +59,7 @@ impl Connection {
         }
     }
 
-    pub(crate) async fn send(self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub(crate) async fn send(self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         match self {
             Self::Http2(mut connection, _) => connection.send(request).await,
             Self::Http1(lease) => lease.send(request).await,

@@ -48,7 +48,7 @@ pub(crate) struct Delivered {
 pub(crate) async fn deliver(
     client: &Client<'_>,
     plan: &Plan,
-    out: &mut Outgoing,
+    out: &mut Outgoing<'_>,
     mut now: Instant,
 ) -> Result<Delivered, Error> {
     let shared = client.shared;
@@ -125,7 +125,7 @@ enum Sent {
     NeverArrived(Result<Delivered, Error>),
 }
 
-async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing, leg: Leg) -> Result<Sent, Error> {
+async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, leg: Leg) -> Result<Sent, Error> {
     let Leg {
         connection,
         variant,
@@ -161,7 +161,7 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing, leg: Leg) ->
         slot.requests.inc();
     }
     let generation = connection.generation();
-    let mut response = match connection.send(request).await {
+    let mut response = match connection.send(&mut request).await {
         Ok(response) => response,
         Err(failed) => return failure(failed, attempt, variant, generation),
     };
@@ -228,7 +228,7 @@ fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation
 fn tap(
     client: &Client<'_>,
     plan: &Plan,
-    (endpoint, out): (&Endpoint, &Outgoing),
+    (endpoint, out): (&Endpoint, &Outgoing<'_>),
     request: &Request<Body>,
 ) -> Option<Tapped> {
     let tap = TapRequest {

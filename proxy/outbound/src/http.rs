@@ -96,7 +96,7 @@ impl Connection {
         let version = request.version();
         let upgrade = h1::wants_upgrade(&request) || request.method() == http::Method::CONNECT;
         let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::of(&mut request));
-        let mut response = match self.forward(request).await {
+        let mut response = match self.forward(&mut request).await {
             Ok(response) => response,
             Err(error) => return self.explain(&error, version, shape),
         };
@@ -109,15 +109,15 @@ impl Connection {
         Ok(response)
     }
 
-    async fn forward(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
+    async fn forward(&self, request: &mut Request<Body>) -> Result<Response<ResponseBody>, Error> {
         let form = if request.version() == Version::HTTP_2 {
             Form::default()
         } else {
-            h1::normalise(&mut request)?
+            h1::normalise(request)?
         };
         let snapshot = self.snapshot(request.version() == Version::HTTP_2).await?;
-        let plan = route::select(&snapshot, &mut request)?;
-        let authority = self.authority(&request, &snapshot)?;
+        let plan = route::select(&snapshot, request)?;
+        let authority = self.authority(request, &snapshot)?;
         let mut out = Outgoing::new(request, form, authority);
         let clock = Clock::new(plan.timeouts, plan.started);
         if let Some(clock) = &clock {

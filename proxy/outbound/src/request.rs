@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderName, Method, Request, Version, header::HOST, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, Method, Request, Version, header::HOST, uri::Authority};
 use http_body::Body as _;
 use proxy_http::{
     Body, Replay,
@@ -15,38 +15,37 @@ use proxy_model::{Id, limits, route::Timeouts};
 use crate::{Error, connect::Variant, endpoint::Endpoint, timeout::Clock};
 
 /// A request on its way to an endpoint, perhaps to more than one after another.
-pub(crate) struct Outgoing {
-    /// As every attempt begins.
-    pub(crate) head: Parts,
+pub(crate) struct Outgoing<'a> {
+    /// As every attempt begins: it stays where the server put it, for it is large. The first attempt takes its body.
+    pub(crate) request: &'a mut Request<Body>,
     pub(crate) form: Form,
     /// What the request is for; HTTP/2 needs it.
     pub(crate) authority: Authority,
     /// Identity that the client insists on.
     require_id: Option<Id>,
-    body: Option<Body>,
+    is_begun: bool,
     replay: Option<Replay>,
     clock: Option<Rc<Clock>>,
 }
 
-impl Outgoing {
-    pub(crate) fn new(request: Request<Body>, form: Form, authority: Authority) -> Self {
-        let (mut head, body) = request.into_parts();
-        let requires = Seen::of(&head.headers).has(Seen::L5D_REQUIRE_ID);
-        let require_id = requires.then(|| head.headers.remove(L5D_REQUIRE_ID)).flatten();
+impl<'a> Outgoing<'a> {
+    pub(crate) fn new(request: &'a mut Request<Body>, form: Form, authority: Authority) -> Self {
+        let requires = Seen::of(request.headers()).has(Seen::L5D_REQUIRE_ID);
+        let require_id = requires.then(|| request.headers_mut().remove(L5D_REQUIRE_ID)).flatten();
         let require_id = require_id.and_then(|id| id.to_str().ok()?.parse().ok());
-        let (body, replay) = if body.is_end_stream() || form.upgrade {
-            (body, None)
+        let replay = if request.body().is_end_stream() || form.upgrade {
+            None
         } else {
-            let (body, replay) = Replay::new(body, limits::REPLAY_BYTES);
-            (body, Some(replay))
+            let (body, replay) = Replay::new(std::mem::take(request.body_mut()), limits::REPLAY_BYTES);
+            *request.body_mut() = body;
+            Some(replay)
         };
-        head.extensions.clear();
         Self {
-            head,
+            request,
             form,
             authority,
             require_id,
-            body: Some(body),
+            is_begun: false,
             replay,
             clock: None,
         }
@@ -81,14 +80,14 @@ impl Outgoing {
 
     /// What is spoken to `endpoint`.
     pub(crate) fn variant(&self, endpoint: &Endpoint) -> Variant {
-        if self.head.version == Version::HTTP_2 {
+        if self.request.version() == Version::HTTP_2 {
             return Variant::Http2;
         }
         if !self.form.upgrade && endpoint.takes_orig_proto() {
             return Variant::OrigProto;
         }
-        let has_host = self.head.headers.get(HOST).is_some_and(|host| !host.is_empty());
-        if self.head.version == Version::HTTP_10 || !has_host || self.form.upgrade {
+        let has_host = self.request.headers().get(HOST).is_some_and(|host| !host.is_empty());
+        if self.request.version() == Version::HTTP_10 || !has_host || self.form.upgrade {
             return Variant::Http1Once;
         }
         Variant::Http1
@@ -96,23 +95,23 @@ impl Outgoing {
 
     /// The request for one attempt; none if its body is gone.
     pub(crate) fn next(&mut self) -> Option<Request<Body>> {
-        let body = match (self.body.take(), &self.replay) {
-            (Some(body), _) => body,
-            (None, Some(replay)) => replay.again()?,
-            (None, None) if self.form.upgrade => return None,
-            (None, None) => Body::Empty,
+        let body = match &self.replay {
+            _ if !std::mem::replace(&mut self.is_begun, true) => std::mem::take(self.request.body_mut()),
+            Some(replay) => replay.again()?,
+            None if self.form.upgrade => return None,
+            None => Body::Empty,
         };
         let body = match &self.clock {
             Some(clock) => clock.body(body),
             None => body,
         };
         let mut request = Request::new(body);
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
-        *request.version_mut() = self.head.version;
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.version_mut() = self.request.version();
         // The copy is what is kept: the original has room for what is added on the way.
-        let copy = self.head.headers.clone();
-        *request.headers_mut() = std::mem::replace(&mut self.head.headers, copy);
+        let copy = self.request.headers().clone();
+        *request.headers_mut() = std::mem::replace(self.request.headers_mut(), copy);
         Some(request)
     }
 

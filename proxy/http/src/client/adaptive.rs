@@ -23,13 +23,14 @@ pub(super) async fn connect(io: Box<dyn Io>, params: &Http2Params) -> Result<Ada
     Ok(sender)
 }
 
-/// Sends a request.
-pub(super) async fn send(sender: &mut Adaptive, request: Request<Body>) -> Result<Response<Body>, SendError> {
-    let response = sender.try_send_request(request).await.map_err(|mut failed| {
-        let request = failed.take_message().map(Box::new);
+/// Sends a request, and leaves nothing of it where it was.
+pub(super) async fn send(sender: &mut Adaptive, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
+    let sent = sender.try_send_request(std::mem::take(request)).await;
+    let response = sent.map_err(|mut failed| {
+        let untaken = failed.take_message().map(|untaken| *request = untaken);
         SendError {
             error: failed.into_error().into(),
-            request,
+            untaken: untaken.is_some(),
             unread: false,
         }
     })?;

@@ -195,8 +195,9 @@ impl Shared {
 }
 
 impl Http2 {
-    /// Sends a request. Its URI must be absolute.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    /// Sends a request, and leaves nothing of it where it was: it is large, and a reference to it is not. Its URI must be
+    /// absolute.
+    pub async fn send(&mut self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         match &mut self.0 {
             Kind::Direct(shared) => send(shared, request).await,
             Kind::Adaptive(sender) => adaptive::send(sender, request).await,
@@ -212,23 +213,19 @@ impl Http2 {
     }
 }
 
-async fn send(shared: &Rc<Shared>, request: Request<Body>) -> Result<Response<Body>, SendError> {
+async fn send(shared: &Rc<Shared>, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
     if shared.is_closed.get() {
-        return Err(not_taken(Error::Closed, request));
+        return Err(untaken(Error::Closed));
     }
     // A handle of its own: one that waits for a stream to open would make the others wait for it too.
     let mut sender = shared.sender.borrow().clone();
     if let Some(Err(error)) = poll_fn(|cx| sender.poll_ready(cx)).now_or_never() {
-        return Err(not_taken(error.into(), request));
+        return Err(untaken(error.into()));
     }
-    let (mut head, body) = request.into_parts();
-    head.version = Version::HTTP_2;
-    head.extensions.clear();
-    fit(&head.method, &mut head.headers, &body);
+    let body = std::mem::take(request.body_mut());
     let is_whole = body.is_end_stream();
-    let (response, stream) = sender
-        .send_request(Request::from_parts(head, ()), is_whole)
-        .map_err(failed)?;
+    let head = head(request, &body);
+    let (response, stream) = sender.send_request(head, is_whole).map_err(failed)?;
     drop(sender);
     let active = shared.active.clone();
     let pumping = if is_whole {
@@ -247,17 +244,29 @@ async fn send(shared: &Rc<Shared>, request: Request<Body>) -> Result<Response<Bo
 fn failed(error: h2::Error) -> SendError {
     SendError {
         error: error.into(),
-        request: None,
+        untaken: false,
         unread: false,
     }
 }
 
-fn not_taken(error: Error, request: Request<Body>) -> SendError {
+fn untaken(error: Error) -> SendError {
     SendError {
         error,
-        request: Some(Box::new(request)),
+        untaken: true,
         unread: false,
     }
+}
+
+/// Takes what h2 is to send out of a request.
+fn head(request: &mut Request<Body>, body: &Body) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = std::mem::take(request.method_mut());
+    *head.uri_mut() = std::mem::take(request.uri_mut());
+    *head.version_mut() = Version::HTTP_2;
+    let mut headers = std::mem::take(request.headers_mut());
+    fit(head.method(), &mut headers, body);
+    *head.headers_mut() = headers;
+    head
 }
 
 /// Makes headers fit for HTTP/2: nothing of a connection, and the length that is known.

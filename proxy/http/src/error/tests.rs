@@ -33,7 +33,7 @@ async fn http2_fails(serve: impl AsyncFnOnce(DuplexStream) + 'static) -> SendErr
     let mut client = client::http2(near, &Http2Params::default())
         .await
         .expect("a connection");
-    client.send(request(Version::HTTP_2)).await.expect_err("it fails")
+    client.send(&mut request(Version::HTTP_2)).await.expect_err("it fails")
 }
 
 async fn reset(io: DuplexStream, reason: h2::Reason) {
@@ -100,15 +100,12 @@ async fn http2_gives_back_what_an_ended_connection_did_not_take() {
             .await
             .expect("a connection");
         drop(far);
-        let failed = client.send(request(Version::HTTP_2)).await.expect_err("it fails");
+        let failed = client.send(&mut request(Version::HTTP_2)).await.expect_err("it fails");
         while !client.is_closed() {
             tokio::task::yield_now().await;
         }
-        let later = client.send(request(Version::HTTP_2)).await.expect_err("it fails");
-        assert!(
-            later.request.is_some() && later.never_arrived(),
-            "{later:?} after {failed:?}"
-        );
+        let later = client.send(&mut request(Version::HTTP_2)).await.expect_err("it fails");
+        assert!(later.untaken && later.never_arrived(), "{later:?} after {failed:?}");
     };
     LocalSet::new().run_until(test).await;
 }
@@ -119,22 +116,16 @@ async fn http1_gives_back_only_what_it_did_not_begin_to_write() {
         let (near, far) = duplex(64 * 1024);
         let mut client = client::http1(near).await.expect("a connection");
         drop(far);
-        let failed = client.send(request(Version::HTTP_11)).await.expect_err("it fails");
-        assert!(
-            failed.request.is_some() && failed.never_arrived(),
-            "closed before: {failed:?}"
-        );
+        let failed = client.send(&mut request(Version::HTTP_11)).await.expect_err("it fails");
+        assert!(failed.untaken && failed.never_arrived(), "closed before: {failed:?}");
 
         let (near, mut far) = duplex(64 * 1024);
         let mut client = client::http1(near).await.expect("a connection");
         spawn_local(async move {
             far.read_u8().await.expect("a request");
         });
-        let failed = client.send(request(Version::HTTP_11)).await.expect_err("it fails");
-        assert!(
-            failed.request.is_none() && !failed.never_arrived(),
-            "it was read: {failed:?}"
-        );
+        let failed = client.send(&mut request(Version::HTTP_11)).await.expect_err("it fails");
+        assert!(!failed.untaken && !failed.never_arrived(), "it was read: {failed:?}");
     };
     LocalSet::new().run_until(test).await;
 }
@@ -161,7 +152,7 @@ async fn a_request_that_crosses_the_end_of_an_idle_connection_is_proven_unread()
             std::io::Write::write_all(&mut far, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("open");
             far
         });
-        drop(lease.send(post()).await.expect("an answer"));
+        drop(lease.send(&mut post()).await.expect("an answer"));
         let far = server.join().expect("no panic");
         let idle = loop {
             match pool.checkout() {
@@ -171,7 +162,7 @@ async fn a_request_that_crosses_the_end_of_an_idle_connection_is_proven_unread()
         };
         // What follows happens before this thread looks at its sockets again.
         drop(far);
-        let failed = idle.send(post()).await.expect_err("the server is gone");
+        let failed = idle.send(&mut post()).await.expect_err("the server is gone");
         assert!(failed.never_arrived(), "{failed:?}");
     };
     LocalSet::new().run_until(test).await;

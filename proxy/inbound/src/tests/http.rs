@@ -103,7 +103,7 @@ fn http1_in_http2_comes_out_as_it_went_in() {
         let io = web.connect_tls(app, Alpn::None).await;
         let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
         for (mark, target) in [("HTTP/1.1", "/a?b"), ("HTTP/1.1; absolute-form", "http://web:81/a?b")] {
-            let request = Request::builder()
+            let mut request = Request::builder()
                 .method("POST")
                 .uri("http://web:81/a?b")
                 .version(Version::HTTP_2)
@@ -112,7 +112,7 @@ fn http1_in_http2_comes_out_as_it_went_in() {
                 .header(headers::L5D_CLIENT_ID, "admin.local")
                 .body(Body::Full(Bytes::from_static(b"hello")))
                 .expect("valid");
-            let response = mesh.send(request).await.expect("an answer");
+            let response = mesh.send(&mut request).await.expect("an answer");
             let head = response.headers();
             assert_eq!(
                 (&head["x-version"], &head["x-target"]),
@@ -169,14 +169,14 @@ fn grpc_streams_both_ways_behind_a_transport_header() {
         let (send, mut receive) = tokio::sync::mpsc::channel::<Bytes>(1);
         let frames = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
         let body = StreamBody::new(frames.map(|data| Ok(Frame::data(data))));
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method("POST")
             .uri("http://web/emoji.Service/Stream")
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
             .body(Body::boxed(body))
             .expect("valid");
-        let mut response = mesh.send(request).await.expect("an answer").into_body();
+        let mut response = mesh.send(&mut request).await.expect("an answer").into_body();
         for message in ["one", "two", "three"] {
             send.send(Bytes::from_static(message.as_bytes())).await.expect("open");
             let frame = timeout(SOON, response.frame())
@@ -274,7 +274,7 @@ fn an_application_that_closed_an_idle_connection_gets_the_next_request_anew() {
         for _ in 0..3 {
             let mut post = request("/");
             *post.method_mut() = Method::POST;
-            let response = mesh.send(post).await.expect("an answer");
+            let response = mesh.send(&mut post).await.expect("an answer");
             assert_eq!(response.status(), StatusCode::OK);
             response.into_body().collect().await.expect("a body");
             tokio::time::sleep(Duration::from_millis(40)).await;
@@ -340,7 +340,7 @@ fn routes_filter_and_a_changed_policy_holds_on_open_connections() {
         web.script.inbound(app.port(), open(limited(None)));
         let mut client = client::http1(web.connect(app).await).await.expect("a connection");
         let mut status = async |path| {
-            let response = client.send(request(path)).await.expect("an answer");
+            let response = client.send(&mut request(path)).await.expect("an answer");
             let added = response.headers().get("x-x-added").is_some_and(|v| v == "yes");
             let status = response.status();
             response.into_body().collect().await.expect("a body");
@@ -379,7 +379,7 @@ fn tap_sees_a_request_from_head_to_end() {
             .expect("there is room");
         let io = web.connect_tls(app, Alpn::None).await;
         let mut mesh = client::http1(io).await.expect("a connection");
-        mesh.send(request("/seen"))
+        mesh.send(&mut request("/seen"))
             .await
             .expect("an answer")
             .into_body()
@@ -424,12 +424,13 @@ fn a_drain_ends_connections_after_their_requests() {
         let carried = Request::builder()
             .uri("http://web/")
             .header(headers::L5D_ORIG_PROTO, "HTTP/1.1");
-        let carried = carried.body(Body::Empty).expect("valid");
+        let mut carried = carried.body(Body::Empty).expect("valid");
         let drain = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             web.drain.cancel();
         };
-        let (one, two, ()) = tokio::join!(http1.send(request("/")), http2.send(carried), drain);
+        let mut plain = request("/");
+        let (one, two, ()) = tokio::join!(http1.send(&mut plain), http2.send(&mut carried), drain);
         assert_eq!(one.expect("an answer").status(), StatusCode::OK);
         assert_eq!(two.expect("an answer").status(), StatusCode::OK);
         let closed = async {

@@ -144,7 +144,7 @@ fn who_is_not_authorized_is_told_in_its_own_words() {
         let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
         let grpc = || Request::post("http://web/a.B/C").header("content-type", "application/grpc");
         let response = mesh
-            .send(grpc().body(Body::Empty).expect("valid"))
+            .send(&mut grpc().body(Body::Empty).expect("valid"))
             .await
             .expect("an answer");
         assert_eq!(
@@ -153,11 +153,11 @@ fn who_is_not_authorized_is_told_in_its_own_words() {
         );
         let reason = response.headers()[headers::L5D_PROXY_ERROR].to_str().expect("text");
         assert!(reason.contains("unauthorized"), "{reason}");
-        let carried = grpc()
+        let mut carried = grpc()
             .header(headers::L5D_ORIG_PROTO, "HTTP/1.1")
             .body(Body::Empty)
             .expect("valid");
-        let response = mesh.send(carried).await.expect("an answer");
+        let response = mesh.send(&mut carried).await.expect("an answer");
         assert_eq!(
             response.status(),
             StatusCode::FORBIDDEN,
@@ -171,7 +171,7 @@ fn who_is_not_authorized_is_told_in_its_own_words() {
         };
         web.script.inbound(9, policy(detect(), vec![authorization(known)]));
         let response = mesh
-            .send(grpc().body(Body::Empty).expect("valid"))
+            .send(&mut grpc().body(Body::Empty).expect("valid"))
             .await
             .expect("an answer");
         assert_eq!(
@@ -197,7 +197,7 @@ fn a_request_that_never_arrived_is_marked_for_the_mesh_alone() {
         assert!(!response.headers().contains_key(headers::MESH_NEVER_ARRIVED));
         let io = web.connect_tls(gone, Alpn::None).await;
         let mut mesh = client::http1(io).await.expect("a connection");
-        let response = mesh.send(request("/")).await.expect("an answer");
+        let response = mesh.send(&mut request("/")).await.expect("an answer");
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(response.headers()[headers::MESH_NEVER_ARRIVED], "true");
         assert_eq!(response.headers()[headers::L5D_PROXY_CONNECTION], "close");
@@ -241,12 +241,12 @@ fn malformed_and_nameless_requests_are_refused() {
         let header = Header::port(9.try_into().expect("not 0"), Some(SessionProtocol::Http1)).encode();
         io.write_all(&header).await.expect("open");
         let mut mesh = client::http1(io).await.expect("a connection");
-        let nameless = Request::builder()
+        let mut nameless = Request::builder()
             .version(::http::Version::HTTP_10)
             .uri("/")
             .body(Body::Empty)
             .expect("valid");
-        let response = mesh.send(nameless).await.expect("an answer");
+        let response = mesh.send(&mut nameless).await.expect("an answer");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.headers()[headers::L5D_PROXY_ERROR], "unexpected error");
         response.into_body().collect().await.expect("a body");
@@ -284,8 +284,8 @@ fn a_stream_that_the_application_resets_is_reset_for_the_same_reason() {
         let io = web.connect_tls(app, Alpn::None).await;
         let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
         for reason in reasons {
-            let request = Request::get("http://web/").body(Body::Empty).expect("valid");
-            let failed = mesh.send(request).await.expect_err("a reset");
+            let mut request = Request::get("http://web/").body(Body::Empty).expect("valid");
+            let failed = mesh.send(&mut request).await.expect_err("a reset");
             assert_eq!(failed.error.h2_reason(), Some(reason));
             assert_eq!(failed.never_arrived(), reason == h2::Reason::REFUSED_STREAM);
         }

@@ -244,9 +244,9 @@ where
 }
 
 /// Sends one HTTP/1 request over its own plaintext connection.
-pub(super) async fn get(io: TcpStream, request: Request<Body>) -> Response<Incoming> {
+pub(super) async fn get(io: TcpStream, mut request: Request<Body>) -> Response<Incoming> {
     let mut client = client::http1(io).await.expect("a connection");
-    client.send(request).await.expect("an answer")
+    client.send(&mut request).await.expect("an answer")
 }
 
 /// A GET without anything else.

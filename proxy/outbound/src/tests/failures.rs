@@ -29,14 +29,20 @@ fn an_endpoint_that_is_down_is_passed_over() {
         mesh.service(&[&alive.endpoint, &dead.endpoint]);
         let mut http = mesh.http1().await;
         for _ in 0..50 {
-            assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "alive");
+            assert_eq!(
+                read(http.send(&mut get("/")).await.expect("a response")).await.1,
+                "alive"
+            );
         }
         assert_eq!(hits.get(), 50);
         assert_eq!(mesh.count("response_total", &["classification=\"failure\""]), 0);
         // A new set takes effect on the open connection, and the old endpoint gets nothing more.
         let (other, others) = mesh.text("other").await;
         mesh.script.endpoints(SERVICE, [other.endpoint.clone()]);
-        assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "other");
+        assert_eq!(
+            read(http.send(&mut get("/")).await.expect("a response")).await.1,
+            "other"
+        );
         assert_eq!((hits.get(), others.get()), (50, 1));
     });
 }
@@ -69,7 +75,7 @@ fn a_post_that_never_arrived_is_sent_elsewhere_and_counts_once() {
             mesh.service(&[&loser.endpoint, &keeper.endpoint]);
             let mut http = mesh.http1().await;
             for _ in 0..40 {
-                let response = http.send(post("/", "precious")).await.expect("a response");
+                let response = http.send(&mut post("/", "precious")).await.expect("a response");
                 assert_eq!(read(response).await, (StatusCode::OK, "precious".to_owned()), "{how}");
             }
             assert!(lost.get() > 0, "{how}: chance never chose the loser");
@@ -98,8 +104,8 @@ fn a_body_that_outgrew_its_buffer_is_not_sent_again() {
         mesh.service(&[&loser.endpoint]);
         let mut http = mesh.http1().await;
         let body = Body::Full(Bytes::from(vec![0; proxy_model::limits::REPLAY_BYTES + 1]));
-        let request = Request::post("/").header("host", "web").body(body).expect("valid");
-        let response = http.send(request).await.expect("a response");
+        let mut request = Request::post("/").header("host", "web").body(body).expect("valid");
+        let response = http.send(&mut request).await.expect("a response");
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert!(!response.headers().contains_key(MESH_NEVER_ARRIVED));
         assert_eq!(mesh.count("response_total", &["status_code=\"502\""]), 1);
@@ -113,7 +119,7 @@ fn nothing_ready_is_failfast_then_shed_then_served_again() {
         mesh.service(&[]);
         let mut http = mesh.http1().await;
         let began = Instant::now();
-        let response = http.send(get("/")).await.expect("a response");
+        let response = http.send(&mut get("/")).await.expect("a response");
         assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
         assert!(began.elapsed() >= Duration::from_millis(390), "{:?}", began.elapsed());
         let text = response.headers()["l5d-proxy-error"].to_str().expect("text").to_owned();
@@ -121,7 +127,7 @@ fn nothing_ready_is_failfast_then_shed_then_served_again() {
         assert_eq!(response.headers()["connection"], "close");
 
         let mut http = mesh.http1().await;
-        let shed = http.send(get("/")).await.expect("a response");
+        let shed = http.send(&mut get("/")).await.expect("a response");
         assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(mesh.count("outbound_http_errors_total", &["error=\"failfast\""]), 1);
         assert_eq!(mesh.count("outbound_http_errors_total", &["error=\"loadshed\""]), 1);
@@ -129,7 +135,10 @@ fn nothing_ready_is_failfast_then_shed_then_served_again() {
         let (sidecar, _) = mesh.text("back").await;
         mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
         let mut http = mesh.http1().await;
-        assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "back");
+        assert_eq!(
+            read(http.send(&mut get("/")).await.expect("a response")).await.1,
+            "back"
+        );
     });
 }
 
@@ -144,7 +153,8 @@ fn a_request_waits_for_endpoints_that_come_in_time() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
         };
-        let (response, ()) = tokio::join!(http.send(get("/")), late);
+        let mut request = get("/");
+        let (response, ()) = tokio::join!(http.send(&mut request), late);
         assert_eq!(read(response.expect("a response")).await.1, "late");
     });
 }
@@ -154,7 +164,7 @@ fn without_an_answer_of_discovery_http_gets_504() {
     run(async {
         let mesh = Mesh::new();
         let mut http = mesh.http1().await;
-        let response = http.send(get("/")).await.expect("a response");
+        let response = http.send(&mut get("/")).await.expect("a response");
         assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     });
 }
@@ -171,7 +181,7 @@ fn a_single_address_that_refuses_says_so_at_once() {
         let mut http = mesh.http1().await;
         let began = Instant::now();
         assert_eq!(
-            http.send(get("/")).await.expect("a response").status(),
+            http.send(&mut get("/")).await.expect("a response").status(),
             StatusCode::BAD_GATEWAY
         );
         assert!(began.elapsed() < Duration::from_millis(300));
@@ -189,13 +199,16 @@ fn an_identity_that_the_client_requires_must_be_there() {
         request
             .headers_mut()
             .insert("l5d-require-id", HeaderValue::from_static(WEB_ID));
-        assert_eq!(http.send(request).await.expect("a response").status(), StatusCode::OK);
+        assert_eq!(
+            http.send(&mut request).await.expect("a response").status(),
+            StatusCode::OK
+        );
         let mut request = get("/");
         request
             .headers_mut()
             .insert("l5d-require-id", HeaderValue::from_static("other.ns"));
         assert_eq!(
-            http.send(request).await.expect("a response").status(),
+            http.send(&mut request).await.expect("a response").status(),
             StatusCode::BAD_GATEWAY
         );
         assert_eq!(hits.get(), 1);
@@ -230,7 +243,7 @@ fn policy_timeouts_end_what_takes_too_long() {
             mesh.policy(distribution(&[(SERVICE, 1)]), timeouts);
             mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
             let mut http = mesh.http1().await;
-            let response = http.send(get("/")).await.expect("a response");
+            let response = http.send(&mut get("/")).await.expect("a response");
             assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT, "{timeouts:?}");
             assert!(!response.headers().contains_key("connection"));
         }
@@ -273,7 +286,7 @@ fn policy_retries_as_often_as_it_says() {
         });
         mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
         let mut http = mesh.http1().await;
-        let (status, text) = read(http.send(post("/", "again")).await.expect("a response")).await;
+        let (status, text) = read(http.send(&mut post("/", "again")).await.expect("a response")).await;
         assert_eq!((status, text.as_str(), tries.get()), (StatusCode::OK, "again", 3));
         assert_eq!(mesh.count("outbound_http_route_retry_requests_total", &[]), 2);
         assert_eq!(mesh.count("outbound_http_route_retry_successes_total", &[]), 1);
@@ -292,12 +305,12 @@ fn what_an_endpoint_resets_is_reset_for_http2_and_502_for_http1() {
         mesh.service(&[&sidecar.endpoint]);
         let mut http = mesh.http1().await;
         assert_eq!(
-            http.send(get("/")).await.expect("a response").status(),
+            http.send(&mut get("/")).await.expect("a response").status(),
             StatusCode::BAD_GATEWAY
         );
         let mut http2 = mesh.http2().await;
-        let request = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
-        let failed = http2.send(request).await.expect_err("reset");
+        let mut request = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
+        let failed = http2.send(&mut request).await.expect_err("reset");
         assert_eq!(failed.error.h2_reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
     });
 }
@@ -328,8 +341,8 @@ fn many_failures_at_once_are_one_and_a_returning_application_is_found_soon() {
         let requests = (0..50).map(|_| {
             let mut http2 = http2.clone();
             async move {
-                let request = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
-                http2.send(request).await.expect("a response").status()
+                let mut request = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
+                http2.send(&mut request).await.expect("a response").status()
             }
         });
         let began = Instant::now();

@@ -26,12 +26,12 @@ fn a_split_holds_and_changes_on_open_connections_at_once() {
         let mut http = mesh.http1().await;
         // Once both were asked for, both are ready.
         while first.get() == 0 || second.get() == 0 {
-            read(http.send(get("/")).await.expect("a response")).await;
+            read(http.send(&mut get("/")).await.expect("a response")).await;
         }
         let before = (first.get(), second.get());
         for _ in 0..1000 {
             assert_eq!(
-                read(http.send(get("/")).await.expect("a response")).await.0,
+                read(http.send(&mut get("/")).await.expect("a response")).await.0,
                 StatusCode::OK
             );
         }
@@ -40,7 +40,7 @@ fn a_split_holds_and_changes_on_open_connections_at_once() {
 
         mesh.split(&[("v1.ns:80", 0), ("v2.ns:80", 100)]);
         for _ in 0..100 {
-            assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "v2");
+            assert_eq!(read(http.send(&mut get("/")).await.expect("a response")).await.1, "v2");
         }
         // Knowing the endpoint survived the update: it still has its one connection.
         assert_eq!((v1.connections.get(), v2.connections.get()), (1, 1));
@@ -59,13 +59,14 @@ fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             mesh.script.endpoints("v2.ns:80", [v2.endpoint.clone()]);
         };
-        let (response, ()) = tokio::join!(http.send(get("/")), later);
+        let mut request = get("/");
+        let (response, ()) = tokio::join!(http.send(&mut request), later);
         assert_eq!(read(response.expect("a response")).await.1, "v2");
         assert_eq!((first.get(), second.get()), (0, 1));
 
         // But a control plane that is away does not hold requests back for long.
         mesh.split(&[("v1.ns:80", 1), ("v3.ns:80", 1_000_000)]);
-        assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "v1");
+        assert_eq!(read(http.send(&mut get("/")).await.expect("a response")).await.1, "v1");
     });
 }
 
@@ -97,7 +98,7 @@ fn http1_rides_in_http2_with_its_marks() {
             .headers_mut()
             .insert("connection", HeaderValue::from_static("x-hop"));
         request.headers_mut().insert("x-hop", HeaderValue::from_static("1"));
-        let response = http.send(request).await.expect("a response");
+        let response = http.send(&mut request).await.expect("a response");
         assert_eq!(response.version(), Version::HTTP_11);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
         assert!(names.iter().all(|name| !name.starts_with("l5d-")), "{names:?}");
@@ -146,11 +147,17 @@ fn every_protocol_has_its_session_and_its_connection() {
         mesh.service(&[&sidecar.endpoint]);
         let mut http1 = mesh.http1().await;
         for _ in 0..2 {
-            assert_eq!(http1.send(get("/")).await.expect("a response").status(), StatusCode::OK);
+            assert_eq!(
+                http1.send(&mut get("/")).await.expect("a response").status(),
+                StatusCode::OK
+            );
         }
         let mut http2 = mesh.http2().await;
-        let absolute = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
-        assert_eq!(http2.send(absolute).await.expect("a response").status(), StatusCode::OK);
+        let mut absolute = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
+        assert_eq!(
+            http2.send(&mut absolute).await.expect("a response").status(),
+            StatusCode::OK
+        );
         let mut request = get("/socket");
         request
             .headers_mut()
@@ -158,7 +165,7 @@ fn every_protocol_has_its_session_and_its_connection() {
         request
             .headers_mut()
             .insert("upgrade", HeaderValue::from_static("echo"));
-        let mut response = http1.send(request).await.expect("a response");
+        let mut response = http1.send(&mut request).await.expect("a response");
         assert_eq!(
             (response.status().as_u16(), response.headers()["upgrade"].as_bytes()),
             (101, &b"echo"[..])
@@ -212,8 +219,8 @@ fn grpc_streams_both_ways_and_counts_its_status() {
             receiver.recv().await.map(|frame| (frame, receiver))
         });
         let request = Request::post("http://web.ns/svc/Call").header("content-type", "application/grpc");
-        let request = request.body(Body::boxed(StreamBody::new(stream))).expect("valid");
-        let mut body = http2.send(request).await.expect("a response").into_body();
+        let mut request = request.body(Body::boxed(StreamBody::new(stream))).expect("valid");
+        let mut body = http2.send(&mut request).await.expect("a response").into_body();
         for message in ["one", "two"] {
             sender.send(Ok(Frame::data(Bytes::from(message)))).await.expect("open");
             let frame = body.frame().await.expect("a frame").expect("no error");
@@ -254,7 +261,7 @@ fn counts_are_exact_with_upstreams_labels() {
         mesh.service(&[&sidecar.endpoint]);
         let mut http = mesh.http1().await;
         for path in ["/", "/bad", "/", "/"] {
-            read(http.send(get(path)).await.expect("a response")).await;
+            read(http.send(&mut get(path)).await.expect("a response")).await;
         }
         let target = format!("target_addr=\"{}\"", sidecar.endpoint.addr);
         let server = format!(
@@ -308,7 +315,7 @@ fn tap_sees_a_request_with_both_ends() {
         mesh.service(&[&sidecar.endpoint]);
         let mut events = mesh.tap.observe(TapMatch::All(Vec::new()), 1, false).expect("allowed");
         let mut http = mesh.http1().await;
-        read(http.send(get("/tapped")).await.expect("a response")).await;
+        read(http.send(&mut get("/tapped")).await.expect("a response")).await;
         let mut kinds = Vec::new();
         while kinds.len() < 3 {
             let event = events.recv().await.expect("three events");
@@ -342,7 +349,7 @@ fn without_a_sidecar_http1_stays_http1_and_connections_are_kept() {
         mesh.service(&[&endpoint]);
         let mut http = mesh.http1().await;
         for _ in 0..3 {
-            let (status, text) = read(http.send(post("/p", "body")).await.expect("a response")).await;
+            let (status, text) = read(http.send(&mut post("/p", "body")).await.expect("a response")).await;
             assert_eq!((status, text.as_str()), (StatusCode::OK, "body"));
         }
         assert_eq!(*seen.borrow(), vec![(Version::HTTP_11, "/p".to_owned()); 3]);
@@ -370,7 +377,8 @@ fn a_drain_ends_the_connection_after_its_request() {
             .await;
         mesh.service(&[&sidecar.endpoint]);
         let mut http = mesh.http1().await;
-        let (response, ()) = tokio::join!(http.send(get("/")), async {
+        let mut request = get("/");
+        let (response, ()) = tokio::join!(http.send(&mut request), async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             mesh.drain.cancel();
             gate.notify_one();
@@ -410,7 +418,7 @@ fn filters_of_a_backend_change_headers_both_ways() {
         mesh.policy(to, Default::default());
         mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
         let mut http = mesh.http1().await;
-        let response = http.send(get("/")).await.expect("a response");
+        let response = http.send(&mut get("/")).await.expect("a response");
         assert_eq!(response.headers()["x-out"], "1");
         assert_eq!(*seen.borrow(), [Some(HeaderValue::from_static("1"))]);
     });

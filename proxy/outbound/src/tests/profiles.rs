@@ -80,7 +80,7 @@ fn targets_split_and_requests_carry_the_canonical_name() {
         let mut http = mesh.http1().await;
         for _ in 0..100 {
             assert_eq!(
-                read(http.send(get("/")).await.expect("a response")).await.0,
+                read(http.send(&mut get("/")).await.expect("a response")).await.0,
                 StatusCode::OK
             );
         }
@@ -105,7 +105,7 @@ fn targets_split_and_requests_carry_the_canonical_name() {
             },
         );
         for _ in 0..50 {
-            assert_eq!(read(http.send(get("/")).await.expect("a response")).await.1, "v1");
+            assert_eq!(read(http.send(&mut get("/")).await.expect("a response")).await.1, "v1");
         }
     });
 }
@@ -139,7 +139,7 @@ fn failures_are_retried_as_far_as_the_budget_goes() {
         mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
         let mut http = mesh.http1().await;
         for _ in 0..2 {
-            let response = http.send(post("/r", "body")).await.expect("a response");
+            let response = http.send(&mut post("/r", "body")).await.expect("a response");
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         }
         // Three retries are in the budget: all are the first request's.
@@ -172,7 +172,7 @@ fn a_routes_timeout_is_504_and_closes() {
         );
         mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
         let mut http = mesh.http1().await;
-        let response = http.send(get("/t")).await.expect("a response");
+        let response = http.send(&mut get("/t")).await.expect("a response");
         assert_eq!(
             (response.status(), response.headers()["connection"].as_bytes()),
             (StatusCode::GATEWAY_TIMEOUT, &b"close"[..])
