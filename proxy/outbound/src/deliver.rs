@@ -38,7 +38,7 @@ pub(crate) struct Client<'a> {
 /// A response, and what counts it.
 pub(crate) struct Delivered {
     pub(crate) response: Response<Body>,
-    pub(crate) track: Track,
+    pub(crate) track: Box<Track>,
     pub(crate) backend: usize,
     /// It came from a single address over mesh TLS: what it says of the connection holds for the client's too.
     pub(crate) is_direct: bool,

@@ -31,11 +31,11 @@ use crate::{
 /// What the application gets.
 pub(crate) struct ResponseBody {
     body: Body,
-    track: Option<Track>,
+    track: Option<Box<Track>>,
     clock: Option<(Rc<Clock>, LocalBoxFuture<'static, &'static str>)>,
 }
 
-/// All that counts a response.
+/// All that counts a response. It goes through many hands with it, and is large: only ever in a box.
 pub(crate) struct Track {
     status: StatusCode,
     is_grpc: bool,
@@ -74,7 +74,11 @@ pub(crate) struct Attempt {
 }
 
 impl Track {
-    pub(crate) fn new(plan: &Plan, attempt: Attempt, (status, headers, seen): (StatusCode, &HeaderMap, Seen)) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        attempt: Attempt,
+        (status, headers, seen): (StatusCode, &HeaderMap, Seen),
+    ) -> Box<Self> {
         let Attempt {
             flight,
             endpoint,
@@ -83,7 +87,7 @@ impl Track {
             started,
         } = attempt;
         let content_type = headers.get(http::header::CONTENT_TYPE);
-        Self {
+        Box::new(Self {
             status,
             is_grpc: content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")),
             grpc_status: seen.has(Seen::GRPC_STATUS).then(|| grpc_status(headers)).flatten(),
@@ -97,7 +101,7 @@ impl Track {
             backend,
             started: plan.started,
             attempt_started: started,
-        }
+        })
     }
 
     /// The response is one that the application made: it counts.
@@ -145,7 +149,7 @@ impl Track {
     }
 
     /// This response is thrown away for another attempt.
-    pub(crate) fn discard(self, grpc_status: Option<u32>) {
+    pub(crate) fn discard(self: Box<Self>, grpc_status: Option<u32>) {
         self.end(End::Complete(grpc_status));
     }
 
@@ -171,7 +175,8 @@ impl Track {
             .answered(now.saturating_duration_since(self.attempt_started), now);
     }
 
-    fn end(mut self, end: End) {
+    #[expect(clippy::boxed_local, reason = "out of its box it would be copied first")]
+    fn end(mut self: Box<Self>, end: End) {
         let now = Instant::now();
         if end != End::Cancelled {
             self.frame_at(now);
@@ -200,13 +205,13 @@ impl Track {
             End::Cancelled => "CANCEL",
         };
         self.exchange(now, grpc, word);
-        for guard in [Some(self.endpoint), self.actual, self.route].into_iter().flatten() {
-            match end {
-                End::Complete(_) => guard.end(metric, grpc),
-                End::Broken(_) => guard.fail(None, error::IO),
-                End::Cancelled => drop(guard),
-            }
-        }
+        let count = |guard: RequestGuard| match end {
+            End::Complete(_) => guard.end(metric, grpc),
+            End::Broken(_) => guard.fail(None, error::IO),
+            End::Cancelled => drop(guard),
+        };
+        count(self.endpoint);
+        self.actual.into_iter().chain(self.route).for_each(count);
     }
 
     /// For the families of policy routes.
@@ -235,7 +240,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 
 impl ResponseBody {
     /// A response's body with what counts it.
-    pub(crate) fn new(body: Body, track: Track, clock: Option<Rc<Clock>>) -> Self {
+    pub(crate) fn new(body: Body, track: Box<Track>, clock: Option<Rc<Clock>>) -> Self {
         let clock = clock.map(|clock| (clock.clone(), Box::pin(clock.expired()) as _));
         Self {
             body,

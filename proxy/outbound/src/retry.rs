@@ -29,13 +29,16 @@ const RETRY_BACKOFF: Backoff = Backoff {
 };
 
 /// Sends a request until it has a response that may be shown, or nothing more is allowed.
-pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoing) -> Result<Delivered, Error> {
+pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>) -> Result<Delivered, Error> {
     deposit(plan);
     let mut retries = 0;
     let mut now = plan.started;
     loop {
-        let result = attempt(plan, retries, pin!(deliver(client, plan, out, now))).await;
-        let (result, trailers) = peek(plan, result).await;
+        let mut result = attempt(plan, retries, pin!(deliver(client, plan, out, now))).await;
+        let trailers = match &mut result {
+            Ok(delivered) if needs_trailers(plan) && delivered.track.is_grpc() => peek(delivered).await,
+            _ => None,
+        };
         if !wants_retry(plan, &result, trailers) {
             if let (1.., LeadsTo::Policy(rule), Ok(_)) = (retries, &plan.leads_to, &result) {
                 rule.retries.successes.inc();
@@ -120,7 +123,7 @@ fn wants_retry(plan: &Plan, result: &Result<Delivered, Error>, trailers: Option<
 }
 
 /// Whether another attempt is allowed; if it is, it is paid for.
-fn may_retry(plan: &Plan, out: &Outgoing, retries: u32) -> bool {
+fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
     if !out.is_complete() {
         return false;
     }
@@ -171,24 +174,19 @@ fn needs_trailers(plan: &Plan) -> bool {
 }
 
 /// Looks whether a gRPC response consists of trailers alone; what was read of it is put back.
-async fn peek(plan: &Plan, result: Result<Delivered, Error>) -> (Result<Delivered, Error>, Option<u32>) {
-    let mut delivered = match result {
-        Ok(delivered) if needs_trailers(plan) && delivered.track.is_grpc() => delivered,
-        other => return (other, None),
-    };
-    let (head, mut body) = delivered.response.into_parts();
+async fn peek(delivered: &mut Delivered) -> Option<u32> {
+    let mut body = std::mem::take(delivered.response.body_mut());
     let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     let trailers = match &frame {
         Some(Ok(frame)) => frame.trailers_ref().and_then(|trailers| trailers.get(GRPC_STATUS)),
         _ => None,
     };
     let status = trailers.and_then(|status| status.to_str().ok()?.parse().ok());
-    let body = Body::boxed(Peeked {
+    *delivered.response.body_mut() = Body::boxed(Peeked {
         first: frame,
         rest: body,
     });
-    delivered.response = http::Response::from_parts(head, body);
-    (Ok(delivered), status)
+    status
 }
 
 /// A body whose first frame was read already.
