@@ -9,7 +9,7 @@ use std::{net::SocketAddr, num::NonZeroU16, rc::Rc, sync::mpsc, thread};
 use anyhow::{Context as _, Result, ensure};
 use proxy_discovery::Discovery;
 use proxy_metrics::Metrics;
-use proxy_model::{ClientAddr, OrigDstAddr, OutboundTarget};
+use proxy_model::{ClientAddr, OrigDstAddr, OutboundTarget, profile::Profile};
 use proxy_tls::Tls;
 use tests_harness::{Pki, certificates::identity, values};
 use tokio::{
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             if bare {
                 bare::serve_outbound(listener, inbound, tls).await
             } else {
-                outbound(listener, (inbound, application), tls).await
+                outbound(listener, outbound_worker((inbound, application), tls, None)).await
             }
         })?;
         let mut clients = JoinSet::new();
@@ -136,8 +136,7 @@ fn inbound_worker(here: SocketAddr, application: SocketAddr, tls: Tls) -> Rc<pro
     })
 }
 
-async fn outbound(listener: TcpListener, servers: (SocketAddr, SocketAddr), tls: Tls) -> Result<()> {
-    let worker = outbound_worker(servers, tls);
+async fn outbound(listener: TcpListener, worker: Rc<proxy_outbound::Worker>) -> Result<()> {
     let drain = CancellationToken::new();
     loop {
         let (socket, peer) = listener.accept().await?;
@@ -148,13 +147,17 @@ async fn outbound(listener: TcpListener, servers: (SocketAddr, SocketAddr), tls:
     }
 }
 
-fn outbound_worker((inbound, application): (SocketAddr, SocketAddr), tls: Tls) -> Rc<proxy_outbound::Worker> {
+fn outbound_worker(
+    (inbound, application): (SocketAddr, SocketAddr),
+    tls: Tls,
+    profile: Option<Profile>,
+) -> Rc<proxy_outbound::Worker> {
     let (discovery, script) = Discovery::scripted();
     let mut endpoint = values::meshed(application, &identity("bench", "server"));
     endpoint.opaque_transport_port = NonZeroU16::new(inbound.port());
     script.endpoints(proxy::SERVICE_PATH, [endpoint]);
     let service = values::service("bench", "server", proxy::SERVICE_PORT);
-    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, None);
+    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, profile);
     let metrics = Metrics::default();
     proxy_outbound::Worker::new(proxy_outbound::Deps {
         discovery,
