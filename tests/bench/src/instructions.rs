@@ -20,7 +20,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{backend, bare, proxy};
+use crate::{
+    backend,
+    bare::{self, Accepts},
+    proxy,
+};
 
 /// How much of what.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let (bare, tls) = (args.bare, bare::workload(&pki, "server")?);
         let inbound = start("inbound", move |listener| async move {
             if bare {
-                bare::serve_inbound(listener, application, tls).await
+                bare::serve_inbound(Accepts::alone(listener), application, tls).await
             } else {
                 inbound(listener, application, tls).await
             }
@@ -56,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let tls = bare::workload(&pki, "client")?;
         let outbound = start("outbound", move |listener| async move {
             if bare {
-                bare::serve_outbound(listener, inbound, tls).await
+                bare::serve_outbound(Accepts::alone(listener), inbound, tls).await
             } else {
                 outbound(listener, outbound_worker((inbound, application), tls, None)).await
             }

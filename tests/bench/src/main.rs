@@ -15,6 +15,7 @@ mod bare;
 mod child;
 mod cluster;
 mod control_plane;
+mod generator;
 mod guard;
 mod instructions;
 mod lab;
