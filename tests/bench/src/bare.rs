@@ -98,7 +98,7 @@ where
         std::thread::Builder::new().name("bare".to_owned()).spawn(thread)?;
     }
     on_this_thread(async {
-        let accepts = Accepts::first(crate::side::listen(args.listen)?, others);
+        let accepts = Accepts::first(crate::backend::listen(args.listen)?, others);
         orders::answer(&Answer::Listening(accepts.local_addr()?))?;
         serve(accepts, target, tls).await
     })

@@ -257,23 +257,6 @@ impl Lab {
     }
 }
 
-impl Answer {
-    /// What a load was like.
-    pub(crate) fn loaded(self) -> Result<Vec<Loaded>> {
-        match self {
-            Self::Loaded(loaded) => Ok(loaded),
-            other => bail!("the load says {other:?}"),
-        }
-    }
-
-    fn counted(self) -> Result<Counted> {
-        match self {
-            Self::Counted(counted) => Ok(counted),
-            other => bail!("instead of what was counted, it says {other:?}"),
-        }
-    }
-}
-
 fn myself() -> Result<Command> {
     Ok(Command::new(
         std::env::current_exe().context("cannot find this program")?,

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::{Receiver, Sender, channel},
 };
+
+/// Connections that wait for another thread; the first waits with them.
+const HANDED_OVER: usize = 64;
 
 /// The connections of one thread.
 pub(crate) struct Accepts(From);
@@ -15,10 +18,10 @@ pub(crate) struct Accepts(From);
 enum From {
     Listener {
         listener: TcpListener,
-        others: Vec<UnboundedSender<std::net::TcpStream>>,
+        others: Vec<Sender<std::net::TcpStream>>,
         accepted: usize,
     },
-    First(UnboundedReceiver<std::net::TcpStream>),
+    First(Receiver<std::net::TcpStream>),
 }
 
 impl Accepts {
@@ -28,7 +31,7 @@ impl Accepts {
     }
 
     /// Those of the first of several threads.
-    pub(crate) fn first(listener: TcpListener, others: Vec<UnboundedSender<std::net::TcpStream>>) -> Self {
+    pub(crate) fn first(listener: TcpListener, others: Vec<Sender<std::net::TcpStream>>) -> Self {
         Self(From::Listener {
             listener,
             others,
@@ -37,8 +40,8 @@ impl Accepts {
     }
 
     /// Those of another thread, and where the first puts them.
-    pub(crate) fn other() -> (UnboundedSender<std::net::TcpStream>, Self) {
-        let (to, from) = unbounded_channel();
+    pub(crate) fn other() -> (Sender<std::net::TcpStream>, Self) {
+        let (to, from) = channel(HANDED_OVER);
         (to, Self(From::First(from)))
     }
 
@@ -63,7 +66,7 @@ impl Accepts {
                 *accepted += 1;
                 // All in turns: the threads are all alike.
                 match others.get(*accepted % (others.len() + 1)) {
-                    Some(other) => other.send(socket.into_std()?).context("a thread has ended")?,
+                    Some(other) => other.send(socket.into_std()?).await.context("a thread has ended")?,
                     None => return Ok(socket),
                 }
             },

@@ -87,7 +87,7 @@ fn an_idle_connection_holds_little() {
     let mut held = |addr| {
         let open = || {
             runtime
-                .block_on(crate::load::Held::open(addr, CONNECTIONS))
+                .block_on(tests_load::Held::open(addr, CONNECTIONS))
                 .expect("an echo")
         };
         all.push(open()); // What grows by doubling has room then.
