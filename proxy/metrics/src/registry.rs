@@ -16,6 +16,7 @@ use crate::{
     names::{self, Family, Kind},
     process,
     slot::{Cells, Counter, Gauge, Histogram, SharedCounter},
+    tcp::Transports,
     text,
 };
 
@@ -190,6 +191,7 @@ impl Metrics {
         Recorder {
             metrics: self.clone(),
             worker: self.0.workers.fetch_add(1, Relaxed),
+            transports: Transports::default(),
         }
     }
 
@@ -264,6 +266,7 @@ impl Metrics {
 pub struct Recorder {
     metrics: Metrics,
     worker: u32,
+    pub(crate) transports: Transports,
 }
 
 impl Recorder {

@@ -1,6 +1,11 @@
 //! Connections: opened, open, bytes, closed.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+};
 
 use proxy_model::tap::Direction;
 
@@ -41,8 +46,30 @@ pub struct TransportSlot {
     closed: Counter,
 }
 
+/// The slots of one worker that somebody holds, by their labels: thousands of connections count into the same one. There
+/// are never more than connections and endpoints, which have limits of their own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Transports(Arc<Mutex<HashMap<String, Weak<TransportSlot>>>>);
+
+impl Transports {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<TransportSlot>>> {
+        // Nothing under the lock panics half-way through a change.
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
 impl TransportSlot {
     fn new(recorder: &Recorder, labels: LabelText) -> Arc<Self> {
+        let mut transports = recorder.transports.lock();
+        if let Some(slot) = transports.get(labels.as_str()).and_then(Weak::upgrade) {
+            return slot;
+        }
+        let slot = Self::first(recorder, labels);
+        transports.insert(slot.labels.clone(), Arc::downgrade(&slot));
+        slot
+    }
+
+    fn first(recorder: &Recorder, labels: LabelText) -> Arc<Self> {
         let closed = LabelText::from(labels.as_str()).with("errno", "");
         let labels = labels.into_string();
         Arc::new(Self {
@@ -63,6 +90,19 @@ impl TransportSlot {
         TransportGuard {
             slot: self.clone(),
             errno: "",
+        }
+    }
+}
+
+impl Drop for TransportSlot {
+    fn drop(&mut self) {
+        let mut transports = self.recorder.transports.lock();
+        // The next one of these labels may be there already.
+        if transports
+            .get(&self.labels)
+            .is_some_and(|slot| slot.strong_count() == 0)
+        {
+            transports.remove(&self.labels);
         }
     }
 }
@@ -160,5 +200,31 @@ impl Recorder {
                 None => labels,
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metrics;
+
+    #[test]
+    fn connections_of_the_same_labels_count_into_one_slot_while_there_is_one() {
+        let metrics = Metrics::default();
+        let (recorder, other) = (metrics.recorder(), metrics.recorder());
+        let at = |recorder: &Recorder, port| recorder.outbound_accept(([10, 0, 0, 1], port).into());
+        let (first, again) = (at(&recorder, 80), at(&recorder.clone(), 80));
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &at(&recorder, 81)), "other labels");
+        assert!(!Arc::ptr_eq(&first, &at(&other, 80)), "another worker's");
+        let open = first.open();
+        drop((first, again));
+        assert_eq!(recorder.transports.lock().len(), 1, "the connection holds it");
+        drop(open);
+        assert!(recorder.transports.lock().is_empty());
+        drop(at(&recorder, 80).open());
+        let text = metrics.render();
+        let closed = text.lines().find(|line| line.starts_with("tcp_close_total{"));
+        assert!(closed.is_some_and(|line| line.ends_with(" 2")), "{text}");
     }
 }

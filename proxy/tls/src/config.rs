@@ -20,7 +20,7 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::{Alpn, Anchors, Credentials, Error, TRANSPORT_HEADER_ALPN, verify::MeshVerifier};
+use crate::{Alpn, Anchors, Credentials, Error, TRANSPORT_HEADER_ALPN, secrets::Notes, verify::MeshVerifier};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
@@ -114,6 +114,7 @@ fn client(anchors: &Anchors, credentials: Option<&Credentials>) -> Result<ByAlpn
     config.resumption = Resumption::disabled();
     // The records are ours: see `stream`.
     config.enable_secret_extraction = true;
+    config.key_log = Arc::new(Notes);
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {
@@ -137,6 +138,7 @@ fn server(anchors: &Anchors, credentials: &Credentials) -> Result<ByAlpn<ServerC
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.enable_secret_extraction = true;
+    config.key_log = Arc::new(Notes);
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {

@@ -86,14 +86,15 @@ where
 {
     let failed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut session = session.map_err(failed)?;
-    let rest = shake_hands(&mut session, &mut io).await?;
+    let (rest, noted) = shake_hands(&mut session, &mut io).await?;
     let known = known(session.common());
     let suite = session.common().negotiated_cipher_suite();
     let suite = suite.ok_or_else(|| failed(rustls::Error::HandshakeNotComplete))?;
-    let (secrets, kernel) = session.finish().map_err(failed)?;
+    let secrets = session.finish().map_err(failed)?;
     let established = Established {
         secrets,
-        kernel,
+        noted,
+        is_client: S::IS_CLIENT,
         suite,
         rest,
     };

@@ -9,6 +9,7 @@ mod config;
 mod credentials;
 mod handshake;
 mod record;
+mod secrets;
 mod session;
 mod stream;
 mod verify;

@@ -1,10 +1,12 @@
 //! Records of TLS 1.3, sealed and opened in place. rustls makes the keys; it would take a buffer for every record.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, Error, InvalidMessage, PeerMisbehaved, SupportedCipherSuite,
     crypto::cipher::NONCE_LEN,
 };
+
+use crate::secrets::Traffic;
 
 /// Bytes before the payload: type, version, length.
 pub(crate) const HEADER: usize = 5;
@@ -104,27 +106,41 @@ pub(crate) fn payload_len(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     }
 }
 
-/// The key of one direction.
+/// The key of one direction, and what the next one is made of.
 pub(crate) struct Key {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     sequence: u64,
+    traffic: Traffic,
 }
 
 impl Key {
-    pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, Error> {
+    /// The key as the handshake made it; `traffic` is what it was made of.
+    pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets), traffic: Traffic) -> Result<Self, Error> {
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
             _ => return Err(Error::General("the suite is none of those offered".into())),
         };
-        let unusable = |_| Error::General("the suite's key is unusable".into());
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(unusable)?;
         Ok(Self {
-            key: LessSafeKey::new(key),
+            key: key_of(algorithm, key.as_ref())?,
             iv: iv.as_ref().try_into().map_err(|_| Error::EncryptError)?,
             sequence,
+            traffic,
+        })
+    }
+
+    /// The key after this one.
+    pub(crate) fn next_key(&self) -> Result<Self, Error> {
+        let algorithm = self.key.algorithm();
+        let traffic = self.traffic.next(algorithm)?;
+        let (key, iv) = traffic.key(algorithm, |key| key_of(algorithm, key))?;
+        Ok(Self {
+            key: key?,
+            iv,
+            sequence: 0,
+            traffic,
         })
     }
 
@@ -189,6 +205,11 @@ impl Key {
         out.extend_from_slice(tag.as_ref());
         Ok(())
     }
+}
+
+fn key_of(algorithm: &'static Algorithm, key: &[u8]) -> Result<LessSafeKey, Error> {
+    let unusable = |_| Error::General("the suite's key is unusable".into());
+    UnboundKey::new(algorithm, key).map(LessSafeKey::new).map_err(unusable)
 }
 
 /// Records that a key of the suite may seal.

@@ -10,7 +10,7 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::stream::Kernel;
+use crate::secrets::Noted;
 use proxy_model::limits::TLS_HANDSHAKE_BYTES;
 
 /// First size of the buffers: a flight with a chain has some 2 KiB.
@@ -20,13 +20,17 @@ const FLIGHT: usize = 4096;
 pub(crate) trait Session: Sized {
     type Data;
 
+    const IS_CLIENT: bool;
+
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
-    fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error>;
+    fn finish(self) -> Result<ExtractedSecrets, Error>;
 }
 
 impl Session for UnbufferedClientConnection {
     type Data = rustls::client::ClientConnectionData;
+
+    const IS_CLIENT: bool = true;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
@@ -36,15 +40,16 @@ impl Session for UnbufferedClientConnection {
         self
     }
 
-    fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Kernel::Client(kernel)))
+    fn finish(self) -> Result<ExtractedSecrets, Error> {
+        Ok(self.dangerous_into_kernel_connection()?.0)
     }
 }
 
 impl Session for UnbufferedServerConnection {
     type Data = rustls::server::ServerConnectionData;
 
+    const IS_CLIENT: bool = false;
+
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
     }
@@ -53,16 +58,17 @@ impl Session for UnbufferedServerConnection {
         self
     }
 
-    fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Kernel::Server(kernel)))
+    fn finish(self) -> Result<ExtractedSecrets, Error> {
+        Ok(self.dangerous_into_kernel_connection()?.0)
     }
 }
 
 /// What a handshake ends with.
 pub(crate) struct Established {
     pub(crate) secrets: ExtractedSecrets,
-    pub(crate) kernel: Kernel,
+    /// What later keys are made of.
+    pub(crate) noted: Noted,
+    pub(crate) is_client: bool,
     pub(crate) suite: SupportedCipherSuite,
     pub(crate) rest: Rest,
 }
@@ -87,17 +93,17 @@ enum Next {
 }
 
 /// Shakes hands over `io`; the session then knows the peer.
-pub(crate) async fn shake_hands<S, I>(session: &mut S, io: &mut I) -> io::Result<Rest>
+pub(crate) async fn shake_hands<S, I>(session: &mut S, io: &mut I) -> io::Result<(Rest, Noted)>
 where
     S: Session,
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut outgoing, mut rest) = (Vec::new(), Rest::default());
+    let (mut outgoing, mut rest, mut noted) = (Vec::new(), Rest::default(), Noted::default());
     loop {
-        match step(session, &mut outgoing, &mut rest) {
+        match noted.during(|| step(session, &mut outgoing, &mut rest)) {
             Ok(Next::Process) => {}
             Ok(Next::Send) => send(io, &mut outgoing).await?,
-            Ok(Next::Done) if !session.common().is_handshaking() => return Ok(rest),
+            Ok(Next::Done) if !session.common().is_handshaking() => return Ok((rest, noted)),
             // A server may send before it knows the client; we do not.
             Ok(Next::Done | Next::Receive) => receive(io, &mut rest).await?,
             Err(error) => {

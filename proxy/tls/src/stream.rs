@@ -1,4 +1,4 @@
-//! A TLS connection after its handshake: rustls has made the keys and makes the next ones, the records are ours.
+//! A TLS connection after its handshake: rustls has made the keys, the next ones and the records are ours.
 //!
 //! rustls' own stream keeps 4 KiB with every idle connection, reads in steps of that size, and copies every record twice
 //! through vectors of its own. This one reads several records by one system call into a buffer of the thread, opens them
@@ -16,10 +16,7 @@ use std::{
 };
 
 use proxy_transport::cork::is_corked;
-use rustls::{
-    AlertDescription, ConnectionTrafficSecrets, Error, client::ClientConnectionData, kernel::KernelConnection,
-    server::ServerConnectionData,
-};
+use rustls::{AlertDescription, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::{
@@ -29,6 +26,7 @@ use self::{
 };
 use crate::{
     record::{Content, Fault, Key, confidentiality_limit},
+    secrets::Noted,
     session::Established,
 };
 
@@ -36,38 +34,16 @@ use crate::{
 const EMPTY_RECORDS: u8 = 32;
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
-/// What makes the next keys.
-pub(crate) enum Kernel {
-    Client(KernelConnection<ClientConnectionData>),
-    Server(KernelConnection<ServerConnectionData>),
-}
-
-impl Kernel {
-    fn next_to_send(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
-        match self {
-            Self::Client(kernel) => kernel.update_tx_secret(),
-            Self::Server(kernel) => kernel.update_tx_secret(),
-        }
-    }
-
-    fn next_to_receive(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
-        match self {
-            Self::Client(kernel) => kernel.update_rx_secret(),
-            Self::Server(kernel) => kernel.update_rx_secret(),
-        }
-    }
-}
-
 /// A TLS connection.
 pub struct TlsStream<I> {
     io: I,
-    kernel: Kernel,
     incoming: Incoming,
     outgoing: Outgoing,
     messages: Messages,
     /// Why nothing more is read.
     ended: Option<Ended>,
     empty_records: u8,
+    is_client: bool,
 }
 
 /// How the peer's half ended.
@@ -108,18 +84,23 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     pub(crate) fn new(io: I, established: Established) -> Result<Self, Error> {
         let Established {
             secrets,
-            kernel,
+            noted: Noted { client, server },
+            is_client,
             suite,
             rest,
         } = established;
+        let (Some(client), Some(server)) = (client, server) else {
+            return Err(Error::HandshakeNotComplete);
+        };
+        let (rx, tx) = if is_client { (server, client) } else { (client, server) };
         Ok(Self {
             io,
-            kernel,
-            incoming: Incoming::new(Key::new(secrets.rx)?, &rest.early, &rest.records),
-            outgoing: Outgoing::new(Key::new(secrets.tx)?, confidentiality_limit(suite)),
+            incoming: Incoming::new(Key::new(secrets.rx, rx)?, &rest.early, &rest.records),
+            outgoing: Outgoing::new(Key::new(secrets.tx, tx)?, confidentiality_limit(suite)),
             messages: Messages::default(),
             ended: rest.is_closed.then_some(Ended::Closed),
             empty_records: 0,
+            is_client,
         })
     }
 
@@ -170,14 +151,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         while let Some(message) = self.messages.next()? {
             match message {
                 // Nothing is resumed: a session would outlive the credentials that it was made with.
-                Message::Ticket if matches!(self.kernel, Kernel::Client(_)) => {}
+                Message::Ticket if self.is_client => {}
                 Message::Ticket => {
                     return Err(Fault::invalid(rustls::InvalidMessage::UnexpectedMessage("a ticket")));
                 }
                 Message::KeyUpdate { is_requested } => {
                     // A message under the old key must not go on under the new one.
                     self.messages.expect_whole()?;
-                    self.incoming.key = Key::new(self.kernel.next_to_receive()?)?;
+                    self.incoming.key = self.incoming.key.next_key()?;
                     self.outgoing.owes_key_update |= is_requested;
                 }
             }
@@ -242,7 +223,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
         if !is_corked || !this.outgoing.has_room(bufs.iter().map(|buf| buf.len()).sum()) {
             ready!(this.outgoing.poll_drain(cx, &mut this.io))?;
         }
-        let sealed = this.outgoing.seal(bufs, &mut this.kernel);
+        let sealed = this.outgoing.seal(bufs);
         let sealed = sealed.map_err(|error| match error {
             Some(error) => io::Error::new(io::ErrorKind::InvalidData, error),
             None => io::ErrorKind::BrokenPipe.into(),

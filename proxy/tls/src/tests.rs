@@ -1,6 +1,9 @@
 //! Handshakes in memory, with every peer that must be refused.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use proxy_model::{Id, TlsIdentity};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
@@ -64,8 +67,15 @@ pub(crate) async fn with_ordinary_client(
     client: &Tls,
     server: &Tls,
 ) -> (tokio_rustls::client::TlsStream<DuplexStream>, Accepted<DuplexStream>) {
+    with_client(client.client_config(Alpn::None), server).await
+}
+
+pub(crate) async fn with_client(
+    config: Arc<rustls::ClientConfig>,
+    server: &Tls,
+) -> (tokio_rustls::client::TlsStream<DuplexStream>, Accepted<DuplexStream>) {
     let (near, far) = duplex(16 * 1024);
-    let connector = tokio_rustls::TlsConnector::from(client.client_config(Alpn::None));
+    let connector = tokio_rustls::TlsConnector::from(config);
     let name = API.try_into().expect("a name");
     let (near, far) = tokio::join!(connector.connect(name, near), server.accept(far, Alpn::None));
     (near.expect("believed"), far.expect("believed"))

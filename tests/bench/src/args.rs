@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bare, cluster, control_plane, guard, instructions, namespaces, run, side, soak, table, webhook};
+use crate::{
+    bare, cluster, control_plane, generator, guard, instructions, namespaces, run, side, soak, table, webhook,
+};
 
 /// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
 #[derive(Debug, Parser)]
@@ -63,6 +65,8 @@ enum Part {
     Instructions(instructions::Args),
     /// Fails if a request takes more instructions than the committed figures say; needs valgrind.
     Guard(guard::Args),
+    /// Our load generator beside wrk and h2load, which have to be installed.
+    Generator(generator::Args),
     /// What the control plane costs: mesh-destination with thousands of streams.
     ControlPlane(control_plane::Args),
     /// What the admission webhook adds to a pod's creation.
@@ -92,6 +96,9 @@ pub(crate) struct Bare {
     /// Folder with anchor and issuer, as the benchmark writes them.
     #[arg(long, value_name = "DIR")]
     pub(crate) pki: PathBuf,
+    /// Threads.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) workers: usize,
 }
 
 impl Args {
@@ -105,6 +112,7 @@ impl Args {
             Some(Part::Soak(args)) => soak::run(&args),
             Some(Part::Instructions(args)) => instructions::run(&args),
             Some(Part::Guard(args)) => guard::run(&args),
+            Some(Part::Generator(args)) => generator::run(&args),
             Some(Part::ControlPlane(args)) => control_plane::run(&args),
             Some(Part::Webhook(args)) => webhook::run(&args),
             Some(Part::Cluster(args)) => cluster::run(&args),

@@ -2,8 +2,10 @@
 //!
 //! HTTP/1 comes in, one HTTP/2 connection with mutual TLS is between the two, HTTP/1 goes out; or HTTP/2 all the way; or
 //! bytes, each connection with a TLS connection of its own. TLS is configured as in the mesh, and its streams are
-//! tokio-rustls' own; one thread does it all.
+//! tokio-rustls' own; one thread does it all, or several that have a runtime and connections of their own each, as the
+//! mesh's workers have.
 
+mod accepts;
 pub(crate) mod http2;
 mod tcp;
 
@@ -21,11 +23,12 @@ use hyper_util::rt::TokioIo;
 use proxy_tls::{Alpn, Anchors, Credentials, Tls};
 use tests_harness::{Pki, certificates::identity};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::{LocalSet, spawn_local},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 
+pub(crate) use self::accepts::Accepts;
 use crate::{
     args::Bare,
     orders::{self, Answer},
@@ -56,32 +59,54 @@ impl Speaks {
 /// Runs the client side until it is killed.
 pub(crate) fn outbound(args: &Bare) -> Result<()> {
     match args.speaks {
-        Speaks::Http1 => on_one_thread(args, "client", serve_outbound),
-        Speaks::Http2 => on_one_thread(args, "client", http2::outbound),
-        Speaks::Tcp => on_one_thread(args, "client", tcp::outbound),
+        Speaks::Http1 => on_threads(args, "client", serve_outbound),
+        Speaks::Http2 => on_threads(args, "client", http2::outbound),
+        Speaks::Tcp => on_threads(args, "client", tcp::outbound),
     }
 }
 
 /// Runs the server side until it is killed.
 pub(crate) fn inbound(args: &Bare) -> Result<()> {
     match args.speaks {
-        Speaks::Http1 => on_one_thread(args, "server", serve_inbound),
-        Speaks::Http2 => on_one_thread(args, "server", http2::inbound),
-        Speaks::Tcp => on_one_thread(args, "server", tcp::inbound),
+        Speaks::Http1 => on_threads(args, "server", serve_inbound),
+        Speaks::Http2 => on_threads(args, "server", http2::inbound),
+        Speaks::Tcp => on_threads(args, "server", tcp::inbound),
     }
 }
 
-fn on_one_thread<F>(args: &Bare, account: &str, serve: impl FnOnce(TcpListener, SocketAddr, Tls) -> F) -> Result<()>
+fn on_threads<F>(
+    args: &Bare,
+    account: &str,
+    serve: impl Fn(Accepts, SocketAddr, Tls) -> F + Copy + Send + 'static,
+) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
+    let (tls, target) = (tls(&args.pki, account)?, args.target);
+    let mut others = Vec::new();
+    for _ in 1..args.workers {
+        let (to, accepts) = Accepts::other();
+        others.push(to);
+        let tls = tls.clone();
+        let thread = move || {
+            // The load sees that its answers are missing; there is no other way out of a measurement.
+            if let Err(error) = on_this_thread(async { serve(accepts, target, tls).await }) {
+                eprintln!("mesh-bench: {error:#}");
+                std::process::exit(1);
+            }
+        };
+        std::thread::Builder::new().name("bare".to_owned()).spawn(thread)?;
+    }
+    on_this_thread(async {
+        let accepts = Accepts::first(crate::backend::listen(args.listen)?, others);
+        orders::answer(&Answer::Listening(accepts.local_addr()?))?;
+        serve(accepts, target, tls).await
+    })
+}
+
+fn on_this_thread(serve: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(LocalSet::new().run_until(async {
-        let tls = tls(&args.pki, account)?;
-        let listener = crate::side::listen(args.listen)?;
-        orders::answer(&Answer::Listening(listener.local_addr()?))?;
-        serve(listener, args.target, tls).await
-    }))
+    runtime.block_on(LocalSet::new().run_until(serve))
 }
 
 fn tls(pki: &std::path::Path, account: &str) -> Result<Tls> {
@@ -102,12 +127,11 @@ pub(crate) fn workload(pki: &Pki, account: &str) -> Result<Tls> {
     Ok(tls)
 }
 
-/// The client side, on a listener.
-pub(crate) async fn serve_outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The client side, on one thread.
+pub(crate) async fn serve_outbound(mut accepts: Accepts, target: SocketAddr, tls: Tls) -> Result<()> {
     let sender = http2::connect(secure(target, &tls).await?).await?;
     loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
+        let socket = accepts.accept().await?;
         let sender = sender.clone();
         spawn_local(async move {
             let service = service_fn(move |request| to_http2(sender.clone(), request));
@@ -156,15 +180,14 @@ async fn to_http2(
     Ok(response)
 }
 
-/// The server side, on a listener.
-pub(crate) async fn serve_inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The server side, on one thread.
+pub(crate) async fn serve_inbound(mut accepts: Accepts, target: SocketAddr, tls: Tls) -> Result<()> {
     let pool = Rc::new(Pool {
         target,
         idle: RefCell::default(),
     });
     loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
+        let socket = accepts.accept().await?;
         let (tls, pool) = (tls.clone(), pool.clone());
         spawn_local(async move {
             let Ok(accepted) = accept(socket, &tls).await else {

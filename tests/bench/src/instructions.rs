@@ -9,7 +9,7 @@ use std::{net::SocketAddr, num::NonZeroU16, rc::Rc, sync::mpsc, thread};
 use anyhow::{Context as _, Result, ensure};
 use proxy_discovery::Discovery;
 use proxy_metrics::Metrics;
-use proxy_model::{ClientAddr, OrigDstAddr, OutboundTarget};
+use proxy_model::{ClientAddr, OrigDstAddr, OutboundTarget, profile::Profile};
 use proxy_tls::Tls;
 use tests_harness::{Pki, certificates::identity, values};
 use tokio::{
@@ -20,7 +20,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{backend, bare, load, proxy};
+use crate::{
+    backend,
+    bare::{self, Accepts},
+    load, proxy,
+};
 
 /// How much of what.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,16 +56,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let inbound = start("inbound", move |listener| async move {
             match (bare, http2) {
                 (false, _) => inbound(listener, application, tls).await,
-                (true, None) => bare::serve_inbound(listener, application, tls).await,
-                (true, Some(_)) => bare::http2::inbound(listener, application, tls).await,
+                (true, None) => bare::serve_inbound(Accepts::alone(listener), application, tls).await,
+                (true, Some(_)) => bare::http2::inbound(Accepts::alone(listener), application, tls).await,
             }
         })?;
         let tls = bare::workload(&pki, "client")?;
         let outbound = start("outbound", move |listener| async move {
             match (bare, http2) {
-                (false, _) => outbound(listener, (inbound, application), tls).await,
-                (true, None) => bare::serve_outbound(listener, inbound, tls).await,
-                (true, Some(_)) => bare::http2::outbound(listener, inbound, tls).await,
+                (false, _) => outbound(listener, outbound_worker((inbound, application), tls, None)).await,
+                (true, None) => bare::serve_outbound(Accepts::alone(listener), inbound, tls).await,
+                (true, Some(_)) => bare::http2::outbound(Accepts::alone(listener), inbound, tls).await,
             }
         })?;
         let mut clients = JoinSet::new();
@@ -69,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for _ in 0..args.connections {
             match args.http2 {
                 None => clients.spawn_local(client(outbound, each)),
-                Some(streams) => clients.spawn_local(load::closed::http2_requests(outbound, streams, each / streams)),
+                Some(streams) => clients.spawn_local(load::http2_requests(outbound, streams, each / streams)),
             };
         }
         let mut answered = 0;
@@ -143,8 +147,7 @@ fn inbound_worker(here: SocketAddr, application: SocketAddr, tls: Tls) -> Rc<pro
     })
 }
 
-async fn outbound(listener: TcpListener, servers: (SocketAddr, SocketAddr), tls: Tls) -> Result<()> {
-    let worker = outbound_worker(servers, tls);
+async fn outbound(listener: TcpListener, worker: Rc<proxy_outbound::Worker>) -> Result<()> {
     let drain = CancellationToken::new();
     loop {
         let (socket, peer) = listener.accept().await?;
@@ -155,13 +158,17 @@ async fn outbound(listener: TcpListener, servers: (SocketAddr, SocketAddr), tls:
     }
 }
 
-fn outbound_worker((inbound, application): (SocketAddr, SocketAddr), tls: Tls) -> Rc<proxy_outbound::Worker> {
+fn outbound_worker(
+    (inbound, application): (SocketAddr, SocketAddr),
+    tls: Tls,
+    profile: Option<Profile>,
+) -> Rc<proxy_outbound::Worker> {
     let (discovery, script) = Discovery::scripted();
     let mut endpoint = values::meshed(application, &identity("bench", "server"));
     endpoint.opaque_transport_port = NonZeroU16::new(inbound.port());
     script.endpoints(proxy::SERVICE_PATH, [endpoint]);
     let service = values::service("bench", "server", proxy::SERVICE_PORT);
-    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, None);
+    script.outbound(&OutboundTarget::Addr(proxy::service_addr()), service, profile);
     let metrics = Metrics::default();
     proxy_outbound::Worker::new(proxy_outbound::Deps {
         discovery,

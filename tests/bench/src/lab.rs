@@ -64,6 +64,22 @@ impl Wanted {
     }
 }
 
+/// The threads of a bare side.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Threads {
+    /// How many.
+    pub(crate) workers: usize,
+    /// Whether they stay on one core.
+    pub(crate) is_pinned: bool,
+}
+
+impl Threads {
+    const ONE: Self = Self {
+        workers: 1,
+        is_pinned: true,
+    };
+}
+
 /// Both ends, and what was started there. Whatever is dropped is killed.
 pub(crate) struct Lab {
     folder: tempfile::TempDir,
@@ -123,8 +139,13 @@ impl Lab {
         Ok(command)
     }
 
-    /// Starts a bare pair.
+    /// Starts a bare pair of one thread on one core.
     pub(crate) fn bare(&mut self, speaks: Speaks) -> Result<Pair> {
+        self.bare_with(speaks, Threads::ONE)
+    }
+
+    /// Starts a bare pair.
+    pub(crate) fn bare_with(&mut self, speaks: Speaks, threads: Threads) -> Result<Pair> {
         let here = |port| (Ipv4Addr::LOCALHOST, port).into();
         let listen = if self.has_namespaces {
             (wire::SERVER, proxy::bare_port(speaks)).into()
@@ -135,8 +156,8 @@ impl Lab {
             Speaks::Http1 | Speaks::Http2 => proxy::BACKEND_PORT,
             Speaks::Tcp => proxy::ECHO_PORT,
         });
-        let (addr, inbound) = self.bare_side("bare-inbound", speaks, (listen, backend))?;
-        let (entry, outbound) = self.bare_side("bare-outbound", speaks, (here(0), addr))?;
+        let (addr, inbound) = self.bare_side("bare-inbound", (speaks, threads), (listen, backend))?;
+        let (entry, outbound) = self.bare_side("bare-outbound", (speaks, threads), (here(0), addr))?;
         Ok(Pair {
             entry,
             outbound,
@@ -147,7 +168,7 @@ impl Lab {
     fn bare_side(
         &mut self,
         part: &'static str,
-        speaks: Speaks,
+        (speaks, threads): (Speaks, Threads),
         (listen, target): (SocketAddr, SocketAddr),
     ) -> Result<(SocketAddr, u32)> {
         let side = if part == "bare-inbound" {
@@ -155,11 +176,12 @@ impl Lab {
         } else {
             &self.client
         };
-        let mut command = self.beside(side, true)?;
+        let mut command = self.beside(side, threads.is_pinned)?;
         command
             .arg(std::env::current_exe()?)
             .args([part, "--listen", &listen.to_string(), "--target", &target.to_string()])
-            .args(["--speaks", speaks.as_str(), "--pki"])
+            .args(["--speaks", speaks.as_str()])
+            .args(["--workers", &threads.workers.to_string(), "--pki"])
             .arg(self.folder.path());
         let mut child = Child::start(part, &mut command)?;
         let addr = match child.answer()? {
@@ -232,23 +254,6 @@ impl Lab {
             );
         }
         Ok(())
-    }
-}
-
-impl Answer {
-    /// What a load was like.
-    pub(crate) fn loaded(self) -> Result<Vec<Loaded>> {
-        match self {
-            Self::Loaded(loaded) => Ok(loaded),
-            other => bail!("the load says {other:?}"),
-        }
-    }
-
-    fn counted(self) -> Result<Counted> {
-        match self {
-            Self::Counted(counted) => Ok(counted),
-            other => bail!("instead of what was counted, it says {other:?}"),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The program `mesh-bench`: what a request costs the two sidecars, beside a bare hyper and rustls pair of ours.
 //!
 //! ```text
-//! [run] starts and measures   [side] client ── [load] ──▶ sidecar ═mTLS═▶ sidecar ──▶ [backend] ── side server
+//! [run] starts and measures   [side] client ── [tests_load] ──▶ sidecar ═mTLS═▶ sidecar ──▶ [tests_load::backend] ── side server
 //!                              a network namespace            a network namespace
 //! ```
 //! The sidecars are mesh-proxy and mesh-proxy, or [bare] and [bare], in turns within one run.
@@ -10,17 +10,15 @@
 //! same on any machine.
 
 mod args;
-mod backend;
 mod bare;
 mod child;
 mod cluster;
 mod control_plane;
+mod generator;
 mod guard;
 mod instructions;
 mod lab;
-mod load;
 mod namespaces;
-mod orders;
 mod proxy;
 mod report;
 mod run;
@@ -35,6 +33,7 @@ mod wire;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tests_load::{self as load, backend, orders};
 
 fn main() -> ExitCode {
     match args::Args::parse().run() {

@@ -14,7 +14,7 @@ use injector_redirect::Rules;
 use tests_harness::{ControlPlane, Pki, client::Client};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    net::{TcpListener, unix::pipe::Receiver},
+    net::unix::pipe::Receiver,
     task::LocalSet,
 };
 
@@ -138,13 +138,6 @@ async fn start(args: &Args, side: &mut Side) -> Result<Answer> {
         backend::echo((ip, proxy::ECHO_PORT).into())?;
     }
     Ok(Answer::Done)
-}
-
-/// Listens, with room for a burst.
-pub(crate) fn listen(addr: SocketAddr) -> Result<TcpListener> {
-    proxy_transport::listen(addr)
-        .and_then(|socket| TcpListener::from_std(socket).map_err(Into::into))
-        .with_context(|| format!("cannot listen on {addr}"))
 }
 
 /// Asks an admin server until it is ready.

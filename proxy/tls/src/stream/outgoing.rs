@@ -9,7 +9,7 @@ use std::{
 use rustls::Error;
 use tokio::io::AsyncWrite;
 
-use super::{Kernel, messages};
+use super::messages;
 use crate::{
     buffers,
     record::{Content, Key, OVERHEAD, PLAINTEXT},
@@ -47,7 +47,7 @@ impl Outgoing {
     }
 
     /// Seals as much as there is room for, and says how much it was. No error is named once all is closed.
-    pub(super) fn seal(&mut self, bufs: &[IoSlice<'_>], kernel: &mut Kernel) -> Result<usize, Option<Error>> {
+    pub(super) fn seal(&mut self, bufs: &[IoSlice<'_>]) -> Result<usize, Option<Error>> {
         if self.is_closed {
             return Err(None);
         }
@@ -57,7 +57,7 @@ impl Outgoing {
         while left > 0 && self.has_room(left) {
             // Before the last record of a key comes the one that says which key is next.
             if self.owes_key_update || self.key.sequence().saturating_add(1) >= self.limit {
-                self.update_key(kernel)?;
+                self.update_key()?;
             }
             let len = left.min(PLAINTEXT);
             let buffer = self.buffer.get_or_insert_with(buffers::to_write);
@@ -67,11 +67,11 @@ impl Outgoing {
         Ok(total - left)
     }
 
-    fn update_key(&mut self, kernel: &mut Kernel) -> Result<(), Error> {
+    fn update_key(&mut self) -> Result<(), Error> {
         let buffer = self.buffer.get_or_insert_with(buffers::to_write);
         self.key
             .seal(Content::Handshake, [&messages::KEY_UPDATE[..]].into_iter(), buffer)?;
-        self.key = Key::new(kernel.next_to_send()?)?;
+        self.key = self.key.next_key()?;
         self.owes_key_update = false;
         Ok(())
     }

@@ -15,11 +15,11 @@ use proxy_model::limits;
 use proxy_tls::Tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
     sync::OnceCell,
     task::spawn_local,
 };
 
+use super::Accepts;
 use crate::backend::Local;
 
 /// A client connection, with the mesh's windows.
@@ -46,12 +46,11 @@ pub(super) fn server() -> server::Builder<Local> {
     builder
 }
 
-/// The client side, on a listener.
-pub(crate) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The client side, on one thread.
+pub(crate) async fn outbound(mut accepts: Accepts, target: SocketAddr, tls: Tls) -> Result<()> {
     let sender = connect(super::secure(target, &tls).await?).await?;
     loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
+        let socket = accepts.accept().await?;
         let sender = sender.clone();
         spawn_local(async move {
             let service = service_fn(move |request| send(sender.clone(), request));
@@ -61,12 +60,11 @@ pub(crate) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls
     }
 }
 
-/// The server side, on a listener.
-pub(crate) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The server side, on one thread.
+pub(crate) async fn inbound(mut accepts: Accepts, application: SocketAddr, tls: Tls) -> Result<()> {
     let application = Rc::new(OnceCell::new());
     loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
+        let socket = accepts.accept().await?;
         let (tls, application) = (tls.clone(), application.clone());
         spawn_local(async move {
             let Ok(accepted) = super::accept(socket, &tls).await else {

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use proxy_tls::Tls;
-use tokio::{io::copy_bidirectional, net::TcpListener, task::spawn_local};
+use tokio::{io::copy_bidirectional, task::spawn_local};
 
-/// The client side, on a listener.
-pub(super) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+use super::Accepts;
+
+/// The client side, on one thread.
+pub(super) async fn outbound(mut accepts: Accepts, target: SocketAddr, tls: Tls) -> Result<()> {
     loop {
-        let (mut socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
+        let mut socket = accepts.accept().await?;
         let tls = tls.clone();
         spawn_local(async move {
             // The load sees whether its bytes come back.
@@ -21,11 +22,10 @@ pub(super) async fn outbound(listener: TcpListener, target: SocketAddr, tls: Tls
     }
 }
 
-/// The server side, on a listener.
-pub(super) async fn inbound(listener: TcpListener, target: SocketAddr, tls: Tls) -> Result<()> {
+/// The server side, on one thread.
+pub(super) async fn inbound(mut accepts: Accepts, target: SocketAddr, tls: Tls) -> Result<()> {
     loop {
-        let (socket, _) = listener.accept().await?;
-        socket.set_nodelay(true)?;
+        let socket = accepts.accept().await?;
         let tls = tls.clone();
         spawn_local(async move {
             if let Ok(mut accepted) = super::accept(socket, &tls).await

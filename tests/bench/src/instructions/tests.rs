@@ -8,6 +8,9 @@ const ALLOCATIONS: f64 = 25.0;
 /// Bytes of a connection's task before it knows what it will be.
 const TASK: usize = 4096;
 
+/// Bytes that an idle connection for bytes holds in both sides together, without what C allocates for keys.
+const IDLE: i64 = 6_500;
+
 /// The whole exchange on this thread.
 fn exchange(requests: usize) {
     let pki = Pki::new();
@@ -17,7 +20,8 @@ fn exchange(requests: usize) {
         let (near, far) = (listen().await?, listen().await?);
         let (entry, middle) = (near.local_addr()?, far.local_addr()?);
         tokio::task::spawn_local(inbound(far, application, bare::workload(&pki, "server")?));
-        tokio::task::spawn_local(outbound(near, (middle, application), bare::workload(&pki, "client")?));
+        let worker = outbound_worker((middle, application), bare::workload(&pki, "client")?, None);
+        tokio::task::spawn_local(outbound(near, worker));
         client(entry, requests).await.map(drop)
     });
     exchanged.expect("an exchange");
@@ -41,7 +45,7 @@ fn connections_are_small() {
         let pki = Pki::new();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         let inbound = inbound_worker(addr, addr, bare::workload(&pki, "server")?);
-        let outbound = outbound_worker((addr, addr), bare::workload(&pki, "client")?);
+        let outbound = outbound_worker((addr, addr), bare::workload(&pki, "client")?, None);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let socket = async || TcpStream::connect(listener.local_addr()?).await;
         let (target, client, drain) = (OrigDstAddr(addr), ClientAddr(addr), CancellationToken::new());
@@ -54,4 +58,45 @@ fn connections_are_small() {
         Ok(())
     };
     on_this_thread(sizes).expect("sockets");
+}
+
+#[test]
+fn an_idle_connection_holds_little() {
+    const CONNECTIONS: usize = 200;
+    let pki = Pki::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .expect("a runtime");
+    let started = runtime.block_on(async {
+        let listen = || TcpListener::bind("127.0.0.1:0");
+        let echo = backend::echo(([127, 0, 0, 1], 0).into())?;
+        let (near, far) = (listen().await?, listen().await?);
+        let (entry, middle) = (near.local_addr()?, far.local_addr()?);
+        tokio::task::spawn_local(inbound(far, echo, bare::workload(&pki, "server")?));
+        let profile = Profile {
+            opaque_protocol: true,
+            ..Profile::default()
+        };
+        let worker = outbound_worker((middle, echo), bare::workload(&pki, "client")?, Some(profile));
+        tokio::task::spawn_local(outbound(near, worker));
+        anyhow::Ok((entry, echo))
+    });
+    let (entry, echo) = started.expect("sockets");
+    let mut all = Vec::with_capacity(4 * CONNECTIONS);
+    let mut held = |addr| {
+        let open = || {
+            runtime
+                .block_on(tests_load::Held::open(addr, CONNECTIONS))
+                .expect("an echo")
+        };
+        all.push(open()); // What grows by doubling has room then.
+        let measured = allocation_counter::measure(|| all.push(open()));
+        measured.bytes_current / CONNECTIONS as i64
+    };
+    let each = held(entry) - held(echo);
+    assert!(
+        (IDLE * 9 / 10..=IDLE).contains(&each),
+        "{each} bytes for each connection; fewer are welcome, and want a smaller limit here"
+    );
 }

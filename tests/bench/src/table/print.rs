@@ -151,6 +151,8 @@ impl Line {
 fn number(value: f64) -> String {
     if value >= 1000.0 {
         format!("{value:.0}")
+    } else if value < 2.0 {
+        format!("{value:.2}")
     } else {
         format!("{value:.1}")
     }

@@ -1,10 +1,15 @@
 //! More workers than one: what they cost a request, and whether connections are spread evenly.
+//!
+//! With two threads in each sidecar there are more of them than cores, and the machine's scheduler has its share of what
+//! that costs. So the bare pair is there with as many threads, in turns with the mesh: what is judged is what more
+//! workers cost the mesh beyond what they cost anybody.
 
 use anyhow::Result;
 
 use super::{Args, print::Line};
 use crate::{
-    lab::{Lab, Pair, Wanted},
+    bare::Speaks,
+    lab::{Lab, Pair, Threads, Wanted},
     orders::{Load, What},
     report::Measured,
     run::WARM_UP_MS,
@@ -17,61 +22,106 @@ const CONNECTIONS: usize = 64;
 /// not all alike, so it is never 1.
 const EVEN: f64 = 0.8;
 
+/// Both pairs, with so many workers each.
+struct Pairs {
+    lab: Lab,
+    mesh: Pair,
+    bare: Pair,
+}
+
+/// One measurement of each.
+#[derive(Default)]
+struct Rounds {
+    mesh_rate: Vec<f64>,
+    mesh_cpu: Vec<f64>,
+    bare_cpu: Vec<f64>,
+    /// Least to most loaded worker.
+    even: Vec<f64>,
+}
+
 /// Lines for 2 and 4 workers; the sidecars are not kept on one core here. A machine with fewer cores has fewer workers.
 pub(super) fn lines(mesh: &Wanted, args: &Args) -> Result<Vec<Line>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut one = start(mesh, 1)?;
+    let mut one = Pairs::start(mesh, 1)?;
     let mut lines = Vec::new();
     for workers in [2, 4].into_iter().filter(|workers| *workers <= cores) {
-        let mut more = start(mesh, workers)?;
-        let (mut rate, mut cpu, mut even) = ((vec![], vec![]), (vec![], vec![]), vec![]);
-        for _ in 0..args.rounds {
-            let before = usage::workers(more.1.outbound)?;
-            let with_more = measure(&mut more, args.seconds * 1000)?;
-            let after = usage::workers(more.1.outbound)?;
-            let used = || after.iter().zip(&before).map(|(after, before)| after - before);
-            even.push(used().fold(f64::MAX, f64::min) / used().fold(0.0, f64::max));
-            let with_one = measure(&mut one, args.seconds * 1000)?;
-            rate.0.push(with_more.rate());
-            rate.1.push(with_one.rate());
-            cpu.0.push(with_more.outbound.total_us() + with_more.inbound.total_us());
-            cpu.1.push(with_one.outbound.total_us() + with_one.inbound.total_us());
+        let mut more = Pairs::start(mesh, workers)?;
+        let (mut of_more, mut of_one) = (Rounds::default(), Rounds::default());
+        for round in 0..args.rounds {
+            let mut turns = [(&mut more, &mut of_more), (&mut one, &mut of_one)];
+            // Who was first is last in the next round.
+            turns.rotate_left(round % 2);
+            for (pairs, rounds) in turns {
+                pairs.round(args.seconds * 1000, rounds)?;
+            }
         }
-        more.0.check()?;
-        lines.extend([
-            Line::new(format!("workers {workers}, to 1: rate"), "requests/s")
-                .of(rate.0, rate.1, vec![])
-                .ratio_at_least(0.95),
-            Line::new(format!("workers {workers}, to 1: both sidecars"), "µs CPU")
-                .of(cpu.0, cpu.1, vec![])
-                .ratio_at_most(1.1),
-            Line::new(format!("workers {workers}: least to most loaded"), "of 1")
-                .of(even, vec![], vec![])
-                .at_least(EVEN),
-        ]);
+        more.lab.check()?;
+        lines.extend(compare(workers, of_more, of_one));
     }
+    one.lab.check()?;
     Ok(lines)
 }
 
-fn start(mesh: &Wanted, workers: usize) -> Result<(Lab, Pair)> {
-    let mut lab = Lab::start(true)?;
-    let pair = lab.mesh(&Wanted {
-        workers,
-        is_pinned: false,
-        ..mesh.clone()
-    })?;
-    let mut lab = (lab, pair);
-    measure(&mut lab, WARM_UP_MS)?;
-    Ok(lab)
+fn compare(workers: usize, more: Rounds, one: Rounds) -> [Line; 4] {
+    let ratios =
+        |more: &[f64], one: &[f64]| -> Vec<f64> { more.iter().zip(one).map(|(more, one)| more / one).collect() };
+    let mesh = ratios(&more.mesh_cpu, &one.mesh_cpu);
+    let bare = ratios(&more.bare_cpu, &one.bare_cpu);
+    [
+        Line::new(format!("workers {workers}, to 1: rate"), "requests/s")
+            .of(more.mesh_rate, one.mesh_rate, vec![])
+            .ratio_at_least(0.95),
+        Line::new(format!("workers {workers}: both sidecars"), "µs CPU").of(more.mesh_cpu, more.bare_cpu, vec![]),
+        Line::new(format!("workers {workers}, to 1: both sidecars"), "× CPU")
+            .of(mesh, bare, vec![])
+            .ratio_at_most(1.1),
+        Line::new(format!("workers {workers}: least to most loaded"), "of 1")
+            .of(more.even, vec![], vec![])
+            .at_least(EVEN),
+    ]
 }
 
-fn measure((lab, pair): &mut (Lab, Pair), ms: u64) -> Result<Measured> {
-    let load = Load {
-        addr: pair.entry,
-        connections: CONNECTIONS,
-        ms,
-        what: What::Http1,
-        pause_ms: 0,
-    };
-    Measured::of(lab, pair, load)
+impl Pairs {
+    fn start(mesh: &Wanted, workers: usize) -> Result<Self> {
+        let mut lab = Lab::start(true)?;
+        let is_pinned = false;
+        let bare = lab.bare_with(Speaks::Http1, Threads { workers, is_pinned })?;
+        let mesh = lab.mesh(&Wanted {
+            workers,
+            is_pinned,
+            ..mesh.clone()
+        })?;
+        let mut pairs = Self { lab, mesh, bare };
+        for pair in [mesh, bare] {
+            pairs.measure(pair, WARM_UP_MS)?;
+        }
+        Ok(pairs)
+    }
+
+    /// Measures the mesh, then the bare pair.
+    fn round(&mut self, ms: u64, rounds: &mut Rounds) -> Result<()> {
+        let cpu = |measured: &Measured| measured.outbound.total_us() + measured.inbound.total_us();
+        let before = usage::workers(self.mesh.outbound)?;
+        let mesh = self.measure(self.mesh, ms)?;
+        let after = usage::workers(self.mesh.outbound)?;
+        let used = || after.iter().zip(&before).map(|(after, before)| after - before);
+        rounds
+            .even
+            .push(used().fold(f64::MAX, f64::min) / used().fold(0.0, f64::max));
+        rounds.mesh_rate.push(mesh.rate());
+        rounds.mesh_cpu.push(cpu(&mesh));
+        rounds.bare_cpu.push(cpu(&self.measure(self.bare, ms)?));
+        Ok(())
+    }
+
+    fn measure(&mut self, pair: Pair, ms: u64) -> Result<Measured> {
+        let load = Load {
+            addr: pair.entry,
+            connections: CONNECTIONS,
+            ms,
+            what: What::Http1,
+            pause_ms: 0,
+        };
+        Measured::of(&mut self.lab, &pair, load)
+    }
 }

@@ -127,7 +127,7 @@ async fn request(sender: &mut SendRequest<Empty<Bytes>>, uri: &http::Uri) -> Res
 }
 
 /// So many requests one after another on each of some streams of one connection; how many were answered.
-pub(crate) async fn http2_requests(addr: SocketAddr, streams: usize, requests: usize) -> Result<usize> {
+pub async fn http2_requests(addr: SocketAddr, streams: usize, requests: usize) -> Result<usize> {
     let (sender, connection) = http2::handshake(Local, TokioIo::new(connect(addr).await?)).await?;
     spawn_local(connection);
     let uri: http::Uri = format!("http://{addr}/bench").parse()?;

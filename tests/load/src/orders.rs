@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a part is to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Order {
+pub enum Order {
     /// The cable is laid: bring up the network, start serving.
     Start,
     /// Wait until the admin server there says ready.
@@ -26,22 +26,22 @@ pub(crate) enum Order {
 
 /// Load.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Load {
+pub struct Load {
     /// Where connections go.
-    pub(crate) addr: SocketAddr,
+    pub addr: SocketAddr,
     /// Connections.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// Length in milliseconds.
-    pub(crate) ms: u64,
+    pub ms: u64,
     /// What is sent.
-    pub(crate) what: What,
+    pub what: What,
     /// Milliseconds between an answer and what follows it, in a closed loop.
-    pub(crate) pause_ms: u64,
+    pub pause_ms: u64,
 }
 
 /// What a load sends.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum What {
+pub enum What {
     /// HTTP/1 requests, each connection one after another (a closed loop).
     Http1,
     /// The same, for a body of 1 MiB.
@@ -64,7 +64,7 @@ pub(crate) enum What {
 
 /// What a part answers.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// It is in its namespace.
     Entered,
     /// It listens.
@@ -79,28 +79,47 @@ pub(crate) enum Answer {
     Failed(String),
 }
 
+impl Answer {
+    /// What a load was like.
+    pub fn loaded(self) -> anyhow::Result<Vec<Loaded>> {
+        match self {
+            Self::Loaded(loaded) => Ok(loaded),
+            other => anyhow::bail!("the load says {other:?}"),
+        }
+    }
+
+    /// What a sidecar has counted.
+    pub fn counted(self) -> anyhow::Result<Counted> {
+        match self {
+            Self::Counted(counted) => Ok(counted),
+            other => anyhow::bail!("instead of what was counted, it says {other:?}"),
+        }
+    }
+}
+
 /// What a sidecar has counted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Counted {
+pub struct Counted {
     /// Requests over mutual TLS.
-    pub(crate) is_meshed: bool,
+    pub is_meshed: bool,
     /// Series that count something wrong, as they are printed.
-    pub(crate) errors: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 /// What the load was like.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     /// Requests that were answered.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// How long it took, in seconds.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// Latencies in microseconds, and how many there were of each.
     latencies: Vec<(u64, u64)>,
 }
 
 impl Loaded {
-    pub(crate) fn new(latencies: &Histogram<u64>, seconds: f64) -> Self {
+    /// What was recorded in so many seconds.
+    pub fn new(latencies: &Histogram<u64>, seconds: f64) -> Self {
         Self {
             requests: latencies.len(),
             seconds,
@@ -112,7 +131,7 @@ impl Loaded {
     }
 
     /// Several as one.
-    pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+    pub fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let (mut latencies, mut seconds) = (histogram(), 0.0);
         for loaded in all {
             seconds += loaded.seconds;
@@ -125,7 +144,7 @@ impl Loaded {
 
     /// The latency, in microseconds, that this share of requests does not exceed. In a closed loop it is not what users
     /// of a busy service see.
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
+    pub fn quantile(&self, share: f64) -> f64 {
         let wanted = (share * self.requests as f64).ceil() as u64;
         let mut seen = 0;
         let found = self.latencies.iter().find(|(_, count)| {
@@ -137,12 +156,12 @@ impl Loaded {
 }
 
 /// Latencies in microseconds, up to a minute.
-pub(crate) fn histogram() -> Histogram<u64> {
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are right")
 }
 
 /// Prints an answer.
-pub(crate) fn answer(answer: &Answer) -> anyhow::Result<()> {
+pub fn answer(answer: &Answer) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, answer)?;

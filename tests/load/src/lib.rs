@@ -1,9 +1,12 @@
-//! The load: connections to a sidecar, and requests on them. Every answer is checked.
+//! The benchmark's load, connections and requests whose every answer is checked, and the application that answers. A
+//! crate of its own: it is what wrk and h2load are compared with, and knows nothing of sidecars.
 
-pub(crate) mod closed;
+pub mod backend;
+mod closed;
 mod hold;
 mod http1;
 mod open;
+pub mod orders;
 
 use std::{
     cell::RefCell,
@@ -15,8 +18,8 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use tokio::{net::TcpStream, task::JoinSet};
 
-pub(crate) use self::hold::Held;
-use crate::orders::{self, Load, Loaded, What};
+pub use self::{closed::http2_requests, hold::Held};
+use self::orders::{Load, Loaded, What};
 
 /// Answers that take longer are wrong.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -25,7 +28,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 type Latencies = Rc<RefCell<Histogram<u64>>>;
 
 /// Runs loads at the same time, on tasks of the running `LocalSet`.
-pub(crate) async fn run(loads: Vec<Load>) -> Result<Vec<Loaded>> {
+pub async fn run(loads: Vec<Load>) -> Result<Vec<Loaded>> {
     futures_util::future::try_join_all(loads.into_iter().map(one)).await
 }
 

@@ -6,19 +6,19 @@ use anyhow::Result;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::net::TcpStream;
 
-use super::{closed::echo, connect};
+use crate::{closed::echo, connect};
 
 /// Connections that are being made at a time: more would only wait for each other.
 const AT_ONCE: usize = 32;
 
 /// Connections for bytes, each used once.
-pub(crate) struct Held {
+pub struct Held {
     _sockets: Vec<TcpStream>,
 }
 
 impl Held {
     /// Opens so many.
-    pub(crate) async fn open(addr: SocketAddr, connections: usize) -> Result<Self> {
+    pub async fn open(addr: SocketAddr, connections: usize) -> Result<Self> {
         let open = |_| async move {
             let mut socket = connect(addr).await?;
             echo(&mut socket).await?;

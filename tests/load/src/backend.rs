@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -15,17 +15,17 @@ use tokio::{
 };
 
 /// What it answers.
-pub(crate) const BODY: &[u8; 128] = &[FILL; 128];
+pub const BODY: &[u8; 128] = &[FILL; 128];
 /// Path of the large answer.
-pub(crate) const LARGE_PATH: &str = "/large";
+pub const LARGE_PATH: &str = "/large";
 /// Length of the large answer.
-pub(crate) const LARGE: usize = 1 << 20;
+pub const LARGE: usize = 1 << 20;
 /// All of every answer.
-pub(crate) const FILL: u8 = b'm';
+pub const FILL: u8 = b'm';
 
 /// Spawns on the thread.
 #[derive(Copy, Clone)]
-pub(crate) struct Local;
+pub struct Local;
 
 impl<F: Future + 'static> Executor<F> for Local
 where
@@ -37,7 +37,7 @@ where
 }
 
 /// Listens, and serves HTTP on tasks of the running `LocalSet` from then on.
-pub(crate) fn start(addr: SocketAddr) -> Result<SocketAddr> {
+pub fn start(addr: SocketAddr) -> Result<SocketAddr> {
     let large = Bytes::from(vec![FILL; LARGE]);
     accept(addr, move |socket| {
         let large = large.clone();
@@ -58,7 +58,7 @@ pub(crate) fn start(addr: SocketAddr) -> Result<SocketAddr> {
 }
 
 /// Listens, and gives back what comes.
-pub(crate) fn echo(addr: SocketAddr) -> Result<SocketAddr> {
+pub fn echo(addr: SocketAddr) -> Result<SocketAddr> {
     accept(addr, |mut socket| async move {
         let mut bytes = [0; BODY.len()];
         while let Ok(read @ 1..) = socket.read(&mut bytes).await {
@@ -69,11 +69,18 @@ pub(crate) fn echo(addr: SocketAddr) -> Result<SocketAddr> {
     })
 }
 
+/// Listens, with room for a burst.
+pub fn listen(addr: SocketAddr) -> Result<TcpListener> {
+    proxy_transport::listen(addr)
+        .and_then(|socket| TcpListener::from_std(socket).map_err(Into::into))
+        .with_context(|| format!("cannot listen on {addr}"))
+}
+
 fn accept<F>(addr: SocketAddr, serve: impl Fn(TcpStream) -> F + 'static) -> Result<SocketAddr>
 where
     F: Future<Output = ()> + 'static,
 {
-    let listener = crate::side::listen(addr)?;
+    let listener = listen(addr)?;
     let addr = listener.local_addr()?;
     spawn_local(async move {
         while let Some(socket) = next(&listener).await {
