@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use proxy_transport::Witness;
 
 pub use self::http2::{Http2, http2};
-use crate::{Body, Error, SendError, server::Io};
+use crate::{Body, Error, SendError, reads::Reads, server::Io};
 
 /// An HTTP/1 connection: one request at a time.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Http1 {
 
 /// Makes an HTTP/1 connection of `io`. A task of the current worker drives it and ends with it.
 pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
-    let (sender, connection) = h1::Builder::new().handshake(TokioIo::new(io)).await?;
+    let (sender, connection) = h1::Builder::new().handshake(TokioIo::new(Reads::bounded(io))).await?;
     let connection = connection.with_upgrades();
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {

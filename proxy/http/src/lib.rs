@@ -21,6 +21,7 @@ mod http2;
 pub mod metered;
 pub mod orig_proto;
 pub mod pool;
+mod reads;
 pub mod replay;
 pub mod server;
 pub mod tap;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 pub use self::http2::http2;
-use crate::{Body, Error};
+use crate::{Body, Error, reads::Reads};
 
 /// Parameters of HTTP/2 servers.
 #[derive(Copy, Clone, Debug, Default)]
@@ -59,7 +59,7 @@ where
         service_fn(|request: Request<Incoming>| service(request.map(Body::from)).map_err(Into::<Error>::into));
     let connection = h1::Builder::new()
         .half_close(true)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(Reads::bounded(io)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {

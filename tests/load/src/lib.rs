@@ -18,8 +18,8 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use tokio::{net::TcpStream, task::JoinSet};
 
-pub use self::{closed::http2_requests, hold::Held};
 use self::orders::{Load, Loaded, What};
+pub use self::{closed::http2_requests, hold::Held};
 
 /// Answers that take longer are wrong.
 const ANSWER: Duration = Duration::from_secs(10);

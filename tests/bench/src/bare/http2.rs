@@ -61,7 +61,7 @@ pub(crate) async fn outbound(mut accepts: Accepts, target: SocketAddr, tls: Tls)
 }
 
 /// The server side, on one thread.
-pub(crate) async fn inbound(mut accepts: Accepts, application: SocketAddr, tls: Tls) -> Result<()> {
+pub(crate) async fn inbound(mut accepts: Accepts, target: SocketAddr, tls: Tls) -> Result<()> {
     let application = Rc::new(OnceCell::new());
     loop {
         let socket = accepts.accept().await?;

@@ -1,0 +1,95 @@
+//! Bounds one read of an HTTP/1 connection. hyper gives a connection a buffer as large as its largest read, up to 400 KiB,
+//! and the connection keeps it while it is idle: a pool whose connections have each carried one large answer would hold
+//! megabytes. How long a head may be is not touched.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use proxy_model::limits::HTTP1_READ_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
+
+/// `io`, read in bounded pieces.
+#[derive(Debug)]
+pub(crate) struct Reads<I>(Take<I>);
+
+impl<I: AsyncRead> Reads<I> {
+    pub(crate) fn bounded(io: I) -> Self {
+        Self(io.take(HTTP1_READ_BYTES))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Reads<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.set_limit(HTTP1_READ_BYTES);
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Reads<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self.0.get_mut()).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.0.get_mut()).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.get_ref().is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.0.get_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.0.get_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use tokio::{
+        io::AsyncWriteExt as _,
+        task::{LocalSet, spawn_local},
+    };
+
+    use crate::{Body, client};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_answer_is_read_in_bounded_pieces() {
+        const LENGTH: usize = 4 << 20;
+        let test = async {
+            let (ours, mut application) = tokio::io::duplex(1 << 20);
+            let mut client = client::http1(ours).await.expect("a connection");
+            spawn_local(async move {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+                application.write_all(head.as_bytes()).await.expect("taken");
+                application.write_all(&vec![7; LENGTH]).await.expect("taken");
+            });
+            let mut request = Request::new(Body::default());
+            let mut body = client.send(&mut request).await.expect("an answer").into_body();
+            let (mut length, mut largest) = (0, 0);
+            while let Some(frame) = body.frame().await {
+                let data = frame.expect("whole").into_data().expect("data");
+                length += data.len();
+                largest = largest.max(data.len() as u64);
+            }
+            assert_eq!(length, LENGTH);
+            assert!(largest <= HTTP1_READ_BYTES, "{largest} bytes at once");
+            assert!(largest > HTTP1_READ_BYTES / 2, "{largest} bytes at once");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
