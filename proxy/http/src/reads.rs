@@ -1,4 +1,4 @@
-//! Bounds one read of an HTTP/1 connection. hyper gives a connection a buffer as large as its largest read, up to 400 KiB,
+//! Bounds one read of an HTTP/1 connection. hyper gives a connection a buffer as large as its largest read, up to 512 KiB,
 //! and the connection keeps it while it is idle: a pool whose connections have each carried one large answer would hold
 //! megabytes. How long a head may be is not touched.
 

@@ -44,8 +44,9 @@ pub const COPY_BYTES: usize = 16 * 1024;
 pub const COPY_POOL: usize = 64;
 /// Connections that may wait to be accepted; what the system allows by default.
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// Bytes read from an HTTP/1 connection at a time, which its buffer keeps room for: four frames of HTTP/2, each of which fills a TLS record.
-pub const HTTP1_READ_BYTES: u64 = 4 * (16_384 - 9);
+/// Bytes read from an HTTP/1 connection at a time, which its buffer keeps room for: eight frames of HTTP/2, each of which fills a TLS
+/// record. A MiB costs the inbound side a quarter more with half of it, and no less with twice as much.
+pub const HTTP1_READ_BYTES: u64 = 8 * (16_384 - 9);
 /// Bytes read from a TLS connection at a time: four records, so that a large body costs a system call for 64 KiB of it.
 pub const TLS_READ_BYTES: usize = 64 * 1024;
 /// Plaintext sealed at a time, for one write; a connection whose peer does not read keeps no more than this.

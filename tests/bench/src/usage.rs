@@ -1,5 +1,7 @@
 //! What a process uses, as the kernel accounts for it: CPU time, and memory.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
@@ -35,16 +37,28 @@ impl Cpu {
     }
 }
 
-/// CPU time of each worker of a sidecar so far, in microseconds.
-pub(crate) fn workers(pid: u32) -> Result<Vec<f64>> {
-    let mut used = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("a sidecar has ended")? {
-        let text = std::fs::read_to_string(task?.path().join("stat"))?;
-        if text.contains("(worker-") {
-            used.push(parse(&text).context("/proc/PID/stat is not as expected")?.total_us());
-        }
+/// Sockets and the like that each of a process's runtimes waits for, those of the busiest first.
+pub(crate) fn sockets(pid: u32) -> Result<Vec<f64>> {
+    // A runtime has its epoll instance twice; what it waited for first tells that they are the same.
+    let mut by_first = BTreeMap::new();
+    for descriptor in std::fs::read_dir(format!("/proc/{pid}/fdinfo")).context("a sidecar has ended")? {
+        // One that was closed meanwhile is no matter.
+        let text = std::fs::read_to_string(descriptor?.path()).unwrap_or_default();
+        by_first.extend(waited_for(&text));
     }
-    Ok(used)
+    let mut counts: Vec<f64> = by_first.into_values().collect();
+    counts.sort_by(|a, b| b.total_cmp(a));
+    Ok(counts)
+}
+
+/// The lowest descriptor that an epoll instance waits for, and how many there are; nothing of other kinds.
+fn waited_for(fdinfo: &str) -> Option<(u32, f64)> {
+    let lines = fdinfo.lines().filter_map(|line| line.strip_prefix("tfd:"));
+    let mut descriptors: Vec<u32> = lines
+        .filter_map(|rest| rest.split_whitespace().next()?.parse().ok())
+        .collect();
+    descriptors.sort_unstable();
+    Some((*descriptors.first()?, descriptors.len() as f64))
 }
 
 /// Memory that a process has now (RSS), in bytes.
@@ -91,6 +105,24 @@ mod tests {
         assert_eq!(cpu.each(Cpu::default(), 1_000).total_us(), 3_250.0);
         assert_eq!(parse("nonsense"), None);
         assert!(Cpu::of(std::process::id()).is_ok());
+    }
+
+    #[test]
+    fn what_runtimes_wait_for_is_counted() {
+        let epoll =
+            "pos:\t0\nflags:\t02000002\ntfd:       12 events: 80000019 data:  ff\ntfd:        8 events: 19 data: 1\n";
+        assert_eq!(waited_for(epoll), Some((8, 2.0)));
+        assert_eq!(waited_for("pos:\t0\nflags:\t02\n"), None);
+        let busy = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            let listen = tokio::net::TcpListener::bind("127.0.0.1:0");
+            let listener = runtime.block_on(listen).expect("a listener");
+            (runtime, listener)
+        };
+        let _both = (busy(), busy());
+        let counts = sockets(std::process::id()).expect("readable");
+        assert!(counts.len() >= 2 && counts[1] >= 2.0, "{counts:?}");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! that costs. So the bare pair is there with as many threads, in turns with the mesh: what is judged is what more
 //! workers cost the mesh beyond what they cost anybody.
 
-use anyhow::Result;
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result};
 
 use super::{Args, print::Line};
 use crate::{
@@ -18,8 +20,9 @@ use crate::{
 
 /// Connections: enough for each worker to have several.
 const CONNECTIONS: usize = 64;
-/// A worker's share of the work, least to most loaded, if connections are spread evenly. Answers to few connections are
-/// not all alike, so it is never 1.
+/// Sockets of the worker that has fewest, of one that has most, if connections are spread evenly. One worker listens too, and
+/// either may have the connection between the sidecars. Time is no measure here: a worker that shares its core with the
+/// load gets less of it.
 const EVEN: f64 = 0.8;
 
 /// Both pairs, with so many workers each.
@@ -27,6 +30,7 @@ struct Pairs {
     lab: Lab,
     mesh: Pair,
     bare: Pair,
+    workers: usize,
 }
 
 /// One measurement of each.
@@ -35,13 +39,13 @@ struct Rounds {
     mesh_rate: Vec<f64>,
     mesh_cpu: Vec<f64>,
     bare_cpu: Vec<f64>,
-    /// Least to most loaded worker.
+    /// Sockets of the worker with fewest, of one with most.
     even: Vec<f64>,
 }
 
 /// Lines for 2 and 4 workers; the sidecars are not kept on one core here. A machine with fewer cores has fewer workers.
 pub(super) fn lines(mesh: &Wanted, args: &Args) -> Result<Vec<Line>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut one = Pairs::start(mesh, 1)?;
     let mut lines = Vec::new();
     for workers in [2, 4].into_iter().filter(|workers| *workers <= cores) {
@@ -75,7 +79,7 @@ fn compare(workers: usize, more: Rounds, one: Rounds) -> [Line; 4] {
         Line::new(format!("workers {workers}, to 1: both sidecars"), "× CPU")
             .of(mesh, bare, vec![])
             .ratio_at_most(1.1),
-        Line::new(format!("workers {workers}: least to most loaded"), "of 1")
+        Line::new(format!("workers {workers}: connections, fewest to most"), "of 1")
             .of(more.even, vec![], vec![])
             .at_least(EVEN),
     ]
@@ -91,7 +95,12 @@ impl Pairs {
             is_pinned,
             ..mesh.clone()
         })?;
-        let mut pairs = Self { lab, mesh, bare };
+        let mut pairs = Self {
+            lab,
+            mesh,
+            bare,
+            workers,
+        };
         for pair in [mesh, bare] {
             pairs.measure(pair, WARM_UP_MS)?;
         }
@@ -101,13 +110,16 @@ impl Pairs {
     /// Measures the mesh, then the bare pair.
     fn round(&mut self, ms: u64, rounds: &mut Rounds) -> Result<()> {
         let cpu = |measured: &Measured| measured.outbound.total_us() + measured.inbound.total_us();
-        let before = usage::workers(self.mesh.outbound)?;
+        let (pid, workers) = (self.mesh.outbound, self.workers);
+        let look = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(ms / 2));
+            usage::sockets(pid)
+        });
         let mesh = self.measure(self.mesh, ms)?;
-        let after = usage::workers(self.mesh.outbound)?;
-        let used = || after.iter().zip(&before).map(|(after, before)| after - before);
-        rounds
-            .even
-            .push(used().fold(f64::MAX, f64::min) / used().fold(0.0, f64::max));
+        let sockets = look.join().ok().context("the look failed")??;
+        // What is no worker has a handful.
+        let of_workers = sockets.get(..workers).context("a worker has no sockets")?;
+        rounds.even.push(of_workers[workers - 1] / of_workers[0]);
         rounds.mesh_rate.push(mesh.rate());
         rounds.mesh_cpu.push(cpu(&mesh));
         rounds.bare_cpu.push(cpu(&self.measure(self.bare, ms)?));
