@@ -138,7 +138,7 @@ impl Balancer {
     }
 
     /// Takes in what discovery says now.
-    fn update(&self) {
+    pub(crate) fn update(&self) {
         let mut receiver = self.receiver.borrow_mut();
         if !receiver.has_changed().unwrap_or(false) {
             return;

@@ -81,6 +81,8 @@ impl Distribution {
 
     /// Until something may have changed, or `deadline`.
     fn wait(&self, deadline: Instant) -> future::LocalBoxFuture<'_, ()> {
+        // Picking looks at no more backends than it needs; what another one has not seen yet would end each wait at once.
+        self.backends.iter().for_each(Backend::update);
         let soonest = self.backends.iter().filter_map(Backend::ready_at).min();
         let until = soonest.map_or(deadline, |soonest| soonest.min(deadline));
         // A moment later, so that what becomes ready at that time is ready then.
@@ -103,6 +105,12 @@ impl Backend {
         };
         if let Some(penalty) = balance::penalty(&balancer.load(), response.status(), response.headers()) {
             endpoint.load.penalize(penalty, Instant::now());
+        }
+    }
+
+    fn update(&self) {
+        if let Dispatch::Balance(balancer) = &self.dispatch {
+            balancer.update();
         }
     }
 

@@ -53,7 +53,8 @@ fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
         let mesh = Mesh::new();
         let ((v1, first), (v2, second)) = (mesh.text("v1").await, mesh.text("v2").await);
         mesh.script.endpoints("v1.ns:80", [v1.endpoint.clone()]);
-        mesh.split(&[("v1.ns:80", 1), ("v2.ns:80", 1_000_000)]);
+        // Each turn of the wait draws again: one that spins would draw v1 soon.
+        mesh.split(&[("v1.ns:80", 1), ("v2.ns:80", 20_000)]);
         let mut http = mesh.http1().await;
         let later = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
