@@ -11,7 +11,7 @@ use std::{
 };
 
 use proxy_model::{ClientAddr, OrigDstAddr};
-use proxy_transport::{SocketOptions, original_dst};
+use proxy_transport::{SocketOptions, original_dst, timers};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
@@ -126,7 +126,7 @@ impl Acceptor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, ?direction, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    timers::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

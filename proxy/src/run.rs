@@ -397,8 +397,9 @@ fn start_workers(workers: Vec<Worker>, tasks: &mut Tasks) -> anyhow::Result<Vec<
     let mut threads = Vec::new();
     for (i, worker) in workers.into_iter().enumerate() {
         let (ended, result) = tokio::sync::oneshot::channel();
+        let control = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
-            let _ = ended.send(worker.run());
+            let _ = ended.send(worker.run(control));
         });
         threads.push(thread.context("no thread for a worker")?);
         tasks.spawn_local("worker", async move {

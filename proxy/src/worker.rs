@@ -11,9 +11,10 @@ use std::{
 use proxy_metrics::Metrics;
 use proxy_model::{ClientAddr, OrigDstAddr};
 use proxy_tls::Tls;
+use proxy_transport::timers;
 use tokio::{
     net::TcpStream,
-    runtime::LocalOptions,
+    runtime::{Handle, LocalOptions},
     sync::mpsc,
     task::{JoinError, JoinSet},
 };
@@ -124,8 +125,9 @@ pub(crate) fn workers(
 }
 
 impl Worker {
-    /// Runs on the calling thread until the end.
-    pub(crate) fn run(self) -> std::io::Result<()> {
+    /// Runs on the calling thread until the end; `control` keeps its timers.
+    pub(crate) fn run(self, control: Handle) -> std::io::Result<()> {
+        timers::keep_in(control);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime
             .enable_all()

@@ -23,6 +23,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use proxy_metrics::Recorder;
 use proxy_model::limits;
+use proxy_transport::timers;
 use tokio::time::Instant;
 
 use crate::{
@@ -164,7 +165,7 @@ async fn sweep(pool: Weak<Http1Pool>) {
                 }
             }
         };
-        tokio::time::sleep(wait.max(Duration::from_millis(10))).await;
+        timers::sleep(wait.max(Duration::from_millis(10))).await;
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use proxy_core::detect::{self, Detected};
 use proxy_http::Metered;
 use proxy_model::{ServerProtocol, limits};
-use proxy_transport::PrefixedIo;
+use proxy_transport::{PrefixedIo, timers};
 use tokio::io::AsyncReadExt as _;
 
 use crate::{
@@ -96,7 +96,7 @@ async fn look(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo
             }
         }
     };
-    let detected = match tokio::time::timeout(timeout, looking).await {
+    let detected = match timers::timeout(timeout, looking).await {
         Ok(detected) => Some(detected?),
         Err(_) => None,
     };

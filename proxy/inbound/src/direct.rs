@@ -7,6 +7,7 @@ use proxy_tls::Alpn;
 use proxy_transport::{
     PrefixedIo,
     header::{Header, SessionProtocol},
+    timers,
 };
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ pub(crate) async fn accept(
     let mut secured = Box::pin(tls::accept(worker, socket, Alpn::TransportHeader)).await?;
     check(&secured)?;
     let reading = Header::read(&mut secured.io);
-    let header = Box::pin(tokio::time::timeout(worker.config.detect_timeout, reading)).await;
+    let header = Box::pin(timers::timeout(worker.config.detect_timeout, reading)).await;
     let (header, rest) = header
         .map_err(|_| DirectRefusal::HeaderTimeout)?
         .map_err(DirectRefusal::Header)?;

@@ -7,7 +7,7 @@ use proxy_core::detect::{self, Hello};
 use proxy_metrics::NoTls;
 use proxy_model::{Id, limits};
 use proxy_tls::{Accepted, Alpn};
-use proxy_transport::PrefixedIo;
+use proxy_transport::{PrefixedIo, timers};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use crate::{Error, Worker, connection::Tls, io::ClientIo};
@@ -70,7 +70,7 @@ async fn hello(socket: &mut TcpStream, read: &mut BytesMut, timeout: Duration) -
             }
         }
     };
-    tokio::time::timeout(timeout, reading)
+    timers::timeout(timeout, reading)
         .await
         .unwrap_or(Err(Error::TlsDetectTimeout))
 }

@@ -5,6 +5,7 @@ use std::{io, rc::Rc, time::Duration};
 use bytes::BytesMut;
 use proxy_core::detect::{self, Detected, Hello};
 use proxy_model::limits::{DETECT_HTTP_BYTES, DETECT_TLS_BYTES};
+use proxy_transport::timers;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::Error;
@@ -26,7 +27,7 @@ pub(crate) async fn http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Re
         };
         detected != Detected::NeedMore
     });
-    match tokio::time::timeout(time, read).await {
+    match timers::timeout(time, read).await {
         Ok(result) => result?,
         Err(_) => detected = Detected::NotHttp,
     }
@@ -42,7 +43,7 @@ pub(crate) async fn sni<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Res
         hello != Hello::NeedMore
     });
     let timeout = || Error::Detect(Rc::new(io::ErrorKind::TimedOut.into()));
-    tokio::time::timeout(time, read).await.map_err(|_| timeout())??;
+    timers::timeout(time, read).await.map_err(|_| timeout())??;
     let sni = match hello {
         Hello::Hello { sni } => sni,
         Hello::NotTls | Hello::NeedMore => None,

@@ -10,6 +10,7 @@ use std::{
 use proxy_discovery::Outbound;
 use proxy_metrics::TransportSlot;
 use proxy_model::{OrigDstAddr, OutboundTarget};
+use proxy_transport::timers;
 use tokio::sync::watch;
 
 use crate::{Error, snapshot::Snapshot, worker::Shared};
@@ -72,7 +73,7 @@ impl Target {
         }
         let mut receiver = self.receiver.borrow().clone();
         let answered = receiver.wait_for(Option::is_some);
-        let answered = tokio::time::timeout(self.shared.config.failfast, answered).await;
+        let answered = timers::timeout(self.shared.config.failfast, answered).await;
         let answered = answered.is_ok_and(|answer| answer.is_ok());
         let failfast = || Error::FailFast(format!("discovery of {}", self.addr).into());
         self.current().filter(|_| answered).ok_or_else(failfast)

@@ -10,6 +10,7 @@ use futures_util::{FutureExt as _, future};
 use http::Response;
 use proxy_core::{balance, distribute};
 use proxy_model::limits;
+use proxy_transport::timers;
 
 use crate::{
     Error,
@@ -86,7 +87,7 @@ impl Distribution {
         let soonest = self.backends.iter().filter_map(Backend::ready_at).min();
         let until = soonest.map_or(deadline, |soonest| soonest.min(deadline));
         // A moment later, so that what becomes ready at that time is ready then.
-        let sleep = tokio::time::sleep_until((until + Duration::from_millis(1)).into()).boxed_local();
+        let sleep = timers::sleep_until(until + Duration::from_millis(1)).boxed_local();
         let changes = self.backends.iter().filter_map(Backend::changed).flatten();
         future::select_all(changes.chain([sleep])).map(drop).boxed_local()
     }

@@ -20,6 +20,7 @@ use proxy_metrics::{
     outbound::{RouteKind, Status},
 };
 use proxy_model::ClientAddr;
+use proxy_transport::timers;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -219,7 +220,7 @@ async fn in_time(
             result = exchange => result,
             what = clock.clone().expired() => Err(Error::Timeout(what)),
         },
-        (None, Some(time)) => tokio::time::timeout(time, exchange)
+        (None, Some(time)) => timers::timeout(time, exchange)
             .await
             .unwrap_or(Err(Error::ProfileTimeout(time))),
     }

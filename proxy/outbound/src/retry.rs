@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::backoff;
 use proxy_http::{Body, headers::GRPC_STATUS};
 use proxy_model::route::{Backoff, GrpcRetry, Retry};
+use proxy_transport::timers;
 
 use crate::{
     Error,
@@ -54,7 +55,7 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
         if let Some(retry) = &plan.retry {
             let policy = retry.backoff.as_ref().unwrap_or(&RETRY_BACKOFF);
             let wait = backoff::wait(policy, retries, &mut client.shared.rng.borrow_mut());
-            tokio::time::sleep(wait).await;
+            timers::sleep(wait).await;
         }
         retries += 1;
         now = Instant::now();
@@ -69,7 +70,7 @@ async fn attempt(
 ) -> Result<Delivered, Error> {
     match attempt_timeout(plan, retries) {
         None => attempt.await,
-        Some(time) => tokio::time::timeout(time, attempt)
+        Some(time) => timers::timeout(time, attempt)
             .await
             .unwrap_or(Err(Error::Timeout("retry timeout"))),
     }

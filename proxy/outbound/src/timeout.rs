@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_http::Body;
 use proxy_model::route::Timeouts;
+use proxy_transport::timers;
 
 /// The clock of one exchange. There is none for an exchange without timeouts.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Clock {
             if !what.is_empty() && at <= Instant::now() {
                 return what;
             }
-            tokio::time::sleep_until(at.into()).await;
+            timers::sleep_until(at).await;
         }
     }
 

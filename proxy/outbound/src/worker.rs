@@ -14,6 +14,7 @@ use proxy_model::{
     Meta, OrigDstAddr, limits,
     outbound::{FailureAccrual, Load},
 };
+use proxy_transport::timers;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
@@ -164,7 +165,7 @@ async fn sweep(worker: Weak<Worker>) {
         let Some(idle) = worker.upgrade().map(|w| w.shared.config.discovery_idle) else {
             return;
         };
-        tokio::time::sleep((idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(10))).await;
+        timers::sleep((idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(10))).await;
         if !worker.upgrade().is_some_and(|worker| worker.sweep()) {
             return;
         }

@@ -3,6 +3,7 @@
 use std::{future::Future, io};
 
 use proxy_model::{Id, TlsIdentity, limits::TLS_HANDSHAKE};
+use proxy_transport::timers;
 use rustls::{
     CommonState, client::UnbufferedClientConnection, pki_types::ServerName, server::UnbufferedServerConnection,
 };
@@ -102,7 +103,7 @@ where
 }
 
 async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
+    match timers::timeout(TLS_HANDSHAKE, handshake).await {
         Ok(done) => done.map_err(Error::Handshake),
         Err(_) => Err(Error::Timeout(TLS_HANDSHAKE)),
     }

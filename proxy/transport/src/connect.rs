@@ -33,7 +33,7 @@ impl Connect {
     /// Connects.
     pub async fn connect(&self, ServerAddr(addr): ServerAddr) -> Result<TcpStream, Error> {
         let socket = self.socket(ServerAddr(addr))?;
-        match tokio::time::timeout(self.timeout, socket.connect(addr)).await {
+        match crate::timers::timeout(self.timeout, socket.connect(addr)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(source)) => Err(Error::Connect { addr, source }),
             Err(_) => Err(Error::ConnectTimeout {

@@ -10,6 +10,7 @@ pub mod cork;
 pub mod header;
 mod listen;
 mod prefixed;
+pub mod timers;
 mod witness;
 
 use std::{io, net::SocketAddr, time::Duration};

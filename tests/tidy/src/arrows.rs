@@ -171,6 +171,16 @@ const IMPURE: [&str; 8] = [
     "SystemTime::now",
 ];
 
+#[test]
+fn workers_keep_no_timers() {
+    let own = ["tokio::time::sleep", "tokio::time::timeout", "tokio::time::interval"];
+    let mut wrong: Vec<_> = DATA_PATH.iter().flat_map(|package| uses(package, &own)).collect();
+    let all = wrong.len();
+    wrong.retain(|at| !at.starts_with("proxy/transport/src/timers.rs"));
+    assert!(all > wrong.len(), "proxy/transport/src/timers.rs makes them");
+    assert_none("timers of the data path are made by proxy_transport::timers", &wrong);
+}
+
 fn uses(package: &str, words: &[&str]) -> Vec<String> {
     let package = packages()
         .into_iter()

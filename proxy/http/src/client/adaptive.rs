@@ -1,9 +1,18 @@
 //! HTTP/2 by hyper, for endpoints whose windows are to follow what the connection can carry: hyper knows how.
 
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
 use http::{Request, Response};
-use hyper::client::conn::http2 as h2;
+use hyper::{
+    client::conn::http2 as h2,
+    rt::{Sleep, Timer},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_model::{Http2Params, limits};
+use proxy_transport::timers;
 
 use crate::{Body, Error, LocalExec, SendError, server::Io};
 
@@ -40,7 +49,7 @@ pub(super) async fn send(sender: &mut Adaptive, request: &mut Request<Body>) -> 
 fn builder(params: &Http2Params) -> h2::Builder<LocalExec> {
     let mut builder = h2::Builder::new(LocalExec);
     builder
-        .timer(TokioTimer::new())
+        .timer(KeptTimer)
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
         .max_header_list_size(limits::HEADER_LIST_BYTES);
@@ -76,4 +85,18 @@ fn builder(params: &Http2Params) -> h2::Builder<LocalExec> {
         }
     }
     builder
+}
+
+/// hyper's timers, kept where a worker's others are.
+#[derive(Copy, Clone, Debug)]
+struct KeptTimer;
+
+impl Timer for KeptTimer {
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Sleep>> {
+        timers::kept(|| TokioTimer::new().sleep(time))
+    }
+
+    fn sleep_until(&self, then: Instant) -> Pin<Box<dyn Sleep>> {
+        timers::kept(|| TokioTimer::new().sleep_until(then))
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use h2::{Ping, PingPong};
+use proxy_transport::timers;
 
 /// Time for an answer where nothing else is said; hyper's figure.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,11 +27,11 @@ pub(crate) fn unanswered(
 ) -> LocalBoxFuture<'static, ()> {
     Box::pin(async move {
         loop {
-            tokio::time::sleep(pings.interval).await;
+            timers::sleep(pings.interval).await;
             if !is_wanted() {
                 continue;
             }
-            match tokio::time::timeout(pings.timeout, ping_pong.ping(Ping::opaque())).await {
+            match timers::timeout(pings.timeout, ping_pong.ping(Ping::opaque())).await {
                 Ok(Ok(_)) => {}
                 // The connection says itself that it has ended.
                 Ok(Err(_)) => return std::future::pending().await,
