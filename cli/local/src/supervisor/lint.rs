@@ -73,6 +73,13 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
     found
 }
 
+/// The sentence about a folder without any object, most likely not the one that was meant.
+pub(super) fn nothing(folder: &impl std::fmt::Display) -> String {
+    format!(
+        "{folder}: no object was found in it; files *.yaml, *.yml and *.json are read, now and whenever they change"
+    )
+}
+
 fn labels(object: &Object) -> Option<BTreeMap<String, String>> {
     match object {
         Object::Deployment(deployment) => {
