@@ -11,7 +11,7 @@ use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
 use super::{NAMESPACE, manifests::Manifests};
 use crate::{
-    local::{Progress, Running},
+    local::{self, Progress, Running},
     output::{self, Align, Table, milliseconds, percent, requests_per_second},
     viz::Api,
 };
@@ -42,7 +42,7 @@ pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receive
             String::new()
         };
         drawn = text.lines().count() + 1;
-        if !output::try_print(&format!("{back}{text}\n")) || wait(running, interrupts, period) {
+        if !output::try_print(&format!("{back}{text}\n"))? || wait(running, interrupts, period) {
             return Ok(());
         }
     }
@@ -56,11 +56,11 @@ fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> bool {
             return true;
         }
         match running.next(Duration::from_millis(50)) {
-            Ok(Some(Progress::Note(text))) => eprintln!("{text}\n"),
+            Ok(Some(Progress::Note(text))) => local::tell(&format!("{text}\n")),
             Ok(_) => {}
             Err(error) => {
                 // `mesh local down` from another terminal, most likely; it has said so there.
-                eprintln!("{error:#}");
+                local::tell(&format!("{error:#}"));
                 return true;
             }
         }
@@ -72,7 +72,7 @@ fn introduction(running: &Running, manifests: &Manifests) -> String {
     let mesh = std::env::args().next().unwrap_or_else(|| "mesh".to_owned());
     let name = &running.state().name;
     // The only mesh is found without its name.
-    let name = if crate::local::state::State::running().len() > 1 {
+    let name = if local::state::State::running().len() > 1 {
         format!(" --name {name}")
     } else {
         String::new()

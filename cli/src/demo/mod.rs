@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let interrupts = local::interrupts()?;
     let manifests = manifests::write(args.check)?;
-    eprintln!("The demo's manifests are in {}.", manifests.dir().display());
+    local::tell(&format!("The demo's manifests are in {}.", manifests.dir().display()));
     let running = local::begin(options(&args, manifests.dir().to_owned()), &interrupts)?;
     if args.check {
         let passed = check::run(&running, &manifests, args.requests, &interrupts);
