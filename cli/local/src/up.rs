@@ -61,9 +61,12 @@ pub(super) fn run(options: Args) -> Result<ExitCode> {
     }
 }
 
-/// What ends the wait in `up`.
-enum Ended {
+/// What ends the wait for the end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The person before the terminal.
     Interrupted,
+    /// Somebody else ended it, or it failed: see [`Running::outcome`].
     ByItself,
 }
 

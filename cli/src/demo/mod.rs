@@ -59,9 +59,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         local::end(running, &interrupts);
         return passed.map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let shown = live::run(&running, &manifests, &interrupts);
-    local::end(running, &interrupts);
-    shown.map(|()| ExitCode::SUCCESS)
+    match live::run(&running, &manifests, &interrupts) {
+        // `mesh local down` from another terminal, which has said so there, or a failure.
+        Ok(local::Ended::ByItself) => running.outcome().map(|()| ExitCode::SUCCESS),
+        shown => {
+            local::end(running, &interrupts);
+            shown.map(|_| ExitCode::SUCCESS)
+        }
+    }
 }
 
 fn options(args: &Args, dir: PathBuf) -> StartOptions<()> {
