@@ -1,5 +1,6 @@
 //! Checks values against a chart's schema, in words. It knows the part of JSON Schema that our charts use: `type`, `enum`,
-//! `minimum`, `maximum`, `properties` and `additionalProperties: false`; a test makes sure that they use no more.
+//! `pattern` (what it means is in the `description` beside it), `minimum`, `maximum`, `properties` and
+//! `additionalProperties: false`; a test makes sure that they use no more.
 
 use serde_json::Value;
 
@@ -7,10 +8,12 @@ use crate::Error;
 
 /// What a schema of ours may say.
 #[cfg(test)]
-pub(crate) const KEYWORDS: [&str; 7] = [
+pub(crate) const KEYWORDS: [&str; 9] = [
     "$schema",
     "type",
     "enum",
+    "pattern",
+    "description",
     "minimum",
     "maximum",
     "properties",
@@ -40,6 +43,14 @@ pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Result<(), Err
     {
         let choices: Vec<_> = choices.iter().filter_map(Value::as_str).collect();
         return wrong(format!("{value} is not one of {}", choices.join(", ")));
+    }
+    if let (Some(pattern), Some(text)) = (schema.get("pattern").and_then(Value::as_str), value.as_str()) {
+        // A pattern that is none is ours to mend; a test compiles each.
+        let matches = regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
+        if !matches {
+            let meaning = schema.get("description").and_then(Value::as_str).unwrap_or(pattern);
+            return wrong(format!("{value} is not {meaning}"));
+        }
     }
     if let Some(number) = value.as_f64() {
         let bound = |name: &str| schema.get(name).and_then(Value::as_f64);

@@ -252,6 +252,15 @@ fn what_is_missing_or_wrong_is_one_sentence() {
         refused(&given(&["controllerUID=0"])),
         "the value controllerUID: 0 is less than 1"
     );
+    for (value, meaning) in [
+        ("identity.issuer.issuanceLifetime=soon", "a duration such as 24h or 90m"),
+        ("identity.issuer.clockSkewAllowance=20x", "a duration such as 20s"),
+        ("clusterDomain=a b", "a domain such as cluster.local"),
+        ("identityTrustDomain=A_B", "a domain such as cluster.local"),
+    ] {
+        let said = refused(&given(&[value]));
+        assert!(said.ends_with(&format!(" is not {meaning}")), "{said}");
+    }
     let policy = refused(&given(&["proxy.defaultInboundPolicy=maybe"]));
     assert!(policy.contains("is not one of all-authenticated, "), "{policy}");
     assert!(
@@ -289,6 +298,10 @@ fn the_charts_are_of_this_version_and_their_schemas_say_what_is_checked() {
     fn walk(schema: &Value) {
         for (key, value) in schema.as_object().expect("a schema") {
             assert!(schema::KEYWORDS.contains(&key.as_str()), "{key} is not checked");
+            if key == "pattern" {
+                regex::Regex::new(value.as_str().expect("a text")).expect("a pattern");
+                assert!(schema["description"].is_string(), "a pattern says what it means");
+            }
             if key == "properties" {
                 value.as_object().expect("properties").values().for_each(walk);
             }

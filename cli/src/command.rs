@@ -83,12 +83,14 @@ pub(crate) fn run() -> ExitCode {
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => cli_demo_app::run(role),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            // Into memory first: clap panics where a reader goes away (`| head`).
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut script);
+            cli_inspect::output::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {
-        eprintln!("mesh: {error:#}");
+        local::tell(&format!("mesh: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -1,7 +1,7 @@
 //! The commands of `mesh local`, as a person types them.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -125,7 +125,8 @@ impl Pod {
 /// Which Deployment.
 #[derive(Debug, clap::Args)]
 struct Deployment {
-    /// Name of the Deployment.
+    /// Name of the Deployment, or deploy/NAME.
+    #[arg(value_parser = deployment_name)]
     deployment: String,
     /// Its namespace.
     #[arg(short, long, default_value = "default")]
@@ -134,15 +135,26 @@ struct Deployment {
 
 impl Deployment {
     fn reference(self) -> DeploymentRef {
-        let name = self
-            .deployment
-            .rsplit_once('/')
-            .map_or(self.deployment.as_str(), |(_, name)| name)
-            .to_owned();
         DeploymentRef {
             namespace: self.namespace,
-            name,
+            name: self.deployment,
         }
+    }
+}
+
+/// Reads `NAME` or `deploy/NAME`; another kind's name is not taken for a Deployment's.
+fn deployment_name(text: &str) -> Result<String, String> {
+    const KINDS: [&str; 5] = [
+        "deploy",
+        "deployment",
+        "deployments",
+        "deployment.apps",
+        "deployments.apps",
+    ];
+    match text.split_once('/') {
+        None if !text.is_empty() => Ok(text.to_owned()),
+        Some((kind, name)) if KINDS.contains(&kind) && !name.is_empty() && !name.contains('/') => Ok(name.to_owned()),
+        _ => Err("this is neither the NAME of a Deployment nor deploy/NAME".to_owned()),
     }
 }
 
@@ -199,12 +211,21 @@ fn find(mesh: &Name) -> Result<State> {
 
 fn status(mesh: &Name, output: Output) -> Result<ExitCode> {
     let pods: Vec<PodStatus> = control::ask(&find(mesh)?.control(), &Request::Status)?;
-    let mut out = std::io::stdout().lock();
-    match output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&pods)?)?,
-        Output::Table => writeln!(out, "{}", table(&pods))?,
-    }
+    let text = match output {
+        Output::Json => serde_json::to_string_pretty(&pods)?,
+        Output::Table => table(&pods).trim_fmt(),
+    };
+    print(&mut std::io::stdout().lock(), format!("{text}\n").as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints; whether somebody still reads. A reader that went away (`| head`) is no error.
+fn print(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<bool> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
+    }
 }
 
 fn table(pods: &[PodStatus]) -> comfy_table::Table {
@@ -220,6 +241,9 @@ fn table(pods: &[PodStatus]) -> comfy_table::Table {
         "MESHED",
         "AGE",
     ]);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
     for pod in pods {
         let (ready, all) = pod.containers;
         let meshed = if pod.meshed { "yes" } else { "no" };
@@ -321,8 +345,10 @@ fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result
     let path = PathBuf::from(&details.containers[choose(&details, container)?].log);
     let mut out = std::io::stdout().lock();
     // A log that was full goes on in a new file, the older half beside it.
-    if let Ok(older) = std::fs::read(state::older_log(&path)) {
-        out.write_all(&older)?;
+    if let Ok(older) = std::fs::read(state::older_log(&path))
+        && !print(&mut out, &older)?
+    {
+        return Ok(ExitCode::SUCCESS);
     }
     copy_log(&path, &mut out, follow.then_some(&state))?;
     Ok(ExitCode::SUCCESS)
@@ -335,8 +361,9 @@ fn copy_log(path: &Path, out: &mut impl std::io::Write, follow: Option<&State>) 
         let mut chunk = Vec::new();
         let read = (&mut file).take(1 << 20).read_to_end(&mut chunk)?;
         if read > 0 {
-            out.write_all(&chunk)?;
-            out.flush()?;
+            if !print(out, &chunk)? {
+                return Ok(());
+            }
             continue;
         }
         if !follow.is_some_and(|state| state.supervisor.is_alive()) {
@@ -400,5 +427,40 @@ fn force(state: &State) {
     }
     while state.supervisor.is_alive() {
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken(std::io::ErrorKind);
+
+    impl std::io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_nobody_reads_any_more_ends_and_a_full_disk_is_told() {
+        let log = std::env::current_exe().expect("a file");
+        copy_log(&log, &mut Broken(std::io::ErrorKind::BrokenPipe), None).expect("no error");
+        let error = copy_log(&log, &mut Broken(std::io::ErrorKind::StorageFull), None).expect_err("lost");
+        assert_eq!(error.to_string(), "cannot write to standard output");
+    }
+
+    #[test]
+    fn another_kind_is_no_deployment() {
+        for good in ["web", "deploy/web", "deployment/web", "deployments.apps/web"] {
+            assert_eq!(deployment_name(good).as_deref(), Ok("web"), "{good}");
+        }
+        for bad in ["", "pod/web", "deploy/", "deploy/a/b", "/web"] {
+            deployment_name(bad).expect_err(bad);
+        }
     }
 }

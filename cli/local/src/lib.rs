@@ -25,4 +25,4 @@ mod up;
 
 pub use command::{Args, run};
 pub use start::{ExecOutput, Progress, Running, StartOptions, exec};
-pub use up::{begin, end, interrupts};
+pub use up::{Ended, begin, end, interrupts, tell};

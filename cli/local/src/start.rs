@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -121,26 +121,52 @@ pub fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
 /// Starts a mesh, and returns when all its pods are ready.
 pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Running> {
     let mut progress = options.progress;
-    let manifests = options
-        .dir
-        .canonicalize()
-        .with_context(|| format!("-f {}", options.dir.display()))?;
-    if !manifests.is_dir() {
+    let manifests = folder(&options.dir)?;
+    let program = std::env::current_exe().context("cannot find the program's own path")?;
+    let (dir, lock) = state::take(&options.name)?;
+    let supervised = supervise(
+        Spec {
+            dir: dir.clone(),
+            manifests,
+            mesh: options.mesh,
+            program,
+        },
+        options.name,
+        options.viz_port,
+    );
+    let mut running = match supervised {
+        Ok(running) => running,
+        Err(error) => {
+            state::remove(&dir, lock);
+            return Err(error);
+        }
+    };
+    running.lock = Some(lock);
+    loop {
+        match running.reports.recv() {
+            Ok(Report::Progress(step)) => progress(step),
+            Ok(Report::Ready) => return Ok(running),
+            Ok(Report::Failed(sentence)) => bail!(sentence),
+            Err(_) => bail!(running.ended()),
+        }
+    }
+}
+
+fn folder(dir: &Path) -> Result<PathBuf> {
+    let found = dir.canonicalize().with_context(|| format!("-f {}", dir.display()))?;
+    if !found.is_dir() {
         bail!(
             "-f {}: this is no directory; manifests are read from a directory",
-            options.dir.display()
+            dir.display()
         );
     }
-    let (dir, lock) = state::take(&options.name)?;
-    let listener = bind(options.viz_port)?;
+    Ok(found)
+}
+
+/// Starts the supervisor of a state directory that is taken.
+fn supervise(spec: Spec, name: String, viz_port: u16) -> Result<Running> {
+    let listener = bind(viz_port)?;
     let viz = listener.local_addr()?;
-    let program = std::env::current_exe().context("cannot find the program's own path")?;
-    let spec = Spec {
-        dir: dir.clone(),
-        manifests: manifests.clone(),
-        mesh: options.mesh,
-        program,
-    };
     let mut child = spawn(&spec, listener)?;
     let lifeline = child.stdin.take();
     let mut lines = BufReader::new(child.stdout.take().expect("piped"));
@@ -156,31 +182,22 @@ pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Runn
         bail!("{}", explain_end(stderr));
     };
     let state = State {
-        name: options.name,
-        dir,
+        name,
+        dir: spec.dir,
         viz,
-        manifests,
+        manifests: spec.manifests,
         outer,
         supervisor,
     };
     state.write()?;
-    let reports = read_reports(lines);
-    let mut running = Running {
+    Ok(Running {
         state,
         child,
         lifeline,
-        reports,
+        reports: read_reports(lines),
         stderr: Some(stderr),
-        lock: Some(lock),
-    };
-    loop {
-        match running.reports.recv() {
-            Ok(Report::Progress(step)) => progress(step),
-            Ok(Report::Ready) => return Ok(running),
-            Ok(Report::Failed(sentence)) => bail!(sentence),
-            Err(_) => bail!(running.ended()),
-        }
-    }
+        lock: None,
+    })
 }
 
 fn bind(port: u16) -> Result<TcpListener> {

@@ -179,6 +179,8 @@ pub fn take(name: &str) -> Result<(PathBuf, Lock)> {
     let dir = dir(name);
     make_private(&base())?;
     make_private(&dir)?;
+    // Looked at again: the end of another mesh may have removed it meanwhile, and anybody made it anew.
+    check_private(&base())?;
     let Some(lock) = try_lock(&dir)? else {
         bail!("a mesh named {name:?} runs already; `mesh local down --name {name}` ends it, --name starts another");
     };
@@ -235,13 +237,24 @@ pub fn remove(dir: &Path, lock: Lock) {
     if removed.is_err() {
         let _ = fs::remove_dir_all(dir);
     }
+    remove_base();
     drop(lock);
+}
+
+/// Removes the directory of all meshes, if this was the last one.
+pub fn remove_base() {
+    // Fails while anything is in it, which is what is wanted.
+    let _ = fs::remove_dir(base());
 }
 
 /// Makes a directory that only its owner may enter; one that another user made beforehand (in /tmp) is refused.
 fn make_private(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("cannot make {}", dir.display()))?;
+    check_private(dir)
+}
+
+fn check_private(dir: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
         bail!(

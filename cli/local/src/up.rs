@@ -1,7 +1,7 @@
 //! `mesh local up`, and what `mesh demo` shares with it: a start that shows how it goes on, Ctrl-C, the end.
 
 use std::collections::HashSet;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -61,9 +61,12 @@ pub(super) fn run(options: Args) -> Result<ExitCode> {
     }
 }
 
-/// What ends the wait in `up`.
-enum Ended {
+/// What ends the wait for the end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The person before the terminal.
     Interrupted,
+    /// Somebody else ended it, or it failed: see [`Running::outcome`].
     ByItself,
 }
 
@@ -110,6 +113,12 @@ pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Resu
 fn abandon(name: &str) {
     let dir = state::dir(name);
     let _ = state::clean(&dir).and_then(|()| Ok(std::fs::remove_dir_all(&dir)?));
+    state::remove_base();
+}
+
+/// Tells a person something. Nobody has to listen: a terminal that was closed, or a `| head`, ends no mesh.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn announce(running: &Running) {
@@ -119,8 +128,13 @@ fn announce(running: &Running) {
     } else {
         format!(" --name {}", state.name)
     };
-    eprintln!("The mesh runs. Its viz API is at {}; Ctrl-C ends it.", state.viz_url());
-    eprintln!("In another terminal: `mesh local status{name}`, `mesh local logs{name} POD`, `mesh local down{name}`");
+    tell(&format!(
+        "The mesh runs. Its viz API is at {}; Ctrl-C ends it.",
+        state.viz_url()
+    ));
+    tell(&format!(
+        "In another terminal: `mesh local status{name}`, `mesh local logs{name} POD`, `mesh local down{name}`"
+    ));
 }
 
 fn watch(running: &Running, interrupts: &mpsc::Receiver<()>) -> Ended {
@@ -129,7 +143,7 @@ fn watch(running: &Running, interrupts: &mpsc::Receiver<()>) -> Ended {
             return Ended::Interrupted;
         }
         match running.next(Duration::from_millis(100)) {
-            Ok(Some(Progress::Note(text))) => eprintln!("{text}"),
+            Ok(Some(Progress::Note(text))) => tell(&text),
             Ok(_) => {}
             Err(_) => return Ended::ByItself,
         }
@@ -138,7 +152,7 @@ fn watch(running: &Running, interrupts: &mpsc::Receiver<()>) -> Ended {
 
 /// The orderly end; a second Ctrl-C makes it short.
 pub fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
-    eprintln!("Ending; Ctrl-C again ends it at once.");
+    tell("Ending; Ctrl-C again ends it at once.");
     let deadline = Instant::now() + DOWN;
     if running.ask_to_end().is_ok() {
         while running.next(Duration::from_millis(50)).is_ok() {
@@ -150,20 +164,22 @@ pub fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
     running.kill();
 }
 
-/// Ctrl-C and SIGTERM, each as a message.
+/// Ctrl-C, SIGTERM and the end of the terminal, each as a message.
 pub fn interrupts() -> Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::sync_channel(4);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
         runtime.block_on(async move {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
                 return;
             };
             loop {
                 tokio::select! {
                     _ = int.recv() => {}
                     _ = term.recv() => {}
+                    _ = hup.recv() => {}
                 }
                 let _ = sender.try_send(());
             }
@@ -196,7 +212,7 @@ impl StatusLine {
             Progress::Note(text) => {
                 match &self.bar {
                     Some(bar) => bar.println(text),
-                    None => eprintln!("{text}"),
+                    None => tell(text),
                 }
                 return;
             }
@@ -208,7 +224,7 @@ impl StatusLine {
         };
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None if self.said.borrow_mut().insert(text.clone()) => eprintln!("{text}"),
+            None if self.said.borrow_mut().insert(text.clone()) => tell(&text),
             None => {}
         }
     }

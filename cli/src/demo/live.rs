@@ -11,7 +11,7 @@ use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
 use super::{NAMESPACE, manifests::Manifests};
 use crate::{
-    local::{Progress, Running},
+    local::{self, Ended, Progress, Running},
     output::{self, Align, Table, milliseconds, percent, requests_per_second},
     viz::Api,
 };
@@ -24,7 +24,7 @@ const REDRAW: Duration = Duration::from_secs(1);
 const PRINT: Duration = Duration::from_secs(5);
 
 /// Shows the table until Ctrl-C.
-pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receiver<()>) -> Result<()> {
+pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receiver<()>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = Api::new(&running.state().viz_url())?;
     output::print(&introduction(running, manifests))?;
@@ -42,37 +42,36 @@ pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receive
             String::new()
         };
         drawn = text.lines().count() + 1;
-        if !output::try_print(&format!("{back}{text}\n")) || wait(running, interrupts, period) {
-            return Ok(());
+        if !output::try_print(&format!("{back}{text}\n"))? {
+            return Ok(Ended::Interrupted);
+        }
+        if let Some(ended) = wait(running, interrupts, period) {
+            return Ok(ended);
         }
     }
 }
 
-/// Waits; true when it is time to end.
-fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> bool {
+/// Waits; what ended the demo, if something did.
+fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<Ended> {
     let until = Instant::now() + time;
     while Instant::now() < until {
         if interrupts.try_recv().is_ok() {
-            return true;
+            return Some(Ended::Interrupted);
         }
         match running.next(Duration::from_millis(50)) {
-            Ok(Some(Progress::Note(text))) => eprintln!("{text}\n"),
+            Ok(Some(Progress::Note(text))) => local::tell(&format!("{text}\n")),
             Ok(_) => {}
-            Err(error) => {
-                // `mesh local down` from another terminal, most likely; it has said so there.
-                eprintln!("{error:#}");
-                return true;
-            }
+            Err(_) => return Some(Ended::ByItself),
         }
     }
-    false
+    None
 }
 
 fn introduction(running: &Running, manifests: &Manifests) -> String {
     let mesh = std::env::args().next().unwrap_or_else(|| "mesh".to_owned());
     let name = &running.state().name;
     // The only mesh is found without its name.
-    let name = if crate::local::state::State::running().len() > 1 {
+    let name = if local::state::State::running().len() > 1 {
         format!(" --name {name}")
     } else {
         String::new()

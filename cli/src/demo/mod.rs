@@ -52,16 +52,21 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let interrupts = local::interrupts()?;
     let manifests = manifests::write(args.check)?;
-    eprintln!("The demo's manifests are in {}.", manifests.dir().display());
+    local::tell(&format!("The demo's manifests are in {}.", manifests.dir().display()));
     let running = local::begin(options(&args, manifests.dir().to_owned()), &interrupts)?;
     if args.check {
         let passed = check::run(&running, &manifests, args.requests, &interrupts);
         local::end(running, &interrupts);
         return passed.map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let shown = live::run(&running, &manifests, &interrupts);
-    local::end(running, &interrupts);
-    shown.map(|()| ExitCode::SUCCESS)
+    match live::run(&running, &manifests, &interrupts) {
+        // `mesh local down` from another terminal, which has said so there, or a failure.
+        Ok(local::Ended::ByItself) => running.outcome().map(|()| ExitCode::SUCCESS),
+        shown => {
+            local::end(running, &interrupts);
+            shown.map(|_| ExitCode::SUCCESS)
+        }
+    }
 }
 
 fn options(args: &Args, dir: PathBuf) -> StartOptions<()> {

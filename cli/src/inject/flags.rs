@@ -228,6 +228,9 @@ impl InjectArgs {
             let anchors = std::fs::read_to_string(file);
             config.identity_trust_anchors_pem =
                 anchors.with_context(|| format!("the trust anchors {} cannot be read", file.display()))?;
+            // A sidecar with anything else would never start.
+            identity_x509::Anchors::from_pem(&config.identity_trust_anchors_pem)
+                .with_context(|| format!("--identity-trust-anchors-file {}", file.display()))?;
         }
         if self.manual && config.identity_trust_anchors_pem.trim().is_empty() {
             bail!(

@@ -44,7 +44,8 @@ fn values(text: &str) -> Vec<Value> {
 
 fn anchors() -> (tempfile::NamedTempFile, String) {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&file, "PEM\n").expect("writable");
+    let anchor = identity_x509::Anchor::generate("root", std::time::Duration::from_hours(24)).expect("made");
+    std::fs::write(&file, anchor.certificate_pem()).expect("writable");
     let path = file.path().display().to_string();
     (file, path)
 }
@@ -151,6 +152,14 @@ fn what_is_refused_is_one_sentence() {
     );
     let error = inject(WEB, &["--manual", "--ignore-cluster"]).expect_err("no anchors");
     assert!(error.starts_with("--manual needs the trust anchors"), "{error}");
+    let junk = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&junk, WEB).expect("writable");
+    let path = junk.path().display().to_string();
+    let error = inject(WEB, &["--manual", "--identity-trust-anchors-file", &path]).expect_err("no PEM");
+    assert!(
+        error.starts_with(&format!("--identity-trust-anchors-file {path}: ")) && error.contains("no certificate"),
+        "{error}"
+    );
     let error = inject(WEB, &["--manual", "--kubeconfig", "/nowhere"]).expect_err("no cluster");
     assert!(error.starts_with("the kubeconfig /nowhere cannot be read"), "{error}");
     let error = inject(&format!("{WEB}---\na: b\nc: [\n"), &[]).expect_err("no YAML");

@@ -44,8 +44,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     if rows.is_empty() {
         eprintln!("No traffic found.");
+    } else {
+        output::print(&render(&rows))?;
     }
-    output::print(&render(&rows))?;
     if let Some(source) = source {
         note_source(&api, &source, args.output == Format::Wide);
     }

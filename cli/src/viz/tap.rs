@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long)]
     authority: Option<String>,
     /// Only paths that begin with this.
-    #[arg(long)]
+    #[arg(long, value_parser = path_prefix)]
     path: Option<String>,
     /// Only pods that carry these labels.
     #[arg(short = 'l', long, value_name = "LABELS")]
@@ -50,6 +50,14 @@ pub(crate) struct Args {
     output: Option<Format>,
     #[command(flatten)]
     source: Source,
+}
+
+/// Reads the beginning of a path; with another one nothing would ever be shown.
+pub(super) fn path_prefix(text: &str) -> Result<String, String> {
+    if text.starts_with('/') || text == "*" {
+        return Ok(text.to_owned());
+    }
+    Err("a path begins with /".to_owned())
 }
 
 /// In which form, if not one short line an event.
@@ -144,7 +152,7 @@ fn show(line: &[u8], format: Option<Format>) -> Result<bool> {
         Some(Format::Wide) => format!("{}{}", short(&event), labels(&event)),
         None => short(&event),
     };
-    Ok(output::try_print(&format!("{text}\n")))
+    output::try_print(&format!("{text}\n"))
 }
 
 fn short(event: &TapEvent) -> String {
@@ -276,6 +284,12 @@ mod tests {
             proxy_direction: "OUTBOUND".into(),
             ..TapEvent::default()
         }
+    }
+
+    #[test]
+    fn a_path_that_none_begins_with_is_refused() {
+        assert_eq!(path_prefix("/api").as_deref(), Ok("/api"));
+        assert_eq!(path_prefix("api").expect_err("no path"), "a path begins with /");
     }
 
     #[test]

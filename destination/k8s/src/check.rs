@@ -168,7 +168,18 @@ macro_rules! check_template {
     };
 }
 
-check_template!(Deployment, StatefulSet, DaemonSet, Job);
+check_template!(StatefulSet, DaemonSet, Job);
+
+impl Check for Deployment {
+    fn check(&self) -> Checked {
+        let Some(spec) = &self.spec else { return Ok(()) };
+        if let Some(count) = spec.replicas.filter(|count| *count < 0) {
+            let at = Path::keys(&["spec", "replicas"]);
+            return Err(Invalid::at(at, format!("{count} is less than 0")));
+        }
+        template(&["spec", "template"], &spec.template)
+    }
+}
 
 impl Check for ReplicaSet {
     fn check(&self) -> Checked {

@@ -382,6 +382,14 @@ impl Object {
         known.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
     }
 
+    /// The same of any kind but the Gateway API's, whose fields are more than a mesh reads: for documents that no API
+    /// server has looked at, where a field that is misspelt would be left out in silence.
+    pub fn unread_fields(value: &Value) -> Vec<Path> {
+        let gateway = |kind: &Kind| kind.group().starts_with("gateway.");
+        let known = kind_of(value).ok().filter(|kind| !gateway(kind));
+        known.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
+    }
+
     /// Which object it is.
     pub fn object_ref(&self) -> ObjectRef {
         ObjectRef::new(self.kind(), self.namespace(), self.name())

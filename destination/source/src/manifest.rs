@@ -114,19 +114,28 @@ fn value(text: &str) -> Result<Value, serde_yaml_ng::Error> {
 }
 
 fn object(file: &FilePath, document: Document<'_>, value: Value, at: &Path, manifest: &mut Manifest) {
-    match Object::from_value(value) {
-        Ok(object) => manifest.objects.push(object),
-        Err(invalid) => {
-            let mut path = at.clone();
-            path.0.extend(invalid.path.0.iter().cloned());
-            manifest.refused.push(Refusal {
-                file: file.to_owned(),
-                line: Some(document.line_of(&path)),
-                reason: invalid.to_string(),
-                object: invalid.object,
-            });
+    // An API server that is asked by kubectl refuses them too.
+    let unread = Object::unread_fields(&value).into_iter().next();
+    let (path, reason, object) = match (Object::from_value(value), unread) {
+        (Ok(object), None) => {
+            manifest.objects.push(object);
+            return;
         }
-    }
+        (Ok(object), Some(path)) => {
+            let object = object.object_ref();
+            let reason = format!("{object}: {path}: this is no field that the mesh knows");
+            (path, reason, Some(object))
+        }
+        (Err(invalid), _) => (invalid.path.clone(), invalid.to_string(), invalid.object),
+    };
+    let mut whole = at.clone();
+    whole.0.extend(path.0);
+    manifest.refused.push(Refusal {
+        file: file.to_owned(),
+        line: Some(document.line_of(&whole)),
+        reason,
+        object,
+    });
 }
 
 #[cfg(test)]
@@ -167,6 +176,40 @@ mod tests {
         assert_eq!(
             shown[2],
             "a.yaml:12: kind: the kind Teapot (v1) is not one that the mesh reads"
+        );
+    }
+
+    #[test]
+    fn fields_that_nobody_reads_are_refused_at_their_line() {
+        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {}\n  replicsa: 3\n\
+                    \x20 template: {}\n---\napiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: s}\n\
+                    spec:\n  port: 80\n  podSelector: {}\n  proxyProtcol: HTTP/1\n---\n\
+                    apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+                    spec: {parentRefs: [], newer: 1, rules: []}\n";
+        let manifest = parsed(text);
+        let shown: Vec<_> = manifest.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "a.yaml:6: Deployment default/d: spec.replicsa: this is no field that the mesh knows",
+                "a.yaml:15: Server default/s: spec.proxyProtcol: this is no field that the mesh knows"
+            ]
+        );
+        let names: Vec<_> = manifest.objects.iter().map(|o| o.object_ref().to_string()).collect();
+        assert_eq!(
+            names,
+            ["HTTPRoute default/r"],
+            "the Gateway API may say more than we read"
+        );
+    }
+
+    #[test]
+    fn a_negative_number_of_pods_is_refused() {
+        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n\
+                    spec: {selector: {}, replicas: -1, template: {}}\n";
+        assert_eq!(
+            parsed(text).refused[0].to_string(),
+            "a.yaml:4: Deployment default/d: spec.replicas: -1 is less than 0"
         );
     }
 

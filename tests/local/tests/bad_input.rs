@@ -26,7 +26,10 @@ fn up(flags: &[&str]) -> Output {
         .args(["local", "up"])
         .args(flags)
         .env("XDG_RUNTIME_DIR", runtime.path());
-    command.output().expect("mesh runs")
+    let output = command.output().expect("mesh runs");
+    let left = std::fs::read_dir(runtime.path()).expect("readable").count();
+    assert_eq!(left, 0, "a start that fails leaves nothing: {}", text(&output.stderr));
+    output
 }
 
 #[test]

@@ -179,12 +179,14 @@ fn a_killed_up_ends_everything_and_down_cleans_up() {
 }
 
 #[test]
-fn ctrl_c_ends_it_in_order() {
-    let before = Host::now();
-    let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
-    let footprint = Footprint::of(mesh.supervisor(), before);
-    kill(Pid::from_raw(mesh.up().id().cast_signed()), Signal::SIGINT).expect("signalled");
-    assert!(mesh.up().wait().expect("a child").success());
-    footprint.assert_gone();
-    assert!(!mesh.state().exists());
+fn ctrl_c_and_a_closed_terminal_end_it_in_order() {
+    for signal in [Signal::SIGINT, Signal::SIGHUP] {
+        let before = Host::now();
+        let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
+        let footprint = Footprint::of(mesh.supervisor(), before);
+        kill(Pid::from_raw(mesh.up().id().cast_signed()), signal).expect("signalled");
+        assert!(mesh.up().wait().expect("a child").success(), "{signal}");
+        footprint.assert_gone();
+        assert!(!mesh.state().exists(), "{signal}");
+    }
 }

@@ -132,7 +132,7 @@ fn run(ask: Ask, common: Common, is_wanted: impl Fn(&str) -> bool) -> Result<Exi
         let mut source = load::Loader::new(&common.cluster, ask, common.wait).await;
         let mut view = View::new(common.output);
         let report = cli_check::run(&mut source, &categories, |event| view.show(event)).await;
-        view.end(&report);
+        view.end(&report)?;
         Ok(report)
     })?;
     Ok(if report.is_success() {
@@ -178,16 +178,17 @@ impl View {
         };
         self.spinner.set_message("asking the cluster");
         if self.output == Output::Table {
-            self.spinner.suspend(|| output::try_print(&text));
+            // What cannot be written now cannot be at the end either, and is told there.
+            let _ = self.spinner.suspend(|| output::print(&text));
         }
     }
 
-    fn end(&self, report: &Report) {
+    fn end(&self, report: &Report) -> Result<()> {
         self.spinner.finish_and_clear();
-        output::try_print(&match self.output {
+        output::print(&match self.output {
             Output::Table => format!("\n{}", report.status()),
             Output::Short => report.render(Format::Short),
             Output::Json => report.render(Format::Json),
-        });
+        })
     }
 }

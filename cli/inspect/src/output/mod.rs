@@ -8,19 +8,47 @@ pub use table::{Align, Table};
 
 use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
+    try_print(text).map(|_| ())
+}
+
+/// Prints to standard output; whether somebody still reads it.
+pub fn try_print(text: &str) -> Result<bool> {
+    write(&mut io::stdout().lock(), text)
+}
+
+fn write(out: &mut impl Write, text: &str) -> Result<bool> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }
 
-/// Whether somebody still reads standard output; prints if so.
-pub fn try_print(text: &str) -> bool {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {
+        assert!(write(&mut Vec::new(), "text").expect("written"));
+        assert!(!write(&mut Broken(io::ErrorKind::BrokenPipe), "text").expect("nobody reads"));
+        let error = write(&mut Broken(io::ErrorKind::StorageFull), "text").expect_err("lost");
+        assert_eq!(error.to_string(), "cannot write to standard output");
+    }
 }

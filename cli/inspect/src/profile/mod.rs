@@ -81,6 +81,7 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode> {
         cluster::block_on(domain(args))
             .context("the cluster is asked for its domain; with --ignore-cluster it is cluster.local")?
     };
+    check_service(&args.service)?;
     let name = format!("{}.{namespace}.svc.{domain}", args.service);
     let routes = match (&args.open_api, &args.proto) {
         (Some(file), _) => openapi::routes(&read(file)?).with_context(|| file.display().to_string())?,
@@ -92,7 +93,9 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode> {
         _ => vec![example()],
     };
     if routes.is_empty() {
-        bail!("the document names no route");
+        let file = args.open_api.as_ref().or(args.proto.as_ref());
+        let file = file.map_or_else(String::new, |file| format!("{}: ", file.display()));
+        bail!("{file}the document names no route");
     }
     let profile = render(&name, &namespace, &routes);
     output::print(&match args.output {
@@ -100,6 +103,16 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode> {
         Output::Json => serde_json::to_string_pretty(&profile)? + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A name that no Service can have makes a profile that no cluster takes.
+fn check_service(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_name = !name.is_empty() && name.len() <= 63 && name.chars().all(plain);
+    if !is_name || name.starts_with('-') || name.ends_with('-') {
+        bail!("{name:?} is no name of a Service: lower-case letters, digits and dashes, without namespace and domain");
+    }
+    Ok(())
 }
 
 /// The cluster's domain, as the control plane knows it, and the namespace that is meant.
@@ -214,6 +227,15 @@ mod tests {
     use destination_k8s::Object;
 
     use super::*;
+
+    #[test]
+    fn only_a_services_name_is_taken() {
+        check_service("web-2").expect("a name");
+        for bad in ["", "web b", "Web", "web.vote", "-web", "web-"] {
+            let error = check_service(bad).expect_err(bad).to_string();
+            assert!(error.contains("no name of a Service"), "{error}");
+        }
+    }
 
     #[test]
     fn what_is_printed_is_a_profile() {

@@ -166,7 +166,13 @@ impl Cluster {
     pub(super) fn update(&mut self, update: destination_source::Update) {
         use destination_source::Update;
         match update {
-            Update::Reset(objects) => self.user = objects.into_iter().map(|o| (o.object_ref(), o)).collect(),
+            Update::Reset(objects) => {
+                if objects.is_empty() {
+                    let folder = self.setting.manifests.display();
+                    self.reporter.note(lint::nothing(&folder));
+                }
+                self.user = objects.into_iter().map(|o| (o.object_ref(), o)).collect();
+            }
             Update::Changed { applied, deleted } => {
                 for reference in deleted {
                     self.user.remove(&reference);

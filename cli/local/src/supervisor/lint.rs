@@ -1,12 +1,26 @@
 //! What manifests say that is valid and yet surely not meant: told once, in words. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use destination_k8s::{Object, ObjectRef};
+use destination_index::{Config, Index};
+use destination_k8s::{Object, ObjectRef, keys};
 
-use super::services;
+use super::{services, sidecar};
 
-/// Sentences about objects that refer to nothing.
+/// What begins the annotations that say how a sidecar is to be.
+const SETTINGS: [&str; 2] = ["config.linkerd.io/", "config.alpha.linkerd.io/"];
+/// Those that are followed here.
+const FOLLOWED: [&str; 7] = [
+    sidecar::PROXY_AWAIT,
+    sidecar::PROXY_LOG_LEVEL,
+    keys::OPAQUE_PORTS,
+    keys::SKIP_INBOUND_PORTS,
+    keys::SKIP_OUTBOUND_PORTS,
+    keys::DEFAULT_INBOUND_POLICY,
+    keys::REQUIRE_IDENTITY_PORTS,
+];
+
+/// Sentences about objects that refer to nothing, say nothing usable, or wish what is not done here.
 pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<String> {
     let named = |object: &Object| {
         let meta = object.metadata();
@@ -15,17 +29,13 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
             meta.name.clone().unwrap_or_default(),
         )
     };
-    let services: BTreeSet<_> = objects
-        .clone()
-        .filter(|o| matches!(o, Object::Service(_)))
-        .map(named)
-        .collect();
     let templates: Vec<_> = objects
         .clone()
         .filter_map(|object| Some((named(object).0, labels(object)?)))
         .collect();
-    let mut found = Vec::new();
+    let mut found = problems(objects.clone());
     for object in objects {
+        found.extend(not_followed(object));
         let (namespace, name) = named(object);
         match object {
             Object::Service(service) => {
@@ -36,24 +46,6 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
                 if selector.is_some_and(|selector| !selector.is_empty()) && !templates.iter().any(selected) {
                     found.push(format!(
                         "Service {namespace}/{name}: its selector matches no pod, so it has no endpoints"
-                    ));
-                }
-            }
-            Object::TrafficSplit(split) => {
-                let exists = |service: &str| {
-                    let first = service.split('.').next().unwrap_or_default();
-                    services.contains(&(namespace.clone(), first.to_owned()))
-                };
-                if !exists(&split.spec.service) {
-                    let root = &split.spec.service;
-                    found.push(format!(
-                        "TrafficSplit {namespace}/{name}: there is no Service {namespace}/{root}"
-                    ));
-                }
-                for backend in split.spec.backends.iter().filter(|backend| !exists(&backend.service)) {
-                    let backend = &backend.service;
-                    found.push(format!(
-                        "TrafficSplit {namespace}/{name}: its backend {namespace}/{backend} does not exist"
                     ));
                 }
             }
@@ -71,6 +63,46 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
         }
     }
     found
+}
+
+/// What the control plane says of the objects in its log, where nobody looks.
+fn problems<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<String> {
+    let mut index = Index::new(Config::default());
+    index.apply(objects.cloned());
+    index.problems().iter().map(ToString::to_string).collect()
+}
+
+/// Wishes about the sidecar that are the injector's to follow, which is not here.
+fn not_followed(object: &Object) -> Vec<String> {
+    let annotations = match object {
+        Object::Deployment(deployment) => {
+            let template = deployment
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.template.metadata.as_ref());
+            template.and_then(|meta| meta.annotations.as_ref())
+        }
+        Object::Pod(_) | Object::Namespace(_) => object.metadata().annotations.as_ref(),
+        _ => None,
+    };
+    let keys = annotations.into_iter().flat_map(BTreeMap::keys);
+    let wishes = keys.filter(|key| SETTINGS.iter().any(|prefix| key.starts_with(prefix)));
+    wishes
+        .filter(|key| !FOLLOWED.contains(&key.as_str()))
+        .map(|key| {
+            format!(
+                "{}: {key}: `mesh local` does not follow this annotation",
+                object.object_ref()
+            )
+        })
+        .collect()
+}
+
+/// The sentence about a folder without any object, most likely not the one that was meant.
+pub(super) fn nothing(folder: &impl std::fmt::Display) -> String {
+    format!(
+        "{folder}: no object was found in it; files *.yaml, *.yml and *.json are read, now and whenever they change"
+    )
 }
 
 fn labels(object: &Object) -> Option<BTreeMap<String, String>> {
@@ -101,27 +133,28 @@ mod tests {
         let objects: Vec<_> = [
             json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
                 "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] } }),
-            json!({ "apiVersion": "split.smi-spec.io/v1alpha2", "kind": "TrafficSplit", "metadata": { "name": "s" },
+            json!({ "apiVersion": "split.smi-spec.io/v1alpha2", "kind": "TrafficSplit", "metadata": { "name": "t" },
                 "spec": { "service": "web", "backends": [{ "service": "v2", "weight": 1 }] } }),
+            json!({ "apiVersion": "split.smi-spec.io/v1alpha3", "kind": "TrafficSplit", "metadata": { "name": "s" },
+                "spec": { "service": "web", "backends": [{ "service": "web", "weight": 1 }],
+                    "matches": [{ "kind": "HTTPRouteGroup", "name": "g" }] } }),
             json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db" },
                 "spec": { "selector": {}, "serviceName": "db", "template": { "spec": { "containers": [] } } } }),
+            json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "annotations": {
+                "config.linkerd.io/access-log": "json", "config.linkerd.io/proxy-log-level": "debug" } },
+                "spec": { "containers": [] } }),
         ]
         .into_iter()
         .map(|value| Object::from_value(value).expect("valid"))
         .collect();
         let sentences = lint(objects.iter());
-        assert_eq!(sentences.len(), 3, "{sentences:?}");
-        assert!(
-            sentences[0].contains("default/web: its selector matches no pod"),
-            "{sentences:?}"
-        );
-        assert!(
-            sentences[1].contains("default/s: its backend default/v2 does not exist"),
-            "{sentences:?}"
-        );
-        assert!(
-            sentences[2].contains("StatefulSet default/db: it is not run"),
-            "{sentences:?}"
-        );
+        let expected = [
+            "TrafficSplit default/s: spec.matches is not supported yet, so the split has no effect",
+            "TrafficSplit default/t: the backend default/v2 does not exist, so the others take its share",
+            "Service default/web: its selector matches no pod, so it has no endpoints",
+            "StatefulSet default/db: it is not run; `mesh local` runs Deployments and Pods",
+            "Pod default/p: config.linkerd.io/access-log: `mesh local` does not follow this annotation",
+        ];
+        assert_eq!(sentences, expected);
     }
 }

@@ -27,9 +27,9 @@ pub(super) const CLUSTER_NETWORKS: &str = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/1
 /// Ports that Linkerd's chart leaves alone in both directions.
 const ALWAYS_SKIPPED: &str = "4567,4568";
 /// Whether the application waits for its sidecar; Linkerd's annotation.
-const PROXY_AWAIT: &str = "config.linkerd.io/proxy-await";
+pub(super) const PROXY_AWAIT: &str = "config.linkerd.io/proxy-await";
 /// Log filter of the sidecar; Linkerd's annotation.
-const PROXY_LOG_LEVEL: &str = "config.linkerd.io/proxy-log-level";
+pub(super) const PROXY_LOG_LEVEL: &str = "config.linkerd.io/proxy-log-level";
 /// Log filter of a sidecar that is not told otherwise.
 const LOG: &str = "warn,linkerd=info,mesh_proxy=info";
 

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long)]
     authority: Option<String>,
     /// Only paths that begin with this.
-    #[arg(long)]
+    #[arg(long, value_parser = super::tap::path_prefix)]
     path: Option<String>,
     /// Only pods that carry these labels.
     #[arg(short = 'l', long, value_name = "LABELS")]
@@ -97,7 +97,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
                     break;
                 }
                 // The cursor goes home and what is below it is cleared, so that a picture replaces the last one.
-                if watched && !output::try_print(&format!("\x1b[H\x1b[J{}", rows.render(window_height()))) {
+                if watched && !output::try_print(&format!("\x1b[H\x1b[J{}", rows.render(window_height())))? {
                     return Ok(());
                 }
             }

@@ -1,0 +1,50 @@
+//! `mesh demo` when its mesh is ended from elsewhere: in order, which is fine, or by a crash, which is a failure.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tests_local::{program, text, wait};
+
+fn demo(runtime: &tempfile::TempDir) -> Child {
+    let log = fs::File::create(runtime.path().join("log")).expect("a file");
+    let mut command = Command::new(program("mesh"));
+    command.arg("demo").env("XDG_RUNTIME_DIR", runtime.path());
+    command.stdin(Stdio::null()).stdout(log).stderr(Stdio::piped());
+    command.spawn().expect("mesh runs")
+}
+
+fn runs(runtime: &tempfile::TempDir) -> bool {
+    let log = fs::read_to_string(runtime.path().join("log")).expect("readable");
+    log.contains("The mesh runs")
+}
+
+#[test]
+fn an_end_in_order_is_fine_and_a_crash_is_a_failure() {
+    let runtime = tempfile::tempdir().expect("a folder");
+    for crash in [false, true] {
+        let child = demo(&runtime);
+        assert!(wait(Duration::from_secs(60), || runs(&runtime)), "it does not start");
+        if crash {
+            let state = fs::read_to_string(runtime.path().join("mesh/demo/state.json")).expect("a state file");
+            let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+            let supervisor = state["supervisor"]["pid"].as_i64().expect("a number");
+            kill(Pid::from_raw(supervisor as i32), Signal::SIGKILL).expect("killed");
+        } else {
+            let mut down = Command::new(program("mesh"));
+            down.args(["local", "down"]).env("XDG_RUNTIME_DIR", runtime.path());
+            assert!(down.status().expect("mesh runs").success());
+        }
+        let output = child.wait_with_output().expect("a child");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), !crash, "{said}");
+        assert_eq!(said.contains("mesh: the mesh ended"), crash, "{said}");
+        assert!(!runtime.path().join("mesh").exists(), "its state is cleaned up");
+    }
+}
