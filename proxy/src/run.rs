@@ -10,7 +10,7 @@ use proxy_http::{
     tap::Registry,
 };
 use proxy_metrics::{BuildInfo, Metrics, NoTls};
-use proxy_model::ServerPolicy;
+use proxy_model::{ServerPolicy, env as name};
 use proxy_process::{
     admin::{Admin, Readiness},
     log, signals,
@@ -83,24 +83,28 @@ struct Sockets {
 
 impl Sockets {
     fn bind(config: &Config) -> anyhow::Result<Self> {
-        let listen = |addr: SocketAddr| proxy_transport::listen(addr);
+        let listen = |variable: &'static str, addr: SocketAddr| proxy_transport::listen(addr).context(variable);
         let inbound = (
-            listen(config.listen.inbound)?,
+            listen(name::INBOUND_LISTEN_ADDR, config.listen.inbound)?,
             Direction::Inbound,
             config.inbound.accept,
         );
         let mut workers = vec![inbound];
         for addr in &config.listen.outbound {
-            workers.push((listen(*addr)?, Direction::Outbound, SocketOptions::default()));
+            workers.push((
+                listen(name::OUTBOUND_LISTEN_ADDRS, *addr)?,
+                Direction::Outbound,
+                SocketOptions::default(),
+            ));
         }
         let tap = config
             .tap_client
             .is_some()
-            .then(|| listen(config.listen.tap))
+            .then(|| listen(name::CONTROL_LISTEN_ADDR, config.listen.tap))
             .transpose()?;
         Ok(Self {
             workers,
-            admin: listen(config.listen.admin)?,
+            admin: listen(name::ADMIN_LISTEN_ADDR, config.listen.admin)?,
             tap,
         })
     }

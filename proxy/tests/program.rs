@@ -159,7 +159,9 @@ async fn an_address_in_use_is_named() {
     let output = command(&control, dir.path(), addr).output().expect("it starts");
     let log = String::from_utf8(output.stdout).expect("text");
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains(&format!("cannot listen on {addr}")), "{log}");
+    let what = format!("LINKERD2_PROXY_ADMIN_LISTEN_ADDR: cannot listen on {addr}: ");
+    assert!(log.contains(&what), "{log}");
+    assert_eq!(log.matches("in use").count(), 1, "the reason is said once: {log}");
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub enum Error {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}")]
     Listen {
         /// The address.
         addr: SocketAddr,
