@@ -143,9 +143,10 @@ impl Labs {
             self.turn(*subject, row, WARM_UP_MS)?;
         }
         let mut all = Vec::new();
-        for _ in 0..args.rounds {
+        let (rounds, ms) = row.turns(args.rounds, args.seconds * 1000);
+        for _ in 0..rounds {
             for subject in &subjects {
-                all.push((*subject, self.turn(*subject, row, args.seconds * 1000)?));
+                all.push((*subject, self.turn(*subject, row, ms)?));
             }
             // Who was first is last in the next round.
             subjects.rotate_left(1);
