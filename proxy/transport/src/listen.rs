@@ -83,8 +83,10 @@ mod tests {
     async fn a_taken_address_is_named_and_a_plain_connection_has_no_original_destination() {
         let first = listen("127.0.0.1:0".parse().expect("valid")).expect("a free port");
         let addr = first.local_addr().expect("bound");
-        let error = listen(addr).expect_err("taken").to_string();
-        assert!(error.starts_with(&format!("cannot listen on {addr}: ")), "{error}");
+        let error = listen(addr).expect_err("taken");
+        assert_eq!(error.to_string(), format!("cannot listen on {addr}"));
+        let reason = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(reason.map(io::Error::kind), Some(io::ErrorKind::AddrInUse));
 
         let client = TcpStream::connect(addr).await.expect("listens");
         SocketOptions {
