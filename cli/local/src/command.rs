@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
+use cli_inspect::output;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -215,17 +216,8 @@ fn status(mesh: &Name, output: Output) -> Result<ExitCode> {
         Output::Json => serde_json::to_string_pretty(&pods)?,
         Output::Table => table(&pods).trim_fmt(),
     };
-    print(&mut std::io::stdout().lock(), format!("{text}\n").as_bytes())?;
+    output::print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints; whether somebody still reads. A reader that went away (`| head`) is no error.
-fn print(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<bool> {
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("cannot write to standard output"),
-    }
 }
 
 fn table(pods: &[PodStatus]) -> comfy_table::Table {
@@ -346,7 +338,7 @@ fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result
     let mut out = std::io::stdout().lock();
     // A log that was full goes on in a new file, the older half beside it.
     if let Ok(older) = std::fs::read(state::older_log(&path))
-        && !print(&mut out, &older)?
+        && !output::write(&mut out, &older)?
     {
         return Ok(ExitCode::SUCCESS);
     }
@@ -361,7 +353,7 @@ fn copy_log(path: &Path, out: &mut impl std::io::Write, follow: Option<&State>) 
         let mut chunk = Vec::new();
         let read = (&mut file).take(1 << 20).read_to_end(&mut chunk)?;
         if read > 0 {
-            if !print(out, &chunk)? {
+            if !output::write(out, &chunk)? {
                 return Ok(());
             }
             continue;

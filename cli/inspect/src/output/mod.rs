@@ -17,11 +17,12 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Prints to standard output; whether somebody still reads it.
 pub fn try_print(text: &str) -> Result<bool> {
-    write(&mut io::stdout().lock(), text)
+    write(&mut io::stdout().lock(), text.as_bytes())
 }
 
-fn write(out: &mut impl Write, text: &str) -> Result<bool> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+/// Writes to what is standard output; whether somebody still reads it.
+pub fn write(out: &mut impl Write, bytes: &[u8]) -> Result<bool> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error).context("cannot write to standard output"),
@@ -46,9 +47,9 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {
-        assert!(write(&mut Vec::new(), "text").expect("written"));
-        assert!(!write(&mut Broken(io::ErrorKind::BrokenPipe), "text").expect("nobody reads"));
-        let error = write(&mut Broken(io::ErrorKind::StorageFull), "text").expect_err("lost");
+        assert!(write(&mut Vec::new(), b"text").expect("written"));
+        assert!(!write(&mut Broken(io::ErrorKind::BrokenPipe), b"text").expect("nobody reads"));
+        let error = write(&mut Broken(io::ErrorKind::StorageFull), b"text").expect_err("lost");
         assert_eq!(error.to_string(), "cannot write to standard output");
     }
 }

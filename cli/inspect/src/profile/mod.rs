@@ -74,6 +74,7 @@ struct Route {
 
 /// `mesh profile`
 pub fn profile(args: &ProfileArgs) -> Result<ExitCode> {
+    check_service(&args.service)?;
     let (domain, namespace) = if args.ignore_cluster {
         let namespace = args.namespace.namespace.clone().unwrap_or_else(|| "default".to_owned());
         ("cluster.local".to_owned(), namespace)
@@ -81,7 +82,6 @@ pub fn profile(args: &ProfileArgs) -> Result<ExitCode> {
         cluster::block_on(domain(args))
             .context("the cluster is asked for its domain; with --ignore-cluster it is cluster.local")?
     };
-    check_service(&args.service)?;
     let name = format!("{}.{namespace}.svc.{domain}", args.service);
     let routes = match (&args.open_api, &args.proto) {
         (Some(file), _) => openapi::routes(&read(file)?).with_context(|| file.display().to_string())?,
