@@ -378,16 +378,18 @@ impl Object {
 
     /// The fields of a custom kind's document that nobody knows, and that would say nothing.
     pub fn unknown_fields(value: &Value) -> Vec<Path> {
-        let known = kind_of(value).ok().filter(|kind| kind.is_custom());
-        known.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
+        Self::unread_of(value, |kind| kind.is_custom())
     }
 
     /// The same of any kind but the Gateway API's, whose fields are more than a mesh reads: for documents that no API
     /// server has looked at, where a field that is misspelt would be left out in silence.
     pub fn unread_fields(value: &Value) -> Vec<Path> {
-        let gateway = |kind: &Kind| kind.group().starts_with("gateway.");
-        let known = kind_of(value).ok().filter(|kind| !gateway(kind));
-        known.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
+        Self::unread_of(value, |kind| !kind.group().starts_with("gateway."))
+    }
+
+    fn unread_of(value: &Value, is_strict: impl Fn(&Kind) -> bool) -> Vec<Path> {
+        let strict = kind_of(value).ok().filter(is_strict);
+        strict.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
     }
 
     /// Which object it is.
@@ -546,75 +548,4 @@ fn quantities_as_text(value: &mut Value) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn refusal(value: Value) -> String {
-        Object::from_value(value).expect_err("refused").to_string()
-    }
-
-    #[test]
-    fn an_object_knows_its_ref_and_goes_to_default() {
-        let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-            "spec": {"ports": [{"port": 80}]}});
-        let object = Object::from_value(value).expect("valid");
-        assert_eq!(object.object_ref(), ObjectRef::new(Kind::Service, "default", "web"));
-        assert_eq!(serde_json::to_value(&object).expect("serializes")["kind"], "Service");
-    }
-
-    #[test]
-    fn refusals_name_the_object_the_field_and_the_reason() {
-        let kind = refusal(json!({"apiVersion": "v1", "kind": "Teapot", "metadata": {"name": "t"}}));
-        assert!(
-            kind.contains("the kind Teapot (v1) is not one that the mesh reads"),
-            "{kind}"
-        );
-        let version = refusal(json!({"apiVersion": "split.smi-spec.io/v1", "kind": "TrafficSplit"}));
-        assert!(version.contains("v1alpha4"), "{version}");
-        let port = refusal(
-            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "a"},
-            "spec": {"ports": [{"port": 70000}]}}),
-        );
-        assert_eq!(
-            port,
-            "Service a/web: spec.ports[0].port: 70000 is not a port from 1 to 65535"
-        );
-        let long = "x".repeat(64);
-        let name = refusal(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": long}}));
-        assert!(name.contains("metadata.name") && name.contains("63"), "{name}");
-        let weight = refusal(
-            json!({"apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
-            "metadata": {"name": "s"}, "spec": {"service": "web", "backends": [{"service": "a", "weight": -1}]}}),
-        );
-        assert!(
-            weight.contains("spec.backends[0].weight") && weight.contains("not negative"),
-            "{weight}"
-        );
-    }
-
-    #[test]
-    fn fields_that_nobody_knows_are_named() {
-        let value = json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute",
-            "metadata": {"name": "r", "strange": 1}, "status": {"parents": []},
-            "spec": {"parentRefs": [{"name": "web", "kinds": "Service"}], "rule": [],
-                "rules": [{"filters": [{"type": "RequestRedirect", "requestRedirect": {"to": "x"}}]}]}});
-        let mut unknown: Vec<_> = Object::unknown_fields(&value).iter().map(ToString::to_string).collect();
-        unknown.sort();
-        let expected = [
-            "spec.parentRefs[0].kinds",
-            "spec.rule",
-            "spec.rules[0].filters[0].requestRedirect.to",
-        ];
-        assert_eq!(unknown, expected);
-        assert!(Object::unknown_fields(&json!({"apiVersion": "v1", "kind": "Pod", "x": 1})).is_empty());
-    }
-
-    #[test]
-    fn quantities_may_be_numbers() {
-        let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-            "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1}}}]}});
-        assert!(Object::from_value(value).is_ok());
-    }
-}
+mod tests;
