@@ -1,0 +1,47 @@
+//! Tests of the injector's configuration.
+
+use super::*;
+
+#[test]
+fn values_are_read_by_linkerds_names_and_the_rest_are_defaults() {
+    let values = serde_json::json!({
+        "clusterDomain": "example.org", "identityTrustAnchorsPEM": "PEM", "controllerReplicas": 3,
+        "proxy": {"image": {"version": 1.2, "name": null}, "opaquePorts": 25, "resources": {"cpu": {"limit": 2}},
+            "additionalEnv": [{"name": "A", "value": "b"}], "await": false},
+        "proxyInit": {"kubeAPIServerPorts": "443", "skipSubnets": null},
+    });
+    let config = Config::from_values(&values).expect("valid");
+    assert_eq!(config.trust_domain(), "example.org");
+    assert_eq!(
+        (config.proxy.image.version.as_str(), config.proxy.opaque_ports.as_str()),
+        ("1.2", "25")
+    );
+    assert_eq!(config.proxy.image.name, "localhost/mesh-proxy");
+    assert_eq!(
+        (config.proxy.resources.cpu.limit.as_str(), config.proxy.r#await),
+        ("2", false)
+    );
+    assert_eq!(
+        (config.proxy.uid, config.proxy_init.ignore_inbound_ports.as_str()),
+        (2102, "4567,4568")
+    );
+    config.validate().expect("usable");
+}
+
+#[test]
+fn what_no_pod_could_start_with_is_refused_at_once() {
+    let error = Config::default().validate().expect_err("no anchors").to_string();
+    assert_eq!(error, "the value identityTrustAnchorsPEM: no trust anchor is given");
+    let values = serde_json::json!({"proxyInit": {"ignoreInboundPorts": "x"}, "identityTrustAnchorsPEM": "PEM"});
+    let error = Config::from_values(&values)
+        .expect("read")
+        .validate()
+        .expect_err("no port")
+        .to_string();
+    assert!(
+        error.starts_with("the value proxyInit.ignoreInboundPorts: \"x\""),
+        "{error}"
+    );
+    let error = Config::from_values(&serde_json::json!({"proxy": {"uid": "x"}})).expect_err("no number");
+    assert!(error.to_string().contains("invalid type"), "{error}");
+}
