@@ -1,17 +1,17 @@
 //! The proxy's dealings with the control plane: connections, its own identity, discovery. All on the control thread.
 
+mod cache;
 mod channel;
 mod connect;
 mod counted;
 mod discovery;
 mod identity;
-mod memory;
 
+pub(crate) use cache::CacheFile;
 pub(crate) use channel::Channel;
 pub(crate) use connect::Connector;
 pub(crate) use discovery::Grpc;
 pub(crate) use identity::{Certifier, Parts as CertifierParts, restore};
-pub(crate) use memory::Remembered;
 
 /// What goes wrong with a service of the control plane.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::Direction,
     admin,
-    control::{Certifier, CertifierParts, Channel, Connector, Grpc, Remembered, restore},
+    control::{CacheFile, Certifier, CertifierParts, Channel, Connector, Grpc, restore},
     env::{Config, Invalid, Service},
     memory, tap,
     worker::{self, Shared, Side, Worker},
@@ -134,7 +134,7 @@ impl Proxy {
         let tls = Tls::new(config.identity.local_id.clone(), config.identity.anchors.clone())?;
         config.discovery.metrics = metrics.clone();
         if restore(&config.identity.dir, &tls) {
-            config.discovery.memory = Remembered::beside(&config.identity.dir).load();
+            config.discovery.cache = CacheFile::in_dir(&config.identity.dir).load();
         }
         let mut channels: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
         let mut channel = |service: &Service| {
@@ -270,9 +270,9 @@ impl Proxy {
             metrics: self.metrics.cert(),
             calls: control_slot(&self.metrics, service),
         };
-        let remembered = Remembered::beside(&self.config.identity.dir);
-        let keep = remembered.keep(self.discovery.clone(), self.metrics.clone());
-        tasks.spawn_local("memory", until(end.clone(), never(keep)));
+        let cache = CacheFile::in_dir(&self.config.identity.dir);
+        let persist = cache.persist(self.discovery.clone(), self.metrics.clone());
+        tasks.spawn_local("discovery-cache", until(end.clone(), never(persist)));
         let certifier = Certifier::new(self.config.identity, parts)?;
         tasks.spawn_local("identity", until(end.clone(), never(certifier.run())));
         tasks.spawn_local("discovery", until(end.clone(), never(self.driver.run())));
@@ -327,7 +327,7 @@ impl Proxy {
                 local_ips: Arc::clone(&self.config.local_ips),
                 http1_idle: outbound.pool_idle,
                 discovery_idle: self.config.discovery.outbound_idle,
-                server: server_params(outbound.ping),
+                http2: server_params(outbound.ping),
                 informational_headers: outbound.informational_headers,
                 ..proxy_outbound::Config::default()
             },

@@ -8,6 +8,7 @@
 //! A message that breaks the API's rules is refused whole, with the field that is wrong.
 
 mod backend;
+mod cache;
 pub mod client;
 mod destination;
 mod error;
@@ -15,7 +16,6 @@ mod extension;
 mod filter;
 mod identity;
 mod inbound;
-mod memory;
 mod meta;
 mod net;
 mod outbound;
@@ -35,10 +35,10 @@ pub use tap::{Observation, TapDecoder};
 /// Wire to model.
 pub mod decode {
     pub use crate::{
+        cache::{decode_cache as cache, decode_certified_bytes as certified_bytes},
         destination::{decode_endpoint as endpoint, decode_update as update},
         identity::{decode_certified as certified, decode_certify_request as certify_request},
         inbound::decode_server_policy as server_policy,
-        memory::{decode_certified_bytes as certified_bytes, decode_memory as memory},
         meta::decode_meta as meta,
         outbound::decode_client_policy as client_policy,
         profile::decode_profile as profile,
@@ -53,6 +53,7 @@ pub mod decode {
 /// Model to wire.
 pub mod encode {
     pub use crate::{
+        cache::{encode_cache as cache, encode_certified_bytes as certified_bytes},
         destination::{
             encode_add as add, encode_endpoint as endpoint, encode_no_endpoints as no_endpoints,
             encode_remove as remove, encode_update as update,
@@ -60,7 +61,6 @@ pub mod encode {
         extension::encode_whole_profile as whole_profile,
         identity::{encode_certified as certified, encode_certify_request as certify_request},
         inbound::encode_server_policy as server_policy,
-        memory::{encode_certified_bytes as certified_bytes, encode_memory as memory},
         meta::encode_meta as meta,
         outbound::encode_client_policy as client_policy,
         profile::encode_profile as profile,

@@ -14,7 +14,7 @@ mod defaults;
 mod driver;
 mod endpoints;
 mod fallback;
-mod memory;
+mod persist;
 mod script;
 mod stream;
 
@@ -22,7 +22,9 @@ use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use proxy_metrics::Metrics;
-use proxy_model::{ClientPolicy, EndpointSet, Memory, OutboundTarget, Profile, ServerPolicy, limits, ports::PortSet};
+use proxy_model::{
+    ClientPolicy, DiscoveryCache, EndpointSet, OutboundTarget, Profile, ServerPolicy, limits, ports::PortSet,
+};
 use tokio::{sync::watch, time::Instant};
 
 use crate::cache::Lookups;
@@ -79,7 +81,7 @@ pub struct Config {
     /// Where ages, reconnections and refusals are counted.
     pub metrics: Metrics,
     /// Answers that an earlier process got.
-    pub memory: Memory,
+    pub cache: DiscoveryCache,
 }
 
 impl Default for Config {
@@ -94,7 +96,7 @@ impl Default for Config {
             destination_limits: StreamLimits::default(),
             policy_limits: StreamLimits::default(),
             metrics: Metrics::default(),
-            memory: Memory::default(),
+            cache: DiscoveryCache::default(),
         }
     }
 }
@@ -126,14 +128,14 @@ impl Discovery {
     }
 
     fn unanswered(mut config: Config) -> Self {
-        let Memory {
+        let DiscoveryCache {
             inbound,
             outbound,
             endpoints,
-        } = std::mem::take(&mut config.memory);
+        } = std::mem::take(&mut config.cache);
         let (limit, metrics) = (limits::DISCOVERY_TARGETS, || config.metrics.clone());
         Self(Arc::new(Inner {
-            outbound: Lookups::new(limit, metrics(), outbound.into_iter().map(memory::outbound)),
+            outbound: Lookups::new(limit, metrics(), outbound.into_iter().map(persist::outbound)),
             endpoints: Lookups::new(
                 limit,
                 metrics(),

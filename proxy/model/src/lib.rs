@@ -9,12 +9,12 @@
 //! ```
 
 pub mod addr;
+pub mod cache;
 pub mod endpoint;
 pub mod env;
 pub mod identity;
 pub mod inbound;
 pub mod limits;
-pub mod memory;
 pub mod meta;
 pub mod outbound;
 pub mod ports;
@@ -23,10 +23,10 @@ pub mod route;
 pub mod tap;
 
 pub use addr::{Authority, ClientAddr, OrigDstAddr, OutboundTarget, ServerAddr};
+pub use cache::{CachedOutbound, DiscoveryCache};
 pub use endpoint::{Endpoint, EndpointSet, EndpointUpdate, Hint, Http2Params, Labels};
 pub use identity::{Id, TlsIdentity};
 pub use inbound::{Authentication, Authorization, NetworkMatch, ServerPolicy, ServerProtocol};
-pub use memory::{Memory, OutboundMemory};
 pub use meta::Meta;
 pub use outbound::{Backend, ClientPolicy, ClientProtocol};
 pub use profile::Profile;

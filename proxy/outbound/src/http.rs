@@ -75,7 +75,7 @@ impl Connection {
         protocol: Protocol,
         drain: &CancellationToken,
     ) -> Result<(), Error> {
-        let params = self.shared.config.server;
+        let params = self.shared.config.http2;
         let served = self.clone();
         let service = move |request| served.clone().request(request);
         let served = match protocol {

@@ -86,7 +86,7 @@ pub struct Config {
     /// Time that what is known of an unused target is kept.
     pub discovery_idle: Duration,
     /// HTTP/2 parameters toward the application.
-    pub server: ServerParams,
+    pub http2: ServerParams,
     /// Tell the application why an answer is the proxy's own (`l5d-proxy-error`).
     pub informational_headers: bool,
 }
@@ -104,7 +104,7 @@ impl Default for Config {
             local_ips: Arc::default(),
             http1_idle: proxy_http::pool::IDLE_TIMEOUT,
             discovery_idle: Duration::from_secs(90),
-            server: ServerParams::default(),
+            http2: ServerParams::default(),
             informational_headers: true,
         }
     }

@@ -317,8 +317,8 @@ async fn a_port_has_its_default_until_told_and_an_invalid_policy_fails_closed() 
 #[tokio::test(start_paused = true)]
 async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
     let told = |name: &str| format!("{name}:80");
-    let memory = Rc::new(RefCell::new(proxy_model::Memory::default()));
-    let kept = Rc::clone(&memory);
+    let cache = Rc::new(RefCell::new(proxy_model::DiscoveryCache::default()));
+    let kept = Rc::clone(&cache);
     play(config(), |discovery, played| async move {
         let before = discovery.changes();
         let (policies, profiles) = (played.outbound.feed(), played.profiles.feed());
@@ -333,16 +333,16 @@ async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
         for set in &mut sets {
             set.changed().await.expect("answered");
         }
-        *kept.borrow_mut() = discovery.memory();
+        *kept.borrow_mut() = discovery.answers();
         assert!(discovery.changes() > before);
         drop(port);
     })
     .await;
-    let memory = memory.take();
-    assert_eq!((memory.outbound.len(), memory.endpoints.len()), (1, 2));
-    assert!(memory.inbound.is_empty(), "a default is not an answer");
+    let cache = cache.take();
+    assert_eq!((cache.outbound.len(), cache.endpoints.len()), (1, 2));
+    assert!(cache.inbound.is_empty(), "a default is not an answer");
 
-    let config = Config { memory, ..config() };
+    let config = Config { cache, ..config() };
     play(config, |discovery, played| async move {
         played.down.set(true);
         let outbound = discovery.outbound(&target());
@@ -351,7 +351,7 @@ async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
         let mut set = discovery.endpoints(&told("web"));
         assert_eq!(addrs(&set), ["10.0.0.1:80".parse().expect("an address")]);
         assert_eq!(
-            discovery.memory().endpoints.len(),
+            discovery.answers().endpoints.len(),
             2,
             "the other one is kept for the next restart"
         );
@@ -366,7 +366,7 @@ async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
         assert_eq!(addrs(&set), ["10.0.0.9:80".parse().expect("an address")]);
         let late = discovery.endpoints(&told("api"));
         assert!(late.borrow().is_none(), "the control plane is here, and is asked");
-        assert_eq!(discovery.memory().endpoints.len(), 1);
+        assert_eq!(discovery.answers().endpoints.len(), 1);
     })
     .await;
 }

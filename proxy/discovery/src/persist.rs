@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use proxy_model::{Memory, OutboundMemory, OutboundTarget};
+use proxy_model::{CachedOutbound, DiscoveryCache, OutboundTarget};
 use tokio::time::Instant;
 
 use crate::{Discovery, Outbound, Source};
 
 impl Discovery {
     /// All answers as they are now, those of an earlier process that nobody has asked for yet included.
-    pub fn memory(&self) -> Memory {
+    pub fn answers(&self) -> DiscoveryCache {
         let outbound = self.0.outbound.answers().into_iter().filter_map(|(target, known)| {
             let known = known?;
-            let memory = OutboundMemory {
+            let cached = CachedOutbound {
                 policy: Arc::clone(&known.policy),
                 profile: known.profile.clone(),
                 is_synthesised: known.source == Source::Synthesised,
             };
-            Some((target, memory))
+            Some((target, cached))
         });
         let endpoints = self.0.endpoints.answers().into_iter();
-        Memory {
+        DiscoveryCache {
             inbound: self.0.inbound.answers(),
             outbound: outbound.collect(),
             endpoints: endpoints.filter_map(|(path, set)| Some((path, set?))).collect(),
@@ -39,7 +39,7 @@ impl Discovery {
 }
 
 /// An answer of an earlier process.
-pub(crate) fn outbound((target, known): (OutboundTarget, OutboundMemory)) -> (OutboundTarget, Option<Arc<Outbound>>) {
+pub(crate) fn outbound((target, known): (OutboundTarget, CachedOutbound)) -> (OutboundTarget, Option<Arc<Outbound>>) {
     let source = if known.is_synthesised {
         Source::Synthesised
     } else {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use linkerd2_proxy_api::{destination::Update, identity::CertifyResponse, inbound::Server, outbound::OutboundPolicy};
 use prost::Message;
-use proxy_model::{EndpointSet, EndpointUpdate, Memory, OutboundMemory, OutboundTarget};
+use proxy_model::{CachedOutbound, DiscoveryCache, EndpointSet, EndpointUpdate, OutboundTarget};
 
 use crate::{
     Certified, Error, Result,
@@ -61,7 +61,7 @@ struct Endpoints {
 }
 
 /// Encodes as many answers as fit into `limit` bytes, the workload's own policies first; says how many did not.
-pub fn encode_memory(memory: &Memory, limit: usize) -> (Vec<u8>, usize) {
+pub fn encode_cache(cache: &DiscoveryCache, limit: usize) -> (Vec<u8>, usize) {
     let mut file = File {
         format: FORMAT,
         ..File::default()
@@ -74,12 +74,12 @@ pub fn encode_memory(memory: &Memory, limit: usize) -> (Vec<u8>, usize) {
         refused += usize::from(!fits);
         fits
     };
-    let inbound = memory.inbound.iter().map(|(port, policy)| Inbound {
+    let inbound = cache.inbound.iter().map(|(port, policy)| Inbound {
         port: u32::from(*port),
         policy: Some(encode_server_policy(policy)),
     });
     file.inbound = inbound.filter(|entry| fits(entry.encoded_len())).collect();
-    let outbound = memory.outbound.iter().map(|(target, known)| Outbound {
+    let outbound = cache.outbound.iter().map(|(target, known)| Outbound {
         target: target.to_string(),
         policy: Some(encode_client_policy(&known.policy)),
         profile: known
@@ -89,7 +89,7 @@ pub fn encode_memory(memory: &Memory, limit: usize) -> (Vec<u8>, usize) {
         is_synthesised: known.is_synthesised,
     });
     file.outbound = outbound.filter(|entry| fits(entry.encoded_len())).collect();
-    let endpoints = memory.endpoints.iter().map(|(path, set)| Endpoints {
+    let endpoints = cache.endpoints.iter().map(|(path, set)| Endpoints {
         path: path.to_string(),
         set: Some(encode_set(set)),
     });
@@ -97,8 +97,8 @@ pub fn encode_memory(memory: &Memory, limit: usize) -> (Vec<u8>, usize) {
     (file.encode_to_vec(), refused)
 }
 
-/// Decodes what [`encode_memory`] has encoded.
-pub fn decode_memory(bytes: &[u8]) -> Result<Memory> {
+/// Decodes what [`encode_cache`] has encoded.
+pub fn decode_cache(bytes: &[u8]) -> Result<DiscoveryCache> {
     let file = File::decode(bytes).map_err(|error| Error::invalid("file", error))?;
     if file.format != FORMAT {
         return Err(Error::invalid(
@@ -106,7 +106,7 @@ pub fn decode_memory(bytes: &[u8]) -> Result<Memory> {
             format_args!("is {}, not {FORMAT}", file.format),
         ));
     }
-    Ok(Memory {
+    Ok(DiscoveryCache {
         inbound: each("inbound", file.inbound, decode_inbound)?,
         outbound: each("outbound", file.outbound, decode_outbound)?,
         endpoints: each("endpoints", file.endpoints, decode_endpoints)?,
@@ -130,7 +130,7 @@ fn decode_inbound(entry: Inbound) -> Result<(u16, Arc<proxy_model::ServerPolicy>
     Ok((port, Arc::new(decode_server_policy(policy)?)))
 }
 
-fn decode_outbound(entry: Outbound) -> Result<(OutboundTarget, OutboundMemory)> {
+fn decode_outbound(entry: Outbound) -> Result<(OutboundTarget, CachedOutbound)> {
     let target = match entry.target.parse::<SocketAddr>() {
         Ok(addr) => OutboundTarget::Addr(addr),
         Err(_) => {
@@ -143,7 +143,7 @@ fn decode_outbound(entry: Outbound) -> Result<(OutboundTarget, OutboundMemory)> 
         decode_whole_profile(whole).map(Arc::new)
     });
     let policy = entry.policy.ok_or_else(|| Error::missing("policy"))?;
-    let known = OutboundMemory {
+    let known = CachedOutbound {
         policy: Arc::new(decode_client_policy(policy)?),
         profile: profile.transpose()?,
         is_synthesised: entry.is_synthesised,
@@ -181,34 +181,34 @@ mod tests {
 
     use super::*;
 
-    fn memory() -> Memory {
+    fn cache() -> DiscoveryCache {
         let endpoint = Endpoint::bare("10.0.0.1:8080".parse().expect("an address"));
         let set = EndpointSet {
             exists: true,
             endpoints: [(endpoint.addr, Arc::new(endpoint))].into(),
             ..EndpointSet::default()
         };
-        Memory {
+        DiscoveryCache {
             endpoints: vec![
                 ("web.ns.svc.cluster.local:80".into(), Arc::new(set)),
                 ("none.ns.svc.cluster.local:80".into(), Arc::new(EndpointSet::default())),
             ],
-            ..Memory::default()
+            ..DiscoveryCache::default()
         }
     }
 
     #[test]
     fn what_is_remembered_is_read_again_and_what_does_not_fit_is_counted() {
-        let (bytes, refused) = encode_memory(&memory(), 4096);
-        assert_eq!((decode_memory(&bytes), refused), (Ok(memory()), 0));
-        let (bytes, refused) = encode_memory(&memory(), 64);
+        let (bytes, refused) = encode_cache(&cache(), 4096);
+        assert_eq!((decode_cache(&bytes), refused), (Ok(cache()), 0));
+        let (bytes, refused) = encode_cache(&cache(), 64);
         assert!(bytes.len() <= 64 && refused == 1, "{} bytes", bytes.len());
-        assert_eq!(decode_memory(&bytes).expect("whole").len(), 1);
-        assert!(decode_memory(b"\xff\xff").is_err());
+        assert_eq!(decode_cache(&bytes).expect("whole").len(), 1);
+        assert!(decode_cache(b"\xff\xff").is_err());
         let newer = File {
             format: FORMAT + 1,
             ..File::default()
         };
-        assert!(decode_memory(&newer.encode_to_vec()).is_err());
+        assert!(decode_cache(&newer.encode_to_vec()).is_err());
     }
 }

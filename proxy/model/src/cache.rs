@@ -6,18 +6,18 @@ use crate::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy};
 
 /// Answers by what was asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Memory {
+pub struct DiscoveryCache {
     /// Policies of ports of this workload, ready for use.
     pub inbound: Vec<(u16, Arc<ServerPolicy>)>,
     /// Policies and profiles of outbound targets.
-    pub outbound: Vec<(OutboundTarget, OutboundMemory)>,
+    pub outbound: Vec<(OutboundTarget, CachedOutbound)>,
     /// Endpoints by `name:port`.
     pub endpoints: Vec<(Arc<str>, Arc<EndpointSet>)>,
 }
 
 /// What is known of an outbound target.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OutboundMemory {
+pub struct CachedOutbound {
     /// Routes and backends.
     pub policy: Arc<ClientPolicy>,
     /// The older form.
@@ -26,7 +26,7 @@ pub struct OutboundMemory {
     pub is_synthesised: bool,
 }
 
-impl Memory {
+impl DiscoveryCache {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
