@@ -1,12 +1,12 @@
 //! The table of commands: what `mesh` understands, and who does it. One line per command in [`Command`] and in [`run`].
 
+mod line;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{
-    authz, check, cluster, demo, diagnostics, identity, inject, install, local, profile, uninstall, version, viz,
-};
+use crate::{authz, check, demo, diagnostics, identity, inject, install, output, profile, uninstall, version, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ struct Mesh {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a mesh on this machine, without a cluster.
-    Local(local::Args),
+    Local(cli_local::Args),
     /// Run a demo on this machine: an application of ours behind real sidecars.
     Demo(demo::Args),
     /// Show success rates, latencies, edges and live requests.
@@ -65,7 +65,7 @@ enum Command {
 /// Runs what the command line says. An error is one sentence on stderr and the exit code 1.
 pub(crate) fn run() -> ExitCode {
     let result = match parse().command {
-        Command::Local(args) => local::run(args),
+        Command::Local(args) => cli_local::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
         Command::Install(args) => install::install(&args),
@@ -86,18 +86,18 @@ pub(crate) fn run() -> ExitCode {
             // Into memory first: clap panics where a reader goes away (`| head`).
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut script);
-            cli_inspect::output::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
+            output::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {
-        local::tell(&format!("mesh: {error:#}"));
+        cli_local::tell(&format!("mesh: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
 /// Reads the command line; what is wrong with it is clap's to say.
 fn parse() -> Mesh {
-    let (args, name) = cluster::command_line(std::env::args_os());
+    let (args, name) = line::command_line(std::env::args_os());
     let command = Mesh::command().bin_name(name);
     let read = command
         .try_get_matches_from(args)

@@ -1,14 +1,21 @@
-//! The program `mesh`: one program for people: demo, local, viz.
+//! The program `mesh`: one file or folder per command, the table of commands in `command`.
+//!
+//! Shared by the commands: the cluster they ask in `kube`, what people see in `output`.
 
+mod authz;
+mod check;
 mod command;
 mod demo;
+mod diagnostics;
+mod identity;
 mod inject;
 mod install;
+mod kube;
+mod output;
+mod profile;
 mod uninstall;
+mod version;
 mod viz;
-
-use cli_inspect::{authz, check, cluster, diagnostics, identity, output, profile, version};
-use cli_local as local;
 
 fn main() -> std::process::ExitCode {
     command::run()

@@ -15,13 +15,13 @@ use mesh_charts::Chart;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster,
     install::{
         Found,
         manifests::{self, Output},
         present::{self, ControlPlane},
         upgrade::Installed,
     },
+    kube, output,
 };
 
 /// Label of extensions, which uninstall themselves.
@@ -84,7 +84,7 @@ pub(crate) struct UninstallArgs {
     output: Output,
 
     #[command(flatten)]
-    cluster: cluster::Flags,
+    cluster: kube::Flags,
 }
 
 /// What `mesh prune` understands.
@@ -95,13 +95,13 @@ pub(crate) struct PruneArgs {
     output: Output,
 
     #[command(flatten)]
-    cluster: cluster::Flags,
+    cluster: kube::Flags,
 }
 
 /// `mesh uninstall`
 pub(crate) fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
     let namespace = &args.cluster.linkerd_namespace;
-    let found = cluster::block_on(cluster::patiently("looking at the cluster", async {
+    let found = kube::block_on(output::patiently("looking at the cluster", async {
         let client = args.cluster.connect().await?;
         let there = present::control_planes(&client).await?;
         not_of_others(there.iter().find(|there| there.namespace == *namespace))?;
@@ -127,7 +127,7 @@ pub(crate) fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
 /// `mesh prune`
 pub(crate) fn prune(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let namespace = &args.cluster.linkerd_namespace;
-    let stale = cluster::block_on(cluster::patiently("looking at the cluster", async {
+    let stale = kube::block_on(output::patiently("looking at the cluster", async {
         let client = args.cluster.connect().await?;
         let installed = Installed::read(&client, namespace).await?;
         let mut current = manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?)?;

@@ -12,6 +12,7 @@ mod check;
 mod facts;
 mod report;
 mod run;
+pub mod stdout;
 
 pub use categories::{categories, version_of};
 pub use check::{Category, Check, Outcome, Severity};

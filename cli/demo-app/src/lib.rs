@@ -1,4 +1,7 @@
-//! The demo's application: one hidden subcommand in many roles, so that the demo needs nothing but the program itself.
+//! The demo's application: one hidden subcommand with several roles, so that the demo needs nothing but the program itself.
+//!
+//! A crate of its own because it is a different program that only shares the binary: it speaks gRPC with protobuf
+//! messages of its own, which the commands of `mesh` must not, and it knows neither Kubernetes nor the mesh.
 //!
 //! ```text
 //! traffic, load ──HTTP/1──▶ web ──gRPC──▶ emoji

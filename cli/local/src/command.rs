@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
-use cli_inspect::output;
+use cli_check::stdout;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -216,7 +216,7 @@ fn status(mesh: &Name, output: Output) -> Result<ExitCode> {
         Output::Json => serde_json::to_string_pretty(&pods)?,
         Output::Table => table(&pods).trim_fmt(),
     };
-    output::print(&format!("{text}\n"))?;
+    stdout::print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -338,7 +338,7 @@ fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result
     let mut out = std::io::stdout().lock();
     // A log that was full goes on in a new file, the older half beside it.
     if let Ok(older) = std::fs::read(state::older_log(&path))
-        && !output::write(&mut out, &older)?
+        && !stdout::write(&mut out, &older)?
     {
         return Ok(ExitCode::SUCCESS);
     }
@@ -353,7 +353,7 @@ fn copy_log(path: &Path, out: &mut impl std::io::Write, follow: Option<&State>) 
         let mut chunk = Vec::new();
         let read = (&mut file).take(1 << 20).read_to_end(&mut chunk)?;
         if read > 0 {
-            if !output::write(out, &chunk)? {
+            if !stdout::write(out, &chunk)? {
                 return Ok(());
             }
             continue;

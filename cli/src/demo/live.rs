@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::Result;
+use cli_local::{Ended, Progress, Running};
 use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
 use super::{NAMESPACE, manifests::Manifests};
 use crate::{
-    local::{self, Ended, Progress, Running},
     output::{self, Align, Table, milliseconds, percent, requests_per_second},
     viz::Api,
 };
@@ -59,7 +59,7 @@ fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<
             return Some(Ended::Interrupted);
         }
         match running.next(Duration::from_millis(50)) {
-            Ok(Some(Progress::Note(text))) => local::tell(&format!("{text}\n")),
+            Ok(Some(Progress::Note(text))) => cli_local::tell(&format!("{text}\n")),
             Ok(_) => {}
             Err(_) => return Some(Ended::ByItself),
         }
@@ -71,7 +71,7 @@ fn introduction(running: &Running, manifests: &Manifests) -> String {
     let mesh = std::env::args().next().unwrap_or_else(|| "mesh".to_owned());
     let name = &running.state().name;
     // The only mesh is found without its name.
-    let name = if local::state::State::running().len() > 1 {
+    let name = if cli_local::state::State::running().len() > 1 {
         format!(" --name {name}")
     } else {
         String::new()

@@ -12,7 +12,7 @@ use super::{
     Output,
     transform::{Mode, Transform},
 };
-use crate::cluster;
+use crate::kube;
 
 /// Add the sidecar to manifests.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub(crate) struct InjectArgs {
     pub(crate) verbose: bool,
 
     #[command(flatten)]
-    cluster: cluster::Flags,
+    cluster: kube::Flags,
     #[command(flatten)]
     proxy: ProxyFlags,
 }
@@ -217,7 +217,7 @@ impl InjectArgs {
     fn config(&self) -> anyhow::Result<Config> {
         let told = self.values.is_some() || self.identity_trust_anchors_file.is_some();
         if self.manual && !told && !self.ignore_cluster {
-            return cluster::block_on(installed(&self.cluster));
+            return kube::block_on(installed(&self.cluster));
         }
         let mut config = match &self.values {
             Some(file) => values(file).with_context(|| format!("the values {} cannot be used", file.display()))?,
@@ -248,7 +248,7 @@ impl InjectArgs {
 }
 
 /// What the control plane of a cluster injects.
-async fn installed(flags: &cluster::Flags) -> anyhow::Result<Config> {
+async fn installed(flags: &kube::Flags) -> anyhow::Result<Config> {
     let client = flags.connect().await?;
     let namespace = &flags.linkerd_namespace;
     let text = async |name: &str, key: &str| {

@@ -17,7 +17,7 @@ use super::{
     present::{self, CONFIG, ControlPlane},
     remember,
 };
-use crate::cluster;
+use crate::{kube, output};
 
 /// The ConfigMap of the trust anchors.
 const TRUST_ROOTS: &str = "linkerd-identity-trust-roots";
@@ -42,13 +42,13 @@ pub(crate) struct UpgradeArgs {
     named: NamedArgs,
 
     #[command(flatten)]
-    cluster: cluster::Flags,
+    cluster: kube::Flags,
 }
 
 /// `mesh upgrade`
 pub(crate) fn upgrade(args: &UpgradeArgs) -> anyhow::Result<ExitCode> {
     let namespace = &args.cluster.linkerd_namespace;
-    let manifests = cluster::block_on(cluster::patiently("looking at the cluster", async {
+    let manifests = kube::block_on(output::patiently("looking at the cluster", async {
         let client = args.cluster.connect().await?;
         let installed = Installed::read(&client, namespace).await?;
         if args.crds {

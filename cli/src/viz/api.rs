@@ -15,7 +15,10 @@ use hyper_util::{
 use serde::{Serialize, de::DeserializeOwned};
 use viz_api::{Problem, TapRequest, cluster as tap};
 
-use crate::cluster::{self, http1};
+use crate::{
+    kube::{self, http1},
+    output,
+};
 
 /// Largest answer that is read; a row has some 500 bytes.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -95,7 +98,7 @@ impl Api {
     /// Asks, and reads the answer as it is.
     pub(crate) async fn text(&self, path: &str, request: &impl Serialize) -> Result<Bytes> {
         let what = format!("asking mesh-viz at {}", self.place);
-        cluster::patiently(&what, async {
+        output::patiently(&what, async {
             let body = Limited::new(self.open(path, request).await?, ANSWER_BYTES)
                 .collect()
                 .await;
@@ -117,7 +120,7 @@ impl Api {
                 response.with_context(|| format!("mesh-viz does not answer at {base}"))?
             }
             Way::Cluster(client, namespace) => {
-                let stream = cluster::deployment(client, namespace, DEPLOYMENT, PORT).await;
+                let stream = kube::deployment(client, namespace, DEPLOYMENT, PORT).await;
                 let stream = stream.map_err(|error| missing(error, namespace))?;
                 http1::get(stream, &path)
                     .await

@@ -8,7 +8,7 @@ use mesh_charts::{Chart, Release};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::cluster::Flags;
+use crate::kube::Flags;
 
 /// What mesh-viz makes itself; named, so that nothing of it stays.
 const OWN_SECRET: &str = "tap-k8s-tls";

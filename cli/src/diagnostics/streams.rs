@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::metrics::admin_ports;
 use crate::{
-    cluster::{Flags, http1},
+    kube::{Flags, http1},
     output::{self, Align, Table},
 };
 
@@ -17,7 +17,7 @@ const ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// What `streams` understands.
 #[derive(Debug, clap::Args)]
-pub struct StreamsArgs {
+pub(crate) struct StreamsArgs {
     /// Form of the output.
     #[arg(long, short, value_enum, default_value_t)]
     output: super::lookup::Output,

@@ -21,13 +21,13 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::{
     check::admin_port,
-    cluster::{self, Flags, Namespaced},
-    output, pods,
+    kube::{self, Flags, Namespaced, pods},
+    output,
 };
 
 /// What `mesh identity` understands.
 #[derive(Debug, clap::Args)]
-pub struct IdentityArgs {
+pub(crate) struct IdentityArgs {
     /// The pods.
     #[arg(value_name = "POD", required_unless_present = "selector")]
     pods: Vec<String>,
@@ -44,8 +44,8 @@ pub struct IdentityArgs {
 }
 
 /// `mesh identity`
-pub fn identity(args: &IdentityArgs) -> Result<ExitCode> {
-    cluster::block_on(async {
+pub(crate) fn identity(args: &IdentityArgs) -> Result<ExitCode> {
+    kube::block_on(async {
         let client = args.cluster.connect().await?;
         let namespace = args.namespace.on(&client);
         let pods = find(args, &client, &namespace).await?;
@@ -53,7 +53,7 @@ pub fn identity(args: &IdentityArgs) -> Result<ExitCode> {
         for (i, pod) in pods.iter().enumerate() {
             let name = pods::name_of(pod);
             output::print(&format!("\nPOD {name} ({} of {})\n\n", i + 1, pods.len()))?;
-            match cluster::patiently(&format!("asking {name}"), of_pod(&client, pod)).await {
+            match output::patiently(&format!("asking {name}"), of_pod(&client, pod)).await {
                 Ok(chain) => output::print(&render(&chain)?)?,
                 Err(error) => {
                     eprintln!("mesh: {namespace}/{name}: {error:#}");

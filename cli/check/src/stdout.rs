@@ -1,10 +1,4 @@
-//! What people see: tables without borders, figures as Linkerd writes them, a standard output that may close early.
-
-mod figures;
-mod table;
-
-pub use figures::{bytes_per_second, milliseconds, percent, requests_per_second};
-pub use table::{Align, Table};
+//! Standard output, which may close early (`mesh … | head`). For every crate of the program `mesh`.
 
 use std::io::{self, Write};
 

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use mesh_charts::{Chart, Release};
 use serde_json::Value;
 
-use crate::cluster::{self, Flags};
+use crate::kube::{self, Flags};
 
 /// Requests under way at a time: an API server takes more, other people too.
 const AT_ONCE: usize = 8;
@@ -146,7 +146,7 @@ async fn proxies(
     let left = ports.len().saturating_sub(limits::PROXIES);
     ports.truncate(limits::PROXIES);
     let answers = stream::iter(ports).map(|port| async move {
-        let metrics = tokio::time::timeout(PROXY_TIMEOUT, cluster::metrics(client, &port)).await;
+        let metrics = tokio::time::timeout(PROXY_TIMEOUT, kube::metrics(client, &port)).await;
         let metrics = match metrics {
             Ok(metrics) => metrics.map_err(|error| format!("{error:#}")),
             Err(_) => Err("its sidecar does not answer".to_owned()),
@@ -157,7 +157,7 @@ async fn proxies(
 }
 
 /// The admin port of a running pod's sidecar.
-pub fn admin_port(pod: &Value) -> Option<PodPort> {
+pub(crate) fn admin_port(pod: &Value) -> Option<PodPort> {
     let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     let mut containers = list("/spec/containers").chain(list("/spec/initContainers"));
     let proxy = containers.find(|container| container["name"] == PROXY_CONTAINER)?;

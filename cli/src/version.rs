@@ -8,13 +8,13 @@ use destination_source::cluster::{Client, Filter, Resource};
 use serde_json::Value;
 
 use crate::{
-    cluster::{self, Flags, Namespaced},
-    output, pods,
+    kube::{self, Flags, Namespaced, pods},
+    output,
 };
 
 /// What `mesh version` understands.
 #[derive(Debug, clap::Args)]
-pub struct VersionArgs {
+pub(crate) struct VersionArgs {
     /// Only this program's; no cluster is asked.
     #[arg(long)]
     client: bool,
@@ -35,7 +35,7 @@ pub struct VersionArgs {
 }
 
 /// `mesh version`
-pub fn version(args: &VersionArgs) -> Result<ExitCode> {
+pub(crate) fn version(args: &VersionArgs) -> Result<ExitCode> {
     let own = env!("CARGO_PKG_VERSION");
     let line = |what: &str, version: &str| {
         if args.short {
@@ -48,11 +48,11 @@ pub fn version(args: &VersionArgs) -> Result<ExitCode> {
     if args.client {
         return Ok(ExitCode::SUCCESS);
     }
-    cluster::block_on(async {
+    kube::block_on(async {
         let client = args.cluster.connect().await;
         let server = match &client {
             Ok(client) => {
-                cluster::patiently("asking the cluster", server(client, &args.cluster.linkerd_namespace)).await
+                output::patiently("asking the cluster", server(client, &args.cluster.linkerd_namespace)).await
             }
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         };

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::Where;
 use crate::{
     check::admin_port,
-    cluster::{self, Flags},
-    output, pods,
+    kube::{self, Flags, pods},
+    output,
 };
 
 /// Labels whose values say who talks to whom.
@@ -27,7 +27,7 @@ const PRIVATE: [&str; 6] = [
 
 /// What `proxy-metrics` understands.
 #[derive(Debug, clap::Args)]
-pub struct ProxyArgs {
+pub(crate) struct ProxyArgs {
     /// POD, KIND/NAME or KIND NAME.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
@@ -42,7 +42,7 @@ pub struct ProxyArgs {
 
 /// What `controller-metrics` understands.
 #[derive(Debug, clap::Args)]
-pub struct ControllerArgs {
+pub(crate) struct ControllerArgs {
     /// How long to wait for each.
     #[arg(long, short, value_name = "TIME", default_value = "30s", value_parser = crate::check::duration)]
     wait: Duration,
@@ -75,7 +75,7 @@ async fn of_proxy(client: &Client, pod: &Value) -> Result<String> {
     let Some(port) = admin_port(pod) else {
         bail!("{} has no running sidecar", pods::name_of(pod))
     };
-    cluster::patiently(&format!("asking {}", port.pod), cluster::metrics(client, &port)).await
+    output::patiently(&format!("asking {}", port.pod), kube::metrics(client, &port)).await
 }
 
 pub(super) async fn controller(args: &ControllerArgs) -> Result<ExitCode> {
@@ -95,7 +95,7 @@ pub(super) async fn controller(args: &ControllerArgs) -> Result<ExitCode> {
     for (i, (container, port)) in ports.iter().enumerate() {
         let of = format!("{} ({} of {})", port.pod, i + 1, ports.len());
         output::print(&format!("#\n# POD {of}\n# CONTAINER {container}\n#\n"))?;
-        let metrics = tokio::time::timeout(args.wait, cluster::metrics(&client, port)).await;
+        let metrics = tokio::time::timeout(args.wait, kube::metrics(&client, port)).await;
         match metrics.context("no answer in time").and_then(|metrics| metrics) {
             Ok(text) => output::print(&text)?,
             Err(error) => {

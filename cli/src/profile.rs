@@ -11,14 +11,14 @@ use destination_source::cluster::Resource;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{self, Flags, Namespaced},
+    kube::{self, Flags, Namespaced},
     output,
 };
 
 /// What `mesh profile` understands.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["template", "open_api", "proto"]))]
-pub struct ProfileArgs {
+pub(crate) struct ProfileArgs {
     /// The Service.
     #[arg(value_name = "SERVICE")]
     service: String,
@@ -73,13 +73,13 @@ struct Route {
 }
 
 /// `mesh profile`
-pub fn profile(args: &ProfileArgs) -> Result<ExitCode> {
+pub(crate) fn profile(args: &ProfileArgs) -> Result<ExitCode> {
     check_service(&args.service)?;
     let (domain, namespace) = if args.ignore_cluster {
         let namespace = args.namespace.namespace.clone().unwrap_or_else(|| "default".to_owned());
         ("cluster.local".to_owned(), namespace)
     } else {
-        cluster::block_on(domain(args))
+        kube::block_on(domain(args))
             .context("the cluster is asked for its domain; with --ignore-cluster it is cluster.local")?
     };
     let name = format!("{}.{namespace}.svc.{domain}", args.service);

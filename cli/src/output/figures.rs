@@ -1,22 +1,22 @@
 //! Figures in the forms that people who know Linkerd expect. What is not known is `-`.
 
 /// `99.50%`.
-pub fn percent(share: Option<f64>) -> String {
+pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or_else(nothing, |share| format!("{:.2}%", share * 100.0))
 }
 
 /// `12.3rps`.
-pub fn requests_per_second(rate: Option<f64>) -> String {
+pub(crate) fn requests_per_second(rate: Option<f64>) -> String {
     rate.map_or_else(nothing, |rate| format!("{rate:.1}rps"))
 }
 
 /// `15ms`.
-pub fn milliseconds(time: Option<u64>) -> String {
+pub(crate) fn milliseconds(time: Option<u64>) -> String {
     time.map_or_else(nothing, |time| format!("{time}ms"))
 }
 
 /// `1024.0B/s`.
-pub fn bytes_per_second(rate: Option<f64>) -> String {
+pub(crate) fn bytes_per_second(rate: Option<f64>) -> String {
     rate.map_or_else(nothing, |rate| format!("{rate:.1}B/s"))
 }
 

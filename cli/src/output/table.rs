@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table as Lines, presets};
 
 /// Where a column's text stands.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     /// Names.
     Left,
     /// Figures.
@@ -12,14 +12,14 @@ pub enum Align {
 }
 
 /// A table.
-pub struct Table {
+pub(crate) struct Table {
     lines: Lines,
     columns: usize,
 }
 
 impl Table {
     /// An empty table with these columns.
-    pub fn new(columns: &[(&str, Align)]) -> Self {
+    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
         let mut lines = Lines::new();
         lines
             .load_preset(presets::NOTHING)
@@ -40,13 +40,13 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.columns);
         self.lines.add_row(cells);
     }
 
     /// The lines, without blanks at their ends.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         self.lines
             .lines()
             .map(|line| format!("{}\n", line.trim_end()))

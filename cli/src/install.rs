@@ -24,7 +24,7 @@ use destination_source::cluster::Client;
 use mesh_charts::Chart;
 use serde_json::Value;
 
-use crate::cluster;
+use crate::{kube, output};
 use given::{NamedArgs, ValueArgs, read};
 use manifests::{Manifest, Output};
 
@@ -53,7 +53,7 @@ pub(crate) struct InstallArgs {
     identity: IdentityArgs,
 
     #[command(flatten)]
-    cluster: cluster::Flags,
+    cluster: kube::Flags,
 }
 
 /// Credentials that somebody else made.
@@ -92,7 +92,7 @@ impl IdentityArgs {
 pub(crate) fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     let mut found = Found::default();
     if !args.ignore_cluster {
-        let asked = cluster::block_on(cluster::patiently("looking at the cluster", found_on(args)));
+        let asked = kube::block_on(output::patiently("looking at the cluster", found_on(args)));
         found = asked.map_err(|error| match error.downcast_ref::<destination_source::Error>() {
             Some(_) => error
                 .context("the cluster cannot be asked (to render the manifests without one, give --ignore-cluster)"),

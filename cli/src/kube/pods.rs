@@ -6,13 +6,13 @@ use serde_json::Value;
 
 /// What people named: a kind's plural and a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// Group and version of the kind.
-    pub api_version: &'static str,
+    pub(crate) api_version: &'static str,
     /// The kind's plural.
-    pub plural: &'static str,
+    pub(crate) plural: &'static str,
     /// The name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// Group and version, plural, singular and short name.
@@ -29,7 +29,7 @@ const KINDS: [(&str, &str, &str, &str); 9] = [
 ];
 
 /// Reads `KIND/NAME` or `KIND NAME`; one word without a kind names a pod.
-pub fn parse(words: &[String]) -> Result<Named> {
+pub(crate) fn parse(words: &[String]) -> Result<Named> {
     let (kind, name) = match words {
         [word] => word.split_once('/').unwrap_or(("pod", word)),
         [kind, name] => (kind.as_str(), name.as_str()),
@@ -55,7 +55,7 @@ pub fn parse(words: &[String]) -> Result<Named> {
 
 impl Named {
     /// Its pods, by name.
-    pub async fn pods(&self, client: &Client, namespace: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn pods(&self, client: &Client, namespace: &str) -> Result<Vec<Value>> {
         let all = Resource::new("v1", "pods");
         let mut pods = match self.plural {
             "pods" => vec![all.within(namespace).get(client, &self.name).await?],
@@ -75,12 +75,12 @@ impl Named {
 }
 
 /// A pod's name.
-pub fn name_of(object: &Value) -> &str {
+pub(crate) fn name_of(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
 /// All containers of a pod, native sidecars among them.
-pub fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     list("/spec/containers").chain(list("/spec/initContainers"))
 }

@@ -2,7 +2,7 @@
 
 mod load;
 
-pub use load::admin_port;
+pub(crate) use load::admin_port;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -11,13 +11,13 @@ use cli_check::{Ask, Category, Event, Format, Mode, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    cluster::{self, Flags, Namespaced},
+    kube::{self, Flags, Namespaced},
     output,
 };
 
 /// What `mesh check` understands.
 #[derive(Debug, clap::Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Whether the mesh can be installed, before it is.
     #[arg(long, conflicts_with_all = ["proxy", "crds"])]
     pre: bool,
@@ -48,7 +48,7 @@ pub struct CheckArgs {
 
 /// What every `check` understands.
 #[derive(Debug, clap::Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// How long to wait for what may come true by itself.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     wait: Duration,
@@ -90,7 +90,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `mesh check`
-pub fn check(args: CheckArgs) -> Result<ExitCode> {
+pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
     let ask = Ask {
         mode: match (args.pre, args.crds) {
             (true, _) => Mode::Pre,
@@ -108,7 +108,7 @@ pub fn check(args: CheckArgs) -> Result<ExitCode> {
 }
 
 /// `mesh viz check`
-pub fn check_viz(common: Common) -> Result<ExitCode> {
+pub(crate) fn check_viz(common: Common) -> Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ask = Ask {
         version,
@@ -128,7 +128,7 @@ fn run(ask: Ask, common: Common, is_wanted: impl Fn(&str) -> bool) -> Result<Exi
     };
     let mut categories = cli_check::categories(&ask);
     categories.retain(|category: &Category| is_wanted(category.name()));
-    let report = cluster::block_on(async {
+    let report = kube::block_on(async {
         let mut source = load::Loader::new(&common.cluster, ask, common.wait).await;
         let mut view = View::new(common.output);
         let report = cli_check::run(&mut source, &categories, |event| view.show(event)).await;

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Asks for a path. The connection lives as long as the answer's body is read.
-pub async fn get(
+pub(crate) async fn get(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
 ) -> Result<Response<Incoming>> {
@@ -31,7 +31,7 @@ pub async fn get(
 }
 
 /// Asks for a path, and reads a text of at most so many bytes.
-pub async fn text(
+pub(crate) async fn text(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
     limit: usize,

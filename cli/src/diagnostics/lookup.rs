@@ -11,9 +11,8 @@ use serde::Serialize;
 
 use super::{Where, dump};
 use crate::{
-    cluster::{self, Flags, http2::Connection},
+    kube::{self, Flags, http2::Connection, pods},
     output::{self, Align, Table},
-    pods,
 };
 
 /// The Deployment that answers.
@@ -47,7 +46,7 @@ enum Document {
 
 /// What `endpoints` understands.
 #[derive(Debug, clap::Args)]
-pub struct EndpointsArgs {
+pub(crate) struct EndpointsArgs {
     /// Authorities, such as web.vote.svc.cluster.local:80.
     #[arg(required = true, value_name = "AUTHORITY")]
     authorities: Vec<String>,
@@ -66,7 +65,7 @@ pub struct EndpointsArgs {
 
 /// What `policy` understands.
 #[derive(Debug, clap::Args)]
-pub struct PolicyArgs {
+pub(crate) struct PolicyArgs {
     /// po/NAME for what the pod's sidecar lets in, svc/NAME for what clients of the Service do.
     #[arg(value_name = "RESOURCE")]
     resource: String,
@@ -89,7 +88,7 @@ pub struct PolicyArgs {
 
 /// What `profile` understands.
 #[derive(Debug, clap::Args)]
-pub struct ProfileArgs {
+pub(crate) struct ProfileArgs {
     /// An authority, or an address such as 10.0.0.7:80.
     #[arg(value_name = "ADDRESS")]
     address: String,
@@ -103,7 +102,7 @@ pub struct ProfileArgs {
 }
 
 async fn destination(client: &Client, flags: &Flags, port: u16) -> Result<Forwarded> {
-    cluster::deployment(client, &flags.linkerd_namespace, DEPLOYMENT, port).await
+    kube::deployment(client, &flags.linkerd_namespace, DEPLOYMENT, port).await
 }
 
 /// One endpoint, as `-o json` has it.
@@ -133,7 +132,7 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
         }
         let stream = destination(&client, &args.cluster, PORTS.0).await?;
         let asked = endpoints_of(stream, authority, &args.token);
-        match cluster::patiently(&format!("asking for {authority}"), asked).await? {
+        match output::patiently(&format!("asking for {authority}"), asked).await? {
             Some(found) => rows.extend(found),
             None => {
                 eprintln!("mesh: there is no Service for {authority}");

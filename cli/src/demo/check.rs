@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use cli_local::Running;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 use viz_api::{Answer, PodRow, ProxyMetricsRequest};
@@ -22,11 +23,7 @@ use viz_api::{Answer, PodRow, ProxyMetricsRequest};
 use cli_demo_app::LoadReport;
 
 use super::{NAMESPACE, manifests::Manifests};
-use crate::{
-    local::{self, Running},
-    output,
-    viz::Api,
-};
+use crate::{output, viz::Api};
 
 /// URL of web, as the application's own clients name it.
 const WEB: &str = "http://web.vote.svc.cluster.local";
@@ -228,7 +225,7 @@ impl Stage {
         let mut argv = vec![program.as_ref(), "demo-app"];
         argv.extend_from_slice(role);
         let (pod, role) = (&self.pod, role.join(" "));
-        let output = local::exec(&self.mesh, pod, &argv)?;
+        let output = cli_local::exec(&self.mesh, pod, &argv)?;
         if output.code != 0 {
             bail!(
                 "`demo-app {role}` in {pod} ended with {}: {}",

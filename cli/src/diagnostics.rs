@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::cluster::{self, Flags, Namespaced};
+use crate::kube::{self, Flags, Namespaced};
 
 /// Which question.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print the metrics of sidecars.
     ProxyMetrics(metrics::ProxyArgs),
     /// Print the metrics of the control plane.
@@ -32,8 +32,8 @@ pub enum Command {
 }
 
 /// `mesh diagnostics`
-pub fn run(command: Command) -> Result<ExitCode> {
-    cluster::block_on(async {
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    kube::block_on(async {
         match command {
             Command::ProxyMetrics(args) => metrics::proxy(&args).await,
             Command::ControllerMetrics(args) => metrics::controller(&args).await,
@@ -47,7 +47,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
 
 /// Which cluster, and which namespace.
 #[derive(Debug, clap::Args)]
-pub struct Where {
+pub(crate) struct Where {
     #[command(flatten)]
     namespace: Namespaced,
 

@@ -7,14 +7,16 @@ use destination_source::cluster::{Client, Filter, Resource};
 use serde_json::Value;
 
 use crate::{
-    cluster::{self, Flags, Namespaced},
+    kube::{
+        self, Flags, Namespaced,
+        pods::{self, containers, name_of},
+    },
     output::{self, Align, Table},
-    pods::{self, containers, name_of},
 };
 
 /// What `mesh authz` understands.
 #[derive(Debug, clap::Args)]
-pub struct AuthzArgs {
+pub(crate) struct AuthzArgs {
     /// KIND/NAME or KIND NAME.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
@@ -36,13 +38,13 @@ struct Policies {
 }
 
 /// `mesh authz`
-pub fn authz(args: &AuthzArgs) -> Result<ExitCode> {
+pub(crate) fn authz(args: &AuthzArgs) -> Result<ExitCode> {
     let named = pods::parse(&args.resource)?;
-    cluster::block_on(async {
+    kube::block_on(async {
         let client = args.cluster.connect().await?;
         let namespace = args.namespace.on(&client);
         let pods = named.pods(&client, &namespace).await?;
-        let policies = cluster::patiently("asking the cluster", read(&client, &namespace)).await?;
+        let policies = output::patiently("asking the cluster", read(&client, &namespace)).await?;
         let rows = rows(&pods, &policies, &namespace);
         if rows.is_empty() {
             eprintln!("No Server of the namespace {namespace} chooses these pods: the default policy holds.");

@@ -16,7 +16,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use crate::local::{self, StartOptions};
+use cli_local::StartOptions;
 
 /// Namespace of the application.
 const NAMESPACE: &str = "vote";
@@ -50,20 +50,20 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         crate::install::manifests::write(&manifests::for_cluster(&args.image)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let interrupts = local::interrupts()?;
+    let interrupts = cli_local::interrupts()?;
     let manifests = manifests::write(args.check)?;
-    local::tell(&format!("The demo's manifests are in {}.", manifests.dir().display()));
-    let running = local::begin(options(&args, manifests.dir().to_owned()), &interrupts)?;
+    cli_local::tell(&format!("The demo's manifests are in {}.", manifests.dir().display()));
+    let running = cli_local::begin(options(&args, manifests.dir().to_owned()), &interrupts)?;
     if args.check {
         let passed = check::run(&running, &manifests, args.requests, &interrupts);
-        local::end(running, &interrupts);
+        cli_local::end(running, &interrupts);
         return passed.map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     match live::run(&running, &manifests, &interrupts) {
         // `mesh local down` from another terminal, which has said so there, or a failure.
-        Ok(local::Ended::ByItself) => running.outcome().map(|()| ExitCode::SUCCESS),
+        Ok(cli_local::Ended::ByItself) => running.outcome().map(|()| ExitCode::SUCCESS),
         shown => {
-            local::end(running, &interrupts);
+            cli_local::end(running, &interrupts);
             shown.map(|_| ExitCode::SUCCESS)
         }
     }

@@ -15,8 +15,9 @@ pub(crate) use api::Api;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use cli_local::state::State;
 
-use crate::{cluster::Flags, local::state::State};
+use crate::kube::Flags;
 
 /// Which view.
 #[derive(Debug, clap::Subcommand)]

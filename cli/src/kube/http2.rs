@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// One connection. It ends when the last clone is dropped and no answer is read any more.
-pub struct Connection<B>(http2::SendRequest<B>);
+pub(crate) struct Connection<B>(http2::SendRequest<B>);
 
 impl<B> Clone for Connection<B> {
     fn clone(&self) -> Self {
@@ -28,7 +28,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Speaks HTTP/2 over a stream.
-    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self> {
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self> {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self(sender))
