@@ -13,7 +13,7 @@ use std::{
 };
 
 use proxy_discovery::{DefaultPolicy, StreamLimits};
-use proxy_model::{Id, TlsIdentity, env as name, ports, ports::PortSet};
+use proxy_model::{Id, TlsIdentity, defaults, env as name, ports, ports::PortSet};
 use proxy_process::log::Format;
 use proxy_tls::Anchors;
 use proxy_transport::SocketOptions;
@@ -172,7 +172,7 @@ impl Config {
         let tap_client = env.optional(name::TAP_SVC_NAME, values::id);
         let local_ips = env.or(name::INBOUND_IPS, values::ips, Vec::new()).into();
         let mark = env.optional(name::SOCKET_MARK, values::number);
-        let shutdown_grace = env.or(name::SHUTDOWN_GRACE_PERIOD, values::duration, 120 * SECOND);
+        let shutdown_grace = env.or(name::SHUTDOWN_GRACE_PERIOD, values::duration, defaults::SHUTDOWN_GRACE);
         let asked = |variable: &&str| env.text(variable).is_some_and(|value| value != "false");
         let without_effect = WITHOUT_EFFECT.into_iter().filter(asked).collect();
         let admin = Admin {
@@ -250,8 +250,8 @@ fn identity(env: &mut Env<'_>) -> Option<Identity> {
     let local_id = env.required(name::IDENTITY_LOCAL_NAME, values::id);
     let dir = env.required(name::IDENTITY_DIR, values::path);
     let token_file = env.required(name::IDENTITY_TOKEN_FILE, values::token_file);
-    let min_refresh = env.or(name::IDENTITY_MIN_REFRESH, values::duration, 10 * SECOND);
-    let max_refresh = env.or(name::IDENTITY_MAX_REFRESH, values::duration, 24 * 3600 * SECOND);
+    let min_refresh = env.or(name::IDENTITY_MIN_REFRESH, values::duration, defaults::MIN_REFRESH);
+    let max_refresh = env.or(name::IDENTITY_MAX_REFRESH, values::duration, defaults::MAX_REFRESH);
     if min_refresh > max_refresh {
         env.refuse(
             name::IDENTITY_MIN_REFRESH,
@@ -319,8 +319,16 @@ fn discovery(env: &mut Env<'_>, inbound_detect: Duration, detect_timeout: Durati
         default_policy: default_policy?,
         opaque_ports: env.or(name::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, values::ports, opaque),
         detect_timeout,
-        outbound_idle: env.or(name::OUTBOUND_DISCOVERY_IDLE_TIMEOUT, values::duration, 5 * SECOND),
-        inbound_idle: env.or(name::INBOUND_DISCOVERY_IDLE_TIMEOUT, values::duration, 90 * SECOND),
+        outbound_idle: env.or(
+            name::OUTBOUND_DISCOVERY_IDLE_TIMEOUT,
+            values::duration,
+            defaults::OUTBOUND_IDLE,
+        ),
+        inbound_idle: env.or(
+            name::INBOUND_DISCOVERY_IDLE_TIMEOUT,
+            values::duration,
+            defaults::INBOUND_IDLE,
+        ),
         destination_limits: limits_of(on_loopback(env, name::DESTINATION_SVC_ADDR)),
         policy_limits: limits_of(on_loopback(env, name::POLICY_SVC_ADDR)),
         ..proxy_discovery::Config::default()
@@ -356,7 +364,7 @@ fn stream_limits(env: &mut Env<'_>) -> StreamLimits {
 fn ping(env: &mut Env<'_>, interval: &'static str, timeout: &'static str) -> Option<(Duration, Duration)> {
     let interval = env.optional(interval, values::duration);
     let timeout = env.optional(timeout, values::duration);
-    interval.map(|interval| (interval, timeout.unwrap_or(3 * SECOND)))
+    interval.map(|interval| (interval, timeout.unwrap_or(defaults::PING_TIMEOUT)))
 }
 
 fn inbound(env: &mut Env<'_>) -> Inbound {
@@ -368,13 +376,13 @@ fn inbound(env: &mut Env<'_>) -> Inbound {
         connect_timeout: env.or(
             name::INBOUND_CONNECT_TIMEOUT,
             values::duration,
-            Duration::from_millis(300),
+            defaults::INBOUND_CONNECT_TIMEOUT,
         ),
-        detect_timeout: env.or(name::INBOUND_DETECT_TIMEOUT, values::duration, 10 * SECOND),
+        detect_timeout: env.or(name::INBOUND_DETECT_TIMEOUT, values::duration, defaults::DETECT_TIMEOUT),
         pool_idle: env.or(
             name::INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT,
             values::duration,
-            3 * SECOND,
+            defaults::POOL_IDLE,
         ),
         ping: ping(
             env,
@@ -391,13 +399,25 @@ fn outbound(env: &mut Env<'_>) -> Outbound {
             keepalive: env.optional(name::OUTBOUND_CONNECT_KEEPALIVE, values::duration),
             user_timeout: env.optional(name::OUTBOUND_CONNECT_USER_TIMEOUT, values::duration),
         },
-        connect_timeout: env.or(name::OUTBOUND_CONNECT_TIMEOUT, values::duration, SECOND),
-        detect_timeout: env.or(name::OUTBOUND_DETECT_TIMEOUT, values::duration, 10 * SECOND),
-        failfast_timeout: env.or(name::OUTBOUND_HTTP_FAILFAST_TIMEOUT, values::duration, 3 * SECOND),
+        connect_timeout: env.or(
+            name::OUTBOUND_CONNECT_TIMEOUT,
+            values::duration,
+            defaults::OUTBOUND_CONNECT_TIMEOUT,
+        ),
+        detect_timeout: env.or(
+            name::OUTBOUND_DETECT_TIMEOUT,
+            values::duration,
+            defaults::DETECT_TIMEOUT,
+        ),
+        failfast_timeout: env.or(
+            name::OUTBOUND_HTTP_FAILFAST_TIMEOUT,
+            values::duration,
+            defaults::FAILFAST_TIMEOUT,
+        ),
         pool_idle: env.or(
             name::OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT,
             values::duration,
-            3 * SECOND,
+            defaults::POOL_IDLE,
         ),
         ping: ping(
             env,

@@ -17,6 +17,11 @@ pub enum Id {
 pub struct InvalidId(pub String);
 
 impl Id {
+    /// Identity of the service account `name` of `namespace`.
+    pub fn service_account(name: &str, namespace: &str, mesh: MeshNames<'_>) -> Result<Self, InvalidId> {
+        mesh.service_account(name, namespace).parse()
+    }
+
     /// The text of it.
     pub fn as_str(&self) -> &str {
         match self {
@@ -60,6 +65,66 @@ impl fmt::Display for Id {
     }
 }
 
+/// Marks the identity of a service account.
+const SERVICE_ACCOUNT: &str = ".serviceaccount.identity.";
+
+/// Names of one mesh that its identities end in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MeshNames<'a> {
+    /// Namespace of the control plane.
+    pub control_plane_namespace: &'a str,
+    /// Suffix of all identities.
+    pub trust_domain: &'a str,
+}
+
+impl MeshNames<'_> {
+    /// Identity of a service account: `NAME.NAMESPACE.serviceaccount.identity.CONTROL-PLANE.TRUST-DOMAIN`.
+    ///
+    /// Not checked, because templates are made with it, too (`$(_pod_sa)`); [`Id::service_account`] checks.
+    pub fn service_account(self, name: &str, namespace: &str) -> String {
+        format!("{name}.{}", self.service_accounts(namespace))
+    }
+
+    /// Suffix of the identities of all service accounts of a namespace, without a leading dot.
+    pub fn service_accounts(self, namespace: &str) -> String {
+        let Self {
+            control_plane_namespace,
+            trust_domain,
+        } = self;
+        format!("{namespace}{SERVICE_ACCOUNT}{control_plane_namespace}.{trust_domain}")
+    }
+}
+
+/// Parts of the identity of a service account.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAccount<'a> {
+    /// Name, which may have dots.
+    pub name: &'a str,
+    /// Namespace.
+    pub namespace: &'a str,
+    /// Mesh that issued the identity.
+    pub mesh: MeshNames<'a>,
+}
+
+impl<'a> ServiceAccount<'a> {
+    /// Parses what [`MeshNames::service_account`] makes; none for identities of another form.
+    pub fn parse(id: &'a str) -> Option<Self> {
+        // The last mark counts: a service account may be called `web.vote.serviceaccount.identity`.
+        let (account, mesh) = id.rsplit_once(SERVICE_ACCOUNT)?;
+        let (name, namespace) = account.rsplit_once('.')?;
+        let (control_plane_namespace, trust_domain) = mesh.split_once('.')?;
+        let parts = [name, namespace, control_plane_namespace, trust_domain];
+        parts.iter().all(|part| !part.is_empty()).then_some(Self {
+            name,
+            namespace,
+            mesh: MeshNames {
+                control_plane_namespace,
+                trust_domain,
+            },
+        })
+    }
+}
+
 /// How a client proves whom it reached: the SNI it asks for, and the name that the leaf must carry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TlsIdentity {
@@ -88,5 +153,37 @@ mod tests {
         assert!(id.has_suffix("") && id.has_suffix("ns.local") && id.has_suffix("web.ns.local"));
         assert!(!id.has_suffix("s.local"));
         assert!("a b".parse::<Id>().is_err());
+    }
+
+    #[test]
+    fn service_accounts_round_trip() {
+        let mesh = crate::defaults::MESH_NAMES;
+        let id = Id::service_account("web", "vote", mesh).expect("valid");
+        assert_eq!(id.as_str(), "web.vote.serviceaccount.identity.linkerd.cluster.local");
+        let (name, namespace) = ("web", "vote");
+        let parsed = ServiceAccount { name, namespace, mesh };
+        assert_eq!(ServiceAccount::parse(id.as_str()), Some(parsed));
+        assert!(id.has_suffix(&mesh.service_accounts("vote")) && !id.has_suffix(&mesh.service_accounts("ote")));
+    }
+
+    #[test]
+    fn a_service_account_cannot_pass_for_another_by_its_name() {
+        let mesh = crate::defaults::MESH_NAMES;
+        let id = mesh.service_account("web.vote.serviceaccount.identity.linkerd", "evil");
+        let parsed = ServiceAccount::parse(&id).expect("a service account");
+        assert_eq!((parsed.namespace, parsed.mesh), ("evil", mesh));
+    }
+
+    #[test]
+    fn other_identities_are_not_service_accounts() {
+        for other in [
+            "web.local",
+            "vote.serviceaccount.identity.linkerd.cluster.local",
+            "web.vote.serviceaccount.identity.linkerd",
+            "spiffe://root.linkerd.cluster.local/vm",
+        ] {
+            assert_eq!(ServiceAccount::parse(other), None, "{other}");
+        }
+        assert!(Id::service_account("a b", "ns", crate::defaults::MESH_NAMES).is_err());
     }
 }

@@ -5,14 +5,28 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use ipnet::IpNet;
 
 use crate::{
-    Id, Meta,
-    route::{GrpcMatch, HttpMatch, Route},
+    Id, Meta, defaults,
+    route::{GrpcMatch, HttpMatch, Route, Rule},
 };
 
 /// A route of an HTTP server.
 pub type HttpRoute = Route<HttpMatch, Action>;
 /// A route of a gRPC server.
 pub type GrpcRoute = Route<GrpcMatch, Action>;
+
+/// The route of a port without routes: it matches all requests and has no authorization of its own.
+pub fn catch_all<M: Default>() -> Route<M, Action> {
+    Route {
+        meta: Meta::default_named("default"),
+        hosts: Vec::new(),
+        rules: vec![Rule {
+            matches: vec![M::default()],
+            filters: Vec::new(),
+            action: Action,
+        }],
+        authorizations: Vec::new(),
+    }
+}
 
 /// What an inbound rule leads to: the application, always.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +95,28 @@ pub struct Authorization {
     pub meta: Option<Meta>,
 }
 
+impl Authorization {
+    /// Authorization of a default of the mesh, in whole networks.
+    pub fn default_named(name: &str, networks: &[IpNet], authentication: Authentication) -> Self {
+        Self {
+            networks: networks.iter().copied().map(NetworkMatch::whole).collect(),
+            authentication,
+            labels: BTreeMap::new(),
+            meta: Some(Meta::default_named(name)),
+        }
+    }
+
+    /// Authorization that holds for every port, whatever its policy: the loopback addresses, without authentication.
+    pub fn localhost() -> Self {
+        Self::default_named("localhost", &defaults::LOOPBACK, Authentication::Unauthenticated)
+    }
+
+    /// Authorization of all clients, under the name of the default that allows it.
+    pub fn everyone(name: &str) -> Self {
+        Self::default_named(name, &defaults::EVERYWHERE, Authentication::Unauthenticated)
+    }
+}
+
 /// A network without some parts of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkMatch {
@@ -91,6 +127,14 @@ pub struct NetworkMatch {
 }
 
 impl NetworkMatch {
+    /// A network without exceptions.
+    pub const fn whole(net: IpNet) -> Self {
+        Self {
+            net,
+            except: Vec::new(),
+        }
+    }
+
     /// Whether `addr` is in the network and in none of the exceptions.
     pub fn contains(&self, addr: &IpAddr) -> bool {
         self.net.contains(addr) && !self.except.iter().any(|net| net.contains(addr))
@@ -113,6 +157,16 @@ pub enum Authentication {
     },
 }
 
+impl Authentication {
+    /// Mesh TLS with any identity, whatever its trust domain.
+    pub fn any_identity() -> Self {
+        Self::TlsAuthenticated {
+            identities: Vec::new(),
+            suffixes: vec![String::new()],
+        }
+    }
+}
+
 /// Requests per second that a port takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -133,4 +187,20 @@ pub struct RateLimitOverride {
     pub requests_per_second: u32,
     /// The identities.
     pub clients: Vec<Id>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_the_loopback_addresses_alone() {
+        let authorization = Authorization::localhost();
+        let holds = |ip: &str| {
+            let ip = ip.parse().expect("an IP");
+            authorization.networks.iter().any(|network| network.contains(&ip))
+        };
+        assert!(holds("127.0.0.1") && holds("::1"));
+        assert!(!holds("127.0.0.2") && !holds("10.0.0.1") && !holds("::2"));
+    }
 }

@@ -10,6 +10,8 @@
 
 pub mod addr;
 pub mod cache;
+pub mod defaults;
+pub mod duration;
 pub mod endpoint;
 pub mod env;
 pub mod identity;
@@ -17,16 +19,19 @@ pub mod inbound;
 pub mod limits;
 pub mod meta;
 pub mod outbound;
+pub mod policy;
 pub mod ports;
 pub mod profile;
+pub mod retry;
 pub mod route;
 pub mod tap;
 
 pub use addr::{Authority, ClientAddr, OrigDstAddr, OutboundTarget, ServerAddr};
 pub use cache::{CachedOutbound, DiscoveryCache};
 pub use endpoint::{Endpoint, EndpointSet, EndpointUpdate, Hint, Http2Params, Labels};
-pub use identity::{Id, TlsIdentity};
+pub use identity::{Id, MeshNames, ServiceAccount, TlsIdentity};
 pub use inbound::{Authentication, Authorization, NetworkMatch, ServerPolicy, ServerProtocol};
 pub use meta::Meta;
 pub use outbound::{Backend, ClientPolicy, ClientProtocol};
+pub use policy::DefaultPolicy;
 pub use profile::Profile;

@@ -2,24 +2,62 @@
 
 use std::str::FromStr;
 
-/// Where redirected traffic to the application reaches the proxy.
-pub const INBOUND: u16 = 4143;
-/// Where redirected traffic of the application reaches the proxy.
+/// Proxy: the application's traffic, redirected.
 pub const OUTBOUND: u16 = 4140;
-/// Tap.
+/// Proxy: traffic to the application, redirected.
+pub const INBOUND: u16 = 4143;
+/// Proxy: tap.
 pub const TAP: u16 = 4190;
-/// Admin: `/metrics`, `/ready`, `/live`.
+/// Proxy: admin.
 pub const ADMIN: u16 = 4191;
-/// `Destination`.
-pub const DESTINATION: u16 = 8086;
-/// `InboundServerPolicies` and `OutboundPolicies`.
-pub const POLICY: u16 = 8090;
-/// `Identity`.
+/// mesh-identity: `Identity`.
 pub const IDENTITY: u16 = 8080;
-/// mesh-viz: its HTTP API.
+/// mesh-viz: HTTP API.
 pub const VIZ: u16 = 8085;
-/// Ports that are opaque unless something else is said.
+/// mesh-destination: `Destination`.
+pub const DESTINATION: u16 = 8086;
+/// mesh-viz: aggregated API `tap.linkerd.io`.
+pub const VIZ_EXTENSION: u16 = 8089;
+/// mesh-destination: `InboundServerPolicies` and `OutboundPolicies`.
+pub const POLICY: u16 = 8090;
+/// mesh-injector: webhooks.
+pub const INJECTOR: u16 = 8443;
+/// mesh-identity: admin.
+pub const IDENTITY_ADMIN: u16 = 9990;
+/// mesh-cni, on the node's network: admin.
+pub const CNI_ADMIN: u16 = 9990;
+/// mesh-viz: admin.
+pub const VIZ_ADMIN: u16 = 9994;
+/// mesh-injector: admin.
+pub const INJECTOR_ADMIN: u16 = 9995;
+/// mesh-destination: admin.
+pub const DESTINATION_ADMIN: u16 = 9996;
+
+/// All ports that programs of the mesh listen on, with the program and its purpose, by number.
+pub const ALL: [(u16, &str, &str); 15] = [
+    (OUTBOUND, "mesh-proxy", "outbound"),
+    (INBOUND, "mesh-proxy", "inbound"),
+    (TAP, "mesh-proxy", "tap"),
+    (ADMIN, "mesh-proxy", "admin"),
+    (IDENTITY, "mesh-identity", "identity"),
+    (VIZ, "mesh-viz", "api"),
+    (DESTINATION, "mesh-destination", "destination"),
+    (VIZ_EXTENSION, "mesh-viz", "aggregated API"),
+    (POLICY, "mesh-destination", "policy"),
+    (INJECTOR, "mesh-injector", "webhooks"),
+    (CNI_ADMIN, "mesh-cni", "admin"),
+    (IDENTITY_ADMIN, "mesh-identity", "admin"),
+    (VIZ_ADMIN, "mesh-viz", "admin"),
+    (INJECTOR_ADMIN, "mesh-injector", "admin"),
+    (DESTINATION_ADMIN, "mesh-destination", "admin"),
+];
+
+/// Ports that are opaque by default: protocols in which the server speaks first.
 pub const DEFAULT_OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+/// [`DEFAULT_OPAQUE`], as flags and annotations spell it.
+pub const DEFAULT_OPAQUE_TEXT: &str = "25,587,3306,4444,5432,6379,9300,11211";
+/// Ports that redirection leaves alone in both directions by default.
+pub const DEFAULT_SKIPPED: &str = "4567,4568";
 
 /// A set of ports: single ports and inclusive ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +110,17 @@ impl FromStr for PortSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_listed_once_each_and_in_order() {
+        assert!(ALL.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
+    }
+
+    #[test]
+    fn opaque_ports_read_as_they_are_written() {
+        let set: PortSet = DEFAULT_OPAQUE_TEXT.parse().expect("valid");
+        assert_eq!(set, DEFAULT_OPAQUE.into_iter().collect());
+    }
 
     #[test]
     fn port_sets_parse_or_name_the_item() {

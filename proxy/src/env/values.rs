@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use proxy_model::{Id, ports::PortSet};
+use proxy_model::{Id, duration, ports::PortSet};
 
 /// A service's address: a name or an IP, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,21 +101,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 
 /// An unsigned integer and one of ms, s, m, h, d; only 0 needs no unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 100ms, 3s, 5m, 1h or 1d");
-    let trimmed = text.trim();
-    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs).ok_or_else(wrong);
-    match unit {
-        "" if number == 0 => Ok(Duration::ZERO),
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => seconds(1),
-        "m" => seconds(60),
-        "h" => seconds(3600),
-        "d" => seconds(86_400),
-        _ => Err(wrong()),
-    }
+    duration::linkerd(text).ok_or_else(|| format!("{text:?} is not a duration such as 100ms, 3s, 5m, 1h or 1d"))
 }
 
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
