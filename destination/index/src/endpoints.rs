@@ -16,7 +16,7 @@ use proxy_model::{Endpoint, EndpointSet, Hint, TlsIdentity};
 use crate::{
     Config, Context, Refused,
     name::{PathHost, ServiceName},
-    pod::PodView,
+    pod::IndexedPod,
     reader::Reader,
 };
 
@@ -96,7 +96,7 @@ pub(crate) fn endpoints(reader: &Reader<'_>, key: &Key) -> EndpointSet {
 /// An address that may be an endpoint.
 struct Candidate<'a> {
     addr: SocketAddr,
-    pod: Option<PodView<'a>>,
+    pod: Option<IndexedPod<'a>>,
     slice: &'a SliceEndpoint,
 }
 
@@ -129,7 +129,7 @@ fn of_slice<'a>(
                 let Some(pod) = reader.pod(ns, target.name.as_deref().unwrap_or_default()) else {
                     continue;
                 };
-                Some(PodView::new(pod))
+                Some(IndexedPod::new(pod))
             }
             Some(_) => continue,
         };
@@ -165,7 +165,7 @@ fn target_port(slice: &EndpointSlice, service: &Service, port: u16) -> Option<u1
 
 /// One pod is one endpoint: where it has addresses of both families, the older one counts.
 fn prefer_ipv4(candidates: &mut Vec<Candidate<'_>>) {
-    let pod = |c: &Candidate<'_>| c.pod.map(|pod| (pod.ns.to_owned(), pod.name.to_owned()));
+    let pod = |c: &Candidate<'_>| c.pod.map(|pod| (pod.namespace().to_owned(), pod.name().to_owned()));
     let with_ipv4: BTreeSet<_> = candidates
         .iter()
         .filter(|c| c.addr.is_ipv4())
@@ -236,12 +236,12 @@ impl<'a> Candidate<'a> {
 }
 
 /// An endpoint of a pod, without labels. `port` is the application's, whatever port of the host leads to it.
-pub(crate) fn of_pod<'a>(reader: &Reader<'a>, pod: PodView<'a>, addr: SocketAddr, port: u16) -> Endpoint {
+pub(crate) fn of_pod<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, addr: SocketAddr, port: u16) -> Endpoint {
     let bare = Endpoint::bare(addr);
     if !pod.is_meshed(reader) || pod.skips(reader, port) {
         return bare;
     }
-    let identity = reader.config.identity(pod.ns, pod.service_account());
+    let identity = reader.config.identity(pod.namespace(), pod.service_account());
     let Ok(identity) = TlsIdentity::dns(&identity) else {
         return bare;
     };

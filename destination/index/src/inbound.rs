@@ -15,7 +15,7 @@ use proxy_model::{
 
 use crate::{
     Refused, Workload,
-    pod::PodView,
+    pod::IndexedPod,
     reader::Reader,
     route::{self, AnyRoute, Unsupported},
     store::{self, Parent},
@@ -56,7 +56,7 @@ impl Key {
 
 /// The policy as it is now; none if the pod is unknown or has no sidecar of ours.
 pub(crate) fn policy(reader: &Reader<'_>, defaults: &Defaults, key: &Key) -> Option<Arc<ServerPolicy>> {
-    let pod = PodView::new(reader.pod(&key.ns, &key.pod)?);
+    let pod = IndexedPod::new(reader.pod(&key.ns, &key.pod)?);
     if !pod.is_meshed(reader) {
         return None;
     }
@@ -67,9 +67,9 @@ pub(crate) fn policy(reader: &Reader<'_>, defaults: &Defaults, key: &Key) -> Opt
 }
 
 /// The Server of a port: the oldest, then the first by name.
-fn server_of<'a>(reader: &Reader<'a>, pod: PodView<'a>, port: u16) -> Option<&'a Server> {
+fn server_of<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, port: u16) -> Option<&'a Server> {
     let mut servers: Vec<&Arc<Server>> = reader
-        .servers(pod.ns)
+        .servers(pod.namespace())
         .filter(|server| pod.is_server(server.spec.pod_selector.as_ref(), &server.spec.port, port))
         .collect();
     servers.sort_by(|a, b| store::age(&a.metadata).cmp(&store::age(&b.metadata)));
@@ -81,13 +81,13 @@ fn labels(group: &str, kind: &str, name: &str) -> BTreeMap<String, String> {
     BTreeMap::from([pair("group", group), pair("kind", kind), pair("name", name)])
 }
 
-fn of_server(reader: &Reader<'_>, pod: PodView<'_>, server: &Server, port: u16) -> ServerPolicy {
+fn of_server(reader: &Reader<'_>, pod: IndexedPod<'_>, server: &Server, port: u16) -> ServerPolicy {
     let name = server.metadata.name.as_deref().unwrap_or_default();
-    let routes = || match http_routes(reader, pod.ns, name) {
-        routes if routes.is_empty() => default_routes(reader.config, probe_paths(pod.pod, port)),
+    let routes = || match http_routes(reader, pod.namespace(), name) {
+        routes if routes.is_empty() => default_routes(reader.config, probe_paths(pod, port)),
         routes => routes,
     };
-    let rate_limit = || rate_limit(reader, pod.ns, name);
+    let rate_limit = || rate_limit(reader, pod.namespace(), name);
     let protocol = match server.spec.proxy_protocol {
         ProxyProtocol::Unknown => ServerProtocol::Detect {
             timeout: Some(DETECT),
@@ -103,7 +103,7 @@ fn of_server(reader: &Reader<'_>, pod: PodView<'_>, server: &Server, port: u16) 
             rate_limit: rate_limit(),
         },
         ProxyProtocol::Grpc => ServerProtocol::Grpc {
-            routes: grpc_routes(reader, pod.ns, name),
+            routes: grpc_routes(reader, pod.namespace(), name),
         },
         ProxyProtocol::Opaque => ServerProtocol::Opaque,
         ProxyProtocol::Tls => ServerProtocol::Tls,

@@ -1,92 +1,48 @@
 //! What a pod is to the mesh: meshed or not, who it is, which of its ports are opaque or skipped.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, ops::Deref};
 
+use crate::reader::Reader;
 use destination_k8s::{
-    keys,
+    PodView, keys, pod,
     policy::{PortRef, ProxyProtocol},
     selector,
 };
 use k8s_openapi::{
-    api::core::v1::{Container, Pod},
+    api::core::v1::Pod,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
-use proxy_model::{env, ports};
 
-use crate::{reader::Reader, store};
-
-/// A pod, with what the cluster says about it.
+/// A pod as the index sees it: the object, and the rest of the cluster through a [`Reader`].
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct PodView<'a> {
-    pub pod: &'a Pod,
-    pub ns: &'a str,
-    pub name: &'a str,
+pub(crate) struct IndexedPod<'a> {
+    view: PodView<'a>,
 }
 
-/// All containers that run: the ordinary ones, and init containers that stay (native sidecars).
-pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    let spec = pod.spec.iter();
-    let init = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
-    let staying = init.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    spec.flat_map(|spec| &spec.containers).chain(staying)
+impl<'a> Deref for IndexedPod<'a> {
+    type Target = PodView<'a>;
+
+    fn deref(&self) -> &PodView<'a> {
+        &self.view
+    }
 }
 
-impl<'a> PodView<'a> {
+impl<'a> IndexedPod<'a> {
     pub(crate) fn new(pod: &'a Pod) -> Self {
-        let meta = &pod.metadata;
         Self {
-            pod,
-            ns: meta.namespace.as_deref().unwrap_or_default(),
-            name: meta.name.as_deref().unwrap_or_default(),
+            view: PodView::new(pod),
         }
-    }
-
-    pub(crate) fn labels(self) -> Option<&'a BTreeMap<String, String>> {
-        self.pod.metadata.labels.as_ref()
-    }
-
-    fn label(self, key: &str) -> Option<&'a str> {
-        self.labels()?.get(key).map(String::as_str)
     }
 
     /// An annotation of the pod, or of its namespace.
     pub(crate) fn annotation(self, reader: &Reader<'a>, key: &str) -> Option<&'a str> {
-        let own = self
-            .pod
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|annotations| annotations.get(key));
-        own.map(String::as_str)
-            .or_else(|| reader.namespace_annotation(self.ns, key))
+        let own = self.view.annotation(key);
+        own.or_else(|| reader.namespace_annotation(self.namespace(), key))
     }
 
     /// Whether the pod has a sidecar of this control plane.
     pub(crate) fn is_meshed(self, reader: &Reader<'_>) -> bool {
-        self.label(keys::CONTROL_PLANE_NS) == Some(reader.config.control_plane_namespace.as_str())
-    }
-
-    /// Whether the pod's processes have ended.
-    pub(crate) fn is_over(self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    }
-
-    pub(crate) fn node(self) -> Option<&'a str> {
-        self.pod.spec.as_ref()?.node_name.as_deref()
-    }
-
-    pub(crate) fn service_account(self) -> &'a str {
-        let spec = self.pod.spec.as_ref();
-        spec.and_then(|spec| spec.service_account_name.as_deref())
-            .filter(|name| !name.is_empty())
-            .unwrap_or("default")
-    }
-
-    /// Containers' ports: number and name.
-    pub(crate) fn ports(self) -> impl Iterator<Item = (u16, Option<&'a str>)> {
-        let ports = containers(self.pod).flat_map(|c| c.ports.iter().flatten());
-        ports.filter_map(|p| Some((u16::try_from(p.container_port).ok()?, p.name.as_deref())))
+        self.is_meshed_by(&reader.config.control_plane_namespace)
     }
 
     pub(crate) fn port_name(self, port: u16) -> Option<&'a str> {
@@ -95,34 +51,9 @@ impl<'a> PodView<'a> {
             .and_then(|(_, name)| name)
     }
 
-    fn sidecar_env(self, name: &str) -> Option<&'a str> {
-        let spec = self.pod.spec.as_ref()?;
-        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let sidecar = all
-            .filter(|c| c.name == keys::PROXY_CONTAINER)
-            .flat_map(|c| c.env.iter().flatten());
-        sidecar
-            .filter(|var| var.name == name)
-            .find_map(|var| var.value.as_deref())
-    }
-
-    fn sidecar_port(self, name: &str, default: u16) -> u16 {
-        let port = self
-            .sidecar_env(name)
-            .and_then(|addr| addr.rsplit(':').next())
-            .and_then(|port| port.parse().ok());
-        port.filter(|port| *port != 0).unwrap_or(default)
-    }
-
-    /// The port at which the sidecar takes connections for the application.
-    pub(crate) fn inbound_port(self) -> u16 {
-        self.sidecar_port(env::INBOUND_LISTEN_ADDR, ports::INBOUND)
-    }
-
     /// Whether a port is the sidecar's own.
     pub(crate) fn is_sidecar_port(self, port: u16) -> bool {
-        port == self.sidecar_port(env::ADMIN_LISTEN_ADDR, ports::ADMIN)
-            || port == self.sidecar_port(env::CONTROL_LISTEN_ADDR, ports::TAP)
+        port == self.admin_port() || port == self.tap_port()
     }
 
     /// Whether the sidecar never sees a port.
@@ -144,7 +75,7 @@ impl<'a> PodView<'a> {
     }
 
     fn has_opaque_server(self, reader: &Reader<'a>, port: u16) -> bool {
-        reader.servers(self.ns).any(|server| {
+        reader.servers(self.namespace()).any(|server| {
             server.spec.proxy_protocol == ProxyProtocol::Opaque
                 && self.is_server(server.spec.pod_selector.as_ref(), &server.spec.port, port)
         })
@@ -170,24 +101,23 @@ impl<'a> PodView<'a> {
 
     /// The container port behind a port of the pod's host.
     pub(crate) fn behind_host_port(self, host: IpAddr, port: u16) -> Option<u16> {
-        let status = self.pod.status.as_ref()?;
+        let status = self.object().status.as_ref()?;
         let is_host = status.host_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()) == Some(host);
-        let mut ports = containers(self.pod).flat_map(|c| c.ports.iter().flatten());
+        let mut ports = self.containers().flat_map(|c| c.ports.iter().flatten());
         let found = ports.find(|p| is_host && p.host_port == Some(i32::from(port)))?;
         u16::try_from(found.container_port).ok()
     }
 
     /// Whether an address is the pod's own, not its host's.
     pub(crate) fn has_ip(self, ip: IpAddr) -> bool {
-        let shares = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-        !shares && store::own_ips(self.pod).any(|own| own == ip)
+        !self.has_host_network() && self.ips().any(|own| own == ip)
     }
 
     /// Kind (lower case) and name of what made the pod, as the metrics name it.
     pub(crate) fn owner(self, reader: &Reader<'a>) -> Option<(String, String)> {
-        let (kind, name) = controller(&self.pod.metadata)?;
+        let (kind, name) = controller(&self.object().metadata)?;
         let above = match kind {
-            "ReplicaSet" => match reader.replica_set(self.ns, name) {
+            "ReplicaSet" => match reader.replica_set(self.namespace(), name) {
                 Some(set) => controller(&set.metadata),
                 // Not known (yet): its name is the Deployment's, and the hash that the pod carries too.
                 None => self.label(keys::POD_TEMPLATE_HASH).and_then(|hash| {
@@ -195,7 +125,9 @@ impl<'a> PodView<'a> {
                     Some(("Deployment", deployment))
                 }),
             },
-            "Job" => reader.job(self.ns, name).and_then(|job| controller(&job.metadata)),
+            "Job" => reader
+                .job(self.namespace(), name)
+                .and_then(|job| controller(&job.metadata)),
             _ => None,
         };
         let (kind, name) = above.unwrap_or((kind, name));
@@ -205,7 +137,7 @@ impl<'a> PodView<'a> {
     /// Metric labels of the pod: who made it, who it is.
     pub(crate) fn metric_labels(self, reader: &Reader<'a>) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
-        labels.insert("pod".to_owned(), self.name.to_owned());
+        labels.insert("pod".to_owned(), self.name().to_owned());
         labels.insert("serviceaccount".to_owned(), self.service_account().to_owned());
         labels.extend(self.owner(reader));
         if let Some(ns) = self.label(keys::CONTROL_PLANE_NS) {
@@ -219,10 +151,6 @@ impl<'a> PodView<'a> {
 }
 
 fn controller(meta: &ObjectMeta) -> Option<(&str, &str)> {
-    let owners = meta.owner_references.as_deref().unwrap_or_default();
-    let owner = owners
-        .iter()
-        .find(|owner| owner.controller == Some(true))
-        .or(owners.first())?;
+    let owner = pod::owner(meta)?;
     Some((owner.kind.as_str(), owner.name.as_str()))
 }

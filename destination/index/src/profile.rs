@@ -22,7 +22,7 @@ use proxy_model::{
 use crate::{
     Config, Context, Refused, endpoints,
     name::{PathHost, ServiceName},
-    pod::PodView,
+    pod::IndexedPod,
     reader::Reader,
     split,
 };
@@ -121,7 +121,10 @@ fn of_instance(reader: &Reader<'_>, name: &ServiceName, instance: &str, port: u1
 /// What holds for an address: the pod that has it, or nothing but the address.
 fn of_address(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
     let pods = reader.pods_of_ip(addr.ip());
-    let mut running = pods.iter().map(|pod| PodView::new(pod)).filter(|pod| !pod.is_over());
+    let mut running = pods
+        .iter()
+        .map(|pod| IndexedPod::new(pod))
+        .filter(|pod| !pod.is_finished());
     let found = running.find_map(|pod| {
         let port = if pod.has_ip(addr.ip()) {
             Some(addr.port())
@@ -140,7 +143,7 @@ fn of_address(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
     };
     let mut endpoint = endpoints::of_pod(reader, pod, addr, port);
     let mut labels = pod.metric_labels(reader);
-    labels.insert("namespace".to_owned(), pod.ns.to_owned());
+    labels.insert("namespace".to_owned(), pod.namespace().to_owned());
     labels.insert("zone".to_owned(), String::new());
     endpoint.labels = Arc::new(labels);
     profile.opaque_protocol = pod.is_opaque(reader, port);

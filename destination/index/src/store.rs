@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use destination_k8s::{Kind, Object, ObjectRef, keys, route::ParentRef};
+use destination_k8s::{Kind, Object, ObjectRef, PodView, keys, route::ParentRef};
 use k8s_openapi::{
     api::{
         core::v1::{Pod, Service},
@@ -283,27 +283,19 @@ pub(crate) fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
 
 /// The addresses at which a pod is found: its own unless it shares its host's, and its host's if it has host ports.
 fn pod_ips(pod: &Pod) -> BTreeSet<IpAddr> {
-    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else {
+    let view = PodView::new(pod);
+    let (Some(_), Some(status)) = (&pod.spec, &pod.status) else {
         return BTreeSet::new();
     };
     let mut ips = BTreeSet::new();
-    if spec.host_network != Some(true) {
-        ips.extend(own_ips(pod));
+    if !view.has_host_network() {
+        ips.extend(view.ips());
     }
-    let has_host_port = crate::pod::containers(pod).any(|c| c.ports.iter().flatten().any(|p| p.host_port.is_some()));
+    let has_host_port = view
+        .containers()
+        .any(|c| c.ports.iter().flatten().any(|p| p.host_port.is_some()));
     if has_host_port {
         ips.extend(status.host_ip.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()));
     }
     ips
-}
-
-/// A pod's own addresses.
-pub(crate) fn own_ips(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
-    let status = pod.status.iter();
-    let many = status
-        .clone()
-        .flat_map(|status| status.pod_ips.iter().flatten())
-        .map(|ip| &ip.ip);
-    many.chain(status.flat_map(|status| &status.pod_ip))
-        .filter_map(|ip| ip.parse().ok())
 }

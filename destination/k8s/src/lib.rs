@@ -6,6 +6,7 @@ pub mod custom;
 pub mod duration;
 pub mod keys;
 mod object;
+pub mod pod;
 pub mod policy;
 pub mod profile;
 pub mod quantity;
@@ -15,6 +16,7 @@ pub mod split;
 
 pub use custom::Custom;
 pub use object::{Invalid, Kind, Object, ObjectRef, Path, PlainRoute, PolicyRoute, Segment};
+pub use pod::PodView;
 pub use policy::{
     AuthorizationPolicy, EgressNetwork, HttpLocalRateLimitPolicy, MeshTlsAuthentication, NetworkAuthentication, Server,
     ServerAuthorization,

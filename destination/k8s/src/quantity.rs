@@ -1,8 +1,40 @@
-//! Weights: whole numbers, or Kubernetes quantities such as `900m` (the older form of SMI, and ServiceProfiles).
+//! Kubernetes quantities (`100m`, `250Mi`, `1e3`), and weights, which are whole numbers or quantities (the older form
+//! of SMI, and ServiceProfiles).
+//!
+//! Not `kube_quantity`: it brings `rust_decimal` and `nom` for these thirty lines, and accepts negative amounts.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Reads a quantity that is not negative: a decimal number with an optional suffix (`n u m k M G T P E`,
+/// `Ki Mi Gi Ti Pi Ei`, `e3`).
+pub fn parse(text: &str) -> Option<f64> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    let factor = match &text[end..] {
+        "" => 1.0,
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        binary if binary.ends_with('i') => {
+            let units = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+            let power = units.iter().position(|unit| *unit == binary)? + 1;
+            1024_f64.powi(i32::try_from(power).ok()?)
+        }
+        exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
+    };
+    let amount = number * factor;
+    amount.is_finite().then_some(amount)
+}
 
 /// A weight in thousandths, so that `1`, `"1"` and `1000m` are the same.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,28 +51,9 @@ impl Weight {
         self.0
     }
 
-    /// Reads a quantity: a decimal number with an optional suffix (`n u m k M G T`, `Ki Mi Gi Ti`, `e3`).
+    /// Reads a quantity.
     pub fn parse(text: &str) -> Option<Self> {
-        let split = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
-        let number: f64 = text[..split].parse().ok()?;
-        let factor = match &text[split..] {
-            "" => 1.0,
-            "n" => 1e-9,
-            "u" => 1e-6,
-            "m" => 1e-3,
-            "k" => 1e3,
-            "M" => 1e6,
-            "G" => 1e9,
-            "T" => 1e12,
-            "Ki" => 1024.0,
-            "Mi" => 1024.0 * 1024.0,
-            "Gi" => 1024.0 * 1024.0 * 1024.0,
-            "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-            exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
-        };
-        Self::from_f64(number * factor)
+        Self::from_f64(parse(text)?)
     }
 
     fn from_f64(number: f64) -> Option<Self> {
@@ -104,7 +117,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_keep_their_ratio() {
+    fn parses_every_form_of_quantity() {
+        assert_eq!(parse("100m"), Some(0.1));
+        assert_eq!(parse("1.5"), Some(1.5));
+        assert_eq!(parse("2Ki"), Some(2048.0));
+        assert_eq!(parse("1e3"), Some(1000.0));
+        assert_eq!(parse("1E"), Some(1e18));
+        for invalid in ["", "m", "-1", "1x", "1Kii", "1.2.3", "1 "] {
+            assert_eq!(parse(invalid), None, "{invalid:?}");
+        }
+    }
+
+    #[test]
+    fn weights_keep_their_ratio() {
         let millis = |json: &str| serde_json::from_str::<Weight>(json).map(Weight::millis).ok();
         assert_eq!(millis("90"), Some(90_000));
         assert_eq!(millis("\"900m\""), Some(900));

@@ -18,7 +18,6 @@ mod env;
 mod inject;
 mod patch;
 mod pod;
-mod quantity;
 mod report;
 mod service;
 mod settings;

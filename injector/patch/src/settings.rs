@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use destination_k8s::{duration, keys};
+use destination_k8s::{duration, keys, quantity};
 use ipnet::IpNet;
 use proxy_model::ports::PortSet;
 use serde_json::Value;
@@ -13,7 +13,6 @@ use crate::{
     annotations::{self as a, Annotations},
     config::{Amount, Config, EnvVar, Image, Ports, Resources},
     pod::PodPorts,
-    quantity,
 };
 
 /// Words for the policy of ports without a Server.

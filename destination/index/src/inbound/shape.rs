@@ -4,10 +4,7 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use destination_k8s::keys;
 use http::Method;
-use k8s_openapi::{
-    api::core::v1::{HTTPGetAction, Pod},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::{api::core::v1::HTTPGetAction, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
     Authorization, Meta, ServerPolicy, ServerProtocol,
     inbound::{Action, HttpRoute},
@@ -15,11 +12,7 @@ use proxy_model::{
 };
 
 use super::{DETECT, DefaultPolicy, default, labels};
-use crate::{
-    Config,
-    pod::{PodView, containers},
-    reader::Reader,
-};
+use crate::{Config, pod::IndexedPod, reader::Reader};
 
 /// Shapes whose policies are kept; a cluster has one for each way in which its pods are probed. All are forgotten when there
 /// are more.
@@ -34,7 +27,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn of<'a>(reader: &Reader<'a>, pod: PodView<'a>, port: u16) -> Self {
+    pub(super) fn of<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, port: u16) -> Self {
         let said = pod
             .annotation(reader, keys::DEFAULT_INBOUND_POLICY)
             .and_then(|text| text.parse().ok());
@@ -51,7 +44,7 @@ impl Shape {
             probes: if opaque {
                 BTreeSet::new()
             } else {
-                probe_paths(pod.pod, port)
+                probe_paths(pod, port)
             },
         }
     }
@@ -123,9 +116,9 @@ pub(super) fn default_routes(config: &Config, probes: BTreeSet<String>) -> Vec<H
 }
 
 /// Paths of the HTTP probes of a port, without query, sorted.
-pub(super) fn probe_paths(pod: &Pod, port: u16) -> BTreeSet<String> {
+pub(super) fn probe_paths(pod: IndexedPod<'_>, port: u16) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
-    for container in containers(pod) {
+    for container in pod.containers() {
         let probes = [
             &container.liveness_probe,
             &container.readiness_probe,
