@@ -142,7 +142,7 @@ pub(crate) async fn hello<I: AsyncRead + Unpin>(mut io: I, local_id: &Id) -> (He
         loop {
             match detect::client_hello(&buf) {
                 detect::Hello::Hello { sni } if sni.as_deref() == Some(local_id.as_str()) => return Hello::Ours,
-                detect::Hello::NeedMore if buf.len() < DETECT_TLS_BYTES => {}
+                detect::Hello::NeedMore if buf.len() < DETECT_TLS_BYTES.value => {}
                 _ => return Hello::NotOurs,
             }
             match io.read_buf(&mut buf).await {

@@ -34,8 +34,6 @@ use crate::{
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(15);
 /// Time to connect to a service of the control plane; upstream's figure.
 const CONTROL_CONNECT: Duration = Duration::from_secs(1);
-/// Ports whose policy is watched from the start; the injector lists a container's ports, so more is a mistake.
-const EAGER_PORTS: usize = 256;
 /// Time for the control thread's tasks after all connections are gone.
 const LAST: Duration = Duration::from_secs(1);
 
@@ -257,7 +255,7 @@ impl Proxy {
             .flat_map(|(low, high)| *low..=*high);
         let own = std::iter::once(self.config.listen.admin.port());
         own.chain(ranges)
-            .take(EAGER_PORTS)
+            .take(proxy_model::limits::EAGER_PORTS.value)
             .map(|port| self.discovery.inbound(port))
             .collect()
     }

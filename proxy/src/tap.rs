@@ -40,12 +40,10 @@ use crate::{
     io::AnyIo,
 };
 
-/// Streams on one connection; upstream's figure.
-const STREAMS: u32 = 200;
 /// Window of a stream, in bytes; upstream's figure.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Connections at a time: observers come one on each.
-const CONNECTIONS: usize = limits::TAP_OBSERVERS;
+const CONNECTIONS: usize = limits::TAP_OBSERVERS.value;
 /// Time between PINGs: who taps may be gone for good.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -124,10 +122,10 @@ impl Server {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(limits::TAP_STREAMS.value)
             .initial_stream_window_size(STREAM_WINDOW)
             .max_frame_size(16_384)
-            .max_header_list_size(limits::HEADER_LIST_BYTES)
+            .max_header_list_size(limits::HEADER_LIST_BYTES.value)
             .keep_alive_interval(PING_INTERVAL);
         builder
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))

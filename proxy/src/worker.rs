@@ -22,9 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept::{Accepted, Acceptor, Connections, Counted, Direction, Listener};
 
-/// Connections that wait for a worker to take them from the one that accepts; more are refused and counted.
-const HANDED_OVER: usize = 1024;
-
 /// A connection on its way to another worker.
 #[derive(Debug)]
 struct Handed {
@@ -55,7 +52,7 @@ pub(crate) struct Side {
 impl Side {
     pub(crate) fn new() -> Self {
         Self {
-            connections: Connections::new(proxy_model::limits::CONNECTIONS),
+            connections: Connections::new(proxy_model::limits::CONNECTIONS.value),
             close: CancellationToken::new(),
             drain: CancellationToken::new(),
         }
@@ -97,7 +94,7 @@ pub(crate) fn workers(
     let mut workers: Vec<_> = deps
         .into_iter()
         .map(|(inbound, outbound)| {
-            let (connections, handed) = mpsc::channel(HANDED_OVER);
+            let (connections, handed) = mpsc::channel(proxy_model::limits::HANDED_OVER.value);
             let load = Arc::new(AtomicUsize::new(0));
             all.push(Peer {
                 load: Arc::clone(&load),
@@ -210,7 +207,7 @@ impl Serving {
     /// Gives a new connection to the least-loaded worker.
     fn place(&mut self, accepted: Accepted) {
         let Some(counted) = self.side(accepted.direction).connections.admit() else {
-            self.shared.metrics.limit_refused("CONNECTIONS");
+            self.shared.metrics.limit_refused(proxy_model::limits::CONNECTIONS);
             return;
         };
         let least = self.peers.iter().min_by_key(|peer| peer.load.load(Relaxed));
@@ -231,7 +228,7 @@ impl Serving {
                     counted,
                 };
                 if peer.connections.try_send(handed).is_err() {
-                    self.shared.metrics.limit_refused("HANDED_OVER");
+                    self.shared.metrics.limit_refused(proxy_model::limits::HANDED_OVER);
                 }
             }
             _ => self.spawn(

@@ -59,7 +59,7 @@ pub async fn watch_outbound(
         workload: workload.to_owned(),
         target: target.clone(),
     };
-    let mut client = OutboundPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let mut client = OutboundPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
     let stream = client.watch(encode::traffic_spec(&request)).await?.into_inner();
     Ok(updates(stream, decode::client_policy))
 }
@@ -70,7 +70,7 @@ pub async fn watch_inbound(svc: impl Service, workload: &str, port: u16) -> Resu
         workload: workload.to_owned(),
         port,
     };
-    let mut client = InboundServerPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let mut client = InboundServerPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
     let stream = client.watch_port(encode::port_spec(&request)).await?.into_inner();
     Ok(updates(stream, decode::server_policy))
 }
@@ -81,7 +81,7 @@ pub async fn get_profile(svc: impl Service, path: &str, context: &str) -> Result
         path: path.to_owned(),
         context: context.to_owned(),
     };
-    let mut client = Grpc::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let mut client = Grpc::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
     client.ready().await.map_err(|error| unavailable(error.into()))?;
     let request = tonic::Request::new(encode::get_destination(&request));
     let path = PathAndQuery::from_static("/io.linkerd.proxy.destination.Destination/GetProfile");
@@ -95,7 +95,7 @@ pub async fn get(svc: impl Service, path: &str, context: &str) -> Result<Updates
         path: path.to_owned(),
         context: context.to_owned(),
     };
-    let mut client = DestinationClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES);
+    let mut client = DestinationClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
     let stream = client.get(encode::get_destination(&request)).await?.into_inner();
     Ok(updates(stream, decode::update))
 }

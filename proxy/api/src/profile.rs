@@ -7,7 +7,7 @@ use linkerd2_proxy_api::destination::{
     ResponseMatch as WireResponse, RetryBudget as WireBudget, Route, WeightedDst, request_match, response_match,
 };
 use proxy_model::{
-    Profile,
+    Profile, limits,
     profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget, Target},
     route::Pattern,
 };
@@ -21,8 +21,7 @@ use crate::{
     route::{decode_method, decode_pattern},
 };
 
-/// Conditions may nest this deep; who sends more means harm (or us no good).
-const DEPTH: usize = 32;
+const DEPTH: usize = limits::MATCH_DEPTH.value;
 
 /// Decodes one message of `Destination.GetProfile`.
 pub fn decode_profile(wire: DestinationProfile) -> Result<Profile> {

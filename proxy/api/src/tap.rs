@@ -26,7 +26,10 @@ use linkerd2_proxy_api::{
         },
     },
 };
-use proxy_model::tap::{Direction, StreamEnd, TapEvent, TapEventKind, TapMatch, TapRequest, TcpMatch, TextMatch};
+use proxy_model::{
+    limits,
+    tap::{Direction, StreamEnd, TapEvent, TapEventKind, TapMatch, TapRequest, TcpMatch, TextMatch},
+};
 
 use crate::{
     Error, Result,
@@ -38,11 +41,7 @@ use crate::{
     route::decode_method,
 };
 
-/// Matches may nest this deep.
-const DEPTH: usize = 32;
-
-/// Requests of one observation that a decoder keeps at a time; the events of more are left out.
-const REQUESTS: usize = 10_000;
+const DEPTH: usize = limits::MATCH_DEPTH.value;
 
 /// What somebody wants to see.
 #[derive(Clone, Debug, PartialEq)]
@@ -363,7 +362,7 @@ impl TapDecoder {
     }
 
     fn begin(&mut self, id: (u32, u64), request: TapRequest) {
-        if self.requests.len() < REQUESTS {
+        if self.requests.len() < limits::TAP_REQUESTS.value {
             self.requests.insert(id, Arc::new(request));
         }
     }

@@ -74,7 +74,7 @@ pub fn client_hello(bytes: &[u8]) -> Hello {
         return Hello::NeedMore;
     };
     let record_end = RECORD_HEADER + usize::from(u16::from_be_bytes([length[0], length[1]]));
-    if !(RECORD_HEADER + HANDSHAKE_HEADER..=DETECT_TLS_BYTES).contains(&record_end) {
+    if !(RECORD_HEADER + HANDSHAKE_HEADER..=DETECT_TLS_BYTES.value).contains(&record_end) {
         return Hello::NotTls;
     }
     let Some(record) = bytes.get(RECORD_HEADER..record_end) else {

@@ -162,7 +162,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             return lookup.answer.subscribe();
         }
         if state.map.len() >= self.limit && !state.evict() {
-            self.metrics.limit_refused("DISCOVERY_TARGETS");
+            self.metrics.limit_refused(proxy_model::limits::DISCOVERY_TARGETS);
             return watch::channel(initial()).1;
         }
         if self.health.heard.load(Relaxed) {

@@ -105,7 +105,7 @@ async fn endpoints<C: ControlPlane>(
             Event::Message(update) => {
                 let applied = set.apply(update);
                 for _ in 0..set.take_refused() {
-                    config.metrics.limit_refused("ENDPOINTS_PER_SERVICE");
+                    config.metrics.limit_refused(proxy_model::limits::ENDPOINTS_PER_SERVICE);
                 }
                 applied
             }

@@ -55,10 +55,10 @@ impl Endpoints {
                 self.set.exists = true;
                 self.set.labels = labels;
                 for endpoint in endpoints {
-                    let full = self.set.endpoints.len() >= ENDPOINTS_PER_SERVICE;
+                    let full = self.set.endpoints.len() >= ENDPOINTS_PER_SERVICE.value;
                     if full && !self.set.endpoints.contains_key(&endpoint.addr) {
                         tracing::warn!(
-                            limit = ENDPOINTS_PER_SERVICE,
+                            limit = ENDPOINTS_PER_SERVICE.value,
                             "a service has more endpoints than are used"
                         );
                         break;

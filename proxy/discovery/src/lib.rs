@@ -133,7 +133,7 @@ impl Discovery {
             outbound,
             endpoints,
         } = std::mem::take(&mut config.cache);
-        let (limit, metrics) = (limits::DISCOVERY_TARGETS, || config.metrics.clone());
+        let (limit, metrics) = (limits::DISCOVERY_TARGETS.value, || config.metrics.clone());
         Self(Arc::new(Inner {
             outbound: Lookups::new(limit, metrics(), outbound.into_iter().map(persist::outbound)),
             endpoints: Lookups::new(

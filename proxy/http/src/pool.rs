@@ -126,9 +126,9 @@ impl Http1Pool {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= limits::IDLE_HTTP1_PER_ENDPOINT {
+        if idle.len() >= limits::IDLE_HTTP1_PER_ENDPOINT.value {
             if let Some(recorder) = &self.recorder {
-                recorder.limit_refused("IDLE_HTTP1_PER_ENDPOINT");
+                recorder.limit_refused(limits::IDLE_HTTP1_PER_ENDPOINT);
             }
             return;
         }

@@ -17,13 +17,13 @@ pub(crate) struct Reads<I>(Take<I>);
 
 impl<I: AsyncRead> Reads<I> {
     pub(crate) fn bounded(io: I) -> Self {
-        Self(io.take(HTTP1_READ_BYTES))
+        Self(io.take(HTTP1_READ_BYTES.value))
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Reads<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.0.set_limit(HTTP1_READ_BYTES);
+        self.0.set_limit(HTTP1_READ_BYTES.value);
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
@@ -87,8 +87,8 @@ mod tests {
                 largest = largest.max(data.len() as u64);
             }
             assert_eq!(length, LENGTH);
-            assert!(largest <= HTTP1_READ_BYTES, "{largest} bytes at once");
-            assert!(largest > HTTP1_READ_BYTES / 2, "{largest} bytes at once");
+            assert!(largest <= HTTP1_READ_BYTES.value, "{largest} bytes at once");
+            assert!(largest > HTTP1_READ_BYTES.value / 2, "{largest} bytes at once");
         };
         LocalSet::new().run_until(test).await;
     }

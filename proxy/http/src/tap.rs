@@ -46,7 +46,7 @@ pub enum Refused {
     #[error("the limit of a tap must be greater than 0")]
     NoLimit,
     /// There are as many observers as there may be.
-    #[error("{} taps are open already", limits::TAP_OBSERVERS)]
+    #[error("{} taps are open already", limits::TAP_OBSERVERS.value)]
     TooMany,
 }
 
@@ -62,10 +62,10 @@ impl Registry {
         if limit == 0 {
             return Err(Refused::NoLimit);
         }
-        let (events, receiver) = mpsc::channel(limits::TAP_EVENTS);
+        let (events, receiver) = mpsc::channel(limits::TAP_EVENTS.value);
         let mut observers = self.observers();
         observers.retain(|observer| !observer.events.is_closed());
-        if observers.len() >= limits::TAP_OBSERVERS {
+        if observers.len() >= limits::TAP_OBSERVERS.value {
             return Err(Refused::TooMany);
         }
         observers.push(Observer {

@@ -18,9 +18,6 @@ use tokio::net::TcpStream;
 
 use crate::authorize::Permit;
 
-/// Applications remembered at a time; those that nobody uses go first. A pod has a few ports.
-const APPLICATIONS: usize = 1024;
-
 /// Why the application did not answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -71,7 +68,7 @@ impl Applications {
         if let Some(application) = by_addr.get(&addr) {
             return application.clone();
         }
-        if by_addr.len() >= APPLICATIONS {
+        if by_addr.len() >= limits::APPLICATIONS.value {
             by_addr.retain(|_, application| Rc::strong_count(application) > 1 || !application.http1.is_empty());
         }
         let application = Rc::new(Application {
@@ -80,10 +77,10 @@ impl Applications {
             http1: Http1Pool::counted(self.http1_idle, self.recorder.clone()),
             http2: Http2Pool::default(),
         });
-        if by_addr.len() < APPLICATIONS {
+        if by_addr.len() < limits::APPLICATIONS.value {
             by_addr.insert(addr, application.clone());
         } else {
-            self.recorder.limit_refused("APPLICATIONS");
+            self.recorder.limit_refused(limits::APPLICATIONS);
         }
         application
     }
@@ -137,7 +134,7 @@ impl Application {
         if reuse == Reuse::Never || is_for_once(request) {
             return Ok(Lease::once(self.open_http1(permit).await?).send(request).await?);
         }
-        for _ in 0..limits::NEVER_ARRIVED_ATTEMPTS {
+        for _ in 0..limits::NEVER_ARRIVED_ATTEMPTS.value {
             let Some(lease) = self.http1.checkout() else { break };
             let mut copy = copy(request);
             let failed = match lease.send(copy.as_mut().unwrap_or(request)).await {
@@ -185,7 +182,7 @@ impl Application {
             attempts += 1;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(failed) if failed.untaken && attempts < limits::NEVER_ARRIVED_ATTEMPTS => {}
+                Err(failed) if failed.untaken && attempts < limits::NEVER_ARRIVED_ATTEMPTS.value => {}
                 Err(failed) => return Err(failed.into()),
             }
         }

@@ -83,7 +83,7 @@ fn how(protocol: &ServerProtocol, tls: &Tls, default_timeout: Duration) -> How {
 
 /// Reads until the bytes say what they are; none if they don't in time.
 async fn look(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo, Option<Detected>), Error> {
-    let mut read = BytesMut::with_capacity(limits::DETECT_HTTP_BYTES);
+    let mut read = BytesMut::with_capacity(limits::DETECT_HTTP_BYTES.value);
     let looking = async {
         loop {
             let n = io.read_buf(&mut read).await?;
@@ -91,7 +91,7 @@ async fn look(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo
                 return Err(Error::Closed);
             }
             match detect::http(&read) {
-                Detected::NeedMore if n != 0 && read.len() < limits::DETECT_HTTP_BYTES => {}
+                Detected::NeedMore if n != 0 && read.len() < limits::DETECT_HTTP_BYTES.value => {}
                 detected => return Ok(detected),
             }
         }

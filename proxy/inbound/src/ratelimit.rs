@@ -8,12 +8,8 @@ use std::{
 };
 
 use proxy_core::ratelimit::Gcra;
-use proxy_model::{Id, Meta, ServerProtocol, inbound::RateLimit};
+use proxy_model::{Id, Meta, ServerProtocol, inbound::RateLimit, limits};
 use rustc_hash::FxHashMap;
-
-/// Clients that are counted one by one at a port; when there are more, those that were quiet are forgotten, and if none
-/// was, all further ones share a count. An identity is dear (a certificate each), so this is far beyond what is seen.
-const CLIENTS: usize = 16_384;
 
 /// The rate limits of all ports of a process.
 #[derive(Clone, Debug, Default)]
@@ -128,10 +124,10 @@ impl PortLimit {
         if let Some(limiter) = clients.get(&key) {
             return limiter.clone();
         }
-        if clients.len() >= CLIENTS {
+        if clients.len() >= limits::RATE_LIMITED_CLIENTS.value {
             clients.retain(|_, limiter| !limiter.is_idle(now));
         }
-        if clients.len() >= CLIENTS {
+        if clients.len() >= limits::RATE_LIMITED_CLIENTS.value {
             key = None;
         }
         clients

@@ -65,7 +65,7 @@ async fn hello(socket: &mut TcpStream, read: &mut BytesMut, timeout: Duration) -
             }
             match detect::client_hello(read) {
                 Hello::Hello { sni } => return Ok(sni),
-                Hello::NeedMore if n != 0 && read.len() < limits::DETECT_TLS_BYTES => {}
+                Hello::NeedMore if n != 0 && read.len() < limits::DETECT_TLS_BYTES.value => {}
                 Hello::NeedMore | Hello::NotTls => return Ok(None),
             }
         }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use proxy_model::limits;
+use proxy_model::limits::{self, Limit};
 
 use crate::{
     control::{AnswerAge, CertMetrics, ControlSlot},
@@ -166,7 +166,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics of a process that starts now.
     pub fn new(build: BuildInfo) -> Self {
-        Self::with_limits(build, limits::METRIC_SERIES, RETAIN_IDLE)
+        Self::with_limits(build, limits::METRIC_SERIES.value, RETAIN_IDLE)
     }
 
     /// The same, with another limit of series and another time that idle series are kept for.
@@ -207,9 +207,10 @@ impl Metrics {
         out
     }
 
-    /// Counts what the limit of this name (as in `proxy_model::limits`) refused.
-    pub fn limit_refused(&self, limit: &'static str) {
-        self.shared(&names::LIMIT_REFUSED, &format!("limit=\"{limit}\"")).inc();
+    /// Counts a refusal by a limit.
+    pub fn limit_refused<T>(&self, limit: Limit<T>) {
+        self.shared(&names::LIMIT_REFUSED, &format!("limit=\"{}\"", limit.name))
+            .inc();
     }
 
     /// Counts a connection that a panic ended.
@@ -248,7 +249,8 @@ impl Metrics {
         if full && !registry.families[family.index].contains_key(labels) {
             registry.evict(self.0.retain_idle, now);
             if registry.len >= registry.limit && labels != OVERFLOW {
-                let refused = registry.slot(&names::LIMIT_REFUSED, SHARED, "limit=\"METRIC_SERIES\"", now);
+                let limit = format!("limit=\"{}\"", limits::METRIC_SERIES.name);
+                let refused = registry.slot(&names::LIMIT_REFUSED, SHARED, &limit, now);
                 SharedCounter(refused).inc();
             }
         }
@@ -293,8 +295,8 @@ impl Recorder {
         }
     }
 
-    /// Counts what the limit of this name (as in `proxy_model::limits`) refused.
-    pub fn limit_refused(&self, limit: &'static str) {
+    /// Counts a refusal by a limit.
+    pub fn limit_refused<T>(&self, limit: Limit<T>) {
         self.metrics.limit_refused(limit);
     }
 }

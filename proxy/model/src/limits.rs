@@ -1,63 +1,196 @@
-//! Every limit of the data plane, each with its reason. What a limit refuses is counted (`mesh_limit_refused_total`).
+//! Limits of the data plane, each with its reason. A refusal is counted by the [`Limit`] that caused it
+//! (`mesh_limit_refused_total`), so that no limit can be misspelt or left out of [`ALL`].
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-/// Bytes looked at to tell HTTP/1 from HTTP/2 from anything else; upstream's figure.
-pub const DETECT_HTTP_BYTES: usize = 1024;
-/// Bytes of a ClientHello that may be read to find its SNI; upstream's figure (a hybrid key share makes one 1.5 KiB).
-pub const DETECT_TLS_BYTES: usize = 8192;
-/// Bytes of a transport header; upstream's figure.
-pub const TRANSPORT_HEADER_BYTES: usize = 64 * 1024;
-/// Decoded header list of an HTTP/2 message; upstream's figure.
-pub const HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// Bytes of a request body kept for sending it again; upstream's figure.
-pub const REPLAY_BYTES: usize = 64 * 1024;
-/// Attempts for a request that provably never arrived; each goes to another endpoint if there is one.
-pub const NEVER_ARRIVED_ATTEMPTS: u32 = 4;
-/// Outbound lookups kept at a time; the least recently used idle one goes first.
-pub const DISCOVERY_TARGETS: usize = 4096;
-/// Endpoints of one service that a proxy balances over; more are left out and counted.
-pub const ENDPOINTS_PER_SERVICE: usize = 10_000;
-/// Series of metrics in a process; further label sets count into one series marked `overflow`.
-pub const METRIC_SERIES: usize = 20_000;
-/// Idle HTTP/1 connections kept to one endpoint.
-pub const IDLE_HTTP1_PER_ENDPOINT: usize = 256;
-/// Connections accepted and alive at a time, in one direction; upstream limits requests in flight to the same figure.
-pub const CONNECTIONS: usize = 100_000;
-/// Requests that wait for an endpoint of one backend; upstream's figure.
-pub const WAITING_REQUESTS: usize = 10_000;
-/// Events that wait for one tap observer; more are dropped and counted; upstream's figure.
-pub const TAP_EVENTS: usize = 400;
-/// Tap observers at a time.
-pub const TAP_OBSERVERS: usize = 64;
-/// Compiled size of one regular expression, in bytes.
-pub const REGEX_BYTES: usize = 1 << 20;
-/// Streams that one client may have open on one HTTP/2 connection.
-pub const HTTP2_STREAMS: u32 = 4096;
-/// Stream window of HTTP/2, in bytes; upstream's figure on the wire.
-pub const HTTP2_STREAM_WINDOW: u32 = 65_535;
-/// Connection window of HTTP/2, in bytes; upstream's figure on the wire.
-pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Buffer of one direction of an opaque connection, in bytes: one TLS record.
-pub const COPY_BYTES: usize = 16 * 1024;
-/// Free buffers of that size that a worker keeps for slow writers; more are given back to the allocator.
-pub const COPY_POOL: usize = 64;
-/// Connections that may wait to be accepted; what the system allows by default.
-pub const LISTEN_BACKLOG: i32 = 4096;
-/// Bytes read from an HTTP/1 connection at a time, which its buffer keeps room for: eight frames of HTTP/2, each of which fills a TLS
-/// record. A MiB costs the inbound side a quarter more with half of it, and no less with twice as much.
-pub const HTTP1_READ_BYTES: u64 = 8 * (16_384 - 9);
-/// Bytes read from a TLS connection at a time: four records, so that a large body costs a system call for 64 KiB of it.
-pub const TLS_READ_BYTES: usize = 64 * 1024;
-/// Plaintext sealed at a time, for one write; a connection whose peer does not read keeps no more than this.
-pub const TLS_WRITE_BYTES: usize = 64 * 1024;
-/// Free buffers of each of these kinds that a thread keeps; more are given back to the allocator.
-pub const TLS_BUFFERS: usize = 4;
-/// Bytes of a handshake that wait for the rest of a message: rustls takes none that is longer.
-pub const TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
-/// Time for a TLS handshake; a peer that takes longer is not one.
-pub const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
-/// Bytes of the file in which the control plane's answers outlive the process: it lies in the pod's memory. More are left out.
-pub const MEMORY_BYTES: usize = 2 * 1024 * 1024;
-/// Largest message taken from the control plane: 10,000 endpoints of 1 KiB and room; gRPC's usual 4 MiB would cut a large service off.
-pub const CONTROL_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+/// A named bound. Made by [`limits!`](crate::limits!) alone, so that each stands in a table.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Limit<T = usize> {
+    /// Name of the constant, and of the label `limit` in metrics.
+    pub name: &'static str,
+    /// The bound itself.
+    pub value: T,
+    /// Quantity that is bounded, and the reason for the figure.
+    pub reason: &'static str,
+}
+
+/// Value of a limit of any type.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A count or a number of bytes.
+    Count(u64),
+    /// A time.
+    Time(Duration),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Time(time) => write!(f, "{time:?}"),
+        }
+    }
+}
+
+macro_rules! rows {
+    ($($type:ty)+) => {
+        $(impl Limit<$type> {
+            /// The limit as a row of a table of limits of several types.
+            pub const fn row(self) -> Limit<Value> {
+                let Self { name, value, reason } = self;
+                let value = Value::Count(value as u64);
+                Limit { name, value, reason }
+            }
+        })+
+    };
+}
+
+rows!(usize u32 u64 u16);
+
+impl Limit<Duration> {
+    /// The limit as a row of a table of limits of several types.
+    pub const fn row(self) -> Limit<Value> {
+        let Self { name, value, reason } = self;
+        let value = Value::Time(value);
+        Limit { name, value, reason }
+    }
+}
+
+/// Declares limits of a component and a table `ALL` of them; the doc comment of each is its reason.
+#[macro_export]
+macro_rules! limits {
+    ($($(#[doc = $reason:literal])+ $name:ident: $type:ty = $value:expr;)+) => {
+        $($(#[doc = $reason])+
+        pub const $name: $crate::limits::Limit<$type> = $crate::limits::Limit {
+            name: stringify!($name),
+            value: $value,
+            reason: concat!($($reason),+).trim_ascii(),
+        };)+
+
+        /// All limits of this module, in the order of their declaration.
+        pub const ALL: &[$crate::limits::Limit<$crate::limits::Value>] = &[$($name.row()),+];
+    };
+}
+
+crate::limits! {
+    /// Bytes read to detect HTTP/1 or HTTP/2; upstream's figure.
+    DETECT_HTTP_BYTES: usize = 1024;
+    /// Bytes of a ClientHello read to find its SNI; upstream's figure (a hybrid key share makes one 1.5 KiB).
+    DETECT_TLS_BYTES: usize = 8192;
+    /// Bytes of a transport header; upstream's figure.
+    TRANSPORT_HEADER_BYTES: usize = 64 * 1024;
+    /// Bytes of the decoded header list of an HTTP/2 message; upstream's figure.
+    HEADER_LIST_BYTES: u32 = 16 * 1024;
+    /// Bytes of a request body kept for a retry; upstream's figure.
+    REPLAY_BYTES: usize = 64 * 1024;
+    /// Attempts for a request that provably never arrived; each goes to another endpoint if there is one.
+    NEVER_ARRIVED_ATTEMPTS: u32 = 4;
+    /// Outbound lookups kept at a time; the least recently used idle one is evicted first.
+    DISCOVERY_TARGETS: usize = 4096;
+    /// Endpoints of one service that a proxy balances over; further ones are left out and counted.
+    ENDPOINTS_PER_SERVICE: usize = 10_000;
+    /// Series of metrics in a process; further label sets count into one series marked `overflow`.
+    METRIC_SERIES: usize = 20_000;
+    /// Idle HTTP/1 connections kept to one endpoint.
+    IDLE_HTTP1_PER_ENDPOINT: usize = 256;
+    /// Connections open at a time in one direction; upstream limits requests in flight to the same figure.
+    CONNECTIONS: usize = 100_000;
+    /// Accepted connections waiting for the worker that they are handed to.
+    HANDED_OVER: usize = 1024;
+    /// Requests waiting for an endpoint of one backend; upstream's figure.
+    WAITING_REQUESTS: usize = 10_000;
+    /// Retry budgets kept at a time, as many as lookups; unused ones are forgotten first.
+    RETRY_BUDGETS: usize = DISCOVERY_TARGETS.value;
+    /// Applications whose connections are pooled; unused ones are forgotten first. A pod has a few ports.
+    APPLICATIONS: usize = 1024;
+    /// Clients that are counted one by one at a rate-limited port; when there are more, quiet ones are forgotten, and
+    /// without any of those, further clients share a count. An identity is dear, so this is far beyond what is seen.
+    RATE_LIMITED_CLIENTS: usize = 16_384;
+    /// Ports whose policy is watched from the start: the injector lists a container's ports, so more is a mistake.
+    EAGER_PORTS: usize = 256;
+    /// Events that wait for one tap observer; further ones are dropped and counted; upstream's figure.
+    TAP_EVENTS: usize = 400;
+    /// Tap observers at a time, each on a connection.
+    TAP_OBSERVERS: usize = 64;
+    /// Streams of one tap connection; upstream's figure.
+    TAP_STREAMS: u32 = 200;
+    /// Tapped requests of one observation whose events are put together.
+    TAP_REQUESTS: usize = 10_000;
+    /// Nesting of a tap's or a profile's match expression.
+    MATCH_DEPTH: usize = 32;
+    /// Bytes of one compiled regular expression.
+    REGEX_BYTES: usize = 1 << 20;
+    /// Streams that a client may have open on one HTTP/2 connection.
+    HTTP2_STREAMS: u32 = 4096;
+    /// Streams opened on an HTTP/2 connection before the server has said how many it takes; hyper's figure.
+    HTTP2_FIRST_STREAMS: usize = 100;
+    /// Bytes of the stream window of HTTP/2; upstream's figure on the wire.
+    HTTP2_STREAM_WINDOW: u32 = 65_535;
+    /// Bytes of the connection window of HTTP/2; upstream's figure on the wire.
+    HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+    /// Bytes that wait in an HTTP/2 connection of a client for its socket, all streams together; hyper's figure.
+    HTTP2_SERVER_SEND_BUFFER: usize = 400 * 1024;
+    /// Bytes that wait in an HTTP/2 connection to a server for its socket, all streams together; hyper's figure.
+    HTTP2_CLIENT_SEND_BUFFER: usize = 1024 * 1024;
+    /// Streams of an HTTP/2 connection reset for what the peer sent, before it is closed; hyper's figure.
+    HTTP2_ERROR_RESETS: usize = 1024;
+    /// Bytes of one direction's buffer of an opaque connection: one TLS record.
+    COPY_BYTES: usize = 16 * 1024;
+    /// Free copy buffers that a worker keeps for slow writers; further ones are returned to the allocator.
+    COPY_POOL: usize = 64;
+    /// Connections waiting to be accepted; the system's default.
+    LISTEN_BACKLOG: u16 = 4096;
+    /// Bytes read from an HTTP/1 connection at a time, for which its buffer keeps room: eight frames of HTTP/2, each of which
+    /// fills a TLS record. A MiB costs the inbound side a quarter more with half of it, and no less with twice as much.
+    HTTP1_READ_BYTES: u64 = 8 * (16_384 - 9);
+    /// Bytes read from a TLS connection at a time: four records, so that a large body costs a system call for each 64 KiB.
+    TLS_READ_BYTES: usize = 64 * 1024;
+    /// Bytes of plaintext sealed for one write; a connection whose peer does not read keeps no more than this.
+    TLS_WRITE_BYTES: usize = 64 * 1024;
+    /// Free TLS buffers of each kind that a thread keeps; further ones are returned to the allocator.
+    TLS_BUFFERS: usize = 4;
+    /// Bytes of an incomplete handshake message: rustls takes none that is longer.
+    TLS_HANDSHAKE_BYTES: usize = 64 * 1024;
+    /// Time for a TLS handshake.
+    TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+    /// Bytes of the file in which the control plane's answers outlive the process: it lies in the pod's memory.
+    MEMORY_BYTES: usize = 2 * 1024 * 1024;
+    /// Bytes of a message from the control plane: 10,000 endpoints of 1 KiB and room; gRPC's usual 4 MiB would cut a large
+    /// service off.
+    CONTROL_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_for_labels() {
+        let names: BTreeSet<_> = ALL.iter().map(|limit| limit.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        let fits = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        };
+        assert!(names.into_iter().all(fits));
+    }
+
+    #[test]
+    fn every_limit_has_a_reason_in_one_sentence_or_more() {
+        for limit in ALL {
+            let reason = limit.reason;
+            assert!(
+                reason.len() > 10 && reason.ends_with('.') && reason.trim() == reason,
+                "{limit:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_shown_in_the_unit_of_their_reason() {
+        assert_eq!(CONNECTIONS.row().value.to_string(), "100000");
+        assert_eq!(TLS_HANDSHAKE.row().value.to_string(), "5s");
+    }
+}

@@ -27,7 +27,7 @@ impl Pattern {
     /// Compiles `text`, anchored at both ends; [`Pattern::as_str`] gives it back as it was written.
     pub fn anchored(text: &str) -> Result<Self, InvalidPattern> {
         let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(crate::limits::REGEX_BYTES)
+            .size_limit(crate::limits::REGEX_BYTES.value)
             .build()
             .map_err(|error| InvalidPattern {
                 text: text.to_owned(),

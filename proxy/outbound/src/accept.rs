@@ -37,7 +37,7 @@ impl Worker {
         drain: CancellationToken,
     ) {
         let Some(_alive) = Alive::new(&self.connections) else {
-            self.shared.metrics.limit_refused("CONNECTIONS");
+            self.shared.metrics.limit_refused(limits::CONNECTIONS);
             return;
         };
         if let Err(error) = self.accept(socket, orig_dst, client, &drain).await {
@@ -187,7 +187,7 @@ struct Alive<'a>(&'a Cell<usize>);
 
 impl<'a> Alive<'a> {
     fn new(count: &'a Cell<usize>) -> Option<Self> {
-        (count.get() < limits::CONNECTIONS).then(|| {
+        (count.get() < limits::CONNECTIONS.value).then(|| {
             count.set(count.get() + 1);
             Self(count)
         })

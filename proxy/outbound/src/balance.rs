@@ -152,7 +152,7 @@ impl Balancer {
         let authority = self.path.strip_suffix(":80").unwrap_or(&self.path);
         let ewma = balance::params(&self.load.get());
         let accrual = self.accrual.get();
-        for model in set.endpoints.values().take(limits::ENDPOINTS_PER_SERVICE) {
+        for model in set.endpoints.values().take(limits::ENDPOINTS_PER_SERVICE.value) {
             let seed = Seed {
                 shared: &self.shared,
                 model,
@@ -170,8 +170,8 @@ impl Balancer {
             }
         }
         old.clear();
-        for _ in limits::ENDPOINTS_PER_SERVICE..set.endpoints.len() {
-            self.shared.metrics.limit_refused("ENDPOINTS_PER_SERVICE");
+        for _ in limits::ENDPOINTS_PER_SERVICE.value..set.endpoints.len() {
+            self.shared.metrics.limit_refused(limits::ENDPOINTS_PER_SERVICE);
         }
         let now = Instant::now();
         let ready = endpoints.iter().filter(|e| e.is_ready(now)).count();

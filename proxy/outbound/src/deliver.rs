@@ -92,7 +92,7 @@ pub(crate) async fn deliver(
             }
             Sent::NeverArrived(last) => {
                 lost += 1;
-                if lost >= limits::NEVER_ARRIVED_ATTEMPTS || !out.is_repeatable() {
+                if lost >= limits::NEVER_ARRIVED_ATTEMPTS.value || !out.is_repeatable() {
                     return last.map(|mut delivered| {
                         delivered.track.arrived();
                         delivered

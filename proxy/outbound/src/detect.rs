@@ -18,11 +18,11 @@ pub(crate) struct First {
 
 /// Reads until it is known whether it is HTTP. Silence for `time` means that it is not.
 pub(crate) async fn http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<First, Error> {
-    let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES);
+    let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
     let mut detected = Detected::NotHttp;
-    let read = read_until(io, &mut bytes, DETECT_HTTP_BYTES, |bytes| {
+    let read = read_until(io, &mut bytes, DETECT_HTTP_BYTES.value, |bytes| {
         detected = match detect::http(bytes) {
-            Detected::NeedMore if bytes.len() >= DETECT_HTTP_BYTES => Detected::NotHttp,
+            Detected::NeedMore if bytes.len() >= DETECT_HTTP_BYTES.value => Detected::NotHttp,
             detected => detected,
         };
         detected != Detected::NeedMore
@@ -36,9 +36,9 @@ pub(crate) async fn http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Re
 
 /// Reads until the SNI of a ClientHello is known. Gives the bytes too.
 pub(crate) async fn sni<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<(BytesMut, Option<String>), Error> {
-    let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES);
+    let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
     let mut hello = Hello::NotTls;
-    let read = read_until(io, &mut bytes, DETECT_TLS_BYTES, |bytes| {
+    let read = read_until(io, &mut bytes, DETECT_TLS_BYTES.value, |bytes| {
         hello = detect::client_hello(bytes);
         hello != Hello::NeedMore
     });

@@ -40,8 +40,8 @@ impl Distribution {
         if self.shut.get() {
             return Err(Error::LoadShed(self.name.clone()));
         }
-        if self.waiting.get() >= limits::WAITING_REQUESTS {
-            shared.metrics.limit_refused("WAITING_REQUESTS");
+        if self.waiting.get() >= limits::WAITING_REQUESTS.value {
+            shared.metrics.limit_refused(limits::WAITING_REQUESTS);
             return Err(Error::LoadShed(self.name.clone()));
         }
         let _waiting = Waiting::new(self);

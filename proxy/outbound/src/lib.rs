@@ -123,9 +123,6 @@ struct Budget {
 /// The budget of one profile or route.
 type SharedBudget = Arc<Mutex<RetryBudget>>;
 
-/// Budgets remembered; beyond it those that nobody uses go first.
-const BUDGETS: usize = proxy_model::limits::DISCOVERY_TARGETS;
-
 impl Budgets {
     /// The budget called `name`: the one that is counted already, unless its figures changed.
     fn get(&self, name: &str, params: &profile::RetryBudget) -> Option<SharedBudget> {
@@ -133,7 +130,7 @@ impl Budgets {
         if let Some(budget) = budgets.get(name).filter(|b| b.params == *params) {
             return Some(budget.tokens.clone());
         }
-        if budgets.len() >= BUDGETS {
+        if budgets.len() >= proxy_model::limits::RETRY_BUDGETS.value {
             budgets.retain(|_, b| Arc::strong_count(&b.tokens) > 1);
         }
         let tokens = Arc::new(Mutex::new(RetryBudget::new(params, Instant::now())?));

@@ -36,7 +36,7 @@ impl<'a> Outgoing<'a> {
         let replay = if request.body().is_end_stream() || form.upgrade {
             None
         } else {
-            let (body, replay) = Replay::new(std::mem::take(request.body_mut()), limits::REPLAY_BYTES);
+            let (body, replay) = Replay::new(std::mem::take(request.body_mut()), limits::REPLAY_BYTES.value);
             *request.body_mut() = body;
             Some(replay)
         };

@@ -150,7 +150,7 @@ fn ask(rule: &Rule, request: &mut http::Request<Body>) -> (Timeouts, Option<Retr
 fn default_retry() -> Retry {
     Retry {
         max_retries: 1,
-        max_request_bytes: proxy_model::limits::REPLAY_BYTES as u32,
+        max_request_bytes: proxy_model::limits::REPLAY_BYTES.value as u32,
         statuses: Vec::new(),
         grpc: Default::default(),
         timeout: None,

@@ -110,8 +110,8 @@ impl Worker {
             target.touch();
             return Some(target.clone());
         }
-        if self.targets.borrow().len() >= limits::DISCOVERY_TARGETS && !self.evict_oldest() {
-            self.shared.metrics.limit_refused("DISCOVERY_TARGETS");
+        if self.targets.borrow().len() >= limits::DISCOVERY_TARGETS.value && !self.evict_oldest() {
+            self.shared.metrics.limit_refused(limits::DISCOVERY_TARGETS);
             return None;
         }
         let target = Target::new(&self.shared, addr);

@@ -59,9 +59,9 @@ impl CacheFile {
                 continue;
             }
             kept = changes;
-            let (bytes, refused) = proxy_api::encode::cache(&discovery.answers(), MEMORY_BYTES);
+            let (bytes, refused) = proxy_api::encode::cache(&discovery.answers(), MEMORY_BYTES.value);
             for _ in 0..refused {
-                metrics.limit_refused("MEMORY_BYTES");
+                metrics.limit_refused(MEMORY_BYTES);
             }
             match write(&self.0, &bytes) {
                 Ok(()) => failed = false,

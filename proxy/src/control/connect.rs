@@ -83,9 +83,9 @@ impl Connector {
 async fn http2(io: AnyIo, addr: SocketAddr) -> Result<Connected, Error> {
     let (send, driver): (SendRequest<Body>, Connection<_, Body, _>) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .max_header_list_size(limits::HEADER_LIST_BYTES)
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW.value)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW.value)
+        .max_header_list_size(limits::HEADER_LIST_BYTES.value)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)

@@ -7,7 +7,7 @@ use proxy_model::limits::{TLS_BUFFERS, TLS_READ_BYTES, TLS_WRITE_BYTES};
 use crate::record::{OVERHEAD, PLAINTEXT};
 
 /// Sealed bytes that wait to be sent, and leave together.
-pub(crate) const WRITE_BYTES: usize = TLS_WRITE_BYTES / PLAINTEXT * (PLAINTEXT + OVERHEAD);
+pub(crate) const WRITE_BYTES: usize = TLS_WRITE_BYTES.value / PLAINTEXT * (PLAINTEXT + OVERHEAD);
 /// A KeyUpdate may come on top of them.
 const ROOM: usize = WRITE_BYTES + 2 * OVERHEAD + 64;
 
@@ -19,7 +19,7 @@ thread_local! {
 /// A buffer to read into, with anything in it.
 pub(crate) fn to_read() -> Box<[u8]> {
     let free = READ.with_borrow_mut(Vec::pop);
-    free.unwrap_or_else(|| vec![0; TLS_READ_BYTES].into_boxed_slice())
+    free.unwrap_or_else(|| vec![0; TLS_READ_BYTES.value].into_boxed_slice())
 }
 
 /// Takes back a buffer to read into.
@@ -43,7 +43,7 @@ fn keep<T>(free: &'static std::thread::LocalKey<RefCell<Vec<T>>>, buffer: T) {
     // A thread that is ending has none any more.
     let _ = free.try_with(|free| {
         let mut free = free.borrow_mut();
-        if free.len() < TLS_BUFFERS {
+        if free.len() < TLS_BUFFERS.value {
             free.push(buffer);
         }
     });

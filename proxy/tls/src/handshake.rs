@@ -103,8 +103,8 @@ where
 }
 
 async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-    match timers::timeout(TLS_HANDSHAKE, handshake).await {
+    match timers::timeout(TLS_HANDSHAKE.value, handshake).await {
         Ok(done) => done.map_err(Error::Handshake),
-        Err(_) => Err(Error::Timeout(TLS_HANDSHAKE)),
+        Err(_) => Err(Error::Timeout(TLS_HANDSHAKE.value)),
     }
 }

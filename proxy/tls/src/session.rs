@@ -166,7 +166,7 @@ async fn send(io: &mut (impl AsyncWrite + Unpin), outgoing: &mut Vec<u8>) -> io:
 }
 
 async fn receive(io: &mut (impl AsyncRead + Unpin), rest: &mut Rest) -> io::Result<()> {
-    let room = TLS_HANDSHAKE_BYTES - (rest.records.len() + rest.early.len()).min(TLS_HANDSHAKE_BYTES);
+    let room = TLS_HANDSHAKE_BYTES.value - (rest.records.len() + rest.early.len()).min(TLS_HANDSHAKE_BYTES.value);
     if room == 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,

@@ -67,7 +67,7 @@ impl Broken {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; COPY_BYTES].into_boxed_slice());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; COPY_BYTES.value].into_boxed_slice());
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -133,7 +133,7 @@ struct Left {
 impl Left {
     fn keep(rest: &[u8]) -> Self {
         let pooled = POOL.with_borrow_mut(Vec::pop);
-        let mut buf = pooled.unwrap_or_else(|| vec![0; COPY_BYTES].into_boxed_slice());
+        let mut buf = pooled.unwrap_or_else(|| vec![0; COPY_BYTES.value].into_boxed_slice());
         buf[..rest.len()].copy_from_slice(rest);
         Self {
             buf,
@@ -149,7 +149,7 @@ impl Drop for Left {
         // A thread that is ending has no pool any more.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
-            if pool.len() < COPY_POOL {
+            if pool.len() < COPY_POOL.value {
                 pool.push(buf);
             }
         });
@@ -227,7 +227,7 @@ impl Direction {
         // Taken out of its cell, so that a reader that copies itself (a connection through ourselves) finds it free.
         let mut scratch = SCRATCH.take();
         if scratch.is_empty() {
-            scratch = vec![0; COPY_BYTES].into_boxed_slice();
+            scratch = vec![0; COPY_BYTES.value].into_boxed_slice();
         }
         let result = self.pass_through(cx, &mut scratch, (reader, writer), wrote);
         SCRATCH.set(scratch);
@@ -319,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_writer_gets_every_byte_in_order() {
-        let (mut app, mut client) = duplex(COPY_BYTES);
+        let (mut app, mut client) = duplex(COPY_BYTES.value);
         let (mut server, mut peer) = duplex(100);
         let sent: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
         let counts = Counts::default();

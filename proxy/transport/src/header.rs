@@ -103,7 +103,7 @@ impl Header {
             return Ok(None);
         };
         let len = length.get_u32() as usize;
-        if len > limits::TRANSPORT_HEADER_BYTES {
+        if len > limits::TRANSPORT_HEADER_BYTES.value {
             return Err(Error::Header("it is longer than 64 KiB"));
         }
         if buf.len() < PREFACE.len() + LENGTH_BYTES + len {

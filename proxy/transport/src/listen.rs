@@ -57,7 +57,7 @@ fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
+    socket.listen(limits::LISTEN_BACKLOG.value.into())?;
     Ok(socket.into())
 }
 

@@ -50,9 +50,9 @@ fn builder(params: &Http2Params) -> h2::Builder<LocalExec> {
     let mut builder = h2::Builder::new(LocalExec);
     builder
         .timer(KeptTimer)
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .max_header_list_size(limits::HEADER_LIST_BYTES);
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW.value)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW.value)
+        .max_header_list_size(limits::HEADER_LIST_BYTES.value);
     if let Some(flow) = &params.flow_control {
         if flow.initial_stream_window_size != 0 {
             builder.initial_stream_window_size(flow.initial_stream_window_size);

@@ -34,11 +34,11 @@ use crate::{
 };
 
 /// Bytes that wait in the connection for the socket, all streams together; hyper's figure.
-const SEND_BUFFER: usize = 1024 * 1024;
+const SEND_BUFFER: usize = limits::HTTP2_CLIENT_SEND_BUFFER.value;
 /// Streams until the peer has said how many; hyper's figure.
-const FIRST_STREAMS: usize = 100;
+const FIRST_STREAMS: usize = limits::HTTP2_FIRST_STREAMS.value;
 /// Streams that we reset because of what the peer sent, until the connection is given up; hyper's figure.
-const LOCAL_ERROR_RESETS: usize = 1024;
+const LOCAL_ERROR_RESETS: usize = limits::HTTP2_ERROR_RESETS.value;
 
 /// An HTTP/2 connection: cheap to clone, any number of requests at a time.
 #[derive(Clone)]
@@ -90,9 +90,9 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
 fn builder(params: &Http2Params) -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .max_header_list_size(limits::HEADER_LIST_BYTES)
+        .initial_window_size(limits::HTTP2_STREAM_WINDOW.value)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW.value)
+        .max_header_list_size(limits::HEADER_LIST_BYTES.value)
         .max_frame_size(16_384)
         .max_send_buffer_size(SEND_BUFFER)
         .initial_max_send_streams(FIRST_STREAMS)

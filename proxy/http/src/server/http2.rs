@@ -37,9 +37,9 @@ use crate::{
 };
 
 /// Bytes that wait in the connection for the socket, all streams together; hyper's figure.
-const SEND_BUFFER: usize = 400 * 1024;
+const SEND_BUFFER: usize = limits::HTTP2_SERVER_SEND_BUFFER.value;
 /// Streams that we reset because of what the peer sent, until the connection is given up; hyper's figure.
-const LOCAL_ERROR_RESETS: usize = 1024;
+const LOCAL_ERROR_RESETS: usize = limits::HTTP2_ERROR_RESETS.value;
 
 /// Serves HTTP/2 until the client or `drain` (by GOAWAY) ends it.
 pub async fn http2<I, S, F, B, E>(
@@ -93,11 +93,11 @@ where
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .initial_window_size(limits::HTTP2_STREAM_WINDOW.value)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW.value)
         .max_frame_size(16_384)
-        .max_header_list_size(limits::HEADER_LIST_BYTES)
-        .max_concurrent_streams(limits::HTTP2_STREAMS)
+        .max_header_list_size(limits::HEADER_LIST_BYTES.value)
+        .max_concurrent_streams(limits::HTTP2_STREAMS.value)
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS));
     builder

@@ -82,16 +82,16 @@ async fn a_dropped_request_is_told_as_cancelled() {
 fn a_slow_observer_loses_events_which_are_counted() {
     let registry = Registry::default();
     let _events = registry.observe(prefix("/"), 1_000_000, false).expect("there is room");
-    for _ in 0..limits::TAP_EVENTS {
+    for _ in 0..limits::TAP_EVENTS.value {
         drop(registry.request(request("/"), &HeaderMap::new()));
     }
-    assert_eq!(registry.dropped(), limits::TAP_EVENTS as u64);
+    assert_eq!(registry.dropped(), limits::TAP_EVENTS.value as u64);
 }
 
 #[test]
 fn observers_are_limited() {
     let registry = Registry::default();
-    let open: Vec<_> = (0..limits::TAP_OBSERVERS)
+    let open: Vec<_> = (0..limits::TAP_OBSERVERS.value)
         .map(|_| registry.observe(prefix("/"), 1, false))
         .collect();
     assert!(open.iter().all(Result::is_ok));

@@ -103,7 +103,7 @@ fn a_body_that_outgrew_its_buffer_is_not_sent_again() {
             .await;
         mesh.service(&[&loser.endpoint]);
         let mut http = mesh.http1().await;
-        let body = Body::Full(Bytes::from(vec![0; proxy_model::limits::REPLAY_BYTES + 1]));
+        let body = Body::Full(Bytes::from(vec![0; proxy_model::limits::REPLAY_BYTES.value + 1]));
         let mut request = Request::post("/").header("host", "web").body(body).expect("valid");
         let response = http.send(&mut request).await.expect("a response");
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);

@@ -29,7 +29,7 @@ impl Messages {
         if bytes.is_empty() {
             return Err(Fault::invalid(InvalidMessage::InvalidEmptyPayload));
         }
-        if self.0.len() + bytes.len() > TLS_HANDSHAKE_BYTES {
+        if self.0.len() + bytes.len() > TLS_HANDSHAKE_BYTES.value {
             return Err(Fault::invalid(InvalidMessage::HandshakePayloadTooLarge));
         }
         self.0.extend_from_slice(bytes);
@@ -42,7 +42,7 @@ impl Messages {
             return Ok(None);
         };
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
-        if len > TLS_HANDSHAKE_BYTES {
+        if len > TLS_HANDSHAKE_BYTES.value {
             return Err(Fault::invalid(InvalidMessage::HandshakePayloadTooLarge));
         }
         let Some(body) = rest.get(..len) else {

@@ -319,12 +319,12 @@ fn a_peer_that_does_not_read_costs_a_bounded_buffer() {
     block_on(async {
         let (theirs, mut ours) = our_server().await;
         let mut sent = 0;
-        let data = bytes(3 * TLS_WRITE_BYTES);
+        let data = bytes(3 * TLS_WRITE_BYTES.value);
         while let Ok(written) = tokio::time::timeout(std::time::Duration::from_millis(20), ours.write(&data)).await {
             sent += written.expect("open");
             assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
         }
-        assert!(sent <= 2 * TLS_WRITE_BYTES, "{sent}");
+        assert!(sent <= 2 * TLS_WRITE_BYTES.value, "{sent}");
         let reading = async {
             let (mut theirs, mut got) = (theirs, vec![0; sent]);
             theirs.read_exact(&mut got).await.expect("open");
@@ -332,7 +332,10 @@ fn a_peer_that_does_not_read_costs_a_bounded_buffer() {
         };
         let (flushed, got) = tokio::join!(ours.flush(), reading);
         flushed.expect("open");
-        assert!(got.chunks(TLS_WRITE_BYTES).all(|part| part == &data[..part.len()]));
+        assert!(
+            got.chunks(TLS_WRITE_BYTES.value)
+                .all(|part| part == &data[..part.len()])
+        );
         assert!(is_idle(&ours));
     });
 }
@@ -363,7 +366,10 @@ fn a_corked_writer_s_records_leave_together_and_are_bounded() {
             taken += written.expect("open");
             assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
         }
-        assert!((TLS_WRITE_BYTES / 2..2 * TLS_WRITE_BYTES).contains(&taken), "{taken}");
+        assert!(
+            (TLS_WRITE_BYTES.value / 2..2 * TLS_WRITE_BYTES.value).contains(&taken),
+            "{taken}"
+        );
     });
 }
 
@@ -401,7 +407,7 @@ fn pieces_become_one_record_and_many_records_one_read() {
         let mut got = [0; 1000];
         assert_eq!(ours.read(&mut got).await.expect("open"), 500, "all that was there");
         assert!(is_idle(&ours));
-        assert!(records.len() < TLS_READ_BYTES);
+        assert!(records.len() < TLS_READ_BYTES.value);
     });
 }
 

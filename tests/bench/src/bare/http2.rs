@@ -28,8 +28,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (sender, connection) = client::Builder::new(Local)
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW.value)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW.value)
         .handshake(TokioIo::new(io))
         .await?;
     spawn_local(connection);
@@ -40,9 +40,9 @@ where
 pub(super) fn server() -> server::Builder<Local> {
     let mut builder = server::Builder::new(Local);
     builder
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .max_concurrent_streams(limits::HTTP2_STREAMS);
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW.value)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW.value)
+        .max_concurrent_streams(limits::HTTP2_STREAMS.value);
     builder
 }
 
