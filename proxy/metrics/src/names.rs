@@ -217,26 +217,30 @@ pub mod classification {
 
 /// Values of the label [`label::ERROR`] on the families that errors of the proxy's own are counted in.
 pub mod error {
-    /// Shed because too much waits.
-    pub const LOAD_SHED: &str = "loadshed";
-    /// Nothing was ready for too long.
-    pub const FAIL_FAST: &str = "failfast";
-    /// The client's TLS hello did not come.
-    pub const TLS_DETECT_TIMEOUT: &str = "tls detection timeout";
-    /// A request came back to the gateway that sent it.
-    pub const GATEWAY_LOOP: &str = "gateway loop";
-    /// The gateway is not for this name.
-    pub const GATEWAY_DOMAIN_INVALID: &str = "gateway domain invalid";
+    use proxy_model::Reason;
+
+    const fn label(reason: Reason) -> &'static str {
+        reason.row().label.expect("a reason that is counted")
+    }
+
+    /// Shed because too many requests wait.
+    pub const LOAD_SHED: &str = label(Reason::LoadShed);
+    /// No endpoint was ready in time.
+    pub const FAIL_FAST: &str = label(Reason::FailFast);
+    /// No ClientHello arrived in time.
+    pub const TLS_DETECT_TIMEOUT: &str = label(Reason::TlsDetectTimeout);
+    /// The gateway does not serve this name.
+    pub const GATEWAY_DOMAIN_INVALID: &str = label(Reason::GatewayUnsupported);
     /// Reading or writing failed.
-    pub const IO: &str = "i/o";
-    /// Anything else.
-    pub const UNEXPECTED: &str = "unexpected";
-    /// The endpoint is not who the client asked for.
-    pub const IDENTITY_REQUIRED: &str = "identity required";
+    pub const IO: &str = label(Reason::ClientIo);
+    /// All other errors.
+    pub const UNEXPECTED: &str = label(Reason::Unexpected);
+    /// The endpoint's identity is not the required one.
+    pub const IDENTITY_REQUIRED: &str = label(Reason::IdentityRequired);
     /// The response took too long.
-    pub const RESPONSE_TIMEOUT: &str = "response timeout";
+    pub const RESPONSE_TIMEOUT: &str = label(Reason::RequestTimeout);
     /// The client went away first; ours, upstream counts nothing then.
-    pub const CANCELLED: &str = "cancelled";
+    pub const CANCELLED: &str = label(Reason::ClientCancelled);
 }
 
 /// What mesh-viz tells of itself.
