@@ -67,10 +67,6 @@ pub struct Image {
 /// The sidecar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(
-    missing_docs,
-    reason = "each is the value of the chart of this name; the chart says what it means"
-)]
 pub struct Proxy {
     pub image: Image,
     pub ports: Ports,
@@ -144,7 +140,6 @@ pub struct EnvVar {
 /// Where the sidecar listens.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Ports {
     pub admin: u16,
     pub control: u16,
@@ -155,7 +150,6 @@ pub struct Ports {
 /// What the sidecar asks for and may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Resources {
     pub cpu: Amount,
     pub memory: Amount,
@@ -207,7 +201,6 @@ pub struct ProxyMetrics {
 /// A probe of the kubelet; nothing is Kubernetes' default.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "Kubernetes' own names")]
 pub struct Probe {
     pub initial_delay_seconds: Option<u32>,
     pub period_seconds: Option<u32>,
@@ -226,7 +219,6 @@ pub struct Control {
 /// Times of streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Streams {
     #[serde(deserialize_with = "text")]
     pub initial_timeout: String,
@@ -239,7 +231,6 @@ pub struct Streams {
 /// Spans of sidecars.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct Tracing {
     pub enable: bool,
     #[serde(deserialize_with = "text")]
@@ -263,7 +254,6 @@ pub struct Collector {
 /// A service account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the value of the chart of this name")]
 pub struct MeshIdentity {
     #[serde(deserialize_with = "text")]
     pub service_account_name: String,
@@ -274,10 +264,6 @@ pub struct MeshIdentity {
 /// The init container that redirects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(
-    missing_docs,
-    reason = "each is the value of the chart of this name; the chart says what it means"
-)]
 pub struct ProxyInit {
     pub image: Image,
     #[serde(deserialize_with = "text")]
@@ -300,10 +286,6 @@ pub struct ProxyInit {
 /// The init container that looks whether a CNI plugin redirects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(
-    missing_docs,
-    reason = "each is the value of the chart of this name; the chart says what it means"
-)]
 pub struct NetworkValidator {
     pub image: Image,
     #[serde(deserialize_with = "text")]

@@ -90,7 +90,6 @@ impl Error {
 
 /// Kinds of refusal: the codes of gRPC.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "gRPC defines them")]
 pub enum Kind {
     Cancelled,
     Unknown,

@@ -187,7 +187,7 @@ fn uses(package: &str, words: &[&str]) -> Vec<String> {
         .find(|p| p.name == package)
         .expect("a package of ours");
     let mut found = Vec::new();
-    for file in source::of_package(&package).iter().filter(|file| !file.is_test()) {
+    for file in source::of_package(&package).filter(|file| !file.is_test()) {
         let lines = file.code.lines().take(file.lines_before_tests()).enumerate();
         for (number, line) in lines {
             found.extend(

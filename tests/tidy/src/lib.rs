@@ -1,11 +1,13 @@
-//! Laws of the tree as tests: who may depend on whom, how large a thing may be, what every file says first.
+//! Rules of the tree as tests: dependencies between crates, sizes, documentation, names.
 //!
-//! `cargo tidy` runs them alone. A law that must bend somewhere bends in [`exceptions`], with its reason.
+//! `cargo tidy` runs them alone. Exceptions are listed in [`exceptions`], each with its reason.
 
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
 mod exceptions;
+#[cfg(test)]
+mod items;
 #[cfg(test)]
 mod sizes;
 #[cfg(test)]
@@ -15,8 +17,8 @@ mod texts;
 #[cfg(test)]
 mod workspace;
 
-/// Fails with all that is wrong, one on a line, after what the law is.
+/// Fails with the rule and its violations, one on a line.
 #[cfg(test)]
-fn assert_none(law: &str, violations: &[String]) {
-    assert!(violations.is_empty(), "{law}\n  {}\n", violations.join("\n  "));
+fn assert_none(rule: &str, violations: &[String]) {
+    assert!(violations.is_empty(), "{rule}\n  {}\n", violations.join("\n  "));
 }

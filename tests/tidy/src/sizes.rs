@@ -1,4 +1,6 @@
-//! How large a function, a file, a crate may be.
+//! Sizes of functions, files and crates.
+
+use std::io::Write as _;
 
 use crate::{
     assert_none,
@@ -7,18 +9,18 @@ use crate::{
     workspace::packages,
 };
 
-/// Lines of a function. The median good one has 4 to 9; a codebase gets its bad name from the tail.
+/// Lines of a function. The median good one has 4 to 9; the tail is what makes a codebase hard to read.
 const FUNCTION: usize = 70;
 /// Lines of a file, before its inline tests.
 const FILE: usize = 600;
-/// Lines of an inline module of tests; more go to a file of their own.
+/// Lines of an inline module of tests; longer ones are files of their own.
 const INLINE_TESTS: usize = 150;
-/// Lines of a crate, without tests.
+/// Lines of a crate, without tests, above which it is reported. A crate is cut by meaning, never by size, so none is refused.
 const CRATE: usize = 6_000;
-/// Lines of the `main.rs` of a program that people run: it says what the program is made of, and begins it.
+/// Lines of the `main.rs` of a program that people run: it lists what the program is made of, and starts it.
 const MAIN: usize = 40;
 
-/// How large `what` is, where it may be `most`, unless an exception says otherwise.
+/// Violation of the limit `most`, unless an exception allows it.
 fn check(what: String, lines: usize, most: usize) -> Option<String> {
     let most = SIZES
         .iter()
@@ -27,18 +29,16 @@ fn check(what: String, lines: usize, most: usize) -> Option<String> {
     (lines > most).then(|| format!("{what}: {lines} lines, at most {most}"))
 }
 
-fn function_checks(file: &Source) -> Vec<String> {
-    let functions = file.functions();
-    let check_one = |f: &source::Function| {
-        check(format!("{}::{}", file.path, f.name), f.lines, FUNCTION)
-            .map(|text| format!("{text} (line {})", f.line + 1))
-    };
-    functions.iter().filter_map(check_one).collect()
-}
-
 #[test]
 fn functions_are_short() {
-    let wrong: Vec<String> = source::all().iter().flat_map(function_checks).collect();
+    let mut wrong = Vec::new();
+    for file in source::all() {
+        let checks = file.functions.iter().filter_map(|f| {
+            check(format!("{}::{}", file.path, f.name), f.lines, FUNCTION)
+                .map(|text| format!("{text} (line {})", f.line + 1))
+        });
+        wrong.extend(checks);
+    }
     assert_none("a function has at most 70 lines", &wrong);
 }
 
@@ -47,20 +47,17 @@ fn files_are_short() {
     let mut wrong = Vec::new();
     for file in source::all() {
         let (lines, before_tests) = (file.text.lines().count(), file.lines_before_tests());
+        let is_main = file.path.ends_with("src/main.rs") && !file.is_test();
         wrong.extend(check(
             file.path.clone(),
             before_tests,
-            if file.path.ends_with("src/main.rs") && !file.is_test() {
-                MAIN
-            } else {
-                FILE
-            },
+            if is_main { MAIN } else { FILE },
         ));
-        if lines - before_tests > INLINE_TESTS {
+        let tests = lines - before_tests;
+        if tests > INLINE_TESTS {
             wrong.push(format!(
-                "{}: inline tests of {} lines, at most {INLINE_TESTS}",
-                file.path,
-                lines - before_tests
+                "{}: inline tests of {tests} lines, at most {INLINE_TESTS}",
+                file.path
             ));
         }
     }
@@ -71,32 +68,32 @@ fn files_are_short() {
 }
 
 #[test]
-fn crates_are_small() {
-    let mut wrong = Vec::new();
+fn crates_over_the_usual_size_are_reported() {
+    let mut report = Vec::new();
     for package in packages() {
-        let files = source::of_package(&package);
         let own_tests = package.path.starts_with("tests/");
-        let counted = files.iter().filter(|file| own_tests || !file.is_test());
-        let lines = counted.map(Source::lines_before_tests).sum();
-        wrong.extend(check(package.name, lines, CRATE));
+        let counted = source::of_package(&package).filter(|file| own_tests || !file.is_test());
+        let lines: usize = counted.map(Source::lines_before_tests).sum();
+        report.extend((lines > CRATE).then(|| format!("{}: {lines} lines", package.name)));
     }
-    assert_none("a crate has at most 6,000 lines without its tests", &wrong);
+    if report.is_empty() {
+        return;
+    }
+    // Not by `eprintln!`, which the test harness hides unless the test fails.
+    let text = format!("\ncrates over {CRATE} lines: {}\n", report.join(", "));
+    std::io::stderr()
+        .write_all(text.as_bytes())
+        .expect("standard error is open");
 }
 
 #[test]
-fn exceptions_are_needed() {
-    let files = source::all();
+fn size_exceptions_are_needed() {
     let mut large: Vec<String> = Vec::new();
-    for file in &files {
-        large.extend(
-            file.functions()
-                .iter()
-                .filter(|f| f.lines > FUNCTION)
-                .map(|f| format!("{}::{}", file.path, f.name)),
-        );
+    for file in source::all() {
+        let functions = file.functions.iter().filter(|f| f.lines > FUNCTION);
+        large.extend(functions.map(|f| format!("{}::{}", file.path, f.name)));
         large.extend((file.lines_before_tests() > MAIN).then(|| file.path.clone()));
     }
-    large.extend(packages().into_iter().map(|package| package.name));
     let idle = SIZES.iter().filter(|size| !large.iter().any(|what| what == size.what));
     assert_none(
         "these exceptions are not needed",

@@ -1,93 +1,124 @@
-//! Rust files, as far as these laws need to understand them: code without comments and texts, literals, functions.
+//! Rust files as the rules see them: code, comments, literals, functions, items.
 
-use std::{fs, path::Path};
+use std::{fs, ops::Range, path::Path, sync::LazyLock};
 
-use crate::workspace::{Package, ROOT, packages};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
+use syn::Lit;
 
-/// One file.
+use crate::{
+    items::Items,
+    workspace::{Package, ROOT, packages},
+};
+
+/// One file. Lines are counted from 0.
 pub(crate) struct Source {
-    /// From the root.
+    /// Path from the root.
     pub(crate) path: String,
-    /// As it is.
+    /// Path of its package from the root.
+    pub(crate) package: String,
     pub(crate) text: String,
-    /// The same with comments, and what is between quotes, blanked; lines stay where they are.
+    /// The text with comments and literals blanked; lines and columns stay.
     pub(crate) code: String,
-    /// Text literals with their lines, from 0.
+    /// The text with everything but comments blanked.
+    pub(crate) comments: String,
+    /// Values of the text literals, with their lines.
     pub(crate) literals: Vec<(usize, String)>,
+    /// Functions that have a body.
+    pub(crate) functions: Vec<Function>,
+    pub(crate) items: Items,
 }
 
 /// One function.
 pub(crate) struct Function {
     pub(crate) name: String,
-    /// Line that it begins on, from 0.
     pub(crate) line: usize,
-    /// Lines, signature and closing brace included.
+    /// Length, signature and closing brace included.
     pub(crate) lines: usize,
 }
 
-/// The files of a package, those of packages inside it left out.
-pub(crate) fn of_package(package: &Package) -> Vec<Source> {
-    let inner: Vec<String> = packages()
-        .into_iter()
-        .map(|p| p.path)
-        .filter(|path| path.starts_with(&format!("{}/", package.path)))
-        .collect();
-    let mut files = Vec::new();
-    collect(&ROOT.join(&package.path), &mut files);
-    files.retain(|file| !inner.iter().any(|path| file.path.starts_with(&format!("{path}/"))));
-    files
-}
+/// All files of the workspace, by package.
+static FILES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+    let packages = packages();
+    packages.iter().flat_map(|package| read(package, &packages)).collect()
+});
 
 /// All files of the workspace.
-pub(crate) fn all() -> Vec<Source> {
-    packages().iter().flat_map(of_package).collect()
+pub(crate) fn all() -> &'static [Source] {
+    &FILES
 }
 
-fn collect(folder: &Path, files: &mut Vec<Source>) {
+/// The files of a package, without those of packages inside it.
+pub(crate) fn of_package(package: &Package) -> impl Iterator<Item = &'static Source> {
+    FILES.iter().filter(move |file| file.package == package.path)
+}
+
+fn read(package: &Package, packages: &[Package]) -> Vec<Source> {
+    let prefix = format!("{}/", package.path);
+    let inner = |path: &str| {
+        packages
+            .iter()
+            .any(|other| other.path.starts_with(&prefix) && path.starts_with(&format!("{}/", other.path)))
+    };
+    let files = files_below(&ROOT.join(&package.path)).into_iter();
+    files
+        .filter(|path| path.ends_with(".rs") && !inner(path))
+        .map(|path| {
+            let text = fs::read_to_string(ROOT.join(&path)).expect("a source file is UTF-8");
+            Source::new(path, package.path.clone(), text)
+        })
+        .collect()
+}
+
+/// Paths from the root of all files below a folder, sorted, without build output and the repository's own data.
+pub(crate) fn files_below(folder: &Path) -> Vec<String> {
     let mut entries: Vec<_> = fs::read_dir(folder)
         .expect("a folder can be read")
         .flatten()
-        .map(|e| e.path())
+        .map(|entry| entry.path())
         .collect();
     entries.sort();
+    let mut files = Vec::new();
     for path in entries {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("a source file is UTF-8");
-            let path = path
-                .strip_prefix(&*ROOT)
-                .expect("a member is below the root")
-                .to_string_lossy()
-                .into_owned();
-            files.push(Source::new(path, text));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !path.is_dir() {
+            let path = path.strip_prefix(&*ROOT).expect("a member is below the root");
+            files.push(path.to_string_lossy().into_owned());
+        } else if !["target", ".target", ".git"].contains(&&*name) {
+            files.extend(files_below(&path));
         }
     }
+    files
 }
 
 impl Source {
-    pub(crate) fn new(path: String, text: String) -> Self {
+    pub(crate) fn new(path: String, package: String, text: String) -> Self {
+        let tokens: TokenStream = text
+            .parse()
+            .unwrap_or_else(|error| panic!("{path} cannot be split into tokens: {error}"));
+        let file = syn::parse2(tokens.clone()).unwrap_or_else(|error| panic!("{path} is not Rust: {error}"));
         let mut scanner = Scanner {
-            rest: &text,
-            line: 0,
-            code: String::with_capacity(text.len()),
+            text: text.as_bytes(),
+            code: blank(&text),
+            comments: text.clone().into_bytes(),
             literals: vec![],
+            functions: vec![],
         };
-        scanner.run();
-        let Scanner { code, literals, .. } = scanner;
+        scanner.scan(tokens);
+        let code = String::from_utf8(scanner.code).expect("whole tokens are UTF-8");
+        let comments = String::from_utf8(scanner.comments).expect("text without whole tokens is UTF-8");
         Self {
-            path,
-            text,
             code,
-            literals,
+            comments,
+            literals: scanner.literals,
+            functions: scanner.functions,
+            items: Items::new(&file),
+            path,
+            package,
+            text,
         }
     }
 
-    /// Whether all of it is tests, or benchmarks, which are as little of the product.
+    /// Whether all of it is tests or benchmarks.
     pub(crate) fn is_test(&self) -> bool {
         self.path.ends_with("/tests.rs")
             || ["/tests/", "/benches/"].iter().any(|folder| self.path.contains(folder))
@@ -100,165 +131,100 @@ impl Source {
         let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
         lines.windows(2).position(begins).unwrap_or(lines.len())
     }
-
-    /// The functions that have a body.
-    pub(crate) fn functions(&self) -> Vec<Function> {
-        let mut functions = Vec::new();
-        for (at, _) in self.code.match_indices("fn ") {
-            let before = self.code[..at].chars().next_back();
-            let name: String = self.code[at + 3..]
-                .trim_start()
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_') || name.is_empty() {
-                continue;
-            }
-            if let Some(length) = body_end(&self.code[at..]) {
-                let line = self.code[..at].matches('\n').count();
-                let lines = self.code[at..at + length].matches('\n').count() + 1;
-                functions.push(Function { name, line, lines });
-            }
-        }
-        functions
-    }
 }
 
-/// Where the body of the function that `code` begins with ends; none if it has no body.
-fn body_end(code: &str) -> Option<usize> {
-    let (mut round, mut curly) = (0usize, 0usize);
-    for (at, c) in code.char_indices() {
-        match c {
-            '(' | '[' => round += 1,
-            ')' | ']' => round = round.saturating_sub(1),
-            ';' if round == 0 && curly == 0 => return None,
-            '{' if round == 0 || curly > 0 => curly += 1,
-            '}' if curly == 1 => return Some(at + 1),
-            '}' => curly = curly.saturating_sub(1),
-            _ => {}
-        }
-    }
-    None
+/// Spaces in place of everything but line breaks.
+fn blank(text: &str) -> Vec<u8> {
+    text.bytes().map(|b| if b == b'\n' { b } else { b' ' }).collect()
 }
 
-/// Goes through a file and blanks comments and literals.
+/// Sorts a file's tokens. Functions are found among tokens rather than items, so that those inside macros count.
 struct Scanner<'a> {
-    rest: &'a str,
-    line: usize,
-    code: String,
+    text: &'a [u8],
+    code: Vec<u8>,
+    comments: Vec<u8>,
     literals: Vec<(usize, String)>,
+    functions: Vec<Function>,
 }
 
 impl Scanner<'_> {
-    fn run(&mut self) {
-        let mut previous = ' ';
-        while let Some(c) = self.rest.chars().next() {
-            let in_word = previous.is_alphanumeric() || previous == '_';
-            if self.rest.starts_with("//") {
-                let end = self.rest.find('\n').unwrap_or(self.rest.len());
-                self.blank(end);
-            } else if self.rest.starts_with("/*") {
-                self.blank(block_comment(self.rest));
-            } else if let Some((open, close)) = raw_string(self.rest).filter(|_| !in_word) {
-                self.literal(open, close);
-            } else if c == '"' {
-                let close = self.rest[1..].len() - plain_string(&self.rest[1..]).len() + 1;
-                self.literal(1, close);
-            } else if let Some(end) = char_literal(self.rest) {
-                self.blank(end);
-            } else {
-                self.keep(c);
+    fn scan(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        for (at, token) in tokens.iter().enumerate() {
+            // A doc comment is the tokens of an attribute, each of which spans all of the comment.
+            if self.is_comment(token.span()) {
+                continue;
             }
-            previous = c;
-        }
-    }
-
-    fn keep(&mut self, c: char) {
-        self.line += usize::from(c == '\n');
-        self.code.push(c);
-        self.rest = &self.rest[c.len_utf8()..];
-    }
-
-    fn blank(&mut self, end: usize) {
-        let (blanked, rest) = self.rest.split_at(end);
-        for c in blanked.chars() {
-            self.line += usize::from(c == '\n');
-            self.code.push(if c == '\n' { '\n' } else { ' ' });
-        }
-        self.rest = rest;
-    }
-
-    /// A literal whose text begins at `open`, and which is over at `close`.
-    fn literal(&mut self, open: usize, close: usize) {
-        let text = self.rest[open..close].trim_end_matches(['"', '#']);
-        self.literals.push((self.line, text.to_owned()));
-        self.blank(close);
-    }
-}
-
-/// Where the block comment that `text` begins with ends; they nest.
-fn block_comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0usize, 0usize);
-    while at < text.len() {
-        if text[at..].starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if text[at..].starts_with("*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return at;
+            match token {
+                TokenTree::Group(group) => {
+                    self.code(group.span_open());
+                    self.scan(group.stream());
+                    self.code(group.span_close());
+                }
+                TokenTree::Literal(literal) => {
+                    self.blank_comments(literal.span().byte_range());
+                    let text = match Lit::new(literal.clone()) {
+                        Lit::Str(text) => text.value(),
+                        Lit::ByteStr(bytes) => String::from_utf8_lossy(&bytes.value()).into_owned(),
+                        Lit::CStr(text) => text.value().to_string_lossy().into_owned(),
+                        _ => continue,
+                    };
+                    self.literals.push((literal.span().start().line - 1, text));
+                }
+                TokenTree::Ident(ident) => {
+                    self.code(ident.span());
+                    if ident == "fn" {
+                        self.functions.extend(function(ident.span(), &tokens[at + 1..]));
+                    }
+                }
+                TokenTree::Punct(punct) => self.code(punct.span()),
             }
-        } else {
-            at += text[at..].chars().next().map_or(1, char::len_utf8);
         }
     }
-    text.len()
-}
 
-/// Where the text of a raw string begins, and where the literal is over.
-fn raw_string(text: &str) -> Option<(usize, usize)> {
-    let tail = text.strip_prefix("br").or_else(|| text.strip_prefix('r'))?;
-    let hashes = tail.len() - tail.trim_start_matches('#').len();
-    let open = text.len() - tail.len() + hashes;
-    text[open..].strip_prefix('"')?;
-    let end = format!("\"{}", "#".repeat(hashes));
-    let close = text[open + 1..]
-        .find(&end)
-        .map_or(text.len(), |at| open + 1 + at + end.len());
-    Some((open + 1, close))
-}
-
-/// What follows the string whose opening quote is before `text`.
-fn plain_string(text: &str) -> &str {
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return &text[at + 1..],
-            _ => {}
-        }
+    fn is_comment(&self, span: Span) -> bool {
+        let text = &self.text[span.byte_range()];
+        text.starts_with(b"//") || text.starts_with(b"/*")
     }
-    ""
+
+    fn code(&mut self, span: Span) {
+        let range = span.byte_range();
+        self.code[range.clone()].copy_from_slice(&self.text[range.clone()]);
+        self.blank_comments(range);
+    }
+
+    fn blank_comments(&mut self, range: Range<usize>) {
+        let bytes = self.comments[range].iter_mut();
+        bytes.filter(|b| **b != b'\n').for_each(|b| *b = b' ');
+    }
 }
 
-/// Where the character literal that `text` begins with ends; none for a lifetime.
-fn char_literal(text: &str) -> Option<usize> {
-    let inner = text.strip_prefix('\'')?;
-    let first = inner.chars().next()?;
-    if first == '\\' {
-        let after = 1 + inner[1..].chars().next()?.len_utf8();
-        return inner[after..].find('\'').map(|at| 1 + after + at + 1);
-    }
-    inner[first.len_utf8()..]
-        .starts_with('\'')
-        .then_some(1 + first.len_utf8() + 1)
+/// The function whose tokens follow the keyword; none for a type, or where there is no body.
+fn function(keyword: Span, tokens: &[TokenTree]) -> Option<Function> {
+    let TokenTree::Ident(name) = tokens.first()? else {
+        return None;
+    };
+    let body = tokens.iter().find_map(|token| match token {
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Some(Ok(group)),
+        TokenTree::Punct(punct) if punct.as_char() == ';' => Some(Err(())),
+        _ => None,
+    });
+    let body: &Group = body?.ok()?;
+    let line = keyword.start().line - 1;
+    Some(Function {
+        name: name.to_string(),
+        line,
+        lines: body.span_close().end().line - line,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn source(text: &str) -> Source {
+        Source::new("a.rs".into(), String::new(), text.into())
+    }
 
     #[test]
     fn functions_are_counted_from_signature_to_brace() {
@@ -276,20 +242,44 @@ where
 }
 trait T { fn none(&self); fn given(&self) {} }
 type F = fn (u8) -> u8;
+inside! { fn three() {} }
 "##;
-        let functions = Source::new("a.rs".into(), text.into()).functions();
-        let found: Vec<_> = functions.iter().map(|f| (f.name.as_str(), f.line, f.lines)).collect();
-        assert_eq!(found, [("one", 1, 1), ("two", 2, 10), ("given", 12, 1)]);
+        let source = source(text);
+        let found: Vec<_> = source.functions.iter().map(|f| (&*f.name, f.line, f.lines)).collect();
+        assert_eq!(
+            found,
+            [("one", 1, 1), ("two", 2, 10), ("given", 12, 1), ("three", 14, 1)]
+        );
     }
 
     #[test]
-    fn literals_are_found_and_tests_cut_off() {
-        let text = "const A: &str = \"a\\\"b\";\n// \"no\"\nconst B: &[u8] = br\"c\";\n#[cfg(test)]\nmod tests {\n}\n";
-        let source = Source::new("a.rs".into(), text.into());
+    fn separates_literals_comments_and_code() {
+        let text = "//! Head é\n\nconst A: &str = \"a\\\"b \\\n  c\"; // \"no\"\n/// Doc.\nconst B: &[u8] = br\"c\";\n/* x\n y */ type É = u8;\n";
+        let source = source(text);
+        assert_eq!(source.literals, [(2, "a\"b c".to_owned()), (5, "c".to_owned())]);
+        let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(
-            source.literals,
-            [(0, "a\\\"b".trim_end_matches('"').to_owned()), (2, "c".to_owned())]
+            trimmed(&source.comments),
+            ["//! Head é", "", "", "// \"no\"", "/// Doc.", "", "/* x", "y */"]
         );
+        assert_eq!(
+            trimmed(&source.code),
+            [
+                "",
+                "",
+                "const A: &str =",
+                ";",
+                "",
+                "const B: &[u8] =      ;",
+                "",
+                "type É = u8;"
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_before_tests_end_at_the_inline_module() {
+        let source = source("const A: u8 = 1;\n#[cfg(test)]\nmod other;\n#[cfg(test)]\nmod tests {\n}\n");
         assert_eq!(source.lines_before_tests(), 3);
     }
 }

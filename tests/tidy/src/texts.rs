@@ -3,27 +3,33 @@
 use std::{collections::BTreeSet, fs};
 
 use crate::{
-    assert_none, source,
+    assert_none,
+    items::Scope,
+    source,
     workspace::{ROOT, packages},
 };
 
 /// What may stand at the top of the tree.
-const TOP_LEVEL: [&str; 20] = [
+const TOP_LEVEL: [&str; 24] = [
     ".cargo",
     ".ci",
     ".clippy.toml",
     ".deny.toml",
     ".git",
+    ".github",
     ".gitignore",
     ".rustfmt.toml",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
     "charts",
     "cli",
     "destination",
+    "docs",
     "identity",
     "injector",
     "proxy",
@@ -47,10 +53,24 @@ fn nothing_else_is_at_the_top() {
 #[test]
 fn every_file_says_what_it_is() {
     let silent = source::all()
-        .into_iter()
+        .iter()
         .filter(|file| !file.text.starts_with("//! "))
-        .map(|file| file.path);
+        .map(|file| file.path.clone());
     assert_none("a file opens with //! and what it is", &silent.collect::<Vec<_>>());
+}
+
+#[test]
+fn public_items_are_documented() {
+    let mut wrong = Vec::new();
+    for file in source::all().iter().filter(|file| !file.is_test()) {
+        let items = file.items.items.iter();
+        let bare = items.filter(|item| item.visibility == Scope::Public && !item.is_documented);
+        wrong.extend(bare.map(|item| format!("{}:{}: {:?} {}", file.path, item.line + 1, item.kind, item.name)));
+    }
+    assert_none(
+        "a public type, function, trait, constant, macro or module has a doc comment",
+        &wrong,
+    );
 }
 
 #[test]
@@ -75,7 +95,9 @@ fn is_metric_name(text: &str) -> bool {
 #[test]
 fn metric_names_are_in_one_crate() {
     let files = source::all();
-    let (metrics, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.path.starts_with("proxy/metrics/"));
+    let (metrics, others): (Vec<_>, Vec<_>) = files
+        .iter()
+        .partition(|file: &&source::Source| file.path.starts_with("proxy/metrics/"));
     let ends = ["_total", "_seconds", "_ms", "_bytes", "_bucket", "_timestamp", "_count"];
     let is_named = |text: &str| is_metric_name(text) && ends.iter().any(|end| text.ends_with(end));
     let names: BTreeSet<&str> = metrics
