@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{authz, check, demo, diagnostics, identity, inject, install, output, profile, uninstall, version, viz};
+use crate::{authz, check, demo, diagnostics, identity, inject, install, man, output, profile, uninstall, version, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -55,6 +55,9 @@ enum Command {
     /// The demo's application.
     #[command(subcommand, hide = true)]
     DemoApp(cli_demo_app::Command),
+    /// Write the manual pages.
+    #[command(hide = true)]
+    ManPages(man::ManArgs),
     /// Print the completion script of a shell.
     Completion {
         /// The shell.
@@ -82,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
         Command::DemoApp(role) => cli_demo_app::run(role),
+        Command::ManPages(args) => man::pages(&args, Mesh::command()),
         Command::Completion { shell } => {
             // Into memory first: clap panics where a reader goes away (`| head`).
             let mut script = Vec::new();

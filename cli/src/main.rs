@@ -11,6 +11,7 @@ mod identity;
 mod inject;
 mod install;
 mod kube;
+mod man;
 mod output;
 mod profile;
 mod uninstall;

@@ -15,7 +15,7 @@ use std::{
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::{Cluster, images, readme, say};
+use crate::{Cluster, readme, say};
 
 /// Longest time for the pods of a namespace to be as they should.
 const PODS: Duration = Duration::from_secs(120);
@@ -97,7 +97,7 @@ impl Bed {
 
     fn advance(&self, at: Needs, needs: Needs) -> Result<(), String> {
         if at < Needs::Images && needs >= Needs::Images {
-            images::load(self.cluster())?;
+            self.cluster().load_images()?;
         }
         for (step, command, namespace) in STEPS {
             if at >= step || needs < step {

@@ -12,9 +12,7 @@
 //! stopped; what needs that asks [`Cluster::stop`].
 
 pub mod bed;
-pub mod images;
 pub mod load;
-mod oci;
 pub mod readme;
 
 use std::{
@@ -25,6 +23,8 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use charts_release::images;
 
 /// Name and number of a cluster of our own: beside the one that somebody may have by hand.
 const OWN: [&str; 4] = ["--name", "meshtests", "--index", "7"];
@@ -118,6 +118,18 @@ impl Cluster {
         let mut command = Command::new(program);
         command.env("KUBECONFIG", &self.kubeconfig).env("PATH", path);
         command
+    }
+
+    /// Puts images of the built programs into the cluster's nodes.
+    pub fn load_images(&self) -> Result<(), String> {
+        let programs = images::programs()?;
+        let archives = images::make(&images::Request {
+            programs: &programs,
+            out: &programs.join("images"),
+            registry: images::LOCAL_REGISTRY,
+            released_only: false,
+        })?;
+        self.load(&archives)
     }
 
     /// Runs `mesh`, whatever comes of it.

@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Cluster, images::TAG, wait_for};
+use charts_release::VERSION;
+
+use crate::{Cluster, wait_for};
 
 /// A pod's container that runs `mesh-test-app` with these arguments.
 pub fn container(args: &[&str]) -> Value {
     json!({
         "name": "app",
-        "image": format!("localhost/mesh-test-app:{TAG}"),
+        "image": format!("localhost/mesh-test-app:{VERSION}"),
         "imagePullPolicy": "IfNotPresent",
         "args": args,
         "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use charts_release::VERSION;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tests_cluster::{
     bed::{Bed, Needs},
-    images::TAG,
     load::{Client, container},
     say, wait_for,
 };
@@ -64,7 +64,7 @@ fn chain(app: &App<'_>) {
         } else {
             json!({"periodSeconds": 1, "tcpSocket": {"port": 8080}})
         };
-        let container = json!({"name": "app", "image": format!("localhost/mesh-app:{TAG}"), "imagePullPolicy": "IfNotPresent",
+        let container = json!({"name": "app", "image": format!("localhost/mesh-app:{VERSION}"), "imagePullPolicy": "IfNotPresent",
             "args": all, "ports": [{"containerPort": 8080}], "readinessProbe": probe});
         app.apply(
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},

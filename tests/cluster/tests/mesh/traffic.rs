@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use charts_release::VERSION;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tests_cluster::{
     bed::{Bed, Needs},
-    images::TAG,
     load::{self, Client, Outcome, list},
     say, wait_for,
 };
@@ -62,7 +62,7 @@ fn vault(app: &App<'_>) -> String {
 /// What passes on the node's interfaces tells nothing of a meshed client's requests, and all of another's.
 fn mutual_tls(app: &App<'_>) {
     let capture = |name: &str, marker: &str| {
-        json!({"name": name, "image": format!("localhost/mesh-app:{TAG}"), "imagePullPolicy": "IfNotPresent",
+        json!({"name": name, "image": format!("localhost/mesh-app:{VERSION}"), "imagePullPolicy": "IfNotPresent",
             "args": ["demo-app", "capture", "--marker", marker, "--seconds", "12"],
             "securityContext": {"privileged": true, "runAsUser": 0}})
     };

@@ -1,4 +1,5 @@
-//! An image as one file, as `kind load image-archive`, `k3d image import` and `ctr images import` take it: an OCI layout in a tar, with one layer.
+//! Image as one file, in the form that `kind load image-archive`, `k3d image import` and `ctr images import` read: an OCI
+//! layout in a tar, with one layer.
 //!
 //! ```text
 //! oci-layout, index.json ─▶ manifest ─▶ config, layer (tar, gzip): the files, /etc/passwd, /tmp
@@ -10,19 +11,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::digest;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-/// Who is who in an image: without it, a runtime that asks for a user's name finds none.
+use crate::{architecture, sha256};
+
+/// User database of an image: runtimes look a user's name up in it.
 const PASSWD: &str = "root:x:0:0::/:/\nproxy:x:2102:2102::/:/\nnobody:x:65534:65534::/:/\n";
-/// The attribute of a file that has capabilities, as a tar says it.
+/// Extended attribute of a file with capabilities, as a PAX key.
 const CAPABILITY: &str = "SCHILY.xattr.security.capability";
 /// Version 2 of the attribute, with the effective bit.
 const CAPABILITY_VERSION: u32 = 0x0200_0001;
 
-/// What an image is made of.
+/// Contents of an image.
 #[derive(Debug)]
 pub(crate) struct Spec {
     /// `localhost/mesh-proxy:0.1.0`
@@ -30,13 +32,13 @@ pub(crate) struct Spec {
     /// The program's path in the image.
     pub(crate) entrypoint: String,
     pub(crate) user: u32,
-    /// What the program's file may, as bits.
+    /// Capabilities of the program's file, as bits.
     pub(crate) capabilities: u64,
-    /// Files, and where they go; the program is the first.
+    /// Files and their paths in the image; the program comes first.
     pub(crate) files: Vec<(PathBuf, String)>,
 }
 
-/// Writes the archive, whole or not at all.
+/// Writes the archive, or leaves none.
 pub(crate) fn write(spec: &Spec, archive: &Path) -> io::Result<()> {
     let whole = layer(spec)?;
     let mut packed = GzBuilder::new().write(Vec::new(), Compression::new(4));
@@ -45,11 +47,11 @@ pub(crate) fn write(spec: &Spec, archive: &Path) -> io::Result<()> {
     let config = bytes(&json!({
         "architecture": architecture(), "os": "linux",
         "config": {"Entrypoint": [spec.entrypoint], "WorkingDir": "/", "User": format!("{0}:{0}", spec.user), "Env": ["PATH=/"]},
-        "rootfs": {"type": "layers", "diff_ids": [sha256(&whole)]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(&whole)]},
     }));
     let described = |what: &str, blob: &[u8]| {
         let media = format!("application/vnd.oci.image.{what}");
-        json!({"mediaType": media, "digest": sha256(blob), "size": blob.len()})
+        json!({"mediaType": media, "digest": digest(blob), "size": blob.len()})
     };
     let manifest = bytes(&json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -66,13 +68,12 @@ pub(crate) fn write(spec: &Spec, archive: &Path) -> io::Result<()> {
     add(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     add(&mut tar, "index.json", 0o644, &bytes(&index))?;
     for blob in [&config, &packed, &manifest] {
-        add(&mut tar, &sha256(blob).replace("sha256:", "blobs/sha256/"), 0o644, blob)?;
+        add(&mut tar, &format!("blobs/sha256/{}", sha256(blob)), 0o644, blob)?;
     }
     tar.into_inner()?.sync_all()?;
     fs::rename(unfinished, archive)
 }
 
-/// The layer.
 fn layer(spec: &Spec) -> io::Result<Vec<u8>> {
     let mut tar = Builder::new(Vec::new());
     let mut made: Vec<PathBuf> = Vec::new();
@@ -104,7 +105,7 @@ fn add<W: io::Write>(tar: &mut Builder<W>, path: &str, mode: u32, data: &[u8]) -
     tar.append_data(&mut header(mode, data.len()), relative(Path::new(path)), data)
 }
 
-/// The same on every machine and at every time: the same files make the same image.
+/// Header without time and owner, so that the same files make the same image.
 fn header(mode: u32, size: usize) -> Header {
     let mut header = Header::new_ustar();
     header.set_mode(mode);
@@ -117,30 +118,19 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// The attribute's value: permitted, and no inheritable; each has its low 32 bits first, then the high ones of both.
+/// Value of the attribute: permitted, nothing inheritable; the low 32 bits of both first, then the high ones.
 fn attribute(capabilities: u64) -> Vec<u8> {
     let (low, high) = (capabilities as u32, (capabilities >> 32) as u32);
     let words = [CAPABILITY_VERSION, low, 0, high, 0];
     words.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
+fn digest(data: &[u8]) -> String {
+    format!("sha256:{}", sha256(data))
+}
+
 fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
-}
-
-fn sha256(data: &[u8]) -> String {
-    let sum = digest::digest(&digest::SHA256, data);
-    let hex: Vec<String> = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{}", hex.concat())
-}
-
-/// This machine's architecture, as images name it.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        "x86_64" => "amd64",
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -148,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_has_its_files_their_folders_and_the_programs_capabilities() {
+    fn a_layer_holds_files_folders_and_capabilities() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let spec = Spec {
             name: "localhost/a:1".to_owned(),

@@ -1,10 +1,11 @@
-//! The images that a cluster of the tests runs, made from the programs that cargo built, without a daemon and without a registry.
+//! Images made from built programs, without a daemon and without a registry.
 //!
 //! ```text
 //! target/release/mesh-proxy ─[ldd]─▶ the few libraries it loads ─[oci]─▶ target/release/images/mesh-proxy.tar ─▶ node
 //! ```
 //!
-//! What ships is built by the Dockerfiles instead: one static program each. Names, entry points and users are the same.
+//! A release has static programs in them, tests the programs of an ordinary build with the libraries they load. The Dockerfiles
+//! of the components make the same images; a test compares names and users.
 
 use std::{
     collections::BTreeSet,
@@ -15,46 +16,47 @@ use std::{
 };
 
 use crate::{
-    Cluster,
+    VERSION,
     oci::{self, Spec},
 };
 
-/// The tag of every image: the version that the charts name.
-pub const TAG: &str = env!("CARGO_PKG_VERSION");
-/// The control plane, the init programs, and applications.
-const NOBODY: u32 = 65534;
-/// What installs the CNI plugin.
+/// Prefix of image names while no registry is named.
+pub const LOCAL_REGISTRY: &str = "localhost";
+/// User of the control plane, the init programs and applications.
+const UNPRIVILEGED: u32 = 65534;
+/// User of mesh-cni, which writes root's folders on the node.
 const ROOT: u32 = 0;
-/// The sidecar's own user, whose traffic is not redirected.
+/// User of the sidecar, whose own traffic is not redirected.
 const PROXY: u32 = 2102;
 
-/// The capability to change a network namespace's rules, as a bit.
+/// Capability to change the rules of a network namespace, as a bit.
 const NET_ADMIN: u64 = 1 << 12;
 
-/// One image: one program.
+/// Image of one program.
 #[derive(Debug)]
 struct Image {
-    /// `localhost/NAME`.
+    /// Name below the registry.
     name: &'static str,
     program: &'static str,
     user: u32,
-    /// What the program's file may, however little its user may.
+    /// Capabilities of the program's file, independent of its user.
     capabilities: u64,
+    /// Whether a release has it; the others are for tests.
+    is_released: bool,
 }
 
 const fn image(name: &'static str, program: &'static str) -> Image {
     Image {
         name,
         program,
-        user: NOBODY,
+        user: UNPRIVILEGED,
         capabilities: 0,
+        is_released: true,
     }
 }
 
-/// All of them.
 const IMAGES: [Image; 10] = [
     Image {
-        // It writes root's folders on the node.
         user: ROOT,
         ..image("mesh-cni", "mesh-cni")
     },
@@ -72,40 +74,62 @@ const IMAGES: [Image; 10] = [
     image("mesh-validator", "mesh-validator"),
     image("mesh-viz", "mesh-viz"),
     image("mesh-app", "mesh"),
-    image("mesh-test-app", "mesh-test-app"),
+    Image {
+        is_released: false,
+        ..image("mesh-test-app", "mesh-test-app")
+    },
 ];
 
-/// The folder of the programs: what `MESH_PROGRAMS` says, or the one this program is in, or that of `deps` for a test.
+/// Which images to make, and from what.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Folder of the programs.
+    pub programs: &'a Path,
+    /// Folder that gets one archive per image.
+    pub out: &'a Path,
+    /// Prefix of the images' names, such as `registry.example.org/mesh`.
+    pub registry: &'a str,
+    /// Leaves out the images that only tests use.
+    pub released_only: bool,
+}
+
+/// Folder of the programs: `MESH_PROGRAMS`, or the folder of the running program (for a test, the one above `deps`).
 pub fn programs() -> Result<PathBuf, String> {
     if let Some(dir) = env::var_os("MESH_PROGRAMS").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }
-    let own = env::current_exe().map_err(|error| format!("this program does not know where it is: {error}"))?;
-    let dir = own.parent().ok_or("this program is in no folder")?;
+    let own = env::current_exe().map_err(|error| format!("cannot find this program's path: {error}"))?;
+    let dir = own.parent().ok_or("this program has no parent folder")?;
     let is_test = dir.file_name().is_some_and(|name| name == "deps");
     let dir = if is_test { dir.parent().unwrap_or(dir) } else { dir };
     Ok(dir.to_owned())
 }
 
-/// Makes the images that are not there or older than their program, and gives their archives.
-pub fn make(programs: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
-    fs::create_dir_all(out).map_err(|error| format!("{} cannot be made: {error}", out.display()))?;
-    IMAGES.iter().map(|image| image.make(programs, out)).collect()
+/// Programs that a release's images are made of.
+pub fn released_programs() -> impl Iterator<Item = &'static str> {
+    IMAGES
+        .iter()
+        .filter(|image| image.is_released)
+        .map(|image| image.program)
 }
 
-/// Puts all images into a cluster's nodes.
-pub fn load(cluster: &Cluster) -> Result<(), String> {
-    let programs = programs()?;
-    let archives = make(&programs, &programs.join("images"))?;
-    cluster.load(&archives)
+/// Makes the images that are missing or older than their program, and returns all archives.
+pub fn make(request: &Request<'_>) -> Result<Vec<PathBuf>, String> {
+    let out = request.out;
+    fs::create_dir_all(out).map_err(|error| format!("cannot create {}: {error}", out.display()))?;
+    let images = IMAGES
+        .iter()
+        .filter(|image| image.is_released || !request.released_only);
+    images.map(|image| image.make(request)).collect()
 }
 
 impl Image {
-    fn make(&self, programs: &Path, out: &Path) -> Result<PathBuf, String> {
-        let program = programs.join(self.program);
-        let archive = out.join(format!("{}.tar", self.name));
-        let stamp = out.join(format!("{}.stamp", self.name));
-        let state = state(&program)?;
+    fn make(&self, request: &Request<'_>) -> Result<PathBuf, String> {
+        let program = request.programs.join(self.program);
+        let archive = request.out.join(format!("{}.tar", self.name));
+        let stamp = request.out.join(format!("{}.stamp", self.name));
+        let name = format!("{}/{}:{VERSION}", request.registry.trim_end_matches('/'), self.name);
+        let state = format!("{name}, {}", state(&program)?);
         if archive.exists() && fs::read_to_string(&stamp).is_ok_and(|made| made == state) {
             return Ok(archive);
         }
@@ -113,7 +137,7 @@ impl Image {
         let inside = format!("/{}", self.program);
         let libraries = libraries(&program)?.into_iter().map(|path| (path.clone().into(), path));
         let spec = Spec {
-            name: format!("localhost/{}:{TAG}", self.name),
+            name,
             entrypoint: inside.clone(),
             user: self.user,
             capabilities: self.capabilities,
@@ -125,7 +149,7 @@ impl Image {
     }
 }
 
-/// What tells one build of a program from another.
+/// Fingerprint of a build of a program: size and time.
 fn state(program: &Path) -> Result<String, String> {
     let metadata = fs::metadata(program).map_err(|_| {
         let program = program.display();
@@ -136,14 +160,14 @@ fn state(program: &Path) -> Result<String, String> {
     Ok(format!("{} bytes, {:?}", metadata.len(), age.unwrap_or_default()))
 }
 
-/// The libraries that a program loads, the loader among them; none for a static program.
+/// Libraries that a program loads, the loader among them; none for a static program.
 fn libraries(program: &Path) -> Result<BTreeSet<String>, String> {
     let output = Command::new("ldd").arg(program).output();
     let output = output.map_err(|error| format!("ldd: {error}"))?;
     Ok(files_of(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// The files in what `ldd` prints: `libc.so.6 => /lib/libc.so.6 (0x7f..)` or `/lib64/ld-linux.so.2 (0x7f..)`.
+/// Files in the output of `ldd`: `libc.so.6 => /lib/libc.so.6 (0x7f..)` or `/lib64/ld-linux.so.2 (0x7f..)`.
 fn files_of(ldd: &str) -> BTreeSet<String> {
     let words = ldd.lines().flat_map(str::split_whitespace);
     words.filter(|word| word.starts_with('/')).map(str::to_owned).collect()
@@ -154,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_libraries_of_a_program_are_read_from_ldd() {
+    fn reads_libraries_from_ldd() {
         let printed = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x7)\n";
         let files: Vec<_> = files_of(printed).into_iter().collect();
         assert_eq!(files, ["/lib/x/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
@@ -162,8 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_built_is_named() {
-        let error = make(Path::new("/nowhere"), &env::temp_dir()).expect_err("no programs");
+    fn names_a_program_that_is_not_built() {
+        let request = Request {
+            programs: Path::new("/nowhere"),
+            out: &env::temp_dir(),
+            registry: LOCAL_REGISTRY,
+            released_only: false,
+        };
+        let error = make(&request).expect_err("no programs");
         assert!(error.starts_with("/nowhere/mesh-cni is not built"), "{error}");
     }
 }
