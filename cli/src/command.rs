@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{authz, check, demo, diagnostics, identity, inject, install, man, output, profile, uninstall, version, viz};
+use crate::{
+    authz, check, demo, diagnostics, identity, inject, install, man, output, profile, uninstall, version, viz,
+};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]

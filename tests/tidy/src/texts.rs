@@ -118,17 +118,14 @@ fn metric_names_are_in_one_crate() {
 }
 
 #[test]
-fn the_readme_maps_every_crate() {
-    let readme = fs::read_to_string(ROOT.join("README.md")).expect("there is a README");
+fn the_architecture_page_maps_every_crate() {
+    let page = fs::read_to_string(ROOT.join("docs/architecture.md")).expect("there is an architecture page");
     let missing = packages().into_iter().filter(|package| {
-        // In the map a crate stands by its path, or by its folder beside others of its parent.
-        let folder = package.path.rsplit('/').next().unwrap_or(&package.path);
-        ![&package.name, &package.path, folder]
-            .iter()
-            .any(|name| readme.contains(&format!("`{name}`")) || readme.contains(&format!("`{name}/`")))
+        let marks = [format!("`{}`", package.path), format!("`{}/`", package.path)];
+        !marks.iter().any(|mark| page.contains(mark))
     });
     assert_none(
-        "the README's map names every crate",
+        "docs/architecture.md maps every crate by its path",
         &missing.map(|package| package.path).collect::<Vec<_>>(),
     );
 }
