@@ -1,4 +1,4 @@
-//! The clients: each makes one exchange and compares byte for byte.
+//! Clients: each makes one exchange and compares it byte for byte.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use crate::{
 /// Longest time for one exchange.
 const EXCHANGE: Duration = Duration::from_secs(120);
 
-/// Longest time until a datagram came back.
+/// Longest time until a datagram is echoed.
 const DATAGRAMS: Duration = Duration::from_secs(10);
 
-/// Where to connect.
+/// Address to connect to.
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// `host:port`.
@@ -70,7 +70,7 @@ pub(crate) struct Tcp {
     bytes: usize,
 }
 
-/// Bytes that differ from place to place, the same in each run.
+/// A pseudo-random byte sequence that is the same in each run.
 fn pattern(bytes: usize, seed: u64) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..bytes)
@@ -83,7 +83,7 @@ fn pattern(bytes: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Streams chunks both ways; each answer must come before the next chunk is sent, then the rest at once.
+/// Streams chunks both ways; each answer must arrive before the next chunk is sent.
 pub(crate) async fn grpc(args: Grpc) -> anyhow::Result<()> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", args.to.target))?;
     let mut grpc = tonic::client::Grpc::new(endpoint.connect().await?);
@@ -221,7 +221,7 @@ pub(crate) async fn tcp(args: Tcp) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends a datagram until it comes back: one may be lost.
+/// Sends a datagram until it is echoed: one may be lost.
 pub(crate) async fn udp(args: Target) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0").await?;
     socket.connect(&args.target).await?;
@@ -242,7 +242,7 @@ pub(crate) async fn udp(args: Target) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The result goes to stdout: it is what the test reads.
+/// Prints the result to stdout, where the test reads it.
 #[expect(clippy::print_stdout, reason = "the result of a client is its output")]
 pub(crate) fn println(value: &serde_json::Value) {
     println!("{value}");

@@ -9,7 +9,7 @@ use tonic::{Status, Streaming, body::Body, server::StreamingService};
 /// Path of the method.
 pub(crate) const PATH: &str = "/mesh.test.Echo/Stream";
 
-/// What goes back and forth.
+/// A message of the stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Chunk {
     /// Number of the message within its stream.
@@ -20,7 +20,7 @@ pub(crate) struct Chunk {
     pub(crate) data: Vec<u8>,
 }
 
-/// Sends back each chunk as it comes.
+/// Echoes each chunk.
 #[derive(Clone)]
 struct Echo;
 

@@ -20,10 +20,10 @@ use crate::client::println;
 /// Longest time for one request; a longer one is a failure.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// Answers that are recorded one by one; a minute at a thousand a second. Later ones are only counted.
+/// Answers recorded individually: one minute at a thousand per second. Later ones are only counted.
 const RECORDED: usize = 60_000;
 
-/// What load.
+/// Load parameters.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
     /// `host:port`.
@@ -46,30 +46,30 @@ pub(crate) struct Args {
     /// Seconds.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Requests of all clients together after which the load ends before its time; 0 is no limit.
+    /// Total number of requests after which the load ends early; 0 means unlimited.
     #[arg(long, default_value_t = 0)]
     requests: u64,
     /// POST with a small body instead of GET.
     #[arg(long)]
     post: bool,
-    /// Prints of each answer when the request began and when it ended, and who answered.
+    /// Print start, end and server of each request.
     #[arg(long)]
     record: bool,
 }
 
-/// What came of the requests.
+/// Outcome of the requests.
 #[derive(Default)]
 struct Outcome {
     requests: u64,
     failures: u64,
     reasons: BTreeMap<String, u64>,
     pods: BTreeMap<String, u64>,
-    /// First and last answer of each, in milliseconds of the clock.
+    /// First and last answer of each pod, in milliseconds since the epoch.
     seen_ms: BTreeMap<String, (u64, u64)>,
-    /// The identities under which the servers knew us; empty is none.
+    /// Client identities as seen by the servers; empty if none.
     identities: BTreeMap<String, u64>,
     max_ms: u128,
-    /// Begin and end of requests, in milliseconds of the clock, and who answered.
+    /// Start and end of requests, in milliseconds since the epoch, and the pod that answered.
     answers: Vec<(f64, f64, String)>,
     /// Answers that were not recorded, because there were too many.
     unrecorded: u64,
@@ -115,7 +115,7 @@ async fn client(
 ) {
     let mut connection = None;
     let is_enough = || args.requests > 0 && outcome.borrow().requests >= args.requests;
-    // Who cannot keep the rate makes fewer requests, not a longer load.
+    // A client that cannot keep the rate makes fewer requests; the load does not get longer.
     while next.max(Instant::now()) < end && !is_enough() {
         tokio::time::sleep_until(next).await;
         next += every;
@@ -156,7 +156,7 @@ async fn client(
     }
 }
 
-/// What a server says of itself and of us.
+/// The pod that answered, and the client identity it saw.
 struct Answer {
     pod: String,
     identity: String,
@@ -168,8 +168,8 @@ fn now_ms() -> f64 {
 }
 
 async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>) -> anyhow::Result<Answer> {
-    // A server that closes a kept connection between requests is no failure of the mesh, but ours never does: the
-    // connection is to our own sidecar, so only one that announced its end is opened anew.
+    // A server may close a kept connection between requests, but the test application never does: the
+    // connection is to the local sidecar, so only one that announced its end is reopened.
     if connection.as_ref().is_none_or(|c| c.is_closed()) {
         let stream = TcpStream::connect(&args.target).await.context("connect")?;
         let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -1,7 +1,7 @@
-//! The program `mesh-test-app`: the application that the tests put behind sidecars.
+//! `mesh-test-app`: the application that the tests put behind sidecars.
 //!
-//! One program with servers and clients of every protocol that the mesh carries, so that a test needs nothing but the
-//! workspace. Clients print one JSON object and end with status 0 only if what came back is what was sent.
+//! One program with servers and clients for every protocol that the mesh carries, so that a test needs nothing but the
+//! workspace. Clients print one JSON object and exit with 0 only if the echo equals what was sent.
 
 mod client;
 mod grpc;
@@ -14,16 +14,16 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "mesh-test-app")]
 enum App {
-    /// Serves HTTP/1 (upload, WebSocket, echo), gRPC, opaque TCP and TCP where the server speaks first.
+    /// Serve HTTP/1 (upload, WebSocket, echo), gRPC, opaque TCP and server-first TCP.
     Serve(serve::Args),
-    /// One exchange of one protocol, checked byte for byte.
+    /// Make one exchange of one protocol, checked byte for byte.
     #[command(subcommand)]
     Client(Client),
-    /// Load with counts of successes and failures.
+    /// Generate load and count successes and failures.
     Load(load::Args),
 }
 
-/// The exchanges.
+/// Exchanges.
 #[derive(Subcommand)]
 enum Client {
     /// gRPC streaming both ways.
@@ -34,7 +34,7 @@ enum Client {
     Upload(client::Upload),
     /// Opaque TCP; `--speaks-first` expects the server's greeting before it sends.
     Tcp(client::Tcp),
-    /// A datagram there and back.
+    /// A datagram and its echo.
     Udp(client::Target),
 }
 

@@ -1,4 +1,4 @@
-//! The servers. Each drains on SIGTERM: it stops accepting, lets what is under way end, and exits.
+//! Servers. Each drains on SIGTERM: it stops accepting, finishes open requests, and exits.
 
 use std::{
     convert::Infallible,
@@ -23,10 +23,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::grpc;
 
-/// What the server of the greeting sends before it reads.
+/// Greeting of the server-first server.
 pub(crate) const GREETING: &[u8] = b"220 mesh-test ready\r\n";
 
-/// How long `/slow` takes.
+/// Duration of a `/slow` request.
 const SLOW: Duration = Duration::from_secs(1);
 /// Requests for `/flaky`, every second of which fails.
 static FLAKY: AtomicU64 = AtomicU64::new(0);
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     if args.udp != 0 {
         let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], args.udp))).await?;
-        // What a datagram asks is over with its answer: it ends with the process.
+        // Each datagram is answered at once, so there is nothing to drain.
         tokio::spawn(echo_datagrams(socket));
     }
     let mut terminate = signal(SignalKind::terminate())?;
@@ -86,7 +86,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a listener serves.
+/// Protocol of a listener.
 #[derive(Copy, Clone)]
 enum Kind {
     Http(Duration),
@@ -159,7 +159,7 @@ async fn respond(request: Request<Incoming>, delay: Duration) -> Result<Response
     })
 }
 
-/// Answers with the pod's name and the headers that came, so that a test sees what the application sees.
+/// Answers with the pod's name and the received headers, so that a test sees what the application sees.
 fn echo_head(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let headers = request.headers().iter();
     let headers: Vec<_> = headers

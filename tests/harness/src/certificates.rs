@@ -1,4 +1,4 @@
-//! An anchor, an issuer, and leaves for whom a test likes.
+//! An anchor, an issuer, and leaves for any identity.
 
 use std::{
     io,
@@ -28,9 +28,9 @@ pub struct Credentials {
     pub key_pkcs8_der: Vec<u8>,
     /// Leaf, DER.
     pub leaf_der: Vec<u8>,
-    /// What stands between the leaf and the anchor, DER.
+    /// Intermediate certificates, DER.
     pub intermediates_der: Vec<Vec<u8>>,
-    /// Until when the leaf is valid.
+    /// Expiry of the leaf.
     pub valid_until: SystemTime,
 }
 
@@ -75,7 +75,7 @@ impl Pki {
         })
     }
 
-    /// A new key with a leaf for `name`.
+    /// Makes a key and a leaf for `name`.
     pub fn credentials(&self, name: &str) -> Credentials {
         let made = make_key_and_csr(name).expect("a key can be made");
         let (leaf, intermediates_der) = self.sign(name, &made.csr_der).expect("our own CSR is for this name");
@@ -95,7 +95,7 @@ impl Pki {
     }
 }
 
-/// The identity of a ServiceAccount as the harness names it.
+/// The identity of a ServiceAccount in the harness's trust domain.
 pub fn identity(namespace: &str, service_account: &str) -> String {
     format!("{service_account}.{namespace}.serviceaccount.identity.linkerd.cluster.local")
 }

@@ -1,4 +1,4 @@
-//! Clients: one HTTP/1 or HTTP/2 connection to an address, and a request with its whole answer.
+//! Clients: one HTTP/1 or HTTP/2 connection to an address, and requests with their complete responses.
 
 use std::net::SocketAddr;
 
@@ -11,17 +11,17 @@ use tokio::net::TcpStream;
 
 use crate::Owned;
 
-/// What goes wrong in a test.
+/// Any error of a test.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Status.
     pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body, whole.
+    /// Complete body.
     pub body: Bytes,
     /// Trailers.
     pub trailers: Option<HeaderMap>,
@@ -40,11 +40,11 @@ enum Sender {
 }
 
 impl Client {
-    /// Connects; requests are HTTP/1.1 for `authority`.
+    /// Connects for HTTP/1.1 requests to `authority`.
     pub async fn http1(addr: SocketAddr, authority: &str) -> Result<Self, Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(connect(addr).await?)).await?;
         let connection = Owned::spawn(async move {
-            let _ = connection.with_upgrades().await; // Its error reaches the request.
+            let _ = connection.with_upgrades().await; // The request reports its error.
         });
         Ok(Self {
             sender: Sender::Http1(sender),
@@ -53,12 +53,12 @@ impl Client {
         })
     }
 
-    /// Connects; requests are HTTP/2 without TLS for `authority`.
+    /// Connects for cleartext HTTP/2 requests to `authority`.
     pub async fn http2(addr: SocketAddr, authority: &str) -> Result<Self, Error> {
         let io = TokioIo::new(connect(addr).await?);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
         let connection = Owned::spawn(async move {
-            let _ = connection.await; // Its error reaches the request.
+            let _ = connection.await; // The request reports its error.
         });
         Ok(Self {
             sender: Sender::Http2(sender),
@@ -77,7 +77,7 @@ impl Client {
         self.send(Request::post(path).body(Full::new(body.into()))?).await
     }
 
-    /// Sends a request whose URI is a path; the authority is added. Reads the whole answer.
+    /// Sends a request whose URI is a path, adding the authority, and reads the complete response.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let response = self.start(request).await?;
         let (head, body) = response.into_parts();
@@ -91,7 +91,7 @@ impl Client {
         })
     }
 
-    /// Sends a request whose URI is a path; the authority is added. The body is left to read.
+    /// Sends a request whose URI is a path, adding the authority; the caller reads the body.
     pub async fn start(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>, Error> {
         Ok(match &mut self.sender {
             Sender::Http1(sender) => {

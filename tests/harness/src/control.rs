@@ -1,7 +1,7 @@
-//! A control plane that says what a test tells it to say, over real gRPC: Destination, both policy APIs, Identity.
+//! A scripted control plane over real gRPC: Destination, both policy APIs, Identity.
 //!
-//! Answers are model values, set and replaced at any time; open streams follow. It can be stopped and started again
-//! at the same address, which is how an outage looks to a proxy.
+//! Answers are model values that can be replaced at any time; open streams follow. It can be stopped and restarted
+//! at the same address, which to a proxy looks like an outage.
 
 mod script;
 mod service;
@@ -24,7 +24,7 @@ pub use self::script::Call;
 use self::{script::Script, service::Service};
 use crate::{Owned, Pki};
 
-/// The control plane. All its services are at one address.
+/// The control plane, with all services at one address.
 pub struct ControlPlane {
     script: Arc<Script>,
     addr: SocketAddr,
@@ -44,12 +44,12 @@ impl Drop for Running {
 }
 
 impl ControlPlane {
-    /// Starts on loopback. Inbound ports are open to everybody until something else is set; nothing else is known.
+    /// Starts on loopback. Inbound ports allow all clients until another policy is set; nothing else is defined.
     pub async fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().expect("an address"), Pki::new()).await
     }
 
-    /// The same, at `addr` and with certificates of `pki`.
+    /// Starts at `addr` with the certificates of `pki`.
     pub async fn start_at(addr: SocketAddr, pki: Pki) -> Self {
         let script = Arc::new(Script::new(pki));
         let listener = TcpListener::bind(addr).await.expect("the address is free");
@@ -58,42 +58,42 @@ impl ControlPlane {
         Self { script, addr, running }
     }
 
-    /// Where it listens.
+    /// Listen address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Whose certificates its Identity signs.
+    /// Issuer of the certificates that its Identity service signs.
     pub fn pki(&self) -> &Pki {
         &self.script.pki
     }
 
-    /// Says what an outbound destination is; `None` takes it back, and streams end with NotFound.
+    /// Sets the policy of an outbound destination; `None` removes it, and streams end with NotFound.
     pub fn set_outbound(&self, target: &OutboundTarget, policy: Option<ClientPolicy>) {
         self.script.outbound.set(&target.to_string(), policy);
     }
 
-    /// Says what the profile of `name:port` or `ip:port` is. Without one, profiles are empty.
+    /// Sets the profile of `name:port` or `ip:port`; the default is an empty profile.
     pub fn set_profile(&self, path: &str, profile: Profile) {
         self.script.profiles.set(path, Some(profile));
     }
 
-    /// Says what the endpoints of `name:port` are; `None` takes them back, and streams end with NotFound.
+    /// Sets the endpoints of `name:port`; `None` removes them, and streams end with NotFound.
     pub fn set_endpoints(&self, path: &str, endpoints: Option<EndpointSet>) {
         self.script.endpoints.set(path, endpoints);
     }
 
-    /// Says what the policy of an inbound port is, for every workload.
+    /// Sets the policy of an inbound port for every workload.
     pub fn set_inbound(&self, port: u16, policy: ServerPolicy) {
         self.script.inbound.set(&port.to_string(), Some(policy));
     }
 
-    /// What was asked since the start, in order.
+    /// Calls received since the start, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.script.calls()
     }
 
-    /// Waits until something was asked that `wanted` recognises; false after five seconds without.
+    /// Waits for a call that matches `wanted`; false after five seconds.
     pub async fn asked(&self, wanted: impl Fn(&Call) -> bool) -> bool {
         let asked = async {
             while !self.calls().iter().any(&wanted) {
@@ -103,12 +103,12 @@ impl ControlPlane {
         tokio::time::timeout(Duration::from_secs(5), asked).await.is_ok()
     }
 
-    /// Goes away: streams break, connections are refused. What was set stays, and may be changed meanwhile.
+    /// Stops: streams break, connections are refused. Answers are kept and can be changed meanwhile.
     pub fn stop(&mut self) {
         self.running = None;
     }
 
-    /// Comes back at the same address.
+    /// Restarts at the same address.
     pub async fn restart(&mut self) {
         self.stop();
         let listener = loop {

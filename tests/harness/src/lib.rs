@@ -1,6 +1,6 @@
-//! What in-process tests and benchmarks share: a scripted control plane, certificates, servers and clients.
+//! Shared parts of in-process tests and benchmarks: a scripted control plane, certificates, servers and clients.
 //!
-//! Everything is on loopback, in plaintext, on ports that the system picks, and ends when its handle is dropped.
+//! Everything is on loopback, in plaintext, on ports picked by the system, and ends when its handle is dropped.
 
 pub mod certificates;
 pub mod client;
@@ -13,7 +13,7 @@ pub use control::{Call, ControlPlane};
 
 use tokio::task::AbortHandle;
 
-/// A task that ends with its owner.
+/// A task that is aborted when its owner is dropped.
 #[derive(Debug)]
 pub(crate) struct Owned(AbortHandle);
 

@@ -20,7 +20,7 @@ use crate::Owned;
 /// A server that ends, with its connections, when dropped.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens.
+    /// Listen address.
     pub addr: SocketAddr,
     _task: Owned,
 }
@@ -48,18 +48,18 @@ impl Server {
         Self { addr, _task: task }
     }
 
-    /// Gives back what it is sent.
+    /// Echoes all bytes.
     pub async fn echo() -> Self {
         Self::tcp(|mut socket| async move {
             let (mut read, mut write) = socket.split();
-            // A client that goes away early is the client's affair.
+            // A client may close the connection early.
             let _ = tokio::io::copy(&mut read, &mut write).await;
             let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
         })
         .await
     }
 
-    /// Answers HTTP requests by `answer`; whole bodies only.
+    /// Answers HTTP requests with `answer`; response bodies are complete.
     pub async fn http<F, Fut>(answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> Fut + Send + Sync + 'static,
@@ -69,7 +69,7 @@ impl Server {
         Self::tcp(move |socket| {
             let answer = answer.clone();
             async move {
-                // Small answers wait for nobody.
+                // Send small responses at once.
                 let _ = socket.set_nodelay(true);
                 let service = service_fn(move |request| {
                     let response = answer(request);

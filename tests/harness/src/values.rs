@@ -1,4 +1,4 @@
-//! The answers that most tests want, as Linkerd's control plane gives them.
+//! Common answers, as Linkerd's control plane gives them.
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use proxy_model::{
 
 const DETECT: Duration = Duration::from_secs(10);
 
-/// Anybody may do anything, and the protocol is detected: the default of an installation.
+/// All clients are allowed and the protocol is detected: the default of an installation.
 pub fn all_unauthenticated() -> ServerPolicy {
     const NAME: &str = "all-unauthenticated";
     let labels: BTreeMap<String, String> = [("group", ""), ("kind", "default"), ("name", NAME)]
@@ -39,7 +39,7 @@ pub fn all_unauthenticated() -> ServerPolicy {
     }
 }
 
-/// The route that every port has by default.
+/// The default route of a port.
 pub fn inbound_route() -> inbound::HttpRoute {
     let rule = Rule {
         matches: vec![everything()],

@@ -1,4 +1,4 @@
-//! The application: answers HTTP/1 and HTTP/2 with the same 128 bytes, or 1 MiB, and gives other bytes back.
+//! The application: answers HTTP/1 and HTTP/2 with the same 128 bytes, or 1 MiB, and echoes other bytes.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -14,16 +14,16 @@ use tokio::{
     task::spawn_local,
 };
 
-/// What it answers.
+/// Body of the small response.
 pub const BODY: &[u8; 128] = &[FILL; 128];
-/// Path of the large answer.
+/// Path of the large response.
 pub const LARGE_PATH: &str = "/large";
-/// Length of the large answer.
+/// Length of the large response.
 pub const LARGE: usize = 1 << 20;
-/// All of every answer.
+/// Byte that fills every response.
 pub const FILL: u8 = b'm';
 
-/// Spawns on the thread.
+/// Executor that spawns on the current thread.
 #[derive(Copy, Clone)]
 pub struct Local;
 
@@ -49,7 +49,7 @@ pub fn start(addr: SocketAddr) -> Result<SocketAddr> {
                 };
                 std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(body))))
             });
-            // A client that goes away is the client's affair.
+            // A client may close the connection at any time.
             let _ = auto::Builder::new(Local)
                 .serve_connection(TokioIo::new(socket), service)
                 .await;
@@ -57,7 +57,7 @@ pub fn start(addr: SocketAddr) -> Result<SocketAddr> {
     })
 }
 
-/// Listens, and gives back what comes.
+/// Listens, and echoes all bytes.
 pub fn echo(addr: SocketAddr) -> Result<SocketAddr> {
     accept(addr, |mut socket| async move {
         let mut bytes = [0; BODY.len()];
@@ -69,7 +69,7 @@ pub fn echo(addr: SocketAddr) -> Result<SocketAddr> {
     })
 }
 
-/// Listens, with room for a burst.
+/// Listens with a backlog for a burst.
 pub fn listen(addr: SocketAddr) -> Result<TcpListener> {
     proxy_transport::listen(addr)
         .and_then(|socket| TcpListener::from_std(socket).map_err(Into::into))
@@ -92,7 +92,7 @@ where
 
 async fn next(listener: &TcpListener) -> Option<TcpStream> {
     let (socket, _) = listener.accept().await.ok()?;
-    // Small answers wait for nobody.
+    // Send small responses at once.
     let _ = socket.set_nodelay(true);
     Some(socket)
 }

@@ -1,4 +1,4 @@
-//! Closed loops: each connection, or stream, has one exchange under way, and the next follows its answer.
+//! Closed loops: each connection or stream has one exchange in flight, and the next starts after its answer.
 
 use std::{
     net::SocketAddr,
@@ -35,7 +35,7 @@ struct Loop {
 }
 
 impl Loop {
-    /// Notes an exchange that began at `begun`, and pauses.
+    /// Records an exchange that started at `begun`, and pauses.
     async fn done(&self, begun: Instant) {
         record(&self.latencies, begun);
         if !self.pause.is_zero() {
@@ -67,10 +67,10 @@ pub(crate) fn start(load: &Load, end: Instant, latencies: &Latencies, tasks: &mu
     }
 }
 
-async fn http1(each: Loop, wanted: http1::Wanted, requests: u64) -> Result<()> {
+async fn http1(each: Loop, exchange: http1::Exchange, requests: u64) -> Result<()> {
     while !each.is_over() {
-        let mut client = http1::Client::connect(each.addr, wanted).await?;
-        // At least one: a connection that ends without a word is an error to a sidecar, which has to find out its protocol.
+        let mut client = http1::Client::connect(each.addr, exchange).await?;
+        // At least one: to a sidecar, which detects the protocol, a connection without data is an error.
         for _ in 0..requests {
             let begun = Instant::now();
             client.exchange().await?;
@@ -95,7 +95,7 @@ async fn http2(each: Loop, streams: usize) -> Result<()> {
         ended??;
     }
     drop(sender);
-    let _ = driver.await; // It ends with its senders.
+    let _ = driver.await; // Ends with its senders.
     Ok(())
 }
 
@@ -109,7 +109,7 @@ async fn stream(mut sender: SendRequest<Empty<Bytes>>, each: Loop) -> Result<()>
     Ok(())
 }
 
-/// One request, and the right answer.
+/// Sends one request and checks the answer.
 async fn request(sender: &mut SendRequest<Empty<Bytes>>, uri: &http::Uri) -> Result<()> {
     let request = Request::get(uri.clone()).body(Empty::new())?;
     sender.ready().await.context("the connection was closed")?;
@@ -126,7 +126,7 @@ async fn request(sender: &mut SendRequest<Empty<Bytes>>, uri: &http::Uri) -> Res
     Ok(())
 }
 
-/// So many requests one after another on each of some streams of one connection; how many were answered.
+/// Sends `requests` sequential requests on each of `streams` streams of one connection; returns the number answered.
 pub async fn http2_requests(addr: SocketAddr, streams: usize, requests: usize) -> Result<usize> {
     let (sender, connection) = http2::handshake(Local, TokioIo::new(connect(addr).await?)).await?;
     spawn_local(connection);
@@ -161,7 +161,7 @@ async fn tcp(each: Loop) -> Result<()> {
     Ok(())
 }
 
-/// Some bytes there and back.
+/// Sends some bytes and reads their echo.
 pub(crate) async fn echo(socket: &mut tokio::net::TcpStream) -> Result<()> {
     let mut bytes = [0; BODY.len()];
     socket.write_all(BODY).await.context("a connection broke")?;

@@ -1,4 +1,4 @@
-//! Connections that are open and do nothing.
+//! Idle open connections.
 
 use std::net::SocketAddr;
 
@@ -8,16 +8,16 @@ use tokio::net::TcpStream;
 
 use crate::{closed::echo, connect};
 
-/// Connections that are being made at a time: more would only wait for each other.
+/// Connections opened concurrently: more would only wait for each other.
 const AT_ONCE: usize = 32;
 
-/// Connections for bytes, each used once.
+/// Open TCP connections, each used once.
 pub struct Held {
     _sockets: Vec<TcpStream>,
 }
 
 impl Held {
-    /// Opens so many.
+    /// Opens `connections` connections.
     pub async fn open(addr: SocketAddr, connections: usize) -> Result<Self> {
         let open = |_| async move {
             let mut socket = connect(addr).await?;

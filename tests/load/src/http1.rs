@@ -1,4 +1,4 @@
-//! A client of HTTP/1 that costs little: the core that it shares with the application should not be what is measured.
+//! A cheap HTTP/1 client, so that the core it shares with the application is not what is measured.
 
 use std::net::SocketAddr;
 
@@ -15,20 +15,20 @@ const READ: usize = 64 * 1024;
 /// Headers that an answer may have.
 const HEADERS: usize = 32;
 
-/// What is asked for, and what has to come.
+/// A request and its expected response.
 #[derive(Copy, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct Exchange {
     path: &'static str,
     body: usize,
 }
 
-/// The usual answer.
-pub(crate) const SMALL: Wanted = Wanted {
+/// The small exchange.
+pub(crate) const SMALL: Exchange = Exchange {
     path: "/bench",
     body: backend::BODY.len(),
 };
-/// The large one.
-pub(crate) const LARGE: Wanted = Wanted {
+/// The large exchange.
+pub(crate) const LARGE: Exchange = Exchange {
     path: backend::LARGE_PATH,
     body: backend::LARGE,
 };
@@ -37,24 +37,24 @@ pub(crate) const LARGE: Wanted = Wanted {
 pub(crate) struct Client {
     socket: TcpStream,
     request: String,
-    wanted: Wanted,
+    exchange: Exchange,
     buffer: Vec<u8>,
     expected: Vec<u8>,
 }
 
 impl Client {
     /// Connects.
-    pub(crate) async fn connect(addr: SocketAddr, wanted: Wanted) -> Result<Self> {
+    pub(crate) async fn connect(addr: SocketAddr, exchange: Exchange) -> Result<Self> {
         Ok(Self {
             socket: super::connect(addr).await?,
-            request: format!("GET {} HTTP/1.1\r\nhost: {addr}\r\n\r\n", wanted.path),
-            wanted,
+            request: format!("GET {} HTTP/1.1\r\nhost: {addr}\r\n\r\n", exchange.path),
+            exchange,
             buffer: Vec::with_capacity(READ),
             expected: vec![backend::FILL; READ],
         })
     }
 
-    /// One request and its answer, which is checked to the last byte.
+    /// Sends a request and checks the response to the last byte.
     pub(crate) async fn exchange(&mut self) -> Result<()> {
         self.socket
             .write_all(self.request.as_bytes())
@@ -63,12 +63,12 @@ impl Client {
         self.buffer.clear();
         let head = loop {
             self.read().await?;
-            if let Some(head) = head(&self.buffer, self.wanted.body)? {
+            if let Some(head) = head(&self.buffer, self.exchange.body)? {
                 break head;
             }
             ensure!(self.buffer.len() < READ, "wrong answer: its head has no end");
         };
-        let mut left = self.wanted.body;
+        let mut left = self.exchange.body;
         let mut from = head;
         loop {
             let body = &self.buffer[from..];
@@ -99,7 +99,7 @@ impl Client {
     }
 }
 
-/// Length of the head, once it is there.
+/// Length of the head, once it is complete.
 fn head(bytes: &[u8], body: usize) -> Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_answer_will_do() {
+    fn rejects_wrong_status_and_length() {
         let right = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nmm";
         assert!(matches!(head(right, 5), Ok(Some(at)) if at == right.len() - 2));
         assert!(matches!(head(&right[..20], 5), Ok(None)));

@@ -1,5 +1,5 @@
-//! The benchmark's load, connections and requests whose every answer is checked, and the application that answers. A
-//! crate of its own: it is what wrk and h2load are compared with, and knows nothing of sidecars.
+//! The benchmark's load (connections and requests, every answer checked) and the application that answers. A
+//! crate of its own: wrk and h2load are compared with it, and it knows nothing of sidecars.
 
 pub mod backend;
 mod closed;
@@ -21,13 +21,13 @@ use tokio::{net::TcpStream, task::JoinSet};
 use self::orders::{Load, Loaded, What};
 pub use self::{closed::http2_requests, hold::Held};
 
-/// Answers that take longer are wrong.
+/// Longest time for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Latencies, as all connections record them.
+/// Latencies of all connections.
 type Latencies = Rc<RefCell<Histogram<u64>>>;
 
-/// Runs loads at the same time, on tasks of the running `LocalSet`.
+/// Runs loads concurrently, on tasks of the running `LocalSet`.
 pub async fn run(loads: Vec<Load>) -> Result<Vec<Loaded>> {
     futures_util::future::try_join_all(loads.into_iter().map(one)).await
 }

@@ -1,5 +1,5 @@
-//! The open loop: each request has its time, and its latency counts from then, whatever the ones before it did. A request
-//! whose time has come takes a free connection, or waits for one.
+//! The open loop: each request has a scheduled time, from which its latency counts whatever earlier ones did. A request
+//! that is due takes a free connection, or waits for one.
 
 use std::{
     cell::RefCell,
@@ -19,7 +19,7 @@ use tokio::{io::unix::AsyncFd, sync::Semaphore, task::JoinSet};
 use super::{Latencies, http1, record};
 use crate::orders::Load;
 
-/// Requests whose time has come; a permit for each.
+/// Requests that are due; a permit for each.
 #[derive(Clone)]
 struct Due(Rc<(RefCell<VecDeque<Instant>>, Semaphore)>);
 
@@ -39,7 +39,7 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// Says when requests are due. A timer of the kernel's, because the runtime's are a millisecond coarse.
+/// Releases requests when they are due. Uses a kernel timer, because the runtime's have millisecond resolution.
 async fn clock(due: Due, rate: u64, ms: u64) -> Result<()> {
     let (all, interval) = (rate * ms / 1000, Duration::from_nanos(1_000_000_000 / rate));
     let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)?;
@@ -62,7 +62,7 @@ async fn clock(due: Due, rate: u64, ms: u64) -> Result<()> {
             said += 1;
         }
     }
-    // Connections take what is left, and end.
+    // Connections take what is left and end.
     due.0.1.close();
     Ok(())
 }

@@ -1,52 +1,52 @@
-//! What the benchmark tells its parts, and what they answer: a line of JSON each.
+//! Orders of the benchmark to its parts, and their answers: one line of JSON each.
 
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// What a part is to do.
+/// An order to a part.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// The cable is laid: bring up the network, start serving.
+    /// The network link exists: bring the network up and start serving.
     Start,
-    /// Wait until the admin server there says ready.
+    /// Wait until the admin server at this address is ready.
     Await(SocketAddr),
-    /// Read the metrics of the sidecar whose admin server is there.
+    /// Read the metrics of the sidecar with this admin address.
     Count(SocketAddr),
-    /// Run loads, all at a time.
+    /// Run loads concurrently.
     Load(Vec<Load>),
-    /// Open so many connections for bytes, use each once, and keep them.
+    /// Open this many TCP connections, use each once, and hold them.
     Hold(SocketAddr, usize),
-    /// Close what is held.
+    /// Close the held connections.
     Release,
-    /// From now on, for so many seconds, say something else each second about everything that the control plane tells.
+    /// Change every control-plane answer once per second for this many seconds.
     Update(u64),
 }
 
 /// Load.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub struct Load {
-    /// Where connections go.
+    /// Target address.
     pub addr: SocketAddr,
-    /// Connections.
+    /// Number of connections.
     pub connections: usize,
-    /// Length in milliseconds.
+    /// Duration in milliseconds.
     pub ms: u64,
-    /// What is sent.
+    /// Kind of load.
     pub what: What,
-    /// Milliseconds between an answer and what follows it, in a closed loop.
+    /// Pause after each answer in a closed loop, in milliseconds.
     pub pause_ms: u64,
 }
 
-/// What a load sends.
+/// Kind of load.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// HTTP/1 requests, each connection one after another (a closed loop).
     Http1,
     /// The same, for a body of 1 MiB.
     Large,
-    /// HTTP/2 requests, so many at a time on each connection.
+    /// HTTP/2 requests, with this many concurrent streams on each connection.
     Http2 {
         /// Streams.
         streams: usize,
@@ -56,69 +56,69 @@ pub enum What {
         /// Requests per second.
         rate: u64,
     },
-    /// Short connections for bytes: some bytes there and back, and the end.
+    /// Short TCP connections: some bytes and their echo, then close.
     Tcp,
-    /// HTTP/1 requests, and a new connection after each few.
+    /// HTTP/1 requests, with a new connection after every few.
     Churn,
 }
 
-/// What a part answers.
+/// Answer of a part.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// It is in its namespace.
+    /// Entered its namespace.
     Entered,
-    /// It listens.
+    /// Listening at this address.
     Listening(SocketAddr),
-    /// It is done.
+    /// Done.
     Done,
-    /// What each load was like.
+    /// Result of each load.
     Loaded(Vec<Loaded>),
-    /// What a sidecar has counted.
+    /// Counters of a sidecar.
     Counted(Counted),
-    /// It went wrong.
+    /// Failed with this error.
     Failed(String),
 }
 
 impl Answer {
-    /// What a load was like.
+    /// Returns the results of loads; any other answer is an error.
     pub fn loaded(self) -> anyhow::Result<Vec<Loaded>> {
         match self {
             Self::Loaded(loaded) => Ok(loaded),
-            other => anyhow::bail!("the load says {other:?}"),
+            other => anyhow::bail!("unexpected answer from the load: {other:?}"),
         }
     }
 
-    /// What a sidecar has counted.
+    /// Counters of a sidecar.
     pub fn counted(self) -> anyhow::Result<Counted> {
         match self {
             Self::Counted(counted) => Ok(counted),
-            other => anyhow::bail!("instead of what was counted, it says {other:?}"),
+            other => anyhow::bail!("unexpected answer instead of counters: {other:?}"),
         }
     }
 }
 
-/// What a sidecar has counted.
+/// Counters of a sidecar.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Counted {
-    /// Requests over mutual TLS.
+    /// Requests were sent over mutual TLS.
     pub is_meshed: bool,
-    /// Series that count something wrong, as they are printed.
+    /// Error series, as exposed.
     pub errors: Vec<String>,
 }
 
-/// What the load was like.
+/// Result of a load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Loaded {
-    /// Requests that were answered.
+    /// Answered requests.
     pub requests: u64,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Latencies in microseconds, and how many there were of each.
+    /// Latencies in microseconds with their counts.
     latencies: Vec<(u64, u64)>,
 }
 
 impl Loaded {
-    /// What was recorded in so many seconds.
+    /// A result from recorded latencies and a duration in seconds.
     pub fn new(latencies: &Histogram<u64>, seconds: f64) -> Self {
         Self {
             requests: latencies.len(),
@@ -130,7 +130,7 @@ impl Loaded {
         }
     }
 
-    /// Several as one.
+    /// Merges several results.
     pub fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let (mut latencies, mut seconds) = (histogram(), 0.0);
         for loaded in all {
@@ -142,7 +142,7 @@ impl Loaded {
         Self::new(&latencies, seconds)
     }
 
-    /// The latency, in microseconds, that this share of requests does not exceed. In a closed loop it is not what users
+    /// The latency quantile in microseconds. In a closed loop this is not what users
     /// of a busy service see.
     pub fn quantile(&self, share: f64) -> f64 {
         let wanted = (share * self.requests as f64).ceil() as u64;
@@ -174,13 +174,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn measurements_become_one() {
-        let of = |values: std::ops::RangeInclusive<u64>| {
+    fn merges_measurements() {
+        let result = |values: std::ops::RangeInclusive<u64>| {
             let mut latencies = histogram();
             values.for_each(|value| latencies.saturating_record(value));
             Loaded::new(&latencies, 1.0)
         };
-        let merged = Loaded::merged(&[of(1..=500), of(501..=1000)]);
+        let merged = Loaded::merged(&[result(1..=500), result(501..=1000)]);
         assert_eq!((merged.requests, merged.seconds), (1000, 2.0));
         assert_eq!((merged.quantile(0.5), merged.quantile(0.999)), (500.0, 999.0));
         assert!(Loaded::new(&histogram(), 1.0).quantile(0.5).is_nan());

@@ -1,8 +1,6 @@
-//! What a mesh occupies on the machine: its namespaces, and who is in them. Taken while it runs, looked at when it is gone.
+//! Namespaces of a mesh and the processes in them: recorded while it runs, checked when it has ended.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _};
 
 /// Kinds of namespaces that a mesh makes.
 const KINDS: [&str; 3] = ["pid", "net", "mnt"];
@@ -14,7 +12,7 @@ pub struct Footprint {
     host: Host,
 }
 
-/// What must not change on the machine.
+/// Mounts and interfaces of the machine, which must not change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Host {
     mounts: Vec<String>,
@@ -42,10 +40,10 @@ impl Host {
 }
 
 impl Footprint {
-    /// The footprint of the mesh whose process 1 this is, by its number on the host.
-    pub fn of(supervisor: i32, before: Host) -> Self {
-        let own = inodes("self").expect("this process runs");
-        let inside = inode(&supervisor.to_string(), "pid").expect("the mesh runs");
+    /// Records the footprint of the mesh whose process 1 has this PID on the host.
+    pub fn record(supervisor: i32, before: Host) -> Self {
+        let own = inodes("self").expect("this process is running");
+        let inside = inode(&supervisor.to_string(), "pid").expect("the mesh is running");
         let mut namespaces = BTreeSet::new();
         for pid in processes() {
             if inode(&pid, "pid") == Some(inside) {
@@ -61,19 +59,19 @@ impl Footprint {
         }
     }
 
-    /// How many namespaces there are: one of each kind for the mesh, and two for each pod.
+    /// Number of namespaces: one of each kind for the mesh, and two for each pod.
     pub fn namespaces(&self) -> usize {
         self.namespaces.len()
     }
 
-    /// Processes that are still in there.
+    /// Processes that are still in these namespaces.
     pub fn left(&self) -> Vec<String> {
         let inside =
             |pid: &String| inodes(pid).is_some_and(|all| all.iter().any(|inode| self.namespaces.contains(inode)));
         processes().into_iter().filter(inside).collect()
     }
 
-    /// Fails unless nothing is left, and the machine is as it was. A namespace without a process, a name or an open file
+    /// Fails if anything is left or the machine has changed. A namespace without a process, a name or an open file
     /// is gone: the kernel keeps none.
     pub fn assert_gone(&self) {
         let gone = crate::wait(std::time::Duration::from_secs(10), || self.left().is_empty());

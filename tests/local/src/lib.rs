@@ -1,4 +1,4 @@
-//! Runs the built program `mesh` for tests: a mesh from manifests, commands in its pods, what is left behind.
+//! Runs the built `mesh` program for tests: a mesh from manifests, commands in its pods, checks for leftovers.
 //!
 //! ```text
 //!   let mesh = Mesh::start(Sidecars::On, &[("app.yaml", APP)]);
@@ -7,57 +7,59 @@
 //!   mesh.down();
 //! ```
 //!
-//! Each mesh has a name, a folder of manifests and a runtime folder of its own, so that tests run beside each other.
+//! Each mesh has its own name, manifest folder and runtime folder, so that tests can run in parallel.
 
 mod footprint;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use serde::Deserialize;
 use tempfile::TempDir;
 
 pub use footprint::{Footprint, Host};
 
-/// Longest time for a start; machines that build beside are slow.
+/// Longest time for a start; a machine that is also building is slow.
 const START: Duration = Duration::from_secs(120);
-/// Longest time for whatever a test waits for.
+/// Longest time for anything else a test waits for.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// Whether a mesh has control plane and sidecars.
+/// Presence of control plane and sidecars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sidecars {
-    /// It has.
+    /// With control plane and sidecars.
     On,
-    /// Pods alone.
+    /// Pods only.
     Off,
 }
 
-/// A pod, as `mesh local status` tells it.
+/// A pod as `mesh local status` reports it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Pod {
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its Deployment; empty for a pod of its own.
+    /// Owning Deployment; empty for a bare pod.
     pub deployment: String,
-    /// What it does.
+    /// Status column.
     pub status: String,
-    /// Whether it is ready.
+    /// Ready for traffic.
     pub ready: bool,
-    /// How often its containers were started again.
+    /// Container restarts.
     pub restarts: u32,
-    /// Its address.
+    /// Pod IP.
     pub address: String,
-    /// Whether it has a sidecar.
+    /// Has a sidecar.
     pub meshed: bool,
 }
 
-/// A running mesh. Dropping it ends it.
+/// A running mesh. Dropping it stops it.
 #[derive(Debug)]
 pub struct Mesh {
     name: String,
@@ -66,7 +68,7 @@ pub struct Mesh {
     up: Child,
 }
 
-/// A program of the workspace, beside the one that tests.
+/// Path of a workspace program, in the profile folder of the running test.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     // target/PROFILE/deps/test-HASH
@@ -79,13 +81,13 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The application that tests put behind sidecars.
+/// Path of the application that tests put behind sidecars.
 pub fn test_app() -> String {
     program("mesh-test-app").display().to_string()
 }
 
 impl Mesh {
-    /// Starts a mesh with these manifests (name of the file, text) and waits until its pods are ready. `MESH_TEST_APP` in
+    /// Starts a mesh with these manifests (file name, text) and waits until its pods are ready. `MESH_TEST_APP` in
     /// them stands for [`test_app`].
     pub fn start(sidecars: Sidecars, manifests: &[(&str, &str)]) -> Self {
         let mesh = Self::begin(sidecars, manifests, &[]);
@@ -100,7 +102,7 @@ impl Mesh {
         mesh
     }
 
-    /// The same, but does not wait; `flags` are more flags of `up`.
+    /// Starts a mesh without waiting; `flags` are additional flags of `up`.
     pub fn begin(sidecars: Sidecars, manifests: &[(&str, &str)], flags: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -134,27 +136,27 @@ impl Mesh {
         }
     }
 
-    /// Its name.
+    /// Name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The process `mesh local up`.
+    /// The `mesh local up` process.
     pub fn up(&mut self) -> &mut Child {
         &mut self.up
     }
 
-    /// Its state directory.
+    /// State directory.
     pub fn state(&self) -> PathBuf {
         self.runtime.path().join("mesh").join(&self.name)
     }
 
-    /// What `up` has printed.
+    /// Output of `up` so far.
     pub fn said(&self) -> String {
         fs::read_to_string(self.runtime.path().join("said")).unwrap_or_default()
     }
 
-    /// Number of process 1 of the mesh, on the host.
+    /// PID of process 1 of the mesh, on the host.
     pub fn supervisor(&self) -> i32 {
         let text = fs::read_to_string(self.state().join("state.json")).expect("a state file");
         let state: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -164,7 +166,7 @@ impl Mesh {
             .expect("a number")
     }
 
-    /// A `mesh` command line for this mesh; `--name` follows the first two words.
+    /// A `mesh` command for this mesh; `--name` follows the first two words.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program("mesh"));
         let (command_words, rest) = words.split_at(words.len().min(2));
@@ -173,7 +175,7 @@ impl Mesh {
         command
     }
 
-    /// Runs `mesh` for this mesh; it must succeed. Returns what it printed.
+    /// Runs `mesh` for this mesh, which must succeed, and returns its output.
     pub fn run(&self, words: &[&str]) -> String {
         let output = self.command(words).output().expect("mesh runs");
         assert!(output.status.success(), "mesh {words:?}: {}", text(&output.stderr));
@@ -192,17 +194,17 @@ impl Mesh {
         pods
     }
 
-    /// How many pods of a Deployment are ready.
+    /// Number of ready pods of a Deployment.
     pub fn ready(&self, deployment: &str) -> usize {
         self.pods_of(deployment).iter().filter(|pod| pod.ready).count()
     }
 
-    /// Runs a command in a pod, to its end.
+    /// Runs a command in a pod to completion.
     pub fn exec(&self, pod: &str, argv: &[&str]) -> Output {
         self.exec_command(pod, argv).output().expect("mesh runs")
     }
 
-    /// A command in a pod, to be started by the test.
+    /// A command in a pod, for the test to start.
     pub fn exec_command(&self, pod: &str, argv: &[&str]) -> Command {
         let mut command = self.command(&["local", "exec", pod, "--"]);
         command.args(argv);
@@ -217,7 +219,7 @@ impl Mesh {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{argv:?} in {pod}: {error}: {out}"))
     }
 
-    /// Changes the number of a Deployment's pods.
+    /// Scales a Deployment.
     pub fn scale(&self, namespace: &str, deployment: &str, replicas: u32) {
         self.run(&[
             "local",
@@ -230,24 +232,24 @@ impl Mesh {
         ]);
     }
 
-    /// Replaces the pods of a Deployment.
+    /// Restarts a Deployment.
     pub fn restart(&self, namespace: &str, deployment: &str) {
         self.run(&["local", "restart", "-n", namespace, deployment]);
     }
 
-    /// Writes a manifest while the mesh runs, as a whole.
+    /// Replaces a manifest atomically while the mesh runs.
     pub fn write(&self, file: &str, text: &str) {
         let (new, path) = (self.runtime.path().join("new"), self.manifests.path().join(file));
         fs::write(&new, text.replace("MESH_TEST_APP", &test_app())).expect("written");
         fs::rename(new, path).expect("renamed");
     }
 
-    /// Takes a manifest away.
+    /// Removes a manifest.
     pub fn remove(&self, file: &str) {
         fs::remove_file(self.manifests.path().join(file)).expect("removed");
     }
 
-    /// Waits until it is so.
+    /// Waits until the condition holds; fails the test if it does not in time.
     pub fn wait(&self, what: &str, holds: impl FnMut() -> bool) {
         assert!(
             wait(WAIT, holds),
@@ -256,12 +258,12 @@ impl Mesh {
         );
     }
 
-    /// Waits until `up` has said something with this in it.
+    /// Waits until the output of `up` contains `part`.
     pub fn wait_said(&self, part: &str) {
         self.wait(part, || self.said().contains(part));
     }
 
-    /// Ends it by `mesh local down`, which must succeed.
+    /// Stops the mesh with `mesh local down`, which must succeed.
     pub fn down(mut self) {
         self.run(&["local", "down"]);
         assert!(
@@ -285,7 +287,7 @@ impl Drop for Mesh {
     }
 }
 
-/// What helps to understand a failed test; gone when the mesh ended in order.
+/// Prints the last lines of each log of a failed test; after an orderly shutdown there are none.
 fn print_logs(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
@@ -296,7 +298,7 @@ fn print_logs(dir: &Path) {
     }
 }
 
-/// Waits until it is so; false when it is not in that time.
+/// Waits until the condition holds; false if it does not in that time.
 pub fn wait(most: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + most;
     loop {
@@ -310,7 +312,7 @@ pub fn wait(most: Duration, mut holds: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Bytes as text.
+/// Decodes bytes as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

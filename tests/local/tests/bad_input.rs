@@ -1,7 +1,9 @@
-//! Bad input: each gives one clear sentence that names the file or flag, and the rest keeps working.
+//! Bad input: each case gives one sentence that names the file or flag, and the rest keeps working.
 
-use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
 
 use tests_local::{Mesh, Sidecars, program, text};
 
@@ -28,12 +30,12 @@ fn up(flags: &[&str]) -> Output {
         .env("XDG_RUNTIME_DIR", runtime.path());
     let output = command.output().expect("mesh runs");
     let left = std::fs::read_dir(runtime.path()).expect("readable").count();
-    assert_eq!(left, 0, "a start that fails leaves nothing: {}", text(&output.stderr));
+    assert_eq!(left, 0, "a failed start leaves nothing: {}", text(&output.stderr));
     output
 }
 
 #[test]
-fn flags_that_cannot_be_are_named() {
+fn invalid_flags_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("plain");
     let said = sentence(&up(&["-f", "/no/such/folder"]));
@@ -53,7 +55,7 @@ fn flags_that_cannot_be_are_named() {
 }
 
 #[test]
-fn commands_about_nothing_say_so() {
+fn commands_name_what_does_not_exist() {
     let mesh = Mesh::start(Sidecars::Off, &[("good.yaml", GOOD)]);
     let fails = |words: &[&str], part: &str| {
         let said = sentence(&mesh.command(words).output().expect("mesh runs"));
@@ -61,7 +63,10 @@ fn commands_about_nothing_say_so() {
     };
     let folder = mesh.state();
     fails(&["local", "up", "-f", folder.to_str().expect("plain")], "runs already");
-    fails(&["local", "exec", "nobody", "--", "true"], "there is no pod nobody");
+    fails(
+        &["local", "exec", "missing", "--", "true"],
+        "no pod matches \"missing\"",
+    );
     fails(&["local", "logs", "good", "-c", "other"], "-c other");
     fails(
         &["local", "scale", "nothing", "--replicas", "1"],
@@ -136,7 +141,7 @@ fn broken_manifests_are_refused_and_the_rest_runs() {
         .expect("the good pod");
     assert!(good.ready, "{good:?}");
 
-    // A file that breaks while the mesh runs takes nothing away.
+    // A file that becomes invalid while the mesh runs removes nothing.
     mesh.write("good.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {\n");
     mesh.wait_said("good.yaml:");
     let after = mesh

@@ -1,6 +1,6 @@
-//! What people run through two sidecars: every protocol byte for byte, restarts and outages under load, live updates.
+//! Traffic through two sidecars: every protocol byte for byte, restarts and outages under load, live updates.
 //!
-//! Issue 1, "Done when" 3 and 4. The applications are `mesh-test-app`; their clients compare every byte themselves.
+//! The applications are `mesh-test-app`; their clients compare every byte themselves.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -13,9 +13,9 @@ use tests_local::{Mesh, Sidecars, test_app};
 const APPS: &str = include_str!("../manifests/apps.yaml");
 const SPLIT: &str = include_str!("../manifests/split.yaml");
 
-/// Time that the control plane is away.
+/// Duration of the control-plane outage.
 const OUTAGE: Duration = Duration::from_secs(60);
-/// Time after which a returned control plane must be followed.
+/// Longest time until changes of a control plane that came back take effect.
 const FOLLOW: Duration = Duration::from_secs(2);
 
 fn start() -> Mesh {
@@ -28,7 +28,7 @@ fn split(blue: u32, green: u32) -> String {
     text.replace("service: green, weight: 0", &format!("service: green, weight: {green}"))
 }
 
-/// Load that runs beside the test.
+/// Load that runs alongside the test.
 struct Load(Child);
 
 impl Load {
@@ -39,7 +39,7 @@ impl Load {
         Self(command.stdout(Stdio::piped()).spawn().expect("load runs"))
     }
 
-    /// Waits for its end; nothing may have failed.
+    /// Waits for the load to end; no request may have failed.
     fn finish(self) -> serde_json::Value {
         let output = self.0.wait_with_output().expect("load ends");
         let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -49,7 +49,7 @@ impl Load {
     }
 }
 
-/// The pods that answered, with counts.
+/// The pods that answered, with the number of answers.
 fn pods(counts: &serde_json::Value) -> Vec<(String, u64)> {
     let pods = counts["pods"].as_object().expect("pods");
     pods.iter()
@@ -57,7 +57,7 @@ fn pods(counts: &serde_json::Value) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// What `color` answers from now: `blue`, `green`, or both.
+/// The colors that the Service `color` answers now: `blue`, `green`, or both.
 fn colors(mesh: &Mesh) -> Vec<String> {
     let app = test_app();
     let argv = [
@@ -96,7 +96,7 @@ fn every_protocol_passes_byte_for_byte() {
         let argv: Vec<_> = [app.as_str(), "client"].iter().chain(client).copied().collect();
         mesh.exec_json("deploy/client", &argv);
     }
-    // It was the mesh that carried it: both ends' identities are known, once the proxies were scraped.
+    // The mesh carried it: both identities are known once the proxies have been scraped.
     mesh.wait("the edge from client to server", || {
         let edges = mesh.run(&["viz", "edges", "deploy", "-n", "apps", "-o", "json"]);
         let edges: serde_json::Value = serde_json::from_str(&edges).unwrap_or_default();
@@ -111,7 +111,7 @@ fn every_protocol_passes_byte_for_byte() {
 }
 
 #[test]
-fn a_restart_under_load_loses_nothing() {
+fn restart_under_load_loses_no_request() {
     let mesh = start();
     let load = Load::start(&mesh, "server:80", &["--seconds", "12", "--kept", "4", "--fresh", "2"]);
     let posts = Load::start(
@@ -137,7 +137,7 @@ fn a_restart_under_load_loses_nothing() {
 }
 
 #[test]
-fn an_absent_control_plane_fails_no_request() {
+fn control_plane_outage_fails_no_request() {
     let mesh = start();
     assert_eq!(colors(&mesh), ["blue"]);
     let seconds = (OUTAGE.as_secs() + 8).to_string();
@@ -183,7 +183,7 @@ fn an_absent_control_plane_fails_no_request() {
 }
 
 #[test]
-fn a_changed_split_is_live_and_loses_nothing() {
+fn split_changes_apply_live_and_lose_no_request() {
     let mesh = start();
     let load = Load::start(&mesh, "color:80", &["--seconds", "6", "--kept", "4", "--fresh", "1"]);
     for (blue, green, expected) in [(0, 100, "green"), (100, 0, "blue"), (0, 100, "green")] {

@@ -1,4 +1,4 @@
-//! `mesh demo` when its mesh is ended from elsewhere: in order, which is fine, or by a crash, which is a failure.
+//! `mesh demo` when its mesh is stopped from outside: an orderly stop is a success, a crash is a failure.
 
 use std::{
     fs,
@@ -26,11 +26,14 @@ fn runs(runtime: &tempfile::TempDir) -> bool {
 }
 
 #[test]
-fn an_end_in_order_is_fine_and_a_crash_is_a_failure() {
+fn demo_succeeds_after_down_and_fails_after_a_crash() {
     let runtime = tempfile::tempdir().expect("a folder");
     for crash in [false, true] {
         let child = demo(&runtime);
-        assert!(wait(Duration::from_secs(60), || runs(&runtime)), "it does not start");
+        assert!(
+            wait(Duration::from_secs(60), || runs(&runtime)),
+            "the demo did not start"
+        );
         if crash {
             let state = fs::read_to_string(runtime.path().join("mesh/demo/state.json")).expect("a state file");
             let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");

@@ -1,4 +1,4 @@
-//! A mesh with control plane and sidecars comes up, carries a request between two sidecars, and goes without a trace.
+//! A mesh with control plane and sidecars starts, carries requests between two sidecars, and leaves no trace.
 
 use tests_local::{Footprint, Host, Mesh, Sidecars, test_app};
 
@@ -8,7 +8,7 @@ const APPS: &str = include_str!("../manifests/apps.yaml");
 fn traffic_passes_two_sidecars() {
     let before = Host::now();
     let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS)]);
-    let footprint = Footprint::of(mesh.supervisor(), before);
+    let footprint = Footprint::record(mesh.supervisor(), before);
     assert!(
         mesh.pods().iter().all(|pod| pod.ready && pod.meshed),
         "{:?}",

@@ -1,9 +1,11 @@
-//! `mesh local` itself, without sidecars: pods, Services, restarts, and that nothing is left behind.
+//! `mesh local` without sidecars: pods, Services, restarts, complete cleanup.
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tests_local::{Footprint, Host, Mesh, Sidecars, test_app, text};
 
 const APP: &str = r#"
@@ -56,10 +58,10 @@ fn get(mesh: &Mesh, target: &str) -> std::process::Output {
 }
 
 #[test]
-fn up_status_exec_logs_down_leave_nothing() {
+fn up_status_exec_and_down_leave_nothing() {
     let before = Host::now();
     let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
-    let footprint = Footprint::of(mesh.supervisor(), before);
+    let footprint = Footprint::record(mesh.supervisor(), before);
     // Process, network and mount namespace of the mesh, network and mount namespace of three pods.
     assert_eq!(footprint.namespaces(), 9, "{footprint:?}");
 
@@ -89,7 +91,7 @@ fn up_status_exec_logs_down_leave_nothing() {
 }
 
 #[test]
-fn a_service_reaches_its_ready_pods_and_refuses_without() {
+fn service_reaches_ready_pods_and_refuses_without_any() {
     let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
     let output = get(&mesh, "server:80");
     let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -114,20 +116,20 @@ fn a_service_reaches_its_ready_pods_and_refuses_without() {
 }
 
 #[test]
-fn a_restart_replaces_all_pods_and_never_has_fewer_ready() {
+fn restart_replaces_all_pods_and_keeps_replicas_ready() {
     let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
     let old: Vec<_> = mesh.pods_of("server").into_iter().map(|pod| pod.name).collect();
     mesh.restart("default", "server");
     mesh.wait("new pods", || {
         let now = mesh.pods_of("server");
         let ready = now.iter().filter(|pod| pod.ready).count();
-        assert!(ready >= 2, "fewer than wanted: {now:?}");
+        assert!(ready >= 2, "too few ready pods: {now:?}");
         now.len() == 2 && now.iter().all(|pod| !old.contains(&pod.name))
     });
 }
 
 #[test]
-fn a_container_that_ends_is_started_again() {
+fn restarts_a_container_that_exits() {
     let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
     mesh.exec(
         "deploy/server",
@@ -140,7 +142,7 @@ fn a_container_that_ends_is_started_again() {
 }
 
 #[test]
-fn a_changed_manifest_is_live() {
+fn manifest_changes_apply_live() {
     let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
     mesh.write("app.yaml", &APP.replace("replicas: 2", "replicas: 3"));
     mesh.wait("three servers", || mesh.ready("server") == 3);
@@ -149,25 +151,25 @@ fn a_changed_manifest_is_live() {
 }
 
 #[test]
-fn a_crash_of_the_supervisor_leaves_nothing() {
+fn crash_of_the_supervisor_leaves_nothing() {
     let before = Host::now();
     let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
-    let footprint = Footprint::of(mesh.supervisor(), before);
+    let footprint = Footprint::record(mesh.supervisor(), before);
     kill(Pid::from_raw(mesh.supervisor()), Signal::SIGKILL).expect("killed");
-    assert!(!mesh.up().wait().expect("a child").success(), "a crash is no success");
+    assert!(!mesh.up().wait().expect("a child").success(), "a crash is a failure");
     footprint.assert_gone();
-    assert!(!mesh.state().exists(), "its state is cleaned up, too");
+    assert!(!mesh.state().exists(), "its state is removed, too");
 }
 
 #[test]
-fn a_killed_up_ends_everything_and_down_cleans_up() {
+fn killing_up_stops_everything_and_down_cleans_up() {
     let before = Host::now();
     let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
-    let footprint = Footprint::of(mesh.supervisor(), before);
+    let footprint = Footprint::record(mesh.supervisor(), before);
     mesh.up().kill().expect("killed");
     mesh.up().wait().expect("a child");
     footprint.assert_gone();
-    assert!(mesh.state().exists(), "nobody could remove it");
+    assert!(mesh.state().exists(), "no process was left to remove it");
     let status = mesh.command(&["local", "status"]).output().expect("mesh runs");
     assert!(
         text(&status.stderr).contains("no mesh named"),
@@ -179,11 +181,11 @@ fn a_killed_up_ends_everything_and_down_cleans_up() {
 }
 
 #[test]
-fn ctrl_c_and_a_closed_terminal_end_it_in_order() {
+fn interrupt_and_hangup_shut_down_in_order() {
     for signal in [Signal::SIGINT, Signal::SIGHUP] {
         let before = Host::now();
         let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
-        let footprint = Footprint::of(mesh.supervisor(), before);
+        let footprint = Footprint::record(mesh.supervisor(), before);
         kill(Pid::from_raw(mesh.up().id().cast_signed()), signal).expect("signalled");
         assert!(mesh.up().wait().expect("a child").success(), "{signal}");
         footprint.assert_gone();

@@ -1,4 +1,4 @@
-//! What the control plane says, by what it is asked, and what it was asked.
+//! The scripted answers of the control plane by request, and a record of the calls.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::Pki;
 
-/// One call as it came.
+/// A received call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// `OutboundPolicies`: the target.
@@ -25,7 +25,7 @@ pub enum Call {
     Certify(String),
 }
 
-/// Everything that it says.
+/// Scripted answers and recorded calls.
 pub(crate) struct Script {
     pub(crate) outbound: Table<ClientPolicy>,
     pub(crate) profiles: Table<Profile>,
@@ -56,7 +56,7 @@ impl Script {
     }
 }
 
-/// A value that may be absent, by key; each can be watched.
+/// Watchable optional values by key.
 pub(crate) struct Table<T>(Mutex<BTreeMap<String, watch::Sender<Option<Arc<T>>>>>);
 
 impl<T> Default for Table<T> {

@@ -1,4 +1,4 @@
-//! The four services: each turns a watched value into a stream of messages.
+//! The four gRPC services: each turns a watched value into a stream of messages.
 
 use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -29,7 +29,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A stream that breaks when the control plane goes away.
+    /// A stream that breaks when the control plane stops.
     fn answers<T: Send + 'static>(
         &self,
         items: impl Stream<Item = Vec<Result<T, Status>>> + Send + 'static,
@@ -185,7 +185,7 @@ impl Identity for Service {
     ) -> Result<Response<identity_wire::CertifyResponse>, Status> {
         let request = request.into_inner();
         self.script.called(Call::Certify(request.identity.clone()));
-        // Tokens are mesh-identity's to check; whoever reaches a test's control plane is the test.
+        // mesh-identity checks tokens; a test's control plane is reached by the test alone.
         let signed = self
             .script
             .pki

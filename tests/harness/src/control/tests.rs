@@ -21,7 +21,7 @@ async fn next<T>(stream: &mut (impl Stream<Item = Result<T>> + Unpin)) -> Result
 }
 
 #[tokio::test]
-async fn policies_are_told_and_follow_changes() {
+async fn watches_deliver_policies_and_their_changes() {
     let control = ControlPlane::start().await;
     let channel = channel(&control).await;
     let target = OutboundTarget::Addr("10.0.0.1:80".parse().unwrap());
@@ -45,7 +45,7 @@ async fn policies_are_told_and_follow_changes() {
 }
 
 #[tokio::test]
-async fn endpoints_come_as_differences() {
+async fn endpoint_updates_are_differences() {
     let control = ControlPlane::start().await;
     let [a, b] =
         ["10.0.0.2:80", "10.0.0.3:80"].map(|addr| values::meshed(addr.parse().unwrap(), &identity("emoji", "web")));
