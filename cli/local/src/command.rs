@@ -1,24 +1,29 @@
 //! The commands of `mesh local`, as a person types them.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command as Process, ExitCode};
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Command as Process, ExitCode},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use cli_check::stdout;
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::Pid;
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::{SigSet, Signal, kill},
+    unistd::Pid,
+};
 
-use super::control::{self, DeploymentRef, PodDetails, PodStatus, Request};
-use super::internal::{self, Internal};
-use super::state::{self, State};
-use super::up;
+use super::{
+    control::{self, DeploymentRef, PodDetails, PodStatus, Request},
+    internal::{self, Internal},
+    state::{self, State},
+    up,
+};
 
 /// Time between two looks at a followed log.
 const FOLLOW: Duration = Duration::from_millis(100);

@@ -3,14 +3,18 @@
 //! Namespaces are entered before any thread exists, and the process stays the same: who started it watches the command
 //! itself.
 
-use std::fs::File;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::{
+    fs::File,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::SigSet;
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::SigSet,
+};
 
 /// Where and what.
 #[derive(Debug, clap::Args)]

@@ -3,14 +3,18 @@
 //! Runs before any thread exists. It stays between the outer process and the supervisor only because a process namespace
 //! begins with a child: it passes standard input and output on, tells the supervisor's number, and waits.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+};
 
 /// Makes the namespaces and runs the supervisor; `spec` is for it.
 pub(super) fn run(spec: &str) -> Result<ExitCode> {

@@ -4,18 +4,22 @@
 //! redirection rules, and a hosts file of the pod's own. Then it says `ready` and waits until its standard input closes.
 //! Networking is routed, not bridged, so that the supervisor's namespace sees both directions of every connection.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    net::Ipv4Addr,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt as _;
 use injector_redirect::Rules;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde::{Deserialize, Serialize};
 

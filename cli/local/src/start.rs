@@ -1,23 +1,28 @@
 //! Starts a mesh and holds it: what `mesh local up` and `mesh demo` share.
 
-use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use command_fds::{CommandFdExt as _, FdMapping};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 
-use super::control::{self, Request};
-use super::state::{self, Lock, Process, State};
+use super::{
+    control::{self, Request},
+    state::{self, Lock, Process, State},
+};
 
 /// Reports that wait for whoever holds the mesh; further ones are dropped, since nothing waits for them.
 const REPORTS: usize = 1024;

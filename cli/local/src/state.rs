@@ -3,11 +3,13 @@
 //! `$XDG_RUNTIME_DIR/mesh/NAME`, else `/tmp/mesh-UID/NAME`. The outer process of `up` holds a lock in it while it lives;
 //! so a directory whose lock is free is what a crash left behind, and may be cleaned up.
 
-use std::fs::{self, File};
-use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};

@@ -1,16 +1,20 @@
 //! `mesh local up`, and what `mesh demo` shares with it: a start that shows how it goes on, Ctrl-C, the end.
 
-use std::collections::HashSet;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 
-use super::start::{self, Progress, Running, StartOptions};
-use super::state;
+use super::{
+    start::{self, Progress, Running, StartOptions},
+    state,
+};
 
 /// Time for an orderly end before force is used; the longest grace period and some.
 const DOWN: Duration = Duration::from_secs(40);

@@ -6,8 +6,10 @@ use destination_k8s::{Object, keys};
 use proxy_model::ports;
 use serde_json::{Value, json};
 
-use super::credentials::Credentials;
-use super::sidecar::{CLUSTER_NETWORKS, CONTROL_PLANE, VIZ};
+use super::{
+    credentials::Credentials,
+    sidecar::{CLUSTER_NETWORKS, CONTROL_PLANE, VIZ},
+};
 
 /// Deployments without which no sidecar gets ready.
 pub(super) const ESSENTIAL: [&str; 2] = ["linkerd-identity", "linkerd-destination"];

@@ -3,30 +3,36 @@
 //! [`Cluster::reconcile`] is synchronous and looks at everything each time; it is called whenever a manifest, a pod or an
 //! order changes. What others must see first (endpoints without an ending pod) is written before the pod is told to end.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use destination_k8s::{Object, ObjectRef};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::PodSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::PodSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use tokio::sync::{Notify, watch};
 
-use super::builtin::{self, Programs};
-use super::credentials::{self, Credentials};
-use super::lifecycle::{self, Runtime, Stage};
-use super::naming::{deployment_ref, file_of, key_of, pod_ref, short_hash};
-use super::network::{Addresses, Network};
-use super::output::Output;
-use super::plan::{self, PodPlan};
-use super::process::Children;
-use super::report::Reporter;
-use super::rollout::{self, Existing, Wanted};
-use super::services::ClusterIps;
-use super::{lint, sidecar, stable_hash};
+use super::{
+    builtin::{self, Programs},
+    credentials::{self, Credentials},
+    lifecycle::{self, Runtime, Stage},
+    lint,
+    naming::{deployment_ref, file_of, key_of, pod_ref, short_hash},
+    network::{Addresses, Network},
+    output::Output,
+    plan::{self, PodPlan},
+    process::Children,
+    report::Reporter,
+    rollout::{self, Existing, Wanted},
+    services::ClusterIps,
+    sidecar, stable_hash,
+};
 use crate::control::DeploymentRef;
 
 /// Namespace and name.

@@ -2,14 +2,15 @@
 //!
 //! All are made anew at each start; the anchor's key is never written down.
 
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use identity_x509::{Anchor, Issuer};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;

@@ -5,23 +5,29 @@
 //!   end: SIGTERM to the application, then to the sidecar; SIGKILL to what is left when the grace period is over
 //! ```
 
-use std::net::TcpListener;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
-use super::network::Network;
-use super::plan::{ContainerPlan, PodPlan};
-use super::probe::Prober;
-use super::process::{Child, Children, InPod, command, open_log, sweep};
+use super::{
+    network::Network,
+    plan::{ContainerPlan, PodPlan},
+    probe::Prober,
+    process::{Child, Children, InPod, command, open_log, sweep},
+};
 use crate::pod;
 
 /// Time before a container that ended is started again; doubles each time.

@@ -24,23 +24,31 @@ mod services;
 mod sidecar;
 mod status;
 
-use std::hash::{DefaultHasher, Hash, Hasher as _};
-use std::io::Read as _;
-use std::path::Path;
-use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher as _},
+    io::Read as _,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use listenfd::ListenFd;
-use nix::mount::{MsFlags, mount};
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::signal::Signal,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::cluster::{Cluster, Setting};
-use self::status::Start;
-use super::start::{Report, Spec};
-use super::state;
+use self::{
+    cluster::{Cluster, Setting},
+    status::Start,
+};
+use super::{
+    start::{Report, Spec},
+    state,
+};
 
 /// Time after which a start counts as done although some pods are not ready.
 const START: Duration = Duration::from_secs(60);

@@ -1,8 +1,6 @@
 //! The supervisor's side of the pods' network: one interface per pod, a route to its address, forwarding between them.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, fs, net::Ipv4Addr};
 
 use anyhow::{Context, Result};
 use netlink_packet_route::route::RouteScope;

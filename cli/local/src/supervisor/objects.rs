@@ -1,18 +1,18 @@
 //! Objects that a cluster's controllers would have written: Pods with their state, ReplicaSets, Services with addresses.
 
-use std::net::Ipv4Addr;
-use std::time::SystemTime;
+use std::{net::Ipv4Addr, time::SystemTime};
 
 use destination_k8s::keys;
 use k8s_openapi::api::core::v1::Service;
 use proxy_model::ports;
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::cluster::PodEntry;
-use super::network::HOST;
-use super::sidecar::{CONTROL_PLANE, NODE, uid};
+use super::{
+    cluster::PodEntry,
+    network::HOST,
+    sidecar::{CONTROL_PLANE, NODE, uid},
+};
 
 /// A pod as the API server would show it.
 pub(super) fn pod(pod: &PodEntry) -> Value {

@@ -1,8 +1,6 @@
 //! What is generated, as files that the control plane watches: one per object, each replaced as a whole.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;

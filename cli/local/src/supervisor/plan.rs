@@ -1,11 +1,11 @@
 //! From a pod template to what is started: pure, and where a field is refused or ignored, in words.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::{
+    api::core::v1::{Container, EnvVar, PodSpec, Probe},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 
 use super::sidecar;
 

@@ -1,14 +1,17 @@
 //! Probes: what a kubelet asks containers to know whether they are ready, alive, started.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
-use super::plan::{Check, ContainerPlan, ProbePlan};
-use super::process::{Children, InPod, command};
+use super::{
+    plan::{Check, ContainerPlan, ProbePlan},
+    process::{Children, InPod, command},
+};
 
 /// Time between two probes while a container starts, so that a pod is ready when it is, not a period later.
 const EAGER: Duration = Duration::from_millis(50);

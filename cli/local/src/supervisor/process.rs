@@ -1,20 +1,30 @@
 //! Processes of pods: started in a pod's namespaces, watched, signalled as groups, and what they leave reaped.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    net::TcpListener,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            process::CommandExt as _,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
-use nix::unistd::Pid;
+use nix::{
+    sys::{
+        signal::{Signal, kill, killpg},
+        wait::{Id, WaitPidFlag, waitid, waitpid},
+    },
+    unistd::Pid,
+};
 
 use super::plan::ContainerPlan;
 use crate::state::older_log;

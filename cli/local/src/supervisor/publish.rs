@@ -1,17 +1,22 @@
 //! What the rest of the mesh is told: endpoints, generated objects, translation rules, hosts files.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Write as _,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use destination_k8s::{Kind, Object, ObjectRef};
 use serde_json::Value;
 
-use super::cluster::{Cluster, Key, PodEntry};
-use super::services::{self, Backend, Resolved};
-use super::{objects, sidecar};
+use super::{
+    cluster::{Cluster, Key, PodEntry},
+    objects,
+    services::{self, Backend, Resolved},
+    sidecar,
+};
 
 impl Cluster {
     /// Publishes the present state; what did not change is not touched.

@@ -1,9 +1,7 @@
 //! What the supervisor tells the outer process: a line of JSON each on standard output. Never waits: a report that finds no
 //! room is dropped.
 
-use std::collections::HashSet;
-use std::io::Write as _;
-use std::sync::mpsc;
+use std::{collections::HashSet, io::Write as _, sync::mpsc};
 
 use crate::start::{Progress, Report};
 

@@ -1,7 +1,6 @@
 //! A controller manager's part for Deployments: which pods to make and which to end. Pure.
 
-use k8s_openapi::api::apps::v1::DeploymentSpec;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr::IntOrString};
 
 /// What a Deployment wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

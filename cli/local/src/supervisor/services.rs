@@ -1,14 +1,18 @@
 //! kube-proxy's part and the endpoint controller's: addresses of Services, their endpoints, the translation rules, the
 //! hosts files. Pure but for the random choice that the kernel makes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use destination_k8s::{keys, selector};
 use injector_redirect::nft::{AddressSet, Chain, Expr, Hook, Kind, Table};
-use k8s_openapi::api::core::v1::{PodSpec, Service, ServicePort};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::{
+    api::core::v1::{PodSpec, Service, ServicePort},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use serde_json::{Value, json};
 
 /// Addresses of Services are 10.43.0.0/16, of pods 10.42.0.0/16.

@@ -1,14 +1,18 @@
 //! The injector's part: whether a pod gets a sidecar, and with which environment. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use destination_k8s::keys;
-use k8s_openapi::api::core::v1::PodSpec;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use proxy_model::{env, ports, ports::PortSet};
+use k8s_openapi::{api::core::v1::PodSpec, apimachinery::pkg::util::intstr::IntOrString};
+use proxy_model::{
+    env,
+    ports::{self, PortSet},
+};
 
 use super::plan::{Check, ContainerPlan, ProbePlan};
 

@@ -5,12 +5,17 @@ use std::time::SystemTime;
 use destination_k8s::Object;
 use serde_json::Value;
 
-use super::cluster::{Cluster, PodEntry};
-use super::lifecycle::{Stage, log_path};
-use super::{builtin, sidecar};
-use crate::control::{ContainerDetails, PodDetails, PodStatus, Reply, Request};
-use crate::start::Progress;
-use crate::state;
+use super::{
+    builtin,
+    cluster::{Cluster, PodEntry},
+    lifecycle::{Stage, log_path},
+    sidecar,
+};
+use crate::{
+    control::{ContainerDetails, PodDetails, PodStatus, Reply, Request},
+    start::Progress,
+    state,
+};
 
 /// Starts of an essential container after which the control plane is given up.
 const HOPELESS: u32 = 4;
