@@ -96,7 +96,7 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        cli_local::tell(&format!("mesh: {error:#}"));
+        cli_local::notify(&format!("mesh: {error:#}"));
         ExitCode::FAILURE
     })
 }

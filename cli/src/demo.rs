@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let interrupts = cli_local::interrupts()?;
     let manifests = manifests::write(args.check)?;
-    cli_local::tell(&format!("The demo's manifests are in {}.", manifests.dir().display()));
+    cli_local::notify(&format!("The demo's manifests are in {}.", manifests.dir().display()));
     let running = cli_local::begin(options(&args, manifests.dir().to_owned()), &interrupts)?;
     if args.check {
         let passed = check::run(&running, &manifests, args.requests, &interrupts);

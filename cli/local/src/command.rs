@@ -1,4 +1,4 @@
-//! The commands of `mesh local`, as a person types them.
+//! The `mesh local` commands.
 
 use std::{
     fs::File,
@@ -25,12 +25,12 @@ use super::{
     up,
 };
 
-/// Time between two looks at a followed log.
+/// Poll interval of a followed log.
 const FOLLOW: Duration = Duration::from_millis(100);
-/// Time that `down` waits for an orderly end before it uses force; the longest grace period and some.
+/// Time that `down` waits for an orderly shutdown before it kills the mesh: longer than the default grace period.
 const DOWN: Duration = Duration::from_secs(40);
 
-/// What to do with the mesh on this machine.
+/// Arguments of `mesh local`.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub struct Args {
@@ -40,13 +40,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the manifests in a folder, with control plane and sidecars, until Ctrl-C or `down`.
+    /// Run a folder of manifests with control plane and sidecars, until Ctrl-C or `down`.
     Up(up::Args),
-    /// List the pods.
+    /// List pods.
     Status {
         #[command(flatten)]
         mesh: Name,
-        /// A table for people, or JSON for programs.
+        /// Output format.
         #[arg(short, long, value_enum, default_value = "table")]
         output: Output,
     },
@@ -56,67 +56,67 @@ enum Command {
         mesh: Name,
         #[command(flatten)]
         pod: Pod,
-        /// The container whose environment and working directory the command gets; the first one if not given.
+        /// Container whose environment and working directory the command gets [default: the first].
         #[arg(short, long)]
         container: Option<String>,
-        /// The command.
+        /// Command to run.
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Print what a container wrote.
+    /// Print the logs of a container.
     Logs {
         #[command(flatten)]
         mesh: Name,
         #[command(flatten)]
         pod: Pod,
-        /// The container; the first one if not given. The sidecar is `linkerd-proxy`.
+        /// Container [default: the first]; the sidecar is `linkerd-proxy`.
         #[arg(short, long)]
         container: Option<String>,
-        /// Goes on as the container writes.
+        /// Follow the log.
         #[arg(short, long)]
         follow: bool,
     },
-    /// Change the number of a Deployment's pods.
+    /// Set the number of replicas of a Deployment.
     Scale {
         #[command(flatten)]
         mesh: Name,
         #[command(flatten)]
         deployment: Deployment,
-        /// How many pods.
+        /// Number of pods.
         #[arg(long)]
         replicas: u32,
     },
-    /// Replace the pods of a Deployment, one after the other.
+    /// Replace the pods of a Deployment, one by one.
     Restart {
         #[command(flatten)]
         mesh: Name,
         #[command(flatten)]
         deployment: Deployment,
     },
-    /// End the mesh, or clean up what a crashed one left.
+    /// Stop the mesh, or clean up after one that crashed.
     Down {
         #[command(flatten)]
         mesh: Name,
     },
-    /// How the program starts itself in other roles.
+    /// Roles in which the program starts itself.
     #[command(subcommand, hide = true)]
     Internal(Internal),
 }
 
-/// Which mesh.
+/// Selects a mesh.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Name {
-    /// Name of the mesh; not needed while only one runs.
+    /// Name of the mesh; optional while only one runs.
     #[arg(long)]
     name: Option<String>,
 }
 
-/// Which pod.
+/// Selects a pod.
 #[derive(Debug, clap::Args)]
 struct Pod {
-    /// The pod: its name, its beginning, NAMESPACE/NAME, or deploy/NAME.
+    /// Pod: its name or a prefix of it, NAMESPACE/NAME, or deploy/NAME.
     pod: String,
-    /// Its namespace; not needed while the name is of one alone.
+    /// Namespace of the pod; optional while the name is unambiguous.
     #[arg(short, long)]
     namespace: Option<String>,
 }
@@ -128,13 +128,13 @@ impl Pod {
     }
 }
 
-/// Which Deployment.
+/// Selects a Deployment.
 #[derive(Debug, clap::Args)]
 struct Deployment {
-    /// Name of the Deployment, or deploy/NAME.
+    /// Deployment: NAME or deploy/NAME.
     #[arg(value_parser = deployment_name)]
     deployment: String,
-    /// Its namespace.
+    /// Namespace of the Deployment.
     #[arg(short, long, default_value = "default")]
     namespace: String,
 }
@@ -148,7 +148,7 @@ impl Deployment {
     }
 }
 
-/// Reads `NAME` or `deploy/NAME`; another kind's name is not taken for a Deployment's.
+/// Parses `NAME` or `deploy/NAME`; other kinds are rejected.
 fn deployment_name(text: &str) -> Result<String, String> {
     const KINDS: [&str; 5] = [
         "deploy",
@@ -160,20 +160,20 @@ fn deployment_name(text: &str) -> Result<String, String> {
     match text.split_once('/') {
         None if !text.is_empty() => Ok(text.to_owned()),
         Some((kind, name)) if KINDS.contains(&kind) && !name.is_empty() && !name.contains('/') => Ok(name.to_owned()),
-        _ => Err("this is neither the NAME of a Deployment nor deploy/NAME".to_owned()),
+        _ => Err("expected NAME or deploy/NAME".to_owned()),
     }
 }
 
-/// How to print.
+/// Output format.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    /// Aligned columns.
     Table,
-    /// For programs.
+    /// JSON.
     Json,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Up(options) => up::run(options),
@@ -278,8 +278,8 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
         "local",
         "internal",
         "container",
-        "--holder",
-        &details.holder.to_string(),
+        "--pause-pid",
+        &details.pause_pid.to_string(),
         "--cwd",
         &container.cwd,
     ]);
@@ -287,7 +287,7 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     for inherited in ["TERM", "COLUMNS", "LINES"] {
         command.envs(std::env::var_os(inherited).map(|value| (inherited, value)));
     }
-    // Ctrl-C is for the command alone; it unblocks these for itself.
+    // Ctrl-C is for the command alone, which unblocks these signals itself.
     let keyboard: SigSet = [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect();
     keyboard.thread_block()?;
     let status = command.status().context("cannot start the command")?;
@@ -295,7 +295,7 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     Ok(ExitCode::from(code as u8))
 }
 
-/// Enters the namespaces of a process, given by its number on the host. Children are in its process namespace too.
+/// Enters the namespaces of a process, given by its PID on the host. Children enter its process namespace, too.
 fn enter(pid: i32) -> Result<()> {
     let path = |kind: &str| PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
     let own = |kind: &str| PathBuf::from(format!("/proc/self/ns/{kind}"));
@@ -307,8 +307,8 @@ fn enter(pid: i32) -> Result<()> {
         ("mnt", CloneFlags::CLONE_NEWNS),
     ] {
         let path = path(kind);
-        let file = File::open(&path).with_context(|| format!("the mesh has ended: {}", path.display()))?;
-        // One's own user namespace cannot be entered again: as root there is none besides.
+        let file = File::open(&path).with_context(|| format!("the mesh has stopped: {}", path.display()))?;
+        // A process cannot re-enter its own user namespace; as root there is no other.
         if kind != "user" || file.metadata()?.ino() != std::fs::metadata(own(kind))?.ino() {
             open.push((file, flag));
         }
@@ -341,7 +341,7 @@ fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result
     let details: PodDetails = control::ask(&state.control(), &Request::Pod(pod.to_owned()))?;
     let path = PathBuf::from(&details.containers[choose(&details, container)?].log);
     let mut out = std::io::stdout().lock();
-    // A log that was full goes on in a new file, the older half beside it.
+    // A full log continues in an emptied file, with the older half beside it.
     if let Ok(older) = std::fs::read(state::older_log(&path))
         && !stdout::write(&mut out, &older)?
     {
@@ -367,7 +367,7 @@ fn copy_log(path: &Path, out: &mut impl std::io::Write, follow: Option<&State>) 
             return Ok(());
         }
         std::thread::sleep(FOLLOW);
-        // Begun anew: the name is another file, or the same one that is shorter.
+        // Rotated: the path names another file, or the same file, truncated.
         let Ok(named) = std::fs::metadata(path) else { continue };
         if named.ino() != file.metadata()?.ino() {
             file = open()?;
@@ -386,13 +386,13 @@ fn down(mesh: &Name) -> Result<ExitCode> {
     state::check_name(&name)?;
     let dir = state::dir(&name);
     if !dir.exists() {
-        bail!("no mesh named {name:?} runs here, and none left anything behind");
+        bail!("no mesh named {name:?} is running, and none has left anything behind");
     }
     if let Ok(state) = State::read(&dir) {
-        orderly(&state);
-        force(&state);
+        shut_down(&state);
+        kill_supervisor(&state);
     }
-    // Whoever made it removes its state, if it still lives; if not, it is ours to do.
+    // The outer process removes its state if it is still alive; otherwise this process does.
     let deadline = Instant::now() + Duration::from_secs(5);
     while dir.exists() {
         let outer = State::read(&dir).is_ok_and(|state| state.outer.is_alive());
@@ -400,7 +400,7 @@ fn down(mesh: &Name) -> Result<ExitCode> {
             state::clean(&dir)?;
             state::remove(&dir, lock);
         } else if Instant::now() > deadline {
-            bail!("mesh {name:?} has ended, but the process that started it has not");
+            bail!("mesh {name:?} has stopped, but the process that started it is still running");
         } else {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -408,7 +408,7 @@ fn down(mesh: &Name) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn orderly(state: &State) {
+fn shut_down(state: &State) {
     if control::ask::<()>(&state.control(), &Request::Shutdown).is_err() {
         return;
     }
@@ -418,7 +418,7 @@ fn orderly(state: &State) {
     }
 }
 
-fn force(state: &State) {
+fn kill_supervisor(state: &State) {
     if state.supervisor.is_alive() {
         let _ = kill(Pid::from_raw(state.supervisor.pid), Signal::SIGKILL);
     }
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_nobody_reads_any_more_ends_and_a_full_disk_is_told() {
+    fn logs_end_at_a_closed_pipe_and_report_a_full_disk() {
         let log = std::env::current_exe().expect("a file");
         copy_log(&log, &mut Broken(std::io::ErrorKind::BrokenPipe), None).expect("no error");
         let error = copy_log(&log, &mut Broken(std::io::ErrorKind::StorageFull), None).expect_err("lost");
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn another_kind_is_no_deployment() {
+    fn rejects_other_kinds_as_deployments() {
         for good in ["web", "deploy/web", "deployment/web", "deployments.apps/web"] {
             assert_eq!(deployment_name(good).as_deref(), Ok("web"), "{good}");
         }

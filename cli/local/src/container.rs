@@ -1,7 +1,6 @@
 //! `internal container`: enters a pod's namespaces and becomes the container's command there.
 //!
-//! Namespaces are entered before any thread exists, and the process stays the same: who started it watches the command
-//! itself.
+//! Namespaces are entered before any thread exists, and `exec` keeps the process, so the parent watches the command.
 
 use std::{
     fs::File,
@@ -16,30 +15,30 @@ use nix::{
     sys::signal::SigSet,
 };
 
-/// Where and what.
+/// Arguments of the role.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The process that holds the pod's namespaces.
+    /// PID of the pod's pause process, which holds its namespaces.
     #[arg(long)]
-    holder: u32,
+    pause_pid: u32,
     /// Working directory.
     #[arg(long)]
     cwd: PathBuf,
-    /// The command.
+    /// Command.
     #[arg(last = true, required = true)]
     argv: Vec<String>,
 }
 
-/// Becomes the command; returns only if that fails.
+/// Executes the command; returns only if that fails.
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let kinds = [
         ("net", CloneFlags::CLONE_NEWNET),
         ("uts", CloneFlags::CLONE_NEWUTS),
         ("mnt", CloneFlags::CLONE_NEWNS),
     ];
-    // All opened first: after the mounts change, /proc may be another one.
+    // Open all of them first: the mount namespace brings another /proc.
     let open = |(kind, flag): (&str, CloneFlags)| {
-        let path = format!("/proc/{}/ns/{kind}", args.holder);
+        let path = format!("/proc/{}/ns/{kind}", args.pause_pid);
         File::open(&path)
             .map(|file| (file, flag))
             .with_context(|| format!("the pod is gone: {path}"))
@@ -49,7 +48,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         setns(namespace, flag).context("cannot enter the pod's namespaces")?;
     }
     std::env::set_current_dir(&args.cwd).with_context(|| format!("cannot enter workingDir {}", args.cwd.display()))?;
-    // `exec` blocks what the keyboard sends; the command is to have it.
+    // `mesh local exec` blocks keyboard signals; the command should receive them.
     SigSet::empty().thread_set_mask().context("cannot unblock signals")?;
     let (program, rest) = args.argv.split_first().expect("required by clap");
     let error = Command::new(program).args(rest).exec();

@@ -1,4 +1,4 @@
-//! What commands ask a running mesh, over the unix socket in its state directory: one line of JSON each way.
+//! Requests of the commands to a running mesh, over the Unix socket in its state directory: one line of JSON each way.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -10,97 +10,81 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Longest request line, in bytes: names and a number.
+/// Longest request line in bytes; a request is a few names and a number.
 pub(super) const REQUEST_BYTES: u64 = 64 * 1024;
 
-/// A question or an order.
+/// A request to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Request {
-    /// All pods: [`Vec<PodStatus>`].
+    /// Lists all pods; answered with [`Vec<PodStatus>`].
     Status,
-    /// What `exec` and `logs` need to know about a pod: [`PodDetails`].
+    /// Describes a pod for `exec` and `logs`; answered with [`PodDetails`].
     Pod(String),
-    /// Another number of replicas: nothing.
-    Scale {
-        /// Which Deployment.
-        deployment: DeploymentRef,
-        /// How many pods.
-        replicas: u32,
-    },
-    /// New pods in the place of all: nothing.
+    /// Sets the replicas of a Deployment.
+    Scale { deployment: DeploymentRef, replicas: u32 },
+    /// Replaces the pods of a Deployment.
     Restart(DeploymentRef),
-    /// End, gracefully: nothing, at once.
+    /// Starts an orderly shutdown; answered at once.
     Shutdown,
 }
 
-/// Which Deployment.
+/// Namespace and name of a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct DeploymentRef {
-    /// Its namespace.
     pub(crate) namespace: String,
-    /// Its name.
     pub(crate) name: String,
 }
 
-/// One pod, as `status` shows it.
+/// A pod as `status` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PodStatus {
-    /// Its namespace.
     pub(crate) namespace: String,
-    /// Its name.
     pub(crate) name: String,
-    /// The Deployment it belongs to; empty for a pod of its own.
+    /// Owning Deployment; empty for a bare pod.
     pub(crate) deployment: String,
-    /// What it does: `Starting`, `Running`, `Terminating`, or what is wrong.
+    /// `Starting`, `Running`, `Terminating`, or the failure.
     pub(crate) status: String,
-    /// Whether it is ready for traffic.
     pub(crate) ready: bool,
-    /// Containers that are ready, and all.
+    /// Ready containers and all containers.
     pub(crate) containers: (usize, usize),
-    /// How often its containers were started again.
+    /// Restarts of its containers.
     pub(crate) restarts: u32,
-    /// Its address.
     pub(crate) address: String,
-    /// Whether it has a sidecar.
+    /// It has a sidecar.
     pub(crate) meshed: bool,
-    /// Since when, in seconds.
+    /// Age in seconds.
     pub(crate) age: u64,
 }
 
-/// What is needed to run something in a pod, or to read its logs.
+/// A pod as `exec` and `logs` need it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodDetails {
-    /// Its namespace.
     pub(super) namespace: String,
-    /// Its name.
     pub(super) name: String,
-    /// The process that holds its namespaces, by its number inside.
-    pub(super) holder: u32,
-    /// Its containers, the application's first.
+    /// PID of its pause process in the supervisor's namespace.
+    pub(super) pause_pid: u32,
+    /// Containers, the application's first.
     pub(super) containers: Vec<ContainerDetails>,
 }
 
-/// A container's surroundings.
+/// Environment of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ContainerDetails {
-    /// Its name.
     pub(super) name: String,
-    /// Its working directory.
     pub(super) cwd: String,
-    /// Its environment.
     pub(super) env: Vec<(String, String)>,
-    /// Its log file.
+    /// Log file.
     pub(super) log: String,
 }
 
-/// Answer: what was asked for, or a sentence.
+/// An answer, or an error message.
 pub(super) type Reply<T> = std::result::Result<T, String>;
 
-/// Asks, and waits for the answer.
+/// Sends a request and waits for the answer.
 pub(super) fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T> {
     let gone = || format!("the mesh does not answer on {}", socket.display());
     let mut stream = UnixStream::connect(socket).with_context(gone)?;

@@ -1,7 +1,7 @@
-//! `internal enter`: makes the private namespaces and starts the supervisor in them as process 1.
+//! `internal enter`: creates the private namespaces and starts the supervisor in them as process 1.
 //!
-//! Runs before any thread exists. It stays between the outer process and the supervisor only because a process namespace
-//! begins with a child: it passes standard input and output on, tells the supervisor's number, and waits.
+//! Runs before any thread exists. It stays between the outer process and the supervisor only because a process
+//! namespace begins with a child: it passes on standard input and output, reports the supervisor's PID, and waits.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// Makes the namespaces and runs the supervisor; `spec` is for it.
+/// Creates the namespaces and runs the supervisor with `spec`.
 pub(super) fn run(spec: &str) -> Result<ExitCode> {
     namespaces()?;
     let mut child = Command::new("/proc/self/exe")
@@ -24,7 +24,7 @@ pub(super) fn run(spec: &str) -> Result<ExitCode> {
         .args(["local", "internal", "supervisor", spec])
         .spawn()
         .context("cannot start the supervisor")?;
-    // Standard output is the outer process's end of the supervisor's reports; this is the first of them.
+    // The outer process reads the supervisor's reports from standard output; the PID is the first line.
     let mut out = std::io::stdout();
     writeln!(out, "{}", child.id())?;
     out.flush()?;
@@ -39,16 +39,16 @@ fn namespaces() -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         match unshare(private) {
             Ok(()) => return Ok(()),
-            // Root of a container, say, without CAP_SYS_ADMIN: try it as an ordinary user would.
+            // For example root in a container without CAP_SYS_ADMIN: continue like an ordinary user.
             Err(Errno::EPERM) => {}
-            Err(error) => bail!("cannot make network namespaces: {error}"),
+            Err(error) => bail!("cannot create network namespaces: {error}"),
         }
     }
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER) {
         bail!("{}", forbidden(error));
     }
-    // Ubuntu's AppArmor lets the namespace be made but gives no rights in it: then one of these fails.
+    // Ubuntu's AppArmor allows the namespace but grants no capabilities in it: then one of these fails.
     let mapped = fs::write("/proc/self/setgroups", "deny")
         .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {uid} 1")))
         .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {gid} 1")));
@@ -58,7 +58,7 @@ fn namespaces() -> Result<()> {
     unshare(private).map_err(|error| anyhow::anyhow!("{}", forbidden(error)))
 }
 
-/// One sentence: what forbids it, and how to allow it.
+/// Explains which setting forbids user namespaces and the way to allow them.
 fn forbidden(error: Errno) -> String {
     let setting = |path: &str| {
         fs::read_to_string(path)
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_forbids_namespaces_is_named_with_the_way_to_allow_them() {
+    fn names_the_setting_that_forbids_namespaces_and_the_remedy() {
         let cases = [
             (
                 explain(Errno::EPERM, "1", "", "100"),

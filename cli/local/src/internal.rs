@@ -1,4 +1,4 @@
-//! The hidden commands by which the program starts itself in other roles. Their arguments are JSON of our own making.
+//! Hidden commands with which the program starts itself in other roles. Their arguments are internal JSON.
 
 use std::process::ExitCode;
 
@@ -6,29 +6,29 @@ use anyhow::Result;
 
 use super::{container, enter, pod, supervisor};
 
-/// A role that the program starts itself in.
+/// A role in which the program starts itself.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Internal {
-    /// Makes the namespaces.
+    /// Create the namespaces.
     Enter {
-        /// For the supervisor.
+        /// Specification for the supervisor.
         spec: String,
     },
-    /// Runs everything, as process 1.
+    /// Run the mesh as process 1.
     Supervisor {
-        /// What to run.
+        /// Specification of the mesh.
         spec: String,
     },
-    /// Holds a pod's namespaces.
+    /// Hold a pod's namespaces.
     Pod {
-        /// Which pod.
+        /// Specification of the pod.
         spec: String,
     },
-    /// Becomes a container's command inside a pod's namespaces.
+    /// Execute a container's command in a pod's namespaces.
     Container(container::Args),
 }
 
-/// Plays the role.
+/// Runs the role.
 pub(super) fn run(role: Internal) -> Result<ExitCode> {
     match role {
         Internal::Enter { spec } => enter::run(&spec),

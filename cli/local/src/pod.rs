@@ -1,8 +1,8 @@
-//! `internal pod`: makes and holds the namespaces of one pod.
+//! `internal pod`: the pause process, which creates and holds the namespaces of one pod.
 //!
-//! It wires the pod from inside: `eth0` with the pod's address and a default route, its peer in the supervisor's namespace,
-//! redirection rules, and a hosts file of the pod's own. Then it says `ready` and waits until its standard input closes.
-//! Networking is routed, not bridged, so that the supervisor's namespace sees both directions of every connection.
+//! It configures the pod from inside: `eth0` with the pod's address and a default route, its peer in the supervisor's
+//! namespace, redirection rules, its own hosts file. Then it prints `ready` and waits until its standard input closes.
+//! The network is routed, not bridged, so that the supervisor's namespace sees both directions of every connection.
 
 use std::{
     fs::File,
@@ -23,49 +23,48 @@ use nix::{
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde::{Deserialize, Serialize};
 
-/// The next hop of every pod: the supervisor's end of its interface pair, the same on each.
+/// Next hop of every pod: the supervisor's end of its interface pair, the same on each.
 pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
-/// What a pod is made from.
+/// Specification of a pod.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
-    /// Its name, which is its host name too.
+    /// Host name.
     pub(super) name: String,
-    /// Its address.
     pub(super) address: Ipv4Addr,
-    /// Name of its interface in the supervisor's namespace.
+    /// Name of the interface in the supervisor's namespace.
     pub(super) peer: String,
-    /// Its /etc/hosts.
+    /// File mounted over /etc/hosts.
     pub(super) hosts: PathBuf,
-    /// Its /etc/resolv.conf.
+    /// File mounted over /etc/resolv.conf.
     pub(super) resolv: PathBuf,
-    /// Redirection to its sidecar.
+    /// Redirection to the sidecar.
     pub(super) redirect: Option<Redirect>,
 }
 
-/// What redirection needs to know; the rest is the same for all pods.
+/// Redirection settings that differ between pods.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Redirect {
     /// Mark of the sidecar's sockets.
     pub(super) mark: u32,
-    /// Ports that bypass it, inbound.
+    /// Inbound ports that bypass the sidecar.
     pub(super) inbound_skip: String,
-    /// Ports that bypass it, outbound.
+    /// Outbound ports that bypass the sidecar.
     pub(super) outbound_skip: String,
 }
 
-/// Makes the pod's namespaces and holds them.
+/// Creates the pod's namespaces and holds them.
 pub(super) fn run(spec: &str) -> Result<ExitCode> {
     let spec: Spec = serde_json::from_str(spec)?;
     let outside = File::open("/proc/self/ns/net").context("cannot open the network namespace")?;
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
-        .context("cannot make the pod's namespaces")?;
+        .context("cannot create the pod's namespaces")?;
     let _ = nix::unistd::sethostname(&spec.name);
     bind_files(&spec)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(wire(&spec, &outside))?;
+    runtime.block_on(configure_network(&spec, &outside))?;
     drop(runtime);
     if let Some(redirect) = &spec.redirect {
         injector_redirect::apply(&Rules {
@@ -82,32 +81,32 @@ pub(super) fn run(spec: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts the pod's own files over the machine's, for this pod alone.
+/// Mounts the pod's own files over the machine's, for this pod alone.
 fn bind_files(spec: &Spec) -> Result<()> {
     let none = None::<&Path>;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(none, "/", none, private, none).context("cannot make the pod's mounts private")?;
     for (source, target) in [(&spec.hosts, "/etc/hosts"), (&spec.resolv, "/etc/resolv.conf")] {
-        // A machine without a resolv.conf needs none to hide it.
+        // A machine without a resolv.conf has nothing to hide.
         if Path::new(target).exists() {
             mount(Some(source.as_path()), target, none, MsFlags::MS_BIND, none)
-                .with_context(|| format!("cannot put the pod's own file over {target}"))?;
+                .with_context(|| format!("cannot mount the pod's own file over {target}"))?;
         }
     }
     Ok(())
 }
 
-async fn wire(spec: &Spec, outside: &File) -> Result<()> {
+async fn configure_network(spec: &Spec, outside: &File) -> Result<()> {
     let (connection, handle, _) = rtnetlink::new_connection().context("cannot open netlink")?;
     tokio::spawn(connection);
-    // The peer is made here and moved, not made there: two pods that start at once cannot clash.
+    // The peer is created here and moved, so that two pods that start at once cannot clash.
     let pair = LinkVeth::new("eth0", &spec.peer).build();
     handle
         .link()
         .add(pair)
         .execute()
         .await
-        .context("cannot make the pod's interface")?;
+        .context("cannot create the pod's interface")?;
     let moved = LinkUnspec::new_with_name(&spec.peer)
         .setns_by_fd(outside.as_raw_fd())
         .build();
@@ -145,15 +144,12 @@ async fn wire(spec: &Spec, outside: &File) -> Result<()> {
     Ok(())
 }
 
-/// The number of an interface in this namespace.
+/// Index of an interface in this namespace.
 pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
     let link = links
         .try_next()
         .await
         .with_context(|| format!("cannot find the interface {name}"))?;
-    Ok(link
-        .with_context(|| format!("there is no interface {name}"))?
-        .header
-        .index)
+    Ok(link.with_context(|| format!("no interface named {name}"))?.header.index)
 }

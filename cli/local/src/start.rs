@@ -1,4 +1,4 @@
-//! Starts a mesh and holds it: what `mesh local up` and `mesh demo` share.
+//! Starting and holding a mesh, shared by `mesh local up` and `mesh demo`.
 
 use std::{
     collections::VecDeque,
@@ -24,90 +24,90 @@ use super::{
     state::{self, Lock, Process, State},
 };
 
-/// Reports that wait for whoever holds the mesh; further ones are dropped, since nothing waits for them.
+/// Reports that wait for the holder of the mesh; further ones are dropped.
 const REPORTS: usize = 1024;
-/// Lines of the supervisor's stderr that are kept to explain an end.
+/// Lines of the supervisor's stderr that are kept to explain its exit.
 const STDERR_LINES: usize = 20;
-/// What to start.
+/// Parameters of a mesh.
 pub struct StartOptions<P> {
-    /// Its name.
+    /// Name of the mesh.
     pub name: String,
     /// Folder of manifests.
     pub dir: PathBuf,
     /// Port of the viz API on the host's loopback; 0 takes a free one.
     pub viz_port: u16,
-    /// Whether control plane and sidecars run.
+    /// Run control plane and sidecars.
     pub mesh: bool,
-    /// Told how the start goes on.
+    /// Receives the progress of the start.
     pub progress: P,
 }
 
-/// How a start goes on, or what happens later.
+/// Progress of a start, or a later event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Progress {
-    /// So many pods are ready; these are not.
+    /// Number of ready pods, and the workloads that are not.
     Pods {
-        /// Pods that are ready.
+        /// Ready pods.
         ready: usize,
-        /// All pods that should be.
+        /// Desired pods.
         total: usize,
-        /// Names of the others, with what they do.
+        /// Workloads that are not ready.
         waiting: Vec<String>,
     },
-    /// Something a person should know: a refused manifest, a container that ended.
+    /// A message for the user: a refused manifest, a container that exited.
     Note(String),
 }
 
-/// What the supervisor says on its standard output, a line each.
+/// A report of the supervisor on its standard output, one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Report {
-    /// Goes on.
+    /// Progress.
     Progress(Progress),
     /// All pods of the first set of manifests are ready.
     Ready,
-    /// It cannot go on.
+    /// The start has failed.
     Failed(String),
 }
 
-/// What the supervisor is told on its command line.
+/// Specification of a mesh, on the supervisor's command line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
-    /// The state directory.
+    /// State directory.
     pub(super) dir: PathBuf,
     /// The user's manifests.
     pub(super) manifests: PathBuf,
-    /// Whether control plane and sidecars run.
+    /// Run control plane and sidecars.
     pub(super) mesh: bool,
-    /// The program `mesh` itself, by path.
+    /// Path of the program `mesh`.
     pub(super) program: PathBuf,
 }
 
-/// A mesh that runs as long as this is held.
+/// A mesh that runs as long as this value is held.
 pub struct Running {
     state: State,
     child: Child,
-    // Closing it ends the supervisor, and with it everything.
+    // Closing it stops the supervisor, and with it everything.
     lifeline: Option<ChildStdin>,
     reports: mpsc::Receiver<Report>,
     stderr: Option<std::thread::JoinHandle<String>>,
     lock: Option<Lock>,
 }
 
-/// What a command in a pod printed, and how it ended.
+/// Result of a command in a pod.
 #[derive(Debug)]
 pub struct ExecOutput {
-    /// Its exit code.
+    /// Exit code.
     pub code: i32,
-    /// Its standard output.
+    /// Standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
-/// Runs a command in a pod of the mesh of that name, and returns what it printed.
+/// Runs a command in a pod of the mesh named `mesh`, and returns its output.
 pub fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     let mut command = Command::new(program);
@@ -123,10 +123,10 @@ pub fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
     })
 }
 
-/// Starts a mesh, and returns when all its pods are ready.
+/// Starts a mesh and returns when all its pods are ready.
 pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Running> {
     let mut progress = options.progress;
-    let manifests = folder(&options.dir)?;
+    let manifests = manifest_folder(&options.dir)?;
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     let (dir, lock) = state::take(&options.name)?;
     let supervised = supervise(
@@ -152,23 +152,23 @@ pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Runn
             Ok(Report::Progress(step)) => progress(step),
             Ok(Report::Ready) => return Ok(running),
             Ok(Report::Failed(sentence)) => bail!(sentence),
-            Err(_) => bail!(running.ended()),
+            Err(_) => bail!(running.exit_reason()),
         }
     }
 }
 
-fn folder(dir: &Path) -> Result<PathBuf> {
+fn manifest_folder(dir: &Path) -> Result<PathBuf> {
     let found = dir.canonicalize().with_context(|| format!("-f {}", dir.display()))?;
     if !found.is_dir() {
         bail!(
-            "-f {}: this is no directory; manifests are read from a directory",
+            "-f {}: not a directory; manifests are read from a directory",
             dir.display()
         );
     }
     Ok(found)
 }
 
-/// Starts the supervisor of a state directory that is taken.
+/// Starts the supervisor of a locked state directory.
 fn supervise(spec: Spec, name: String, viz_port: u16) -> Result<Running> {
     let listener = bind(viz_port)?;
     let viz = listener.local_addr()?;
@@ -184,7 +184,7 @@ fn supervise(spec: Spec, name: String, viz_port: u16) -> Result<Running> {
     let outer = Process::find(std::process::id().cast_signed()).expect("this process runs");
     let Some(supervisor) = supervisor else {
         let _ = child.wait();
-        bail!("{}", explain_end(stderr));
+        bail!("{}", explain_exit(stderr));
     };
     let state = State {
         name,
@@ -223,7 +223,7 @@ fn spawn(spec: &Spec, listener: TcpListener) -> Result<Child> {
         .stderr(Stdio::piped())
         .env("LISTEN_FDS", "1")
         .env_remove("LISTEN_PID")
-        // A group of its own: Ctrl-C in the terminal is for the outer process alone.
+        // A process group of its own: Ctrl-C in the terminal is for the outer process alone.
         .process_group(0)
         .fd_mappings(vec![FdMapping {
             parent_fd: OwnedFd::from(listener),
@@ -237,7 +237,7 @@ fn read_reports(lines: BufReader<ChildStdout>) -> mpsc::Receiver<Report> {
     let (sender, receiver) = mpsc::sync_channel(REPORTS);
     std::thread::spawn(move || {
         for line in lines.lines().map_while(Result::ok) {
-            // What is no report is an error's text on the way down; the end is what tells of it.
+            // A line that is not a report is part of an error; the exit reports that.
             if let Ok(report) = serde_json::from_str(&line)
                 && let Err(mpsc::TrySendError::Disconnected(_)) = sender.try_send(report)
             {
@@ -259,38 +259,38 @@ fn last_lines(stderr: impl std::io::BufRead) -> String {
     Vec::from(kept).join("\n")
 }
 
-fn explain_end(stderr: std::thread::JoinHandle<String>) -> String {
+fn explain_exit(stderr: std::thread::JoinHandle<String>) -> String {
     let text = stderr.join().unwrap_or_default();
     let text = text.trim().trim_start_matches("mesh: ");
     if text.is_empty() {
-        "the supervisor ended without a word".to_owned()
+        "the supervisor exited without an error message".to_owned()
     } else {
         text.to_owned()
     }
 }
 
 impl Running {
-    /// Name, directory, addresses, processes.
+    /// State of the mesh: name, directory, addresses, processes.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// The next thing that happens, or `None` when nothing did in that time. An error is the mesh's own end.
+    /// Waits for the next event; `None` if there is none in that time. An error means that the mesh has stopped.
     pub fn next(&self, wait: Duration) -> Result<Option<Progress>> {
         match self.reports.recv_timeout(wait) {
             Ok(Report::Progress(progress)) => Ok(Some(progress)),
             Ok(Report::Failed(sentence)) => bail!(sentence),
             Ok(Report::Ready) | Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the mesh ended"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the mesh has stopped"),
         }
     }
 
-    /// Asks for an orderly end: pods get their grace period. Whoever waits sees it in [`Running::next`].
-    pub fn ask_to_end(&self) -> Result<()> {
+    /// Requests an orderly shutdown, with grace periods; [`Running::next`] then fails when it is complete.
+    pub fn request_shutdown(&self) -> Result<()> {
         control::ask(&self.state.control(), &Request::Shutdown)
     }
 
-    /// Ends it now.
+    /// Kills the mesh.
     pub fn kill(&mut self) {
         drop(self.lifeline.take());
         if self.state.supervisor.is_alive() {
@@ -302,17 +302,17 @@ impl Running {
         }
     }
 
-    /// How it ended: in order, or why not.
+    /// Waits for the exit of the mesh; an error unless the shutdown was orderly.
     pub fn outcome(mut self) -> Result<()> {
         if self.child.wait()?.success() {
             return Ok(());
         }
-        bail!("the mesh ended: {}", self.ended())
+        bail!("the mesh ended: {}", self.exit_reason())
     }
 
-    fn ended(&mut self) -> String {
+    fn exit_reason(&mut self) -> String {
         let _ = self.child.wait();
-        self.stderr.take().map(explain_end).unwrap_or_default()
+        self.stderr.take().map(explain_exit).unwrap_or_default()
     }
 }
 

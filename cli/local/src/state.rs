@@ -1,7 +1,7 @@
-//! The state directory: how commands in other terminals find a running mesh.
+//! The state directory, through which commands in other terminals find a running mesh.
 //!
-//! `$XDG_RUNTIME_DIR/mesh/NAME`, else `/tmp/mesh-UID/NAME`. The outer process of `up` holds a lock in it while it lives;
-//! so a directory whose lock is free is what a crash left behind, and may be cleaned up.
+//! `$XDG_RUNTIME_DIR/mesh/NAME`, else `/tmp/mesh-UID/NAME`. The outer process of `up` holds a lock in it while it runs;
+//! so a directory whose lock is free was left behind by a crash and may be cleaned up.
 
 use std::{
     fs::{self, File},
@@ -15,58 +15,58 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-/// Name of a mesh when none is given.
+/// Default name of a mesh.
 pub const DEFAULT_NAME: &str = "default";
-/// Longest name: the control socket's path has 108 bytes in all.
+/// Longest name: the path of the control socket is limited to 108 bytes.
 const NAME_MAX: usize = 32;
 
-/// A running mesh, as its state file says.
+/// A running mesh according to its state file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The directory this was read from.
+    /// Directory of the state file.
     #[serde(skip)]
     pub dir: PathBuf,
-    /// Where the viz API answers, on the host's loopback.
+    /// Address of the viz API on the host's loopback.
     pub viz: SocketAddr,
-    /// The manifests it runs.
+    /// Folder of manifests.
     pub manifests: PathBuf,
-    /// The process that made it: `mesh local up` or `mesh demo`.
+    /// The process that started it: `mesh local up` or `mesh demo`.
     pub outer: Process,
-    /// Process 1 of its namespaces, by its number on the host.
+    /// Process 1 of its namespaces, by its PID on the host.
     pub supervisor: Process,
 }
 
-/// A process, told from a later one with the same number by its start.
+/// A process, distinguished by its start time from a later one with the same PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its number.
+    /// PID.
     pub pid: i32,
-    /// When it started, in the kernel's ticks since boot.
+    /// Start time, in the kernel's ticks since boot.
     pub started: u64,
 }
 
 impl Process {
-    /// The process that has this number now.
+    /// The process that has this PID now.
     pub fn find(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the command in parentheses and may hold anything, so count from the last one. The state is
-        // field 3, the start field 22.
+        // The second field is the command in parentheses, which may contain anything: count from the last one. The
+        // state is field 3, the start time field 22.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
         let started = fields.nth(18)?.parse().ok()?;
         (state != "Z" && state != "X").then_some(Self { pid, started })
     }
 
-    /// Whether it still runs.
+    /// Returns true while it runs.
     pub fn is_alive(self) -> bool {
         Self::find(self.pid) == Some(self)
     }
 }
 
 impl State {
-    /// The running mesh of that name; without a name the only one, else `default`.
+    /// Finds the running mesh of that name; without a name `default`, else the only one.
     pub fn find(name: Option<&str>) -> Result<Self> {
         let Some(name) = name else {
             return Self::find_any();
@@ -74,7 +74,7 @@ impl State {
         check_name(name)?;
         let running = Self::read(&dir(name)).ok().filter(|state| state.supervisor.is_alive());
         running.with_context(|| {
-            format!("no mesh named {name:?} runs here; `mesh local up -f DIR --name {name}` starts one")
+            format!("no mesh named {name:?} is running; start one with `mesh local up -f DIR --name {name}`")
         })
     }
 
@@ -84,16 +84,19 @@ impl State {
             return Ok(running.swap_remove(at));
         }
         match running.len() {
-            0 => bail!("no mesh runs here; `mesh demo` or `mesh local up -f DIR` starts one"),
+            0 => bail!("no mesh is running; start one with `mesh demo` or `mesh local up -f DIR`"),
             1 => Ok(running.swap_remove(0)),
             _ => {
                 let names: Vec<_> = running.iter().map(|state| state.name.as_str()).collect();
-                bail!("several meshes run here: {}; choose one with --name", names.join(", "))
+                bail!(
+                    "several meshes are running: {}; choose one with --name",
+                    names.join(", ")
+                )
             }
         }
     }
 
-    /// All that run, by name.
+    /// All running meshes, sorted by name.
     pub fn running() -> Vec<Self> {
         let entries = fs::read_dir(base()).into_iter().flatten().flatten();
         let mut found: Vec<_> = entries.filter_map(|entry| Self::read(&entry.path()).ok()).collect();
@@ -102,11 +105,11 @@ impl State {
         found
     }
 
-    /// Reads the state file, whether the mesh still runs or not.
+    /// Reads the state file of a mesh, running or not.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("state.json");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let state = serde_json::from_str(&text).with_context(|| format!("{} is not ours", path.display()))?;
+        let state = serde_json::from_str(&text).with_context(|| format!("invalid state file {}", path.display()))?;
         Ok(Self {
             dir: dir.to_owned(),
             ..state
@@ -119,38 +122,38 @@ impl State {
         replace(&self.dir.join("state.json"), text.as_bytes())
     }
 
-    /// The viz API, as a URL.
+    /// URL of the viz API.
     pub fn viz_url(&self) -> String {
         format!("http://{}", self.viz)
     }
 
-    /// The socket that the supervisor answers on.
+    /// Control socket of the supervisor.
     pub fn control(&self) -> PathBuf {
         control(&self.dir)
     }
 }
 
-/// The socket that a supervisor answers on.
+/// Control socket of a supervisor.
 pub fn control(dir: &Path) -> PathBuf {
     dir.join("control.sock")
 }
 
-/// What the control plane reads beside the user's manifests.
+/// Generated manifests, which the control plane reads beside the user's.
 pub fn generated(dir: &Path) -> PathBuf {
     dir.join("generated")
 }
 
-/// The containers' logs.
+/// Logs of containers.
 pub fn logs(dir: &Path) -> PathBuf {
     dir.join("logs")
 }
 
-/// Where the older half of a log that was full is.
+/// File of the older half of a log that was full.
 pub fn older_log(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
-/// Where a mesh of that name keeps its state.
+/// State directory of the mesh of that name.
 pub fn dir(name: &str) -> PathBuf {
     base().join(name)
 }
@@ -163,28 +166,30 @@ fn base() -> PathBuf {
     }
 }
 
-/// Checks a name given by `--name`.
+/// Validates a name given by `--name`.
 pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(plain) || name.starts_with('-') {
-        bail!("--name {name:?}: a name has 1 to {NAME_MAX} lower-case letters, digits and dashes");
+        bail!("invalid --name {name:?}: must be 1 to {NAME_MAX} lower-case letters, digits and dashes");
     }
     Ok(())
 }
 
-/// The lock on a state directory; free again when the process that holds it ends.
+/// The lock on a state directory; released when the process that holds it exits.
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
 
-/// Takes the state directory of a new mesh: makes it, locks it, and empties it of what a crash left.
+/// Claims the state directory of a new mesh: creates it, locks it, and removes what a crash left.
 pub fn take(name: &str) -> Result<(PathBuf, Lock)> {
     check_name(name)?;
     let dir = dir(name);
     make_private(&base())?;
     make_private(&dir)?;
-    // Looked at again: the end of another mesh may have removed it meanwhile, and anybody made it anew.
+    // Checked again: another mesh may have removed it on exit, and another user may have recreated it.
     check_private(&base())?;
     let Some(lock) = try_lock(&dir)? else {
-        bail!("a mesh named {name:?} runs already; `mesh local down --name {name}` ends it, --name starts another");
+        bail!(
+            "a mesh named {name:?} is already running; stop it with `mesh local down --name {name}`, or choose another --name"
+        );
     };
     clean(&dir)?;
     for sub in [generated(&dir), logs(&dir), dir.join("pods"), dir.join("new")] {
@@ -193,7 +198,7 @@ pub fn take(name: &str) -> Result<(PathBuf, Lock)> {
     Ok((dir, lock))
 }
 
-/// The lock, unless another process holds it.
+/// Takes the lock, unless another process holds it.
 pub fn try_lock(dir: &Path) -> Result<Option<Lock>> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -205,12 +210,12 @@ pub fn try_lock(dir: &Path) -> Result<Option<Lock>> {
     }
 }
 
-/// Ends what a crashed mesh left and empties its directory, but for the lock. Only the holder of the lock may.
+/// Kills what a crashed mesh left and empties its directory except for the lock. Requires the lock.
 pub fn clean(dir: &Path) -> Result<()> {
     if let Ok(old) = State::read(dir)
         && old.supervisor.is_alive()
     {
-        // Ends all of its processes, namespaces, mounts and rules with it.
+        // The kernel removes its processes, namespaces, mounts and rules with it.
         let _ = nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(old.supervisor.pid),
             nix::sys::signal::SIGKILL,
@@ -231,9 +236,9 @@ pub fn clean(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the directory itself. The holder of the lock calls it last.
+/// Removes the directory itself and releases the lock.
 pub fn remove(dir: &Path, lock: Lock) {
-    // Out of the way at once, so that nobody finds half of it, or makes a lock in it anew.
+    // Renamed first, so that no other process finds half of it or recreates its lock.
     let aside = dir.with_file_name(format!(".gone-{}", std::process::id()));
     let removed = fs::rename(dir, &aside).and_then(|()| fs::remove_dir_all(&aside));
     if removed.is_err() {
@@ -243,16 +248,16 @@ pub fn remove(dir: &Path, lock: Lock) {
     drop(lock);
 }
 
-/// Removes the directory of all meshes, if this was the last one.
+/// Removes the parent directory of all meshes, if this was the last one.
 pub fn remove_base() {
-    // Fails while anything is in it, which is what is wanted.
+    // Fails while anything is in it, as intended.
     let _ = fs::remove_dir(base());
 }
 
-/// Makes a directory that only its owner may enter; one that another user made beforehand (in /tmp) is refused.
+/// Creates a directory that only its owner may enter; rejects one that another user has created (in /tmp).
 fn make_private(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.with_context(|| format!("cannot make {}", dir.display()))?;
+    made.with_context(|| format!("cannot create {}", dir.display()))?;
     check_private(dir)
 }
 
@@ -267,7 +272,7 @@ fn check_private(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file as a whole: readers see the old one or the new one.
+/// Replaces a file atomically: readers see the old one or the new one.
 pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -281,8 +286,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_start() {
-        let own = Process::find(std::process::id().cast_signed()).expect("this one runs");
+    fn processes_are_identified_by_pid_and_start() {
+        let own = Process::find(std::process::id().cast_signed()).expect("this process is running");
         assert!(own.is_alive());
         assert!(
             !Process {
@@ -290,12 +295,12 @@ mod tests {
                 ..own
             }
             .is_alive(),
-            "another process with the same number"
+            "another process with the same PID"
         );
     }
 
     #[test]
-    fn names_are_short_and_plain() {
+    fn rejects_long_and_unusual_names() {
         check_name("demo-2").expect("a name");
         for bad in ["", "-x", "../x", "A", &"x".repeat(33)] {
             let error = check_name(bad).expect_err(bad).to_string();

@@ -1,4 +1,4 @@
-//! `mesh local up`, and what `mesh demo` shares with it: a start that shows how it goes on, Ctrl-C, the end.
+//! `mesh local up`, and the parts shared with `mesh demo`: a start with progress, Ctrl-C, shutdown.
 
 use std::{
     collections::HashSet,
@@ -16,22 +16,22 @@ use super::{
     state,
 };
 
-/// Time for an orderly end before force is used; the longest grace period and some.
+/// Time for an orderly shutdown before the mesh is killed: longer than the default grace period.
 const DOWN: Duration = Duration::from_secs(40);
 
-/// How `up` runs.
+/// Arguments of `up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of Kubernetes manifests; changes in it take effect at once.
+    /// Folder of Kubernetes manifests; changes apply immediately.
     #[arg(short = 'f', long = "filename", value_name = "DIR")]
     dir: PathBuf,
-    /// Name of the mesh; another one can run beside it under another name.
+    /// Name of the mesh; meshes with different names run side by side.
     #[arg(long, default_value = state::DEFAULT_NAME)]
     name: String,
-    /// Port on this machine's loopback where the viz API answers; 0 takes a free one.
+    /// Loopback port of the viz API; 0 picks a free one.
     #[arg(long, default_value_t = 0)]
     viz_port: u16,
-    /// Run the pods alone: no control plane, no sidecars.
+    /// Run pods only, without control plane and sidecars.
     #[arg(long)]
     no_mesh: bool,
 }
@@ -56,7 +56,7 @@ pub(super) fn run(options: Args) -> Result<ExitCode> {
     )?;
     announce(&running);
     match watch(&running, &interrupts) {
-        // Somebody else ended it, or it failed.
+        // Stopped by `mesh local down`, or failed.
         Ended::ByItself => running.outcome().map(|()| ExitCode::SUCCESS),
         Ended::Interrupted => {
             end(running, &interrupts);
@@ -65,16 +65,16 @@ pub(super) fn run(options: Args) -> Result<ExitCode> {
     }
 }
 
-/// What ends the wait for the end.
+/// Reason for the end of a wait.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The person before the terminal.
+    /// Ctrl-C, SIGTERM or SIGHUP.
     Interrupted,
-    /// Somebody else ended it, or it failed: see [`Running::outcome`].
+    /// Stopped by another process, or failed: see [`Running::outcome`].
     ByItself,
 }
 
-/// Starts a mesh, and shows how that goes on; an interrupt ends it.
+/// Starts a mesh and shows the progress; an interrupt aborts it.
 pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Result<Running> {
     let (sender, started) = mpsc::sync_channel(1);
     let line = StatusLine::new();
@@ -86,7 +86,7 @@ pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Resu
         progress: (),
     } = options;
     let abandoned = name.clone();
-    // The start runs beside, so that Ctrl-C counts from the first moment; the thread lives as long as the mesh.
+    // The start has its own thread, so that Ctrl-C works from the first moment; it lives as long as the mesh.
     std::thread::spawn(move || {
         let progress = |step| line.show(&step);
         let _ = sender.send(start::start(StartOptions {
@@ -97,7 +97,7 @@ pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Resu
             progress,
         }));
         line.clear();
-        // Held, so that whatever the supervisor hangs on to this thread stays.
+        // The supervisor's parent-death signal is tied to this thread, so it must stay.
         std::thread::park();
     });
     loop {
@@ -108,20 +108,20 @@ pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Resu
                 bail!("interrupted");
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the start ended without a word"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the start ended without an error message"),
         }
     }
 }
 
-/// Takes away what a start that is not finished has made; the lock is this process's own.
+/// Removes what an unfinished start has created; this process holds the lock.
 fn abandon(name: &str) {
     let dir = state::dir(name);
     let _ = state::clean(&dir).and_then(|()| Ok(std::fs::remove_dir_all(&dir)?));
     state::remove_base();
 }
 
-/// Tells a person something. Nobody has to listen: a terminal that was closed, or a `| head`, ends no mesh.
-pub fn tell(text: &str) {
+/// Prints a message to stderr. Ignores errors: a closed terminal, or a `| head`, does not stop the mesh.
+pub fn notify(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -132,11 +132,11 @@ fn announce(running: &Running) {
     } else {
         format!(" --name {}", state.name)
     };
-    tell(&format!(
-        "The mesh runs. Its viz API is at {}; Ctrl-C ends it.",
+    notify(&format!(
+        "The mesh is up. Its viz API is at {}. Press Ctrl-C to stop.",
         state.viz_url()
     ));
-    tell(&format!(
+    notify(&format!(
         "In another terminal: `mesh local status{name}`, `mesh local logs{name} POD`, `mesh local down{name}`"
     ));
 }
@@ -147,18 +147,18 @@ fn watch(running: &Running, interrupts: &mpsc::Receiver<()>) -> Ended {
             return Ended::Interrupted;
         }
         match running.next(Duration::from_millis(100)) {
-            Ok(Some(Progress::Note(text))) => tell(&text),
+            Ok(Some(Progress::Note(text))) => notify(&text),
             Ok(_) => {}
             Err(_) => return Ended::ByItself,
         }
     }
 }
 
-/// The orderly end; a second Ctrl-C makes it short.
+/// Shuts down in order; a second interrupt kills the mesh.
 pub fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
-    tell("Ending; Ctrl-C again ends it at once.");
+    notify("Shutting down; press Ctrl-C again to force.");
     let deadline = Instant::now() + DOWN;
-    if running.ask_to_end().is_ok() {
+    if running.request_shutdown().is_ok() {
         while running.next(Duration::from_millis(50)).is_ok() {
             if interrupts.try_recv().is_ok() || Instant::now() > deadline {
                 break;
@@ -168,7 +168,7 @@ pub fn end(mut running: Running, interrupts: &mpsc::Receiver<()>) {
     running.kill();
 }
 
-/// Ctrl-C, SIGTERM and the end of the terminal, each as a message.
+/// Receives a message for each SIGINT, SIGTERM and SIGHUP.
 pub fn interrupts() -> Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::sync_channel(4);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -192,7 +192,7 @@ pub fn interrupts() -> Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
-/// One line that changes on a terminal; lines of their own elsewhere.
+/// A single changing line on a terminal; separate lines elsewhere.
 struct StatusLine {
     bar: Option<indicatif::ProgressBar>,
     said: std::cell::RefCell<HashSet<String>>,
@@ -216,7 +216,7 @@ impl StatusLine {
             Progress::Note(text) => {
                 match &self.bar {
                     Some(bar) => bar.println(text),
-                    None => tell(text),
+                    None => notify(text),
                 }
                 return;
             }
@@ -228,7 +228,7 @@ impl StatusLine {
         };
         match &self.bar {
             Some(bar) => bar.set_message(text),
-            None if self.said.borrow_mut().insert(text.clone()) => tell(&text),
+            None if self.said.borrow_mut().insert(text.clone()) => notify(&text),
             None => {}
         }
     }

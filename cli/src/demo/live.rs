@@ -59,7 +59,7 @@ fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<
             return Some(Ended::Interrupted);
         }
         match running.next(Duration::from_millis(50)) {
-            Ok(Some(Progress::Note(text))) => cli_local::tell(&format!("{text}\n")),
+            Ok(Some(Progress::Note(text))) => cli_local::notify(&format!("{text}\n")),
             Ok(_) => {}
             Err(_) => return Some(Ended::ByItself),
         }

@@ -93,7 +93,7 @@ impl Mesh {
         let mesh = Self::begin(sidecars, manifests, &[]);
         let mut mesh = mesh;
         let deadline = Instant::now() + START;
-        while !mesh.said().contains("The mesh runs.") {
+        while !mesh.said().contains("The mesh is up.") {
             let ended = mesh.up.try_wait().expect("a child");
             assert!(ended.is_none(), "`mesh local up` ended: {}", mesh.said());
             assert!(Instant::now() < deadline, "not ready in {START:?}: {}", mesh.said());

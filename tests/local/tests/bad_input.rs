@@ -62,7 +62,7 @@ fn commands_name_what_does_not_exist() {
         assert!(said.contains(part), "{words:?}: {said}");
     };
     let folder = mesh.state();
-    fails(&["local", "up", "-f", folder.to_str().expect("plain")], "runs already");
+    fails(&["local", "up", "-f", folder.to_str().expect("plain")], "already running");
     fails(
         &["local", "exec", "missing", "--", "true"],
         "no pod matches \"missing\"",
@@ -70,7 +70,7 @@ fn commands_name_what_does_not_exist() {
     fails(&["local", "logs", "good", "-c", "other"], "-c other");
     fails(
         &["local", "scale", "nothing", "--replicas", "1"],
-        "no Deployment nothing",
+        "no Deployment matches",
     );
     let missing = mesh.exec("good", &["no-such-program"]);
     assert!(sentence(&missing).contains("no-such-program"));

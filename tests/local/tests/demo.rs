@@ -47,7 +47,7 @@ fn demo_succeeds_after_down_and_fails_after_a_crash() {
         let output = child.wait_with_output().expect("a child");
         let said = text(&output.stderr);
         assert_eq!(output.status.success(), !crash, "{said}");
-        assert_eq!(said.contains("mesh: the mesh ended"), crash, "{said}");
+        assert_eq!(said.contains("mesh: the mesh has stopped"), crash, "{said}");
         assert!(!runtime.path().join("mesh").exists(), "its state is cleaned up");
     }
 }

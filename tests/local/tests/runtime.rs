@@ -138,7 +138,7 @@ fn restarts_a_container_that_exits() {
     mesh.wait("a restart", || {
         mesh.pods_of("server").iter().any(|pod| pod.restarts == 1 && pod.ready)
     });
-    mesh.wait_said("container server: it ended by signal 9");
+    mesh.wait_said("container server: killed by signal 9");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The control plane as manifests: the same machinery runs it as what the user brings.
+//! The control plane as manifests, run like the user's.
 
 use std::path::{Path, PathBuf};
 
@@ -11,39 +11,36 @@ use super::{
     sidecar::{CLUSTER_NETWORKS, CONTROL_PLANE, VIZ},
 };
 
-/// Deployments without which no sidecar gets ready.
+/// Deployments without which no sidecar becomes ready.
 pub(super) const ESSENTIAL: [&str; 2] = ["linkerd-identity", "linkerd-destination"];
-/// The container that gets the listener on the host's loopback.
+/// The container that inherits the listener on the host's loopback.
 pub(super) const VIZ_CONTAINER: &str = "mesh-viz";
 
-/// Folders and programs that the control plane is told.
-pub(super) struct Setting<'a> {
-    /// The user's manifests.
+/// Folders and programs for the flags of the control plane.
+pub(super) struct ControlPlaneConfig<'a> {
     pub(super) manifests: &'a Path,
-    /// What is generated beside them.
+    /// Folder of generated manifests.
     pub(super) generated: &'a Path,
-    /// The folder of the control plane's programs.
     pub(super) programs: Programs,
-    /// Files of mesh-identity.
     pub(super) credentials: &'a Credentials,
 }
 
-/// Where the programs are.
+/// Locations of the programs.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
-    /// Beside `mesh`, where a build puts them.
+    /// The folder of `mesh`, where a build puts them.
     beside: PathBuf,
 }
 
 impl Programs {
     /// The programs that belong to this `mesh`.
-    pub(super) fn of(mesh: &Path) -> Self {
+    pub(super) fn beside(mesh: &Path) -> Self {
         Self {
             beside: mesh.parent().unwrap_or(Path::new("/")).to_owned(),
         }
     }
 
-    /// A program by name: beside `mesh`, else wherever the PATH has it.
+    /// Finds a program by name: beside `mesh`, else on the PATH.
     pub(super) fn find(&self, name: &str) -> String {
         let own = self.beside.join(name);
         if own.exists() {
@@ -54,14 +51,14 @@ impl Programs {
     }
 }
 
-/// All objects of the control plane.
-pub(super) fn objects(setting: &Setting<'_>) -> Vec<Object> {
+/// Objects of the control plane.
+pub(super) fn objects(config: &ControlPlaneConfig<'_>) -> Vec<Object> {
     let value = [
         namespace(CONTROL_PLANE),
         namespace(VIZ),
-        identity(setting),
-        destination(setting),
-        viz(setting),
+        identity(config),
+        destination(config),
+        viz(config),
         service(CONTROL_PLANE, "linkerd-identity", "linkerd-identity", ports::IDENTITY),
         service(CONTROL_PLANE, "linkerd-dst", "linkerd-destination", ports::DESTINATION),
         service(CONTROL_PLANE, "linkerd-policy", "linkerd-destination", ports::POLICY),
@@ -97,14 +94,14 @@ struct Part<'a> {
     args: Vec<String>,
     ports: Vec<u16>,
     admin: u16,
-    // Identity and destination serve their own sidecar, so they cannot wait for it.
-    waits: bool,
+    // Identity and destination serve their own sidecars, so they cannot wait for them.
+    awaits_proxy: bool,
 }
 
-fn deployment(setting: &Setting<'_>, part: Part<'_>) -> Value {
+fn deployment(config: &ControlPlaneConfig<'_>, part: Part<'_>) -> Value {
     let labels = json!({ keys::CONTROL_PLANE_COMPONENT: part.name, keys::CONTROL_PLANE_NS: CONTROL_PLANE });
     let ports: Vec<_> = part.ports.iter().map(|port| json!({ "containerPort": port })).collect();
-    let mut command = vec![setting.programs.find(part.program)];
+    let mut command = vec![config.programs.find(part.program)];
     command.extend(part.args);
     json!({
         "apiVersion": "apps/v1",
@@ -118,7 +115,7 @@ fn deployment(setting: &Setting<'_>, part: Part<'_>) -> Value {
                     "labels": labels,
                     "annotations": {
                         keys::INJECT: keys::INJECT_ENABLED,
-                        "config.linkerd.io/proxy-await": if part.waits { "enabled" } else { "disabled" },
+                        "config.linkerd.io/proxy-await": if part.awaits_proxy { "enabled" } else { "disabled" },
                     },
                 },
                 "spec": {
@@ -139,8 +136,8 @@ fn flag(name: &str, value: &Path) -> [String; 2] {
     [name.to_owned(), value.display().to_string()]
 }
 
-fn identity(setting: &Setting<'_>) -> Value {
-    let files = setting.credentials;
+fn identity(config: &ControlPlaneConfig<'_>) -> Value {
+    let files = config.credentials;
     let args = [
         flag("--issuer-cert", &files.issuer_cert),
         flag("--issuer-key", &files.issuer_key),
@@ -154,22 +151,22 @@ fn identity(setting: &Setting<'_>) -> Value {
         args: args.concat(),
         ports: vec![ports::IDENTITY],
         admin: 9990,
-        waits: false,
+        awaits_proxy: false,
     };
-    deployment(setting, part)
+    deployment(config, part)
 }
 
-fn manifests(setting: &Setting<'_>) -> Vec<String> {
-    // What is generated comes last: it completes the user's objects of the same name.
+fn manifests(config: &ControlPlaneConfig<'_>) -> Vec<String> {
+    // Generated objects come last: they complete the user's objects of the same name.
     [
-        flag("--manifests", setting.manifests),
-        flag("--manifests", setting.generated),
+        flag("--manifests", config.manifests),
+        flag("--manifests", config.generated),
     ]
     .concat()
 }
 
-fn destination(setting: &Setting<'_>) -> Value {
-    let mut args = manifests(setting);
+fn destination(config: &ControlPlaneConfig<'_>) -> Value {
+    let mut args = manifests(config);
     args.extend(["--cluster-networks".to_owned(), CLUSTER_NETWORKS.to_owned()]);
     let part = Part {
         namespace: CONTROL_PLANE,
@@ -178,20 +175,20 @@ fn destination(setting: &Setting<'_>) -> Value {
         args,
         ports: vec![ports::DESTINATION, ports::POLICY],
         admin: 9996,
-        waits: false,
+        awaits_proxy: false,
     };
-    deployment(setting, part)
+    deployment(config, part)
 }
 
-fn viz(setting: &Setting<'_>) -> Value {
+fn viz(config: &ControlPlaneConfig<'_>) -> Value {
     let part = Part {
         namespace: VIZ,
         name: "mesh-viz",
         program: VIZ_CONTAINER,
-        args: manifests(setting),
+        args: manifests(config),
         ports: vec![ports::VIZ],
         admin: 9994,
-        waits: true,
+        awaits_proxy: true,
     };
-    deployment(setting, part)
+    deployment(config, part)
 }

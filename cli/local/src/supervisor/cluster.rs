@@ -1,7 +1,7 @@
 //! The state of the mesh, and the loop's one step: from what is wanted and what is there to what is done next.
 //!
 //! [`Cluster::reconcile`] is synchronous and looks at everything each time; it is called whenever a manifest, a pod or an
-//! order changes. What others must see first (endpoints without an ending pod) is written before the pod is told to end.
+//! order changes. Endpoints without a terminating pod are published before the pod is signalled.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ use super::{
     plan::{self, PodPlan},
     process::Children,
     report::Reporter,
-    rollout::{self, Existing, Wanted},
+    rollout::{self, Existing, Scale},
     services::ClusterIps,
     sidecar, stable_hash,
 };
@@ -38,8 +38,8 @@ use crate::control::DeploymentRef;
 /// Namespace and name.
 pub(super) type Key = (String, String);
 
-/// What does not change while the mesh runs.
-pub(super) struct Setting {
+/// Configuration that does not change while the mesh runs.
+pub(super) struct RuntimeConfig {
     /// The state directory.
     pub(super) dir: PathBuf,
     /// The user's manifests.
@@ -48,7 +48,7 @@ pub(super) struct Setting {
     pub(super) program: PathBuf,
     /// Its companions.
     pub(super) programs: Programs,
-    /// What all containers' environments begin with.
+    /// Variables of every container.
     pub(super) base_env: Vec<(String, String)>,
     /// Trust; `None` runs the pods alone.
     pub(super) credentials: Option<Credentials>,
@@ -56,9 +56,9 @@ pub(super) struct Setting {
     pub(super) viz: Arc<TcpListener>,
 }
 
-/// A pod that is there.
+/// An existing pod.
 pub(super) struct PodEntry {
-    /// What it was started as.
+    /// Its plan.
     pub(super) plan: Arc<PodPlan>,
     /// Its template's labels.
     pub(super) labels: BTreeMap<String, String>,
@@ -74,7 +74,7 @@ pub(super) struct PodEntry {
     pub(super) created: SystemTime,
     /// Since when it ends.
     pub(super) ending: Option<SystemTime>,
-    /// What its task knows.
+    /// State published by its task.
     pub(super) runtime: watch::Receiver<Runtime>,
     stage: watch::Sender<Stage>,
 }
@@ -89,7 +89,7 @@ impl PodEntry {
     }
 }
 
-/// What a person ordered beyond the manifests.
+/// Changes ordered by commands, beyond the manifests.
 #[derive(Debug, Default)]
 struct Order {
     // With what the manifest said then: a later change of the manifest wins.
@@ -97,7 +97,7 @@ struct Order {
     restarts: u32,
 }
 
-/// What pods are made from.
+/// Source of pods.
 struct Template<'a> {
     owner: ObjectRef,
     deployment: Option<DeploymentRef>,
@@ -109,7 +109,7 @@ struct Template<'a> {
 
 /// All that runs.
 pub(super) struct Cluster {
-    pub(super) setting: Setting,
+    pub(super) config: RuntimeConfig,
     pub(super) reporter: Reporter,
     pub(super) pods: BTreeMap<Key, PodEntry>,
     pub(super) objects: BTreeMap<ObjectRef, Object>,
@@ -127,28 +127,28 @@ pub(super) struct Cluster {
     network: Network,
     children: Children,
     interfaces: u32,
-    // Pods that are told to end once everybody else knows.
+    // Pods to signal once the endpoints are published.
     to_end: BTreeSet<Key>,
 }
 
 impl Cluster {
     /// An empty mesh with its control plane's objects.
-    pub(super) fn new(setting: Setting, network: Network, children: Children, reporter: Reporter) -> Self {
-        let generated = crate::state::generated(&setting.dir);
-        let objects = setting.credentials.as_ref().map(|credentials| {
-            builtin::objects(&builtin::Setting {
-                manifests: &setting.manifests,
+    pub(super) fn new(config: RuntimeConfig, network: Network, children: Children, reporter: Reporter) -> Self {
+        let generated = crate::state::generated(&config.dir);
+        let objects = config.credentials.as_ref().map(|credentials| {
+            builtin::objects(&builtin::ControlPlaneConfig {
+                manifests: &config.manifests,
                 generated: &generated,
-                programs: setting.programs.clone(),
+                programs: config.programs.clone(),
                 credentials,
             })
         });
-        let output = Output::new(generated, setting.dir.join("new"));
+        let output = Output::new(generated, config.dir.join("new"));
         let by_ref = |object: Object| (object.object_ref(), object);
         Self {
-            control_plane_up: setting.credentials.is_none(),
+            control_plane_up: config.credentials.is_none(),
             builtin: objects.into_iter().flatten().map(by_ref).collect(),
-            setting,
+            config,
             reporter,
             network,
             children,
@@ -168,13 +168,13 @@ impl Cluster {
         }
     }
 
-    /// Takes in what the manifests say.
+    /// Applies an update of the manifests.
     pub(super) fn update(&mut self, update: destination_source::Update) {
         use destination_source::Update;
         match update {
             Update::Reset(objects) => {
                 if objects.is_empty() {
-                    let folder = self.setting.manifests.display();
+                    let folder = self.config.manifests.display();
                     self.reporter.note(lint::nothing(&folder));
                 }
                 self.user = objects.into_iter().map(|o| (o.object_ref(), o)).collect();
@@ -202,11 +202,11 @@ impl Cluster {
 
     /// One step towards what is wanted.
     pub(super) fn reconcile(&mut self) -> anyhow::Result<()> {
-        self.bury();
+        self.remove_terminated();
         if let Some(stage) = self.ending {
             self.to_end.extend(self.pods.keys().cloned());
             self.publish()?;
-            self.tell_ending(stage);
+            self.signal_stage(stage);
             return Ok(());
         }
         self.notice_control_plane();
@@ -235,17 +235,17 @@ impl Cluster {
             self.end(&key);
         }
         self.publish()?;
-        self.tell_ending(Stage::End);
+        self.signal_stage(Stage::Terminate);
         self.note_failures();
         Ok(())
     }
 
     /// Forgets pods of which nothing is left.
-    fn bury(&mut self) {
+    fn remove_terminated(&mut self) {
         let gone: Vec<_> = self
             .pods
             .iter()
-            .filter(|(_, pod)| pod.runtime.borrow().gone)
+            .filter(|(_, pod)| pod.runtime.borrow().terminated)
             .map(|(key, _)| key.clone())
             .collect();
         for key in gone {
@@ -274,19 +274,19 @@ impl Cluster {
         self.control_plane_up || namespace == sidecar::CONTROL_PLANE
     }
 
-    /// How many pods a Deployment should have.
-    pub(super) fn wanted(&self, deployment: &Deployment) -> Option<Wanted> {
+    /// Desired scale of a Deployment.
+    pub(super) fn scale_of(&self, deployment: &Deployment) -> Option<Scale> {
         let spec = deployment.spec.as_ref()?;
         let order = self.orders.get(&deployment_ref(&deployment.metadata));
         let ordered = order
             .and_then(|order| order.replicas)
             .filter(|(_, then)| *then == spec.replicas);
-        Some(Wanted::of(spec, ordered.map(|(replicas, _)| replicas)))
+        Some(Scale::from_spec(spec, ordered.map(|(replicas, _)| replicas)))
     }
 
     fn roll_out(&mut self, deployment: &Deployment) -> DeploymentRef {
         let reference = deployment_ref(&deployment.metadata);
-        let (Some(wanted), Some(spec)) = (self.wanted(deployment), deployment.spec.as_ref()) else {
+        let (Some(wanted), Some(spec)) = (self.scale_of(deployment), deployment.spec.as_ref()) else {
             return reference;
         };
         let restarts = self.orders.get(&reference).map_or(0, |order| order.restarts);
@@ -356,16 +356,16 @@ impl Cluster {
 
     fn start(&mut self, template: &Template<'_>, name: String) {
         let Some(address) = self.addresses.take() else {
-            self.reporter.note("all addresses for pods are in use".to_owned());
+            self.reporter.note("all pod addresses are in use".to_owned());
             return;
         };
         match self.plan(template, &name, address) {
             Ok(plan) => self.spawn(template, Arc::new(plan)),
             Err(sentence) => {
                 self.addresses.release(address);
-                let file = file_of(&self.setting.manifests, &template.owner);
+                let file = file_of(&self.config.manifests, &template.owner);
                 self.reporter
-                    .note(format!("{file}{}: {sentence}; it is not started", template.owner));
+                    .note(format!("{file}{}: {sentence}; not started", template.owner));
             }
         }
     }
@@ -378,10 +378,10 @@ impl Cluster {
             .and_then(|meta| meta.annotations.as_ref())
             .unwrap_or(&none);
         let (cwd, program) = (
-            self.setting.manifests.display().to_string(),
-            self.setting.program.display().to_string(),
+            self.config.manifests.display().to_string(),
+            self.config.program.display().to_string(),
         );
-        let mut base_env = self.setting.base_env.clone();
+        let mut base_env = self.config.base_env.clone();
         base_env.push(("HOSTNAME".to_owned(), name.to_owned()));
         let mut plan = plan::plan(
             &plan::Context {
@@ -401,7 +401,7 @@ impl Cluster {
             .objects
             .get(&namespace)
             .and_then(|object| object.metadata().annotations.as_ref());
-        if let Some(credentials) = &self.setting.credentials {
+        if let Some(credentials) = &self.config.credentials {
             let context = sidecar::Context {
                 namespace: template.namespace,
                 name,
@@ -411,7 +411,7 @@ impl Cluster {
                 annotations,
                 dir: &self.pod_dir(&(template.namespace.to_owned(), name.to_owned())),
                 anchors: &credentials.anchors,
-                program: &self.setting.programs.find("mesh-proxy"),
+                program: &self.config.programs.find("mesh-proxy"),
             };
             plan.sidecar = sidecar::plan(&context, spec)?;
             if let Some(sidecar) = &mut plan.sidecar {
@@ -423,7 +423,7 @@ impl Cluster {
         }
         let ignored = plan::ignored(spec);
         if !ignored.is_empty() {
-            let file = file_of(&self.setting.manifests, &template.owner);
+            let file = file_of(&self.config.manifests, &template.owner);
             self.reporter.note(format!(
                 "{file}{}: ignored here: {}",
                 template.owner,
@@ -436,7 +436,7 @@ impl Cluster {
     fn spawn(&mut self, template: &Template<'_>, plan: Arc<PodPlan>) {
         let key = (plan.namespace.clone(), plan.name.clone());
         let dir = self.pod_dir(&key);
-        if let Err(error) = credentials::pod_files(&dir, &plan, self.setting.credentials.as_ref()) {
+        if let Err(error) = credentials::pod_files(&dir, &plan, self.config.credentials.as_ref()) {
             self.reporter.note(format!("{}: {error:#}", template.owner));
             self.addresses.release(plan.address);
             return;
@@ -449,10 +449,10 @@ impl Cluster {
             plan: plan.clone(),
             peer: format!("pod{}", self.interfaces),
             dir,
-            logs: crate::state::logs(&self.setting.dir),
+            logs: crate::state::logs(&self.config.dir),
             network: self.network.clone(),
             children: self.children.clone(),
-            listener: viz.then(|| (builtin::VIZ_CONTAINER.to_owned(), self.setting.viz.clone())),
+            listener: viz.then(|| (builtin::VIZ_CONTAINER.to_owned(), self.config.viz.clone())),
             runtime: Arc::new(runtime),
             wake: self.wake.clone(),
         };
@@ -481,7 +481,7 @@ impl Cluster {
         self.pods.insert(key, entry);
     }
 
-    /// Takes a pod out of service; it is told to end when that is published.
+    /// Takes a pod out of service; it is signalled when that is published.
     fn end(&mut self, key: &Key) {
         if let Some(pod) = self.pods.get_mut(key)
             && pod.ending.is_none()
@@ -491,7 +491,7 @@ impl Cluster {
         }
     }
 
-    fn tell_ending(&mut self, stage: Stage) {
+    fn signal_stage(&mut self, stage: Stage) {
         for key in std::mem::take(&mut self.to_end) {
             if let Some(pod) = self.pods.get_mut(&key) {
                 pod.ending.get_or_insert_with(SystemTime::now);
@@ -545,26 +545,26 @@ impl Cluster {
             .get(&ObjectRef::new(destination_k8s::Kind::Deployment, namespace, name))
         {
             Some(Object::Deployment(deployment)) => Ok(deployment),
-            _ => Err(format!("there is no Deployment {name} in namespace {namespace}")),
+            _ => Err(format!("no Deployment matches {name:?} in namespace {namespace}")),
         }
     }
 
     /// Writes all tokens anew.
     pub(super) fn rotate_tokens(&mut self) {
-        let Some(credentials) = &self.setting.credentials else {
+        let Some(credentials) = &self.config.credentials else {
             return;
         };
         for pod in self.pods.values() {
             if let Some(sidecar) = &pod.plan.sidecar
                 && let Err(error) = credentials.write_token(&pod.plan, &sidecar.token)
             {
-                tracing::error!(%error, pod = pod.plan.name, "a token is not renewed");
+                tracing::error!(%error, pod = pod.plan.name, "cannot renew a token");
             }
         }
     }
 
     /// A pod's own folder.
     pub(super) fn pod_dir(&self, (namespace, name): &Key) -> PathBuf {
-        self.setting.dir.join("pods").join(format!("{namespace}_{name}"))
+        self.config.dir.join("pods").join(format!("{namespace}_{name}"))
     }
 }

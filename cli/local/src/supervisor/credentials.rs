@@ -1,6 +1,6 @@
-//! Trust for one run of the mesh: an anchor and an issuer for mesh-identity, and the key that signs workload tokens.
+//! Credentials of one run of the mesh: anchor and issuer for mesh-identity, and the key that signs workload tokens.
 //!
-//! All are made anew at each start; the anchor's key is never written down.
+//! They are generated at each start; the anchor's key is never written to disk.
 
 use std::{
     fs,
@@ -18,38 +18,38 @@ use serde_json::json;
 use super::plan::PodPlan;
 use crate::state;
 
-/// How long anchor and issuer are valid: longer than anybody leaves a local mesh running.
+/// Lifetime of anchor and issuer: longer than a local mesh runs.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long a workload's token is valid; Kubernetes' figure.
+/// Lifetime of a workload token; Kubernetes' value.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Time after which tokens are written anew: long before they expire.
+/// Interval of token rotation, well within their lifetime.
 pub(super) const ROTATION: Duration = Duration::from_secs(12 * 3600);
 /// Audience of the tokens.
 const AUDIENCE: &str = "identity.l5d.io";
-/// Who signs the tokens.
+/// Issuer of the tokens.
 const TOKEN_ISSUER: &str = "mesh-local";
-/// Name of the one key that signs them.
+/// ID of the signing key.
 const KEY_ID: &str = "mesh-local-1";
 
-/// What signs tokens, and where mesh-identity finds the rest.
+/// Token signer, and files of mesh-identity.
 pub(super) struct Credentials {
-    /// The trust anchors, PEM.
+    /// Trust anchors, PEM.
     pub(super) anchors: String,
-    /// The anchors' file.
+    /// File of the trust anchors.
     pub(super) anchors_file: PathBuf,
-    /// The issuer's certificate.
+    /// File of the issuer's certificate.
     pub(super) issuer_cert: PathBuf,
-    /// The issuer's key.
+    /// File of the issuer's key.
     pub(super) issuer_key: PathBuf,
-    /// The key that checks tokens.
+    /// File of the key set that verifies tokens.
     pub(super) jwks: PathBuf,
     signing: EncodingKey,
 }
 
 impl Credentials {
-    /// Makes all, and writes what mesh-identity reads.
-    pub(super) fn make(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    /// Generates the credentials and writes the files of mesh-identity.
+    pub(super) fn generate(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let anchor = Anchor::generate("root.linkerd.cluster.local", LIFETIME)?;
         let issuer = Issuer::generate(&anchor, "identity.linkerd.cluster.local", LIFETIME)?;
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
@@ -68,7 +68,7 @@ impl Credentials {
         Ok(this)
     }
 
-    /// Writes the token of a pod, as a whole.
+    /// Writes the token of a pod atomically.
     pub(super) fn write_token(&self, pod: &PodPlan, path: &Path) -> Result<()> {
         let token = self.token(pod, SystemTime::now()).context("cannot sign a token")?;
         let mut new = path.as_os_str().to_owned();
@@ -99,7 +99,7 @@ impl Credentials {
     }
 }
 
-/// The public half as a JSON Web Key Set; a point is 4, then both coordinates of 32 bytes.
+/// The public key as a JSON Web Key Set; a point is the byte 4, then two coordinates of 32 bytes.
 fn jwks(point: &[u8]) -> String {
     let coordinate = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
     let key = json!({
@@ -120,13 +120,13 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Makes a pod's own folder with its token and an empty identity folder.
+/// Creates a pod's folder with its token and an empty identity folder.
 pub(super) fn pod_files(dir: &Path, plan: &PodPlan, credentials: Option<&Credentials>) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     state::replace(&dir.join("resolv.conf"), b"")?;
     if let (Some(sidecar), Some(credentials)) = (&plan.sidecar, credentials) {
         let identity = &sidecar.identity_dir;
-        fs::create_dir_all(identity).with_context(|| format!("cannot make {}", identity.display()))?;
+        fs::create_dir_all(identity).with_context(|| format!("cannot create {}", identity.display()))?;
         credentials.write_token(plan, &sidecar.token)?;
     }
     Ok(())
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn tokens_verify_with_the_key_set() {
         let dir = tempfile::tempdir().expect("a folder");
-        let credentials = Credentials::make(dir.path()).expect("made");
+        let credentials = Credentials::generate(dir.path()).expect("generated");
         let plan = PodPlan {
             namespace: "shop".into(),
             name: "web-1".into(),

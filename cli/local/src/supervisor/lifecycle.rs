@@ -1,8 +1,8 @@
-//! A kubelet's part: the life of one pod, from its namespaces to its last process.
+//! The part of a kubelet: the life of one pod, from its namespaces to its last process.
 //!
 //! ```text
-//!   holder → sidecar → (ready) → init containers, one by one → application, restarted when it ends
-//!   end: SIGTERM to the application, then to the sidecar; SIGKILL to what is left when the grace period is over
+//!   pause process → sidecar → (ready) → init containers, one by one → application, restarted when it exits
+//!   termination: SIGTERM to the application, then to the sidecar; SIGKILL after the grace period
 //! ```
 
 use std::{
@@ -30,68 +30,64 @@ use super::{
 };
 use crate::pod;
 
-/// Time before a container that ended is started again; doubles each time.
+/// First delay before a container that exited is restarted; doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// Longest time before it is started again.
+/// Longest delay before a restart.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// A container that ran for this long starts its next backoff from the beginning.
+/// Uptime after which the backoff is reset.
 const STEADY: Duration = Duration::from_secs(30);
-/// Time for a pod's namespaces to be made.
-const HOLDER: Duration = Duration::from_secs(10);
-/// Time that a sidecar gets when the whole mesh ends: nobody is left that it could serve.
+/// Longest time for the creation of a pod's namespaces.
+const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
+/// Grace period of a sidecar when the whole mesh shuts down: no client is left.
 const QUIT: Duration = Duration::from_millis(500);
-/// Time that a pod's network outlives its last process, so that its last packets (and resets) arrive.
+/// Time that a pod's network outlives its last process, so that its last packets and resets arrive.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// How far on its way out a pod is.
+/// Stage of a pod's termination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// It runs.
+    /// Running.
     Run,
-    /// It ends in order.
-    End,
-    /// It ends in order, with the whole mesh.
+    /// Terminating in order.
+    Terminate,
+    /// Terminating in order, with the whole mesh.
     Quit,
-    /// It ends now.
+    /// Killed.
     Kill,
 }
 
-/// What is known of a running pod.
+/// Observed state of a pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runtime {
-    /// The process that holds its namespaces, once they are wired.
-    pub(super) holder: Option<u32>,
-    /// Its containers: the application's, then the sidecar.
+    /// PID of the pause process, once the network is set up.
+    pub(super) pause_pid: Option<u32>,
+    /// Containers of the application, then the sidecar.
     pub(super) containers: Vec<ContainerState>,
-    /// What keeps it from starting.
+    /// Reason that it does not start.
     pub(super) failure: Option<String>,
-    /// Nothing of it is left.
-    pub(super) gone: bool,
+    /// Terminated completely.
+    pub(super) terminated: bool,
 }
 
-/// What is known of a container.
+/// Observed state of a container.
 #[derive(Clone, Debug)]
 pub(super) struct ContainerState {
-    /// Its name.
     pub(super) name: String,
-    /// Whether it runs.
     pub(super) running: bool,
-    /// Whether it is ready.
     pub(super) ready: bool,
-    /// How often it was started again.
     pub(super) restarts: u32,
-    /// Why it does not run, or why it ended the last time.
+    /// Reason of its last exit or failed start.
     pub(super) failure: Option<String>,
 }
 
 impl Runtime {
-    /// Whether all containers are ready.
+    /// Returns true if all containers are ready.
     pub(super) fn ready(&self) -> bool {
-        self.holder.is_some() && self.containers.iter().all(|container| container.ready)
+        self.pause_pid.is_some() && self.containers.iter().all(|container| container.ready)
     }
 
-    /// The first thing that is wrong.
-    pub(super) fn broken(&self) -> Option<&str> {
+    /// The first failure.
+    pub(super) fn failure(&self) -> Option<&str> {
         let mut stopped = self.containers.iter().filter(|container| !container.running);
         self.failure
             .as_deref()
@@ -99,25 +95,22 @@ impl Runtime {
     }
 }
 
-/// What a pod's task works with.
+/// Resources of a pod's task.
 pub(super) struct Pod {
-    /// What to run.
     pub(super) plan: Arc<PodPlan>,
     /// Name of its interface on the supervisor's side.
     pub(super) peer: String,
-    /// Its own folder in the state directory.
+    /// The pod's folder in the state directory.
     pub(super) dir: PathBuf,
-    /// Where logs go.
+    /// Folder of logs.
     pub(super) logs: PathBuf,
-    /// The supervisor's network.
     pub(super) network: Network,
-    /// The supervisor's children.
     pub(super) children: Children,
     /// A listener for the container of this name.
     pub(super) listener: Option<(String, Arc<TcpListener>)>,
-    /// Where its state is told.
+    /// Published state.
     pub(super) runtime: Arc<watch::Sender<Runtime>>,
-    /// Rung after each change of it.
+    /// Notified after each change.
     pub(super) wake: Arc<Notify>,
 }
 
@@ -126,7 +119,7 @@ pub(super) fn log_path(logs: &std::path::Path, plan: &PodPlan, container: &str) 
     logs.join(format!("{}_{}_{container}.log", plan.namespace, plan.name))
 }
 
-/// A fresh state for a pod's containers.
+/// Initial state of a pod.
 pub(super) fn initial(plan: &PodPlan) -> Runtime {
     let sidecar = plan.sidecar.as_ref().map(|sidecar| &sidecar.container);
     let state = |container: &ContainerPlan| ContainerState {
@@ -142,7 +135,7 @@ pub(super) fn initial(plan: &PodPlan) -> Runtime {
     }
 }
 
-/// Lives a pod's life until `stage` says that it ends, and ends it.
+/// Runs a pod until `stage` ends it, and terminates it.
 pub(super) async fn live(pod: Pod, mut stage: watch::Receiver<Stage>) {
     let pod = Arc::new(pod);
     let mut life = Life::new(pod.clone());
@@ -150,44 +143,44 @@ pub(super) async fn live(pod: Pod, mut stage: watch::Receiver<Stage>) {
     loop {
         let outcome = tokio::select! {
             biased;
-            () = reached(&mut stage, Stage::End) => break,
+            () = reached(&mut stage, Stage::Terminate) => break,
             outcome = life.start() => outcome,
         };
         let Err(failure) = outcome else { break };
-        // Its namespaces could not be made; what there is of them goes, and it is tried again.
-        life.holder = None;
-        pod.tell(|runtime| runtime.failure = Some(failure));
+        // The namespaces could not be created: drop what exists of them and retry.
+        life.pause = None;
+        pod.update(|runtime| runtime.failure = Some(failure));
         tokio::select! {
-            () = reached(&mut stage, Stage::End) => break,
+            () = reached(&mut stage, Stage::Terminate) => break,
             () = sleep(backoff) => {}
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
-    reached(&mut stage, Stage::End).await;
+    reached(&mut stage, Stage::Terminate).await;
     life.end(stage).await;
-    pod.tell(|runtime| runtime.gone = true);
+    pod.update(|runtime| runtime.terminated = true);
 }
 
-/// Waits until the stage is at least that far; also if whoever sets it is gone.
+/// Waits until the stage is at least `least`; also returns when its sender is gone.
 async fn reached(stage: &mut watch::Receiver<Stage>, least: Stage) {
     let _ = stage.wait_for(|now| *now >= least).await;
 }
 
 impl Pod {
-    fn tell(&self, change: impl FnOnce(&mut Runtime)) {
+    fn update(&self, change: impl FnOnce(&mut Runtime)) {
         self.runtime.send_modify(change);
         self.wake.notify_one();
     }
 
-    fn tell_container(&self, at: usize, change: impl FnOnce(&mut ContainerState)) {
-        self.tell(|runtime| change(&mut runtime.containers[at]));
+    fn update_container(&self, at: usize, change: impl FnOnce(&mut ContainerState)) {
+        self.update(|runtime| change(&mut runtime.containers[at]));
     }
 }
 
 /// The processes of a pod.
 struct Life {
     pod: Arc<Pod>,
-    holder: Option<Child>,
+    pause: Option<Child>,
     lifeline: Option<tokio::process::ChildStdin>,
     application: JoinSet<()>,
     application_stage: watch::Sender<Stage>,
@@ -199,7 +192,7 @@ impl Life {
     fn new(pod: Arc<Pod>) -> Self {
         Self {
             pod,
-            holder: None,
+            pause: None,
             lifeline: None,
             application: JoinSet::new(),
             application_stage: watch::channel(Stage::Run).0,
@@ -210,19 +203,23 @@ impl Life {
 
     async fn start(&mut self) -> Result<(), String> {
         let pod = self.pod.clone();
-        let holder = match timeout(HOLDER, self.make_namespaces()).await {
+        let pause_pid = match timeout(NAMESPACES_TIMEOUT, self.create_namespaces()).await {
             Ok(made) => made?,
-            Err(_) => return Err(format!("its namespaces were not made within {HOLDER:?}")),
+            Err(_) => {
+                return Err(format!(
+                    "timed out creating its namespaces after {NAMESPACES_TIMEOUT:?}"
+                ));
+            }
         };
         let attached = pod.network.attach(&pod.peer, pod.plan.address).await;
         attached.map_err(|error| format!("{error:#}"))?;
-        pod.tell(|runtime| {
-            runtime.holder = Some(holder);
+        pod.update(|runtime| {
+            runtime.pause_pid = Some(pause_pid);
             runtime.failure = None;
         });
         if let Some(sidecar) = &pod.plan.sidecar {
             let at = pod.plan.containers.len();
-            self.sidecar.spawn(contain(
+            self.sidecar.spawn(run_container(
                 pod.clone(),
                 sidecar.container.clone(),
                 at,
@@ -234,18 +231,18 @@ impl Life {
             }
         }
         for init in &pod.plan.init {
-            run_once(&pod, holder, init).await;
+            run_once(&pod, pause_pid, init).await;
         }
         for (at, container) in pod.plan.containers.iter().enumerate() {
             let stage = self.application_stage.subscribe();
             self.application
-                .spawn(contain(pod.clone(), container.clone(), at, stage));
+                .spawn(run_container(pod.clone(), container.clone(), at, stage));
         }
         Ok(())
     }
 
-    /// Starts the process that holds the pod's namespaces, and returns its number.
-    async fn make_namespaces(&mut self) -> Result<u32, String> {
+    /// Starts the pause process and returns its PID.
+    async fn create_namespaces(&mut self) -> Result<u32, String> {
         let pod = &self.pod;
         let sidecar = pod.plan.sidecar.as_ref();
         let spec = pod::Spec {
@@ -275,7 +272,7 @@ impl Life {
             .spawn(command)
             .map_err(|error| format!("cannot start: {error}"))?;
         let pid = child.pid();
-        let child = self.holder.insert(child);
+        let child = self.pause.insert(child);
         let (stdin, stdout) = child.streams();
         self.lifeline = stdin;
         let mut line = String::new();
@@ -285,7 +282,7 @@ impl Life {
             let text = text
                 .lines()
                 .last()
-                .unwrap_or("its namespaces could not be made")
+                .unwrap_or("cannot create its namespaces")
                 .trim_start_matches("mesh: ");
             return Err(text.to_owned());
         }
@@ -294,29 +291,29 @@ impl Life {
 
     async fn end(mut self, mut stage: watch::Receiver<Stage>) {
         let deadline = Instant::now() + self.pod.plan.grace;
-        self.application_stage.send_replace(Stage::End);
+        self.application_stage.send_replace(Stage::Terminate);
         finish(&mut self.application, &self.application_stage, &mut stage, deadline).await;
-        self.sidecar_stage.send_replace(Stage::End);
+        self.sidecar_stage.send_replace(Stage::Terminate);
         let deadline = if *stage.borrow() >= Stage::Quit {
             deadline.min(Instant::now() + QUIT)
         } else {
             deadline
         };
         finish(&mut self.sidecar, &self.sidecar_stage, &mut stage, deadline).await;
-        if let Some(mut holder) = self.holder.take() {
+        if let Some(mut pause) = self.pause.take() {
             if *stage.borrow() < Stage::Quit {
                 sleep(LINGER).await;
             }
-            sweep(holder.pid());
-            holder.stop(Duration::ZERO).await;
+            sweep(pause.pid());
+            pause.stop(Duration::ZERO).await;
         }
     }
 }
 
-/// Waits for containers that are ending; at the deadline, or when the stage says so, they are killed.
+/// Waits for terminating containers; kills them at the deadline or at the stage `Kill`.
 async fn finish(
     containers: &mut JoinSet<()>,
-    tell: &watch::Sender<Stage>,
+    container_stage: &watch::Sender<Stage>,
     stage: &mut watch::Receiver<Stage>,
     deadline: Instant,
 ) {
@@ -327,30 +324,30 @@ async fn finish(
         () = sleep_until(deadline) => {}
         () = reached(stage, Stage::Kill) => {}
     }
-    tell.send_replace(Stage::Kill);
+    container_stage.send_replace(Stage::Kill);
     all.await;
 }
 
 /// Runs an init container until it succeeds.
-async fn run_once(pod: &Arc<Pod>, holder: u32, container: &ContainerPlan) {
+async fn run_once(pod: &Arc<Pod>, pause_pid: u32, container: &ContainerPlan) {
     let mut backoff = BACKOFF_MIN;
     loop {
-        let ended = match start(pod, holder, container) {
+        let ended = match start(pod, pause_pid, container) {
             Ok(mut child) => match child.wait().await {
                 Ok(status) if status.success() => break,
-                Ok(status) => describe_end(status),
+                Ok(status) => describe_exit(status),
                 Err(error) => error.to_string(),
             },
             Err(failure) => failure,
         };
-        pod.tell(|runtime| runtime.failure = Some(format!("init container {}: {ended}", container.name)));
+        pod.update(|runtime| runtime.failure = Some(format!("init container {}: {ended}", container.name)));
         sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
-    pod.tell(|runtime| runtime.failure = None);
+    pod.update(|runtime| runtime.failure = None);
 }
 
-fn start(pod: &Pod, holder: u32, container: &ContainerPlan) -> Result<Child, String> {
+fn start(pod: &Pod, pause_pid: u32, container: &ContainerPlan) -> Result<Child, String> {
     let log = log_path(&pod.logs, &pod.plan, &container.name);
     let output = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
     let listener = pod.listener.as_ref().filter(|(name, _)| *name == container.name);
@@ -359,7 +356,7 @@ fn start(pod: &Pod, holder: u32, container: &ContainerPlan) -> Result<Child, Str
         .transpose()
         .map_err(|error| error.to_string())?;
     let in_pod = InPod {
-        holder,
+        pause_pid,
         container,
         argv: &container.argv,
         output: Some(output),
@@ -370,29 +367,29 @@ fn start(pod: &Pod, holder: u32, container: &ContainerPlan) -> Result<Child, Str
         .map_err(|error| format!("cannot start: {error}"))
 }
 
-/// Keeps a container running until the stage says that it ends.
-async fn contain(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut stage: watch::Receiver<Stage>) {
-    let Some(holder) = pod.runtime.borrow().holder else {
+/// Keeps a container running until the stage ends it.
+async fn run_container(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut stage: watch::Receiver<Stage>) {
+    let Some(pause_pid) = pod.runtime.borrow().pause_pid else {
         return;
     };
     let prober = Prober {
         address: pod.plan.address,
-        holder,
+        pause_pid,
         children: pod.children.clone(),
     };
     let mut backoff = BACKOFF_MIN;
     loop {
         let begun = Instant::now();
-        let failure = match start(&pod, holder, &container) {
+        let failure = match start(&pod, pause_pid, &container) {
             Ok(mut child) => {
-                pod.tell_container(at, |state| {
+                pod.update_container(at, |state| {
                     state.running = true;
                     state.ready = container.readiness.is_none() && container.startup.is_none();
                 });
                 tokio::select! {
                     biased;
-                    () = reached(&mut stage, Stage::End) => return stop(&pod, at, child, stage).await,
-                    status = child.wait() => status.map_or_else(|error| error.to_string(), describe_end),
+                    () = reached(&mut stage, Stage::Terminate) => return stop(&pod, at, child, stage).await,
+                    status = child.wait() => status.map_or_else(|error| error.to_string(), describe_exit),
                     failure = watch_health(&pod, &container, at, &prober) => {
                         child.stop(pod.plan.grace).await;
                         failure
@@ -404,32 +401,32 @@ async fn contain(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut stage: 
         if begun.elapsed() > STEADY {
             backoff = BACKOFF_MIN;
         }
-        pod.tell_container(at, |state| {
+        pod.update_container(at, |state| {
             state.running = false;
             state.ready = false;
             state.failure = Some(failure);
         });
         tokio::select! {
-            () = reached(&mut stage, Stage::End) => return,
+            () = reached(&mut stage, Stage::Terminate) => return,
             () = sleep(backoff) => {}
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
-        pod.tell_container(at, |state| state.restarts += 1);
+        pod.update_container(at, |state| state.restarts += 1);
     }
 }
 
-/// Probes a container; returns only with a reason to start it again.
+/// Probes a container; returns only with a reason to restart it.
 async fn watch_health(pod: &Pod, container: &ContainerPlan, at: usize, prober: &Prober) -> String {
-    let tell = |ready: bool| pod.tell_container(at, |state| state.ready = ready);
+    let report = |ready: bool| pod.update_container(at, |state| state.ready = ready);
     if let Some(startup) = &container.startup {
         if !prober.until_passed(container, startup).await {
-            return "its startup probe failed".to_owned();
+            return "startup probe failed".to_owned();
         }
-        tell(container.readiness.is_none());
+        report(container.readiness.is_none());
     }
     let readiness = async {
         if let Some(readiness) = &container.readiness {
-            prober.watch(container, readiness, tell).await;
+            prober.watch(container, readiness, report).await;
         }
         std::future::pending::<()>().await;
     };
@@ -441,7 +438,7 @@ async fn watch_health(pod: &Pod, container: &ContainerPlan, at: usize, prober: &
     };
     tokio::select! {
         () = readiness => String::new(),
-        () = liveness => "its liveness probe failed".to_owned(),
+        () = liveness => "liveness probe failed".to_owned(),
     }
 }
 
@@ -455,17 +452,17 @@ async fn stop(pod: &Pod, at: usize, mut child: Child, mut stage: watch::Receiver
             let _ = child.wait().await;
         }
     }
-    pod.tell_container(at, |state| {
+    pod.update_container(at, |state| {
         state.running = false;
         state.ready = false;
     });
 }
 
-fn describe_end(status: std::process::ExitStatus) -> String {
+fn describe_exit(status: std::process::ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("it ended with exit code {code}"),
-        (None, Some(signal)) => format!("it ended by signal {signal}"),
-        (None, None) => "it ended".to_owned(),
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "exited".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! What manifests say that is valid and yet surely not meant: told once, in words. Pure.
+//! Warnings about manifests that are valid but surely not meant. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use destination_k8s::{Object, ObjectRef, keys};
 
 use super::{services, sidecar};
 
-/// What begins the annotations that say how a sidecar is to be.
+/// Prefixes of the annotations that configure a sidecar.
 const SETTINGS: [&str; 2] = ["config.linkerd.io/", "config.alpha.linkerd.io/"];
-/// Those that are followed here.
+/// Annotations that are followed here.
 const FOLLOWED: [&str; 7] = [
     sidecar::PROXY_AWAIT,
     sidecar::PROXY_LOG_LEVEL,
@@ -20,7 +20,7 @@ const FOLLOWED: [&str; 7] = [
     keys::REQUIRE_IDENTITY_PORTS,
 ];
 
-/// Sentences about objects that refer to nothing, say nothing usable, or wish what is not done here.
+/// Warnings about objects with dangling references, without effect, or with features that are not supported here.
 pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<String> {
     let named = |object: &Object| {
         let meta = object.metadata();
@@ -55,9 +55,7 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
             | Object::CronJob(_)
             | Object::ReplicaSet(_) => {
                 let reference = ObjectRef::new(object.kind(), &namespace, &name);
-                found.push(format!(
-                    "{reference}: it is not run; `mesh local` runs Deployments and Pods"
-                ));
+                found.push(format!("{reference}: not run; `mesh local` runs Deployments and Pods"));
             }
             _ => {}
         }
@@ -65,14 +63,14 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
     found
 }
 
-/// What the control plane says of the objects in its log, where nobody looks.
+/// Problems that the control plane would only log.
 fn problems<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<String> {
     let mut index = Index::new(Config::default());
     index.apply(objects.cloned());
     index.problems().iter().map(ToString::to_string).collect()
 }
 
-/// Wishes about the sidecar that are the injector's to follow, which is not here.
+/// Warnings about sidecar annotations that are not followed here.
 fn not_followed(object: &Object) -> Vec<String> {
     let annotations = match object {
         Object::Deployment(deployment) => {
@@ -86,8 +84,8 @@ fn not_followed(object: &Object) -> Vec<String> {
         _ => None,
     };
     let keys = annotations.into_iter().flat_map(BTreeMap::keys);
-    let wishes = keys.filter(|key| SETTINGS.iter().any(|prefix| key.starts_with(prefix)));
-    wishes
+    let settings = keys.filter(|key| SETTINGS.iter().any(|prefix| key.starts_with(prefix)));
+    settings
         .filter(|key| !FOLLOWED.contains(&key.as_str()))
         .map(|key| {
             format!(
@@ -98,11 +96,9 @@ fn not_followed(object: &Object) -> Vec<String> {
         .collect()
 }
 
-/// The sentence about a folder without any object, most likely not the one that was meant.
+/// Warning about a folder without any object, most likely the wrong one.
 pub(super) fn nothing(folder: &impl std::fmt::Display) -> String {
-    format!(
-        "{folder}: no object was found in it; files *.yaml, *.yml and *.json are read, now and whenever they change"
-    )
+    format!("{folder}: no objects found; files *.yaml, *.yml and *.json are read, now and whenever they change")
 }
 
 fn labels(object: &Object) -> Option<BTreeMap<String, String>> {
@@ -129,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_refers_to_nothing_is_told() {
+    fn warns_of_dangling_references_and_unsupported_features() {
         let objects: Vec<_> = [
             json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
                 "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] } }),
@@ -152,7 +148,7 @@ mod tests {
             "TrafficSplit default/s: spec.matches is not supported yet, so the split has no effect",
             "TrafficSplit default/t: the backend default/v2 does not exist, so the others take its share",
             "Service default/web: its selector matches no pod, so it has no endpoints",
-            "StatefulSet default/db: it is not run; `mesh local` runs Deployments and Pods",
+            "StatefulSet default/db: not run; `mesh local` runs Deployments and Pods",
             "Pod default/p: config.linkerd.io/access-log: `mesh local` does not follow this annotation",
         ];
         assert_eq!(sentences, expected);

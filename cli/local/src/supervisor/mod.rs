@@ -1,6 +1,6 @@
 //! `internal supervisor`: process 1 of the mesh's namespaces.
 //!
-//! It does what a cluster's programs would: controller manager (Deployments to Pods, Services to EndpointSlices), kubelet
+//! It does the work of a cluster's programs: controllers (Deployments to Pods, Services to EndpointSlices), kubelet
 //! (processes, probes), kube-proxy (address translation), injector (sidecars). One thread, one loop, one state
 //! ([`cluster::Cluster`]); each pod is a task ([`lifecycle`]) that only tells what it sees.
 
@@ -42,7 +42,7 @@ use nix::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::{
-    cluster::{Cluster, Setting},
+    cluster::{Cluster, RuntimeConfig},
     status::Start,
 };
 use super::{
@@ -55,7 +55,7 @@ const START: Duration = Duration::from_secs(60);
 /// Time between two looks at orphans and logs.
 const CHORES: Duration = Duration::from_secs(1);
 
-/// Runs the mesh until it is told to end.
+/// Runs the mesh until a shutdown is requested.
 pub(super) fn run(spec: &str) -> Result<ExitCode> {
     // The process that made the namespaces waits for this one; when it is gone, so must this one be.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -64,7 +64,7 @@ pub(super) fn run(spec: &str) -> Result<ExitCode> {
     log_to(&state::logs(&spec.dir).join("supervisor.log"))?;
     let viz = ListenFd::from_env()
         .take_tcp_listener(0)?
-        .context("the listener of mesh-viz was not passed on")?;
+        .context("the listener of mesh-viz was not inherited")?;
     end_with_stdin();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(&spec, viz))?;
@@ -87,7 +87,7 @@ fn log_to(path: &Path) -> Result<()> {
     subscriber.try_init().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// The outer process holds the other end of standard input: when it is gone, nobody needs the mesh.
+/// Exits when standard input closes: the outer process, which holds the other end, is gone.
 fn end_with_stdin() {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -99,12 +99,12 @@ async fn supervise(spec: &Spec, viz: std::net::TcpListener) -> Result<()> {
     let reporter = report::Reporter::start();
     let credentials = spec
         .mesh
-        .then(|| credentials::Credentials::make(&spec.dir.join("identity")))
+        .then(|| credentials::Credentials::generate(&spec.dir.join("identity")))
         .transpose()?;
-    let setting = Setting {
+    let config = RuntimeConfig {
         dir: spec.dir.clone(),
         manifests: spec.manifests.clone(),
-        programs: builtin::Programs::of(&spec.program),
+        programs: builtin::Programs::beside(&spec.program),
         program: spec.program.clone(),
         base_env: base_env(&spec.program),
         credentials,
@@ -112,14 +112,14 @@ async fn supervise(spec: &Spec, viz: std::net::TcpListener) -> Result<()> {
     };
     let children = process::Children::default();
     let network = network::Network::open().await?;
-    let mut cluster = Cluster::new(setting, network, children.clone(), reporter);
+    let mut cluster = Cluster::new(config, network, children.clone(), reporter);
     let mut manifests = destination_source::directory::watch(vec![spec.manifests.clone()])?;
     let mut requests = server::listen(&state::control(&spec.dir))?;
     let mut chores = interval(CHORES);
     chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rotation = interval(credentials::ROTATION);
     let wake = cluster.wake.clone();
-    let first = manifests.recv().await.context("the manifests cannot be read")?;
+    let first = manifests.recv().await.context("cannot read the manifests")?;
     cluster.update(first);
     let mut started = None;
     let begun = Instant::now();
@@ -132,7 +132,7 @@ async fn supervise(spec: &Spec, viz: std::net::TcpListener) -> Result<()> {
             started = look_at_start(&mut cluster, begun);
         }
         tokio::select! {
-            update = manifests.recv() => cluster.update(update.context("the manifests are no longer watched")?),
+            update = manifests.recv() => cluster.update(update.context("the watch on the manifests has ended")?),
             () = wake.notified() => {}
             Some(asked) = requests.recv() => {
                 let answer = cluster.answer(asked.request);
@@ -167,7 +167,7 @@ fn look_at_start(cluster: &mut Cluster, begun: Instant) -> Option<()> {
     Some(())
 }
 
-/// What containers have from this process: enough to find programs and to speak the user's language.
+/// Variables that containers inherit: enough to find programs and to use the user's locale.
 fn base_env(program: &Path) -> Vec<(String, String)> {
     let names = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
     let mut env: Vec<_> = names

@@ -1,4 +1,4 @@
-//! Names: of objects, of templates, of the files that objects are in.
+//! Names of objects, hashes of templates, files of objects.
 
 use std::path::Path;
 
@@ -16,18 +16,18 @@ pub(super) fn key_of(metadata: &ObjectMeta) -> Key {
     )
 }
 
-/// Which Deployment.
+/// Reference to a Deployment.
 pub(super) fn deployment_ref(metadata: &ObjectMeta) -> DeploymentRef {
     let (namespace, name) = key_of(metadata);
     DeploymentRef { namespace, name }
 }
 
-/// Which Pod.
+/// Reference to a Pod.
 pub(super) fn pod_ref(namespace: &str, name: &str) -> ObjectRef {
     ObjectRef::new(Kind::Pod, namespace, name)
 }
 
-/// A hash in the letters that Kubernetes uses for them: no vowels, so that no words come out.
+/// Encodes a hash in Kubernetes' alphabet, which has no vowels, so that no words result.
 pub(super) fn short_hash(mut hash: u64, length: usize) -> String {
     const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut letter = || {
@@ -38,7 +38,7 @@ pub(super) fn short_hash(mut hash: u64, length: usize) -> String {
     std::iter::repeat_with(&mut letter).take(length).collect()
 }
 
-/// The file of an object, as the beginning of a sentence; only asked when something is wrong with it.
+/// Finds the file of an object and returns it as the prefix of a message; empty if not found.
 pub(super) fn file_of(dir: &Path, wanted: &ObjectRef) -> String {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();

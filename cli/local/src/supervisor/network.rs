@@ -1,4 +1,4 @@
-//! The supervisor's side of the pods' network: one interface per pod, a route to its address, forwarding between them.
+//! The supervisor's side of the pod network: one interface per pod, a route to its address, forwarding between them.
 
 use std::{collections::BTreeSet, fs, net::Ipv4Addr};
 
@@ -8,9 +8,9 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use crate::pod::{GATEWAY, index_of};
 
-/// The supervisor's own address: where probes come from.
+/// The supervisor's address, the source of probes.
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 1);
-/// The first pod's address, and how many there may be: what is left of 10.42.0.0/16.
+/// First pod address, and number of addresses: the rest of 10.42.0.0/16.
 const FIRST_POD: u32 = u32::from_be_bytes([10, 42, 0, 2]);
 const PODS: u32 = 65_000;
 
@@ -21,7 +21,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Sets up the namespace: loopback, the own address, forwarding.
+    /// Sets up the namespace: loopback, address, forwarding.
     pub(super) async fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().context("cannot open netlink")?;
         tokio::spawn(connection);
@@ -39,11 +39,11 @@ impl Network {
             .execute()
             .await
             .context("cannot set the supervisor's address")?;
-        fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot forward packets between pods")?;
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot enable packet forwarding")?;
         Ok(Self { handle })
     }
 
-    /// Makes a pod reachable, whose end of the interface pair is set up.
+    /// Connects a pod whose end of the interface pair is set up.
     pub(super) async fn attach(&self, peer: &str, address: Ipv4Addr) -> Result<()> {
         let up = LinkUnspec::new_with_name(peer).up().build();
         self.handle
@@ -70,8 +70,8 @@ impl Network {
     }
 }
 
-/// Gives out pods' addresses. One that was given back is given out again as late as possible, so that nobody who still
-/// remembers the old pod reaches the new one.
+/// Allocator of pod addresses. A released address is reused as late as possible, so that a client that still uses the
+/// address of the old pod does not reach a new one.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     next: u32,
@@ -79,7 +79,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// An address that no pod has; `None` if all are in use.
+    /// Takes a free address; `None` if all are in use.
     pub(super) fn take(&mut self) -> Option<Ipv4Addr> {
         for _ in 0..PODS {
             let address = Ipv4Addr::from(FIRST_POD + self.next % PODS);
@@ -91,7 +91,7 @@ impl Addresses {
         None
     }
 
-    /// Gives an address back.
+    /// Releases an address.
     pub(super) fn release(&mut self, address: Ipv4Addr) {
         self.used.remove(&address);
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_comes_back_late() {
+    fn released_addresses_are_reused_last() {
         let mut addresses = Addresses::default();
         let first = addresses.take().expect("free");
         addresses.release(first);

@@ -1,4 +1,4 @@
-//! Objects that a cluster's controllers would have written: Pods with their state, ReplicaSets, Services with addresses.
+//! Objects that a cluster's controllers would write: Pods with their status, ReplicaSets, Services with addresses.
 
 use std::{net::Ipv4Addr, time::SystemTime};
 
@@ -90,7 +90,7 @@ fn status(pod: &PodEntry) -> Value {
         "startTime": timestamp(pod.created),
         "conditions": [
             condition("PodScheduled", true),
-            condition("Initialized", runtime.holder.is_some()),
+            condition("Initialized", runtime.pause_pid.is_some()),
             condition("ContainersReady", ready),
             condition("Ready", ready),
         ],

@@ -1,14 +1,14 @@
-//! What is generated, as files that the control plane watches: one per object, each replaced as a whole.
+//! Generated objects as files that the control plane watches: one per object, each replaced atomically.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// The folder of generated objects, and what is in it.
+/// The folder of generated objects and its contents.
 pub(super) struct Output {
     dir: PathBuf,
-    // Beside it, so that no reader ever sees half a file.
+    // Beside it, so that no reader sees half a file.
     new: PathBuf,
     written: BTreeMap<String, String>,
 }
@@ -23,7 +23,7 @@ impl Output {
         }
     }
 
-    /// Makes the folder hold exactly these objects. Files that stay as they are, are not touched.
+    /// Makes the folder hold exactly these objects. Unchanged files are not touched.
     pub(super) fn set(&mut self, objects: &[Value]) -> Result<()> {
         let named: BTreeMap<_, _> = objects
             .iter()
@@ -47,7 +47,7 @@ impl Output {
 fn file_name(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
-    // Written as JSON, which is YAML too.
+    // The contents are JSON, which is YAML, too.
     format!(
         "{kind}_{}_{}.yaml",
         text(&metadata["namespace"]),
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(
             fs::read_dir(&new).expect("read").count(),
             0,
-            "nothing half-written stays"
+            "no temporary file remains"
         );
     }
 }

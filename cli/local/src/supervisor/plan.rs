@@ -1,4 +1,4 @@
-//! From a pod template to what is started: pure, and where a field is refused or ignored, in words.
+//! From a pod template to the plan of a pod: pure; refused and ignored fields are named.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
@@ -9,103 +9,83 @@ use k8s_openapi::{
 
 use super::sidecar;
 
-/// Grace period of a pod that sets none; Kubernetes' figure.
+/// Default grace period; Kubernetes' value.
 const GRACE_DEFAULT: i64 = 30;
 
-/// A pod as it will be started.
+/// Plan of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodPlan {
-    /// Its namespace.
     pub(super) namespace: String,
-    /// Its name.
     pub(super) name: String,
-    /// Its address.
     pub(super) address: Ipv4Addr,
-    /// The account whose identity it has.
     pub(super) service_account: String,
-    /// Time for an orderly end.
+    /// Grace period.
     pub(super) grace: Duration,
-    /// Run one after the other, each to its end, before the others start.
+    /// Init containers, run one by one to completion before the others start.
     pub(super) init: Vec<ContainerPlan>,
-    /// The application.
+    /// Containers of the application.
     pub(super) containers: Vec<ContainerPlan>,
-    /// The sidecar.
     pub(super) sidecar: Option<sidecar::Plan>,
 }
 
-/// A container as it will be started.
+/// Plan of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContainerPlan {
-    /// Its name.
     pub(super) name: String,
-    /// Command and arguments.
     pub(super) argv: Vec<String>,
-    /// Its whole environment.
+    /// Complete environment.
     pub(super) env: Vec<(String, String)>,
-    /// Its working directory.
+    /// Working directory.
     pub(super) cwd: String,
-    /// When it may have traffic.
     pub(super) readiness: Option<ProbePlan>,
-    /// When it is to be restarted.
     pub(super) liveness: Option<ProbePlan>,
-    /// When the others begin.
     pub(super) startup: Option<ProbePlan>,
 }
 
-/// A probe.
+/// Plan of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProbePlan {
-    /// What is looked at.
     pub(super) check: Check,
-    /// Time before the first.
+    /// Time before the first check.
     pub(super) delay: Duration,
-    /// Time between two.
     pub(super) period: Duration,
-    /// Time that one may take.
     pub(super) timeout: Duration,
-    /// Failures in a row that count.
+    /// Failure threshold: consecutive failures.
     pub(super) failures: u32,
 }
 
-/// What a probe looks at.
+/// Check of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Check {
-    /// The status of a GET is from 200 to 399.
+    /// A GET is answered with a status from 200 to 399.
     Http {
-        /// Port of the pod.
         port: u16,
-        /// Path.
         path: String,
-        /// Header lines besides ours.
+        /// Additional headers.
         headers: Vec<(String, String)>,
     },
     /// The port accepts a connection.
     Tcp(u16),
-    /// The command ends with 0.
+    /// The command exits with 0.
     Exec(Vec<String>),
 }
 
-/// What a template is put into.
+/// Pod and environment for which a template is planned.
 pub(super) struct Context<'a> {
-    /// The pod's namespace.
     pub(super) namespace: &'a str,
-    /// The pod's name.
     pub(super) name: &'a str,
-    /// The pod's address.
     pub(super) address: Ipv4Addr,
-    /// Its labels.
     pub(super) labels: &'a BTreeMap<String, String>,
-    /// Its annotations.
     pub(super) annotations: &'a BTreeMap<String, String>,
-    /// What every container's environment begins with.
+    /// Variables of every container.
     pub(super) base_env: &'a [(String, String)],
-    /// Working directory of containers that set none.
+    /// Default working directory.
     pub(super) cwd: &'a str,
-    /// The program `mesh`, which manifests may call by that name.
+    /// Path of `mesh`, which manifests may call by that name.
     pub(super) program: &'a str,
 }
 
-/// Plans a pod without its sidecar, or says in one sentence what cannot be done.
+/// Plans a pod without its sidecar; the error names the unsupported field.
 pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<PodPlan, String> {
     if spec.host_network == Some(true) {
         return Err("hostNetwork is not supported: every pod has a network of its own".to_owned());
@@ -137,7 +117,7 @@ pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<PodPlan, Str
     })
 }
 
-/// Fields that are set but do nothing here, to be told once.
+/// Fields that are set but have no effect here.
 pub(super) fn ignored(spec: &PodSpec) -> Vec<&'static str> {
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let any = |test: fn(&Container) -> bool| containers().any(test);
@@ -243,7 +223,7 @@ fn value(context: &Context<'_>, spec: &PodSpec, variable: &EnvVar, env: &[(Strin
     })
 }
 
-/// Kubernetes' `$(NAME)`; an unknown name stays as it is, `$$` is a dollar.
+/// Expands `$(NAME)` as Kubernetes does; an unknown name is kept, `$$` is a dollar sign.
 fn expand(text: &str, env: &[(String, String)]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -293,7 +273,7 @@ fn probe(of: &Container, from: &Probe) -> Result<ProbePlan, String> {
     } else if from.grpc.is_some() {
         return Err("grpc is not supported; use tcpSocket".to_owned());
     } else {
-        return Err("it names none of httpGet, tcpSocket, exec".to_owned());
+        return Err("it has none of httpGet, tcpSocket, exec".to_owned());
     };
     if check == Check::Exec(Vec::new()) {
         return Err("exec has no command".to_owned());
@@ -347,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_and_arguments_are_filled_in() {
+    fn expands_environment_and_arguments() {
         let plan = try_plan(serde_json::json!({ "containers": [{
             "name": "app",
             "command": ["mesh", "serve"],
@@ -369,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_find_their_ports_by_name() {
+    fn resolves_probe_ports_by_name() {
         let plan = try_plan(serde_json::json!({ "containers": [{
             "name": "app", "command": ["x"], "ports": [{ "name": "http", "containerPort": 8080 }],
             "readinessProbe": { "httpGet": { "path": "/ready", "port": "http" }, "periodSeconds": 2 },
@@ -387,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_said_with_the_container() {
+    fn names_the_container_and_the_unsupported_field() {
         let cases = [
             (
                 serde_json::json!({ "name": "c", "image": "x" }),

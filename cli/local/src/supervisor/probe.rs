@@ -1,4 +1,4 @@
-//! Probes: what a kubelet asks containers to know whether they are ready, alive, started.
+//! Probes of a kubelet: readiness, liveness, startup.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -13,25 +13,24 @@ use super::{
     process::{Children, InPod, command},
 };
 
-/// Time between two probes while a container starts, so that a pod is ready when it is, not a period later.
+/// Probe interval while a container starts, so that a pod becomes ready without waiting for a full period.
 const EAGER: Duration = Duration::from_millis(50);
-/// How long a start is watched that closely.
+/// Time from the start during which the short interval is used.
 const EAGER_FOR: Duration = Duration::from_secs(20);
 
-/// Where probes of a container go.
+/// Prober of a container.
 #[derive(Clone)]
 pub(super) struct Prober {
-    /// The pod's address.
     pub(super) address: Ipv4Addr,
-    /// The process that holds the pod's namespaces.
-    pub(super) holder: u32,
-    /// For probes that are commands.
+    /// PID of the pause process.
+    pub(super) pause_pid: u32,
+    /// Spawner for exec probes.
     pub(super) children: Children,
 }
 
 impl Prober {
-    /// Probes for ever, and tells each change; a container begins as not ready.
-    pub(super) async fn watch(&self, container: &ContainerPlan, probe: &ProbePlan, tell: impl Fn(bool)) {
+    /// Probes forever and reports each change of readiness; a container starts as not ready.
+    pub(super) async fn watch(&self, container: &ContainerPlan, probe: &ProbePlan, report: impl Fn(bool)) {
         sleep(probe.delay).await;
         let begun = Instant::now();
         let (mut ready, mut failures) = (false, 0);
@@ -40,13 +39,13 @@ impl Prober {
                 failures = 0;
                 if !ready {
                     ready = true;
-                    tell(true);
+                    report(true);
                 }
             } else {
                 failures += 1;
                 if ready && failures >= probe.failures {
                     ready = false;
-                    tell(false);
+                    report(false);
                 }
             }
             let eager = !ready && begun.elapsed() < EAGER_FOR;
@@ -54,7 +53,7 @@ impl Prober {
         }
     }
 
-    /// Returns when the probe has failed as often as counts.
+    /// Returns when the probe has reached its failure threshold.
     pub(super) async fn until_failed(&self, container: &ContainerPlan, probe: &ProbePlan) {
         sleep(probe.delay).await;
         let mut failures = 0;
@@ -68,7 +67,7 @@ impl Prober {
         }
     }
 
-    /// Returns whether the probe succeeded before it had failed as often, and as long, as counts.
+    /// Returns true if the probe succeeds within its failure threshold and time.
     pub(super) async fn until_passed(&self, container: &ContainerPlan, probe: &ProbePlan) -> bool {
         sleep(probe.delay).await;
         let deadline = Instant::now() + probe.period * probe.failures;
@@ -115,7 +114,7 @@ impl Prober {
 
     async fn exec(&self, container: &ContainerPlan, argv: &[String]) -> bool {
         let in_pod = InPod {
-            holder: self.holder,
+            pause_pid: self.pause_pid,
             container,
             argv,
             output: None,

@@ -1,4 +1,4 @@
-//! Processes of pods: started in a pod's namespaces, watched, signalled as groups, and what they leave reaped.
+//! Processes of pods: start in a pod's namespaces, signals to process groups, reaping of orphans, logs.
 
 use std::{
     collections::HashSet,
@@ -29,16 +29,16 @@ use nix::{
 use super::plan::ContainerPlan;
 use crate::state::older_log;
 
-/// Size at which a log goes on in a new file; the older half is kept.
+/// Size at which a log is rotated; one older file is kept.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
-/// Log files that are kept, those of pods that are gone among them.
+/// Log files that are kept, including those of removed pods.
 const LOG_FILES: usize = 400;
 
-/// The processes that somebody waits for; any other child of process 1 is an orphan, and reaped by [`Children::reap`].
+/// Processes with an owner; any other child of process 1 is an orphan and reaped by [`Children::reap`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Children(Arc<Mutex<HashSet<i32>>>);
 
-/// A process that was started, and its group.
+/// A started process and its process group.
 #[derive(Debug)]
 pub(super) struct Child {
     process: tokio::process::Child,
@@ -47,10 +47,10 @@ pub(super) struct Child {
 }
 
 impl Children {
-    /// Starts a command in a process group of its own.
+    /// Starts a command in its own process group.
     pub(super) fn spawn(&self, mut command: Command) -> std::io::Result<Child> {
         command.process_group(0);
-        // Held meanwhile, so that the process is known before anybody could reap it.
+        // Held during the spawn, so that the process is known before it could be reaped.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let process = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
         let pid = process.id().map_or(0, u32::cast_signed);
@@ -63,7 +63,7 @@ impl Children {
         })
     }
 
-    /// Reaps orphans: what pods' processes started and left behind.
+    /// Reaps orphans: processes that outlived their parents in a pod.
     pub(super) fn reap(&self) {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(status) = waitid(Id::All, flags) {
@@ -82,26 +82,26 @@ impl Children {
 }
 
 impl Child {
-    /// Its number in the supervisor's process namespace.
+    /// PID in the supervisor's namespace.
     pub(super) fn pid(&self) -> u32 {
         self.pid.cast_unsigned()
     }
 
-    /// Waits for its end, and ends what it leaves in its group.
+    /// Waits for the process to exit, and kills what it leaves in its group.
     pub(super) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.process.wait().await;
         let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         status
     }
 
-    /// Signals it and what it started in its group.
+    /// Signals the process group.
     pub(super) fn signal(&self, signal: Signal) {
         if self.pid > 0 && self.process.id().is_some() {
             let _ = killpg(Pid::from_raw(self.pid), signal);
         }
     }
 
-    /// Asks it to end, waits that long, then ends it.
+    /// Sends SIGTERM, and SIGKILL after the grace period.
     pub(super) async fn stop(&mut self, grace: Duration) {
         self.signal(Signal::SIGTERM);
         if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
@@ -110,7 +110,7 @@ impl Child {
         }
     }
 
-    /// Its standard streams, as far as they are pipes.
+    /// Takes the piped standard streams.
     pub(super) fn streams(&mut self) -> (Option<tokio::process::ChildStdin>, Option<tokio::process::ChildStdout>) {
         (self.process.stdin.take(), self.process.stdout.take())
     }
@@ -129,53 +129,52 @@ impl Drop for Child {
 
 /// A command in a pod.
 pub(super) struct InPod<'a> {
-    /// The process that holds the pod's namespaces.
-    pub(super) holder: u32,
-    /// Whose environment and working directory it gets.
+    /// PID of the pause process.
+    pub(super) pause_pid: u32,
+    /// Container whose environment and working directory it gets.
     pub(super) container: &'a ContainerPlan,
-    /// The command.
     pub(super) argv: &'a [String],
-    /// Where it writes.
+    /// File for standard output and error.
     pub(super) output: Option<File>,
-    /// A listener that it inherits as systemd would pass it.
+    /// A listener that it inherits through the systemd protocol.
     pub(super) listener: Option<TcpListener>,
 }
 
-/// The command that starts it, or a sentence why there is none.
-pub(super) fn command(of: InPod<'_>) -> Result<Command, String> {
-    let (name, args) = of.argv.split_first().ok_or("the command is empty")?;
-    let path = of
+/// Builds the command that enters the pod and runs the program.
+pub(super) fn command(run: InPod<'_>) -> Result<Command, String> {
+    let (name, args) = run.argv.split_first().ok_or("the command is empty")?;
+    let path = run
         .container
         .env
         .iter()
         .find(|(key, _)| key == "PATH")
         .map_or("", |(_, value)| value);
-    let program = find(name, path, Path::new(&of.container.cwd))?;
+    let program = find(name, path, Path::new(&run.container.cwd))?;
     let mut command = Command::new("/proc/self/exe");
     command.args([
         "local",
         "internal",
         "container",
-        "--holder",
-        &of.holder.to_string(),
+        "--pause-pid",
+        &run.pause_pid.to_string(),
         "--cwd",
-        &of.container.cwd,
+        &run.container.cwd,
     ]);
     command
         .arg("--")
         .arg(program)
         .args(args)
         .env_clear()
-        .envs(of.container.env.iter().map(|(k, v)| (k, v)));
+        .envs(run.container.env.iter().map(|(k, v)| (k, v)));
     command.stdin(Stdio::null());
     let stdio = |file: Option<&File>| {
         file.and_then(|file| file.try_clone().ok())
             .map_or_else(Stdio::null, Stdio::from)
     };
     command
-        .stdout(stdio(of.output.as_ref()))
-        .stderr(stdio(of.output.as_ref()));
-    if let Some(listener) = of.listener {
+        .stdout(stdio(run.output.as_ref()))
+        .stderr(stdio(run.output.as_ref()));
+    if let Some(listener) = run.listener {
         let mapping = FdMapping {
             parent_fd: OwnedFd::from(listener),
             child_fd: 3,
@@ -188,7 +187,7 @@ pub(super) fn command(of: InPod<'_>) -> Result<Command, String> {
     Ok(command)
 }
 
-/// Finds a program as a shell would, but says what is missing.
+/// Finds a program as a shell would, with precise errors.
 fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
     let runs =
         |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
@@ -196,8 +195,8 @@ fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
         let file = cwd.join(name);
         return match fs::metadata(&file) {
             _ if runs(&file) => Ok(file),
-            Ok(_) => Err(format!("command {name:?}: {} cannot be run", file.display())),
-            Err(_) => Err(format!("command {name:?}: there is no file {}", file.display())),
+            Ok(_) => Err(format!("command {name:?}: {} is not executable", file.display())),
+            Err(_) => Err(format!("command {name:?}: no such file: {}", file.display())),
         };
     }
     let mut candidates = std::env::split_paths(path).map(|dir| dir.join(name));
@@ -206,12 +205,12 @@ fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("command {name:?} is not on the PATH"))
 }
 
-/// Opens a container's log to append to.
+/// Opens a container's log for appending.
 pub(super) fn open_log(path: &Path) -> std::io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
-/// Keeps logs and their number below their limits.
+/// Keeps the size and number of logs within their limits.
 pub(super) fn limit_logs(dir: &Path) {
     let mut files: Vec<_> = fs::read_dir(dir)
         .into_iter()
@@ -224,11 +223,11 @@ pub(super) fn limit_logs(dir: &Path) {
         .collect();
     for (_, length, path) in &files {
         if *length > LOG_BYTES && path.extension().is_some_and(|extension| extension == "log") {
-            // Whoever writes has it open to append, so that it goes on at the start of the emptied file.
+            // Writers have it open for appending, so they continue at the start of the emptied file.
             let copied = fs::copy(path, older_log(path));
             let emptied = copied.and_then(|_| File::options().write(true).open(path)?.set_len(0));
             if let Err(error) = emptied {
-                tracing::warn!(%error, path = %path.display(), "a log cannot be begun anew");
+                tracing::warn!(%error, path = %path.display(), "cannot rotate a log");
             }
         }
     }
@@ -240,13 +239,13 @@ pub(super) fn limit_logs(dir: &Path) {
     }
 }
 
-/// Ends everything that is left in a pod's network namespace, but for its holder.
-pub(super) fn sweep(holder: u32) {
+/// Kills everything that is left in a pod's network namespace except its pause process.
+pub(super) fn sweep(pause_pid: u32) {
     let namespace = |pid: u32| fs::metadata(format!("/proc/{pid}/ns/net")).map(|meta| meta.ino()).ok();
-    let Some(pod) = namespace(holder) else { return };
+    let Some(pod) = namespace(pause_pid) else { return };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids.filter(|pid| *pid != holder && namespace(*pid) == Some(pod)) {
+    for pid in pids.filter(|pid| *pid != pause_pid && namespace(*pid) == Some(pod)) {
         let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
     }
 }
@@ -256,18 +255,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_program_is_named() {
+    fn names_the_missing_program() {
         let missing = find("no-such-program", "/bin:/usr/bin", Path::new("/")).expect_err("not there");
         assert_eq!(missing, "command \"no-such-program\" is not on the PATH");
         let missing = find("./server", "", Path::new("/manifests")).expect_err("not there");
         assert!(missing.contains("/manifests/./server"), "{missing}");
-        let plain = find("/etc/passwd", "", Path::new("/")).expect_err("no program");
-        assert!(plain.contains("cannot be run"), "{plain}");
+        let plain = find("/etc/passwd", "", Path::new("/")).expect_err("not executable");
+        assert!(plain.contains("not executable"), "{plain}");
         assert!(find("sh", "/bin:/usr/bin", Path::new("/")).is_ok());
     }
 
     #[test]
-    fn a_full_log_goes_on_in_an_empty_file() {
+    fn rotates_a_full_log_under_its_writer() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("a.log");
         let mut log = open_log(&path).expect("opened");

@@ -1,4 +1,4 @@
-//! What the rest of the mesh is told: endpoints, generated objects, translation rules, hosts files.
+//! Publication of endpoints, generated objects, translation rules and hosts files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +33,7 @@ impl Cluster {
             .filter_map(|(reference, object)| match object {
                 Object::Service(service) => {
                     let (namespace, name) = (&*reference.namespace, &*reference.name);
-                    let cluster_ip = cluster_ips.of(namespace, name, service);
+                    let cluster_ip = cluster_ips.allocate(namespace, name, service);
                     let selected = self
                         .pods
                         .iter()
@@ -109,7 +109,7 @@ impl Cluster {
             matches!(&**namespace, sidecar::CONTROL_PLANE | sidecar::VIZ)
                 && matches!(reference.kind, Kind::Namespace | Kind::Deployment)
         };
-        if self.setting.credentials.is_some() {
+        if self.config.credentials.is_some() {
             let objects = self.objects.iter().filter(|(reference, _)| own(reference));
             all.extend(objects.filter_map(|(_, object)| serde_json::to_value(object).ok()));
         }

@@ -1,24 +1,24 @@
-//! What the supervisor tells the outer process: a line of JSON each on standard output. Never waits: a report that finds no
-//! room is dropped.
+//! Reports of the supervisor to the outer process: one line of JSON each on standard output. Never blocks: a report
+//! that finds the queue full is dropped.
 
 use std::{collections::HashSet, io::Write as _, sync::mpsc};
 
 use crate::start::{Progress, Report};
 
-/// Reports that wait to be written.
+/// Queued reports.
 const WAITING: usize = 256;
-/// Notes that are remembered, so that none is told twice.
+/// Remembered notes, so that none is sent twice.
 const REMEMBERED: usize = 2000;
 
-/// Tells the outer process.
+/// Sender of reports.
 pub(super) struct Reporter {
     lines: mpsc::SyncSender<String>,
-    told: HashSet<String>,
+    sent: HashSet<String>,
     last: Option<Progress>,
 }
 
 impl Reporter {
-    /// Starts the thread that writes.
+    /// Starts the writer thread.
     pub(super) fn start() -> Self {
         let (lines, receiver) = mpsc::sync_channel::<String>(WAITING);
         std::thread::spawn(move || {
@@ -31,31 +31,31 @@ impl Reporter {
         });
         Self {
             lines,
-            told: HashSet::new(),
+            sent: HashSet::new(),
             last: None,
         }
     }
 
-    /// Tells something.
+    /// Sends a report.
     pub(super) fn send(&self, report: &Report) {
         let line = serde_json::to_string(report).expect("plain values");
         if self.lines.try_send(line).is_err() {
-            tracing::warn!("a report was dropped");
+            tracing::warn!("dropped a report");
         }
     }
 
-    /// Tells a person something, once.
+    /// Sends a message for the user, once.
     pub(super) fn note(&mut self, text: String) {
-        if self.told.len() >= REMEMBERED {
-            self.told.clear();
+        if self.sent.len() >= REMEMBERED {
+            self.sent.clear();
         }
-        if self.told.insert(text.clone()) {
+        if self.sent.insert(text.clone()) {
             tracing::info!("{text}");
             self.send(&Report::Progress(Progress::Note(text)));
         }
     }
 
-    /// Tells how far a start is, if that changed.
+    /// Sends the progress of the start, if it has changed.
     pub(super) fn progress(&mut self, progress: Progress) {
         if self.last.as_ref() != Some(&progress) {
             self.send(&Report::Progress(progress.clone()));

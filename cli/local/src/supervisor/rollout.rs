@@ -1,48 +1,45 @@
-//! A controller manager's part for Deployments: which pods to make and which to end. Pure.
+//! The deployment controller: number of pods to create, and pods to terminate. Pure.
 
 use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr::IntOrString};
 
-/// What a Deployment wants.
+/// Desired scale of a Deployment and its limits during a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    /// How many pods.
+pub(super) struct Scale {
     pub(super) replicas: usize,
-    /// How many more there may be while they change.
+    /// Pods allowed above `replicas` during a rollout.
     pub(super) surge: usize,
-    /// How many fewer may be ready while they change.
+    /// Pods that may be missing from `replicas` during a rollout.
     pub(super) unavailable: usize,
-    /// Old pods end before new ones begin.
+    /// Old pods terminate before new ones start.
     pub(super) recreate: bool,
 }
 
-/// A pod that is there and not on its way out.
+/// A pod that is not terminating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Existing<K> {
-    /// Which one.
     pub(super) key: K,
-    /// Whether it is of the template as it is now.
+    /// It matches the current template.
     pub(super) current: bool,
-    /// Whether it is ready.
     pub(super) ready: bool,
 }
 
-/// What to do.
+/// Next step of a rollout.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step<K> {
-    /// So many new pods.
+    /// Number of new pods.
     pub(super) create: usize,
-    /// These end.
+    /// Pods to terminate.
     pub(super) end: Vec<K>,
 }
 
-impl Wanted {
-    /// Reads a Deployment, with another number of replicas if one was ordered.
-    pub(super) fn of(spec: &DeploymentSpec, replicas: Option<u32>) -> Self {
+impl Scale {
+    /// Reads a Deployment; `replicas` overrides its number of pods.
+    pub(super) fn from_spec(spec: &DeploymentSpec, replicas: Option<u32>) -> Self {
         let own = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
         let replicas = replicas.map_or(own, |count| count as usize);
         let strategy = spec.strategy.as_ref();
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-        // Kubernetes' defaults; a share of the surge is rounded up, of the unavailable down.
+        // Kubernetes' defaults; a percentage is rounded up for the surge and down for the unavailable.
         let surge = count(rolling.and_then(|rolling| rolling.max_surge.as_ref()), replicas, true);
         let mut unavailable = count(
             rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
@@ -77,32 +74,32 @@ fn count(value: Option<&IntOrString>, of: usize, up: bool) -> usize {
     }
 }
 
-/// The next step from what is there to what is wanted. Called again whenever something changes.
-pub(super) fn next<K: Copy>(wanted: Wanted, pods: &[Existing<K>], all: usize) -> Step<K> {
+/// Next step from the existing pods to the desired ones; recomputed after each change.
+pub(super) fn next<K: Copy>(scale: Scale, pods: &[Existing<K>], all: usize) -> Step<K> {
     let (new, old): (Vec<&Existing<K>>, Vec<_>) = pods.iter().partition(|pod| pod.current);
     let mut end = Vec::new();
-    if new.len() > wanted.replicas {
-        // Those that are not ready go first, then the youngest.
+    if new.len() > scale.replicas {
+        // Unready pods first, then the youngest.
         let mut extra: Vec<&Existing<K>> = new.iter().rev().copied().collect();
         extra.sort_by_key(|pod| pod.ready);
-        end.extend(extra.iter().take(new.len() - wanted.replicas).map(|pod| pod.key));
+        end.extend(extra.iter().take(new.len() - scale.replicas).map(|pod| pod.key));
     }
-    if wanted.recreate {
+    if scale.recreate {
         end.extend(old.iter().map(|pod| pod.key));
-        // `all` counts those that are still on their way out.
+        // `all` includes terminating pods.
         let create = if all > new.len() {
             0
         } else {
-            wanted.replicas.saturating_sub(new.len())
+            scale.replicas.saturating_sub(new.len())
         };
         return Step { create, end };
     }
-    let missing = wanted.replicas.saturating_sub(new.len());
-    let room = (wanted.replicas + wanted.surge).saturating_sub(pods.len());
+    let missing = scale.replicas.saturating_sub(new.len());
+    let room = (scale.replicas + scale.surge).saturating_sub(pods.len());
     let create = missing.min(room);
-    // Old pods that are not ready serve nobody; the ready ones stay while they are needed.
+    // Unready old pods serve no traffic; ready ones stay while they are needed.
     let ready = pods.iter().filter(|pod| pod.ready).count();
-    let mut spare = ready.saturating_sub(wanted.replicas.saturating_sub(wanted.unavailable));
+    let mut spare = ready.saturating_sub(scale.replicas.saturating_sub(scale.unavailable));
     for pod in &old {
         if !pod.ready {
             end.push(pod.key);
@@ -118,7 +115,7 @@ pub(super) fn next<K: Copy>(wanted: Wanted, pods: &[Existing<K>], all: usize) ->
 mod tests {
     use super::*;
 
-    const ROLLING: Wanted = Wanted {
+    const ROLLING: Scale = Scale {
         replicas: 3,
         surge: 1,
         unavailable: 0,
@@ -130,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_deployment_starts_all_its_pods() {
+    fn starts_all_pods_of_a_new_deployment() {
         assert_eq!(next::<u32>(ROLLING, &[], 0), Step { create: 3, end: vec![] });
     }
 
     #[test]
-    fn a_rollout_makes_one_more_and_ends_an_old_one_only_when_it_is_ready() {
+    fn terminates_an_old_pod_only_when_a_new_one_is_ready() {
         let old = [pod(1, false, true), pod(2, false, true), pod(3, false, true)];
         assert_eq!(next(ROLLING, &old, 3), Step { create: 1, end: vec![] });
         let starting = [&old[..], &[pod(4, true, false)]].concat();
@@ -153,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn old_pods_that_are_not_ready_make_room_at_once() {
+    fn terminates_unready_old_pods_at_once() {
         let pods = [pod(1, false, false), pod(2, false, true), pod(3, false, true)];
         assert_eq!(
             next(ROLLING, &pods, 3),
@@ -165,11 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn fewer_replicas_end_the_unready_and_the_youngest() {
+    fn scaling_down_terminates_unready_then_youngest() {
         let pods = [pod(1, true, true), pod(2, true, false), pod(3, true, true)];
-        let wanted = Wanted { replicas: 1, ..ROLLING };
+        let scale = Scale { replicas: 1, ..ROLLING };
         assert_eq!(
-            next(wanted, &pods, 3),
+            next(scale, &pods, 3),
             Step {
                 create: 0,
                 end: vec![2, 3]
@@ -178,28 +175,28 @@ mod tests {
     }
 
     #[test]
-    fn recreate_waits_until_the_old_are_gone() {
-        let wanted = Wanted {
+    fn recreate_waits_until_old_pods_are_gone() {
+        let scale = Scale {
             recreate: true,
             ..ROLLING
         };
         assert_eq!(
-            next(wanted, &[pod(1, false, true)], 1),
+            next(scale, &[pod(1, false, true)], 1),
             Step {
                 create: 0,
                 end: vec![1]
             }
         );
         assert_eq!(
-            next::<u32>(wanted, &[], 1),
+            next::<u32>(scale, &[], 1),
             Step { create: 0, end: vec![] },
-            "one is on its way out"
+            "one is terminating"
         );
-        assert_eq!(next::<u32>(wanted, &[], 0), Step { create: 3, end: vec![] });
+        assert_eq!(next::<u32>(scale, &[], 0), Step { create: 3, end: vec![] });
     }
 
     #[test]
-    fn defaults_are_a_quarter_and_never_nothing() {
+    fn rollout_limits_default_to_a_quarter_and_are_never_both_zero() {
         let spec = |value| serde_json::from_value::<DeploymentSpec>(value).expect("a spec");
         let base = |rest: serde_json::Value| {
             let mut all = serde_json::json!({ "replicas": 2, "selector": {}, "template": {} });
@@ -208,9 +205,9 @@ mod tests {
                 .extend(rest.as_object().expect("a map").clone());
             spec(all)
         };
-        let wanted = Wanted::of(&base(serde_json::json!({})), None);
-        assert_eq!((wanted.replicas, wanted.surge, wanted.unavailable), (2, 1, 0));
+        let scale = Scale::from_spec(&base(serde_json::json!({})), None);
+        assert_eq!((scale.replicas, scale.surge, scale.unavailable), (2, 1, 0));
         let none = serde_json::json!({ "strategy": { "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "0%" } } });
-        assert_eq!(Wanted::of(&base(none), Some(5)).unavailable, 1);
+        assert_eq!(Scale::from_spec(&base(none), Some(5)).unavailable, 1);
     }
 }

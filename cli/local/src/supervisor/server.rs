@@ -1,4 +1,4 @@
-//! Answers on the control socket: one request a connection, handed to the supervisor's loop.
+//! Control socket: one request per connection, passed to the supervisor's loop.
 
 use std::path::Path;
 
@@ -11,42 +11,40 @@ use tokio::{
 
 use crate::control::{REQUEST_BYTES, Reply, Request};
 
-/// Requests that wait for the supervisor's loop; further connections wait in the socket's backlog.
+/// Queued requests; further connections wait in the socket's backlog.
 const WAITING: usize = 16;
 
-/// A request, and where its answer goes: a value as JSON, or a sentence.
-pub(super) struct Asked {
-    /// What is asked.
+/// A received request with the channel for its answer: a JSON value or an error message.
+pub(super) struct ControlCall {
     pub(super) request: Request,
-    /// Where the answer goes.
     pub(super) reply: oneshot::Sender<Reply<serde_json::Value>>,
 }
 
-/// Listens, and returns the requests.
-pub(super) fn listen(path: &Path) -> Result<mpsc::Receiver<Asked>> {
+/// Listens on the socket and returns the stream of requests.
+pub(super) fn listen(path: &Path) -> Result<mpsc::Receiver<ControlCall>> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // One after the other: requests are short, and answered at once.
+            // Sequential: requests are short and answered at once.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), serve(stream, &sender)).await;
         }
     });
     Ok(receiver)
 }
 
-async fn serve(stream: UnixStream, requests: &mpsc::Sender<Asked>) -> std::io::Result<()> {
+async fn serve(stream: UnixStream, requests: &mpsc::Sender<ControlCall>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
-        Err(error) => Reply::Err(format!("the request is not understood: {error}")),
+        Err(error) => Reply::Err(format!("invalid request: {error}")),
         Ok(request) => {
             let (reply, answer) = oneshot::channel();
-            let _ = requests.send(Asked { request, reply }).await;
+            let _ = requests.send(ControlCall { request, reply }).await;
             answer
                 .await
-                .unwrap_or_else(|_| Reply::Err("the mesh is ending".to_owned()))
+                .unwrap_or_else(|_| Reply::Err("the mesh is shutting down".to_owned()))
         }
     };
     let mut text = serde_json::to_string(&answer).expect("JSON");

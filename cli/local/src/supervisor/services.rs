@@ -1,5 +1,5 @@
-//! kube-proxy's part and the endpoint controller's: addresses of Services, their endpoints, the translation rules, the
-//! hosts files. Pure but for the random choice that the kernel makes.
+//! The parts of kube-proxy and the endpoint controller: addresses of Services, endpoints, translation rules, hosts
+//! files. Pure; the random choice between endpoints is the kernel's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 const SERVICE_NET: [u8; 2] = [10, 43];
 const POD_NET: [u8; 2] = [10, 42];
 
-/// Stable addresses: a hash of namespace and name, the next free one if two meet.
+/// Stable addresses of Services: a hash of namespace and name, or the next free one on a collision.
 #[derive(Debug, Default)]
 pub(super) struct ClusterIps(BTreeMap<(String, String), Ipv4Addr>);
 
 impl ClusterIps {
-    /// The address of a Service; the one its manifest sets, if any. `None` for a headless or external one.
-    pub(super) fn of(&mut self, namespace: &str, name: &str, service: &Service) -> Option<Ipv4Addr> {
+    /// Returns the address of a Service: the one of its manifest, if any; `None` for a headless or external one.
+    pub(super) fn allocate(&mut self, namespace: &str, name: &str, service: &Service) -> Option<Ipv4Addr> {
         let spec = service.spec.as_ref();
         if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
             return None;
@@ -50,7 +50,7 @@ impl ClusterIps {
         let taken: BTreeSet<_> = self.0.values().copied().collect();
         let start = super::stable_hash(&key) % 65_000;
         let free = (0..65_000).map(|step| {
-            // The first addresses are left free, as a cluster has its own Services there.
+            // The first addresses stay free: a cluster's own Services are there.
             let [high, low] = (((start + step) % 65_000) as u16 + 256).to_be_bytes();
             Ipv4Addr::new(SERVICE_NET[0], SERVICE_NET[1], high, low)
         });
@@ -59,24 +59,20 @@ impl ClusterIps {
         Some(address)
     }
 
-    /// Forgets Services that are gone.
+    /// Forgets removed Services.
     pub(super) fn keep(&mut self, keep: impl Fn(&str, &str) -> bool) {
         self.0.retain(|(namespace, name), _| keep(namespace, name));
     }
 }
 
-/// A pod as Services see it.
+/// A pod from the view of a Service.
 #[derive(Clone, Debug)]
 pub(super) struct Backend<'a> {
-    /// Its name.
     pub(super) name: &'a str,
-    /// Its address.
     pub(super) address: Ipv4Addr,
-    /// Whether it is ready.
     pub(super) ready: bool,
-    /// Whether it is on its way out.
     pub(super) terminating: bool,
-    /// Its containers, for ports by name.
+    /// Spec, for named ports.
     pub(super) spec: &'a PodSpec,
 }
 
@@ -102,17 +98,13 @@ impl Backend<'_> {
     }
 }
 
-/// A Service with what belongs to it.
+/// A Service with its address and pods.
 pub(super) struct Resolved<'a> {
-    /// Its namespace.
     pub(super) namespace: &'a str,
-    /// Its name.
     pub(super) name: &'a str,
-    /// The Service.
     pub(super) service: &'a Service,
-    /// Its address, if it has one.
     pub(super) cluster_ip: Option<Ipv4Addr>,
-    /// The pods it selects.
+    /// Selected pods.
     pub(super) backends: Vec<Backend<'a>>,
 }
 
@@ -122,14 +114,14 @@ impl<'a> Resolved<'a> {
     }
 }
 
-/// Whether a Service selects a pod of its namespace.
+/// Returns true if a Service selects a pod of its namespace.
 pub(super) fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
     let wanted = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     selector::selects(wanted, Some(labels))
 }
 
-/// The Service's EndpointSlices: one for each set of port numbers that its pods have. A Service without a selector has
-/// none of ours: its endpoints are the user's.
+/// EndpointSlices of a Service: one for each set of port numbers of its pods. A Service without a selector gets
+/// none: its endpoints are the user's.
 pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
     let selected = service.service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     if selected.is_none_or(BTreeMap::is_empty) {
@@ -137,7 +129,7 @@ pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
     }
     let mut groups: BTreeMap<Vec<u16>, Vec<Value>> = BTreeMap::new();
     for pod in &service.backends {
-        // 0 stands for a port whose name this pod does not know: left out of its slice.
+        // 0 stands for a port name that this pod does not have: omitted from its slice.
         let numbers = service.ports().map(|port| pod.port(port).unwrap_or(0)).collect();
         groups.entry(numbers).or_default().push(json!({
             "addresses": [pod.address],
@@ -181,7 +173,7 @@ pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
     groups.into_iter().enumerate().map(slice).collect()
 }
 
-/// The rules of the supervisor's namespace, through which all pods' traffic goes.
+/// Rules of the supervisor's namespace, through which the traffic of all pods passes.
 pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Table {
     let mut translate = Vec::new();
     for service in services {
@@ -190,7 +182,7 @@ pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Tab
             translate.extend(translations(service, port, cluster_ip));
         }
     }
-    // What goes to a pod that is gone, or to a Service without endpoints, is refused at once, not left to time out.
+    // Connections to a removed pod, or to a Service without endpoints, are refused at once instead of timing out.
     let net = |net: [u8; 2]| Expr::DestinationNet(Ipv4Addr::new(net[0], net[1], 0, 0), 16);
     let refuse = vec![
         vec![net(SERVICE_NET), Expr::Tcp, Expr::Reset],
@@ -215,7 +207,7 @@ pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Tab
             chain("services", Hook::PreRouting, Kind::DestinationNat, translate.clone()),
             chain("own", Hook::Output, Kind::DestinationNat, translate),
             chain("refuse", Hook::PreRouting, Kind::Filter, refuse),
-            // A pod that reaches itself through its Service would see a packet from itself.
+            // A pod that reaches itself through its Service would receive a packet from itself.
             chain(
                 "hairpin",
                 Hook::PostRouting,
@@ -245,7 +237,7 @@ fn translations(service: &Resolved<'_>, port: &ServicePort, cluster_ip: Ipv4Addr
             protocol.clone(),
             Expr::DestinationPort(number, number),
         ];
-        // The first takes one in n, the next one in n-1 of the rest, the last what is left: each the same share.
+        // The first takes 1/n, the next 1/(n-1) of the rest, the last the remainder: equal shares.
         let left = (targets.len() - index) as u32;
         rule.extend((left > 1).then_some(Expr::OneOf(left)));
         rule.push(Expr::DestinationNat(*target));
@@ -254,7 +246,7 @@ fn translations(service: &Resolved<'_>, port: &ServicePort, cluster_ip: Ipv4Addr
     targets.iter().enumerate().map(rule).collect()
 }
 
-/// A pod's /etc/hosts: itself, and every Service under all its names.
+/// Contents of a pod's /etc/hosts: itself, and every Service under all its names.
 pub(super) fn hosts(pod: &str, namespace: &str, address: Ipv4Addr, services: &[Resolved<'_>]) -> String {
     let mut text = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {pod}\n");
     for service in services {
@@ -317,25 +309,28 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_stable_apart_and_the_manifests_own_if_set() {
+    fn cluster_ips_are_stable_distinct_and_honour_the_manifest() {
         let plain = service(json!({}));
         let mut first = ClusterIps::default();
-        let a = first.of("ns", "a", &plain);
+        let a = first.allocate("ns", "a", &plain);
         assert!(
-            a.is_some() && a == ClusterIps::default().of("ns", "a", &plain),
+            a.is_some() && a == ClusterIps::default().allocate("ns", "a", &plain),
             "the same in another run"
         );
-        assert_ne!(a, first.of("ns", "b", &plain));
-        assert_eq!(first.of("ns", "c", &service(json!({ "clusterIP": "None" }))), None);
+        assert_ne!(a, first.allocate("ns", "b", &plain));
+        assert_eq!(
+            first.allocate("ns", "c", &service(json!({ "clusterIP": "None" }))),
+            None
+        );
         let own = Ipv4Addr::new(10, 43, 0, 7);
         assert_eq!(
-            first.of("ns", "d", &service(json!({ "clusterIP": "10.43.0.7" }))),
+            first.allocate("ns", "d", &service(json!({ "clusterIP": "10.43.0.7" }))),
             Some(own)
         );
     }
 
     #[test]
-    fn a_slice_has_all_pods_and_the_ports_by_name() {
+    fn slices_have_all_pods_and_resolve_port_names() {
         let web = service(json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] }));
         let spec = pod_spec();
         let slices = slices(&resolve(&web, &spec));
@@ -350,12 +345,12 @@ mod tests {
         assert_eq!(
             ready,
             [true, true, false, false],
-            "neither the unready nor the ending one"
+            "neither the unready nor the terminating one"
         );
     }
 
     #[test]
-    fn traffic_is_spread_over_the_ready_pods_alone() {
+    fn traffic_is_spread_over_ready_pods_only() {
         let web = service(json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] }));
         let spec = pod_spec();
         let table = table(&[resolve(&web, &spec)], &BTreeSet::new());
@@ -367,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_have_the_short_name_only_in_the_services_own_namespace() {
+    fn hosts_have_the_short_name_only_in_the_services_namespace() {
         let web = service(json!({ "ports": [] }));
         let spec = pod_spec();
         let all = [resolve(&web, &spec)];

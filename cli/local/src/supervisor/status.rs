@@ -1,4 +1,4 @@
-//! What people are told: the list of pods, one pod's details, how far a start is.
+//! Answers for users: the list of pods, the details of one pod, the progress of a start.
 
 use std::time::SystemTime;
 
@@ -17,18 +17,18 @@ use crate::{
     state,
 };
 
-/// Starts of an essential container after which the control plane is given up.
+/// Restarts of an essential container after which the start fails.
 const HOPELESS: u32 = 4;
-/// Lines of its log that explain it.
+/// Lines of its log in the error.
 const LOG_LINES: usize = 3;
 
-/// How far a start is.
+/// Progress of a start.
 pub(super) enum Start {
-    /// Not all are ready yet.
+    /// Not all pods are ready yet.
     Waiting(Progress),
-    /// All are ready, but for those that nothing more can be hoped of.
+    /// All pods are ready or have failed.
     Settled,
-    /// It cannot come to an end.
+    /// The start cannot succeed.
     Hopeless(String),
 }
 
@@ -61,7 +61,7 @@ impl Cluster {
                     .as_ref()
                     .map(|deployment| deployment.name.clone())
                     .unwrap_or_default(),
-                status: doing(pod),
+                status: phase(pod),
                 ready: runtime.ready() && pod.ending.is_none(),
                 containers: (containers.iter().filter(|state| state.ready).count(), containers.len()),
                 restarts: containers.iter().map(|state| state.restarts).sum(),
@@ -75,8 +75,8 @@ impl Cluster {
 
     fn details(&self, text: &str) -> Result<PodDetails, String> {
         let pod = self.find(text)?;
-        let holder = pod.runtime.borrow().holder;
-        let logs = state::logs(&self.setting.dir);
+        let pause_pid = pod.runtime.borrow().pause_pid;
+        let logs = state::logs(&self.config.dir);
         let container = |container: &super::plan::ContainerPlan| ContainerDetails {
             name: container.name.clone(),
             cwd: container.cwd.clone(),
@@ -87,12 +87,12 @@ impl Cluster {
         Ok(PodDetails {
             namespace: pod.plan.namespace.clone(),
             name: pod.plan.name.clone(),
-            holder: holder.ok_or_else(|| format!("pod {} is only just starting", pod.plan.name))?,
+            pause_pid: pause_pid.ok_or_else(|| format!("pod {} is still starting", pod.plan.name))?,
             containers: pod.plan.containers.iter().chain(sidecar).map(container).collect(),
         })
     }
 
-    /// Finds a pod by name, beginning, namespace/name, or deploy/name; of several the one that serves.
+    /// Finds a pod by name, prefix, namespace/name, or deploy/name; of several, a ready one.
     fn find(&self, text: &str) -> Result<&PodEntry, String> {
         let parts: Vec<_> = text.split('/').collect();
         let is_deploy = |word: &str| matches!(word, "deploy" | "deployment" | "deployments");
@@ -101,9 +101,13 @@ impl Cluster {
             [kind, name] if is_deploy(kind) => (None, true, name),
             [namespace, name] => (Some(namespace), false, name),
             [namespace, kind, name] if is_deploy(kind) => (Some(namespace), true, name),
-            _ => return Err(format!("{text:?} is no pod: write NAME, NAMESPACE/NAME or deploy/NAME")),
+            _ => {
+                return Err(format!(
+                    "invalid pod {text:?}: expected NAME, NAMESPACE/NAME or deploy/NAME"
+                ));
+            }
         };
-        let fits = |pod: &&PodEntry| {
+        let matches = |pod: &&PodEntry| {
             namespace.is_none_or(|namespace| pod.plan.namespace == namespace)
                 && if deployment {
                     pod.deployment.as_ref().is_some_and(|of| of.name == name)
@@ -111,7 +115,7 @@ impl Cluster {
                     pod.plan.name.starts_with(name)
                 }
         };
-        let mut found: Vec<_> = self.pods.values().filter(fits).collect();
+        let mut found: Vec<_> = self.pods.values().filter(matches).collect();
         if let Some(exact) = found.iter().find(|pod| pod.plan.name == name) {
             return Ok(exact);
         }
@@ -119,13 +123,16 @@ impl Cluster {
         let mut owners: Vec<_> = found.iter().map(|pod| pod.owner()).collect();
         owners.dedup();
         match (found.first(), owners.len()) {
-            (None, _) => Err(format!("there is no pod {text}; `mesh local status` lists them")),
+            (None, _) => Err(format!("no pod matches {text:?}; `mesh local status` lists them")),
             (Some(pod), 1) => Ok(pod),
-            _ => Err(format!("{text:?} may be a pod of {}", owners.join(" or "))),
+            _ => Err(format!(
+                "{text:?} is ambiguous: it matches pods of {}",
+                owners.join(" or ")
+            )),
         }
     }
 
-    /// How far the start is.
+    /// Progress of the start.
     pub(super) fn start_progress(&self) -> Start {
         if let Some(sentence) = self.hopeless() {
             return Start::Hopeless(sentence);
@@ -136,7 +143,7 @@ impl Cluster {
             let (name, namespace, count) = match object {
                 Object::Deployment(deployment) => {
                     let meta = &deployment.metadata;
-                    let count = self.wanted(deployment).map_or(0, |wanted| wanted.replicas);
+                    let count = self.scale_of(deployment).map_or(0, |wanted| wanted.replicas);
                     (meta.name.as_deref(), meta.namespace.as_deref(), count)
                 }
                 Object::Pod(pod) => (pod.metadata.name.as_deref(), pod.metadata.namespace.as_deref(), 1),
@@ -168,7 +175,7 @@ impl Cluster {
         Start::Waiting(Progress::Pods { ready, total, waiting })
     }
 
-    // A Deployment that was refused has no pods, and none will come.
+    // A refused Deployment has no pods and will not get any.
     fn has_pods(&self, namespace: &str, name: &str) -> bool {
         self.pods.values().any(|pod| {
             let of = pod
@@ -179,7 +186,7 @@ impl Cluster {
         })
     }
 
-    /// Why the control plane will not come up.
+    /// Reason that the control plane cannot start.
     fn hopeless(&self) -> Option<String> {
         if self.control_plane_up {
             return None;
@@ -201,7 +208,7 @@ impl Cluster {
                     return Some(format!("{failure}; `cargo build --release` builds it beside `mesh`"));
                 }
                 if container.restarts >= HOPELESS {
-                    let log = log_path(&state::logs(&self.setting.dir), &pod.plan, &container.name);
+                    let log = log_path(&state::logs(&self.config.dir), &pod.plan, &container.name);
                     let (owner, name) = (pod.owner(), &container.name);
                     return Some(format!(
                         "{owner}: container {name}: {failure}; its log ends with: {}",
@@ -220,7 +227,7 @@ fn tail(log: &std::path::Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
 }
 
-/// Whether nothing more can be hoped of a pod without a change.
+/// Returns true if a pod has failed.
 fn broken(pod: &PodEntry) -> bool {
     let runtime = pod.runtime.borrow();
     runtime.failure.is_some()
@@ -230,12 +237,12 @@ fn broken(pod: &PodEntry) -> bool {
             .any(|state| state.failure.is_some() && !state.ready)
 }
 
-fn doing(pod: &PodEntry) -> String {
+fn phase(pod: &PodEntry) -> String {
     let runtime = pod.runtime.borrow();
     if pod.ending.is_some() {
         return "Terminating".to_owned();
     }
-    match runtime.broken() {
+    match runtime.failure() {
         Some(failure) => failure.to_owned(),
         None if runtime.ready() => "Running".to_owned(),
         None if runtime.containers.iter().all(|state| state.running) => "NotReady".to_owned(),
