@@ -62,7 +62,10 @@ fn commands_name_what_does_not_exist() {
         assert!(said.contains(part), "{words:?}: {said}");
     };
     let folder = mesh.state();
-    fails(&["local", "up", "-f", folder.to_str().expect("plain")], "already running");
+    fails(
+        &["local", "up", "-f", folder.to_str().expect("plain")],
+        "already running",
+    );
     fails(
         &["local", "exec", "missing", "--", "true"],
         "no pod matches \"missing\"",
