@@ -19,7 +19,7 @@ use nix::{
 };
 
 use super::{
-    control::{self, DeploymentRef, PodDetails, PodStatus, Request},
+    control::{self, DeploymentQuery, DeploymentRef, PodDetails, PodStatus, Request},
     internal::{self, Internal},
     state::{self, State},
     up,
@@ -29,6 +29,9 @@ use super::{
 const FOLLOW: Duration = Duration::from_millis(100);
 /// Time that `down` waits for an orderly shutdown before it kills the mesh: longer than the default grace period.
 const DOWN: Duration = Duration::from_secs(40);
+
+/// Largest number of replicas: more processes than one machine runs.
+const REPLICAS_MAX: i64 = 1000;
 
 /// Arguments of `mesh local`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +86,7 @@ enum Command {
         #[command(flatten)]
         deployment: Deployment,
         /// Number of pods.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(..=REPLICAS_MAX))]
         replicas: u32,
     },
     /// Replace the pods of a Deployment, one by one.
@@ -134,14 +137,14 @@ struct Deployment {
     /// Deployment: NAME or deploy/NAME.
     #[arg(value_parser = deployment_name)]
     deployment: String,
-    /// Namespace of the Deployment.
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Namespace of the Deployment; optional while the name is unambiguous.
+    #[arg(short, long)]
+    namespace: Option<String>,
 }
 
 impl Deployment {
-    fn reference(self) -> DeploymentRef {
-        DeploymentRef {
+    fn query(self) -> DeploymentQuery {
+        DeploymentQuery {
             namespace: self.namespace,
             name: self.deployment,
         }
@@ -196,14 +199,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
             replicas,
         } => {
             let request = Request::Scale {
-                deployment: deployment.reference(),
+                deployment: deployment.query(),
                 replicas,
             };
-            control::ask::<()>(&find(&mesh)?.control(), &request)?;
+            let DeploymentRef { namespace, name } = control::ask(&find(&mesh)?.control(), &request)?;
+            stdout::print(&format!("Deployment {namespace}/{name} scaled to {replicas}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Restart { mesh, deployment } => {
-            control::ask::<()>(&find(&mesh)?.control(), &Request::Restart(deployment.reference()))?;
+            let request = Request::Restart(deployment.query());
+            let DeploymentRef { namespace, name } = control::ask(&find(&mesh)?.control(), &request)?;
+            stdout::print(&format!("Deployment {namespace}/{name} restarting\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Down { mesh } => down(&mesh),
@@ -270,6 +276,7 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     let state = find(mesh)?;
     let details: PodDetails = control::ask(&state.control(), &Request::Pod(pod.to_owned()))?;
     let at = choose(&details, container)?;
+    let pause_pid = details.pause_pid.with_context(|| not_started(&details))?;
     let container = details.containers.into_iter().nth(at).expect("chosen among them");
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     enter(state.supervisor.pid)?;
@@ -279,7 +286,7 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
         "internal",
         "container",
         "--pause-pid",
-        &details.pause_pid.to_string(),
+        &pause_pid.to_string(),
         "--cwd",
         &container.cwd,
     ]);
@@ -336,18 +343,36 @@ fn choose(details: &PodDetails, container: Option<&str>) -> Result<usize> {
     })
 }
 
+fn not_started(details: &PodDetails) -> String {
+    let reason = details.failure.as_deref().unwrap_or("it is still starting");
+    format!("pod {} has not started: {reason}", details.name)
+}
+
 fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result<ExitCode> {
     let state = find(mesh)?;
     let details: PodDetails = control::ask(&state.control(), &Request::Pod(pod.to_owned()))?;
-    let path = PathBuf::from(&details.containers[choose(&details, container)?].log);
+    let container = &details.containers[choose(&details, container)?];
+    let path = &container.log;
+    if std::fs::metadata(path).is_ok_and(|log| log.len() == 0)
+        && let Some(failure) = &container.failure
+    {
+        bail!(
+            "container {} of pod {} has not started: {failure}",
+            container.name,
+            details.name
+        );
+    }
+    if !path.exists() {
+        bail!(not_started(&details));
+    }
     let mut out = std::io::stdout().lock();
     // A full log continues in an emptied file, with the older half beside it.
-    if let Ok(older) = std::fs::read(state::older_log(&path))
+    if let Ok(older) = std::fs::read(state::older_log(path))
         && !stdout::write(&mut out, &older)?
     {
         return Ok(ExitCode::SUCCESS);
     }
-    copy_log(&path, &mut out, follow.then_some(&state))?;
+    copy_log(path, &mut out, follow.then_some(&state))?;
     Ok(ExitCode::SUCCESS)
 }
 

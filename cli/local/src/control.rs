@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -21,10 +21,10 @@ pub(super) enum Request {
     Status,
     /// Describes a pod for `exec` and `logs`; answered with [`PodDetails`].
     Pod(String),
-    /// Sets the replicas of a Deployment.
-    Scale { deployment: DeploymentRef, replicas: u32 },
-    /// Replaces the pods of a Deployment.
-    Restart(DeploymentRef),
+    /// Sets the replicas of a Deployment; answered with its [`DeploymentRef`].
+    Scale { deployment: DeploymentQuery, replicas: u32 },
+    /// Replaces the pods of a Deployment; answered with its [`DeploymentRef`].
+    Restart(DeploymentQuery),
     /// Starts an orderly shutdown; answered at once.
     Shutdown,
 }
@@ -34,6 +34,21 @@ pub(super) enum Request {
 pub(crate) struct DeploymentRef {
     pub(crate) namespace: String,
     pub(crate) name: String,
+}
+
+/// A Deployment as users name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeploymentQuery {
+    /// Any namespace if absent.
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+}
+
+impl DeploymentQuery {
+    /// Returns true for the Deployment of this namespace and name.
+    pub(super) fn matches(&self, namespace: &str, name: &str) -> bool {
+        self.name == name && self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
 }
 
 /// A pod as `status` shows it.
@@ -64,8 +79,10 @@ pub(crate) struct PodStatus {
 pub(super) struct PodDetails {
     pub(super) namespace: String,
     pub(super) name: String,
-    /// PID of its pause process in the supervisor's namespace.
-    pub(super) pause_pid: u32,
+    /// PID of its pause process in the supervisor's namespace, once its namespaces exist.
+    pub(super) pause_pid: Option<u32>,
+    /// Reason that it does not start.
+    pub(super) failure: Option<String>,
     /// Containers, the application's first.
     pub(super) containers: Vec<ContainerDetails>,
 }
@@ -78,7 +95,9 @@ pub(super) struct ContainerDetails {
     pub(super) cwd: String,
     pub(super) env: Vec<(String, String)>,
     /// Log file.
-    pub(super) log: String,
+    pub(super) log: PathBuf,
+    /// Reason of its last exit or failed start.
+    pub(super) failure: Option<String>,
 }
 
 /// An answer, or an error message.

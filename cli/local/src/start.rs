@@ -74,13 +74,15 @@ pub(super) enum Report {
 /// Specification of a mesh, on the supervisor's command line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Spec {
+pub(super) struct MeshSpec {
     /// State directory.
     pub(super) dir: PathBuf,
     /// The user's manifests.
     pub(super) manifests: PathBuf,
     /// Run control plane and sidecars.
     pub(super) mesh: bool,
+    /// Default working directory of containers.
+    pub(super) cwd: PathBuf,
     /// Path of the program `mesh`.
     pub(super) program: PathBuf,
 }
@@ -130,8 +132,9 @@ pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Runn
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     let (dir, lock) = state::take(&options.name)?;
     let supervised = supervise(
-        Spec {
+        MeshSpec {
             dir: dir.clone(),
+            cwd: manifests.clone(),
             manifests,
             mesh: options.mesh,
             program,
@@ -169,7 +172,7 @@ fn manifest_folder(dir: &Path) -> Result<PathBuf> {
 }
 
 /// Starts the supervisor of a locked state directory.
-fn supervise(spec: Spec, name: String, viz_port: u16) -> Result<Running> {
+fn supervise(spec: MeshSpec, name: String, viz_port: u16) -> Result<Running> {
     let listener = bind(viz_port)?;
     let viz = listener.local_addr()?;
     let mut child = spawn(&spec, listener)?;
@@ -212,7 +215,7 @@ fn bind(port: u16) -> Result<TcpListener> {
     })
 }
 
-fn spawn(spec: &Spec, listener: TcpListener) -> Result<Child> {
+fn spawn(spec: &MeshSpec, listener: TcpListener) -> Result<Child> {
     let spec = serde_json::to_string(spec).expect("plain values");
     let mut command = Command::new("/proc/self/exe");
     command

@@ -148,6 +148,25 @@ pub fn logs(dir: &Path) -> PathBuf {
     dir.join("logs")
 }
 
+/// Log of a container.
+pub fn log(dir: &Path, namespace: &str, pod: &str, container: &str) -> PathBuf {
+    logs(dir).join(format!("{namespace}_{pod}_{container}.log"))
+}
+
+/// Folder of a pod.
+pub fn pod(dir: &Path, namespace: &str, name: &str) -> PathBuf {
+    pods(dir).join(format!("{namespace}_{name}"))
+}
+
+fn pods(dir: &Path) -> PathBuf {
+    dir.join("pods")
+}
+
+/// Files that are about to be renamed into the generated manifests.
+pub fn staging(dir: &Path) -> PathBuf {
+    dir.join("new")
+}
+
 /// File of the older half of a log that was full.
 pub fn older_log(path: &Path) -> PathBuf {
     path.with_extension("log.1")
@@ -192,7 +211,7 @@ pub fn take(name: &str) -> Result<(PathBuf, Lock)> {
         );
     };
     clean(&dir)?;
-    for sub in [generated(&dir), logs(&dir), dir.join("pods"), dir.join("new")] {
+    for sub in [generated(&dir), logs(&dir), pods(&dir), staging(&dir)] {
         make_private(&sub)?;
     }
     Ok((dir, lock))

@@ -11,7 +11,7 @@ const WAITING: usize = 256;
 const REMEMBERED: usize = 2000;
 
 /// Sender of reports.
-pub(super) struct Reporter {
+pub(crate) struct Reporter {
     lines: mpsc::SyncSender<String>,
     sent: HashSet<String>,
     last: Option<Progress>,
@@ -19,7 +19,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Starts the writer thread.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (lines, receiver) = mpsc::sync_channel::<String>(WAITING);
         std::thread::spawn(move || {
             let mut out = std::io::stdout();
@@ -37,7 +37,7 @@ impl Reporter {
     }
 
     /// Sends a report.
-    pub(super) fn send(&self, report: &Report) {
+    pub(crate) fn send(&self, report: &Report) {
         let line = serde_json::to_string(report).expect("plain values");
         if self.lines.try_send(line).is_err() {
             tracing::warn!("dropped a report");
@@ -45,18 +45,29 @@ impl Reporter {
     }
 
     /// Sends a message for the user, once.
-    pub(super) fn note(&mut self, text: String) {
-        if self.sent.len() >= REMEMBERED {
-            self.sent.clear();
-        }
-        if self.sent.insert(text.clone()) {
-            tracing::info!("{text}");
-            self.send(&Report::Progress(Progress::Note(text)));
+    pub(crate) fn note(&mut self, text: String) {
+        self.note_prefixed("", text);
+    }
+
+    /// Sends a message for the user with a prefix that does not count for its identity, once.
+    pub(crate) fn note_prefixed(&mut self, prefix: &str, text: String) {
+        if self.is_new(&text) {
+            if self.sent.len() >= REMEMBERED {
+                self.sent.clear();
+            }
+            tracing::info!("{prefix}{text}");
+            self.send(&Report::Progress(Progress::Note(format!("{prefix}{text}"))));
+            self.sent.insert(text);
         }
     }
 
+    /// Returns true for a message that was not sent yet.
+    pub(crate) fn is_new(&self, text: &str) -> bool {
+        !self.sent.contains(text)
+    }
+
     /// Sends the progress of the start, if it has changed.
-    pub(super) fn progress(&mut self, progress: Progress) {
+    pub(crate) fn progress(&mut self, progress: Progress) {
         if self.last.as_ref() != Some(&progress) {
             self.send(&Report::Progress(progress.clone()));
             self.last = Some(progress);

@@ -15,13 +15,13 @@ use crate::control::{REQUEST_BYTES, Reply, Request};
 const WAITING: usize = 16;
 
 /// A received request with the channel for its answer: a JSON value or an error message.
-pub(super) struct ControlCall {
-    pub(super) request: Request,
-    pub(super) reply: oneshot::Sender<Reply<serde_json::Value>>,
+pub(crate) struct ControlCall {
+    pub(crate) request: Request,
+    pub(crate) reply: oneshot::Sender<Reply<serde_json::Value>>,
 }
 
 /// Listens on the socket and returns the stream of requests.
-pub(super) fn listen(path: &Path) -> Result<mpsc::Receiver<ControlCall>> {
+pub(crate) fn listen(path: &Path) -> Result<mpsc::Receiver<ControlCall>> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {

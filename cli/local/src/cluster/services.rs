@@ -15,65 +15,17 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-/// Addresses of Services are 10.43.0.0/16, of pods 10.42.0.0/16.
-const SERVICE_NET: [u8; 2] = [10, 43];
-const POD_NET: [u8; 2] = [10, 42];
-
-/// Stable addresses of Services: a hash of namespace and name, or the next free one on a collision.
-#[derive(Debug, Default)]
-pub(super) struct ClusterIps(BTreeMap<(String, String), Ipv4Addr>);
-
-impl ClusterIps {
-    /// Returns the address of a Service: the one of its manifest, if any; `None` for a headless or external one.
-    pub(super) fn allocate(&mut self, namespace: &str, name: &str, service: &Service) -> Option<Ipv4Addr> {
-        let spec = service.spec.as_ref();
-        if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
-            return None;
-        }
-        let key = (namespace.to_owned(), name.to_owned());
-        match spec
-            .and_then(|spec| spec.cluster_ip.as_deref())
-            .filter(|ip| !ip.is_empty())
-        {
-            Some("None") => return None,
-            Some(ip) => {
-                if let Ok(own) = ip.parse() {
-                    self.0.insert(key, own);
-                    return Some(own);
-                }
-            }
-            None => {}
-        }
-        if let Some(known) = self.0.get(&key) {
-            return Some(*known);
-        }
-        let taken: BTreeSet<_> = self.0.values().copied().collect();
-        let start = super::stable_hash(&key) % 65_000;
-        let free = (0..65_000).map(|step| {
-            // The first addresses stay free: a cluster's own Services are there.
-            let [high, low] = (((start + step) % 65_000) as u16 + 256).to_be_bytes();
-            Ipv4Addr::new(SERVICE_NET[0], SERVICE_NET[1], high, low)
-        });
-        let address = free.into_iter().find(|address| !taken.contains(address))?;
-        self.0.insert(key, address);
-        Some(address)
-    }
-
-    /// Forgets removed Services.
-    pub(super) fn keep(&mut self, keep: impl Fn(&str, &str) -> bool) {
-        self.0.retain(|(namespace, name), _| keep(namespace, name));
-    }
-}
+use crate::plan::names::{HOST, NODE, POD_NET, SERVICE_NET, uid};
 
 /// A pod from the view of a Service.
 #[derive(Clone, Debug)]
-pub(super) struct Backend<'a> {
-    pub(super) name: &'a str,
-    pub(super) address: Ipv4Addr,
-    pub(super) ready: bool,
-    pub(super) terminating: bool,
+pub(crate) struct Backend<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
     /// Spec, for named ports.
-    pub(super) spec: &'a PodSpec,
+    pub(crate) spec: &'a PodSpec,
 }
 
 impl Backend<'_> {
@@ -99,30 +51,30 @@ impl Backend<'_> {
 }
 
 /// A Service with its address and pods.
-pub(super) struct Resolved<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
-    pub(super) service: &'a Service,
-    pub(super) cluster_ip: Option<Ipv4Addr>,
+pub(crate) struct ServiceView<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) service: &'a Service,
+    pub(crate) cluster_ip: Option<Ipv4Addr>,
     /// Selected pods.
-    pub(super) backends: Vec<Backend<'a>>,
+    pub(crate) backends: Vec<Backend<'a>>,
 }
 
-impl<'a> Resolved<'a> {
+impl<'a> ServiceView<'a> {
     fn ports(&self) -> impl Iterator<Item = &'a ServicePort> {
         self.service.spec.iter().flat_map(|spec| spec.ports.iter().flatten())
     }
 }
 
 /// Returns true if a Service selects a pod of its namespace.
-pub(super) fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
     let wanted = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     selector::selects(wanted, Some(labels))
 }
 
 /// EndpointSlices of a Service: one for each set of port numbers of its pods. A Service without a selector gets
 /// none: its endpoints are the user's.
-pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
+pub(crate) fn slices(service: &ServiceView<'_>) -> Vec<Value> {
     let selected = service.service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     if selected.is_none_or(BTreeMap::is_empty) {
         return Vec::new();
@@ -136,7 +88,7 @@ pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
             "conditions": {
                 "ready": pod.takes_traffic(), "serving": pod.ready, "terminating": pod.terminating,
             },
-            "nodeName": super::sidecar::NODE,
+            "nodeName": NODE,
             "targetRef": { "kind": "Pod", "namespace": service.namespace, "name": pod.name },
         }));
     }
@@ -162,7 +114,7 @@ pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
                 },
                 "ownerReferences": [{
                     "apiVersion": "v1", "kind": "Service", "name": service.name,
-                    "uid": super::sidecar::uid(service.namespace, service.name), "controller": true,
+                    "uid": uid(service.namespace, service.name), "controller": true,
                 }],
             },
             "addressType": "IPv4",
@@ -174,7 +126,7 @@ pub(super) fn slices(service: &Resolved<'_>) -> Vec<Value> {
 }
 
 /// Rules of the supervisor's namespace, through which the traffic of all pods passes.
-pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Table {
+pub(crate) fn table(services: &[ServiceView<'_>], pods: &BTreeSet<Ipv4Addr>) -> Table {
     let mut translate = Vec::new();
     for service in services {
         let Some(cluster_ip) = service.cluster_ip else { continue };
@@ -190,7 +142,7 @@ pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Tab
     ];
     let hairpin = |pod: &Ipv4Addr| vec![Expr::Source(*pod), Expr::Destination(*pod), Expr::Masquerade];
     let mut alive: Vec<_> = pods.iter().copied().collect();
-    alive.push(super::network::HOST);
+    alive.push(HOST);
     let chain = |name: &str, hook, kind, rules| Chain {
         name: name.to_owned(),
         hook,
@@ -218,7 +170,7 @@ pub(super) fn table(services: &[Resolved<'_>], pods: &BTreeSet<Ipv4Addr>) -> Tab
     }
 }
 
-fn translations(service: &Resolved<'_>, port: &ServicePort, cluster_ip: Ipv4Addr) -> Vec<Vec<Expr>> {
+fn translations(service: &ServiceView<'_>, port: &ServicePort, cluster_ip: Ipv4Addr) -> Vec<Vec<Expr>> {
     let protocol = match port.protocol.as_deref() {
         None | Some("TCP") => Expr::Tcp,
         Some("UDP") => Expr::Udp,
@@ -247,7 +199,7 @@ fn translations(service: &Resolved<'_>, port: &ServicePort, cluster_ip: Ipv4Addr
 }
 
 /// Contents of a pod's /etc/hosts: itself, and every Service under all its names.
-pub(super) fn hosts(pod: &str, namespace: &str, address: Ipv4Addr, services: &[Resolved<'_>]) -> String {
+pub(crate) fn hosts(pod: &str, namespace: &str, address: Ipv4Addr, services: &[ServiceView<'_>]) -> String {
     let mut text = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {pod}\n");
     for service in services {
         let full = format!("{}.{}", service.name, service.namespace);
@@ -286,7 +238,7 @@ mod tests {
         serde_json::from_value(value).expect("a pod spec")
     }
 
-    fn resolve<'a>(service: &'a Service, spec: &'a PodSpec) -> Resolved<'a> {
+    fn view<'a>(service: &'a Service, spec: &'a PodSpec) -> ServiceView<'a> {
         let backend = |last: u8, ready: bool, terminating: bool| Backend {
             name: "p",
             address: Ipv4Addr::new(10, 42, 0, last),
@@ -294,7 +246,7 @@ mod tests {
             terminating,
             spec,
         };
-        Resolved {
+        ServiceView {
             namespace: "ns",
             name: "web",
             service,
@@ -309,31 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn cluster_ips_are_stable_distinct_and_honour_the_manifest() {
-        let plain = service(json!({}));
-        let mut first = ClusterIps::default();
-        let a = first.allocate("ns", "a", &plain);
-        assert!(
-            a.is_some() && a == ClusterIps::default().allocate("ns", "a", &plain),
-            "the same in another run"
-        );
-        assert_ne!(a, first.allocate("ns", "b", &plain));
-        assert_eq!(
-            first.allocate("ns", "c", &service(json!({ "clusterIP": "None" }))),
-            None
-        );
-        let own = Ipv4Addr::new(10, 43, 0, 7);
-        assert_eq!(
-            first.allocate("ns", "d", &service(json!({ "clusterIP": "10.43.0.7" }))),
-            Some(own)
-        );
-    }
-
-    #[test]
     fn slices_have_all_pods_and_resolve_port_names() {
         let web = service(json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] }));
         let spec = pod_spec();
-        let slices = slices(&resolve(&web, &spec));
+        let slices = slices(&view(&web, &spec));
         assert_eq!(slices.len(), 1);
         assert_eq!(
             slices[0]["ports"],
@@ -353,7 +284,7 @@ mod tests {
     fn traffic_is_spread_over_ready_pods_only() {
         let web = service(json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] }));
         let spec = pod_spec();
-        let table = table(&[resolve(&web, &spec)], &BTreeSet::new());
+        let table = table(&[view(&web, &spec)], &BTreeSet::new());
         let rules = &table.chains[0].rules;
         let to = |last: u8| Expr::DestinationNat(SocketAddrV4::new(Ipv4Addr::new(10, 42, 0, last), 8080));
         assert_eq!(rules.len(), 2);
@@ -365,7 +296,7 @@ mod tests {
     fn hosts_have_the_short_name_only_in_the_services_namespace() {
         let web = service(json!({ "ports": [] }));
         let spec = pod_spec();
-        let all = [resolve(&web, &spec)];
+        let all = [view(&web, &spec)];
         let address = Ipv4Addr::new(10, 42, 0, 9);
         let here = hosts("p", "ns", address, &all);
         assert!(

@@ -1,81 +1,27 @@
 //! The deployment controller: number of pods to create, and pods to terminate. Pure.
 
-use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr::IntOrString};
-
-/// Desired scale of a Deployment and its limits during a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Scale {
-    pub(super) replicas: usize,
-    /// Pods allowed above `replicas` during a rollout.
-    pub(super) surge: usize,
-    /// Pods that may be missing from `replicas` during a rollout.
-    pub(super) unavailable: usize,
-    /// Old pods terminate before new ones start.
-    pub(super) recreate: bool,
-}
+use crate::plan::scale::Scale;
 
 /// A pod that is not terminating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Existing<K> {
-    pub(super) key: K,
+pub(crate) struct Existing<K> {
+    pub(crate) key: K,
     /// It matches the current template.
-    pub(super) current: bool,
-    pub(super) ready: bool,
+    pub(crate) current: bool,
+    pub(crate) ready: bool,
 }
 
 /// Next step of a rollout.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Step<K> {
+pub(crate) struct Step<K> {
     /// Number of new pods.
-    pub(super) create: usize,
+    pub(crate) create: usize,
     /// Pods to terminate.
-    pub(super) end: Vec<K>,
-}
-
-impl Scale {
-    /// Reads a Deployment; `replicas` overrides its number of pods.
-    pub(super) fn from_spec(spec: &DeploymentSpec, replicas: Option<u32>) -> Self {
-        let own = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-        let replicas = replicas.map_or(own, |count| count as usize);
-        let strategy = spec.strategy.as_ref();
-        let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-        // Kubernetes' defaults; a percentage is rounded up for the surge and down for the unavailable.
-        let surge = count(rolling.and_then(|rolling| rolling.max_surge.as_ref()), replicas, true);
-        let mut unavailable = count(
-            rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
-            replicas,
-            false,
-        );
-        if surge == 0 && unavailable == 0 {
-            unavailable = 1;
-        }
-        let recreate = strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
-        Self {
-            replicas,
-            surge,
-            unavailable,
-            recreate,
-        }
-    }
-}
-
-fn count(value: Option<&IntOrString>, of: usize, up: bool) -> usize {
-    let share = |percent: usize| {
-        if up {
-            (of * percent).div_ceil(100)
-        } else {
-            of * percent / 100
-        }
-    };
-    match value {
-        None => share(25),
-        Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
-        Some(IntOrString::String(text)) => share(text.trim_end_matches('%').parse().unwrap_or(25)),
-    }
+    pub(crate) end: Vec<K>,
 }
 
 /// Next step from the existing pods to the desired ones; recomputed after each change.
-pub(super) fn next<K: Copy>(scale: Scale, pods: &[Existing<K>], all: usize) -> Step<K> {
+pub(crate) fn next<K: Copy>(scale: Scale, pods: &[Existing<K>], all: usize) -> Step<K> {
     let (new, old): (Vec<&Existing<K>>, Vec<_>) = pods.iter().partition(|pod| pod.current);
     let mut end = Vec::new();
     if new.len() > scale.replicas {
@@ -193,21 +139,5 @@ mod tests {
             "one is terminating"
         );
         assert_eq!(next::<u32>(scale, &[], 0), Step { create: 3, end: vec![] });
-    }
-
-    #[test]
-    fn rollout_limits_default_to_a_quarter_and_are_never_both_zero() {
-        let spec = |value| serde_json::from_value::<DeploymentSpec>(value).expect("a spec");
-        let base = |rest: serde_json::Value| {
-            let mut all = serde_json::json!({ "replicas": 2, "selector": {}, "template": {} });
-            all.as_object_mut()
-                .expect("a map")
-                .extend(rest.as_object().expect("a map").clone());
-            spec(all)
-        };
-        let scale = Scale::from_spec(&base(serde_json::json!({})), None);
-        assert_eq!((scale.replicas, scale.surge, scale.unavailable), (2, 1, 0));
-        let none = serde_json::json!({ "strategy": { "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "0%" } } });
-        assert_eq!(Scale::from_spec(&base(none), Some(5)).unavailable, 1);
     }
 }

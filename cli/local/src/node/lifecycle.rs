@@ -24,11 +24,17 @@ use tokio::{
 
 use super::{
     network::Network,
-    plan::{ContainerPlan, PodPlan},
     probe::Prober,
-    process::{Child, Children, InPod, command, open_log, sweep},
+    process::{Child, Children, InPod, command, describe_exit, open_log, sweep},
 };
-use crate::pod;
+use crate::{
+    cluster::observed::{ContainerState, Runtime, Stage},
+    plan::{
+        model::{ContainerPlan, PodPlan},
+        sidecar::MARK,
+    },
+    pod, state,
+};
 
 /// First delay before a container that exited is restarted; doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -43,100 +49,27 @@ const QUIT: Duration = Duration::from_millis(500);
 /// Time that a pod's network outlives its last process, so that its last packets and resets arrive.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Stage of a pod's termination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// Running.
-    Run,
-    /// Terminating in order.
-    Terminate,
-    /// Terminating in order, with the whole mesh.
-    Quit,
-    /// Killed.
-    Kill,
-}
-
-/// Observed state of a pod.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Runtime {
-    /// PID of the pause process, once the network is set up.
-    pub(super) pause_pid: Option<u32>,
-    /// Containers of the application, then the sidecar.
-    pub(super) containers: Vec<ContainerState>,
-    /// Reason that it does not start.
-    pub(super) failure: Option<String>,
-    /// Terminated completely.
-    pub(super) terminated: bool,
-}
-
-/// Observed state of a container.
-#[derive(Clone, Debug)]
-pub(super) struct ContainerState {
-    pub(super) name: String,
-    pub(super) running: bool,
-    pub(super) ready: bool,
-    pub(super) restarts: u32,
-    /// Reason of its last exit or failed start.
-    pub(super) failure: Option<String>,
-}
-
-impl Runtime {
-    /// Returns true if all containers are ready.
-    pub(super) fn ready(&self) -> bool {
-        self.pause_pid.is_some() && self.containers.iter().all(|container| container.ready)
-    }
-
-    /// The first failure.
-    pub(super) fn failure(&self) -> Option<&str> {
-        let mut stopped = self.containers.iter().filter(|container| !container.running);
-        self.failure
-            .as_deref()
-            .or_else(|| stopped.find_map(|container| container.failure.as_deref()))
-    }
-}
-
 /// Resources of a pod's task.
-pub(super) struct Pod {
-    pub(super) plan: Arc<PodPlan>,
+pub(crate) struct PodTask {
+    pub(crate) plan: Arc<PodPlan>,
     /// Name of its interface on the supervisor's side.
-    pub(super) peer: String,
+    pub(crate) peer: String,
     /// The pod's folder in the state directory.
-    pub(super) dir: PathBuf,
-    /// Folder of logs.
-    pub(super) logs: PathBuf,
-    pub(super) network: Network,
-    pub(super) children: Children,
+    pub(crate) dir: PathBuf,
+    /// State directory.
+    pub(crate) state: PathBuf,
+    pub(crate) network: Network,
+    pub(crate) children: Children,
     /// A listener for the container of this name.
-    pub(super) listener: Option<(String, Arc<TcpListener>)>,
+    pub(crate) listener: Option<(String, Arc<TcpListener>)>,
     /// Published state.
-    pub(super) runtime: Arc<watch::Sender<Runtime>>,
+    pub(crate) runtime: Arc<watch::Sender<Runtime>>,
     /// Notified after each change.
-    pub(super) wake: Arc<Notify>,
-}
-
-/// Log file of a container.
-pub(super) fn log_path(logs: &std::path::Path, plan: &PodPlan, container: &str) -> PathBuf {
-    logs.join(format!("{}_{}_{container}.log", plan.namespace, plan.name))
-}
-
-/// Initial state of a pod.
-pub(super) fn initial(plan: &PodPlan) -> Runtime {
-    let sidecar = plan.sidecar.as_ref().map(|sidecar| &sidecar.container);
-    let state = |container: &ContainerPlan| ContainerState {
-        name: container.name.clone(),
-        running: false,
-        ready: false,
-        restarts: 0,
-        failure: None,
-    };
-    Runtime {
-        containers: plan.containers.iter().chain(sidecar).map(state).collect(),
-        ..Runtime::default()
-    }
+    pub(crate) changed: Arc<Notify>,
 }
 
 /// Runs a pod until `stage` ends it, and terminates it.
-pub(super) async fn live(pod: Pod, mut stage: watch::Receiver<Stage>) {
+pub(crate) async fn run_pod(pod: PodTask, mut stage: watch::Receiver<Stage>) {
     let pod = Arc::new(pod);
     let mut life = Life::new(pod.clone());
     let mut backoff = BACKOFF_MIN;
@@ -166,10 +99,14 @@ async fn reached(stage: &mut watch::Receiver<Stage>, least: Stage) {
     let _ = stage.wait_for(|now| *now >= least).await;
 }
 
-impl Pod {
+impl PodTask {
+    fn log(&self, container: &str) -> PathBuf {
+        state::log(&self.state, &self.plan.namespace, &self.plan.name, container)
+    }
+
     fn update(&self, change: impl FnOnce(&mut Runtime)) {
         self.runtime.send_modify(change);
-        self.wake.notify_one();
+        self.changed.notify_one();
     }
 
     fn update_container(&self, at: usize, change: impl FnOnce(&mut ContainerState)) {
@@ -179,7 +116,7 @@ impl Pod {
 
 /// The processes of a pod.
 struct Life {
-    pod: Arc<Pod>,
+    pod: Arc<PodTask>,
     pause: Option<Child>,
     lifeline: Option<tokio::process::ChildStdin>,
     application: JoinSet<()>,
@@ -189,7 +126,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(pod: Arc<Pod>) -> Self {
+    fn new(pod: Arc<PodTask>) -> Self {
         Self {
             pod,
             pause: None,
@@ -252,12 +189,12 @@ impl Life {
             hosts: pod.dir.join("hosts"),
             resolv: pod.dir.join("resolv.conf"),
             redirect: sidecar.map(|sidecar| pod::Redirect {
-                mark: super::sidecar::MARK,
+                mark: MARK,
                 inbound_skip: sidecar.inbound_skip.clone(),
                 outbound_skip: sidecar.outbound_skip.clone(),
             }),
         };
-        let log = log_path(&pod.logs, &pod.plan, "pod");
+        let log = pod.log("pod");
         let errors = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("mesh").args([
@@ -329,7 +266,7 @@ async fn finish(
 }
 
 /// Runs an init container until it succeeds.
-async fn run_once(pod: &Arc<Pod>, pause_pid: u32, container: &ContainerPlan) {
+async fn run_once(pod: &Arc<PodTask>, pause_pid: u32, container: &ContainerPlan) {
     let mut backoff = BACKOFF_MIN;
     loop {
         let ended = match start(pod, pause_pid, container) {
@@ -347,8 +284,8 @@ async fn run_once(pod: &Arc<Pod>, pause_pid: u32, container: &ContainerPlan) {
     pod.update(|runtime| runtime.failure = None);
 }
 
-fn start(pod: &Pod, pause_pid: u32, container: &ContainerPlan) -> Result<Child, String> {
-    let log = log_path(&pod.logs, &pod.plan, &container.name);
+fn start(pod: &PodTask, pause_pid: u32, container: &ContainerPlan) -> Result<Child, String> {
+    let log = pod.log(&container.name);
     let output = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
     let listener = pod.listener.as_ref().filter(|(name, _)| *name == container.name);
     let listener = listener
@@ -368,7 +305,7 @@ fn start(pod: &Pod, pause_pid: u32, container: &ContainerPlan) -> Result<Child, 
 }
 
 /// Keeps a container running until the stage ends it.
-async fn run_container(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut stage: watch::Receiver<Stage>) {
+async fn run_container(pod: Arc<PodTask>, container: ContainerPlan, at: usize, mut stage: watch::Receiver<Stage>) {
     let Some(pause_pid) = pod.runtime.borrow().pause_pid else {
         return;
     };
@@ -385,6 +322,7 @@ async fn run_container(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut s
                 pod.update_container(at, |state| {
                     state.running = true;
                     state.ready = container.readiness.is_none() && container.startup.is_none();
+                    state.unready = None;
                 });
                 tokio::select! {
                     biased;
@@ -416,14 +354,19 @@ async fn run_container(pod: Arc<Pod>, container: ContainerPlan, at: usize, mut s
 }
 
 /// Probes a container; returns only with a reason to restart it.
-async fn watch_health(pod: &Pod, container: &ContainerPlan, at: usize, prober: &Prober) -> String {
-    let report = |ready: bool| pod.update_container(at, |state| state.ready = ready);
+async fn watch_health(pod: &PodTask, container: &ContainerPlan, at: usize, prober: &Prober) -> String {
     if let Some(startup) = &container.startup {
-        if !prober.until_passed(container, startup).await {
-            return "startup probe failed".to_owned();
+        if let Err(failure) = prober.until_passed(container, startup).await {
+            return format!("startup probe failed: {failure}");
         }
-        report(container.readiness.is_none());
+        pod.update_container(at, |state| state.ready = container.readiness.is_none());
     }
+    let report = |result: Result<(), String>| {
+        pod.update_container(at, |state| {
+            state.ready = result.is_ok();
+            state.unready = result.err();
+        });
+    };
     let readiness = async {
         if let Some(readiness) = &container.readiness {
             prober.watch(container, readiness, report).await;
@@ -438,11 +381,11 @@ async fn watch_health(pod: &Pod, container: &ContainerPlan, at: usize, prober: &
     };
     tokio::select! {
         () = readiness => String::new(),
-        () = liveness => "liveness probe failed".to_owned(),
+        failure = liveness => format!("liveness probe failed: {failure}"),
     }
 }
 
-async fn stop(pod: &Pod, at: usize, mut child: Child, mut stage: watch::Receiver<Stage>) {
+async fn stop(pod: &PodTask, at: usize, mut child: Child, mut stage: watch::Receiver<Stage>) {
     child.signal(Signal::SIGTERM);
     tokio::select! {
         biased;
@@ -456,13 +399,4 @@ async fn stop(pod: &Pod, at: usize, mut child: Child, mut stage: watch::Receiver
         state.running = false;
         state.ready = false;
     });
-}
-
-fn describe_exit(status: std::process::ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt as _;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "exited".to_owned(),
-    }
 }

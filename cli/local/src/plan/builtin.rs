@@ -7,41 +7,51 @@ use proxy_model::ports;
 use serde_json::{Value, json};
 
 use super::{
-    credentials::Credentials,
-    sidecar::{CLUSTER_NETWORKS, CONTROL_PLANE, VIZ},
+    names::{CONTROL_PLANE, VIZ},
+    sidecar::CLUSTER_NETWORKS,
 };
 
 /// Deployments without which no sidecar becomes ready.
-pub(super) const ESSENTIAL: [&str; 2] = ["linkerd-identity", "linkerd-destination"];
+pub(crate) const ESSENTIAL: [&str; 2] = ["linkerd-identity", "linkerd-destination"];
 /// The container that inherits the listener on the host's loopback.
-pub(super) const VIZ_CONTAINER: &str = "mesh-viz";
+pub(crate) const VIZ_CONTAINER: &str = "mesh-viz";
 
 /// Folders and programs for the flags of the control plane.
-pub(super) struct ControlPlaneConfig<'a> {
-    pub(super) manifests: &'a Path,
+pub(crate) struct ControlPlaneConfig<'a> {
+    pub(crate) manifests: &'a Path,
     /// Folder of generated manifests.
-    pub(super) generated: &'a Path,
-    pub(super) programs: Programs,
-    pub(super) credentials: &'a Credentials,
+    pub(crate) generated: &'a Path,
+    pub(crate) programs: Programs,
+    pub(crate) identity: &'a IdentityFiles,
+}
+
+/// Files of mesh-identity.
+#[derive(Clone, Debug)]
+pub(crate) struct IdentityFiles {
+    pub(crate) anchors: PathBuf,
+    pub(crate) issuer_cert: PathBuf,
+    pub(crate) issuer_key: PathBuf,
+    /// Key set that verifies workload tokens.
+    pub(crate) jwks: PathBuf,
 }
 
 /// Locations of the programs.
 #[derive(Clone, Debug)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     /// The folder of `mesh`, where a build puts them.
     beside: PathBuf,
 }
 
 impl Programs {
     /// The programs that belong to this `mesh`.
-    pub(super) fn beside(mesh: &Path) -> Self {
+    pub(crate) fn beside(mesh: &Path) -> Self {
         Self {
             beside: mesh.parent().unwrap_or(Path::new("/")).to_owned(),
         }
     }
 
     /// Finds a program by name: beside `mesh`, else on the PATH.
-    pub(super) fn find(&self, name: &str) -> String {
+    pub(crate) fn find(&self, name: &str) -> String {
         let own = self.beside.join(name);
         if own.exists() {
             own.display().to_string()
@@ -52,7 +62,7 @@ impl Programs {
 }
 
 /// Objects of the control plane.
-pub(super) fn objects(config: &ControlPlaneConfig<'_>) -> Vec<Object> {
+pub(crate) fn objects(config: &ControlPlaneConfig<'_>) -> Vec<Object> {
     let value = [
         namespace(CONTROL_PLANE),
         namespace(VIZ),
@@ -137,11 +147,11 @@ fn flag(name: &str, value: &Path) -> [String; 2] {
 }
 
 fn identity(config: &ControlPlaneConfig<'_>) -> Value {
-    let files = config.credentials;
+    let files = config.identity;
     let args = [
         flag("--issuer-cert", &files.issuer_cert),
         flag("--issuer-key", &files.issuer_key),
-        flag("--trust-anchors", &files.anchors_file),
+        flag("--trust-anchors", &files.anchors),
         flag("--jwks", &files.jwks),
     ];
     let part = Part {

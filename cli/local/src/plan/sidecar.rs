@@ -1,9 +1,9 @@
-//! The injector's part: whether a pod gets a sidecar, and with which environment. Pure.
+//! The part of the injector: plans a pod's sidecar and its environment. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -14,71 +14,44 @@ use proxy_model::{
     ports::{self, PortSet},
 };
 
-use super::plan::{Check, ContainerPlan, ProbePlan};
+use super::{
+    model::{Check, ContainerPlan, ProbePlan, SidecarPlan},
+    names::{CONTROL_PLANE, NODE, VIZ},
+};
 
 /// Mark on the sidecars' sockets. Linkerd's sidecar runs as user 2102; a private user namespace has no such user.
-pub(super) const MARK: u32 = 2102;
-/// The one node that all pods are on.
-pub(super) const NODE: &str = "mesh-local";
-/// Namespace of the control plane.
-pub(super) const CONTROL_PLANE: &str = "linkerd";
-/// Namespace of mesh-viz.
-pub(super) const VIZ: &str = "linkerd-viz";
+pub(crate) const MARK: u32 = 2102;
 /// Trust domain of all identities.
 const TRUST_DOMAIN: &str = "cluster.local";
-/// Networks that pods and Services may be in.
-pub(super) const CLUSTER_NETWORKS: &str = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
-/// Ports that Linkerd's chart leaves alone in both directions.
+/// Networks of pods and Services.
+pub(crate) const CLUSTER_NETWORKS: &str = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
+/// Ports that Linkerd's chart skips in both directions.
 const ALWAYS_SKIPPED: &str = "4567,4568";
-/// Whether the application waits for its sidecar; Linkerd's annotation.
-pub(super) const PROXY_AWAIT: &str = "config.linkerd.io/proxy-await";
-/// Log filter of the sidecar; Linkerd's annotation.
-pub(super) const PROXY_LOG_LEVEL: &str = "config.linkerd.io/proxy-log-level";
-/// Log filter of a sidecar that is not told otherwise.
+/// Linkerd's annotation that makes the application wait for its sidecar.
+pub(crate) const PROXY_AWAIT: &str = "config.linkerd.io/proxy-await";
+/// Linkerd's annotation for the log filter of the sidecar.
+pub(crate) const PROXY_LOG_LEVEL: &str = "config.linkerd.io/proxy-log-level";
+/// Default log filter of a sidecar.
 const LOG: &str = "warn,linkerd=info,mesh_proxy=info";
 
-/// A pod's sidecar.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// How it is run.
-    pub(super) container: ContainerPlan,
-    /// Whether the application starts only when it is ready.
-    pub(super) first: bool,
-    /// Ports that bypass it, inbound.
-    pub(super) inbound_skip: String,
-    /// Ports that bypass it, outbound.
-    pub(super) outbound_skip: String,
-    /// Its folder of key and CSR.
-    pub(super) identity_dir: PathBuf,
-    /// Its token.
-    pub(super) token: PathBuf,
-    /// What the token says it is.
-    pub(super) service_account: String,
+/// Pod for which a sidecar is planned.
+pub(crate) struct SidecarContext<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) service_account: &'a str,
+    pub(crate) namespace_annotations: &'a BTreeMap<String, String>,
+    /// Annotations of the pod template, which take precedence over the namespace's.
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+    /// The pod's folder in the state directory.
+    pub(crate) dir: &'a Path,
+    /// Trust anchors, PEM.
+    pub(crate) anchors: &'a str,
+    /// Path of mesh-proxy.
+    pub(crate) program: &'a str,
 }
 
-/// What a sidecar is planned from.
-pub(super) struct Context<'a> {
-    /// The pod's namespace.
-    pub(super) namespace: &'a str,
-    /// The pod's name.
-    pub(super) name: &'a str,
-    /// The pod's address.
-    pub(super) address: Ipv4Addr,
-    /// The pod's service account.
-    pub(super) service_account: &'a str,
-    /// The namespace's annotations.
-    pub(super) namespace_annotations: &'a BTreeMap<String, String>,
-    /// The pod template's annotations, which win.
-    pub(super) annotations: &'a BTreeMap<String, String>,
-    /// The pod's own folder in the state directory.
-    pub(super) dir: &'a Path,
-    /// The trust anchors, PEM.
-    pub(super) anchors: &'a str,
-    /// The program mesh-proxy.
-    pub(super) program: &'a str,
-}
-
-impl Context<'_> {
+impl SidecarContext<'_> {
     fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations
             .get(key)
@@ -87,15 +60,15 @@ impl Context<'_> {
     }
 }
 
-/// Plans a sidecar if the pod is to have one; says in a sentence what is wrong with an annotation.
-pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<Option<Plan>, String> {
+/// Plans the sidecar of a pod, if it gets one; the error names the invalid annotation.
+pub(crate) fn plan_sidecar(context: &SidecarContext<'_>, spec: &PodSpec) -> Result<Option<SidecarPlan>, String> {
     let ingress = match context.annotation(keys::INJECT) {
         Some("ingress") => true,
         Some(keys::INJECT_ENABLED) => false,
         None | Some("disabled") => return Ok(None),
         Some(other) => {
             return Err(format!(
-                "{}: {other:?} is none of enabled, ingress, disabled",
+                "{}: {other:?} must be enabled, ingress or disabled",
                 keys::INJECT
             ));
         }
@@ -125,38 +98,23 @@ pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<Option<Plan>
         liveness: None,
         startup: None,
     };
-    Ok(Some(Plan {
+    Ok(Some(SidecarPlan {
         container,
         first: context.annotation(PROXY_AWAIT) != Some("disabled"),
         inbound_skip: skip(keys::SKIP_INBOUND_PORTS)?,
         outbound_skip: skip(keys::SKIP_OUTBOUND_PORTS)?,
         identity_dir: context.dir.join("identity"),
         token: context.dir.join("token"),
-        service_account: context.service_account.to_owned(),
     }))
 }
 
 /// The identity of a service account's pods.
-pub(super) fn identity(namespace: &str, account: &str) -> String {
+pub(crate) fn identity(namespace: &str, account: &str) -> String {
     format!("{account}.{namespace}.serviceaccount.identity.{CONTROL_PLANE}.{TRUST_DOMAIN}")
 }
 
-/// A uid that is the same for the same pod.
-pub(super) fn uid(namespace: &str, name: &str) -> String {
-    let (high, low) = (
-        super::stable_hash(&(namespace, name)),
-        super::stable_hash(&(name, namespace)),
-    );
-    let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xfff);
-    format!(
-        "{a:08x}-{b:04x}-4{c:03x}-a{:03x}-{:012x}",
-        low >> 52,
-        low & 0xffff_ffff_ffff
-    )
-}
-
-/// Where a part of the control plane is: in its own pod on loopback, elsewhere by its Service.
-fn address(context: &Context<'_>, account: &str, service: &str, port: u16) -> String {
+/// Address of a control-plane component: loopback in its own pod, elsewhere its Service.
+fn address(context: &SidecarContext<'_>, account: &str, service: &str, port: u16) -> String {
     if context.namespace == CONTROL_PLANE && context.service_account == account {
         format!("localhost.:{port}")
     } else {
@@ -164,7 +122,7 @@ fn address(context: &Context<'_>, account: &str, service: &str, port: u16) -> St
     }
 }
 
-fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<Vec<(String, String)>, String> {
+fn environment(context: &SidecarContext<'_>, spec: &PodSpec, ingress: bool) -> Result<Vec<(String, String)>, String> {
     let mut all = control_plane(context);
     all.extend(listeners(context, spec)?);
     all.extend(FIXED.map(|(name, value)| (name, value.to_owned())));
@@ -174,7 +132,7 @@ fn environment(context: &Context<'_>, spec: &PodSpec, ingress: bool) -> Result<V
     Ok(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// What is the same for every sidecar: the values of Linkerd's own install.
+/// Variables that are the same for every sidecar: the values of Linkerd's own install.
 const FIXED: [(&str, &str); 21] = [
     (env::DESTINATION_PROFILE_NETWORKS, CLUSTER_NETWORKS),
     (env::POLICY_CLUSTER_NETWORKS, CLUSTER_NETWORKS),
@@ -199,9 +157,9 @@ const FIXED: [(&str, &str); 21] = [
     (env::SHUTDOWN_ENDPOINT_ENABLED, "false"),
 ];
 
-/// Who and where the control plane is, and who this workload is.
-fn control_plane(context: &Context<'_>) -> Vec<(&'static str, String)> {
-    let Context { namespace, name, .. } = context;
+/// Addresses and identities of the control plane, and the identity of the workload.
+fn control_plane(context: &SidecarContext<'_>) -> Vec<(&'static str, String)> {
+    let SidecarContext { namespace, name, .. } = context;
     let (destination, identities) = ("linkerd-destination", "linkerd-identity");
     let at = |account, service, port| address(context, account, service, port);
     let file = |name: &str| context.dir.join(name).display().to_string();
@@ -232,8 +190,8 @@ fn control_plane(context: &Context<'_>) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Where the sidecar listens, and what it knows of the pod's ports.
-fn listeners(context: &Context<'_>, spec: &PodSpec) -> Result<Vec<(&'static str, String)>, String> {
+/// Listeners of the sidecar, and the ports of the pod.
+fn listeners(context: &SidecarContext<'_>, spec: &PodSpec) -> Result<Vec<(&'static str, String)>, String> {
     let inbound: Vec<_> = inbound_ports(spec).iter().map(u16::to_string).collect();
     let default_opaque = ports::DEFAULT_OPAQUE.map(|port| port.to_string()).join(",");
     let opaque = context
@@ -259,7 +217,7 @@ fn listeners(context: &Context<'_>, spec: &PodSpec) -> Result<Vec<(&'static str,
     ])
 }
 
-/// Container ports, and the ports of HTTP probes that are numbers: their policies are watched from the start.
+/// Container ports, and numeric ports of HTTP probes: their policies are watched from the start.
 fn inbound_ports(spec: &PodSpec) -> BTreeSet<u16> {
     let ports = spec
         .containers
@@ -282,7 +240,7 @@ fn inbound_ports(spec: &PodSpec) -> BTreeSet<u16> {
         .collect()
 }
 
-/// The annotation's ports; a name of a container's port stands for its number.
+/// Ports of the annotation; names of container ports are resolved.
 fn opaque_ports(text: &str, spec: &PodSpec) -> Result<String, String> {
     let named = |name: &str| {
         let mut ports = spec
@@ -315,10 +273,10 @@ mod tests {
             .collect()
     }
 
-    fn try_plan(namespace: &[(&str, &str)], pod: &[(&str, &str)]) -> Result<Option<Plan>, String> {
+    fn try_plan(namespace: &[(&str, &str)], pod: &[(&str, &str)]) -> Result<Option<SidecarPlan>, String> {
         let spec = serde_json::json!({ "containers": [{ "name": "app", "ports": [
             { "name": "http", "containerPort": 8080 }, { "name": "db", "containerPort": 9000 } ] }] });
-        let context = Context {
+        let context = SidecarContext {
             namespace: "shop",
             name: "web-1",
             address: Ipv4Addr::new(10, 42, 0, 9),
@@ -329,11 +287,11 @@ mod tests {
             anchors: "PEM",
             program: "/opt/mesh-proxy",
         };
-        plan(&context, &serde_json::from_value(spec).expect("a pod spec"))
+        plan_sidecar(&context, &serde_json::from_value(spec).expect("a pod spec"))
     }
 
     #[test]
-    fn the_pods_annotation_wins_over_the_namespaces() {
+    fn pod_annotations_take_precedence_over_the_namespace() {
         let on = [("linkerd.io/inject", "enabled")];
         let off = [("linkerd.io/inject", "disabled")];
         assert!(try_plan(&on, &[]).expect("fine").is_some());
@@ -345,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_what_the_proxy_reads() {
+    fn renders_the_environment_of_the_proxy() {
         let on = [
             ("linkerd.io/inject", "enabled"),
             ("config.linkerd.io/opaque-ports", "db,25"),
@@ -373,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_annotation_is_named() {
+    fn names_the_invalid_annotation() {
         let bad = [
             ("linkerd.io/inject", "enabled"),
             ("config.linkerd.io/skip-inbound-ports", "99999"),

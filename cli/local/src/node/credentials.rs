@@ -15,15 +15,14 @@ use identity_x509::{Anchor, Issuer};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
-use super::plan::PodPlan;
-use crate::state;
+use crate::plan::{builtin::IdentityFiles, model::PodPlan};
 
 /// Lifetime of anchor and issuer: longer than a local mesh runs.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Lifetime of a workload token; Kubernetes' value.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Interval of token rotation, well within their lifetime.
-pub(super) const ROTATION: Duration = Duration::from_secs(12 * 3600);
+pub(crate) const ROTATION: Duration = Duration::from_secs(12 * 3600);
 /// Audience of the tokens.
 const AUDIENCE: &str = "identity.l5d.io";
 /// Issuer of the tokens.
@@ -32,44 +31,39 @@ const TOKEN_ISSUER: &str = "mesh-local";
 const KEY_ID: &str = "mesh-local-1";
 
 /// Token signer, and files of mesh-identity.
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// Trust anchors, PEM.
-    pub(super) anchors: String,
-    /// File of the trust anchors.
-    pub(super) anchors_file: PathBuf,
-    /// File of the issuer's certificate.
-    pub(super) issuer_cert: PathBuf,
-    /// File of the issuer's key.
-    pub(super) issuer_key: PathBuf,
-    /// File of the key set that verifies tokens.
-    pub(super) jwks: PathBuf,
+    pub(crate) anchors: String,
+    pub(crate) files: IdentityFiles,
     signing: EncodingKey,
 }
 
 impl Credentials {
     /// Generates the credentials and writes the files of mesh-identity.
-    pub(super) fn generate(dir: &Path) -> Result<Self> {
+    pub(crate) fn generate(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let anchor = Anchor::generate("root.linkerd.cluster.local", LIFETIME)?;
         let issuer = Issuer::generate(&anchor, "identity.linkerd.cluster.local", LIFETIME)?;
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let this = Self {
             anchors: anchor.certificate_pem(),
-            anchors_file: dir.join("ca.crt"),
-            issuer_cert: dir.join("issuer.crt"),
-            issuer_key: dir.join("issuer.key"),
-            jwks: dir.join("jwks.json"),
+            files: IdentityFiles {
+                anchors: dir.join("ca.crt"),
+                issuer_cert: dir.join("issuer.crt"),
+                issuer_key: dir.join("issuer.key"),
+                jwks: dir.join("jwks.json"),
+            },
             signing: EncodingKey::from_ec_der(&key.serialize_der()),
         };
-        write_private(&this.anchors_file, &this.anchors)?;
-        write_private(&this.issuer_cert, &issuer.certificate_pem())?;
-        write_private(&this.issuer_key, &issuer.key_pem())?;
-        write_private(&this.jwks, &jwks(key.public_key_raw()))?;
+        write_private(&this.files.anchors, &this.anchors)?;
+        write_private(&this.files.issuer_cert, &issuer.certificate_pem())?;
+        write_private(&this.files.issuer_key, &issuer.key_pem())?;
+        write_private(&this.files.jwks, &jwks(key.public_key_raw()))?;
         Ok(this)
     }
 
     /// Writes the token of a pod atomically.
-    pub(super) fn write_token(&self, pod: &PodPlan, path: &Path) -> Result<()> {
+    pub(crate) fn write_token(&self, pod: &PodPlan, path: &Path) -> Result<()> {
         let token = self.token(pod, SystemTime::now()).context("cannot sign a token")?;
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
@@ -120,18 +114,6 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Creates a pod's folder with its token and an empty identity folder.
-pub(super) fn pod_files(dir: &Path, plan: &PodPlan, credentials: Option<&Credentials>) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    state::replace(&dir.join("resolv.conf"), b"")?;
-    if let (Some(sidecar), Some(credentials)) = (&plan.sidecar, credentials) {
-        let identity = &sidecar.identity_dir;
-        fs::create_dir_all(identity).with_context(|| format!("cannot create {}", identity.display()))?;
-        credentials.write_token(plan, &sidecar.token)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +133,7 @@ mod tests {
             sidecar: None,
         };
         let token = credentials.token(&plan, SystemTime::now()).expect("signed");
-        let set = fs::read_to_string(&credentials.jwks).expect("written");
+        let set = fs::read_to_string(&credentials.files.jwks).expect("written");
         let set: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&set).expect("a key set");
         let key = jsonwebtoken::DecodingKey::from_jwk(set.find(KEY_ID).expect("the key")).expect("usable");
         let mut validation = jsonwebtoken::Validation::new(Algorithm::ES256);

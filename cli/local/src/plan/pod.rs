@@ -7,86 +7,31 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::sidecar;
+use super::{
+    model::{Check, ContainerPlan, PodPlan, ProbePlan},
+    names::{HOST, NODE, uid},
+};
 
 /// Default grace period; Kubernetes' value.
 const GRACE_DEFAULT: i64 = 30;
 
-/// Plan of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PodPlan {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) address: Ipv4Addr,
-    pub(super) service_account: String,
-    /// Grace period.
-    pub(super) grace: Duration,
-    /// Init containers, run one by one to completion before the others start.
-    pub(super) init: Vec<ContainerPlan>,
-    /// Containers of the application.
-    pub(super) containers: Vec<ContainerPlan>,
-    pub(super) sidecar: Option<sidecar::Plan>,
-}
-
-/// Plan of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ContainerPlan {
-    pub(super) name: String,
-    pub(super) argv: Vec<String>,
-    /// Complete environment.
-    pub(super) env: Vec<(String, String)>,
-    /// Working directory.
-    pub(super) cwd: String,
-    pub(super) readiness: Option<ProbePlan>,
-    pub(super) liveness: Option<ProbePlan>,
-    pub(super) startup: Option<ProbePlan>,
-}
-
-/// Plan of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ProbePlan {
-    pub(super) check: Check,
-    /// Time before the first check.
-    pub(super) delay: Duration,
-    pub(super) period: Duration,
-    pub(super) timeout: Duration,
-    /// Failure threshold: consecutive failures.
-    pub(super) failures: u32,
-}
-
-/// Check of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Check {
-    /// A GET is answered with a status from 200 to 399.
-    Http {
-        port: u16,
-        path: String,
-        /// Additional headers.
-        headers: Vec<(String, String)>,
-    },
-    /// The port accepts a connection.
-    Tcp(u16),
-    /// The command exits with 0.
-    Exec(Vec<String>),
-}
-
 /// Pod and environment for which a template is planned.
-pub(super) struct Context<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
-    pub(super) address: Ipv4Addr,
-    pub(super) labels: &'a BTreeMap<String, String>,
-    pub(super) annotations: &'a BTreeMap<String, String>,
+pub(crate) struct PodContext<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    pub(crate) annotations: &'a BTreeMap<String, String>,
     /// Variables of every container.
-    pub(super) base_env: &'a [(String, String)],
+    pub(crate) base_env: &'a [(String, String)],
     /// Default working directory.
-    pub(super) cwd: &'a str,
+    pub(crate) cwd: &'a str,
     /// Path of `mesh`, which manifests may call by that name.
-    pub(super) program: &'a str,
+    pub(crate) program: &'a str,
 }
 
 /// Plans a pod without its sidecar; the error names the unsupported field.
-pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<PodPlan, String> {
+pub(crate) fn plan_pod(context: &PodContext<'_>, spec: &PodSpec) -> Result<PodPlan, String> {
     if spec.host_network == Some(true) {
         return Err("hostNetwork is not supported: every pod has a network of its own".to_owned());
     }
@@ -118,7 +63,7 @@ pub(super) fn plan(context: &Context<'_>, spec: &PodSpec) -> Result<PodPlan, Str
 }
 
 /// Fields that are set but have no effect here.
-pub(super) fn ignored(spec: &PodSpec) -> Vec<&'static str> {
+pub(crate) fn ignored(spec: &PodSpec) -> Vec<&'static str> {
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let any = |test: fn(&Container) -> bool| containers().any(test);
     let fields = [
@@ -151,7 +96,7 @@ pub(super) fn ignored(spec: &PodSpec) -> Vec<&'static str> {
         .collect()
 }
 
-fn container(context: &Context<'_>, spec: &PodSpec, from: &Container) -> Result<ContainerPlan, String> {
+fn container(context: &PodContext<'_>, spec: &PodSpec, from: &Container) -> Result<ContainerPlan, String> {
     let refuse = |what: String| format!("container {}: {what}", from.name);
     if from.env_from.as_ref().is_some_and(|sources| !sources.is_empty()) {
         return Err(refuse("envFrom is not supported: list the variables in env".to_owned()));
@@ -192,7 +137,12 @@ fn container(context: &Context<'_>, spec: &PodSpec, from: &Container) -> Result<
     })
 }
 
-fn value(context: &Context<'_>, spec: &PodSpec, variable: &EnvVar, env: &[(String, String)]) -> Result<String, String> {
+fn value(
+    context: &PodContext<'_>,
+    spec: &PodSpec,
+    variable: &EnvVar,
+    env: &[(String, String)],
+) -> Result<String, String> {
     let Some(source) = &variable.value_from else {
         return Ok(expand(variable.value.as_deref().unwrap_or_default(), env));
     };
@@ -212,10 +162,10 @@ fn value(context: &Context<'_>, spec: &PodSpec, variable: &EnvVar, env: &[(Strin
     Ok(match path {
         "metadata.name" => context.name.to_owned(),
         "metadata.namespace" => context.namespace.to_owned(),
-        "metadata.uid" => sidecar::uid(context.namespace, context.name),
+        "metadata.uid" => uid(context.namespace, context.name),
         "status.podIP" | "status.podIPs" => context.address.to_string(),
-        "status.hostIP" | "status.hostIPs" => super::network::HOST.to_string(),
-        "spec.nodeName" => sidecar::NODE.to_owned(),
+        "status.hostIP" | "status.hostIPs" => HOST.to_string(),
+        "spec.nodeName" => NODE.to_owned(),
         "spec.serviceAccountName" => account(),
         _ => keyed("metadata.labels", context.labels)
             .or_else(|| keyed("metadata.annotations", context.annotations))
@@ -313,7 +263,7 @@ mod tests {
     fn try_plan(spec: serde_json::Value) -> Result<PodPlan, String> {
         let spec: PodSpec = serde_json::from_value(spec).expect("a pod spec");
         let labels = [("app".to_owned(), "web".to_owned())].into();
-        let context = Context {
+        let context = PodContext {
             namespace: "ns",
             name: "web-1",
             address: Ipv4Addr::new(10, 42, 0, 9),
@@ -323,7 +273,7 @@ mod tests {
             cwd: "/manifests",
             program: "/opt/mesh",
         };
-        plan(&context, &spec)
+        plan_pod(&context, &spec)
     }
 
     #[test]

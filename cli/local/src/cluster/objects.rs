@@ -8,14 +8,11 @@ use proxy_model::ports;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
-    cluster::PodEntry,
-    network::HOST,
-    sidecar::{CONTROL_PLANE, NODE, uid},
-};
+use super::observed::{ContainerState, PodRecord};
+use crate::plan::names::{CONTROL_PLANE, HOST, NODE, uid};
 
 /// A pod as the API server would show it.
-pub(super) fn pod(pod: &PodEntry) -> Value {
+pub(crate) fn pod(pod: &PodRecord) -> Value {
     let plan = &pod.plan;
     let meshed = plan.sidecar.is_some();
     let mut labels: Map<String, Value> = pod
@@ -45,7 +42,7 @@ pub(super) fn pod(pod: &PodEntry) -> Value {
         let set = replica_set_name(&deployment.name, &pod.hash);
         metadata["ownerReferences"] = json!([owner("apps/v1", "ReplicaSet", &plan.namespace, &set)]);
     }
-    if let Some(at) = pod.ending {
+    if let Some((at, _)) = pod.termination {
         metadata["deletionTimestamp"] = json!(timestamp(at));
     }
     let mut spec = serde_json::to_value(&*pod.spec).expect("a pod spec is plain");
@@ -71,11 +68,11 @@ pub(super) fn pod(pod: &PodEntry) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status(pod) })
 }
 
-fn status(pod: &PodEntry) -> Value {
-    let runtime = pod.runtime.borrow();
+fn status(pod: &PodRecord) -> Value {
+    let runtime = &pod.runtime;
     let ready = runtime.ready();
     let condition = |kind: &str, holds: bool| json!({ "type": kind, "status": if holds { "True" } else { "False" } });
-    let container = |state: &super::lifecycle::ContainerState| {
+    let container = |state: &ContainerState| {
         json!({
             "name": state.name, "ready": state.ready, "started": state.running,
             "restartCount": state.restarts, "image": "", "imageID": "",
@@ -99,7 +96,7 @@ fn status(pod: &PodEntry) -> Value {
 }
 
 /// The ReplicaSet that stands between a Deployment and its pods of one template.
-pub(super) fn replica_set(pod: &PodEntry, deployment: &str) -> Value {
+pub(crate) fn replica_set(pod: &PodRecord, deployment: &str) -> Value {
     let namespace = &pod.plan.namespace;
     let name = replica_set_name(deployment, &pod.hash);
     let labels = json!(pod.labels);
@@ -115,7 +112,7 @@ pub(super) fn replica_set(pod: &PodEntry, deployment: &str) -> Value {
 }
 
 /// A Service with the address it was given.
-pub(super) fn service(namespace: &str, service: &Service, cluster_ip: Option<Ipv4Addr>) -> Value {
+pub(crate) fn service(namespace: &str, service: &Service, cluster_ip: Option<Ipv4Addr>) -> Value {
     let mut value = serde_json::to_value(service).expect("a Service is plain");
     value["metadata"]["namespace"] = json!(namespace);
     if let Some(address) = cluster_ip {
@@ -125,13 +122,8 @@ pub(super) fn service(namespace: &str, service: &Service, cluster_ip: Option<Ipv
     value
 }
 
-/// A namespace that the user's objects are in but that no manifest makes.
-pub(super) fn namespace(name: &str) -> Value {
-    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
-}
-
 /// Name of the ReplicaSet of a template.
-pub(super) fn replica_set_name(deployment: &str, hash: &str) -> String {
+pub(crate) fn replica_set_name(deployment: &str, hash: &str) -> String {
     format!("{deployment}-{hash}")
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use destination_index::{Config, Index};
-use destination_k8s::{Object, ObjectRef, keys};
+use destination_k8s::{Object, ObjectRef, keys, selector};
 
-use super::{services, sidecar};
+use super::sidecar;
 
 /// Prefixes of the annotations that configure a sidecar.
 const SETTINGS: [&str; 2] = ["config.linkerd.io/", "config.alpha.linkerd.io/"];
@@ -21,7 +21,7 @@ const FOLLOWED: [&str; 7] = [
 ];
 
 /// Warnings about objects with dangling references, without effect, or with features that are not supported here.
-pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<String> {
+pub(crate) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<String> {
     let named = |object: &Object| {
         let meta = object.metadata();
         (
@@ -41,7 +41,7 @@ pub(super) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
             Object::Service(service) => {
                 let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
                 let selected = |(other, labels): &(String, BTreeMap<String, String>)| {
-                    *other == namespace && services::selects(service, labels)
+                    *other == namespace && selector::selects(selector, Some(labels))
                 };
                 if selector.is_some_and(|selector| !selector.is_empty()) && !templates.iter().any(selected) {
                     found.push(format!(
@@ -97,7 +97,7 @@ fn not_followed(object: &Object) -> Vec<String> {
 }
 
 /// Warning about a folder without any object, most likely the wrong one.
-pub(super) fn nothing(folder: &impl std::fmt::Display) -> String {
+pub(crate) fn nothing(folder: &impl std::fmt::Display) -> String {
     format!("{folder}: no objects found; files *.yaml, *.yml and *.json are read, now and whenever they change")
 }
 

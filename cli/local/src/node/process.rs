@@ -26,8 +26,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::plan::ContainerPlan;
-use crate::state::older_log;
+use crate::{plan::model::ContainerPlan, state::older_log};
 
 /// Size at which a log is rotated; one older file is kept.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
@@ -36,11 +35,11 @@ const LOG_FILES: usize = 400;
 
 /// Processes with an owner; any other child of process 1 is an orphan and reaped by [`Children::reap`].
 #[derive(Clone, Debug, Default)]
-pub(super) struct Children(Arc<Mutex<HashSet<i32>>>);
+pub(crate) struct Children(Arc<Mutex<HashSet<i32>>>);
 
 /// A started process and its process group.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     process: tokio::process::Child,
     pid: i32,
     children: Children,
@@ -48,7 +47,7 @@ pub(super) struct Child {
 
 impl Children {
     /// Starts a command in its own process group.
-    pub(super) fn spawn(&self, mut command: Command) -> std::io::Result<Child> {
+    pub(crate) fn spawn(&self, mut command: Command) -> std::io::Result<Child> {
         command.process_group(0);
         // Held during the spawn, so that the process is known before it could be reaped.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +63,7 @@ impl Children {
     }
 
     /// Reaps orphans: processes that outlived their parents in a pod.
-    pub(super) fn reap(&self) {
+    pub(crate) fn reap(&self) {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(status) = waitid(Id::All, flags) {
             let Some(pid) = status.pid() else { return };
@@ -83,26 +82,26 @@ impl Children {
 
 impl Child {
     /// PID in the supervisor's namespace.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid.cast_unsigned()
     }
 
     /// Waits for the process to exit, and kills what it leaves in its group.
-    pub(super) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.process.wait().await;
         let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         status
     }
 
     /// Signals the process group.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.pid > 0 && self.process.id().is_some() {
             let _ = killpg(Pid::from_raw(self.pid), signal);
         }
     }
 
     /// Sends SIGTERM, and SIGKILL after the grace period.
-    pub(super) async fn stop(&mut self, grace: Duration) {
+    pub(crate) async fn stop(&mut self, grace: Duration) {
         self.signal(Signal::SIGTERM);
         if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
             self.signal(Signal::SIGKILL);
@@ -111,7 +110,7 @@ impl Child {
     }
 
     /// Takes the piped standard streams.
-    pub(super) fn streams(&mut self) -> (Option<tokio::process::ChildStdin>, Option<tokio::process::ChildStdout>) {
+    pub(crate) fn streams(&mut self) -> (Option<tokio::process::ChildStdin>, Option<tokio::process::ChildStdout>) {
         (self.process.stdin.take(), self.process.stdout.take())
     }
 }
@@ -128,20 +127,20 @@ impl Drop for Child {
 }
 
 /// A command in a pod.
-pub(super) struct InPod<'a> {
+pub(crate) struct InPod<'a> {
     /// PID of the pause process.
-    pub(super) pause_pid: u32,
+    pub(crate) pause_pid: u32,
     /// Container whose environment and working directory it gets.
-    pub(super) container: &'a ContainerPlan,
-    pub(super) argv: &'a [String],
+    pub(crate) container: &'a ContainerPlan,
+    pub(crate) argv: &'a [String],
     /// File for standard output and error.
-    pub(super) output: Option<File>,
+    pub(crate) output: Option<File>,
     /// A listener that it inherits through the systemd protocol.
-    pub(super) listener: Option<TcpListener>,
+    pub(crate) listener: Option<TcpListener>,
 }
 
 /// Builds the command that enters the pod and runs the program.
-pub(super) fn command(run: InPod<'_>) -> Result<Command, String> {
+pub(crate) fn command(run: InPod<'_>) -> Result<Command, String> {
     let (name, args) = run.argv.split_first().ok_or("the command is empty")?;
     let path = run
         .container
@@ -205,13 +204,23 @@ fn find(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("command {name:?} is not on the PATH"))
 }
 
+/// Describes the exit of a process.
+pub(crate) fn describe_exit(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "exited".to_owned(),
+    }
+}
+
 /// Opens a container's log for appending.
-pub(super) fn open_log(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_log(path: &Path) -> std::io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
 /// Keeps the size and number of logs within their limits.
-pub(super) fn limit_logs(dir: &Path) {
+pub(crate) fn limit_logs(dir: &Path) {
     let mut files: Vec<_> = fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -240,7 +249,7 @@ pub(super) fn limit_logs(dir: &Path) {
 }
 
 /// Kills everything that is left in a pod's network namespace except its pause process.
-pub(super) fn sweep(pause_pid: u32) {
+pub(crate) fn sweep(pause_pid: u32) {
     let namespace = |pid: u32| fs::metadata(format!("/proc/{pid}/ns/net")).map(|meta| meta.ino()).ok();
     let Some(pod) = namespace(pause_pid) else { return };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
