@@ -8,8 +8,8 @@
 //!             └ internal container → exec of the container's command in a pod's namespaces .......... container.rs
 //! ```
 //!
-//! The supervisor is a small orchestrator in three parts: [`plan`] (pure) turns objects into what should exist, [`cluster`]
-//! (pure) compares that with the observed state and returns actions, [`node`] executes them and observes.
+//! The supervisor is a small orchestrator in three parts: `plan` (pure) turns objects into what should exist, `cluster`
+//! (pure) compares that with the observed state and returns actions, `node` executes them and observes.
 //!
 //! Everything lives below process 1 of a private process namespace; interfaces, rules and mounts are in namespaces
 //! without a name. So when that process exits, for whatever reason, the kernel removes all of it. The supervisor exits
