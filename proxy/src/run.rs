@@ -291,7 +291,7 @@ impl Proxy {
         proxy_inbound::Deps {
             discovery: self.discovery.clone(),
             tls: self.tls.clone(),
-            recorder: self.metrics.recorder(),
+            metrics: self.metrics.recorder(),
             tap: self.registry.clone(),
             rate_limits: self.rate_limits.clone(),
             config: proxy_inbound::Config {

@@ -24,7 +24,7 @@ use proxy_api::{
         tap_server::{Tap, TapServer},
     },
 };
-use proxy_http::tap::{Refused, Registry};
+use proxy_http::tap::{ObserveError, Registry};
 use proxy_model::{Id, limits};
 use proxy_tls::Tls;
 use tokio::{
@@ -154,8 +154,8 @@ impl Tap for Observer {
             .registry
             .observe(observation.matches, limit, observation.headers);
         let events = events.map_err(|refused| match refused {
-            Refused::NoLimit => Status::invalid_argument(refused.to_string()),
-            Refused::TooMany => Status::resource_exhausted(refused.to_string()),
+            ObserveError::NoLimit => Status::invalid_argument(refused.to_string()),
+            ObserveError::TooMany => Status::resource_exhausted(refused.to_string()),
         })?;
         let base = self.server.next.fetch_add(1, Relaxed);
         let stream = ReceiverStream::new(events).map(move |event| Ok(encode::tap_event(&event, base)));

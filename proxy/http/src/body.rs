@@ -1,4 +1,4 @@
-//! The one body type: every request and response body that passes through the proxy is one of these.
+//! Body type of every request and response that passes through the proxy.
 
 use std::{
     fmt,
@@ -10,35 +10,35 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{Error, http2::receive::Received, pool::Pooled, replay::ReplayBody, tap::TappedBody};
+use crate::{Error, http2::receive::ReceivedBody, pool::PooledBody, replay::ReplayBody, tap::TappedBody};
 
-/// A boxed body, for what is rare.
+/// Boxed body, for rare cases.
 pub type BoxedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>;
 
-/// A body. Only the rare kinds are boxed.
+/// HTTP body. Only rare kinds are boxed.
 #[derive(Default)]
 pub enum Body {
-    /// Nothing.
+    /// No content.
     #[default]
     Empty,
-    /// All of it at once.
+    /// Complete body in one piece.
     Full(Bytes),
-    /// What comes in from a connection.
+    /// Body received over HTTP/1.
     Incoming(Incoming),
-    /// The response body of a pooled HTTP/1 connection: gives the connection back when it has ended.
-    Pooled(Pooled),
-    /// What comes in a stream of HTTP/2.
-    Received(Received),
-    /// A request body that is kept for sending it again.
+    /// Response body of a pooled HTTP/1 connection; returns the connection to the pool at its end.
+    Pooled(PooledBody),
+    /// Body received in an HTTP/2 stream.
+    Received(ReceivedBody),
+    /// Request body that is kept for resending.
     Replay(ReplayBody),
-    /// A response that somebody taps.
+    /// Response body observed by tap.
     Tapped(Box<TappedBody>),
-    /// Anything else.
+    /// Any other body.
     Boxed(BoxedBody),
 }
 
 impl Body {
-    /// A boxed body of any kind.
+    /// Boxes a body of any kind.
     pub fn boxed<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes, Error = Error> + 'static,

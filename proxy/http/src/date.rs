@@ -1,4 +1,4 @@
-//! The time of day as HTTP writes it, written once a second.
+//! `Date` header value, formatted once a second.
 
 use std::{
     cell::RefCell,
@@ -11,7 +11,7 @@ thread_local! {
     static LAST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
 }
 
-/// The value of `date` now.
+/// Returns the current value of `date`.
 pub(crate) fn now() -> HeaderValue {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let second = since.unwrap_or(Duration::ZERO).as_secs();
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_date_of_now() {
+    fn formats_the_current_time() {
         let text = now();
         let time = httpdate::parse_http_date(text.to_str().expect("text")).expect("a date");
         let age = SystemTime::now().duration_since(time).expect("not in the future");

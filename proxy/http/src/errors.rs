@@ -1,7 +1,7 @@
-//! The responses that explain an error, in the shapes that Linkerd gives them.
+//! Responses that explain an error, in Linkerd's format.
 //!
-//! HTTP gets a status and an empty body; gRPC gets status 200 and its code in the headers. Who may know more also gets
-//! `l5d-proxy-error` and `l5d-proxy-connection`.
+//! HTTP receives a status and an empty body; gRPC receives status 200 and its code in the headers. Trusted clients also
+//! receive `l5d-proxy-error` and `l5d-proxy-connection`.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// gRPC codes, as far as the proxy answers with them.
+/// gRPC codes that the proxy answers with.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct GrpcCode(pub u16);
 
@@ -41,25 +41,25 @@ impl GrpcCode {
     pub const UNAVAILABLE: Self = Self(14);
 }
 
-/// What to answer instead of what the application would have said.
+/// Response that the proxy sends instead of the application.
 #[derive(Clone, Debug)]
 pub struct Rejection {
-    /// Status for HTTP.
+    /// HTTP status.
     pub status: StatusCode,
-    /// Code for gRPC.
+    /// gRPC code.
     pub grpc: GrpcCode,
-    /// Text for who may know more.
+    /// Reason, for clients that may see it.
     pub message: Cow<'static, str>,
-    /// The client should not use the connection again.
+    /// The client should not reuse the connection.
     pub close: bool,
-    /// Where to go instead.
+    /// Redirect target.
     pub location: Option<HeaderValue>,
     /// The request provably did not reach the application.
     pub never_arrived: bool,
 }
 
 impl Rejection {
-    /// A plain rejection; the connection stays.
+    /// Creates a rejection that keeps the connection open.
     pub fn new(status: StatusCode, grpc: GrpcCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
@@ -71,12 +71,12 @@ impl Rejection {
         }
     }
 
-    /// The same, and the client should not use the connection again.
+    /// Asks the client not to reuse the connection.
     pub fn closing(self) -> Self {
         Self { close: true, ..self }
     }
 
-    /// The same, and the request provably did not reach the application.
+    /// Marks the request as provably not having reached the application.
     pub fn never_arrived(self) -> Self {
         Self {
             never_arrived: true,
@@ -85,21 +85,21 @@ impl Rejection {
     }
 }
 
-/// How a request wants to be told. Taken before the request is sent on.
+/// Format of a rejection, taken from the request before it is forwarded.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// As gRPC.
+    /// In gRPC form.
     pub grpc: bool,
-    /// With the headers that say more.
+    /// With informational headers.
     pub informational: bool,
-    /// HTTP/1.1 on its own connection, to which `connection: close` can be said.
+    /// HTTP/1.1 on a connection of its own, which `connection: close` applies to.
     pub http1: bool,
 }
 
 impl Shape {
-    /// The shape for a request: `request` is as the application would see it (after orig-proto was undone), and
-    /// `is_orig_proto` says that it came in HTTP/2 nevertheless.
-    pub fn of<B>(request: &Request<B>, informational: bool, is_orig_proto: bool) -> Self {
+    /// Returns the format for a request: `request` is as the application would see it (after orig-proto was undone),
+    /// and `is_orig_proto` tells that it arrived in HTTP/2 nevertheless.
+    pub fn from_request<B>(request: &Request<B>, informational: bool, is_orig_proto: bool) -> Self {
         let grpc = request.version() == Version::HTTP_2
             && request
                 .headers()
@@ -113,7 +113,7 @@ impl Shape {
     }
 }
 
-/// Makes the response.
+/// Builds the response.
 pub fn respond(rejection: &Rejection, shape: Shape) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     let headers = response.headers_mut();
@@ -145,7 +145,7 @@ pub fn respond(rejection: &Rejection, shape: Shape) -> Response<Body> {
     response
 }
 
-/// What of `text` may stand in a header.
+/// Converts `text` to a header value, replacing invalid characters.
 fn header_text(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| {
         let text: String = text
@@ -156,7 +156,7 @@ fn header_text(text: &str) -> HeaderValue {
     })
 }
 
-/// gRPC's percent encoding: printable ASCII but for `%` stays.
+/// Applies gRPC's percent encoding: printable ASCII except `%` is kept.
 fn percent_encoded(text: &str) -> HeaderValue {
     if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'%') {
         return header_text(text);
@@ -181,11 +181,11 @@ mod tests {
             .header(CONTENT_TYPE, content_type)
             .body(())
             .expect("valid");
-        Shape::of(&request, informational, false)
+        Shape::from_request(&request, informational, false)
     }
 
     #[test]
-    fn http_gets_a_status_and_strangers_get_nothing_more() {
+    fn http_rejection_without_informational_headers_has_a_status_only() {
         let forbidden = Rejection::new(StatusCode::FORBIDDEN, GrpcCode::PERMISSION_DENIED, "unauthorized");
         let response = respond(&forbidden, shape(Version::HTTP_11, "text/plain", false));
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_gets_its_code_in_the_headers() {
+    fn grpc_rejection_has_its_code_in_the_headers() {
         let forbidden = Rejection::new(StatusCode::FORBIDDEN, GrpcCode::PERMISSION_DENIED, "100% no");
         let response = respond(&forbidden, shape(Version::HTTP_2, "application/grpc+proto", true));
         assert_eq!(response.status(), StatusCode::OK);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_is_said_to_http1_and_to_the_peer() {
+    fn closing_is_signalled_to_http1_and_to_the_peer() {
         let refused = Rejection::new(StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, "refused")
             .closing()
             .never_arrived();

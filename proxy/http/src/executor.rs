@@ -1,12 +1,12 @@
-//! Runs hyper's own futures on the worker that called it, so that they need not be `Send`.
+//! Runs hyper's futures on the calling worker, so that they need not be `Send`.
 
 use std::future::Future;
 
-/// Futures above it go into a box before they are spawned: a task's future is moved some ten times from the call to its
-/// end, a box is moved in its stead. In bytes.
+/// Size in bytes above which a future is boxed before it is spawned: a task's future is moved about ten times from the
+/// call to its end, and a box is cheaper to move.
 const LARGE: usize = 256;
 
-/// Spawns on the current `LocalSet`. Must be used inside one.
+/// Executor that spawns on the current `LocalSet`, inside which it must be used.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct LocalExec;
 
@@ -16,7 +16,7 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        // The connection that spawned it ends it: hyper's futures end when their connection does.
+        // The connection that spawned it ends it: hyper's futures end with their connection.
         if size_of::<F>() > LARGE {
             drop(tokio::task::spawn_local(Box::pin(future)));
         } else {

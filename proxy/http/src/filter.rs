@@ -1,5 +1,5 @@
-//! Filters of a route, as inbound and outbound apply them: to a request before it is sent on, to a response before it is
-//! answered. A filter that answers instead of forwarding ends as a [`Rejection`].
+//! Route filters of inbound and outbound: applied to a request before it is forwarded, and to a response before it is
+//! returned. A filter that answers by itself ends in a [`Rejection`].
 
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
@@ -12,17 +12,17 @@ use crate::{
     h1,
 };
 
-/// Applies filters to a request, in order; `prefix` is the path prefix that the route matched by, if it did.
+/// Applies filters to a request, in order; `prefix` is the path prefix that the route matched, if any.
 pub fn request<B>(filters: &[Filter], request: &mut Request<B>, prefix: Option<&str>) -> Result<(), Rejection> {
     for filter in filters {
         match filter {
             Filter::RequestHeaders(modifier) => modify(request.headers_mut(), modifier),
             Filter::ResponseHeaders(_) => {}
-            Filter::FailHttp { status, message, ratio } if strikes(*ratio) => {
+            Filter::FailHttp { status, message, ratio } if should_fail(*ratio) => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 return Err(Rejection::new(status, GrpcCode::FAILED_PRECONDITION, message.clone()));
             }
-            Filter::FailGrpc { code, message, ratio } if strikes(*ratio) => {
+            Filter::FailGrpc { code, message, ratio } if should_fail(*ratio) => {
                 return Err(Rejection::new(StatusCode::OK, GrpcCode(*code), message.clone()));
             }
             Filter::FailHttp { .. } | Filter::FailGrpc { .. } => {}
@@ -53,7 +53,7 @@ fn invalid(message: String) -> Rejection {
     Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, GrpcCode::INTERNAL, message).closing()
 }
 
-fn strikes(ratio: Ratio) -> bool {
+fn should_fail(ratio: Ratio) -> bool {
     ratio.numerator >= ratio.denominator || fastrand::u32(0..ratio.denominator.max(1)) < ratio.numerator
 }
 
@@ -71,7 +71,7 @@ fn modify(headers: &mut HeaderMap, modifier: &HeaderModifier) {
 
 fn redirected<B>(redirect: &Redirect, request: &Request<B>, prefix: Option<&str>) -> Rejection {
     let Some(location) = location(redirect, request, prefix) else {
-        return invalid("the redirect of the route makes no valid location".to_owned());
+        return invalid("invalid redirect location".to_owned());
     };
     let status = redirect.status.and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.unwrap_or(StatusCode::MOVED_PERMANENTLY);
@@ -88,7 +88,7 @@ fn location<B>(redirect: &Redirect, request: &Request<B>, prefix: Option<&str>) 
     };
     let current: Option<Authority> = h1::authority(request).and_then(|authority| authority.parse().ok());
     let host = redirect.host.as_deref().or(current.as_ref().map(Authority::host))?;
-    // A port goes with the host and scheme that it was for: a redirect that changes either loses it.
+    // A port belongs to its host and scheme: a redirect that changes either drops it.
     let kept = redirect.host.is_none() && redirect.scheme.is_none();
     let port = redirect.port.or_else(|| current.as_ref().filter(|_| kept)?.port_u16());
     let is_default = matches!((scheme.as_str(), port), ("http", Some(80)) | ("https", Some(443)));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_changes_what_it_says_and_keeps_the_rest() {
+    fn redirect_replaces_only_the_configured_parts() {
         let https = Redirect {
             scheme: Some("https".into()),
             ..Redirect::default()
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_added_set_and_removed() {
+    fn modifies_headers() {
         let pair = |name: &'static str, value| (http::HeaderName::from_static(name), HeaderValue::from_static(value));
         let modifier = HeaderModifier {
             add: vec![pair("a", "2")],
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_injected_by_their_share() {
+    fn injects_failures_by_ratio() {
         let fail = |ratio| {
             [Filter::FailHttp {
                 status: 418,

@@ -1,5 +1,4 @@
-//! HTTP/1 between hops: which headers belong to one connection only, which requests are malformed, which ask for an
-//! upgrade.
+//! HTTP/1 between hops: connection headers, malformed requests, and upgrades.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -7,32 +6,32 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use crate::headers::{KEEP_ALIVE, PROXY_CONNECTION, Seen};
+use crate::headers::{HeaderFlags, KEEP_ALIVE, PROXY_CONNECTION};
 
-/// Why a request cannot be forwarded at all (400).
+/// Malformed request, answered with 400.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// `GET example.com:80`.
-    #[error("the request target has the authority form, which only CONNECT may use")]
+    #[error("authority-form request target in a method other than CONNECT")]
     AuthorityForm,
     /// `CONNECT` in HTTP/1.0.
-    #[error("CONNECT needs HTTP/1.1")]
+    #[error("CONNECT requires HTTP/1.1")]
     ConnectVersion,
     /// `CONNECT http://example.com/path`.
-    #[error("CONNECT needs a target of the form host:port")]
+    #[error("CONNECT requires a target of the form host:port")]
     ConnectTarget,
 }
 
-/// What is known of an HTTP/1 request after [`normalise`].
+/// Facts about an HTTP/1 request, established by [`normalise`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
-    /// The target came in absolute form; it goes to the application in the same form.
+    /// The target is in absolute form, and is forwarded in the same form.
     pub absolute: bool,
     /// The request asks for an upgrade, or is a CONNECT.
     pub upgrade: bool,
 }
 
-/// Refuses what is malformed, and strips what belongs to the connection that the request came on, unless it is an upgrade.
+/// Rejects malformed requests, and strips the headers of the client's connection unless the request is an upgrade.
 pub fn normalise<B>(request: &mut Request<B>) -> Result<Form, Malformed> {
     let uri = request.uri();
     let absolute = uri.scheme().is_some();
@@ -51,44 +50,44 @@ pub fn normalise<B>(request: &mut Request<B>) -> Result<Form, Malformed> {
     if !absolute && uri.authority().is_some() {
         return Err(Malformed::AuthorityForm);
     }
-    let seen = Seen::of(request.headers());
-    let upgrade = seen.has(Seen::UPGRADE) && wants_upgrade(request);
-    if !upgrade && seen.has(Seen::HOP_BY_HOP) {
+    let seen = HeaderFlags::from_headers(request.headers());
+    let upgrade = seen.has(HeaderFlags::UPGRADE) && wants_upgrade(request);
+    if !upgrade && seen.has(HeaderFlags::HOP_BY_HOP) {
         strip_hop_by_hop(request.headers_mut());
     }
     one_length(request.headers_mut(), seen);
     Ok(Form { absolute, upgrade })
 }
 
-/// Strips what belongs to the connection that a response came on, unless it switches protocols.
+/// Strips the headers of the server's connection unless the response switches protocols.
 pub fn normalise_response<B>(response: &mut Response<B>) {
-    let seen = Seen::of(response.headers());
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS && seen.has(Seen::HOP_BY_HOP) {
+    let seen = HeaderFlags::from_headers(response.headers());
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS && seen.has(HeaderFlags::HOP_BY_HOP) {
         strip_hop_by_hop(response.headers_mut());
     }
     one_length(response.headers_mut(), seen);
 }
 
-/// A message that is chunked has no other length: whoever believed one would see another message than we do (RFC 9112, 6.3).
-fn one_length(headers: &mut HeaderMap, seen: Seen) {
-    if seen.has(Seen::TRANSFER_ENCODING) {
+/// A chunked message has no other length: a recipient that honoured one would see a different message (RFC 9112, 6.3).
+fn one_length(headers: &mut HeaderMap, seen: HeaderFlags) {
+    if seen.has(HeaderFlags::TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
 }
 
-/// What a successful CONNECT's response must not carry.
+/// Removes headers that the response to a successful CONNECT must not carry.
 pub fn strip_connect_response<B>(response: &mut Response<B>) {
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().remove(TRANSFER_ENCODING);
 }
 
-/// Whether an HTTP/1.1 request asks for an upgrade that we carry through: any but `h2c`.
+/// Returns true if an HTTP/1.1 request asks for an upgrade that the proxy supports: any but `h2c`.
 pub fn wants_upgrade<B>(request: &Request<B>) -> bool {
     if request.version() != Version::HTTP_11 {
         return false;
     }
     let headers = request.headers();
-    // A look at each name: a request has few headers, and nearly never this one.
+    // Comparing each name is cheap: a request has few headers, and hardly ever this one.
     if !headers.keys().any(|name| *name == UPGRADE) {
         return false;
     }
@@ -104,7 +103,7 @@ pub fn wants_upgrade<B>(request: &Request<B>) -> bool {
         .any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("upgrade")))
 }
 
-/// Removes `connection`, all that it lists, and its relatives.
+/// Removes `connection`, the headers it lists, and its relatives.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     while let Some(value) = headers.remove(CONNECTION) {
         for token in tokens(&value) {
@@ -121,7 +120,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what HTTP/2 forbids in a request: all that belongs to a connection, and any `te` but `trailers`.
+/// Removes request headers that HTTP/2 forbids: those of a connection, and any `te` but `trailers`.
 pub fn strip_for_http2(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(TRANSFER_ENCODING);
@@ -130,7 +129,7 @@ pub fn strip_for_http2(headers: &mut HeaderMap) {
     }
 }
 
-/// A client cannot have the framing or the addressing of its own message removed by listing it.
+/// Removes a listed header, except the framing and addressing of the message itself.
 fn remove_listed(headers: &mut HeaderMap, name: &HeaderName) {
     if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != HOST {
         headers.remove(name);
@@ -146,7 +145,7 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
         .filter(|token| !token.is_empty())
 }
 
-/// The authority that a request names: its URI's, else its Host.
+/// Returns the authority of a request: that of its URI, else its Host.
 pub fn authority<B>(request: &Request<B>) -> Option<&str> {
     if let Some(authority) = request.uri().authority() {
         return Some(authority.as_str());
@@ -159,7 +158,7 @@ pub fn authority<B>(request: &Request<B>) -> Option<&str> {
         .filter(|host| !host.is_empty())
 }
 
-/// Makes the target origin form: `/path?query`. `OPTIONS *` stays.
+/// Converts the target to origin form: `/path?query`. `OPTIONS *` is unchanged.
 pub fn set_origin_form(uri: &mut Uri) {
     if uri.authority().is_none() {
         return;
@@ -169,7 +168,7 @@ pub fn set_origin_form(uri: &mut Uri) {
     *uri = Uri::from_parts(parts).expect("a path alone is a URI");
 }
 
-/// Makes the target absolute: `http://authority/path?query`, as HTTP/2 needs it.
+/// Converts the target to absolute form, `http://authority/path?query`, as HTTP/2 requires.
 pub fn set_absolute_form(uri: &mut Uri, authority: Authority) {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(uri.scheme().cloned().unwrap_or(Scheme::HTTP));
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_connection_lists_is_stripped_but_not_the_framing() {
+    fn strips_listed_headers_but_not_the_framing() {
         let mut request = request(Method::GET, "/", Version::HTTP_11);
         for (name, value) in [
             ("connection", "x-one, Content-Length"),
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_message_has_no_other_length() {
+    fn chunked_messages_lose_their_content_length() {
         let mut request = request(Method::POST, "/", Version::HTTP_11);
         request
             .headers_mut()
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_keeps_its_headers_and_h2c_does_not() {
+    fn upgrade_headers_are_kept_except_for_h2c() {
         let mut ws = request(Method::GET, "/", Version::HTTP_11);
         ws.headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_targets_are_refused() {
+    fn rejects_malformed_targets() {
         let refused = |method, target, version| normalise(&mut request(method, target, version));
         assert_eq!(
             refused(Method::GET, "example.com:80", Version::HTTP_11),
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_change_form() {
+    fn converts_between_target_forms() {
         let mut uri: Uri = "http://a:1/x?y".parse().expect("valid");
         set_origin_form(&mut uri);
         assert_eq!(uri.to_string(), "/x?y");

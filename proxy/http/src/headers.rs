@@ -1,51 +1,50 @@
-//! Names of the headers that mean something between proxies, made once.
+//! Headers exchanged between proxies, and constants for them.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Identity of the TLS client, for the application. Overwritten by inbound.
+/// Identity of the TLS client, for the application. Set by inbound.
 pub const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
-/// Marks HTTP/1 that rides in HTTP/2.
+/// Marks HTTP/1 carried in HTTP/2.
 pub const L5D_ORIG_PROTO: HeaderName = HeaderName::from_static("l5d-orig-proto");
-/// Why the proxy answered instead of the application.
+/// Reason of a response that the proxy sent instead of the application.
 pub const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
-/// `close` when the peer should close the connection.
+/// `close` if the peer should close the connection.
 pub const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
-/// Name that outbound routed a request by, when a ServiceProfile did.
+/// Name that outbound routed a request by, when a ServiceProfile applied.
 pub const L5D_DST_CANONICAL: HeaderName = HeaderName::from_static("l5d-dst-canonical");
-/// Identity that the client of outbound insists on.
+/// Server identity required by the client of outbound.
 pub const L5D_REQUIRE_ID: HeaderName = HeaderName::from_static("l5d-require-id");
-/// Ours: the inbound proxy says that a request provably did not reach the application, so that the outbound proxy may
-/// send it elsewhere. Only sent to clients with an identity; outbound strips it, inbound strips it from what the
-/// application says.
+/// Ours: inbound reports that a request provably did not reach the application, so that outbound may send it elsewhere.
+/// Only sent to clients with an identity; outbound strips it, and inbound strips it from the application's responses.
 pub const MESH_NEVER_ARRIVED: HeaderName = HeaderName::from_static("mesh-never-arrived");
-/// Not standardised, but seen: a `connection` for proxies.
+/// Non-standard `connection` for proxies.
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-/// Hop-by-hop.
+/// Hop-by-hop header of HTTP/1.0.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// gRPC's status.
+/// gRPC status code.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// gRPC's text.
+/// gRPC status message.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// The value of [`MESH_NEVER_ARRIVED`].
+/// Value of [`MESH_NEVER_ARRIVED`].
 pub const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// `close`.
 pub const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// gRPC's content type.
 pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// Which of the headers that mean something to a proxy a message has. One look at each name is cheaper than a lookup for
-/// each header that nearly no message has.
+/// Set of the headers relevant to a proxy that a message has. One pass over the names is cheaper than a lookup for each
+/// header that hardly any message has.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen(u16);
+pub struct HeaderFlags(u16);
 
-impl Seen {
-    /// Looks at every name.
-    pub fn of(headers: &HeaderMap) -> Self {
+impl HeaderFlags {
+    /// Scans all header names.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |seen, name| seen | bit(name.as_str())))
     }
 
-    /// Whether the header is there. Only for those that [`Seen`] has a constant for.
+    /// Returns true if the header is present. `header` must be one of the constants.
     pub fn has(self, header: Self) -> bool {
         self.0 & header.0 != 0
     }
@@ -74,25 +73,25 @@ impl Seen {
     pub const DATE: Self = Self(1 << 10);
     /// `content-length`.
     pub const CONTENT_LENGTH: Self = Self(1 << 11);
-    /// What HTTP/2 forbids, or nearly.
+    /// Headers that HTTP/2 forbids or restricts.
     pub const NOT_IN_HTTP2: Self = Self(Self::HOP_BY_HOP.0 | Self::TRANSFER_ENCODING.0 | Self::TE.0);
 }
 
 fn bit(name: &str) -> u16 {
     let header = match name {
-        "connection" | "keep-alive" | "proxy-connection" => Seen::HOP_BY_HOP,
-        "upgrade" => Seen(Seen::HOP_BY_HOP.0 | Seen::UPGRADE.0),
-        "transfer-encoding" => Seen::TRANSFER_ENCODING,
-        "te" => Seen::TE,
-        "date" => Seen::DATE,
-        "content-length" => Seen::CONTENT_LENGTH,
-        "cookie" => Seen::COOKIE,
-        "l5d-proxy-error" => Seen::L5D_PROXY_ERROR,
-        "l5d-proxy-connection" => Seen::L5D_PROXY_CONNECTION,
-        "mesh-never-arrived" => Seen::MESH_NEVER_ARRIVED,
-        "grpc-status" => Seen::GRPC_STATUS,
-        "l5d-require-id" => Seen::L5D_REQUIRE_ID,
-        _ => Seen::default(),
+        "connection" | "keep-alive" | "proxy-connection" => HeaderFlags::HOP_BY_HOP,
+        "upgrade" => HeaderFlags(HeaderFlags::HOP_BY_HOP.0 | HeaderFlags::UPGRADE.0),
+        "transfer-encoding" => HeaderFlags::TRANSFER_ENCODING,
+        "te" => HeaderFlags::TE,
+        "date" => HeaderFlags::DATE,
+        "content-length" => HeaderFlags::CONTENT_LENGTH,
+        "cookie" => HeaderFlags::COOKIE,
+        "l5d-proxy-error" => HeaderFlags::L5D_PROXY_ERROR,
+        "l5d-proxy-connection" => HeaderFlags::L5D_PROXY_CONNECTION,
+        "mesh-never-arrived" => HeaderFlags::MESH_NEVER_ARRIVED,
+        "grpc-status" => HeaderFlags::GRPC_STATUS,
+        "l5d-require-id" => HeaderFlags::L5D_REQUIRE_ID,
+        _ => HeaderFlags::default(),
     };
     header.0
 }
@@ -102,33 +101,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_header_is_seen_as_itself() {
+    fn each_header_sets_its_own_flag() {
         use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, TE, TRANSFER_ENCODING, UPGRADE};
         let all = [
-            (CONNECTION, Seen::HOP_BY_HOP),
-            (KEEP_ALIVE, Seen::HOP_BY_HOP),
-            (PROXY_CONNECTION, Seen::HOP_BY_HOP),
-            (UPGRADE, Seen::UPGRADE),
-            (TRANSFER_ENCODING, Seen::TRANSFER_ENCODING),
-            (COOKIE, Seen::COOKIE),
-            (TE, Seen::TE),
-            (DATE, Seen::DATE),
-            (CONTENT_LENGTH, Seen::CONTENT_LENGTH),
-            (L5D_PROXY_ERROR, Seen::L5D_PROXY_ERROR),
-            (L5D_PROXY_CONNECTION, Seen::L5D_PROXY_CONNECTION),
-            (MESH_NEVER_ARRIVED, Seen::MESH_NEVER_ARRIVED),
-            (GRPC_STATUS, Seen::GRPC_STATUS),
-            (L5D_REQUIRE_ID, Seen::L5D_REQUIRE_ID),
+            (CONNECTION, HeaderFlags::HOP_BY_HOP),
+            (KEEP_ALIVE, HeaderFlags::HOP_BY_HOP),
+            (PROXY_CONNECTION, HeaderFlags::HOP_BY_HOP),
+            (UPGRADE, HeaderFlags::UPGRADE),
+            (TRANSFER_ENCODING, HeaderFlags::TRANSFER_ENCODING),
+            (COOKIE, HeaderFlags::COOKIE),
+            (TE, HeaderFlags::TE),
+            (DATE, HeaderFlags::DATE),
+            (CONTENT_LENGTH, HeaderFlags::CONTENT_LENGTH),
+            (L5D_PROXY_ERROR, HeaderFlags::L5D_PROXY_ERROR),
+            (L5D_PROXY_CONNECTION, HeaderFlags::L5D_PROXY_CONNECTION),
+            (MESH_NEVER_ARRIVED, HeaderFlags::MESH_NEVER_ARRIVED),
+            (GRPC_STATUS, HeaderFlags::GRPC_STATUS),
+            (L5D_REQUIRE_ID, HeaderFlags::L5D_REQUIRE_ID),
         ];
         for (name, expected) in &all {
             let mut headers = HeaderMap::new();
             headers.insert(http::header::HOST, CLOSE);
-            assert_eq!(Seen::of(&headers), Seen::default());
+            assert_eq!(HeaderFlags::from_headers(&headers), HeaderFlags::default());
             headers.insert(name, CLOSE);
             for (_, header) in &all {
-                let is_upgrade = *expected == Seen::UPGRADE && *header == Seen::HOP_BY_HOP;
+                let is_upgrade = *expected == HeaderFlags::UPGRADE && *header == HeaderFlags::HOP_BY_HOP;
                 assert_eq!(
-                    Seen::of(&headers).has(*header),
+                    HeaderFlags::from_headers(&headers).has(*header),
                     header == expected || is_upgrade,
                     "{name}"
                 );

@@ -1,16 +1,16 @@
-//! What clients and servers of HTTP/2 have in common: bodies on their way through streams, PINGs, and waking.
+//! Shared parts of the HTTP/2 client and server: bodies in streams, PINGs, and waking.
 
-pub(crate) mod gate;
+pub(crate) mod body_sender;
 pub(crate) mod keep_alive;
-pub(crate) mod pump;
 pub(crate) mod receive;
+pub(crate) mod waker;
 
 use std::task::{Context, Poll};
 
 use proxy_transport::Corked;
 use tokio::io::AsyncWrite;
 
-/// Sends what a run of a connection has written, unless that ended it; if sending fails, the connection has ended too.
+/// Flushes what a run of the connection wrote, unless the run ended it; a failed flush ends the connection too.
 pub(crate) fn uncork<I: AsyncWrite + Unpin, E>(
     ended: Poll<Result<(), E>>,
     cx: &mut Context<'_>,
@@ -21,10 +21,10 @@ pub(crate) fn uncork<I: AsyncWrite + Unpin, E>(
     }
     match io.poll_uncork(cx) {
         Poll::Ready(Err(error)) => {
-            tracing::debug!(%error, "an HTTP/2 connection broke");
+            tracing::debug!(%error, "HTTP/2 connection failed");
             Poll::Ready(Ok(()))
         }
-        // What the peer does not take now goes when it does: that wakes the task.
+        // The rest is sent when the peer accepts more: that wakes the task.
         _ => Poll::Pending,
     }
 }

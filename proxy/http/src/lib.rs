@@ -1,14 +1,15 @@
-//! HTTP as the proxy speaks it: HTTP/1 on hyper's connection-level API, HTTP/2 on the h2 crate, idle pools, the resend
+//! HTTP for the proxy: HTTP/1 on hyper's connection-level API, HTTP/2 on the h2 crate, connection pools, the resend
 //! buffer, HTTP/1 carried in HTTP/2, upgrades, tap, and the responses that explain an error.
 //!
-//! Nothing here decides anything about policy or endpoints; inbound and outbound do. Everything that belongs to one
-//! connection is `!Send` and is driven by `spawn_local` of the worker that owns it.
+//! Policy and endpoint decisions belong to inbound and outbound; this crate must not know them. Everything that belongs
+//! to one connection is `!Send` and is driven by `spawn_local` of the worker that owns it.
 //!
 //! ```text
 //! server::http1 / server::http2 --Request<Body>--> inbound, outbound --Request<Body>--> client, pool
 //! ```
 
 pub mod body;
+mod bounded_reads;
 pub mod client;
 mod date;
 pub mod error;
@@ -21,7 +22,6 @@ mod http2;
 pub mod metered;
 pub mod orig_proto;
 pub mod pool;
-mod reads;
 pub mod replay;
 pub mod server;
 pub mod tap;

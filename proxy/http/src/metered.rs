@@ -1,4 +1,4 @@
-//! A connection whose bytes are counted as they pass, and whose end is counted with its reason.
+//! Connection whose bytes and end are counted.
 
 use std::{
     io::{self, IoSlice},
@@ -9,7 +9,7 @@ use std::{
 use proxy_metrics::TransportGuard;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// `io`, counted by a [`TransportGuard`].
+/// `io` counted by a [`TransportGuard`].
 #[derive(Debug)]
 pub struct Metered<I> {
     io: I,
@@ -17,12 +17,12 @@ pub struct Metered<I> {
 }
 
 impl<I> Metered<I> {
-    /// Counts `io` from now on.
+    /// Starts counting `io`.
     pub fn new(io: I, guard: TransportGuard) -> Self {
         Self { io, guard }
     }
 
-    /// The connection below.
+    /// Returns the underlying connection.
     pub fn get_ref(&self) -> &I {
         &self.io
     }

@@ -13,22 +13,22 @@ use http::{
 
 use crate::{
     h1::{self, Form},
-    headers::{L5D_ORIG_PROTO, Seen},
+    headers::{HeaderFlags, L5D_ORIG_PROTO},
 };
 
 const ABSOLUTE: &str = "absolute-form";
 
-/// What an HTTP/1 request was before it rode in HTTP/2.
+/// Original form of an HTTP/1 request carried in HTTP/2.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct OrigProto {
-    /// Its version.
+    /// Original version.
     pub version: Version,
-    /// Its target was absolute.
+    /// The target was in absolute form.
     pub absolute: bool,
 }
 
-/// Outbound: makes an HTTP/1 request ready for HTTP/2. `form` is what [`h1::normalise`] said of it, `authority` is what
-/// the target names (HTTP/2 needs one). `host` stays beside it.
+/// Outbound: converts an HTTP/1 request to HTTP/2. `form` is the result of [`h1::normalise`], `authority` is that of
+/// the target (HTTP/2 requires one). `host` is kept.
 pub fn upgrade_request<B>(request: &mut Request<B>, form: Form, authority: Authority) -> OrigProto {
     let version = request.version();
     let mark = match (version == Version::HTTP_10, form.absolute) {
@@ -47,7 +47,7 @@ pub fn upgrade_request<B>(request: &mut Request<B>, form: Form, authority: Autho
     }
 }
 
-/// Outbound: gives a response its HTTP/1 version back.
+/// Outbound: restores the HTTP/1 version of a response.
 pub fn downgrade_response<B>(response: &mut Response<B>, request: OrigProto) {
     let version = match response.headers_mut().remove(L5D_ORIG_PROTO) {
         Some(value) if value == "HTTP/1.1" => Version::HTTP_11,
@@ -57,7 +57,7 @@ pub fn downgrade_response<B>(response: &mut Response<B>, request: OrigProto) {
     *response.version_mut() = version;
 }
 
-/// Inbound: makes the HTTP/1 request of an HTTP/2 one that carries the mark. None means: it is HTTP/2 of its own.
+/// Inbound: restores the HTTP/1 request from an HTTP/2 request that carries the mark. Returns none for native HTTP/2.
 pub fn downgrade_request<B>(request: &mut Request<B>) -> Option<OrigProto> {
     if request.version() != Version::HTTP_2 {
         return None;
@@ -67,7 +67,7 @@ pub fn downgrade_request<B>(request: &mut Request<B>) -> Option<OrigProto> {
     let version = match mark {
         mark if mark.starts_with("HTTP/1.0") => Version::HTTP_10,
         mark if mark.starts_with("HTTP/1.1") => Version::HTTP_11,
-        // Not a mark of ours; the header is gone and the request stays what it is.
+        // Unknown mark: the header is removed and the request stays as it is.
         _ => return None,
     };
     let absolute = mark.contains(ABSOLUTE);
@@ -81,7 +81,7 @@ pub fn downgrade_request<B>(request: &mut Request<B>) -> Option<OrigProto> {
     Some(OrigProto { version, absolute })
 }
 
-/// Inbound: makes an application's HTTP/1 response ready for HTTP/2.
+/// Inbound: converts an application's HTTP/1 response to HTTP/2.
 pub fn upgrade_response<B>(response: &mut Response<B>) {
     let mark = match response.version() {
         Version::HTTP_10 => HeaderValue::from_static("HTTP/1.0"),
@@ -92,9 +92,9 @@ pub fn upgrade_response<B>(response: &mut Response<B>) {
     *response.version_mut() = Version::HTTP_2;
 }
 
-/// HTTP/2 has framing of its own.
+/// HTTP/2 has its own framing.
 fn remove_transfer_encoding(headers: &mut HeaderMap) {
-    if Seen::of(headers).has(Seen::TRANSFER_ENCODING) {
+    if HeaderFlags::from_headers(headers).has(HeaderFlags::TRANSFER_ENCODING) {
         headers.remove(TRANSFER_ENCODING);
     }
 }
@@ -109,10 +109,10 @@ fn set_host<B>(request: &mut Request<B>) {
     }
 }
 
-/// HTTP/2 may split `cookie`; HTTP/1 allows only one.
+/// Joins `cookie` headers, which HTTP/2 may split and HTTP/1 may not.
 fn join_cookies(headers: &mut HeaderMap) {
     use http::header::COOKIE;
-    if !Seen::of(headers).has(Seen::COOKIE) {
+    if !HeaderFlags::from_headers(headers).has(HeaderFlags::COOKIE) {
         return;
     }
     let mut values = headers.get_all(COOKIE).iter();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_comes_out_as_it_went_in() {
+    fn request_survives_a_round_trip() {
         for version in [Version::HTTP_10, Version::HTTP_11] {
             for target in ["/a?b", "http://web/a?b"] {
                 let request = round_trip(version, target);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn host_is_not_made_up_for_origin_form() {
+    fn does_not_invent_a_host_for_origin_form() {
         let mut request = Request::builder()
             .uri("http://web/")
             .version(Version::HTTP_2)
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_tells_its_version() {
+    fn response_carries_its_version() {
         let request = OrigProto {
             version: Version::HTTP_11,
             absolute: false,

@@ -1,6 +1,6 @@
-//! Connections that are kept: idle HTTP/1 connections to one endpoint, and the one HTTP/2 connection to it.
+//! Connection pools: idle HTTP/1 connections to one endpoint, and its single HTTP/2 connection.
 //!
-//! A pool knows nothing of how to connect: it hands out what is there, and takes back what can be used again.
+//! A pool does not know how to connect: it hands out connections, and takes back those that can be reused.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,10 +31,10 @@ use crate::{
     client::{Http1, Http2},
 };
 
-/// Time that an idle HTTP/1 connection is kept unless something else is configured; upstream's figure.
+/// Default idle time of HTTP/1 connections; upstream's figure.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Idle HTTP/1 connections to one endpoint, the latest used first.
+/// Idle HTTP/1 connections to one endpoint, most recently used first.
 #[derive(Debug)]
 pub struct Http1Pool {
     idle: RefCell<VecDeque<Idle>>,
@@ -50,22 +50,22 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection that carries one request and goes back to its pool when the response has ended.
+/// Connection that carries one request and returns to its pool when the response has ended.
 #[derive(Debug)]
 pub struct Lease {
     connection: Http1,
-    /// None for a connection that is used once.
+    /// None for a single-use connection.
     pool: Option<Rc<Http1Pool>>,
     reused: bool,
 }
 
 impl Http1Pool {
-    /// An empty pool whose connections are closed when nobody used them for `timeout`.
+    /// Creates an empty pool that closes connections idle for `timeout`.
     pub fn new(timeout: Duration) -> Rc<Self> {
         Self::make(timeout, None)
     }
 
-    /// The same; what the limit refuses is counted.
+    /// Like [`Http1Pool::new`], and counts connections that the limit turns away.
     pub fn counted(timeout: Duration, recorder: Recorder) -> Rc<Self> {
         Self::make(timeout, Some(recorder))
     }
@@ -79,7 +79,7 @@ impl Http1Pool {
         })
     }
 
-    /// A connection that is idle and usable as far as known.
+    /// Returns an idle connection that is usable as far as known.
     pub fn checkout(self: &Rc<Self>) -> Option<Lease> {
         let mut idle = self.idle.borrow_mut();
         let mut rest = idle.len();
@@ -96,13 +96,13 @@ impl Http1Pool {
                     reused: true,
                 });
             }
-            // Its last exchange is not quite over (the peer may still be reading the request): look again later.
+            // Its last exchange is not quite over (the peer may still be reading the request): retry later.
             idle.push_front(Idle { connection, since });
         }
         None
     }
 
-    /// Makes a fresh connection one of this pool's.
+    /// Makes a fresh connection part of this pool.
     pub fn lease(self: &Rc<Self>, connection: Http1) -> Lease {
         Lease {
             connection,
@@ -111,12 +111,12 @@ impl Http1Pool {
         }
     }
 
-    /// Idle connections now.
+    /// Returns the number of idle connections.
     pub fn len(&self) -> usize {
         self.idle.borrow().len()
     }
 
-    /// Whether no connection is idle now.
+    /// Returns true if no connection is idle.
     pub fn is_empty(&self) -> bool {
         self.idle.borrow().is_empty()
     }
@@ -142,7 +142,7 @@ impl Http1Pool {
         }
     }
 
-    /// Closes what was idle for too long; the time until the next is, or none when the pool is empty.
+    /// Closes expired connections; returns the time until the next one expires, or none if the pool is empty.
     fn prune(&self) -> Option<Duration> {
         let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
@@ -152,7 +152,7 @@ impl Http1Pool {
     }
 }
 
-/// Closes idle connections as their time comes; ends when the pool is empty or gone.
+/// Closes idle connections as they expire; ends when the pool is empty or dropped.
 async fn sweep(pool: Weak<Http1Pool>) {
     loop {
         let wait = {
@@ -170,7 +170,7 @@ async fn sweep(pool: Weak<Http1Pool>) {
 }
 
 impl Lease {
-    /// A connection that is used for one request and then closed.
+    /// Wraps a single-use connection, which is closed after one request.
     pub fn once(connection: Http1) -> Self {
         Self {
             connection,
@@ -179,12 +179,13 @@ impl Lease {
         }
     }
 
-    /// Whether the connection carried a request before.
+    /// Returns true if the connection has carried an earlier request.
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Sends the request, as [`Http1::send`] does; the connection goes back to the pool by itself when the response's body has ended.
+    /// Sends the request, as [`Http1::send`] does; the connection returns to the pool when the response's body has
+    /// ended.
     pub async fn send(mut self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         if self.reused {
             self.connection.watch();
@@ -194,7 +195,7 @@ impl Lease {
             return Ok(response.map(Body::Incoming));
         }
         Ok(response.map(|incoming| {
-            Body::Pooled(Pooled {
+            Body::Pooled(PooledBody {
                 incoming,
                 lease: Some(self),
                 ended: false,
@@ -203,14 +204,14 @@ impl Lease {
     }
 }
 
-/// The response body of a [`Lease`].
-pub struct Pooled {
+/// Response body of a [`Lease`].
+pub struct PooledBody {
     incoming: Incoming,
     lease: Option<Lease>,
     ended: bool,
 }
 
-impl Pooled {
+impl PooledBody {
     fn give_back(&mut self) {
         if let Some(Lease {
             connection,
@@ -223,7 +224,7 @@ impl Pooled {
     }
 }
 
-impl http_body::Body for Pooled {
+impl http_body::Body for PooledBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -248,24 +249,24 @@ impl http_body::Body for Pooled {
     }
 }
 
-impl Drop for Pooled {
+impl Drop for PooledBody {
     fn drop(&mut self) {
-        // A server does not poll a body to its end when its length is known.
+        // A server does not poll a body of known length to its end.
         if self.is_end_stream() {
             self.give_back();
         }
     }
 }
 
-impl fmt::Debug for Pooled {
+impl fmt::Debug for PooledBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pooled")
+        f.debug_struct("PooledBody")
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
 }
 
-/// The one HTTP/2 connection to an endpoint. Requests that come while it is being made wait for the same connection.
+/// Single HTTP/2 connection to an endpoint. Requests that arrive while it is being established wait for it.
 pub struct Http2Pool<E: 'static> {
     state: RefCell<State<E>>,
 }
@@ -287,7 +288,7 @@ impl<E: 'static> Default for Http2Pool<E> {
 }
 
 impl<E: 'static> Http2Pool<E> {
-    /// The connection, if it is there and was not seen to end.
+    /// Returns the connection if it is open as far as known.
     pub fn ready(&self) -> Option<Http2> {
         match &*self.state.borrow() {
             State::Ready(connection) if !connection.is_closed() => Some(connection.clone()),
@@ -295,7 +296,7 @@ impl<E: 'static> Http2Pool<E> {
         }
     }
 
-    /// The connection; `connect` makes it if there is none. Everybody who waits gets the same result.
+    /// Returns the connection; `connect` establishes it if there is none. All waiting callers get the same result.
     pub async fn get<F>(&self, connect: impl FnOnce() -> F) -> Result<Http2, Rc<E>>
     where
         F: Future<Output = Result<Http2, E>> + 'static,
@@ -314,7 +315,7 @@ impl<E: 'static> Http2Pool<E> {
         result
     }
 
-    /// Forgets the connection, for example because the endpoint was taken out; requests under way go on.
+    /// Drops the connection, for example because the endpoint was removed; requests in progress continue.
     pub fn clear(&self) {
         *self.state.borrow_mut() = State::Idle;
     }

@@ -1,4 +1,4 @@
-//! Keeps the beginning of a request's body for sending it again: for a request that never arrived, and for retries.
+//! Keeps the beginning of a request body for resending: after a request that never arrived, and for retries.
 
 use std::{
     cell::RefCell,
@@ -13,37 +13,37 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use crate::{Body, Error};
 
-/// The body of one attempt. What it reads from the client is kept, up to the limit, for the next attempt.
+/// Body of one attempt. Data read from the client is kept, up to the limit, for the next attempt.
 #[derive(Debug)]
 pub struct ReplayBody {
-    shared: Rc<RefCell<Shared>>,
+    shared: Rc<RefCell<ReplayState>>,
     attempt: u32,
     next_chunk: usize,
     trailers_sent: bool,
 }
 
-/// Makes the bodies of further attempts. Kept by whoever may send the request again.
+/// Source of the bodies of further attempts, held by the code that may resend the request.
 #[derive(Debug)]
-pub struct Replay(Rc<RefCell<Shared>>);
+pub struct Replay(Rc<RefCell<ReplayState>>);
 
 #[derive(Debug)]
-struct Shared {
-    /// What has not been read yet; none when all of it was.
+struct ReplayState {
+    /// Remaining body; none once it has been read completely.
     rest: Option<Body>,
     chunks: Vec<Bytes>,
     kept: usize,
     limit: usize,
     trailers: Option<HeaderMap>,
-    /// More was read than may be kept: there is no further attempt.
+    /// More was read than may be kept: no further attempt is possible.
     overflowed: bool,
-    /// Whose turn it is. An earlier attempt that is polled again gets an error.
+    /// Current attempt. An earlier attempt that is polled again fails.
     attempt: u32,
 }
 
 impl Replay {
-    /// Makes `body` replayable up to `limit` bytes: the body to send, and the means to make it again.
+    /// Makes `body` replayable up to `limit` bytes: returns the body to send, and the source of further ones.
     pub fn new(body: Body, limit: usize) -> (Body, Self) {
-        let shared = Rc::new(RefCell::new(Shared {
+        let shared = Rc::new(RefCell::new(ReplayState {
             rest: Some(body),
             chunks: Vec::new(),
             kept: 0,
@@ -61,7 +61,7 @@ impl Replay {
         (Body::Replay(first), Self(shared))
     }
 
-    /// The body from its beginning, for one more attempt; none if it outgrew the limit.
+    /// Returns the body from its beginning for another attempt; none if it exceeded the limit.
     pub fn again(&self) -> Option<Body> {
         let mut shared = self.0.borrow_mut();
         if shared.overflowed {
@@ -78,19 +78,19 @@ impl Replay {
         }))
     }
 
-    /// Whether the whole body is kept: it was read to its end and fits.
+    /// Returns true if the whole body is kept: it was read to its end and fits.
     pub fn is_complete(&self) -> bool {
         let shared = self.0.borrow();
         shared.rest.as_ref().is_none_or(Body::is_end_stream) && !shared.overflowed
     }
 
-    /// Whether it outgrew the limit.
+    /// Returns true if the body exceeded the limit.
     pub fn is_overflowed(&self) -> bool {
         self.0.borrow().overflowed
     }
 }
 
-impl Shared {
+impl ReplayState {
     fn keep(&mut self, data: &Bytes) {
         if self.overflowed {
             return;
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_is_sent_again_from_its_beginning() {
+    async fn body_is_resent_from_its_beginning() {
         let (mut first, replay) = Replay::new(Body::Full(Bytes::from_static(b"hello")), 16);
         assert_eq!(first.size_hint().exact(), Some(5));
         let frame = first.frame().await.expect("a frame").expect("no error");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_outgrows_the_limit_is_sent_once() {
+    async fn body_above_the_limit_is_sent_once() {
         let (first, replay) = Replay::new(Body::Full(Bytes::from_static(b"hello")), 4);
         assert_eq!(first.collect().await.expect("no error").to_bytes(), "hello");
         assert!(replay.is_overflowed() && replay.again().is_none());

@@ -1,4 +1,4 @@
-//! Serves one HTTP connection, with the mesh's parameters and a graceful end.
+//! HTTP servers for a single connection, with the mesh's parameters and graceful shutdown.
 
 mod http2;
 
@@ -23,30 +23,30 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 pub use self::http2::http2;
-use crate::{Body, Error, reads::Reads};
+use crate::{Body, Error, bounded_reads::BoundedReads};
 
 /// Parameters of HTTP/2 servers.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct ServerParams {
-    /// PINGs, also when nothing else happens; none sends none.
+    /// PINGs, also while idle; none disables them.
     pub ping: Option<Ping>,
 }
 
-/// PINGs of an HTTP/2 server.
+/// PING parameters of an HTTP/2 server.
 #[derive(Copy, Clone, Debug)]
 pub struct Ping {
-    /// Time between them.
+    /// Time between PINGs.
     pub interval: Duration,
-    /// Time for the answer.
+    /// Time for an answer.
     pub timeout: Duration,
 }
 
-/// What a connection of a client can be served from.
+/// I/O that a client connection can be served over.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for I {}
 
-/// Serves HTTP/1 until the client or `drain` ends it. Upgrades are possible; a client may close its half early.
+/// Serves HTTP/1 until the client or `drain` ends it. Supports upgrades and half-closed clients.
 pub async fn http1<I, S, F, B, E>(io: I, service: S, drain: &CancellationToken) -> Result<(), Error>
 where
     I: Io,
@@ -59,7 +59,7 @@ where
         service_fn(|request: Request<Incoming>| service(request.map(Body::from)).map_err(Into::<Error>::into));
     let connection = h1::Builder::new()
         .half_close(true)
-        .serve_connection(TokioIo::new(Reads::bounded(io)), service)
+        .serve_connection(TokioIo::new(BoundedReads::new(io)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
@@ -71,24 +71,24 @@ where
     Ok(connection.await?)
 }
 
-/// Ends when `drain` is cancelled. Polled with a connection, that is several times per request, so it costs a load
-/// unless it was really told something.
+/// Completes when `drain` is cancelled. It is polled with its connection, several times per request, so a poll costs
+/// one load unless the token has notified.
 async fn drained(drain: &CancellationToken) {
     let mut cancelled = pin!(drain.cancelled());
-    let told = Arc::new(Told {
+    let signal = Arc::new(DrainSignal {
         task: AtomicWaker::new(),
-        is_told: AtomicBool::new(true),
+        is_set: AtomicBool::new(true),
     });
-    let waker = Waker::from(told.clone());
+    let waker = Waker::from(signal.clone());
     let mut registered: Option<Waker> = None;
     poll_fn(|cx| {
         if !registered.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            told.task.register(cx.waker());
+            signal.task.register(cx.waker());
             registered = Some(cx.waker().clone());
         }
-        if told.is_told.load(Ordering::Acquire) {
-            // A swap sees what the waking thread did before it told us.
-            told.is_told.swap(false, Ordering::AcqRel);
+        if signal.is_set.load(Ordering::Acquire) {
+            // The swap synchronises with the waking thread.
+            signal.is_set.swap(false, Ordering::AcqRel);
             return cancelled.as_mut().poll(&mut Context::from_waker(&waker));
         }
         Poll::Pending
@@ -96,15 +96,15 @@ async fn drained(drain: &CancellationToken) {
     .await;
 }
 
-/// Notes that something was told, and wakes the task.
-struct Told {
+/// Records a notification, and wakes the task.
+struct DrainSignal {
     task: AtomicWaker,
-    is_told: AtomicBool,
+    is_set: AtomicBool,
 }
 
-impl Wake for Told {
+impl Wake for DrainSignal {
     fn wake(self: Arc<Self>) {
-        self.is_told.store(true, Ordering::Release);
+        self.is_set.store(true, Ordering::Release);
         self.task.wake();
     }
 }

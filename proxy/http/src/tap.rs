@@ -1,4 +1,4 @@
-//! Who taps what. A request costs one relaxed load as long as nobody does; everything else here is cold.
+//! Tap observers. A request costs one relaxed load while there are none; everything else here is cold.
 
 mod body;
 
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 pub use body::TappedBody;
 
-/// All observers of this process. Cheap to clone; shared by the workers and the tap server.
+/// Tap observers of this process. Cheap to clone; shared by the workers and the tap server.
 #[derive(Clone, Debug, Default)]
 pub struct Registry(Arc<Inner>);
 
@@ -39,34 +39,34 @@ struct Observer {
     events: mpsc::Sender<TapEvent>,
 }
 
-/// Why there is no observation.
+/// Error of starting an observation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The limit was 0.
-    #[error("the limit of a tap must be greater than 0")]
+pub enum ObserveError {
+    /// The limit is 0.
+    #[error("invalid tap limit: must be greater than 0")]
     NoLimit,
-    /// There are as many observers as there may be.
-    #[error("{} taps are open already", limits::TAP_OBSERVERS.value)]
+    /// The maximum number of observers is reached.
+    #[error("too many taps: {} are open already", limits::TAP_OBSERVERS.value)]
     TooMany,
 }
 
 impl Registry {
-    /// Begins to observe: up to `limit` requests that match. It ends when the receiver is dropped, or after the last
-    /// event of the last request.
+    /// Starts to observe up to `limit` matching requests. Ends when the receiver is dropped, or after the last event of
+    /// the last request.
     pub fn observe(
         &self,
         matches: TapMatch,
         limit: u64,
         with_headers: bool,
-    ) -> Result<mpsc::Receiver<TapEvent>, Refused> {
+    ) -> Result<mpsc::Receiver<TapEvent>, ObserveError> {
         if limit == 0 {
-            return Err(Refused::NoLimit);
+            return Err(ObserveError::NoLimit);
         }
         let (events, receiver) = mpsc::channel(limits::TAP_EVENTS.value);
         let mut observers = self.observers();
         observers.retain(|observer| !observer.events.is_closed());
         if observers.len() >= limits::TAP_OBSERVERS.value {
-            return Err(Refused::TooMany);
+            return Err(ObserveError::TooMany);
         }
         observers.push(Observer {
             matches,
@@ -79,20 +79,20 @@ impl Registry {
         Ok(receiver)
     }
 
-    /// Whether anybody taps.
+    /// Returns true if there are observers.
     #[inline]
     pub fn is_active(&self) -> bool {
         self.0.active.load(Ordering::Relaxed) != 0
     }
 
-    /// Events that were dropped because an observer was too slow.
+    /// Returns the number of events dropped because an observer was too slow.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Tells who observes such a request that it began. None when nobody does.
+    /// Reports the start of a request to the observers that match it. Returns none if there are none.
     #[cold]
-    pub fn request(&self, request: TapRequest, headers: &HeaderMap) -> Option<Tapped> {
+    pub fn request(&self, request: TapRequest, headers: &HeaderMap) -> Option<TappedRequest> {
         let mut listeners = Vec::new();
         let mut observers = self.observers();
         observers.retain_mut(|observer| {
@@ -121,7 +121,7 @@ impl Registry {
             return None;
         }
         let now = Instant::now();
-        let tapped = Tapped {
+        let tapped = TappedRequest {
             registry: self.clone(),
             request: Arc::new(request),
             listeners,
@@ -129,14 +129,14 @@ impl Registry {
             responded: now,
             ended: false,
         };
-        tapped.tell(|with_headers| TapEventKind::RequestInit {
+        tapped.report(|with_headers| TapEventKind::RequestInit {
             headers: with_headers.then(|| headers.clone()),
         });
         Some(tapped)
     }
 
     fn observers(&self) -> MutexGuard<'_, Vec<Observer>> {
-        // A panic while it was held leaves a list that is still valid.
+        // The list remains valid if a thread panics while holding the lock.
         self.0.observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,9 +148,9 @@ struct Listener {
     stream: u64,
 }
 
-/// A request that somebody taps. Dropping it before its end tells of a cancelled stream.
+/// Observed request. Dropping it early reports a cancelled stream.
 #[derive(Debug)]
-pub struct Tapped {
+pub struct TappedRequest {
     registry: Registry,
     request: Arc<TapRequest>,
     listeners: Vec<Listener>,
@@ -159,36 +159,36 @@ pub struct Tapped {
     ended: bool,
 }
 
-/// How a tapped response ended.
+/// End of an observed response.
 #[derive(Clone, Debug)]
 pub struct TappedEnd {
-    /// Bytes of its body.
+    /// Bytes of the body.
     pub bytes: u64,
-    /// How.
+    /// Kind of end.
     pub end: StreamEnd,
-    /// Its trailers.
+    /// Trailers, if any.
     pub trailers: Option<HeaderMap>,
 }
 
-impl Tapped {
-    /// Tells that the response's head came.
+impl TappedRequest {
+    /// Reports the head of the response.
     pub fn response(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.responded = Instant::now();
         let since_request = self.responded - self.began;
-        self.tell(|with_headers| TapEventKind::ResponseInit {
+        self.report(|with_headers| TapEventKind::ResponseInit {
             since_request,
             status: status.as_u16(),
             headers: with_headers.then(|| headers.clone()),
         });
     }
 
-    /// Tells that the response ended.
+    /// Reports the end of the response.
     pub fn end(&mut self, end: TappedEnd) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let now = Instant::now();
-        self.tell(|with_headers| TapEventKind::ResponseEnd {
+        self.report(|with_headers| TapEventKind::ResponseEnd {
             since_request: now - self.began,
             since_response: now - self.responded,
             response_bytes: end.bytes,
@@ -197,7 +197,7 @@ impl Tapped {
         });
     }
 
-    fn tell(&self, kind: impl Fn(bool) -> TapEventKind) {
+    fn report(&self, kind: impl Fn(bool) -> TapEventKind) {
         for listener in &self.listeners {
             let event = TapEvent {
                 request: self.request.clone(),
@@ -211,7 +211,7 @@ impl Tapped {
     }
 }
 
-impl Drop for Tapped {
+impl Drop for TappedRequest {
     fn drop(&mut self) {
         self.end(TappedEnd {
             bytes: 0,
@@ -221,7 +221,7 @@ impl Drop for Tapped {
     }
 }
 
-/// Whether a request is what an observer wants to see.
+/// Returns true if a request matches an observer's filter.
 pub fn matches(wanted: &TapMatch, request: &TapRequest) -> bool {
     let label = |labels: &proxy_model::Labels, key: &str, value: &str| labels.get(key).is_some_and(|v| v == value);
     let address = |wanted: &TcpMatch, addr: std::net::SocketAddr| match wanted {

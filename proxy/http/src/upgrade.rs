@@ -1,11 +1,12 @@
-//! Upgrades (WebSocket and the like) and CONNECT: after the switch, bytes go both ways until both sides are done.
+//! Upgrades (WebSocket and the like) and CONNECT: after the switch, bytes are copied in both directions until both
+//! sides are done.
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-/// Both ends of a connection that may change its protocol: taken from the request before it is sent on, and from the
-/// response before it is answered.
+/// Requested protocol switch: the client's end is taken from the request before it is forwarded, the server's end from
+/// the response.
 #[derive(Debug)]
 pub struct Upgrade {
     client: OnUpgrade,
@@ -14,20 +15,20 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// Takes the client's end out of a request that asks for an upgrade.
-    pub fn of<B>(request: &mut Request<B>) -> Self {
+    pub fn from_request<B>(request: &mut Request<B>) -> Self {
         Self {
             is_connect: request.method() == Method::CONNECT,
             client: hyper::upgrade::on(request),
         }
     }
 
-    /// Takes the server's end out of the response, if it agrees to the switch.
-    pub fn agreed<B>(self, response: &mut Response<B>) -> Option<Agreed> {
+    /// Takes the server's end out of the response, if it accepts the switch.
+    pub fn accepted<B>(self, response: &mut Response<B>) -> Option<AcceptedUpgrade> {
         let connected = self.is_connect && response.status().is_success();
         if !connected && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return None;
         }
-        Some(Agreed {
+        Some(AcceptedUpgrade {
             client: self.client,
             server: hyper::upgrade::on(response),
             is_connect: connected,
@@ -35,47 +36,38 @@ impl Upgrade {
     }
 }
 
-/// An upgrade that both sides agreed to.
+/// Upgrade that both sides accepted.
 #[derive(Debug)]
-pub struct Agreed {
+pub struct AcceptedUpgrade {
     client: OnUpgrade,
     server: OnUpgrade,
-    /// It is a CONNECT, whose response must not tell a length.
+    /// The upgrade is a CONNECT, whose response must not carry a length.
     pub is_connect: bool,
 }
 
-/// Why the bytes stopped.
+/// Error of an upgraded connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A side did not switch after all.
-    #[error("the protocol switch failed: {0}")]
+    /// One side did not switch protocols.
+    #[error("protocol switch failed: {0}")]
     Switch(#[from] hyper::Error),
-    /// A side's connection broke.
-    #[error("an upgraded connection failed: {0}")]
-    Broken(#[from] proxy_transport::copy::Broken),
+    /// One side's connection failed.
+    #[error("upgraded connection failed: {0}")]
+    Broken(#[from] proxy_transport::copy::CopyError),
 }
 
-impl Agreed {
-    /// Waits for both sides to switch; the client's only does once it has its response.
+impl AcceptedUpgrade {
+    /// Waits for both sides to switch; the client's does only once it has its response.
     pub async fn switched(self) -> Result<(TokioIo<Upgraded>, TokioIo<Upgraded>), Error> {
         let (client, server) = futures_util::try_join!(self.client, self.server)?;
         Ok((TokioIo::new(client), TokioIo::new(server)))
     }
 
-    /// Carries bytes both ways until both sides have closed, or one failed. To be awaited after the HTTP/1 server has
-    /// answered and ended, so that whoever drains waits for it too; inside the service it would wait for itself.
+    /// Copies bytes in both directions until both sides have closed, or one failed. Await this after the HTTP/1 server
+    /// has answered and ended, so that a drain waits for it too; inside the service it would wait for itself.
     pub async fn run(self) -> Result<(), Error> {
         let (mut client, mut server) = self.switched().await?;
         proxy_transport::copy::bidirectional(&mut client, &mut server, &()).await?;
         Ok(())
-    }
-
-    /// Carries bytes both ways in a task of its own, for which no drain waits.
-    pub fn splice(self) {
-        tokio::task::spawn_local(async move {
-            if let Err(error) = self.run().await {
-                tracing::debug!(%error, "an upgraded connection ended early");
-            }
-        });
     }
 }

@@ -1,4 +1,4 @@
-//! The first phase: which kind of connection this is, and what it is for.
+//! First phase: classifies a connection and selects its target.
 
 use std::rc::Rc;
 
@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Worker,
-    connection::{Connection, Tls},
-    detect::{self, Found},
+    connection::{Connection, TlsStatus},
+    detect::{self, Protocol},
     direct, http,
     io::{ClientIo, SessionIo},
     policy::CurrentPolicy,
     tcp,
-    tls::{self, Secured},
+    tls::{self, SecuredIo},
 };
 
 /// Takes a connection through all its phases.
@@ -35,12 +35,12 @@ pub(crate) async fn accept(
         return Box::pin(direct::accept(worker, socket, (orig_dst, client), drain)).await;
     }
     let mut policy = CurrentPolicy::new(worker.discovery.inbound(orig_dst.0.port()));
-    let Secured { io, tls, .. } = if matches!(policy.current().protocol, ServerProtocol::Opaque) {
-        // Nothing is looked at: the server may speak first, and TLS is the application's own business.
+    let SecuredIo { io, tls, .. } = if matches!(policy.current().protocol, ServerProtocol::Opaque) {
+        // No bytes are inspected: the server may speak first, and TLS is the application's own.
         let io = ClientIo::Plain(PrefixedIo::plain(socket));
-        Secured {
+        SecuredIo {
             io,
-            tls: Tls::None(NoTls::PortSkipped),
+            tls: TlsStatus::None(NoTls::PortSkipped),
             transport_header: false,
         }
     } else {
@@ -49,13 +49,13 @@ pub(crate) async fn accept(
     let connection = Connection::new(worker, (orig_dst, client), ServerAddr(orig_dst.0), (tls, policy));
     let io = connection.meter(io);
     match Box::pin(detect::protocol(&connection, io)).await? {
-        (io, Found::Http1) => Box::pin(http::serve1(connection, io, drain)).await,
-        (io, Found::Http2) => Box::pin(http::serve2(connection, io, drain)).await,
-        (io, Found::Opaque) => opaque(&connection, io).await,
+        (io, Protocol::Http1) => Box::pin(http::serve_http1(connection, io, drain)).await,
+        (io, Protocol::Http2) => Box::pin(http::serve_http2(connection, io, drain)).await,
+        (io, Protocol::Opaque) => opaque(&connection, io).await,
     }
 }
 
-/// Boxed, as every phase is: a connection should not have room for what it no longer is, nor for what it never becomes.
+/// Boxed, as every phase is: a connection should not hold room for phases it has passed or never enters.
 pub(crate) async fn opaque(connection: &Connection, io: SessionIo) -> Result<(), Error> {
     Box::pin(tcp::forward(connection, io)).await
 }

@@ -1,6 +1,6 @@
-//! Connections to the application: opened only with a permit, kept and used again whoever the client is.
+//! Connections to the application: opened only with a permit, and reused across clients.
 //!
-//! The application learns of the client by a header of the request, never by the connection, so one pool serves all.
+//! The application identifies the client by a request header, never by the connection, so one pool serves all clients.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -12,18 +12,18 @@ use proxy_http::{
 };
 use proxy_metrics::{NoTls, Peer, Recorder, Tls, TransportSlot};
 use proxy_model::{Http2Params, ServerAddr, limits};
-use proxy_transport::{Connect, Witnessed};
+use proxy_transport::{Connect, ObservedTcp};
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 
 use crate::authorize::Permit;
 
-/// Why the application did not answer.
+/// Failure to get a response from the application.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It cannot be reached: the request never arrived.
+    /// Connecting failed: the request never arrived.
     Connect(Rc<proxy_transport::Error>),
-    /// It was reached, and failed.
+    /// The exchange failed after connecting.
     Exchange(SendError),
 }
 
@@ -34,7 +34,7 @@ impl From<SendError> for Failure {
 }
 
 impl Failure {
-    /// Whether the request provably did not reach the application.
+    /// Returns true if the request provably did not reach the application.
     pub(crate) fn never_arrived(&self) -> bool {
         match self {
             Self::Connect(_) => true,
@@ -43,26 +43,26 @@ impl Failure {
     }
 }
 
-/// All applications that a worker forwards to, by address.
+/// Applications that a worker forwards to, by address.
 #[derive(Debug)]
 pub(crate) struct Applications {
     connect: Connect,
     http1_idle: Duration,
-    recorder: Recorder,
+    metrics: Recorder,
     by_addr: RefCell<FxHashMap<ServerAddr, Rc<Application>>>,
 }
 
 impl Applications {
-    pub(crate) fn new(connect: Connect, http1_idle: Duration, recorder: Recorder) -> Self {
+    pub(crate) fn new(connect: Connect, http1_idle: Duration, metrics: Recorder) -> Self {
         Self {
             connect,
             http1_idle,
-            recorder,
+            metrics,
             by_addr: RefCell::default(),
         }
     }
 
-    /// The application at an address, with its pools.
+    /// Returns the application at an address, with its pools.
     pub(crate) fn at(&self, addr: ServerAddr) -> Rc<Application> {
         let mut by_addr = self.by_addr.borrow_mut();
         if let Some(application) = by_addr.get(&addr) {
@@ -74,24 +74,24 @@ impl Applications {
         let application = Rc::new(Application {
             connect: self.connect,
             transport: self.transport(addr),
-            http1: Http1Pool::counted(self.http1_idle, self.recorder.clone()),
+            http1: Http1Pool::counted(self.http1_idle, self.metrics.clone()),
             http2: Http2Pool::default(),
         });
         if by_addr.len() < limits::APPLICATIONS.value {
             by_addr.insert(addr, application.clone());
         } else {
-            self.recorder.limit_refused(limits::APPLICATIONS);
+            self.metrics.limit_refused(limits::APPLICATIONS);
         }
         application
     }
 
-    /// Opens a connection for bytes.
+    /// Opens a connection for opaque bytes.
     pub(crate) async fn open(&self, permit: &Permit) -> Result<Metered<TcpStream>, proxy_transport::Error> {
         open(self.connect, &self.transport(permit.target()), permit.target()).await
     }
 
     fn transport(&self, ServerAddr(addr): ServerAddr) -> Arc<TransportSlot> {
-        self.recorder
+        self.metrics
             .inbound_transport(Peer::Dst, addr, &Tls::None(NoTls::Loopback), None)
     }
 }
@@ -105,15 +105,15 @@ async fn open(
     Ok(Metered::new(socket, transport.open()))
 }
 
-/// Whether an idle connection may be used.
+/// Use of idle connections.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
     Idle,
-    /// The pod is being ended, and the application may close an idle connection just as a request goes out on it.
+    /// The pod is terminating, and the application may close an idle connection just as a request goes out on it.
     Never,
 }
 
-/// One application: its HTTP connections.
+/// HTTP connections to one application.
 #[derive(Debug)]
 pub(crate) struct Application {
     connect: Connect,
@@ -123,8 +123,8 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    /// Sends an HTTP/1 request: over an idle connection if there is one, else over a new one. A request that an idle
-    /// connection provably did not take, because the application had closed it, goes over the next.
+    /// Sends an HTTP/1 request over an idle connection if there is one, else over a new one. A request that an idle
+    /// connection provably did not accept, because the application had closed it, goes over the next one.
     pub(crate) async fn send_http1(
         &self,
         permit: &Permit,
@@ -139,12 +139,13 @@ impl Application {
             let mut copy = copy(request);
             let failed = match lease.send(copy.as_mut().unwrap_or(request)).await {
                 Ok(response) => return Ok(response),
-                Err(failed) if failed.untaken => continue,
+                Err(failed) if failed.not_sent => continue,
                 Err(failed) => failed,
             };
-            // The application closed it just as the request went out. What it did not read, or may be repeated (RFC 9110,
-            // 9.2.2), goes again, elsewhere as well; a body that is gone is at hand at the other end of the mesh.
-            let may_again = failed.unread || request.method().is_idempotent() && closed_without_answer(&failed);
+            // The application closed the connection just as the request went out. A request that it did not read, or
+            // that may be repeated (RFC 9110, 9.2.2), is resent, elsewhere if need be; a body that is gone is still
+            // available at the other end of the mesh.
+            let may_again = failed.not_read || request.method().is_idempotent() && closed_without_answer(&failed);
             if copy.is_none() || !may_again {
                 return Err(Failure::Exchange(failed));
             }
@@ -153,7 +154,7 @@ impl Application {
         Ok(self.http1.lease(self.open_http1(permit).await?).send(request).await?)
     }
 
-    /// Sends an HTTP/1 request that may end as an upgrade, over a connection of its own.
+    /// Sends an HTTP/1 request that may end in an upgrade, over a connection of its own.
     pub(crate) async fn send_upgrade(
         &self,
         permit: &Permit,
@@ -163,7 +164,7 @@ impl Application {
         Ok(connection.send(request).await?.map(Body::Incoming))
     }
 
-    /// Sends an HTTP/2 request over the one connection there is.
+    /// Sends an HTTP/2 request over the single connection.
     pub(crate) async fn send_http2(
         &self,
         permit: &Permit,
@@ -182,7 +183,7 @@ impl Application {
             attempts += 1;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(failed) if failed.untaken && attempts < limits::NEVER_ARRIVED_ATTEMPTS.value => {}
+                Err(failed) if failed.not_sent && attempts < limits::NEVER_ARRIVED_ATTEMPTS.value => {}
                 Err(failed) => return Err(failed.into()),
             }
         }
@@ -190,12 +191,12 @@ impl Application {
 
     async fn open_http1(&self, permit: &Permit) -> Result<client::Http1, Failure> {
         let socket = self.connect.connect(permit.target()).await;
-        let io = Witnessed::new(socket.map_err(Rc::new).map_err(Failure::Connect)?);
-        let (witness, io) = (io.witness(), Metered::new(io, self.transport.open()));
+        let io = ObservedTcp::new(socket.map_err(Rc::new).map_err(Failure::Connect)?);
+        let (close_observer, io) = (io.close_observer(), Metered::new(io, self.transport.open()));
         let connection = client::http1(io)
             .await
             .map_err(|error| Failure::Connect(Rc::new(handshake_failed(permit.target(), error))))?;
-        Ok(connection.with_witness(Some(witness)))
+        Ok(connection.with_close_observer(Some(close_observer)))
     }
 }
 
@@ -206,12 +207,12 @@ fn handshake_failed(ServerAddr(addr): ServerAddr, error: proxy_http::Error) -> p
     }
 }
 
-/// HTTP/1.0, and what names no host, gets a connection of its own.
+/// HTTP/1.0 requests, and those without a host, get a connection of their own.
 fn is_for_once(request: &Request<Body>) -> bool {
     request.version() == Version::HTTP_10 || request.headers().get(HOST).is_none_or(http::HeaderValue::is_empty)
 }
 
-/// Whether the application ended the connection instead of answering.
+/// Returns true if the application closed the connection instead of answering.
 fn closed_without_answer(failed: &SendError) -> bool {
     let proxy_http::Error::Hyper(error) = &failed.error else {
         return false;
@@ -226,7 +227,7 @@ fn closed_without_answer(failed: &SendError) -> bool {
         )
 }
 
-/// The same request once more, if it has no body.
+/// Copies a request that has no body.
 fn copy(request: &mut Request<Body>) -> Option<Request<Body>> {
     if !request.body().is_end_stream() {
         return None;
@@ -234,7 +235,7 @@ fn copy(request: &mut Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(Body::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
-    // The original has room for what the server adds, so that is what goes.
+    // The original map has spare room for headers that the server adds, so it is the one that is sent.
     let headers = request.headers().clone();
     *copy.headers_mut() = std::mem::replace(request.headers_mut(), headers);
     Some(copy)

@@ -1,4 +1,5 @@
-//! Who may. The only place that makes a [`Permit`], without which no connection to the application can be opened.
+//! Authorization. The only place that creates a [`Permit`], without which no connection to the application can be
+//! opened.
 
 use proxy_core::{
     authorize::{allows, allows_route},
@@ -14,38 +15,38 @@ use std::sync::LazyLock;
 
 use crate::{connection::Connection, policy::server_labels};
 
-/// Proof that the policy lets somebody reach this address.
+/// Proof that the policy allows a client to reach this address.
 #[derive(Debug)]
 pub(crate) struct Permit(ServerAddr);
 
 impl Permit {
-    /// The address.
+    /// Returns the permitted address.
     pub(crate) fn target(&self) -> ServerAddr {
         self.0
     }
 }
 
-/// What the policy says about a request.
+/// Positive decision about a request.
 #[derive(Debug)]
-pub(crate) struct Allowed<'p> {
+pub(crate) struct RouteGrant<'p> {
     pub(crate) permit: Permit,
     pub(crate) route: &'p Meta,
     pub(crate) filters: &'p [Filter],
-    /// Path prefix that the route matched by.
+    /// Path prefix that the route matched.
     pub(crate) prefix: Option<&'p str>,
     pub(crate) authorization: &'p Authorization,
 }
 
-/// Why a request may not pass.
+/// Negative decision about a request.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Denied<'p> {
-    /// No route takes it.
+pub(crate) enum Denial<'p> {
+    /// No route matches.
     NoRoute,
-    /// Nothing lets this client use this route.
+    /// No authorization allows this client to use this route.
     Unauthorized(&'p Meta),
 }
 
-/// The route where the policy has none, because it does not expect HTTP, but a transport header says it is.
+/// Route of a policy that does not expect HTTP although a transport header announces it.
 static CATCH_ALL: LazyLock<[HttpRoute; 1]> = LazyLock::new(|| {
     let rule = Rule {
         matches: vec![HttpMatch::default()],
@@ -61,23 +62,23 @@ static CATCH_ALL: LazyLock<[HttpRoute; 1]> = LazyLock::new(|| {
     }]
 });
 
-/// Decides about a request: which route, and who may use it.
+/// Selects the route of a request, and authorizes the client to use it.
 pub(crate) fn http<'p>(
     connection: &Connection,
     policy: &'p ServerPolicy,
     head: &Head<'_>,
-) -> Result<Allowed<'p>, Denied<'p>> {
+) -> Result<RouteGrant<'p>, Denial<'p>> {
     let routes = match &policy.protocol {
         ServerProtocol::Detect { routes, .. }
         | ServerProtocol::Http1 { routes, .. }
         | ServerProtocol::Http2 { routes, .. } => routes,
         ServerProtocol::Grpc { routes } => {
-            let found = select::grpc(routes, head).ok_or(Denied::NoRoute)?;
+            let found = select::grpc(routes, head).ok_or(Denial::NoRoute)?;
             return allow(connection, policy, (found.route, found.rule), None);
         }
         ServerProtocol::Opaque | ServerProtocol::Tls => CATCH_ALL.as_slice(),
     };
-    let found = select::http(routes, head).ok_or(Denied::NoRoute)?;
+    let found = select::http(routes, head).ok_or(Denial::NoRoute)?;
     let prefix = match found.matched.and_then(|matched| matched.path.as_ref()) {
         Some(PathMatch::Prefix(prefix)) => Some(prefix.as_str()),
         _ => None,
@@ -90,7 +91,7 @@ fn allow<'p, M>(
     policy: &'p ServerPolicy,
     (route, rule): (&'p Route<M, Action>, &'p Rule<M, Action>),
     prefix: Option<&'p str>,
-) -> Result<Allowed<'p>, Denied<'p>> {
+) -> Result<RouteGrant<'p>, Denial<'p>> {
     let client = connection.client.0.ip();
     let found = allows_route(
         &route.authorizations,
@@ -98,9 +99,9 @@ fn allow<'p, M>(
         client,
         &connection.client_tls,
     );
-    let authorization = found.ok_or(Denied::Unauthorized(&route.meta))?;
+    let authorization = found.ok_or(Denial::Unauthorized(&route.meta))?;
     let permit = Permit(connection.target);
-    Ok(Allowed {
+    Ok(RouteGrant {
         permit,
         route: &route.meta,
         filters: &rule.filters,
@@ -109,28 +110,28 @@ fn allow<'p, M>(
     })
 }
 
-/// Decides about an opaque connection, and counts the decision.
+/// Authorizes an opaque connection, and counts the decision.
 pub(crate) fn tcp(connection: &Connection) -> Option<Permit> {
     let policy = connection.policy();
     let labels = tcp_labels(connection, &policy);
-    let recorder = &connection.worker.recorder;
+    let metrics = &connection.worker.metrics;
     let Some(authorization) = tcp_authorization(connection, &policy) else {
-        recorder.tcp_authz_deny(&labels).inc();
+        metrics.tcp_authz_deny(&labels).inc();
         return None;
     };
-    recorder
+    metrics
         .tcp_authz_allow(&labels, &authorization_labels(authorization))
         .inc();
     audit(connection, &policy, authorization);
     Some(Permit(connection.target))
 }
 
-/// Whether an opaque connection may still be.
-pub(crate) fn tcp_again(connection: &Connection, policy: &ServerPolicy) -> bool {
+/// Returns true if an open opaque connection is still allowed.
+pub(crate) fn still_allows_tcp(connection: &Connection, policy: &ServerPolicy) -> bool {
     tcp_authorization(connection, policy).is_some()
 }
 
-/// A port that is said to be HTTP authorizes requests, never bytes.
+/// A port declared as HTTP authorizes requests, never opaque bytes.
 fn tcp_authorization<'p>(connection: &Connection, policy: &'p ServerPolicy) -> Option<&'p Authorization> {
     match policy.protocol {
         ServerProtocol::Detect { .. } | ServerProtocol::Opaque | ServerProtocol::Tls => {
@@ -140,7 +141,7 @@ fn tcp_authorization<'p>(connection: &Connection, policy: &'p ServerPolicy) -> O
     }
 }
 
-/// Labels for decisions about opaque connections.
+/// Labels of decisions about opaque connections.
 pub(crate) fn tcp_labels<'a>(connection: &'a Connection, policy: &'a ServerPolicy) -> AuthzLabels<'a> {
     let target = connection.target.0;
     AuthzLabels {
@@ -164,7 +165,7 @@ pub(crate) fn authorization_labels(authorization: &Authorization) -> ResourceLab
     }
 }
 
-/// The policy word `audit` lets everybody in and wants it told.
+/// Logs a request allowed by the default policy `audit`.
 pub(crate) fn audit(connection: &Connection, policy: &ServerPolicy, authorization: &Authorization) {
     let Some(Meta::Default(name)) = &authorization.meta else {
         return;

@@ -1,4 +1,4 @@
-//! The body of a response on its way to the client: it records how the response ended, once.
+//! Response body on its way to the client; records the end of the response once.
 
 use std::{
     pin::Pin,
@@ -11,11 +11,11 @@ use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::classify;
 use proxy_http::{
     Body, Error,
-    headers::{GRPC_STATUS, Seen},
+    headers::{GRPC_STATUS, HeaderFlags},
 };
 use proxy_metrics::{Class, RequestGuard, names};
 
-/// A response's body with the record of its request.
+/// Response body with the record of its request.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     body: Body,
@@ -31,12 +31,12 @@ struct Record {
 }
 
 impl ResponseBody {
-    /// A response that is not recorded here.
+    /// Wraps a response that is not recorded here.
     pub(crate) fn unrecorded(response: Response<Body>) -> Response<Self> {
         response.map(|body| Self { body, record: None })
     }
 
-    /// A response whose end the guard records.
+    /// Wraps a response whose end the guard records.
     pub(crate) fn recorded(response: Response<Body>, mut guard: RequestGuard, is_grpc: bool) -> Response<Self> {
         let status = response.status();
         guard.response(status);
@@ -45,8 +45,8 @@ impl ResponseBody {
             guard,
             status,
             is_grpc,
-            grpc_status: Seen::of(&head.headers)
-                .has(Seen::GRPC_STATUS)
+            grpc_status: HeaderFlags::from_headers(&head.headers)
+                .has(HeaderFlags::GRPC_STATUS)
                 .then(|| grpc_status(&head.headers))
                 .flatten(),
         };
@@ -98,7 +98,7 @@ impl http_body::Body for ResponseBody {
                         record.grpc_status = grpc_status(trailers).or(record.grpc_status);
                     }
                 }
-                // Who knows the length does not ask once more.
+                // A client that knows the length does not poll again.
                 if frame.is_trailers() || this.body.is_end_stream() {
                     this.finish();
                 }

@@ -1,4 +1,4 @@
-//! What is known of a connection once its TLS and its target are: the facts that every later phase decides by.
+//! Facts about a connection once its TLS and its target are known; every later phase decides by them.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -8,18 +8,18 @@ use proxy_model::{ClientAddr, Id, OrigDstAddr, ServerAddr, ServerPolicy};
 
 use crate::{Worker, io::ClientIo, policy::CurrentPolicy, policy::server_labels};
 
-/// What TLS said of the connection.
+/// TLS status of a client connection.
 #[derive(Clone, Debug)]
-pub(crate) enum Tls {
-    /// Mesh TLS, ended here.
+pub(crate) enum TlsStatus {
+    /// Mesh TLS, terminated here.
     Mesh(Option<Id>),
-    /// TLS of the application's own, with this SNI; its bytes pass untouched.
+    /// The application's own TLS, with this SNI; its bytes pass untouched.
     Opaque(Arc<str>),
-    /// None, for this reason.
+    /// No TLS, for this reason.
     None(NoTls),
 }
 
-impl Tls {
+impl TlsStatus {
     pub(crate) fn labels(&self) -> TlsLabels<'_> {
         match self {
             Self::Mesh(id) => TlsLabels::Client(id.as_ref()),
@@ -38,17 +38,17 @@ impl Tls {
     }
 }
 
-/// A connection whose target is known.
+/// Connection whose target is known.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: ClientAddr,
-    /// What the client dialed; a transport header may have named another port.
+    /// Address that the client dialed; a transport header may have named another port.
     pub(crate) orig_dst: OrigDstAddr,
-    /// The application.
+    /// Address of the application.
     pub(crate) target: ServerAddr,
-    pub(crate) tls: Tls,
-    /// The same, as authorizations compare it.
+    pub(crate) tls: TlsStatus,
+    /// TLS status in the form that authorizations compare.
     pub(crate) client_tls: ClientTls,
     pub(crate) policy: RefCell<CurrentPolicy>,
 }
@@ -58,7 +58,7 @@ impl Connection {
         worker: &Rc<Worker>,
         (orig_dst, client): (OrigDstAddr, ClientAddr),
         target: ServerAddr,
-        (tls, policy): (Tls, CurrentPolicy),
+        (tls, policy): (TlsStatus, CurrentPolicy),
     ) -> Self {
         let client_tls = tls.client();
         Self {
@@ -72,17 +72,17 @@ impl Connection {
         }
     }
 
-    /// The newest policy of the target's port.
+    /// Returns the current policy of the target's port.
     pub(crate) fn policy(&self) -> Arc<ServerPolicy> {
         self.policy.borrow_mut().current().clone()
     }
 
-    /// Counts the client's connection from now on.
+    /// Starts counting the client's connection.
     pub(crate) fn meter(&self, io: ClientIo) -> proxy_http::Metered<ClientIo> {
         let policy = self.policy();
         let server = server_labels(&policy, self.target.0.port());
-        let recorder = &self.worker.recorder;
-        let slot = recorder.inbound_transport(Peer::Src, self.target.0, &self.tls.labels(), Some(&server));
+        let metrics = &self.worker.metrics;
+        let slot = metrics.inbound_transport(Peer::Src, self.target.0, &self.tls.labels(), Some(&server));
         proxy_http::Metered::new(io, slot.open())
     }
 }

@@ -1,4 +1,4 @@
-//! Which protocol a connection to an application's port speaks: what the policy says, else what its first bytes say.
+//! Protocol detection on application ports: by policy, else by the first bytes.
 
 use std::time::{Duration, Instant};
 
@@ -11,39 +11,39 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::{
     Error,
-    connection::{Connection, Tls},
+    connection::{Connection, TlsStatus},
     io::{ClientIo, SessionIo},
     policy::server_labels,
 };
 
-/// The protocol of a connection.
+/// Protocol of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Protocol {
     Http1,
     Http2,
     Opaque,
 }
 
-/// How the protocol is told.
+/// Means of finding the protocol.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum How {
-    Known(Found),
-    /// By the first bytes; what it is taken for if they don't come in time.
-    Detect(Duration, Found),
+enum Detection {
+    Known(Protocol),
+    /// By the first bytes within the timeout; with the protocol to assume otherwise.
+    Detect(Duration, Protocol),
 }
 
-/// Tells the protocol; the bytes that were looked at are still there.
-pub(crate) async fn protocol(connection: &Connection, io: Metered<ClientIo>) -> Result<(SessionIo, Found), Error> {
+/// Returns the protocol; the inspected bytes remain readable.
+pub(crate) async fn protocol(connection: &Connection, io: Metered<ClientIo>) -> Result<(SessionIo, Protocol), Error> {
     let policy = connection.policy();
-    match how(
+    match detection(
         &policy.protocol,
         &connection.tls,
         connection.worker.config.detect_timeout,
     ) {
-        How::Known(found) => Ok((PrefixedIo::plain(io), found)),
-        How::Detect(timeout, otherwise) => {
+        Detection::Known(found) => Ok((PrefixedIo::plain(io), found)),
+        Detection::Detect(timeout, otherwise) => {
             let began = Instant::now();
-            let result = look(io, timeout).await;
+            let result = detect_http(io, timeout).await;
             let outcome = match &result {
                 Ok((_, Some(Detected::Http1))) => "http/1",
                 Ok((_, Some(Detected::Http2))) => "http/2",
@@ -54,13 +54,13 @@ pub(crate) async fn protocol(connection: &Connection, io: Metered<ClientIo>) -> 
             let server = server_labels(&policy, connection.target.0.port());
             connection
                 .worker
-                .recorder
+                .metrics
                 .inbound_detected(&server, outcome, began.elapsed());
             let (io, detected) = result?;
             let found = match detected {
-                Some(Detected::Http1) => Found::Http1,
-                Some(Detected::Http2) => Found::Http2,
-                Some(Detected::NotHttp | Detected::NeedMore) => Found::Opaque,
+                Some(Detected::Http1) => Protocol::Http1,
+                Some(Detected::Http2) => Protocol::Http2,
+                Some(Detected::NotHttp | Detected::NeedMore) => Protocol::Opaque,
                 None => otherwise,
             };
             Ok((io, found))
@@ -68,23 +68,25 @@ pub(crate) async fn protocol(connection: &Connection, io: Metered<ClientIo>) -> 
     }
 }
 
-fn how(protocol: &ServerProtocol, tls: &Tls, default_timeout: Duration) -> How {
+fn detection(protocol: &ServerProtocol, tls: &TlsStatus, default_timeout: Duration) -> Detection {
     match protocol {
-        ServerProtocol::Detect { timeout, .. } => How::Detect(timeout.unwrap_or(default_timeout), Found::Opaque),
+        ServerProtocol::Detect { timeout, .. } => {
+            Detection::Detect(timeout.unwrap_or(default_timeout), Protocol::Opaque)
+        }
         // A meshed client may carry HTTP/1 in HTTP/2.
         ServerProtocol::Http1 { .. } => match tls {
-            Tls::None(_) => How::Known(Found::Http1),
-            Tls::Mesh(_) | Tls::Opaque(_) => How::Detect(default_timeout, Found::Http1),
+            TlsStatus::None(_) => Detection::Known(Protocol::Http1),
+            TlsStatus::Mesh(_) | TlsStatus::Opaque(_) => Detection::Detect(default_timeout, Protocol::Http1),
         },
-        ServerProtocol::Http2 { .. } | ServerProtocol::Grpc { .. } => How::Known(Found::Http2),
-        ServerProtocol::Opaque | ServerProtocol::Tls => How::Known(Found::Opaque),
+        ServerProtocol::Http2 { .. } | ServerProtocol::Grpc { .. } => Detection::Known(Protocol::Http2),
+        ServerProtocol::Opaque | ServerProtocol::Tls => Detection::Known(Protocol::Opaque),
     }
 }
 
-/// Reads until the bytes say what they are; none if they don't in time.
-async fn look(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo, Option<Detected>), Error> {
+/// Reads until the protocol is known; none if that takes too long.
+async fn detect_http(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo, Option<Detected>), Error> {
     let mut read = BytesMut::with_capacity(limits::DETECT_HTTP_BYTES.value);
-    let looking = async {
+    let reading = async {
         loop {
             let n = io.read_buf(&mut read).await?;
             if read.is_empty() {
@@ -96,7 +98,7 @@ async fn look(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo
             }
         }
     };
-    let detected = match timers::timeout(timeout, looking).await {
+    let detected = match timers::timeout(timeout, reading).await {
         Ok(detected) => Some(detected?),
         Err(_) => None,
     };

@@ -1,4 +1,4 @@
-//! Connections to the proxy's own port: another proxy says in a transport header what they are for.
+//! Connections to the proxy's own port: another proxy names the target in a transport header.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -13,14 +13,14 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    DirectRefusal, Error, Worker, accept,
-    connection::{Connection, Tls},
+    DirectError, Error, Worker, accept,
+    connection::{Connection, TlsStatus},
     http,
     policy::CurrentPolicy,
-    tls::{self, Secured},
+    tls::{self, SecuredIo},
 };
 
-/// Takes a connection with a transport header through its further phases, or refuses it.
+/// Takes a connection with a transport header through its remaining phases, or rejects it.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
     socket: TcpStream,
@@ -32,11 +32,11 @@ pub(crate) async fn accept(
     let reading = Header::read(&mut secured.io);
     let header = Box::pin(timers::timeout(worker.config.detect_timeout, reading)).await;
     let (header, rest) = header
-        .map_err(|_| DirectRefusal::HeaderTimeout)?
-        .map_err(DirectRefusal::Header)?;
+        .map_err(|_| DirectError::HeaderTimeout)?
+        .map_err(DirectError::Header)?;
     count(worker, &header, &secured.tls);
     if let Some(name) = header.name {
-        return Err(DirectRefusal::NoGateway(name).into());
+        return Err(DirectError::NoGateway(name).into());
     }
     let port = header.port.get();
     if port == worker.config.port {
@@ -47,34 +47,34 @@ pub(crate) async fn accept(
     let connection = Connection::new(worker, (orig_dst, client), target, (secured.tls, policy));
     let io = PrefixedIo::new(rest, connection.meter(secured.io));
     match header.protocol {
-        Some(SessionProtocol::Http1) => Box::pin(http::serve1(connection, io, drain)).await,
-        Some(SessionProtocol::Http2) => Box::pin(http::serve2(connection, io, drain)).await,
+        Some(SessionProtocol::Http1) => Box::pin(http::serve_http1(connection, io, drain)).await,
+        Some(SessionProtocol::Http2) => Box::pin(http::serve_http2(connection, io, drain)).await,
         None => accept::opaque(&connection, io).await,
     }
 }
 
-fn check(secured: &Secured) -> Result<(), DirectRefusal> {
+fn check(secured: &SecuredIo) -> Result<(), DirectError> {
     match &secured.tls {
-        Tls::Mesh(Some(_)) if secured.transport_header => Ok(()),
-        Tls::Mesh(Some(_)) => Err(DirectRefusal::NoTransportHeader),
-        Tls::Mesh(None) => Err(DirectRefusal::NoClientId),
-        Tls::Opaque(_) | Tls::None(_) => Err(DirectRefusal::NoTls),
+        TlsStatus::Mesh(Some(_)) if secured.transport_header => Ok(()),
+        TlsStatus::Mesh(Some(_)) => Err(DirectError::NoTransportHeader),
+        TlsStatus::Mesh(None) => Err(DirectError::NoClientId),
+        TlsStatus::Opaque(_) | TlsStatus::None(_) => Err(DirectError::NoTls),
     }
 }
 
-fn count(worker: &Worker, header: &Header, tls: &Tls) {
+fn count(worker: &Worker, header: &Header, tls: &TlsStatus) {
     let session = match header.protocol {
         Some(SessionProtocol::Http1) => "http/1",
         Some(SessionProtocol::Http2) => "http/2",
         None => "",
     };
     let client = match tls {
-        Tls::Mesh(Some(id)) => id.as_str(),
+        TlsStatus::Mesh(Some(id)) => id.as_str(),
         _ => "",
     };
     let name = header.name.as_deref().unwrap_or("");
     worker
-        .recorder
+        .metrics
         .transport_header(session, header.port.get(), name, client)
         .inc();
 }

@@ -1,88 +1,88 @@
-//! Why an inbound connection ended early. What goes wrong with a single request is answered instead (see `request`).
+//! Errors that end an inbound connection early. A failed request is answered instead (see `request`).
 
 use std::io;
 
 use proxy_metrics::names;
 use proxy_model::OrigDstAddr;
 
-/// Why a connection ended early.
+/// Error that ended a connection early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The client closed before it sent anything.
-    #[error("the client closed the connection before it sent anything")]
+    #[error("client closed the connection before sending anything")]
     Closed,
     /// The connection was for another host.
-    #[error("the connection is for {0}, which is not an address of this workload")]
+    #[error("refusing connection to {0}: not an address of this workload")]
     NotLocal(OrigDstAddr),
-    /// The connection would come back to this proxy.
-    #[error("the connection is for port {0}, which is this proxy's own")]
+    /// The connection would loop back to this proxy.
+    #[error("refusing connection to port {0}: it is the proxy's own")]
     Loop(u16),
-    /// The client sent no ClientHello and nothing else.
-    #[error("the client sent nothing to tell TLS by in time")]
+    /// The client sent no bytes to detect TLS by.
+    #[error("timed out waiting for a ClientHello")]
     TlsDetectTimeout,
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] proxy_tls::Error),
-    /// A connection to the proxy itself was refused.
-    #[error("a connection with a transport header was refused: {0}")]
-    Direct(#[from] DirectRefusal),
-    /// Nothing lets this client in.
-    #[error("the client is not authorized")]
+    /// A connection to the proxy itself was rejected.
+    #[error("cannot accept a direct connection: {0}")]
+    Direct(#[from] DirectError),
+    /// No authorization allows this client.
+    #[error("unauthorized client")]
     Unauthorized,
-    /// Nothing lets this client in any more.
-    #[error("the client is no longer authorized")]
+    /// No authorization allows this client any more.
+    #[error("client is no longer authorized")]
     Terminated,
     /// The application cannot be reached.
     #[error(transparent)]
     Connect(#[from] proxy_transport::Error),
-    /// An opaque connection broke.
+    /// An opaque connection failed.
     #[error(transparent)]
-    Broken(#[from] proxy_transport::copy::Broken),
-    /// An HTTP connection broke.
-    #[error("the HTTP connection failed: {0}")]
+    Broken(#[from] proxy_transport::copy::CopyError),
+    /// An HTTP connection failed.
+    #[error("HTTP connection failed: {0}")]
     Http(#[from] proxy_http::Error),
-    /// An upgraded connection broke.
+    /// An upgraded connection failed.
     #[error(transparent)]
     Upgrade(#[from] proxy_http::upgrade::Error),
-    /// The client's connection broke.
-    #[error("the client's connection broke: {0}")]
+    /// The client's connection failed.
+    #[error("client connection failed: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Why a connection to the proxy itself (port 4143) was refused.
+/// Error of a connection to the proxy's own port (4143).
 #[derive(Debug, thiserror::Error)]
-pub enum DirectRefusal {
-    /// No mesh TLS.
+pub enum DirectError {
+    /// The client did not use mesh TLS.
     #[error("mesh TLS is required")]
     NoTls,
-    /// No client leaf.
+    /// The client presented no leaf.
     #[error("a client certificate is required")]
     NoClientId,
-    /// No ALPN.
+    /// The client did not negotiate the transport header.
     #[error("the transport header is required")]
     NoTransportHeader,
-    /// The header did not come.
-    #[error("the transport header did not come in time")]
+    /// The header did not arrive in time.
+    #[error("timed out waiting for the transport header")]
     HeaderTimeout,
-    /// The header is garbled.
+    /// The header is invalid.
     #[error(transparent)]
     Header(#[from] proxy_transport::Error),
-    /// The header names a host: a gateway is asked for, and this proxy is none.
-    #[error("{0:?} is asked for, and this proxy is no gateway")]
+    /// The header names a host: gateways are not supported.
+    #[error("gateway requests are not supported (authority {0:?})")]
     NoGateway(String),
 }
 
 impl Error {
-    /// Value of the label `error`; none for what is no fault, and for what is counted elsewhere.
+    /// Returns the value of the label `error`; none for regular ends and those counted elsewhere.
     pub(crate) fn label(&self) -> Option<&'static str> {
         use names::error;
         match self {
             Self::Closed | Self::Unauthorized | Self::Terminated => None,
             Self::TlsDetectTimeout => Some(error::TLS_DETECT_TIMEOUT),
-            Self::Direct(DirectRefusal::NoGateway(_)) => Some(error::GATEWAY_DOMAIN_INVALID),
+            Self::Direct(DirectError::NoGateway(_)) => Some(error::GATEWAY_DOMAIN_INVALID),
             Self::Io(_) | Self::Connect(_) | Self::Broken(_) | Self::Upgrade(_) | Self::Tls(_) => Some(error::IO),
             Self::NotLocal(_) | Self::Loop(_) | Self::Direct(_) => Some(error::UNEXPECTED),
-            // A client that goes away in the middle of something is no error of ours.
+            // A client that disconnects early is not our error.
             Self::Http(e) if e.is_end() => None,
             Self::Http(_) => Some(error::IO),
         }

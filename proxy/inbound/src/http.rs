@@ -1,9 +1,9 @@
-//! One HTTP connection: a server toward the client, and what all its requests share.
+//! HTTP connection: a server toward the client, and the state that its requests share.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
-use proxy_http::{headers::L5D_CLIENT_ID, server, upgrade::Agreed};
+use proxy_http::{headers::L5D_CLIENT_ID, server, upgrade::AcceptedUpgrade};
 use proxy_metrics::{Counter, HttpSlot, InboundHttpLabels, ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{Meta, ServerPolicy};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     application::Application,
-    authorize::{self, Allowed},
+    authorize::{self, RouteGrant},
     connection::Connection,
     io::SessionIo,
     policy::server_labels,
@@ -19,20 +19,20 @@ use crate::{
     request,
 };
 
-/// What the requests of one connection share.
+/// State shared by the requests of one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Connection,
     pub(crate) application: Rc<Application>,
-    /// The client's identity as a header. A client that has one is told more.
+    /// Identity of the client as a header value. Authenticated clients receive informational headers.
     client_id: Option<HeaderValue>,
     snapshot: RefCell<Rc<Snapshot>>,
-    /// An upgrade that both sides agreed to; it begins when the server is done.
-    pub(crate) upgraded: RefCell<Option<Agreed>>,
+    /// Accepted upgrade, which starts when the server has ended.
+    pub(crate) upgraded: RefCell<Option<AcceptedUpgrade>>,
     pub(crate) drain: CancellationToken,
 }
 
-/// The policy as it is now, with the counters that its labels lead to.
+/// Current policy, with the counters for its labels.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) policy: Arc<ServerPolicy>,
@@ -40,7 +40,8 @@ pub(crate) struct Snapshot {
     slots: RefCell<Vec<Slot>>,
 }
 
-/// Counters of one route under one authorization. Both are known by their address: the policy they lie in lives as long.
+/// Counters of one route under one authorization. Both are identified by address, which is stable while the policy is
+/// alive.
 #[derive(Debug)]
 struct Slot {
     route: *const Meta,
@@ -49,8 +50,8 @@ struct Slot {
     allowed: Counter,
 }
 
-/// Serves HTTP/1; an upgrade, if there is one, is part of the connection.
-pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
+/// Serves HTTP/1; an upgrade, if any, is part of the connection.
+pub(crate) async fn serve_http1(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
     let session = Session::new(connection, drain.clone());
     let shared = session.clone();
     let service = move |request| request::serve(shared.clone(), request);
@@ -63,7 +64,7 @@ pub(crate) async fn serve1(connection: Connection, io: SessionIo, drain: Cancell
 }
 
 /// Serves HTTP/2.
-pub(crate) async fn serve2(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn serve_http2(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
     let params = connection.worker.config.http2;
     let session = Session::new(connection, drain.clone());
     let service = move |request| request::serve(session.clone(), request);
@@ -87,12 +88,12 @@ impl Session {
         })
     }
 
-    /// The client has proven who it is, so it is told what went wrong.
+    /// Returns true if the client is authenticated, and so receives informational headers.
     pub(crate) fn is_informed(&self) -> bool {
         self.client_id.is_some()
     }
 
-    /// Tells the application who the client is. What the client says of itself is lost.
+    /// Sets the identity header for the application, overwriting the client's claims.
     pub(crate) fn name_client(&self, headers: &mut HeaderMap) {
         match &self.client_id {
             Some(id) => drop(headers.insert(L5D_CLIENT_ID, id.clone())),
@@ -100,7 +101,7 @@ impl Session {
         }
     }
 
-    /// The newest policy.
+    /// Returns the current policy.
     pub(crate) fn snapshot(&self) -> Rc<Snapshot> {
         let mut policy = self.connection.policy.borrow_mut();
         let mut snapshot = self.snapshot.borrow_mut();
@@ -117,7 +118,7 @@ impl Snapshot {
         let policy = connection.policy();
         let port = connection.target.0.port();
         let limits = &connection.worker.rate_limits;
-        let limit = ratelimit::rule(&policy.protocol).map(|rule| limits.of(port, rule));
+        let limit = ratelimit::rule(&policy.protocol).map(|rule| limits.get_or_create(port, rule));
         Self {
             policy,
             limit,
@@ -125,8 +126,8 @@ impl Snapshot {
         }
     }
 
-    /// Counts an allowed request; gives the slot that its response is counted in.
-    pub(crate) fn allowed(&self, connection: &Connection, allowed: &Allowed<'_>) -> Rc<HttpSlot> {
+    /// Counts an allowed request; returns the slot that counts its response.
+    pub(crate) fn allowed(&self, connection: &Connection, allowed: &RouteGrant<'_>) -> Rc<HttpSlot> {
         let (route, authorization) = (
             std::ptr::from_ref(allowed.route),
             std::ptr::from_ref(allowed.authorization),
@@ -146,11 +147,11 @@ impl Snapshot {
         http
     }
 
-    fn slot(&self, connection: &Connection, allowed: &Allowed<'_>) -> Slot {
-        let recorder = &connection.worker.recorder;
+    fn slot(&self, connection: &Connection, allowed: &RouteGrant<'_>) -> Slot {
+        let metrics = &connection.worker.metrics;
         let authz = authorize::authorization_labels(allowed.authorization);
         let labels = self.labels(connection, Some(allowed.route));
-        let http = recorder.inbound_http(&InboundHttpLabels {
+        let http = metrics.inbound_http(&InboundHttpLabels {
             authority: None,
             target: labels.target,
             tls: labels.tls,
@@ -162,11 +163,11 @@ impl Snapshot {
             route: std::ptr::from_ref(allowed.route),
             authorization: std::ptr::from_ref(allowed.authorization),
             http,
-            allowed: recorder.http_authz_allow(&labels, &authz),
+            allowed: metrics.http_authz_allow(&labels, &authz),
         }
     }
 
-    /// Labels for decisions about requests.
+    /// Labels of decisions about requests.
     pub(crate) fn labels<'a>(&'a self, connection: &'a Connection, route: Option<&'a Meta>) -> AuthzLabels<'a> {
         let target = connection.target.0;
         let server = server_labels(&self.policy, target.port());

@@ -1,4 +1,4 @@
-//! The client's connection as later phases see it: plaintext, or what mesh TLS carried.
+//! Client connection as later phases see it: plaintext, or the contents of mesh TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -14,20 +14,20 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A client's connection after the TLS phase.
+/// Client connection after the TLS phase.
 #[derive(Debug)]
 pub(crate) enum ClientIo {
-    /// Bytes as they came.
+    /// Plaintext, or opaque TLS.
     Plain(PrefixedIo<TcpStream>),
-    /// What mesh TLS carried. Boxed: its state is large, and a connection moves through the phases.
+    /// Decrypted mesh TLS. Boxed: its state is large, and a connection moves through the phases.
     Tls(Box<ServerStream<PrefixedIo<TcpStream>>>),
 }
 
-/// A client's connection whose bytes are counted, with what detection has read of it.
+/// Counted client connection with the bytes that detection has read.
 pub(crate) type SessionIo = PrefixedIo<Metered<ClientIo>>;
 
 impl ClientIo {
-    /// The socket below.
+    /// Returns the underlying socket.
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(io) => io.get_ref(),

@@ -1,13 +1,15 @@
-//! From the mesh to the application: one file per phase of a connection's life.
+//! Inbound: from the mesh to the application, one file per phase of a connection.
 //!
 //! ```text
-//! accept -> tls -> (port | direct: transport header) -> detect -> http: request -> authorize -> ratelimit -> application
-//!                                                              \-> tcp:           authorize              -> application
+//! accept -> tls -> (port | direct: transport header) -> detect
+//!   detect -> http: request -> authorize -> ratelimit -> application
+//!   detect -> tcp:             authorize              -> application
 //! ```
 //!
-//! Everything of a connection is `!Send` and lives on the worker that took it. The policy is read for each request (and
-//! watched for each opaque connection), so that an update applies to connections already open. Only `authorize` makes a
-//! permit, and only a permit opens a connection to the application.
+//! Everything that belongs to a connection is `!Send` and lives on the worker that accepted it. The policy is read for
+//! each request (and watched for each opaque connection), so that updates apply to open connections. Only `authorize`
+//! creates permits, and only a permit opens a connection to the application. This crate must not know outbound, nor how
+//! policies are discovered.
 
 mod accept;
 mod application;
@@ -38,21 +40,22 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use application::Applications;
-pub use error::{DirectRefusal, Error};
+pub use error::{DirectError, Error};
 pub use ratelimit::RateLimits;
 
-/// How the inbound side behaves.
+/// Configuration of the inbound side.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Port of the inbound listener: connections to it carry a transport header, connections through it to itself are loops.
+    /// Port of the inbound listener: connections to it carry a transport header, connections through it to itself are
+    /// loops.
     pub port: u16,
-    /// Addresses of this workload; a connection to another one is refused. Empty takes any.
+    /// Addresses of this workload; connections to others are refused. Empty accepts any.
     pub local_ips: Vec<IpAddr>,
-    /// Time for a ClientHello, for a transport header, and for the first bytes where the policy says nothing.
+    /// Time limit for a ClientHello, for a transport header, and for the first bytes where the policy sets none.
     pub detect_timeout: Duration,
-    /// How to connect to the application.
+    /// Parameters of connections to the application.
     pub connect: Connect,
-    /// Time that an idle HTTP/1 connection to the application is kept.
+    /// Idle time of HTTP/1 connections to the application.
     pub http1_idle: Duration,
     /// Parameters of the HTTP/2 server.
     pub http2: ServerParams,
@@ -71,29 +74,29 @@ impl Default for Config {
     }
 }
 
-/// What a worker needs. All but the recorder are shared with the other workers.
+/// Dependencies of a worker. All but `metrics` are shared with the other workers.
 #[derive(Debug)]
 pub struct Deps {
-    /// What the control plane says.
+    /// Policies from the control plane.
     pub discovery: Discovery,
-    /// Who we are.
+    /// Identity of this workload.
     pub tls: Tls,
-    /// Counts; of this worker alone.
-    pub recorder: Recorder,
-    /// Who taps.
+    /// Metrics recorder of this worker.
+    pub metrics: Recorder,
+    /// Tap observers.
     pub tap: Registry,
     /// Rate limits, counted once per process.
     pub rate_limits: RateLimits,
-    /// How to behave.
+    /// Configuration.
     pub config: Config,
 }
 
-/// The inbound side of one worker.
+/// Inbound side of one worker.
 #[derive(Debug)]
 pub struct Worker {
     discovery: Discovery,
     tls: Tls,
-    recorder: Recorder,
+    metrics: Recorder,
     tap: Registry,
     rate_limits: RateLimits,
     config: Config,
@@ -101,21 +104,21 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker without connections.
+    /// Creates a worker without connections.
     pub fn new(deps: Deps) -> Rc<Self> {
         let Deps {
             discovery,
             tls,
-            recorder,
+            metrics,
             tap,
             rate_limits,
             config,
         } = deps;
-        let applications = Applications::new(config.connect, config.http1_idle, recorder.clone());
+        let applications = Applications::new(config.connect, config.http1_idle, metrics.clone());
         Rc::new(Self {
             discovery,
             tls,
-            recorder,
+            metrics,
             tap,
             rate_limits,
             config,
@@ -123,8 +126,8 @@ impl Worker {
         })
     }
 
-    /// Serves one accepted connection until it ends. `drain` asks HTTP to finish what is under way and end; bytes go on
-    /// until both sides have closed.
+    /// Serves one accepted connection until it ends. On `drain`, HTTP connections finish their current requests and
+    /// end; opaque ones continue until both sides have closed.
     pub async fn serve(
         self: Rc<Self>,
         socket: TcpStream,
@@ -134,9 +137,9 @@ impl Worker {
     ) {
         if let Err(error) = accept::accept(&self, socket, (orig_dst, client), drain).await {
             if let Some(label) = error.label() {
-                self.recorder.inbound_tcp_error(orig_dst.0, label).inc();
+                self.metrics.inbound_tcp_error(orig_dst.0, label).inc();
             }
-            tracing::debug!(%client, %orig_dst, %error, "an inbound connection ended early");
+            tracing::debug!(%client, %orig_dst, %error, "inbound connection ended early");
         }
     }
 }

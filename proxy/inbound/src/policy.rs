@@ -1,4 +1,4 @@
-//! The policy of a port as it is now: read for each request, without a lock as long as nothing changed.
+//! Current policy of a port: read for each request, without a lock unless it changed.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use proxy_metrics::ServerLabels;
 use proxy_model::ServerPolicy;
 use tokio::sync::watch;
 
-/// The newest policy of a port.
+/// Current policy of a port.
 #[derive(Debug)]
 pub(crate) struct CurrentPolicy {
     updates: watch::Receiver<Arc<ServerPolicy>>,
@@ -19,7 +19,7 @@ impl CurrentPolicy {
         Self { updates, current }
     }
 
-    /// The newest one. Costs an atomic load unless it changed.
+    /// Returns the current policy. Costs an atomic load unless it changed.
     pub(crate) fn current(&mut self) -> &Arc<ServerPolicy> {
         if self.updates.has_changed().unwrap_or(false) {
             self.current = self.updates.borrow_and_update().clone();
@@ -27,13 +27,13 @@ impl CurrentPolicy {
         &self.current
     }
 
-    /// A second watch on the same port, that has seen what this one has.
+    /// Returns another watch on the same port, which has seen what this one has.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<ServerPolicy>> {
         self.updates.clone()
     }
 }
 
-/// Labels of the Server that a policy came from.
+/// Labels of the Server that a policy comes from.
 pub(crate) fn server_labels(policy: &ServerPolicy, port: u16) -> ServerLabels<'_> {
     let label = |name| policy.labels.get(name).map_or("", String::as_str);
     ServerLabels {

@@ -1,5 +1,5 @@
-//! Requests per second that a port takes: in all, and from each client. Counted once per process, so the state is shared
-//! by the workers and survives an update of the policy that does not change the limit.
+//! Rate limits of a port: in total, and per client. Counted once per process, so the state is shared by the workers and
+//! survives policy updates that do not change the limit.
 
 use std::{
     num::NonZeroU32,
@@ -11,18 +11,18 @@ use proxy_core::ratelimit::Gcra;
 use proxy_model::{Id, Meta, ServerProtocol, inbound::RateLimit, limits};
 use rustc_hash::FxHashMap;
 
-/// The rate limits of all ports of a process.
+/// Rate limits of all ports of a process.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimits(Arc<Mutex<FxHashMap<u16, Arc<PortLimit>>>>);
 
-/// Which limit a request exceeded.
+/// Limit that a request exceeded.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Exceeded {
+pub(crate) enum LimitScope {
     Total,
     Client,
 }
 
-impl Exceeded {
+impl LimitScope {
     pub(crate) fn scope(self) -> &'static str {
         match self {
             Self::Total => "total",
@@ -31,7 +31,7 @@ impl Exceeded {
     }
 }
 
-/// The limit of one port.
+/// Rate limit of one port.
 #[derive(Debug)]
 pub(crate) struct PortLimit {
     rule: RateLimit,
@@ -40,7 +40,7 @@ pub(crate) struct PortLimit {
     clients: Mutex<FxHashMap<Option<Id>, Arc<Gcra>>>,
 }
 
-/// The rule of a policy, if it has one.
+/// Returns the rate limit of a policy.
 pub(crate) fn rule(protocol: &ServerProtocol) -> Option<&RateLimit> {
     match protocol {
         ServerProtocol::Detect { rate_limit, .. }
@@ -51,13 +51,13 @@ pub(crate) fn rule(protocol: &ServerProtocol) -> Option<&RateLimit> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while it was held leaves counts that are still valid.
+    // The counts remain valid if a thread panics while holding the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RateLimits {
-    /// The limit of a port under this rule; the counts of an equal rule go on.
-    pub(crate) fn of(&self, port: u16, rule: &RateLimit) -> Arc<PortLimit> {
+    /// Returns the limit of a port; an equal rule keeps its counts.
+    pub(crate) fn get_or_create(&self, port: u16, rule: &RateLimit) -> Arc<PortLimit> {
         let mut ports = lock(&self.0);
         if let Some(limit) = ports.get(&port)
             && limit.rule == *rule
@@ -83,27 +83,27 @@ impl PortLimit {
         }
     }
 
-    /// The object that the limit came from.
+    /// Returns the resource that the limit comes from.
     pub(crate) fn meta(&self) -> Option<&Meta> {
         self.rule.meta.as_ref()
     }
 
-    /// A request of this client comes now.
-    pub(crate) fn admit(&self, client: Option<&Id>, now: Instant) -> Result<(), Exceeded> {
-        // A limit of 0 lets nothing through.
+    /// Accounts for a request of this client.
+    pub(crate) fn admit(&self, client: Option<&Id>, now: Instant) -> Result<(), LimitScope> {
+        // A limit of 0 admits nothing.
         if self.rule.total == Some(0) || self.total.as_ref().is_some_and(|total| !total.admit(now)) {
-            return Err(Exceeded::Total);
+            return Err(LimitScope::Total);
         }
         let Some(rate) = self.rate_of(client) else {
             return Ok(());
         };
         let Some(rate) = NonZeroU32::new(rate) else {
-            return Err(Exceeded::Client);
+            return Err(LimitScope::Client);
         };
         if self.limiter(client, rate, now).admit(now) {
             Ok(())
         } else {
-            Err(Exceeded::Client)
+            Err(LimitScope::Client)
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_client_has_its_own_count_and_some_another_rate() {
+    fn counts_clients_separately_and_applies_overrides() {
         let id = |name: &str| name.parse::<Id>().expect("valid");
         let vip = RateLimitOverride {
             requests_per_second: 3,
@@ -157,15 +157,15 @@ mod tests {
             overrides: vec![vip],
         };
         let limits = RateLimits::default();
-        let limit = limits.of(80, &rule);
+        let limit = limits.get_or_create(80, &rule);
         let now = Instant::now();
         let admitted = |client: Option<&Id>| (0..4).filter(|_| limit.admit(client, now).is_ok()).count();
         assert_eq!(limit.admit(Some(&id("a.local")), now), Ok(()));
-        assert_eq!(limit.admit(Some(&id("a.local")), now), Err(Exceeded::Client));
+        assert_eq!(limit.admit(Some(&id("a.local")), now), Err(LimitScope::Client));
         assert_eq!(admitted(Some(&id("vip.local"))), 3);
-        assert_eq!(limit.admit(None, now), Err(Exceeded::Total));
+        assert_eq!(limit.admit(None, now), Err(LimitScope::Total));
         assert!(
-            Arc::ptr_eq(&limit, &limits.of(80, &rule)),
+            Arc::ptr_eq(&limit, &limits.get_or_create(80, &rule)),
             "an equal rule keeps its counts"
         );
     }

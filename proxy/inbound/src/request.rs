@@ -1,7 +1,7 @@
-//! One HTTP request from the mesh to the application.
+//! HTTP request from the mesh to the application.
 //!
-//! The phases, in the order a request meets them: undo orig-proto → select and authorize → filter → limit → forward. Each
-//! ends the request with the answer that explains it, or hands it on.
+//! The phases of a request, in order: undo orig-proto → select and authorize → filter → limit → forward. Each hands the
+//! request on, or ends it with the response that explains why.
 
 use std::{rc::Rc, time::Instant};
 
@@ -12,7 +12,7 @@ use proxy_http::{
     errors::{self, GrpcCode, Rejection, Shape},
     filter,
     h1::{self, Form, Malformed},
-    headers::{MESH_NEVER_ARRIVED, Seen},
+    headers::{HeaderFlags, MESH_NEVER_ARRIVED},
     orig_proto,
     tap::TappedBody,
     upgrade::Upgrade,
@@ -22,70 +22,70 @@ use proxy_model::route::Filter;
 
 use crate::{
     application::{Failure, Reuse},
-    authorize::{self, Denied, Permit},
+    authorize::{self, Denial, Permit},
     body::ResponseBody,
     http::{Session, Snapshot},
     tap,
 };
 
-/// What the client speaks to the application.
+/// Protocol between client and application.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Spoken {
+enum RequestProtocol {
     /// HTTP/1; `carried` in HTTP/2.
     Http1 { form: Form, carried: bool },
-    /// HTTP/2 of its own.
+    /// Native HTTP/2.
     Http2,
 }
 
-/// How a request ends if not with the application's response.
+/// End of a request other than the application's response.
 #[derive(Debug)]
-enum Refused {
+enum EarlyEnd {
     Answer(Box<Rejection>),
     Reset(h2::Reason),
 }
 
-impl From<Rejection> for Refused {
+impl From<Rejection> for EarlyEnd {
     fn from(rejection: Rejection) -> Self {
         Self::Answer(Box::new(rejection))
     }
 }
 
-/// Serves a request: an error becomes the response that explains it, or the reset that it was.
+/// Serves a request: an error becomes the response that explains it, or the original reset.
 pub(crate) async fn serve(session: Rc<Session>, mut request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
-    let spoken = match spoken(&mut request) {
-        Ok(spoken) => spoken,
+    let protocol = match protocol(&mut request) {
+        Ok(protocol) => protocol,
         Err(malformed) => return Ok(ResponseBody::unrecorded(bad_request(&session, &request, malformed))),
     };
-    let carried = matches!(spoken, Spoken::Http1 { carried: true, .. });
-    let shape = Shape::of(&request, session.is_informed(), carried);
-    match exchange(&session, &mut request, spoken, shape.grpc).await {
+    let carried = matches!(protocol, RequestProtocol::Http1 { carried: true, .. });
+    let shape = Shape::from_request(&request, session.is_informed(), carried);
+    match exchange(&session, &mut request, protocol, shape.grpc).await {
         Ok(response) => Ok(response),
-        Err(Refused::Answer(rejection)) => Ok(ResponseBody::unrecorded(errors::respond(&rejection, shape))),
-        Err(Refused::Reset(reason)) => Err(Error::reset(reason)),
+        Err(EarlyEnd::Answer(rejection)) => Ok(ResponseBody::unrecorded(errors::respond(&rejection, shape))),
+        Err(EarlyEnd::Reset(reason)) => Err(Error::reset(reason)),
     }
 }
 
-fn spoken(request: &mut Request<Body>) -> Result<Spoken, Malformed> {
+fn protocol(request: &mut Request<Body>) -> Result<RequestProtocol, Malformed> {
     if request.version() != Version::HTTP_2 {
         let form = h1::normalise(request)?;
         if form.absolute {
             name_host(request);
         }
-        return Ok(Spoken::Http1 { form, carried: false });
+        return Ok(RequestProtocol::Http1 { form, carried: false });
     }
     Ok(match orig_proto::downgrade_request(request) {
-        Some(was) => Spoken::Http1 {
+        Some(was) => RequestProtocol::Http1 {
             form: Form {
                 absolute: was.absolute,
                 upgrade: false,
             },
             carried: true,
         },
-        None => Spoken::Http2,
+        None => RequestProtocol::Http2,
     })
 }
 
-/// An absolute target says where the request goes; a `host` that says something else is not believed (RFC 9112, 3.2.2).
+/// An absolute target determines the host; a different `host` header is overwritten (RFC 9112, 3.2.2).
 fn name_host(request: &mut Request<Body>) {
     let host = request
         .uri()
@@ -98,19 +98,19 @@ fn name_host(request: &mut Request<Body>) {
 
 fn bad_request(session: &Session, request: &Request<Body>, malformed: Malformed) -> Response<Body> {
     let rejection = Rejection::new(StatusCode::BAD_REQUEST, GrpcCode::INTERNAL, malformed.to_string()).closing();
-    errors::respond(&rejection, Shape::of(request, session.is_informed(), false))
+    errors::respond(&rejection, Shape::from_request(request, session.is_informed(), false))
 }
 
 async fn exchange(
     session: &Session,
     request: &mut Request<Body>,
-    spoken: Spoken,
+    protocol: RequestProtocol,
     is_grpc: bool,
-) -> Result<Response<ResponseBody>, Refused> {
+) -> Result<Response<ResponseBody>, EarlyEnd> {
     session.name_client(request.headers_mut());
-    // Read for each request, so that an update applies to connections already open.
+    // Read for each request, so that updates apply to open connections.
     let snapshot = session.snapshot();
-    let Admitted {
+    let Admission {
         permit,
         slot,
         filters,
@@ -123,10 +123,10 @@ async fn exchange(
     } else {
         None
     };
-    match forward(session, &permit, request, spoken).await {
+    match forward(session, &permit, request, protocol).await {
         Ok(mut response) => {
             filter::response(filters, &mut response);
-            if matches!(spoken, Spoken::Http1 { carried: true, .. }) {
+            if matches!(protocol, RequestProtocol::Http1 { carried: true, .. }) {
                 orig_proto::upgrade_response(&mut response);
             }
             if let Some(tapped) = tapped {
@@ -135,48 +135,50 @@ async fn exchange(
             Ok(ResponseBody::recorded(response, guard, is_grpc))
         }
         Err(failure) => {
-            let refused = refused(&failure, spoken);
+            let refused = refused(&failure, protocol);
             let status = match &refused {
-                Refused::Answer(rejection) => Some(rejection.status),
-                Refused::Reset(_) => None,
+                EarlyEnd::Answer(rejection) => Some(rejection.status),
+                EarlyEnd::Reset(_) => None,
             };
             guard.fail(status, names::error::IO);
             count_error(session, &snapshot, names::error::IO);
-            tracing::debug!(client = %session.connection.client, ?failure, "the application did not answer");
+            tracing::debug!(client = %session.connection.client, ?failure, "application did not respond");
             Err(refused)
         }
     }
 }
 
-/// A request that may go to the application.
-struct Admitted<'p> {
+/// Request that may be forwarded to the application.
+struct Admission<'p> {
     permit: Permit,
     slot: Rc<HttpSlot>,
     filters: &'p [Filter],
-    authorized: tap::Authorized<'p>,
+    authorized: tap::TapAuthorization<'p>,
 }
 
-/// Select, authorize, filter, limit.
-fn admit<'p>(session: &Session, snapshot: &'p Snapshot, request: &mut Request<Body>) -> Result<Admitted<'p>, Refused> {
+/// Selects a route, authorizes, filters, and applies the rate limit.
+fn admit<'p>(
+    session: &Session,
+    snapshot: &'p Snapshot,
+    request: &mut Request<Body>,
+) -> Result<Admission<'p>, EarlyEnd> {
     let connection = &session.connection;
     if connection.orig_dst.0.port() == connection.worker.config.port && h1::authority(request).is_none() {
-        // Nothing says whom the client means: the port is in the transport header, a name is nowhere.
+        // The request has no target: the transport header names a port, and nothing names a host.
         return Err(unexpected());
     }
     let head = Head::new(request.method(), request.uri(), request.headers());
-    let recorder = &connection.worker.recorder;
+    let metrics = &connection.worker.metrics;
     let allowed = match authorize::http(connection, &snapshot.policy, &head) {
         Ok(allowed) => allowed,
-        Err(Denied::NoRoute) => {
-            recorder.http_route_not_found(&snapshot.labels(connection, None)).inc();
+        Err(Denial::NoRoute) => {
+            metrics.http_route_not_found(&snapshot.labels(connection, None)).inc();
             return Err(
                 Rejection::new(StatusCode::NOT_FOUND, GrpcCode::NOT_FOUND, "no route found for request").into(),
             );
         }
-        Err(Denied::Unauthorized(route)) => {
-            recorder
-                .http_authz_deny(&snapshot.labels(connection, Some(route)))
-                .inc();
+        Err(Denial::Unauthorized(route)) => {
+            metrics.http_authz_deny(&snapshot.labels(connection, Some(route))).inc();
             let message = format!(
                 "client {}: unauthorized request on route {}",
                 connection.client,
@@ -193,15 +195,15 @@ fn admit<'p>(session: &Session, snapshot: &'p Snapshot, request: &mut Request<Bo
     {
         let meta = limit.meta().map(Into::into).unwrap_or_default();
         let labels = snapshot.labels(connection, Some(allowed.route));
-        recorder.http_rate_limited(&labels, &meta, exceeded.scope()).inc();
+        metrics.http_rate_limited(&labels, &meta, exceeded.scope()).inc();
         let message = format!("client {}: rate limit exceeded", connection.client);
         return Err(Rejection::new(StatusCode::TOO_MANY_REQUESTS, GrpcCode::RESOURCE_EXHAUSTED, message).into());
     }
-    let authorized = tap::Authorized {
+    let authorized = tap::TapAuthorization {
         route: allowed.route,
         authorization: allowed.authorization,
     };
-    Ok(Admitted {
+    Ok(Admission {
         permit: allowed.permit,
         slot,
         filters: allowed.filters,
@@ -209,7 +211,7 @@ fn admit<'p>(session: &Session, snapshot: &'p Snapshot, request: &mut Request<Bo
     })
 }
 
-fn unexpected() -> Refused {
+fn unexpected() -> EarlyEnd {
     Rejection::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         GrpcCode::INTERNAL,
@@ -223,19 +225,19 @@ async fn forward(
     session: &Session,
     permit: &Permit,
     request: &mut Request<Body>,
-    spoken: Spoken,
+    protocol: RequestProtocol,
 ) -> Result<Response<Body>, Failure> {
     let application = &session.application;
-    let mut response = match spoken {
-        Spoken::Http2 => {
+    let mut response = match protocol {
+        RequestProtocol::Http2 => {
             name_authority(request, permit);
             application.send_http2(permit, request).await?
         }
-        Spoken::Http1 {
+        RequestProtocol::Http1 {
             form: Form { upgrade: true, .. },
             ..
         } => Box::pin(upgrade(session, permit, request)).await?,
-        Spoken::Http1 { .. } => {
+        RequestProtocol::Http1 { .. } => {
             let reuse = if session.drain.is_cancelled() {
                 Reuse::Never
             } else {
@@ -246,14 +248,14 @@ async fn forward(
             response
         }
     };
-    // Only we say this, and only of requests that really did not arrive.
-    if Seen::of(response.headers()).has(Seen::MESH_NEVER_ARRIVED) {
+    // Only this proxy may set this header, and only for requests that did not arrive.
+    if HeaderFlags::from_headers(response.headers()).has(HeaderFlags::MESH_NEVER_ARRIVED) {
         response.headers_mut().remove(MESH_NEVER_ARRIVED);
     }
     Ok(response)
 }
 
-/// HTTP/2 goes out with an authority: the client's, else its `host`, else the address.
+/// Ensures an authority for HTTP/2: the client's, else its `host`, else the address.
 fn name_authority(request: &mut Request<Body>, permit: &Permit) {
     if request.uri().authority().is_some() {
         return;
@@ -271,9 +273,9 @@ fn name_authority(request: &mut Request<Body>, permit: &Permit) {
 }
 
 async fn upgrade(session: &Session, permit: &Permit, request: &mut Request<Body>) -> Result<Response<Body>, Failure> {
-    let upgrade = Upgrade::of(request);
+    let upgrade = Upgrade::from_request(request);
     let mut response = session.application.send_upgrade(permit, request).await?;
-    match upgrade.agreed(&mut response) {
+    match upgrade.accepted(&mut response) {
         None => h1::normalise_response(&mut response),
         Some(agreed) => {
             if agreed.is_connect {
@@ -285,8 +287,8 @@ async fn upgrade(session: &Session, permit: &Permit, request: &mut Request<Body>
     Ok(response)
 }
 
-/// What the client is told when the application did not answer.
-fn refused(failure: &Failure, spoken: Spoken) -> Refused {
+/// Rejection for a failed exchange with the application.
+fn refused(failure: &Failure, protocol: RequestProtocol) -> EarlyEnd {
     let never_arrived = failure.never_arrived();
     let (status, code, message) = match failure {
         Failure::Connect(error) => match **error {
@@ -298,10 +300,10 @@ fn refused(failure: &Failure, spoken: Spoken) -> Refused {
             _ => (StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, error.to_string()),
         },
         Failure::Exchange(failed) => {
-            // HTTP/2 has words of its own for it; an orig-proto client expects an answer.
-            match (spoken, never_arrived, failed.error.h2_reason()) {
-                (Spoken::Http2, true, _) => return Refused::Reset(h2::Reason::REFUSED_STREAM),
-                (Spoken::Http2, false, Some(reason)) => return Refused::Reset(reason),
+            // HTTP/2 has reset codes for this; an orig-proto client expects a response.
+            match (protocol, never_arrived, failed.error.h2_reason()) {
+                (RequestProtocol::Http2, true, _) => return EarlyEnd::Reset(h2::Reason::REFUSED_STREAM),
+                (RequestProtocol::Http2, false, Some(reason)) => return EarlyEnd::Reset(reason),
                 _ => (StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, failed.to_string()),
             }
         }
@@ -319,7 +321,7 @@ fn count_error(session: &Session, snapshot: &Snapshot, error: &'static str) {
     let server = snapshot.labels(connection, None).server;
     connection
         .worker
-        .recorder
+        .metrics
         .inbound_http_error(connection.orig_dst.0, &server, error)
         .inc();
 }

@@ -1,9 +1,9 @@
-//! What tap is told of an inbound request. Runs only while somebody taps.
+//! Tap events of inbound requests. Runs only while there are observers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::Request;
-use proxy_http::{Body, h1, tap::Tapped};
+use proxy_http::{Body, h1, tap::TappedRequest};
 use proxy_metrics::ResourceLabels;
 use proxy_model::{
     Authorization, Labels, Meta,
@@ -12,25 +12,25 @@ use proxy_model::{
 
 use crate::{
     authorize,
-    connection::{Connection, Tls},
+    connection::{Connection, TlsStatus},
     http::Snapshot,
 };
 
-/// What let a request in.
+/// Route and authorization that admitted a request.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Authorized<'p> {
+pub(crate) struct TapAuthorization<'p> {
     pub(crate) route: &'p Meta,
     pub(crate) authorization: &'p Authorization,
 }
 
-/// Tells that a request began.
+/// Reports the start of a request.
 #[cold]
 pub(crate) fn begin(
     connection: &Connection,
     snapshot: &Snapshot,
-    authorized: &Authorized<'_>,
+    authorized: &TapAuthorization<'_>,
     request: &Request<Body>,
-) -> Option<Tapped> {
+) -> Option<TappedRequest> {
     let uri = request.uri();
     let tapped = TapRequest {
         direction: Direction::Inbound,
@@ -47,18 +47,18 @@ pub(crate) fn begin(
     connection.worker.tap.request(tapped, request.headers())
 }
 
-fn source_labels(tls: &Tls) -> Labels {
+fn source_labels(tls: &TlsStatus) -> Labels {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let labels = match tls {
-        Tls::Mesh(Some(id)) => vec![pair("tls", "true"), pair("client_id", id.as_str())],
-        Tls::Mesh(None) => vec![pair("tls", "true")],
-        Tls::Opaque(sni) => vec![pair("tls", "opaque"), pair("sni", sni)],
-        Tls::None(why) => vec![pair("tls", "no_identity"), pair("no_tls_reason", why.as_str())],
+        TlsStatus::Mesh(Some(id)) => vec![pair("tls", "true"), pair("client_id", id.as_str())],
+        TlsStatus::Mesh(None) => vec![pair("tls", "true")],
+        TlsStatus::Opaque(sni) => vec![pair("tls", "opaque"), pair("sni", sni)],
+        TlsStatus::None(why) => vec![pair("tls", "no_identity"), pair("no_tls_reason", why.as_str())],
     };
     Arc::new(labels.into_iter().collect())
 }
 
-fn destination_labels(connection: &Connection, snapshot: &Snapshot, authorized: &Authorized<'_>) -> Labels {
+fn destination_labels(connection: &Connection, snapshot: &Snapshot, authorized: &TapAuthorization<'_>) -> Labels {
     let server = snapshot.labels(connection, None).server;
     let server_resource = ResourceLabels {
         group: server.group,

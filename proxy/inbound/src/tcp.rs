@@ -1,10 +1,10 @@
-//! Bytes to the application, for as long as the policy lets them.
+//! Opaque connections to the application, for as long as the policy allows them.
 
 use proxy_transport::copy;
 
 use crate::{Error, authorize, connection::Connection, io::SessionIo};
 
-/// Forwards an opaque connection until both sides have closed, one broke, or the policy ends it.
+/// Forwards an opaque connection until both sides have closed, one failed, or the policy revokes it.
 pub(crate) async fn forward(connection: &Connection, mut client: SessionIo) -> Result<(), Error> {
     let Some(permit) = authorize::tcp(connection) else {
         reset(&client);
@@ -23,30 +23,30 @@ pub(crate) async fn forward(connection: &Connection, mut client: SessionIo) -> R
     if let Err(Error::Terminated) = &ended {
         let policy = connection.policy();
         let labels = authorize::tcp_labels(connection, &policy);
-        connection.worker.recorder.tcp_authz_terminate(&labels).inc();
+        connection.worker.metrics.tcp_authz_terminate(&labels).inc();
         reset(&client);
     }
     ended
 }
 
-/// Ends when the policy no longer lets this connection be.
+/// Completes when the policy no longer allows this connection.
 async fn revoked(connection: &Connection) {
     let mut updates = connection.policy.borrow().subscribe();
     loop {
         if updates.changed().await.is_err() {
-            // Nobody will say anything any more: what was allowed stays so.
+            // No further updates: the last decision stays in force.
             std::future::pending::<()>().await;
         }
         let policy = updates.borrow_and_update().clone();
-        if !authorize::tcp_again(connection, &policy) {
+        if !authorize::still_allows_tcp(connection, &policy) {
             return;
         }
     }
 }
 
-/// A refused client sees a reset, not an orderly end that it could take for an answer.
+/// A rejected client receives a reset, not an orderly end that it could take for a response.
 fn reset(client: &SessionIo) {
     let socket = client.get_ref().get_ref().socket();
-    // If the system refuses, the client sees an orderly end instead.
+    // If that fails, the client receives an orderly end.
     let _ = socket.set_zero_linger();
 }

@@ -1,4 +1,4 @@
-//! Tests of the inbound side in one process: real sockets on loopback, a scripted control plane.
+//! In-process tests of the inbound side: real sockets on loopback, a scripted control plane.
 
 mod bytes;
 mod http;
@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 use proxy_model::{ClientAddr, OrigDstAddr};
 
-/// What a connection's task costs while it lives; a change that makes it much larger should be seen.
+/// Memory of a connection's task; guards against large increases.
 #[test]
-fn a_connection_is_small() {
+fn connection_task_is_small() {
     support::run(async {
         let web = support::Web::new();
         let addr = "127.0.0.1:1".parse().expect("valid");

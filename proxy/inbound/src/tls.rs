@@ -10,53 +10,57 @@ use proxy_tls::{Accepted, Alpn};
 use proxy_transport::{PrefixedIo, timers};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use crate::{Error, Worker, connection::Tls, io::ClientIo};
+use crate::{Error, Worker, connection::TlsStatus, io::ClientIo};
 
 /// First size of the buffer: a ClientHello with a hybrid key share has some 1500 bytes.
 const READ_BYTES: usize = 2048;
 
 /// A connection after this phase.
 #[derive(Debug)]
-pub(crate) struct Secured {
+pub(crate) struct SecuredIo {
     pub(crate) io: ClientIo,
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsStatus,
     /// The client agreed to send a transport header.
     pub(crate) transport_header: bool,
 }
 
 /// Ends mesh TLS if the client asks for our name; anything else passes as it is.
-pub(crate) async fn accept(worker: &Worker, mut socket: TcpStream, alpn: Alpn) -> Result<Secured, Error> {
+pub(crate) async fn accept(worker: &Worker, mut socket: TcpStream, alpn: Alpn) -> Result<SecuredIo, Error> {
     let mut read = BytesMut::with_capacity(READ_BYTES);
     let timeout = worker.config.detect_timeout;
-    let tls = match hello(&mut socket, &mut read, timeout).await? {
+    let tls = match read_client_hello(&mut socket, &mut read, timeout).await? {
         Some(sni) if is_ours(&sni, worker.tls.local_id()) => {
             return terminate(worker, PrefixedIo::new(read, socket), alpn).await;
         }
-        Some(sni) => Tls::Opaque(sni.into()),
-        None => Tls::None(NoTls::NoTlsFromRemote),
+        Some(sni) => TlsStatus::Opaque(sni.into()),
+        None => TlsStatus::None(NoTls::NoTlsFromRemote),
     };
-    Ok(Secured {
+    Ok(SecuredIo {
         io: ClientIo::Plain(PrefixedIo::new(read, socket)),
         tls,
         transport_header: false,
     })
 }
 
-async fn terminate(worker: &Worker, io: PrefixedIo<TcpStream>, alpn: Alpn) -> Result<Secured, Error> {
+async fn terminate(worker: &Worker, io: PrefixedIo<TcpStream>, alpn: Alpn) -> Result<SecuredIo, Error> {
     let Accepted {
         io,
         client_id,
         transport_header,
     } = Box::pin(worker.tls.accept(io, alpn)).await?;
-    Ok(Secured {
+    Ok(SecuredIo {
         io: ClientIo::Tls(Box::new(io)),
-        tls: Tls::Mesh(client_id),
+        tls: TlsStatus::Mesh(client_id),
         transport_header,
     })
 }
 
 /// Reads until it is clear whether this is a ClientHello, and gives its SNI.
-async fn hello(socket: &mut TcpStream, read: &mut BytesMut, timeout: Duration) -> Result<Option<String>, Error> {
+async fn read_client_hello(
+    socket: &mut TcpStream,
+    read: &mut BytesMut,
+    timeout: Duration,
+) -> Result<Option<String>, Error> {
     let reading = async {
         loop {
             let n = socket.read_buf(read).await?;

@@ -22,7 +22,7 @@ use proxy_http::{
 use proxy_model::{Http2Params, ServerAddr, endpoint::KeepAlive};
 use proxy_tls::Alpn;
 use proxy_transport::{
-    Witnessed,
+    ObservedTcp,
     header::{Header, SessionProtocol},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -175,16 +175,16 @@ impl Endpoint {
 
     async fn connect_http1(&self) -> Result<client::Http1, Error> {
         let io = self.connect(Some(SessionProtocol::Http1)).await?;
-        let witness = io.get_ref().witness();
+        let close_observer = io.get_ref().close_observer();
         let connection = client::http1(io).await.map_err(|error| self.error(error))?;
-        Ok(connection.with_witness(witness))
+        Ok(connection.with_close_observer(close_observer))
     }
 
     /// A connection, ready for what `session` says; without one, for bytes.
     pub(crate) async fn connect(&self, session: Option<SessionProtocol>) -> Result<Metered<Stream>, Error> {
         let Some(identity) = self.identity() else {
             let io = self.tcp(self.model.addr).await?;
-            return Ok(self.metered(Stream::Plain(Witnessed::new(io))));
+            return Ok(self.metered(Stream::Plain(ObservedTcp::new(io))));
         };
         let (addr, header) = self.route(session);
         let io = self.tcp(addr).await?;

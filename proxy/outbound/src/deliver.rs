@@ -9,9 +9,9 @@ use http::{Request, Response, StatusCode};
 use proxy_core::breaker::Outcome;
 use proxy_http::{
     Body, SendError, filter,
-    headers::Seen,
+    headers::HeaderFlags,
     orig_proto,
-    tap::{Tapped, TappedBody},
+    tap::{TappedBody, TappedRequest},
 };
 use proxy_metrics::names;
 use proxy_model::{
@@ -169,8 +169,8 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, leg: Leg
         orig_proto::downgrade_response(&mut response, orig_proto);
     }
     let is_meshed = endpoint.identity().is_some();
-    let seen = Seen::of(response.headers());
-    let never_arrived = is_meshed && seen.has(Seen::MESH_NEVER_ARRIVED);
+    let seen = HeaderFlags::from_headers(response.headers());
+    let never_arrived = is_meshed && seen.has(HeaderFlags::MESH_NEVER_ARRIVED);
     if never_arrived {
         attempt.flight.unreachable();
     } else {
@@ -230,7 +230,7 @@ fn tap(
     plan: &Plan,
     (endpoint, out): (&Endpoint, &Outgoing<'_>),
     request: &Request<Body>,
-) -> Option<Tapped> {
+) -> Option<TappedRequest> {
     let tap = TapRequest {
         direction: Direction::Outbound,
         source: client.addr.0,

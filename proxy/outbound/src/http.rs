@@ -11,9 +11,9 @@ use proxy_http::{
     Body,
     errors::{self, Shape},
     h1::{self, Form},
-    headers::{CLOSE, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED, Seen},
+    headers::{CLOSE, HeaderFlags, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED},
     server::{self, Io},
-    upgrade::{Agreed, Upgrade},
+    upgrade::{AcceptedUpgrade, Upgrade},
 };
 use proxy_metrics::{
     RequestGuard,
@@ -46,7 +46,7 @@ pub(crate) struct Connection {
     /// The last `host` and what it means; clients rarely change it.
     authority: RefCell<Option<(HeaderValue, Authority)>>,
     /// A protocol switch that both sides agreed to; it happens when HTTP/1 has ended.
-    agreed: Cell<Option<Agreed>>,
+    agreed: Cell<Option<AcceptedUpgrade>>,
 }
 
 /// Which HTTP the client speaks.
@@ -93,15 +93,15 @@ impl Connection {
 
     /// Serves one request. Only a stream that the endpoint reset is an error; everything else is a response.
     async fn request(self: Rc<Self>, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
-        let shape = Shape::of(&request, self.shared.config.informational_headers, false);
+        let shape = Shape::from_request(&request, self.shared.config.informational_headers, false);
         let version = request.version();
         let upgrade = h1::wants_upgrade(&request) || request.method() == http::Method::CONNECT;
-        let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::of(&mut request));
+        let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::from_request(&mut request));
         let mut response = match self.forward(&mut request).await {
             Ok(response) => response,
             Err(error) => return self.explain(&error, version, shape),
         };
-        if let Some(agreed) = upgrade.and_then(|upgrade| upgrade.agreed(&mut response)) {
+        if let Some(agreed) = upgrade.and_then(|upgrade| upgrade.accepted(&mut response)) {
             if agreed.is_connect {
                 h1::strip_connect_response(&mut response);
             }
@@ -256,14 +256,15 @@ fn finish(
 
 /// Takes out what is between proxies only; whether the peer wants the connection closed.
 fn strip(headers: &mut HeaderMap) -> bool {
-    let seen = Seen::of(headers);
-    if seen.has(Seen::L5D_PROXY_ERROR) {
+    let seen = HeaderFlags::from_headers(headers);
+    if seen.has(HeaderFlags::L5D_PROXY_ERROR) {
         headers.remove(L5D_PROXY_ERROR);
     }
-    if seen.has(Seen::MESH_NEVER_ARRIVED) {
+    if seen.has(HeaderFlags::MESH_NEVER_ARRIVED) {
         headers.remove(MESH_NEVER_ARRIVED);
     }
-    seen.has(Seen::L5D_PROXY_CONNECTION) && headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
+    seen.has(HeaderFlags::L5D_PROXY_CONNECTION)
+        && headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
 }
 
 /// Counts a request that has no response.

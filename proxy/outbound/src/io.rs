@@ -7,7 +7,7 @@ use std::{
 };
 
 use proxy_tls::ClientStream;
-use proxy_transport::{Witness, Witnessed};
+use proxy_transport::{CloseObserver, ObservedTcp};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -17,16 +17,16 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// Without TLS.
-    Plain(Witnessed),
+    Plain(ObservedTcp),
     /// With it.
     Tls(Box<ClientStream<TcpStream>>),
 }
 
 impl Stream {
     /// What can tell of a request whether it was read; a sidecar tells itself.
-    pub(crate) fn witness(&self) -> Option<Witness> {
+    pub(crate) fn close_observer(&self) -> Option<CloseObserver> {
         match self {
-            Self::Plain(io) => Some(io.witness()),
+            Self::Plain(io) => Some(io.close_observer()),
             Self::Tls(_) => None,
         }
     }

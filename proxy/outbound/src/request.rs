@@ -7,7 +7,7 @@ use http_body::Body as _;
 use proxy_http::{
     Body, Replay,
     h1::{self, Form},
-    headers::{L5D_DST_CANONICAL, L5D_REQUIRE_ID, Seen},
+    headers::{HeaderFlags, L5D_DST_CANONICAL, L5D_REQUIRE_ID},
     orig_proto::{self, OrigProto},
 };
 use proxy_model::{Id, limits, route::Timeouts};
@@ -30,7 +30,7 @@ pub(crate) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     pub(crate) fn new(request: &'a mut Request<Body>, form: Form, authority: Authority) -> Self {
-        let requires = Seen::of(request.headers()).has(Seen::L5D_REQUIRE_ID);
+        let requires = HeaderFlags::from_headers(request.headers()).has(HeaderFlags::L5D_REQUIRE_ID);
         let require_id = requires.then(|| request.headers_mut().remove(L5D_REQUIRE_ID)).flatten();
         let require_id = require_id.and_then(|id| id.to_str().ok()?.parse().ok());
         let replay = if request.body().is_end_stream() || form.upgrade {

@@ -14,7 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::{breaker::Outcome, classify};
 use proxy_http::{
     Body, Error,
-    headers::{GRPC_STATUS, Seen},
+    headers::{GRPC_STATUS, HeaderFlags},
 };
 use proxy_metrics::{
     Class, RequestGuard,
@@ -77,7 +77,7 @@ impl Track {
     pub(crate) fn new(
         plan: &Plan,
         attempt: Attempt,
-        (status, headers, seen): (StatusCode, &HeaderMap, Seen),
+        (status, headers, seen): (StatusCode, &HeaderMap, HeaderFlags),
     ) -> Box<Self> {
         let Attempt {
             flight,
@@ -90,7 +90,10 @@ impl Track {
         Box::new(Self {
             status,
             is_grpc: content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")),
-            grpc_status: seen.has(Seen::GRPC_STATUS).then(|| grpc_status(headers)).flatten(),
+            grpc_status: seen
+                .has(HeaderFlags::GRPC_STATUS)
+                .then(|| grpc_status(headers))
+                .flatten(),
             framed: false,
             delivered: false,
             flight,

@@ -1,4 +1,4 @@
-//! rustls configurations, prepared once per publication of credentials: one per ALPN and direction.
+//! rustls configurations, prepared once per publication of credentials: one per ALPN setting and direction.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -20,17 +20,18 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::{Alpn, Anchors, Credentials, Error, TRANSPORT_HEADER_ALPN, secrets::Notes, verify::MeshVerifier};
+use crate::{Alpn, Anchors, Credentials, Error, TRANSPORT_HEADER_ALPN, secrets::SecretCapture, verify::MeshVerifier};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
-        // The order that upstream offers; AES-128 is also what costs least.
+        // Upstream's order; AES-128 is also the cheapest.
         cipher_suites: vec![
             TLS13_AES_128_GCM_SHA256,
             TLS13_AES_256_GCM_SHA384,
             TLS13_CHACHA20_POLY1305_SHA256,
         ],
-        // The hybrid first: its client share brings an X25519 share along, so either choice needs no second round.
+        // The hybrid group first: its client share includes an X25519 share, so either choice saves a second round
+        // trip.
         kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
         ..default_provider()
     })
@@ -40,10 +41,10 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// What handshakes use until the next publication.
+/// Configurations that handshakes use until the next publication.
 #[derive(Debug)]
 pub(crate) struct Configs {
-    /// End of the leaf; none without a leaf.
+    /// Expiry of the leaf; none without a leaf.
     pub(crate) valid_until: Option<SystemTime>,
     client: ByAlpn<ClientConfig>,
     server: Option<ByAlpn<ServerConfig>>,
@@ -110,11 +111,11 @@ fn client(anchors: &Anchors, credentials: Option<&Credentials>) -> Result<ByAlpn
             .map_err(invalid)?,
         None => builder.with_no_client_auth(),
     };
-    // A resumed session would outlive the credentials that it was made with.
+    // A resumed session would outlive the credentials that established it.
     config.resumption = Resumption::disabled();
-    // The records are ours: see `stream`.
+    // Records are sealed and opened by `stream`, which needs the keys.
     config.enable_secret_extraction = true;
-    config.key_log = Arc::new(Notes);
+    config.key_log = Arc::new(SecretCapture);
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {
@@ -138,7 +139,7 @@ fn server(anchors: &Anchors, credentials: &Credentials) -> Result<ByAlpn<ServerC
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.enable_secret_extraction = true;
-    config.key_log = Arc::new(Notes);
+    config.key_log = Arc::new(SecretCapture);
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {

@@ -1,4 +1,4 @@
-//! What the identity service gives a workload, and the anchors that it is believed by.
+//! Credentials issued by the identity service, and the trust anchors that verify them.
 
 use std::{
     fmt,
@@ -16,14 +16,14 @@ use rustls::{
 
 use crate::{Error, config::provider, verify::leaf_ids};
 
-/// The certificates that chains must end at.
+/// Root certificates that every chain must end at.
 #[derive(Clone, Debug)]
 pub struct Anchors(pub(crate) Arc<RootCertStore>);
 
 impl Anchors {
-    /// Reads certificates from PEM text; there must be at least one.
+    /// Parses certificates from PEM text; at least one is required.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
-        let blocks = pem::parse_many(text).map_err(|error| Error::Anchors(format!("they are no PEM text: {error}")))?;
+        let blocks = pem::parse_many(text).map_err(|error| Error::Anchors(format!("invalid PEM: {error}")))?;
         let mut store = RootCertStore::empty();
         for (i, block) in blocks.iter().filter(|block| block.tag() == "CERTIFICATE").enumerate() {
             let certificate = CertificateDer::from(block.contents().to_vec());
@@ -32,23 +32,23 @@ impl Anchors {
                 .map_err(|error| Error::Anchors(format!("certificate {}: {error}", i + 1)))?;
         }
         if store.is_empty() {
-            return Err(Error::Anchors("the text holds no certificate".into()));
+            return Err(Error::Anchors("no certificate found".into()));
         }
         Ok(Self(Arc::new(store)))
     }
 }
 
-/// A leaf with the chain above it and its key.
+/// Leaf certificate with its chain and private key.
 pub struct Credentials {
     /// Leaf first, then intermediates.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     key_pkcs8: Vec<u8>,
-    /// The end that the identity service promises.
+    /// Expiry reported by the identity service.
     pub(crate) valid_until: SystemTime,
 }
 
 impl fmt::Debug for Credentials {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("valid_until", &self.valid_until)
@@ -57,7 +57,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Puts them together; all is DER.
+    /// Combines DER-encoded parts.
     pub fn new(leaf: Vec<u8>, intermediates: Vec<Vec<u8>>, key_pkcs8: Vec<u8>, valid_until: SystemTime) -> Self {
         let chain = std::iter::once(leaf)
             .chain(intermediates)
@@ -74,24 +74,23 @@ impl Credentials {
         PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_pkcs8.clone()))
     }
 
-    /// Whether a peer will believe them now, and that they name us.
+    /// Verifies that a peer would accept these credentials now, and that they name this workload.
     pub(crate) fn verify(&self, local_id: &Id, anchors: &Anchors, now: SystemTime) -> Result<(), Error> {
         let (leaf, intermediates) = self.chain.split_first().expect("a leaf comes first");
-        let refused = |error: rustls::Error| Error::Credentials(format!("the chain is not believed: {error}"));
+        let refused =
+            |error: rustls::Error| Error::Credentials(format!("certificate chain verification failed: {error}"));
         let parsed = ParsedCertificate::try_from(leaf).map_err(refused)?;
         let now_unix = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO));
         let algorithms = provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &anchors.0, intermediates, now_unix, algorithms)
             .map_err(refused)?;
         if self.valid_until <= now {
-            return Err(Error::Credentials("they have already ended".into()));
+            return Err(Error::Credentials("already expired".into()));
         }
         let ids = leaf_ids(leaf).map_err(Error::Credentials)?;
         if !ids.contains(local_id) {
             let found = ids.iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Error::Credentials(format!(
-                "the leaf is for {found:?}, not for {local_id}"
-            )));
+            return Err(Error::Credentials(format!("the leaf names {found:?}, not {local_id}")));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Handshakes: with whom, in how much time, and who the peer turned out to be.
+//! Handshakes: peer selection, time limit, and the identity of the peer.
 
 use std::{future::Future, io};
 
@@ -15,24 +15,24 @@ use crate::{
     verify::leaf_ids,
 };
 
-/// A connection to a server.
+/// TLS connection to a server.
 pub type ClientStream<I> = TlsStream<I>;
-/// A connection from a client.
+/// TLS connection from a client.
 pub type ServerStream<I> = TlsStream<I>;
 
-/// A connection from a client, and what is known of it.
+/// Accepted client connection with the facts its handshake established.
 #[derive(Debug)]
 pub struct Accepted<I> {
-    /// The connection.
+    /// The TLS stream.
     pub io: ServerStream<I>,
-    /// Who the client is; none if it presented no leaf.
+    /// Identity of the client; none if it presented no leaf.
     pub client_id: Option<Id>,
-    /// The client asked for the transport header and will send one.
+    /// The client negotiated the transport header and will send one.
     pub transport_header: bool,
 }
 
 impl Tls {
-    /// Handshakes as a client; ends only with the server that was wanted.
+    /// Performs a client handshake; fails unless the server has the expected identity.
     pub async fn connect<I>(&self, io: I, server: &TlsIdentity, alpn: Alpn) -> Result<ClientStream<I>, Error>
     where
         I: AsyncRead + AsyncWrite + Unpin,
@@ -52,7 +52,7 @@ impl Tls {
         Ok(io)
     }
 
-    /// Handshakes as a server. The caller has seen that the SNI is our name.
+    /// Performs a server handshake. The caller has checked that the SNI is this workload's name.
     pub async fn accept<I>(&self, io: I, alpn: Alpn) -> Result<Accepted<I>, Error>
     where
         I: AsyncRead + AsyncWrite + Unpin,
@@ -69,13 +69,13 @@ impl Tls {
     }
 }
 
-/// The names of the peer's leaf, if it has one.
+/// Returns the names in the peer's leaf, if it presented one.
 fn leaf(common: &CommonState) -> Result<Option<Vec<Id>>, Error> {
     let leaf = common.peer_certificates().and_then(<[_]>::first);
     leaf.map(|leaf| leaf_ids(leaf)).transpose().map_err(Error::Credentials)
 }
 
-/// Shakes hands, and gives the connection with what is `known` of the peer then.
+/// Performs the handshake, and returns the stream with the facts that `known` extracts about the peer.
 async fn establish<I, S, T>(
     mut io: I,
     session: Result<S, rustls::Error>,
@@ -87,14 +87,14 @@ where
 {
     let failed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut session = session.map_err(failed)?;
-    let (rest, noted) = shake_hands(&mut session, &mut io).await?;
+    let (rest, captured) = shake_hands(&mut session, &mut io).await?;
     let known = known(session.common());
     let suite = session.common().negotiated_cipher_suite();
     let suite = suite.ok_or_else(|| failed(rustls::Error::HandshakeNotComplete))?;
     let secrets = session.finish().map_err(failed)?;
     let established = Established {
         secrets,
-        noted,
+        captured,
         is_client: S::IS_CLIENT,
         suite,
         rest,

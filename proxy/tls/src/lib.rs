@@ -1,8 +1,7 @@
-//! Mesh TLS: who we are, whom we believe, and handshakes in both directions.
+//! Mesh TLS: the workload's identity, verification of peers, and handshakes in both directions.
 //!
-//! [`Tls`] is the handle that everything holds. The identity client publishes [`Credentials`] to it again and again; each
-//! publication prepares the configurations once, and a handshake takes the newest ones. Connections that are open stay as
-//! they are.
+//! [`Tls`] is the shared handle. The identity client publishes [`Credentials`] to it again and again; each publication
+//! prepares the configurations once, and new handshakes use the latest. Open connections are unaffected.
 
 mod buffers;
 mod config;
@@ -29,50 +28,50 @@ pub use handshake::{Accepted, ClientStream, ServerStream};
 pub use stream::TlsStream;
 pub use verify::leaf_ids;
 
-/// ALPN protocol under which a stream begins with a transport header.
+/// ALPN protocol of streams that begin with a transport header.
 pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";
 
-/// Which protocol a handshake offers (client) or takes (server).
+/// ALPN protocol that a client offers or a server accepts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Alpn {
-    /// None; what a client offers is ignored.
+    /// No ALPN; a client's offer is ignored.
     None,
     /// The transport header.
     TransportHeader,
 }
 
-/// What goes wrong with mesh TLS.
+/// Mesh TLS errors.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The trust anchors are no certificates.
-    #[error("the trust anchors are invalid: {0}")]
+    /// The trust anchors cannot be parsed.
+    #[error("invalid trust anchors: {0}")]
     Anchors(String),
     /// The issued chain or its key cannot be used.
-    #[error("the credentials are invalid: {0}")]
+    #[error("invalid credentials: {0}")]
     Credentials(String),
-    /// There is no leaf yet.
-    #[error("this workload has no certificate yet")]
+    /// No leaf has been issued yet.
+    #[error("no certificate has been issued to this workload yet")]
     NotCertified,
     /// The handshake failed.
-    #[error("the TLS handshake failed: {0}")]
+    #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
-    /// The peer took too long.
-    #[error("the TLS handshake took longer than {0:?}")]
+    /// The handshake timed out.
+    #[error("TLS handshake timed out after {0:?}")]
     Timeout(Duration),
-    /// The server is believed, but it is someone else.
-    #[error("the server is {found}, not {expected}")]
+    /// The server's chain is valid, but names another workload.
+    #[error("unexpected server identity: {found}, expected {expected}")]
     WrongServer {
-        /// Whom the client wanted.
+        /// Identity that the client expected.
         expected: Id,
-        /// The names that its leaf carries.
+        /// Names in the server's leaf.
         found: String,
     },
-    /// The name to ask for is no name.
-    #[error("{0:?} is no server name")]
+    /// The server name cannot be sent as SNI.
+    #[error("invalid server name {0:?}")]
     ServerName(String),
 }
 
-/// Handle on the process's TLS. Cheap to clone; the same for all threads.
+/// Handle to the TLS state of the process. Cheap to clone and shared by all threads.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<Inner>);
 
@@ -84,7 +83,7 @@ struct Inner {
 }
 
 impl Tls {
-    /// A workload without a leaf: it can connect without presenting one, and accept nothing.
+    /// Creates the handle of a workload without a leaf: it can connect without presenting one, and cannot accept.
     pub fn new(local_id: Id, anchors: Anchors) -> Result<Self, Error> {
         let configs = Configs::without_leaf(&anchors)?;
         Ok(Self(Arc::new(Inner {
@@ -94,12 +93,12 @@ impl Tls {
         })))
     }
 
-    /// Who we are.
+    /// Returns this workload's identity.
     pub fn local_id(&self) -> &Id {
         &self.0.local_id
     }
 
-    /// Verifies the chain as a peer would, and that it is ours, and uses it for every handshake from now on.
+    /// Verifies the chain as a peer would, and its name, and uses it for every later handshake.
     pub fn publish(&self, credentials: &Credentials) -> Result<(), Error> {
         credentials.verify(&self.0.local_id, &self.0.anchors, SystemTime::now())?;
         let configs = Configs::with_leaf(&self.0.anchors, credentials)?;
@@ -107,28 +106,28 @@ impl Tls {
         Ok(())
     }
 
-    /// Whether there is a leaf.
+    /// Returns true once a leaf has been published.
     pub fn is_certified(&self) -> bool {
         self.0.configs.borrow().valid_until.is_some()
     }
 
-    /// When the leaf ends.
+    /// Returns the expiry of the leaf.
     pub fn valid_until(&self) -> Option<SystemTime> {
         self.0.configs.borrow().valid_until
     }
 
-    /// Waits for the first leaf.
+    /// Waits until the first leaf has been published.
     pub async fn certified(&self) {
         let mut configs = self.0.configs.subscribe();
         let _ = configs.wait_for(|configs| configs.valid_until.is_some()).await;
     }
 
-    /// What a client handshakes by, for those who do it by other means: the benchmark's bare pair, and tests.
+    /// Returns the client configuration, for handshakes made by other means: the benchmark's bare pair, and tests.
     pub fn client_config(&self, alpn: Alpn) -> Arc<rustls::ClientConfig> {
         self.configs().client(alpn)
     }
 
-    /// The same of a server, once it has a leaf.
+    /// Returns the server configuration, once a leaf has been published.
     pub fn server_config(&self, alpn: Alpn) -> Option<Arc<rustls::ServerConfig>> {
         self.configs().server(alpn)
     }

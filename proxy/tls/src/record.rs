@@ -1,4 +1,5 @@
-//! Records of TLS 1.3, sealed and opened in place. rustls makes the keys; it would take a buffer for every record.
+//! TLS 1.3 records, sealed and opened in place with keys derived by rustls; rustls itself would need a buffer for every
+//! record.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{
@@ -6,20 +7,20 @@ use rustls::{
     crypto::cipher::NONCE_LEN,
 };
 
-use crate::secrets::Traffic;
+use crate::secrets::TrafficSecret;
 
-/// Bytes before the payload: type, version, length.
+/// Length of a record header: type, version, length.
 pub(crate) const HEADER: usize = 5;
-/// Plaintext that a record may carry (RFC 8446, 5.1).
+/// Maximum plaintext of a record (RFC 8446, 5.1).
 pub(crate) const PLAINTEXT: usize = 16_384;
-/// Payload that a record may have (RFC 8446, 5.2).
+/// Maximum payload of a record (RFC 8446, 5.2).
 const PAYLOAD: usize = PLAINTEXT + 256;
-/// Every suite of TLS 1.3 that we offer has a tag of this length.
+/// Tag length of every TLS 1.3 suite that we offer.
 const TAG: usize = 16;
-/// What a sealed record is longer than its plaintext: header, type, tag.
+/// Bytes that sealing adds to the plaintext: header, type, tag.
 pub(crate) const OVERHEAD: usize = HEADER + 1 + TAG;
 
-/// What a record carries.
+/// Content type of a record.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Alert,
@@ -36,14 +37,14 @@ impl Content {
         }
     }
 
-    fn of(byte: u8) -> Option<Self> {
+    fn from_byte(byte: u8) -> Option<Self> {
         [Self::Alert, Self::Handshake, Self::Data]
             .into_iter()
             .find(|content| content.byte() == byte)
     }
 }
 
-/// Why a connection ends, and how the peer is told.
+/// Fatal error of a connection, with the alert for the peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) error: Error,
@@ -89,12 +90,12 @@ impl From<Error> for Fault {
     }
 }
 
-/// Payload of the record that `bytes` begin with; none while its header is not whole.
+/// Returns the payload length of the record that `bytes` begin with; none while its header is incomplete.
 pub(crate) fn payload_len(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     let [content, _, _, high, low, ..] = *bytes else {
         return Ok(None);
     };
-    // After the handshake everything is encrypted, and looks like data.
+    // After the handshake every record is encrypted and has the type of application data.
     if content != Content::Data.byte() {
         return Err(Fault::misbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec));
     }
@@ -106,22 +107,25 @@ pub(crate) fn payload_len(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     }
 }
 
-/// The key of one direction, and what the next one is made of.
+/// Key of one direction, with the secret that the next key derives from.
 pub(crate) struct Key {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     sequence: u64,
-    traffic: Traffic,
+    traffic: TrafficSecret,
 }
 
 impl Key {
-    /// The key as the handshake made it; `traffic` is what it was made of.
-    pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets), traffic: Traffic) -> Result<Self, Error> {
+    /// Creates the key that the handshake derived; `traffic` is the secret behind it.
+    pub(crate) fn new(
+        (sequence, secrets): (u64, ConnectionTrafficSecrets),
+        traffic: TrafficSecret,
+    ) -> Result<Self, Error> {
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
-            _ => return Err(Error::General("the suite is none of those offered".into())),
+            _ => return Err(Error::General("unsupported cipher suite".into())),
         };
         Ok(Self {
             key: key_of(algorithm, key.as_ref())?,
@@ -131,7 +135,7 @@ impl Key {
         })
     }
 
-    /// The key after this one.
+    /// Derives the next key.
     pub(crate) fn next_key(&self) -> Result<Self, Error> {
         let algorithm = self.key.algorithm();
         let traffic = self.traffic.next(algorithm)?;
@@ -144,12 +148,12 @@ impl Key {
         })
     }
 
-    /// Records so far.
+    /// Number of records processed so far.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The nonce of the next record (RFC 8446, 5.3). There is none for a second time.
+    /// Returns the nonce of the next record (RFC 8446, 5.3); a nonce is never returned twice.
     fn next(&mut self) -> Option<Nonce> {
         let next = self.sequence.checked_add(1)?;
         let mut nonce = self.iv;
@@ -160,7 +164,8 @@ impl Key {
         Some(Nonce::assume_unique_for_key(nonce))
     }
 
-    /// Opens a whole record in place; gives what it carries, and how many bytes of that there are behind its header.
+    /// Opens a complete record in place; returns its content type and the length of its content, which follows the
+    /// header.
     pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), Fault> {
         let Some((header, payload)) = record.split_first_chunk_mut::<HEADER>() else {
             return Err(Fault::undecipherable());
@@ -168,18 +173,18 @@ impl Key {
         let nonce = self.next().ok_or_else(Fault::undecipherable)?;
         let opened = self.key.open_in_place(nonce, Aad::from(*header), payload);
         let opened = opened.map_err(|_| Fault::undecipherable())?;
-        // Zeros may be behind the type, to hide the length.
+        // Zero padding may follow the type byte.
         let Some(end) = opened.iter().rposition(|byte| *byte != 0) else {
             return Err(Fault::misbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec));
         };
         if end > PLAINTEXT {
             return Err(Fault::oversized());
         }
-        let content = Content::of(opened[end]).ok_or(Fault::invalid(InvalidMessage::InvalidContentType))?;
+        let content = Content::from_byte(opened[end]).ok_or(Fault::invalid(InvalidMessage::InvalidContentType))?;
         Ok((content, end))
     }
 
-    /// Appends a record that carries `parts`, which are no more than one may carry.
+    /// Appends a record that carries `parts`, whose total length must fit into one record.
     pub(crate) fn seal<'a>(
         &mut self,
         content: Content,
@@ -208,11 +213,11 @@ impl Key {
 }
 
 fn key_of(algorithm: &'static Algorithm, key: &[u8]) -> Result<LessSafeKey, Error> {
-    let unusable = |_| Error::General("the suite's key is unusable".into());
+    let unusable = |_| Error::General("invalid key for the cipher suite".into());
     UnboundKey::new(algorithm, key).map(LessSafeKey::new).map_err(unusable)
 }
 
-/// Records that a key of the suite may seal.
+/// Returns the number of records that a key of the suite may seal.
 pub(crate) fn confidentiality_limit(suite: SupportedCipherSuite) -> u64 {
     suite.tls13().map_or(0, |suite| suite.common.confidentiality_limit)
 }

@@ -1,8 +1,9 @@
-//! The secrets that the next keys of a connection are made of (RFC 8446, 7.2).
+//! Secrets that later keys of a connection derive from (RFC 8446, 7.2).
 //!
-//! rustls would keep them in what is left of a session, beside the peer's certificates and what QUIC needs: some two KiB for
-//! each connection, for a message that hardly any ever gets. So they are noted while a handshake makes them, through the hook
-//! that rustls has for key logs. Nothing is logged: outside of [`Noted::during`] the hook takes nothing.
+//! rustls keeps them in the rest of a session, beside the peer's certificates and QUIC state: about 2 KiB per
+//! connection for a message that hardly any connection receives. So they are captured while a handshake derives them,
+//! through rustls' key-log hook. Nothing is logged: outside of [`CapturedSecrets::capture`] the hook ignores every
+//! secret.
 
 use std::cell::RefCell;
 
@@ -13,28 +14,28 @@ use aws_lc_rs::{
 use rustls::{Error, KeyLog, crypto::cipher::NONCE_LEN};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-/// Longest secret of a suite that we offer: that of SHA-384.
+/// Longest secret of the offered suites: that of SHA-384.
 const LONGEST: usize = 48;
-/// Longest key of a suite that we offer.
+/// Longest key of the offered suites.
 const LONGEST_KEY: usize = 32;
 
 thread_local! {
-    /// What the handshake that this thread is in has made. None outside of handshakes.
-    static HEARD: RefCell<Option<Noted>> = const { RefCell::new(None) };
+    /// Secrets of the handshake that runs on this thread; none outside of handshakes.
+    static CAPTURE: RefCell<Option<CapturedSecrets>> = const { RefCell::new(None) };
 }
 
-/// What one side's keys are made of.
+/// Traffic secret that one side's keys derive from.
 #[derive(Clone, ZeroizeOnDrop)]
-pub(crate) struct Traffic([u8; LONGEST]);
+pub(crate) struct TrafficSecret([u8; LONGEST]);
 
-impl Traffic {
+impl TrafficSecret {
     fn new(secret: &[u8]) -> Option<Self> {
         let mut traffic = Self([0; LONGEST]);
         traffic.0.get_mut(..secret.len())?.copy_from_slice(secret);
         Some(traffic)
     }
 
-    /// The secret after this one.
+    /// Derives the next secret.
     pub(crate) fn next(&self, suite: &Algorithm) -> Result<Self, Error> {
         let mut next = Self([0; LONGEST]);
         let len = hash_len(suite);
@@ -42,7 +43,7 @@ impl Traffic {
         Ok(next)
     }
 
-    /// The key and the IV that this secret makes; `with` gets the key.
+    /// Derives the key and the IV; `with` receives the key.
     pub(crate) fn key<T>(
         &self,
         suite: &Algorithm,
@@ -55,7 +56,7 @@ impl Traffic {
         Ok((with(key), iv))
     }
 
-    /// HKDF-Expand-Label (RFC 8446, 7.1), without a context.
+    /// HKDF-Expand-Label (RFC 8446, 7.1) with an empty context.
     fn expand(&self, suite: &Algorithm, label: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let len = (out.len() as u16).to_be_bytes();
         let label_len = [PREFIX.len() as u8 + label.len() as u8];
@@ -68,7 +69,7 @@ impl Traffic {
         Prk::new_less_safe(hash, &self.0[..hash_len(suite)])
             .expand(&info, Length(out.len()))
             .and_then(|okm| okm.fill(out))
-            .map_err(|_| Error::General("the next key cannot be made".into()))
+            .map_err(|_| Error::General("cannot derive the next key".into()))
     }
 }
 
@@ -86,23 +87,23 @@ impl KeyType for Length {
     }
 }
 
-/// What a handshake has made so far.
+/// Traffic secrets captured from a handshake so far.
 #[derive(Default)]
-pub(crate) struct Noted {
-    pub(crate) client: Option<Traffic>,
-    pub(crate) server: Option<Traffic>,
+pub(crate) struct CapturedSecrets {
+    pub(crate) client: Option<TrafficSecret>,
+    pub(crate) server: Option<TrafficSecret>,
 }
 
-impl Noted {
-    /// Takes a step of a handshake, and notes what it makes.
-    pub(crate) fn during<T>(&mut self, step: impl FnOnce() -> T) -> T {
-        HEARD.set(Some(std::mem::take(self)));
+impl CapturedSecrets {
+    /// Runs one step of a handshake and captures the secrets that it derives.
+    pub(crate) fn capture<T>(&mut self, step: impl FnOnce() -> T) -> T {
+        CAPTURE.set(Some(std::mem::take(self)));
         let done = step();
-        *self = HEARD.take().unwrap_or_default();
+        *self = CAPTURE.take().unwrap_or_default();
         done
     }
 
-    fn secret(&mut self, label: &str) -> Option<&mut Option<Traffic>> {
+    fn secret(&mut self, label: &str) -> Option<&mut Option<TrafficSecret>> {
         match label {
             "CLIENT_TRAFFIC_SECRET_0" => Some(&mut self.client),
             "SERVER_TRAFFIC_SECRET_0" => Some(&mut self.server),
@@ -111,20 +112,24 @@ impl Noted {
     }
 }
 
-/// The key log of every configuration.
+/// Key log of every configuration; see the module.
 #[derive(Debug)]
-pub(crate) struct Notes;
+pub(crate) struct SecretCapture;
 
-impl KeyLog for Notes {
+impl KeyLog for SecretCapture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        HEARD.with_borrow_mut(|noted| {
-            if let Some(kept) = noted.as_mut().and_then(|noted| noted.secret(label)) {
-                *kept = Traffic::new(secret);
+        CAPTURE.with_borrow_mut(|captured| {
+            if let Some(kept) = captured.as_mut().and_then(|captured| captured.secret(label)) {
+                *kept = TrafficSecret::new(secret);
             }
         });
     }
 
     fn will_log(&self, label: &str) -> bool {
-        HEARD.with_borrow_mut(|noted| noted.as_mut().is_some_and(|noted| noted.secret(label).is_some()))
+        CAPTURE.with_borrow_mut(|captured| {
+            captured
+                .as_mut()
+                .is_some_and(|captured| captured.secret(label).is_some())
+        })
     }
 }

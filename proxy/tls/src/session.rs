@@ -1,4 +1,4 @@
-//! A handshake, from its first byte to the keys: rustls does it, this moves the bytes.
+//! Handshake from its first byte to the keys: rustls drives the protocol, this module moves the bytes.
 
 use std::io;
 
@@ -10,13 +10,13 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::secrets::Noted;
+use crate::secrets::CapturedSecrets;
 use proxy_model::limits::TLS_HANDSHAKE_BYTES;
 
-/// First size of the buffers: a flight with a chain has some 2 KiB.
+/// Initial buffer size: a flight with a certificate chain takes about 2 KiB.
 const FLIGHT: usize = 4096;
 
-/// A client or a server that shakes hands.
+/// Client or server side of a handshake.
 pub(crate) trait Session: Sized {
     type Data;
 
@@ -63,28 +63,28 @@ impl Session for UnbufferedServerConnection {
     }
 }
 
-/// What a handshake ends with.
+/// Result of a handshake.
 pub(crate) struct Established {
     pub(crate) secrets: ExtractedSecrets,
-    /// What later keys are made of.
-    pub(crate) noted: Noted,
+    /// Secrets that later keys derive from.
+    pub(crate) captured: CapturedSecrets,
     pub(crate) is_client: bool,
     pub(crate) suite: SupportedCipherSuite,
     pub(crate) rest: Rest,
 }
 
-/// What came behind the handshake.
+/// Bytes received after the handshake.
 #[derive(Default)]
 pub(crate) struct Rest {
-    /// Data of whole records.
+    /// Data of complete records.
     pub(crate) early: Vec<u8>,
-    /// The beginning of a record.
+    /// Beginning of an incomplete record.
     pub(crate) records: Vec<u8>,
-    /// There will be no more of either.
+    /// The peer has closed its half.
     pub(crate) is_closed: bool,
 }
 
-/// What to do next.
+/// Next action of a handshake.
 enum Next {
     Process,
     Send,
@@ -92,22 +92,22 @@ enum Next {
     Done,
 }
 
-/// Shakes hands over `io`; the session then knows the peer.
-pub(crate) async fn shake_hands<S, I>(session: &mut S, io: &mut I) -> io::Result<(Rest, Noted)>
+/// Performs the handshake over `io`; afterwards the session knows the peer.
+pub(crate) async fn shake_hands<S, I>(session: &mut S, io: &mut I) -> io::Result<(Rest, CapturedSecrets)>
 where
     S: Session,
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut outgoing, mut rest, mut noted) = (Vec::new(), Rest::default(), Noted::default());
+    let (mut outgoing, mut rest, mut captured) = (Vec::new(), Rest::default(), CapturedSecrets::default());
     loop {
-        match noted.during(|| step(session, &mut outgoing, &mut rest)) {
+        match captured.capture(|| step(session, &mut outgoing, &mut rest)) {
             Ok(Next::Process) => {}
             Ok(Next::Send) => send(io, &mut outgoing).await?,
-            Ok(Next::Done) if !session.common().is_handshaking() => return Ok((rest, noted)),
+            Ok(Next::Done) if !session.common().is_handshaking() => return Ok((rest, captured)),
             // A server may send before it knows the client; we do not.
             Ok(Next::Done | Next::Receive) => receive(io, &mut rest).await?,
             Err(error) => {
-                // The alert that says what was wrong. That it cannot be sent says less.
+                // Sends the alert that explains the failure; an error while sending it is less important.
                 while session.common().wants_write() && step(session, &mut outgoing, &mut rest).is_ok() {}
                 let _ = send(io, &mut outgoing).await;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
@@ -179,7 +179,7 @@ async fn receive(io: &mut (impl AsyncRead + Unpin), rest: &mut Rest) -> io::Resu
     if io.take(room as u64).read_buf(&mut rest.records).await? == 0 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "the bytes ended in the handshake",
+            "connection closed during the handshake",
         ));
     }
     Ok(())

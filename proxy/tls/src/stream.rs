@@ -1,8 +1,8 @@
-//! A TLS connection after its handshake: rustls has made the keys, the next ones and the records are ours.
+//! TLS connection after its handshake: rustls derived the first keys; later keys and the records are handled here.
 //!
-//! rustls' own stream keeps 4 KiB with every idle connection, reads in steps of that size, and copies every record twice
-//! through vectors of its own. This one reads several records by one system call into a buffer of the thread, opens them
-//! there, and seals what is written right into what is sent; while nothing is under way it holds no buffer.
+//! rustls' own stream keeps 4 KiB with every idle connection, reads in steps of that size, and copies every record
+//! twice through vectors of its own. This one reads several records with one system call into a buffer of the thread,
+//! opens them there, and seals writes directly into the bytes to send; while idle it holds no buffer.
 
 mod incoming;
 mod messages;
@@ -26,34 +26,34 @@ use self::{
 };
 use crate::{
     record::{Content, Fault, Key, confidentiality_limit},
-    secrets::Noted,
+    secrets::CapturedSecrets,
     session::Established,
 };
 
-/// Records without content, one after another, that are put up with; rustls' figure.
+/// Consecutive empty records that are tolerated; rustls' figure.
 const EMPTY_RECORDS: u8 = 32;
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
-/// A TLS connection.
+/// TLS stream over `I`.
 pub struct TlsStream<I> {
     io: I,
     incoming: Incoming,
     outgoing: Outgoing,
     messages: Messages,
-    /// Why nothing more is read.
+    /// Set once nothing more is read.
     ended: Option<Ended>,
     empty_records: u8,
     is_client: bool,
 }
 
-/// How the peer's half ended.
+/// End of the peer's half.
 #[derive(Clone, Debug)]
 enum Ended {
-    /// As it should.
+    /// Orderly, by close_notify.
     Closed,
-    /// The bytes ended, and the peer has not said that it was all.
+    /// The bytes ended without a close_notify.
     Truncated,
-    /// By what it did. Boxed: every connection has room for it, and hardly one needs it.
+    /// By an error. Boxed: every connection has room for it, and hardly any needs it.
     Broken(Box<Error>),
 }
 
@@ -84,7 +84,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     pub(crate) fn new(io: I, established: Established) -> Result<Self, Error> {
         let Established {
             secrets,
-            noted: Noted { client, server },
+            captured: CapturedSecrets { client, server },
             is_client,
             suite,
             rest,
@@ -104,12 +104,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         })
     }
 
-    /// The connection below.
+    /// Returns the underlying connection.
     pub fn get_ref(&self) -> &I {
         &self.io
     }
 
-    /// Opens the next record, if it is whole. True if there was one.
+    /// Opens the next record if it is complete; returns whether there was one.
     fn open(&mut self) -> Result<bool, Fault> {
         let Some((content, len)) = self.incoming.open()? else {
             return Ok(false);
@@ -140,7 +140,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         match AlertDescription::from(description) {
             AlertDescription::CloseNotify => self.ended = Some(Ended::Closed),
             AlertDescription::UserCanceled => {}
-            // It is answered by nothing.
+            // A fatal alert is not answered.
             alert => self.ended = Some(Ended::Broken(Error::AlertReceived(alert).into())),
         }
         Ok(())
@@ -150,13 +150,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         self.messages.push(self.incoming.take_opened())?;
         while let Some(message) = self.messages.next()? {
             match message {
-                // Nothing is resumed: a session would outlive the credentials that it was made with.
+                // Nothing is resumed: a session would outlive the credentials that established it.
                 Message::Ticket if self.is_client => {}
                 Message::Ticket => {
                     return Err(Fault::invalid(rustls::InvalidMessage::UnexpectedMessage("a ticket")));
                 }
                 Message::KeyUpdate { is_requested } => {
-                    // A message under the old key must not go on under the new one.
+                    // A message begun under the old key must not continue under the new one.
                     self.messages.expect_whole()?;
                     self.incoming.key = self.incoming.key.next_key()?;
                     self.outgoing.owes_key_update |= is_requested;
@@ -166,7 +166,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         Ok(())
     }
 
-    /// Ends the connection, and tells the peer why if that goes at once.
+    /// Ends the connection, and sends the alert if that succeeds at once.
     fn fail(&mut self, cx: &mut Context<'_>, fault: Fault) {
         self.ended = Some(Ended::Broken(fault.error.into()));
         self.incoming.take_opened();
@@ -188,7 +188,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
             let is_filled = out.filled().len() > before;
             if let Some(ended) = &this.ended {
                 this.incoming.end();
-                // What came first is given first.
+                // Data received before the end is returned first.
                 return Poll::Ready(if is_filled { Ok(()) } else { ended.result() });
             }
             match this.open() {
@@ -231,7 +231,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
         if is_corked {
             return Poll::Ready(Ok(sealed));
         }
-        // What does not go now goes with the next write or flush. An error is theirs, too, if these bytes are lost.
+        // What cannot be sent now leaves with the next write or flush, which also reports an error if these bytes are
+        // lost.
         match this.outgoing.poll_drain(cx, &mut this.io) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(sealed)),
@@ -254,7 +255,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
         ready!(this.outgoing.poll_drain(cx, &mut this.io))?;
         match ready!(Pin::new(&mut this.io).poll_shutdown(cx)) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
-            // Who is gone already need not be told.
+            // A peer that is already gone needs no close_notify.
             _ => Poll::Ready(Ok(())),
         }
     }

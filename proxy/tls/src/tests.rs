@@ -1,4 +1,4 @@
-//! Handshakes in memory, with every peer that must be refused.
+//! In-memory handshakes, with every peer that must be rejected.
 
 use std::{
     sync::Arc,
@@ -43,7 +43,7 @@ impl Ca {
 
     pub(crate) fn workload(&self, name: &str) -> Tls {
         let tls = Tls::new(name.parse().expect("an id"), self.anchors()).expect("anchors");
-        tls.publish(&self.leaf(name, in_an_hour())).expect("believed");
+        tls.publish(&self.leaf(name, in_an_hour())).expect("valid credentials");
         tls
     }
 }
@@ -62,7 +62,7 @@ async fn handshake(client: &Tls, server: &Tls, want: &TlsIdentity, alpn: (Alpn, 
     tokio::join!(client.connect(near, want, alpn.0), server.accept(far, alpn.1))
 }
 
-/// A client that is rustls alone, configured as ours are; it can tell more of the handshake.
+/// A plain rustls client with our configuration; it exposes more of the handshake.
 pub(crate) async fn with_ordinary_client(
     client: &Tls,
     server: &Tls,
@@ -78,7 +78,7 @@ pub(crate) async fn with_client(
     let connector = tokio_rustls::TlsConnector::from(config);
     let name = API.try_into().expect("a name");
     let (near, far) = tokio::join!(connector.connect(name, near), server.accept(far, Alpn::None));
-    (near.expect("believed"), far.expect("believed"))
+    (near.expect("handshake"), far.expect("handshake"))
 }
 
 const PLAIN: (Alpn, Alpn) = (Alpn::None, Alpn::None);
@@ -88,11 +88,11 @@ pub(crate) fn dns(name: &str) -> TlsIdentity {
 }
 
 #[tokio::test]
-async fn both_ends_know_each_other_and_bytes_pass() {
+async fn handshake_authenticates_both_ends_and_data_flows() {
     let ca = Ca::new();
     let (client, server) = (ca.workload(WEB), ca.workload(API));
     let (near, far) = handshake(&client, &server, &dns(API), PLAIN).await;
-    let (mut near, mut far) = (near.expect("believed"), far.expect("believed"));
+    let (mut near, mut far) = (near.expect("handshake"), far.expect("handshake"));
     assert_eq!(far.client_id, Some(WEB.parse().expect("an id")));
     assert!(!far.transport_header);
     let (ordinary, _) = with_ordinary_client(&client, &server).await;
@@ -108,7 +108,7 @@ async fn both_ends_know_each_other_and_bytes_pass() {
 }
 
 #[tokio::test]
-async fn the_transport_header_is_agreed_on_or_ignored_or_refused() {
+async fn transport_header_is_negotiated_ignored_or_absent() {
     let ca = Ca::new();
     let (client, server) = (ca.workload(WEB), ca.workload(API));
     let both = (Alpn::TransportHeader, Alpn::TransportHeader);
@@ -121,7 +121,7 @@ async fn the_transport_header_is_agreed_on_or_ignored_or_refused() {
 }
 
 #[tokio::test]
-async fn other_anchors_and_other_names_are_refused() {
+async fn rejects_other_trust_anchors_and_other_names() {
     let (ca, other) = (Ca::new(), Ca::new());
     let (client, server) = (ca.workload(WEB), ca.workload(API));
     let (near, _) = handshake(&client, &other.workload(API), &dns(API), PLAIN).await;
@@ -130,19 +130,22 @@ async fn other_anchors_and_other_names_are_refused() {
     assert!(matches!(far, Err(Error::Handshake(_))), "a client of another mesh");
     let (near, _) = handshake(&client, &server, &dns("db.ns.local"), PLAIN).await;
     let error = near.expect_err("not the database").to_string();
-    assert_eq!(error, format!("the server is {API}, not db.ns.local"));
+    assert_eq!(
+        error,
+        format!("unexpected server identity: {API}, expected db.ns.local")
+    );
 }
 
-/// A client of `other`'s that believes `ca`'s servers.
+/// A client of `other` that trusts `ca`'s servers.
 fn other_trusting(ca: &Ca, other: &Ca) -> Tls {
     let both = Anchors::from_pem(&format!("{}{}", ca.0.pem(), other.0.pem())).expect("two certificates");
     let tls = Tls::new(WEB.parse().expect("an id"), both).expect("anchors");
-    tls.publish(&other.leaf(WEB, in_an_hour())).expect("believed");
+    tls.publish(&other.leaf(WEB, in_an_hour())).expect("valid credentials");
     tls
 }
 
 #[tokio::test]
-async fn the_sni_need_not_be_the_id() {
+async fn sni_may_differ_from_the_identity() {
     let ca = Ca::new();
     let (client, server) = (ca.workload(WEB), ca.workload("spiffe://root/api"));
     let want = TlsIdentity {
@@ -156,7 +159,7 @@ async fn the_sni_need_not_be_the_id() {
 }
 
 #[tokio::test]
-async fn a_client_may_have_no_leaf_but_a_server_must() {
+async fn client_leaf_is_optional_and_server_leaf_is_required() {
     let ca = Ca::new();
     let server = ca.workload(API);
     let bare = Tls::new(WEB.parse().expect("an id"), ca.anchors()).expect("anchors");
@@ -169,33 +172,33 @@ async fn a_client_may_have_no_leaf_but_a_server_must() {
 }
 
 #[tokio::test]
-async fn only_a_believable_leaf_of_ours_is_published() {
+async fn publishes_only_valid_leaves_of_this_workload() {
     let (ca, other) = (Ca::new(), Ca::new());
     let tls = Tls::new(WEB.parse().expect("an id"), ca.anchors()).expect("anchors");
     let refused = |leaf: Credentials| tls.publish(&leaf).expect_err("refused").to_string();
-    assert!(refused(ca.leaf(API, in_an_hour())).contains("not for web.ns"));
-    assert!(refused(other.leaf(WEB, in_an_hour())).contains("not believed"));
-    assert!(refused(ca.leaf(WEB, SystemTime::now() - Duration::from_secs(60))).contains("not believed"));
+    assert!(refused(ca.leaf(API, in_an_hour())).contains("not web.ns"));
+    assert!(refused(other.leaf(WEB, in_an_hour())).contains("verification failed"));
+    assert!(refused(ca.leaf(WEB, SystemTime::now() - Duration::from_secs(60))).contains("verification failed"));
     assert!(!tls.is_certified());
     let certified = tokio::spawn({
         let tls = tls.clone();
         async move { tls.certified().await }
     });
-    tls.publish(&ca.leaf(WEB, in_an_hour())).expect("believed");
-    certified.await.expect("told");
+    tls.publish(&ca.leaf(WEB, in_an_hour())).expect("valid credentials");
+    certified.await.expect("notified");
     assert!(tls.valid_until().is_some());
     assert!(matches!(Anchors::from_pem("no PEM"), Err(Error::Anchors(_))));
 }
 
 #[tokio::test]
-async fn rotation_leaves_open_connections_alone() {
+async fn rotation_does_not_affect_open_connections() {
     let ca = Ca::new();
     let (client, server) = (ca.workload(WEB), ca.workload(API));
     let (near, far) = handshake(&client, &server, &dns(API), PLAIN).await;
-    let (mut near, mut far) = (near.expect("believed"), far.expect("believed"));
+    let (mut near, mut far) = (near.expect("handshake"), far.expect("handshake"));
     let (ordinary, _) = with_ordinary_client(&client, &server).await;
     let first = ordinary.get_ref().1.peer_certificates().expect("a leaf")[0].clone();
-    server.publish(&ca.leaf(API, in_an_hour())).expect("believed");
+    server.publish(&ca.leaf(API, in_an_hour())).expect("valid credentials");
     near.write_all(b"still").await.expect("open");
     near.flush().await.expect("open");
     let mut got = [0; 5];
@@ -206,8 +209,8 @@ async fn rotation_leaves_open_connections_alone() {
 }
 
 #[tokio::test]
-async fn tls_1_2_is_refused() {
-    // Our provider's own suites are TLS 1.3 only, so an old peer is played by its first bytes: a hello without 1.3.
+async fn rejects_tls_1_2() {
+    // Our provider's suites are TLS 1.3 only, so an old peer is played by its first bytes: a ClientHello without 1.3.
     let server = Ca::new().workload(API);
     let (mut near, far) = duplex(4096);
     let mut hello = vec![3, 3];

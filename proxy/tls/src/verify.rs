@@ -1,5 +1,5 @@
-//! Whom a client believes: any leaf that chains to the anchors and is valid now. Its name is compared afterwards, with the
-//! id that was wanted and not with the SNI.
+//! Server verification: any leaf that chains to the anchors and is valid now. Its name is compared afterwards, with the
+//! expected identity rather than the SNI.
 
 use std::sync::Arc;
 
@@ -16,12 +16,14 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-/// The names in a leaf's SAN, in their order; the first is who a client is. Names that no identity can have are left out.
+/// Returns the names in a leaf's SAN, in order; the first is a client's identity. Names that cannot be an identity are
+/// skipped.
 pub fn leaf_ids(leaf: &[u8]) -> Result<Vec<Id>, String> {
-    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|error| format!("the leaf is garbled: {error}"))?;
+    let (_, certificate) =
+        X509Certificate::from_der(leaf).map_err(|error| format!("cannot parse the leaf: {error}"))?;
     let san = certificate
         .subject_alternative_name()
-        .map_err(|error| format!("the leaf's SAN is garbled: {error}"))?;
+        .map_err(|error| format!("cannot parse the leaf's SAN: {error}"))?;
     let names = san.iter().flat_map(|san| &san.value.general_names);
     Ok(names
         .filter_map(|name| match name {

@@ -1,4 +1,4 @@
-//! Connections to servers: with a time limit, options, and the mark that redirection lets pass.
+//! Connections to servers: time limit, socket options, and the mark that redirection lets through.
 
 use std::{io, time::Duration};
 
@@ -8,14 +8,14 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{Error, SocketOptions};
 
-/// How to connect.
+/// Parameters of a connection attempt.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// Time for it.
+    /// Time limit of one attempt.
     pub timeout: Duration,
-    /// Options of the connection.
+    /// Socket options of the new connection.
     pub options: SocketOptions,
-    /// Mark of the socket (`SO_MARK`), for redirection to let it pass.
+    /// Socket mark (`SO_MARK`) that exempts the connection from redirection.
     pub mark: Option<u32>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Connect {
 }
 
 impl Connect {
-    /// Connects.
+    /// Connects to a server.
     pub async fn connect(&self, ServerAddr(addr): ServerAddr) -> Result<TcpStream, Error> {
         let socket = self.socket(ServerAddr(addr))?;
         match crate::timers::timeout(self.timeout, socket.connect(addr)).await {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn refusal_and_silence_are_told_apart() {
+    async fn distinguishes_refusal_from_timeout() {
         let listener = crate::listen("127.0.0.1:0".parse().expect("valid")).expect("a free port");
         let addr = listener.local_addr().expect("bound");
         Connect::default().connect(ServerAddr(addr)).await.expect("listens");
@@ -73,7 +73,7 @@ mod tests {
             matches!(&refused, Err(Error::Connect { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused)
         );
 
-        // A listener whose backlog is full answers nothing.
+        // A listener with a full backlog does not answer.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket
             .bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().expect("valid").into())

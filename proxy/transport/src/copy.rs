@@ -1,7 +1,7 @@
-//! Copies an opaque connection both ways until both sides have ended, with half-close.
+//! Copies an opaque connection in both directions until both sides have ended, with half-close.
 //!
-//! An idle connection holds no buffer: bytes are read into the thread's scratch buffer and written from there. Only what
-//! the writer does not take at once is kept, in a buffer of the thread's pool.
+//! An idle connection holds no buffer: bytes are read into the thread's scratch buffer and written from there. Only
+//! what the writer does not accept at once is kept, in a buffer from the thread's pool.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,7 +14,7 @@ use std::{
 use proxy_model::limits::{COPY_BYTES, COPY_POOL};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Told of bytes as they pass, so that a long connection is counted while it lives.
+/// Receives byte counts as bytes pass, so that a long-lived connection is counted while it is open.
 pub trait Meter {
     /// Bytes written to the server.
     fn to_server(&self, bytes: usize);
@@ -27,16 +27,16 @@ impl Meter for () {
     fn to_client(&self, _bytes: usize) {}
 }
 
-/// Bytes so far.
+/// Running byte counts.
 #[derive(Debug, Default)]
-pub struct Counts {
-    /// To the server.
+pub struct ByteCounts {
+    /// Bytes written to the server.
     pub to_server: Cell<u64>,
-    /// To the client.
+    /// Bytes written to the client.
     pub to_client: Cell<u64>,
 }
 
-impl Meter for Counts {
+impl Meter for ByteCounts {
     fn to_server(&self, bytes: usize) {
         self.to_server.set(self.to_server.get() + bytes as u64);
     }
@@ -46,19 +46,19 @@ impl Meter for Counts {
     }
 }
 
-/// Whose end broke.
+/// I/O failure of one side of a copied connection.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// The client's.
-    #[error("the client's connection broke: {0}")]
+pub enum CopyError {
+    /// The client's side failed.
+    #[error("client connection failed: {0}")]
     Client(io::Error),
-    /// The server's.
-    #[error("the server's connection broke: {0}")]
+    /// The server's side failed.
+    #[error("server connection failed: {0}")]
     Server(io::Error),
 }
 
-impl Broken {
-    /// What the system says.
+impl CopyError {
+    /// The underlying I/O error.
     pub fn io(&self) -> &io::Error {
         match self {
             Self::Client(error) | Self::Server(error) => error,
@@ -71,8 +71,8 @@ thread_local! {
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Copies both ways. Ends when both directions have ended, or one side broke.
-pub async fn bidirectional<C, S>(client: &mut C, server: &mut S, meter: &impl Meter) -> Result<(), Broken>
+/// Copies both ways. Returns when both directions have ended or one side failed.
+pub async fn bidirectional<C, S>(client: &mut C, server: &mut S, meter: &impl Meter) -> Result<(), CopyError>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -82,14 +82,14 @@ where
         let sent = up
             .poll(cx, client, server, |n| meter.to_server(n))
             .map_err(|side| match side {
-                Side::Reader(error) => Broken::Client(error),
-                Side::Writer(error) => Broken::Server(error),
+                Side::Reader(error) => CopyError::Client(error),
+                Side::Writer(error) => CopyError::Server(error),
             })?;
         let received = down
             .poll(cx, server, client, |n| meter.to_client(n))
             .map_err(|side| match side {
-                Side::Reader(error) => Broken::Server(error),
-                Side::Writer(error) => Broken::Client(error),
+                Side::Reader(error) => CopyError::Server(error),
+                Side::Writer(error) => CopyError::Client(error),
             })?;
         if sent.is_ready() && received.is_ready() {
             Poll::Ready(Ok(()))
@@ -105,32 +105,32 @@ enum Side {
     Writer(io::Error),
 }
 
-/// One direction.
+/// One direction of the copy.
 #[derive(Default)]
 struct Direction {
     state: State,
-    /// Written, but perhaps not sent yet.
+    /// Written, but perhaps not flushed yet.
     unflushed: bool,
-    left: Option<Left>,
+    left: Option<Unwritten>,
 }
 
 #[derive(Default, PartialEq)]
 enum State {
     #[default]
     Open,
-    /// The reader has ended; the writer is to be told.
+    /// The reader has ended; the writer's half is still to be shut down.
     Ending,
     Done,
 }
 
-/// What the writer has not taken.
-struct Left {
+/// Bytes that the writer has not accepted yet.
+struct Unwritten {
     buf: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-impl Left {
+impl Unwritten {
     fn keep(rest: &[u8]) -> Self {
         let pooled = POOL.with_borrow_mut(Vec::pop);
         let mut buf = pooled.unwrap_or_else(|| vec![0; COPY_BYTES.value].into_boxed_slice());
@@ -143,10 +143,10 @@ impl Left {
     }
 }
 
-impl Drop for Left {
+impl Drop for Unwritten {
     fn drop(&mut self) {
         let buf = std::mem::take(&mut self.buf);
-        // A thread that is ending has no pool any more.
+        // A thread that is exiting no longer has a pool.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             if pool.len() < COPY_POOL.value {
@@ -190,7 +190,7 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is left from before.
+    /// Writes what a previous pass left over.
     fn poll_left<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -212,7 +212,7 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once and writes as much of it as the writer takes.
+    /// Reads once and writes as much of it as the writer accepts.
     fn poll_pass<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -224,7 +224,7 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        // Taken out of its cell, so that a reader that copies itself (a connection through ourselves) finds it free.
+        // Taken out of its cell, so that a re-entrant reader (a connection through ourselves) finds the cell free.
         let mut scratch = SCRATCH.take();
         if scratch.is_empty() {
             scratch = vec![0; COPY_BYTES.value].into_boxed_slice();
@@ -258,7 +258,7 @@ impl Direction {
         while !bytes.is_empty() {
             match Pin::new(&mut *writer).poll_write(cx, bytes) {
                 Poll::Pending => {
-                    self.left = Some(Left::keep(bytes));
+                    self.left = Some(Unwritten::keep(bytes));
                     break;
                 }
                 Poll::Ready(Ok(0)) => return Err(Side::Writer(io::ErrorKind::WriteZero.into())),
@@ -274,7 +274,7 @@ impl Direction {
     }
 }
 
-/// The other side may be gone before it is told that nothing more comes.
+/// The other side may already be gone when its half is shut down.
 fn closed_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotConnected {
         Ok(())
@@ -290,10 +290,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_half_closed_connection_still_answers() {
+    async fn half_closed_connection_still_delivers_the_response() {
         let (mut app, mut client) = duplex(64);
         let (mut server, mut peer) = duplex(64);
-        let counts = Counts::default();
+        let counts = ByteCounts::default();
         let copy = bidirectional(&mut client, &mut server, &counts);
         let talk = async {
             app.write_all(b"ping").await.expect("open");
@@ -318,11 +318,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_writer_gets_every_byte_in_order() {
+    async fn slow_writer_receives_every_byte_in_order() {
         let (mut app, mut client) = duplex(COPY_BYTES.value);
         let (mut server, mut peer) = duplex(100);
         let sent: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
-        let counts = Counts::default();
+        let counts = ByteCounts::default();
         let copy = bidirectional(&mut client, &mut server, &counts);
         let write = async {
             app.write_all(&sent).await.expect("open");
@@ -344,19 +344,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_side_that_broke_is_named() {
+    async fn error_names_the_side_that_failed() {
         let (app, mut client) = duplex(64);
-        let mut server = tokio_test_writer();
+        let mut server = resetting_io();
         drop(app);
-        // The client ended at once, the server refuses to be told so.
-        let error = bidirectional(&mut client, &mut server, &()).await.expect_err("broken");
+        // The client ended at once; shutting down the server's half fails.
+        let error = bidirectional(&mut client, &mut server, &())
+            .await
+            .expect_err("a failed copy");
         assert!(
-            matches!(&error, Broken::Server(e) if e.kind() == io::ErrorKind::ConnectionReset),
+            matches!(&error, CopyError::Server(e) if e.kind() == io::ErrorKind::ConnectionReset),
             "{error}"
         );
     }
 
-    fn tokio_test_writer() -> impl AsyncRead + AsyncWrite + Unpin {
+    fn resetting_io() -> impl AsyncRead + AsyncWrite + Unpin {
         struct Reset;
         impl AsyncRead for Reset {
             fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

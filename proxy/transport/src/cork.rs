@@ -1,7 +1,7 @@
-//! Holds back what is written until its writer has nothing more to say, so that it leaves by fewer system calls.
+//! Holds back writes until the writer is done, so that they leave in fewer system calls.
 //!
-//! h2 flushes after every frame of data. While a connection is corked its writes may wait in the connection below, up to
-//! that one's limit, and a flush does nothing; who corks it flushes it afterwards.
+//! h2 flushes after every DATA frame. While a connection is corked, its writes may stay in the connection below, up to
+//! that one's limit, and a flush does nothing; the caller that corks it flushes it afterwards.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,19 +17,19 @@ thread_local! {
     static CORKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the writer that runs now says itself when it has finished: what it writes may wait.
+/// Returns true while the running writer will flush by itself when it has finished, so that its writes may wait.
 pub fn is_corked() -> bool {
     CORKED.get()
 }
 
-/// Runs what writes to one connection, and to no other; who calls sends what waits afterwards.
+/// Runs a closure that writes to one connection only; the caller flushes that connection afterwards.
 pub fn corked<T>(run: impl FnOnce() -> T) -> T {
     CORKED.set(true);
     let _cork = Cork;
     run()
 }
 
-/// A connection that can be corked. Its clones are the same connection.
+/// Connection that can be corked. Clones share the same connection.
 #[derive(Debug)]
 pub struct Corked<I>(Rc<RefCell<I>>);
 
@@ -39,7 +39,7 @@ impl<I> Clone for Corked<I> {
     }
 }
 
-/// Until it is dropped.
+/// Guard that corks the thread until it is dropped.
 struct Cork;
 
 impl Drop for Cork {
@@ -49,12 +49,12 @@ impl Drop for Cork {
 }
 
 impl<I: AsyncWrite + Unpin> Corked<I> {
-    /// A connection that is not corked yet.
+    /// Wraps a connection; it starts uncorked.
     pub fn new(io: I) -> Self {
         Self(Rc::new(RefCell::new(io)))
     }
 
-    /// Sends what waits.
+    /// Flushes the writes that were held back.
     pub fn poll_uncork(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|io| io.poll_flush(cx))
     }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_flush_waits_until_it_is_uncorked() {
+    async fn flush_is_deferred_until_uncorked() {
         let (near, mut far) = tokio::io::duplex(64);
         let mut io = Corked::new(BufWriter::new(near));
         io.write_all(b"one").await.expect("room");

@@ -1,7 +1,8 @@
-//! The transport header: what a sidecar tells the next one about a connection, as the first bytes inside TLS.
+//! Transport header: metadata that one sidecar sends another about a connection, as the first bytes inside TLS.
 //!
 //! ```text
-//! "transport.l5d.io/v1\r\n\r\n"   u32 length, big-endian   protobuf { 1 port, 2 name, 3 session_protocol { 1 http_1 | 2 http_2 } }
+//! "transport.l5d.io/v1\r\n\r\n"   u32 length, big-endian   protobuf message
+//! message: 1 port, 2 name, 3 session_protocol { 1 http_1 | 2 http_2 }
 //! ```
 
 use std::num::NonZeroU16;
@@ -15,21 +16,21 @@ use crate::Error;
 
 const PREFACE: &[u8] = b"transport.l5d.io/v1\r\n\r\n";
 const LENGTH_BYTES: usize = 4;
-/// First size of the reader's buffer; headers are some ten bytes long, the session's first bytes come along.
+/// Initial size of the read buffer; headers are about ten bytes long, and the session's first bytes follow.
 const READ_BYTES: usize = 1024;
 
-/// What the sender says.
+/// Contents of a transport header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Port that the connection is for.
+    /// Destination port of the connection.
     pub port: NonZeroU16,
-    /// Host that it is for; only at gateways.
+    /// Destination host; set for gateways only.
     pub name: Option<String>,
-    /// Protocol of the session; none is bytes.
+    /// Protocol of the session; `None` for opaque bytes.
     pub protocol: Option<SessionProtocol>,
 }
 
-/// Protocol that follows the header.
+/// Protocol of the bytes that follow the header.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SessionProtocol {
     /// HTTP/1.
@@ -63,7 +64,7 @@ enum WireKind {
 }
 
 impl Header {
-    /// A header without a name.
+    /// Creates a header without a host name.
     pub fn port(port: NonZeroU16, protocol: Option<SessionProtocol>) -> Self {
         Self {
             port,
@@ -72,7 +73,7 @@ impl Header {
         }
     }
 
-    /// The bytes that open a stream.
+    /// Returns the bytes that open a stream.
     pub fn encode(&self) -> Bytes {
         let kind = |protocol| match protocol {
             SessionProtocol::Http1 => WireKind::Http1(()),
@@ -93,26 +94,26 @@ impl Header {
         buf.freeze()
     }
 
-    /// Takes a header off the front of `buf`; `None` asks for more bytes.
+    /// Takes a header off the front of `buf`; `None` means that more bytes are needed.
     pub fn decode(buf: &mut BytesMut) -> Result<Option<Self>, Error> {
         let seen = buf.len().min(PREFACE.len());
         if buf[..seen] != PREFACE[..seen] {
-            return Err(Error::Header("the stream does not begin with the preface"));
+            return Err(Error::Header("missing preface"));
         }
         let Some(mut length) = buf.get(PREFACE.len()..PREFACE.len() + LENGTH_BYTES) else {
             return Ok(None);
         };
         let len = length.get_u32() as usize;
         if len > limits::TRANSPORT_HEADER_BYTES.value {
-            return Err(Error::Header("it is longer than 64 KiB"));
+            return Err(Error::Header("longer than 64 KiB"));
         }
         if buf.len() < PREFACE.len() + LENGTH_BYTES + len {
             return Ok(None);
         }
         buf.advance(PREFACE.len() + LENGTH_BYTES);
-        let wire = Wire::decode(buf.split_to(len)).map_err(|_| Error::Header("its message is garbled"))?;
+        let wire = Wire::decode(buf.split_to(len)).map_err(|_| Error::Header("malformed protobuf message"))?;
         let port = u16::try_from(wire.port).ok().and_then(NonZeroU16::new);
-        let port = port.ok_or(Error::Header("its port is not from 1 to 65535"))?;
+        let port = port.ok_or(Error::Header("port out of range 1-65535"))?;
         let protocol = wire.session_protocol.and_then(|p| p.kind).map(|kind| match kind {
             WireKind::Http1(()) => SessionProtocol::Http1,
             WireKind::Http2(()) => SessionProtocol::Http2,
@@ -124,7 +125,7 @@ impl Header {
         }))
     }
 
-    /// Reads a header; gives also the session's bytes that came with it. The caller limits the time.
+    /// Reads a header, and returns it with the session bytes that followed. The caller limits the time.
     pub async fn read<I: AsyncRead + Unpin>(io: &mut I) -> Result<(Self, Bytes), Error> {
         let mut buf = BytesMut::with_capacity(READ_BYTES);
         loop {
@@ -132,7 +133,7 @@ impl Header {
                 return Ok((header, buf.freeze()));
             }
             if io.read_buf(&mut buf).await? == 0 {
-                return Err(Error::Header("the stream ended inside it"));
+                return Err(Error::Header("stream ended within the header"));
             }
         }
     }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_seen_on_the_wire() {
+    fn encoding_matches_recorded_bytes() {
         let golden: [(Header, &[u8]); 3] = [
             (
                 header(8080, Some(SessionProtocol::Http2)),
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_asks_for_more() {
+    fn every_prefix_needs_more_bytes() {
         let named = Header {
             name: Some("web.ns.svc.cluster.local".into()),
             ..header(80, Some(SessionProtocol::Http1))
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn violations_are_refused_and_unknown_fields_are_not() {
+    fn rejects_violations_and_ignores_unknown_fields() {
         let framed = |len: u32, message: &[u8]| {
             let mut buf = BytesMut::from(PREFACE);
             buf.put_u32(len);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_gives_the_sessions_first_bytes_too() {
+    async fn read_returns_the_first_session_bytes() {
         let sent = header(8080, None);
         let mut wire = sent.encode().to_vec();
         wire.extend_from_slice(b"abc");

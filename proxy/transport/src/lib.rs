@@ -1,9 +1,10 @@
-//! Sockets: listen, original destination, connect, transport header, copy. No TLS and no HTTP here.
+//! Sockets: listen, original destination, connect, transport header, copy. Must not know TLS or HTTP.
 //!
 //! ```text
 //! listen -> accept -> [original_dst] -> (phases of inbound and outbound) -> [Connect] -> [copy::bidirectional]
 //! ```
 
+mod close_observer;
 mod connect;
 pub mod copy;
 pub mod cork;
@@ -11,58 +12,57 @@ pub mod header;
 mod listen;
 mod prefixed;
 pub mod timers;
-mod witness;
 
 use std::{io, net::SocketAddr, time::Duration};
 
+pub use close_observer::{CloseObserver, ObservedTcp};
 pub use connect::Connect;
 pub use cork::Corked;
 pub use listen::{SocketOptions, listen, original_dst};
 pub use prefixed::PrefixedIo;
-pub use witness::{Witness, Witnessed};
 
-/// What goes wrong with sockets.
+/// Socket errors.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address cannot be listened on.
+    /// Listening failed.
     #[error("cannot listen on {addr}")]
     Listen {
-        /// The address.
+        /// Address to listen on.
         addr: SocketAddr,
-        /// What the system says.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// The connection was not redirected, or the system does not say from where.
-    #[error("the connection has no original destination: {0}")]
+    /// The connection was not redirected, or the system does not report its original destination.
+    #[error("cannot read the original destination: {0}")]
     OriginalDst(io::Error),
-    /// A socket option was refused.
-    #[error("cannot set the socket option {option}: {source}")]
+    /// Setting a socket option failed.
+    #[error("cannot set socket option {option}: {source}")]
     Option {
-        /// Its name.
+        /// Name of the option.
         option: &'static str,
-        /// What the system says.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// The server cannot be reached.
+    /// Connecting failed.
     #[error("cannot connect to {addr}: {source}")]
     Connect {
-        /// The server.
+        /// Address of the server.
         addr: SocketAddr,
-        /// What the system says.
+        /// The underlying I/O error.
         source: io::Error,
     },
-    /// The server did not answer in time.
-    #[error("connecting to {addr} took longer than {timeout:?}")]
+    /// The connection attempt timed out.
+    #[error("connecting to {addr} timed out after {timeout:?}")]
     ConnectTimeout {
-        /// The server.
+        /// Address of the server.
         addr: SocketAddr,
-        /// The time it had.
+        /// Time limit of the attempt.
         timeout: Duration,
     },
-    /// The stream begins with something else than a transport header.
-    #[error("the transport header is invalid: {0}")]
+    /// The stream does not begin with a valid transport header.
+    #[error("invalid transport header: {0}")]
     Header(&'static str),
-    /// The stream broke.
+    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! Listening sockets, options of accepted ones, and where a redirected connection was really going.
+//! Listening sockets, options of accepted sockets, and the original destination of redirected connections.
 
 use std::{
     io,
@@ -12,17 +12,17 @@ use tokio::net::TcpStream;
 
 use crate::Error;
 
-/// Options of a TCP connection, accepted or made.
+/// Options of a TCP connection, accepted or initiated.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Time without traffic before the system probes the peer.
+    /// Idle time before the system probes the peer.
     pub keepalive: Option<Duration>,
-    /// Time that sent data may stay unacknowledged.
+    /// Time that sent data may remain unacknowledged.
     pub user_timeout: Option<Duration>,
 }
 
 impl SocketOptions {
-    /// Sets them, and no delay for small writes, on a connection.
+    /// Applies these options and `TCP_NODELAY` to a connection.
     pub fn apply(&self, stream: &TcpStream) -> Result<(), Error> {
         self.apply_to(&SockRef::from(stream))
     }
@@ -43,7 +43,7 @@ impl SocketOptions {
     }
 }
 
-/// Binds and listens. The socket is a `std` one, so that it can be bound before the runtime that will accept on it.
+/// Binds and listens. Returns a `std` socket, so that it can be bound before the runtime that accepts on it exists.
 pub fn listen(addr: SocketAddr) -> Result<std::net::TcpListener, Error> {
     bind(addr).map_err(|source| Error::Listen { addr, source })
 }
@@ -52,7 +52,7 @@ fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if let IpAddr::V6(ip) = addr.ip() {
-        // `[::]` takes IPv4 too, `[::1]` beside 127.0.0.1 must not.
+        // `[::]` accepts IPv4 too; `[::1]` next to 127.0.0.1 must not.
         socket.set_only_v6(!ip.is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
@@ -61,7 +61,7 @@ fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// The address that the client dialed, before redirection. IPv4 in IPv6 is unwrapped.
+/// Returns the address that the client dialed before redirection. IPv4-mapped IPv6 addresses are unwrapped.
 pub fn original_dst(stream: &TcpStream) -> Result<OrigDstAddr, Error> {
     let socket = SockRef::from(stream);
     let peer = stream.peer_addr().map_err(Error::OriginalDst)?;
@@ -71,7 +71,7 @@ pub fn original_dst(stream: &TcpStream) -> Result<OrigDstAddr, Error> {
         socket.original_dst_v6()
     };
     let addr = addr.map_err(Error::OriginalDst)?.as_socket();
-    let addr = addr.ok_or_else(|| Error::OriginalDst(io::Error::other("the system gave no IP address")))?;
+    let addr = addr.ok_or_else(|| Error::OriginalDst(io::Error::other("not an IP address")))?;
     Ok(OrigDstAddr(SocketAddr::new(addr.ip().to_canonical(), addr.port())))
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_address_is_named_and_a_plain_connection_has_no_original_destination() {
+    async fn listen_error_names_the_address_and_direct_connections_have_no_original_destination() {
         let first = listen("127.0.0.1:0".parse().expect("valid")).expect("a free port");
         let addr = first.local_addr().expect("bound");
         let error = listen(addr).expect_err("taken");

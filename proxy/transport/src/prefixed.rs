@@ -1,4 +1,4 @@
-//! A stream whose first bytes were already read, to look at them.
+//! Stream whose first bytes have already been read for inspection.
 
 use std::{
     io::{self, IoSlice},
@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives `prefix` first, then what `io` has; writes go to `io`.
+/// Yields `prefix` first, then what `io` reads; writes go to `io`.
 #[derive(Debug)]
 pub struct PrefixedIo<I> {
     prefix: Bytes,
@@ -17,7 +17,7 @@ pub struct PrefixedIo<I> {
 }
 
 impl<I> PrefixedIo<I> {
-    /// Puts `prefix` before `io`.
+    /// Prepends `prefix` to `io`.
     pub fn new(prefix: impl Into<Bytes>, io: I) -> Self {
         Self {
             prefix: prefix.into(),
@@ -25,7 +25,7 @@ impl<I> PrefixedIo<I> {
         }
     }
 
-    /// Nothing before `io`.
+    /// Wraps `io` without a prefix.
     pub fn plain(io: I) -> Self {
         Self {
             prefix: Bytes::new(),
@@ -33,17 +33,17 @@ impl<I> PrefixedIo<I> {
         }
     }
 
-    /// What was read already and not given yet.
+    /// Bytes read earlier and not yet returned.
     pub fn prefix(&self) -> &Bytes {
         &self.prefix
     }
 
-    /// The stream below.
+    /// Returns the underlying stream.
     pub fn get_ref(&self) -> &I {
         &self.io
     }
 
-    /// The bytes not given yet, and the stream below.
+    /// Splits into the bytes not yet returned and the underlying stream.
     pub fn into_parts(self) -> (Bytes, I) {
         (self.prefix, self.io)
     }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_prefix_comes_first_and_once() {
+    async fn prefix_is_read_first_and_once() {
         let (near, mut far) = tokio::io::duplex(64);
         far.write_all(b" world").await.expect("open");
         let mut io = PrefixedIo::new(&b"hello"[..], near);

@@ -137,7 +137,7 @@ fn inbound_worker(here: SocketAddr, application: SocketAddr, tls: Tls) -> Rc<pro
     proxy_inbound::Worker::new(proxy_inbound::Deps {
         discovery,
         tls,
-        recorder: metrics.recorder(),
+        metrics: metrics.recorder(),
         tap: Default::default(),
         rate_limits: Default::default(),
         config: proxy_inbound::Config {

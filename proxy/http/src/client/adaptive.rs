@@ -36,11 +36,11 @@ pub(super) async fn connect(io: Box<dyn Io>, params: &Http2Params) -> Result<Ada
 pub(super) async fn send(sender: &mut Adaptive, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
     let sent = sender.try_send_request(std::mem::take(request)).await;
     let response = sent.map_err(|mut failed| {
-        let untaken = failed.take_message().map(|untaken| *request = untaken);
+        let not_sent = failed.take_message().map(|not_sent| *request = not_sent);
         SendError {
             error: failed.into_error().into(),
-            untaken: untaken.is_some(),
-            unread: false,
+            not_sent: not_sent.is_some(),
+            not_read: false,
         }
     })?;
     Ok(response.map(Body::from))

@@ -1,6 +1,6 @@
-//! HTTP/2 on the h2 crate itself. A request goes from its own task right into the connection's streams, and its answer
-//! comes back the same way: hyper's client, which is made for any number of threads, takes a queue, two channels and a
-//! task of its own for each request, that is a quarter of what a request costs the outbound side.
+//! HTTP/2 client on the h2 crate. A request goes from its own task directly into the connection's streams, and its
+//! response returns the same way: hyper's client, which supports any number of threads, needs a queue, two channels and
+//! a task for each request, a quarter of the outbound side's cost of a request.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,43 +22,43 @@ use proxy_transport::{Corked, cork::corked};
 use super::adaptive::{self, Adaptive};
 use crate::{
     Body, Error, SendError, h1,
-    headers::Seen,
+    headers::HeaderFlags,
     http2::{
-        gate::Gate,
+        body_sender::{self, BodySender},
         keep_alive::{self, Pings},
-        pump::{self, Pump},
-        receive::Received,
+        receive::ReceivedBody,
         uncork,
+        waker::CoalescingWaker,
     },
     server::Io,
 };
 
-/// Bytes that wait in the connection for the socket, all streams together; hyper's figure.
+/// Bytes buffered for the socket, over all streams; hyper's figure.
 const SEND_BUFFER: usize = limits::HTTP2_CLIENT_SEND_BUFFER.value;
-/// Streams until the peer has said how many; hyper's figure.
+/// Concurrent streams until the peer announces its limit; hyper's figure.
 const FIRST_STREAMS: usize = limits::HTTP2_FIRST_STREAMS.value;
-/// Streams that we reset because of what the peer sent, until the connection is given up; hyper's figure.
+/// Streams reset because of the peer's errors before the connection is closed; hyper's figure.
 const LOCAL_ERROR_RESETS: usize = limits::HTTP2_ERROR_RESETS.value;
 
-/// An HTTP/2 connection: cheap to clone, any number of requests at a time.
+/// HTTP/2 connection: cheap to clone, any number of concurrent requests.
 #[derive(Clone)]
 pub struct Http2(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Direct(Rc<Shared>),
+    Direct(Rc<ClientState>),
     Adaptive(Adaptive),
 }
 
-/// What all clones share. When the last goes, the connection ends once its streams have.
-struct Shared {
+/// State shared by all clones. After the last is dropped, the connection ends with its last stream.
+struct ClientState {
     sender: RefCell<SendRequest<Bytes>>,
     is_closed: Rc<Cell<bool>>,
-    /// Held by every exchange under way.
+    /// Held by every exchange in progress.
     active: Rc<()>,
 }
 
-/// Makes an HTTP/2 connection of `io`. A task of the current worker drives it and ends with it.
+/// Starts an HTTP/2 connection over `io`. A task of the current worker drives it and ends with it.
 pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
     if params
         .flow_control
@@ -69,7 +69,7 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
     }
     let io = Corked::new(io);
     let (sender, mut connection) = builder(params).handshake(io.clone()).await?;
-    let shared = Rc::new(Shared {
+    let state = Rc::new(ClientState {
         sender: RefCell::new(sender),
         is_closed: Rc::new(Cell::new(false)),
         active: Rc::new(()),
@@ -79,12 +79,12 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
             interval: keep_alive.interval?,
             timeout: keep_alive.timeout.unwrap_or(keep_alive::TIMEOUT),
         };
-        let (always, shared) = (keep_alive.while_idle, Rc::downgrade(&shared));
-        let is_wanted = move || always || shared.upgrade().is_some_and(|shared| shared.is_active());
+        let (always, state) = (keep_alive.while_idle, Rc::downgrade(&state));
+        let is_wanted = move || always || state.upgrade().is_some_and(|state| state.is_active());
         Some(keep_alive::unanswered(pings, connection.ping_pong()?, is_wanted))
     });
-    tokio::task::spawn_local(Driver::new((connection, io), &shared, pings).run());
-    Ok(Http2(Kind::Direct(shared)))
+    tokio::task::spawn_local(Driver::new((connection, io), &state, pings).run());
+    Ok(Http2(Kind::Direct(state)))
 }
 
 fn builder(params: &Http2Params) -> Builder {
@@ -110,7 +110,7 @@ fn builder(params: &Http2Params) -> Builder {
         if internals.max_concurrent_reset_streams != 0 {
             builder.max_concurrent_reset_streams(internals.max_concurrent_reset_streams as usize);
         }
-        // h2 panics on a size outside of what HTTP/2 allows.
+        // h2 panics on sizes that HTTP/2 does not allow.
         if (16_384..=16_777_215).contains(&internals.max_frame_size) {
             builder.max_frame_size(internals.max_frame_size);
         }
@@ -121,43 +121,43 @@ fn builder(params: &Http2Params) -> Builder {
     builder
 }
 
-/// Drives the connection to its end.
+/// Drives a connection to its end.
 struct Driver<I: Io> {
     connection: Connection<Corked<I>, Bytes>,
     io: Corked<I>,
     pings: Option<LocalBoxFuture<'static, ()>>,
-    shared: Weak<Shared>,
-    is_closed: Closes,
+    state: Weak<ClientState>,
+    is_closed: CloseOnDrop,
 }
 
 impl<I: Io> Driver<I> {
     fn new(
         (connection, io): (Connection<Corked<I>, Bytes>, Corked<I>),
-        shared: &Rc<Shared>,
+        state: &Rc<ClientState>,
         pings: Option<LocalBoxFuture<'static, ()>>,
     ) -> Self {
         Self {
             connection,
             io,
             pings,
-            shared: Rc::downgrade(shared),
-            is_closed: Closes(shared.is_closed.clone()),
+            state: Rc::downgrade(state),
+            is_closed: CloseOnDrop(state.is_closed.clone()),
         }
     }
 
     async fn run(mut self) {
-        let mut gate = Gate::new();
+        let mut waker = CoalescingWaker::new();
         let ended = poll_fn(|cx| {
-            let ended = gate.poll(cx, |cx| self.poll(cx));
+            let ended = waker.poll(cx, |cx| self.poll(cx));
             uncork(ended, cx, &self.io)
         });
         if let Err(error) = ended.await {
-            tracing::debug!(%error, "an HTTP/2 client connection failed");
+            tracing::debug!(%error, "HTTP/2 client connection failed");
         }
     }
 
-    /// Says that it is closed as soon as it takes no more requests, which after a GOAWAY is long before its last stream
-    /// ends.
+    /// Marks the connection closed as soon as it accepts no more requests, which after a GOAWAY is long before its last
+    /// stream ends.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         if let Some(pings) = &mut self.pings
             && pings.as_mut().poll(cx).is_ready()
@@ -166,28 +166,28 @@ impl<I: Io> Driver<I> {
         }
         let ended = corked(|| Pin::new(&mut self.connection).poll(cx));
         let is_closed = &self.is_closed.0;
-        if !is_closed.get() && self.shared.upgrade().is_some_and(|shared| shared.refuses()) {
+        if !is_closed.get() && self.state.upgrade().is_some_and(|state| state.refuses()) {
             is_closed.set(true);
         }
         ended
     }
 }
 
-/// Says that a connection is closed, at the latest when its driver is dropped.
-struct Closes(Rc<Cell<bool>>);
+/// Marks a connection closed, at the latest when its driver is dropped.
+struct CloseOnDrop(Rc<Cell<bool>>);
 
-impl Drop for Closes {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.set(true);
     }
 }
 
-impl Shared {
+impl ClientState {
     fn is_active(&self) -> bool {
         Rc::strong_count(&self.active) > 1
     }
 
-    /// Whether the connection takes no more requests.
+    /// Returns true if the connection accepts no more requests.
     fn refuses(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         matches!(self.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
@@ -195,69 +195,69 @@ impl Shared {
 }
 
 impl Http2 {
-    /// Sends a request, and leaves nothing of it where it was: it is large, and a reference to it is not. Its URI must be
+    /// Sends a request, moving it out of its place: it is large, and a reference to it is not. Its URI must be
     /// absolute.
     pub async fn send(&mut self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         match &mut self.0 {
-            Kind::Direct(shared) => send(shared, request).await,
+            Kind::Direct(state) => send(state, request).await,
             Kind::Adaptive(sender) => adaptive::send(sender, request).await,
         }
     }
 
-    /// Whether the connection has ended, or takes no more requests.
+    /// Returns true if the connection has ended or accepts no more requests.
     pub fn is_closed(&self) -> bool {
         match &self.0 {
-            Kind::Direct(shared) => shared.is_closed.get(),
+            Kind::Direct(state) => state.is_closed.get(),
             Kind::Adaptive(sender) => sender.is_closed(),
         }
     }
 }
 
-async fn send(shared: &Rc<Shared>, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
-    if shared.is_closed.get() {
-        return Err(untaken(Error::Closed));
+async fn send(state: &Rc<ClientState>, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
+    if state.is_closed.get() {
+        return Err(not_sent(Error::Closed));
     }
-    // A handle of its own: one that waits for a stream to open would make the others wait for it too.
-    let mut sender = shared.sender.borrow().clone();
+    // A separate handle: one that waits for a stream to open would block the others.
+    let mut sender = state.sender.borrow().clone();
     if let Some(Err(error)) = poll_fn(|cx| sender.poll_ready(cx)).now_or_never() {
-        return Err(untaken(error.into()));
+        return Err(not_sent(error.into()));
     }
     let body = std::mem::take(request.body_mut());
     let is_whole = body.is_end_stream();
     let head = head(request, &body);
     let (response, stream) = sender.send_request(head, is_whole).map_err(failed)?;
     drop(sender);
-    let active = shared.active.clone();
-    let pumping = if is_whole {
+    let active = state.active.clone();
+    let sending = if is_whole {
         drop(stream);
         None
     } else {
-        pump::start(Pump::new(body, stream), active.clone())
+        body_sender::start(BodySender::new(body, stream), active.clone())
     };
     let response = response.await.map_err(failed)?;
-    if let Some(pumping) = pumping {
-        pumping.go_on();
+    if let Some(sending) = sending {
+        sending.detach();
     }
-    Ok(response.map(|body| Received::body(body, Some(active))))
+    Ok(response.map(|body| ReceivedBody::body(body, Some(active))))
 }
 
 fn failed(error: h2::Error) -> SendError {
     SendError {
         error: error.into(),
-        untaken: false,
-        unread: false,
+        not_sent: false,
+        not_read: false,
     }
 }
 
-fn untaken(error: Error) -> SendError {
+fn not_sent(error: Error) -> SendError {
     SendError {
         error,
-        untaken: true,
-        unread: false,
+        not_sent: true,
+        not_read: false,
     }
 }
 
-/// Takes what h2 is to send out of a request.
+/// Takes the parts that h2 sends out of a request.
 fn head(request: &mut Request<Body>, body: &Body) -> Request<()> {
     let mut head = Request::new(());
     *head.method_mut() = std::mem::take(request.method_mut());
@@ -269,16 +269,16 @@ fn head(request: &mut Request<Body>, body: &Body) -> Request<()> {
     head
 }
 
-/// Makes headers fit for HTTP/2: nothing of a connection, and the length that is known.
+/// Prepares headers for HTTP/2: removes connection headers, and adds a known length.
 fn fit(method: &Method, headers: &mut HeaderMap, body: &Body) {
-    let seen = Seen::of(headers);
-    if seen.has(Seen::NOT_IN_HTTP2) {
+    let seen = HeaderFlags::from_headers(headers);
+    if seen.has(HeaderFlags::NOT_IN_HTTP2) {
         h1::strip_for_http2(headers);
     }
     let has_meaning = !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT);
     if let Some(len) = body.size_hint().exact()
         && (len != 0 || has_meaning)
-        && !seen.has(Seen::CONTENT_LENGTH)
+        && !seen.has(HeaderFlags::CONTENT_LENGTH)
     {
         headers.insert(CONTENT_LENGTH, len.into());
     }

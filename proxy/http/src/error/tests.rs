@@ -1,9 +1,9 @@
-//! Every way in which a request can be lost, over connections in memory: did it arrive or not?
+//! Every way to lose a request, over in-memory connections: did it arrive?
 
 use bytes::Bytes;
 use http::{Request, Version};
 use proxy_model::Http2Params;
-use proxy_transport::Witnessed;
+use proxy_transport::ObservedTcp;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
     net::TcpStream,
@@ -26,7 +26,7 @@ fn request(version: Version) -> Request<Body> {
         .expect("valid")
 }
 
-/// Sends a request over HTTP/2 to a peer that does `serve`; it must fail.
+/// Sends a request over HTTP/2 to a peer that runs `serve`; it must fail.
 async fn http2_fails(serve: impl AsyncFnOnce(DuplexStream) + 'static) -> SendError {
     let (near, far) = duplex(64 * 1024);
     spawn_local(serve(far));
@@ -45,14 +45,14 @@ async fn reset(io: DuplexStream, reason: h2::Reason) {
 
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// A GOAWAY frame: the last stream that is processed, no error.
+/// Builds a GOAWAY frame with the last processed stream and no error.
 fn go_away(last: u8) -> Vec<u8> {
     let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
     frame.extend([0, 0, 0, last, 0, 0, 0, 0]);
     frame
 }
 
-/// Waits for the client's HEADERS, then says GOAWAY and closes.
+/// Waits for the client's HEADERS, then sends GOAWAY and closes.
 async fn leave(mut io: DuplexStream, last: u8) {
     io.write_all(&SETTINGS).await.expect("open");
     let mut got = Vec::new();
@@ -62,7 +62,7 @@ async fn leave(mut io: DuplexStream, last: u8) {
     io.write_all(&go_away(last)).await.expect("open");
 }
 
-/// Whether a HEADERS frame has come after the preface.
+/// Returns true if a HEADERS frame follows the preface.
 fn has_headers(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(24..).unwrap_or_default();
     while let [a, b, c, kind, ..] = *rest {
@@ -77,7 +77,7 @@ fn has_headers(bytes: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn http2_says_whether_a_stream_was_processed() {
+async fn http2_errors_tell_whether_a_stream_was_processed() {
     let test = async {
         let failed = http2_fails(async |io| reset(io, h2::Reason::REFUSED_STREAM).await).await;
         assert!(failed.never_arrived(), "{failed:?}");
@@ -87,13 +87,13 @@ async fn http2_says_whether_a_stream_was_processed() {
         let failed = http2_fails(async |io| leave(io, 0).await).await;
         assert!(failed.never_arrived(), "{failed:?}");
         let failed = http2_fails(async |io| leave(io, 1).await).await;
-        assert!(!failed.never_arrived(), "the peer has it: {failed:?}");
+        assert!(!failed.never_arrived(), "the peer processed it: {failed:?}");
     };
     LocalSet::new().run_until(test).await;
 }
 
 #[tokio::test]
-async fn http2_gives_back_what_an_ended_connection_did_not_take() {
+async fn http2_returns_requests_that_a_closed_connection_did_not_send() {
     let test = async {
         let (near, far) = duplex(64 * 1024);
         let mut client = client::http2(near, &Http2Params::default())
@@ -105,19 +105,19 @@ async fn http2_gives_back_what_an_ended_connection_did_not_take() {
             tokio::task::yield_now().await;
         }
         let later = client.send(&mut request(Version::HTTP_2)).await.expect_err("it fails");
-        assert!(later.untaken && later.never_arrived(), "{later:?} after {failed:?}");
+        assert!(later.not_sent && later.never_arrived(), "{later:?} after {failed:?}");
     };
     LocalSet::new().run_until(test).await;
 }
 
 #[tokio::test]
-async fn http1_gives_back_only_what_it_did_not_begin_to_write() {
+async fn http1_returns_only_requests_it_did_not_begin_to_write() {
     let test = async {
         let (near, far) = duplex(64 * 1024);
         let mut client = client::http1(near).await.expect("a connection");
         drop(far);
         let failed = client.send(&mut request(Version::HTTP_11)).await.expect_err("it fails");
-        assert!(failed.untaken && failed.never_arrived(), "closed before: {failed:?}");
+        assert!(failed.not_sent && failed.never_arrived(), "closed earlier: {failed:?}");
 
         let (near, mut far) = duplex(64 * 1024);
         let mut client = client::http1(near).await.expect("a connection");
@@ -125,22 +125,22 @@ async fn http1_gives_back_only_what_it_did_not_begin_to_write() {
             far.read_u8().await.expect("a request");
         });
         let failed = client.send(&mut request(Version::HTTP_11)).await.expect_err("it fails");
-        assert!(!failed.untaken && !failed.never_arrived(), "it was read: {failed:?}");
+        assert!(!failed.not_sent && !failed.never_arrived(), "it was read: {failed:?}");
     };
     LocalSet::new().run_until(test).await;
 }
 
 #[tokio::test]
-async fn a_request_that_crosses_the_end_of_an_idle_connection_is_proven_unread() {
+async fn request_that_crosses_the_close_of_an_idle_connection_is_proven_unread() {
     let test = async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let io = Witnessed::new(TcpStream::connect(addr).await.expect("it listens"));
+        let io = ObservedTcp::new(TcpStream::connect(addr).await.expect("it listens"));
         let (mut far, _) = listener.accept().expect("a connection");
-        let witness = io.witness();
+        let close_observer = io.close_observer();
         let client = client::http1(io).await.expect("a connection");
         let pool = Http1Pool::new(IDLE_TIMEOUT);
-        let lease = pool.lease(client.with_witness(Some(witness)));
+        let lease = pool.lease(client.with_close_observer(Some(close_observer)));
         let post = || request(Version::HTTP_11).map(|_| Body::Full(Bytes::from_static(b"hello")));
         let server = std::thread::spawn(move || {
             let mut read = Vec::new();
@@ -160,7 +160,7 @@ async fn a_request_that_crosses_the_end_of_an_idle_connection_is_proven_unread()
                 None => tokio::task::yield_now().await,
             }
         };
-        // What follows happens before this thread looks at its sockets again.
+        // The rest happens before this thread looks at its sockets again.
         drop(far);
         let failed = idle.send(&mut post()).await.expect_err("the server is gone");
         assert!(failed.never_arrived(), "{failed:?}");

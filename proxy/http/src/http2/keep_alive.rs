@@ -1,4 +1,4 @@
-//! PINGs to a peer that may have gone without a word.
+//! Keep-alive PINGs, which detect peers that vanished silently.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use futures_util::future::LocalBoxFuture;
 use h2::{Ping, PingPong};
 use proxy_transport::timers;
 
-/// Time for an answer where nothing else is said; hyper's figure.
+/// Default time for an answer; hyper's figure.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// When PINGs are sent.
+/// PING schedule.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Pings {
-    /// Time between them.
+    /// Time between PINGs.
     pub(crate) interval: Duration,
-    /// Time for the answer.
+    /// Time for an answer.
     pub(crate) timeout: Duration,
 }
 
-/// Sends PINGs whenever the time has come and `is_wanted`; ends when one was not answered in time. To be polled with the
+/// Sends PINGs at each interval while `is_wanted`; returns when one was not answered in time. To be polled with the
 /// connection.
 pub(crate) fn unanswered(
     pings: Pings,
@@ -33,10 +33,10 @@ pub(crate) fn unanswered(
             }
             match timers::timeout(pings.timeout, ping_pong.ping(Ping::opaque())).await {
                 Ok(Ok(_)) => {}
-                // The connection says itself that it has ended.
+                // The connection reports its end itself.
                 Ok(Err(_)) => return std::future::pending().await,
                 Err(_) => {
-                    tracing::debug!(timeout = ?pings.timeout, "an HTTP/2 peer did not answer a PING");
+                    tracing::debug!(timeout = ?pings.timeout, "HTTP/2 keep-alive timed out");
                     return;
                 }
             }

@@ -1,4 +1,4 @@
-//! A body that comes in a stream of HTTP/2.
+//! Body received in an HTTP/2 stream.
 
 use std::{
     pin::Pin,
@@ -12,15 +12,15 @@ use http_body::Frame;
 
 use crate::{Body, Error};
 
-/// A body as it comes. What was taken opens the peer's window again.
-pub struct Received {
+/// Body of a stream. Reading it reopens the peer's window.
+pub struct ReceivedBody {
     stream: RecvStream,
     has_data: bool,
-    /// Says that an exchange is under way.
+    /// Marks the exchange as in progress.
     _active: Option<Rc<()>>,
 }
 
-impl Received {
+impl ReceivedBody {
     pub(crate) fn body(stream: RecvStream, active: Option<Rc<()>>) -> Body {
         if stream.is_end_stream() {
             return Body::Empty;
@@ -40,13 +40,13 @@ impl Received {
         if self.has_data {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    // It fails only if more is given back than came.
+                    // Fails only if more is released than was received.
                     let _ = self.stream.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => {
                     return Poll::Ready(match error.reason() {
-                        // An end, if not a regular one; hyper sees it so too.
+                        // Treated as an end; hyper does the same.
                         Some(Reason::NO_ERROR | Reason::CANCEL) => None,
                         _ => Some(Err(error.into())),
                     });

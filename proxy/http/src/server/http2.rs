@@ -1,5 +1,5 @@
-//! HTTP/2 on the h2 crate itself. Requests run in the task of their connection: what they answer goes out together, and
-//! none of them costs a task of its own.
+//! HTTP/2 server on the h2 crate. Requests run in the task of their connection: their responses leave together, and no
+//! request needs a task of its own.
 
 use std::{
     convert::Infallible,
@@ -26,19 +26,19 @@ use tokio_util::sync::CancellationToken;
 use super::{Io, ServerParams, drained};
 use crate::{
     Body, Error, date, h1,
-    headers::Seen,
+    headers::HeaderFlags,
     http2::{
-        gate::Gate,
+        body_sender::BodySender,
         keep_alive::{self, Pings},
-        pump::Pump,
-        receive::Received,
+        receive::ReceivedBody,
         uncork,
+        waker::CoalescingWaker,
     },
 };
 
-/// Bytes that wait in the connection for the socket, all streams together; hyper's figure.
+/// Bytes buffered for the socket, over all streams; hyper's figure.
 const SEND_BUFFER: usize = limits::HTTP2_SERVER_SEND_BUFFER.value;
-/// Streams that we reset because of what the peer sent, until the connection is given up; hyper's figure.
+/// Streams reset because of the peer's errors before the connection is closed; hyper's figure.
 const LOCAL_ERROR_RESETS: usize = limits::HTTP2_ERROR_RESETS.value;
 
 /// Serves HTTP/2 until the client or `drain` (by GOAWAY) ends it.
@@ -58,14 +58,14 @@ where
     let io = Corked::new(io);
     let mut connection = builder().handshake(io.clone()).await?;
     let mut pings = pings(params, &mut connection);
-    let (mut gate, mut streams) = (Gate::new(), FuturesUnordered::new());
+    let (mut waker, mut streams) = (CoalescingWaker::new(), FuturesUnordered::new());
     let (mut drained, mut is_draining) = (pin!(drained(drain)), false);
     poll_fn(|cx| {
         if !is_draining && drained.as_mut().poll(cx).is_ready() {
             is_draining = true;
             connection.graceful_shutdown();
         }
-        let ended = gate.poll(cx, |cx| {
+        let ended = waker.poll(cx, |cx| {
             if let Some(pings) = &mut pings
                 && pings.as_mut().poll(cx).is_ready()
             {
@@ -78,8 +78,8 @@ where
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        let request = request.map(|body| Received::body(body, None));
-                        // In a box at once: from here on a request is moved several times, and it is large.
+                        let request = request.map(|body| ReceivedBody::body(body, None));
+                        // Boxed at once: from here on the request is moved several times, and it is large.
                         streams.push(stream(Box::pin(service(request)), respond));
                     }
                 }
@@ -115,7 +115,7 @@ fn pings<I: Io>(
     Some(keep_alive::unanswered(pings, connection.ping_pong()?, || true))
 }
 
-/// One request, from its head to the end of its answer.
+/// Serves one request, from its head to the end of its response.
 async fn stream<F, B, E>(mut service: Pin<Box<F>>, mut respond: SendResponse<Bytes>)
 where
     F: Future<Output = Result<Response<B>, E>>,
@@ -124,7 +124,7 @@ where
 {
     let answered = poll_fn(|cx| match service.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        // The client may not want it any more.
+        // The client may have reset the stream.
         Poll::Pending if respond.poll_reset(cx).is_ready() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     });
@@ -135,7 +135,7 @@ where
         Some(Ok(response)) => response,
         Some(Err(error)) => {
             let error: Error = error.into();
-            tracing::debug!(%error, "a request ended without an answer");
+            tracing::debug!(%error, "request ended without a response");
             respond.send_reset(error.h2_reason().unwrap_or(Reason::INTERNAL_ERROR));
             return;
         }
@@ -149,25 +149,25 @@ where
     head.extensions.clear();
     match respond.send_response(Response::from_parts(head, ()), is_whole) {
         Ok(_) if is_whole => {}
-        Ok(stream) => Pump::new(body, stream).await,
+        Ok(stream) => BodySender::new(body, stream).await,
         Err(error) => {
-            tracing::debug!(%error, "an answer cannot be sent");
+            tracing::debug!(%error, "cannot send the response");
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
     }
 }
 
-/// Makes headers fit for HTTP/2: nothing of a connection, the length that is known, and a date (RFC 9110, 6.6.1).
+/// Prepares headers for HTTP/2: removes connection headers, and adds a known length and a date (RFC 9110, 6.6.1).
 fn fit(headers: &mut HeaderMap, length: Option<u64>) {
-    let seen = Seen::of(headers);
-    if seen.has(Seen::NOT_IN_HTTP2) {
+    let seen = HeaderFlags::from_headers(headers);
+    if seen.has(HeaderFlags::NOT_IN_HTTP2) {
         h1::strip_for_http2(headers);
     }
-    if !seen.has(Seen::DATE) {
+    if !seen.has(HeaderFlags::DATE) {
         headers.insert(DATE, date::now());
     }
     if let Some(length) = length
-        && !seen.has(Seen::CONTENT_LENGTH)
+        && !seen.has(HeaderFlags::CONTENT_LENGTH)
     {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -1,4 +1,4 @@
-//! A response body that tells who taps it how it ended.
+//! Response body that reports its end to the observers.
 
 use std::{
     pin::Pin,
@@ -10,21 +10,21 @@ use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_model::tap::StreamEnd;
 
-use super::{Tapped, TappedEnd};
+use super::{TappedEnd, TappedRequest};
 use crate::{Body, Error, headers::GRPC_STATUS};
 
-/// A tapped response body.
+/// Response body observed by tap.
 #[derive(Debug)]
 pub struct TappedBody {
     body: Body,
-    tapped: Tapped,
+    tapped: TappedRequest,
     bytes: u64,
     grpc_status: Option<u32>,
 }
 
 impl TappedBody {
-    /// Tells of the response's head and wraps its body.
-    pub fn wrap(response: Response<Body>, mut tapped: Tapped) -> Response<Body> {
+    /// Reports the response's head and wraps its body.
+    pub fn wrap(response: Response<Body>, mut tapped: TappedRequest) -> Response<Body> {
         tapped.response(response.status(), response.headers());
         let (head, body) = response.into_parts();
         let mut body = Self {

@@ -1,4 +1,4 @@
-//! Tests of the registry: who is told what, and when it stops.
+//! Tests of the tap registry.
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -29,7 +29,7 @@ fn prefix(path: &str) -> TapMatch {
 }
 
 #[tokio::test]
-async fn a_matching_request_is_told_from_head_to_end() {
+async fn reports_a_matching_request_from_head_to_end() {
     let registry = Registry::default();
     assert!(!registry.is_active());
     let mut events = registry.observe(prefix("/a"), 1, false).expect("there is room");
@@ -60,7 +60,7 @@ async fn a_matching_request_is_told_from_head_to_end() {
 }
 
 #[tokio::test]
-async fn a_dropped_request_is_told_as_cancelled() {
+async fn reports_a_dropped_request_as_cancelled() {
     let registry = Registry::default();
     let mut events = registry.observe(prefix("/"), 1, true).expect("there is room");
     drop(registry.request(request("/"), &HeaderMap::new()));
@@ -79,7 +79,7 @@ async fn a_dropped_request_is_told_as_cancelled() {
 }
 
 #[test]
-fn a_slow_observer_loses_events_which_are_counted() {
+fn counts_events_lost_by_a_slow_observer() {
     let registry = Registry::default();
     let _events = registry.observe(prefix("/"), 1_000_000, false).expect("there is room");
     for _ in 0..limits::TAP_EVENTS.value {
@@ -89,14 +89,20 @@ fn a_slow_observer_loses_events_which_are_counted() {
 }
 
 #[test]
-fn observers_are_limited() {
+fn limits_the_number_of_observers() {
     let registry = Registry::default();
     let open: Vec<_> = (0..limits::TAP_OBSERVERS.value)
         .map(|_| registry.observe(prefix("/"), 1, false))
         .collect();
     assert!(open.iter().all(Result::is_ok));
-    assert_eq!(registry.observe(prefix("/"), 1, false).err(), Some(Refused::TooMany));
+    assert_eq!(
+        registry.observe(prefix("/"), 1, false).err(),
+        Some(ObserveError::TooMany)
+    );
     drop(open);
     assert!(registry.observe(prefix("/"), 1, false).is_ok());
-    assert_eq!(registry.observe(prefix("/"), 0, false).err(), Some(Refused::NoLimit));
+    assert_eq!(
+        registry.observe(prefix("/"), 0, false).err(),
+        Some(ObserveError::NoLimit)
+    );
 }

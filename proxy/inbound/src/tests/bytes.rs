@@ -14,7 +14,7 @@ use tokio::{
 
 use super::support::{API, SOON, Web, authorization, detect, open, policy, run};
 
-/// An application that speaks first, and then gives back what it gets.
+/// An application that speaks first, and then echoes.
 async fn greeter() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("bound");
@@ -48,7 +48,7 @@ async fn talk(mut io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)
 }
 
 #[test]
-fn a_server_may_speak_first_on_an_opaque_port() {
+fn server_may_speak_first_on_an_opaque_port() {
     run(async {
         let web = Web::new();
         let app = greeter().await;
@@ -64,7 +64,7 @@ fn a_server_may_speak_first_on_an_opaque_port() {
 }
 
 #[test]
-fn bytes_pass_behind_a_transport_header() {
+fn forwards_bytes_after_a_transport_header() {
     run(async {
         let web = Web::new();
         let app = greeter().await;
@@ -73,7 +73,7 @@ fn bytes_pass_behind_a_transport_header() {
             .connect_tls("127.0.0.1:4143".parse().expect("valid"), Alpn::TransportHeader)
             .await;
         let header = Header::port(app.port().try_into().expect("not 0"), None).encode();
-        // Slowly, and with the session's first bytes beside its end.
+        // In two parts, the second with the session's first bytes.
         io.write_all(&header[..25]).await.expect("open");
         io.flush().await.expect("open");
         io.write_all(&header[25..]).await.expect("open");
@@ -89,7 +89,7 @@ fn bytes_pass_behind_a_transport_header() {
 }
 
 #[test]
-fn what_is_not_http_is_passed_as_it_is() {
+fn forwards_non_http_bytes_unchanged() {
     run(async {
         let web = Web::new();
         let app = greeter().await;
@@ -107,7 +107,7 @@ fn what_is_not_http_is_passed_as_it_is() {
 }
 
 #[test]
-fn strangers_are_refused_and_revoked_clients_are_cut_off() {
+fn rejects_unauthorized_and_disconnects_revoked_clients() {
     run(async {
         let web = Web::new();
         let app = greeter().await;
@@ -140,7 +140,7 @@ fn strangers_are_refused_and_revoked_clients_are_cut_off() {
 }
 
 #[test]
-fn a_port_that_is_http_takes_no_bytes() {
+fn http_port_rejects_opaque_bytes() {
     run(async {
         let web = Web::new();
         let app = greeter().await;
@@ -163,14 +163,14 @@ fn a_port_that_is_http_takes_no_bytes() {
 }
 
 #[test]
-fn tls_of_the_applications_own_passes_untouched() {
+fn application_tls_passes_untouched() {
     run(async {
         let web = Web::new();
         let app = greeter().await;
         web.script.inbound(app.port(), open(detect()));
         let io = web.connect(app).await;
         let other = TlsIdentity::dns("other.example.com").expect("an id");
-        // The application is no TLS server: it answers the ClientHello with its greeting, which is no handshake.
+        // The application is not a TLS server: it answers the ClientHello with its greeting, which is not a handshake.
         let refused = web.workload(API).connect(io, &other, Alpn::None).await;
         assert!(refused.is_err());
         assert_eq!(

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{API, SOON, Web, detect, get, http1_app, http2_app, open, request, run};
 
-/// Answers with what it was asked: version, target and some headers; and with the body.
+/// Echoes version, target, some headers, and the body of a request.
 async fn echo(request: Request<Body>) -> Response<Body> {
     let mut response = Response::builder();
     let text = |name: &str| {
@@ -57,7 +57,7 @@ async fn echo(request: Request<Body>) -> Response<Body> {
 }
 
 #[test]
-fn http1_passes_and_says_nothing_of_the_client_that_is_not_so() {
+fn forwards_http1_without_forged_client_identity() {
     run(async {
         let web = Web::new();
         let app = http1_app(echo).await;
@@ -95,7 +95,7 @@ fn http1_passes_and_says_nothing_of_the_client_that_is_not_so() {
 }
 
 #[test]
-fn http1_in_http2_comes_out_as_it_went_in() {
+fn http1_carried_in_http2_is_restored() {
     run(async {
         let web = Web::new();
         let app = http1_app(echo).await;
@@ -136,7 +136,7 @@ fn http1_in_http2_comes_out_as_it_went_in() {
     });
 }
 
-/// A gRPC-like application: gives back each message as it comes, then a status.
+/// A gRPC-like application: echoes each message as it arrives, then a status.
 async fn stream_back(request: Request<Body>) -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "0".parse().expect("valid"));
@@ -153,7 +153,7 @@ async fn stream_back(request: Request<Body>) -> Response<Body> {
 }
 
 #[test]
-fn grpc_streams_both_ways_behind_a_transport_header() {
+fn grpc_streams_both_ways_after_a_transport_header() {
     run(async {
         let web = Web::new();
         let app = http2_app(stream_back).await;
@@ -203,7 +203,7 @@ fn grpc_streams_both_ways_behind_a_transport_header() {
 }
 
 #[test]
-fn a_websocket_passes_through_two_hops() {
+fn websocket_passes_two_hops() {
     run(async {
         let web = Web::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -244,7 +244,7 @@ fn a_websocket_passes_through_two_hops() {
 }
 
 #[test]
-fn an_application_that_closed_an_idle_connection_gets_the_next_request_anew() {
+fn request_on_a_closed_idle_connection_is_resent() {
     run(async {
         let web = Web::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -257,7 +257,7 @@ fn an_application_that_closed_an_idle_connection_gets_the_next_request_anew() {
                 let drain = CancellationToken::new();
                 let closing = drain.clone();
                 let service = move |request| {
-                    // Ends the connection a moment after the answer, without having said so.
+                    // Closes the connection shortly after the response, unannounced.
                     let closing = closing.clone();
                     spawn_local(async move {
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -284,7 +284,7 @@ fn an_application_that_closed_an_idle_connection_gets_the_next_request_anew() {
 }
 
 #[test]
-fn connections_to_the_application_are_used_again_and_then_closed() {
+fn application_connections_are_reused() {
     run(async {
         let web = Web::new();
         let app = http1_app(echo).await;
@@ -303,7 +303,7 @@ fn connections_to_the_application_are_used_again_and_then_closed() {
 }
 
 #[test]
-fn routes_filter_and_a_changed_policy_holds_on_open_connections() {
+fn routes_filter_and_policy_updates_apply_to_open_connections() {
     run(async {
         let web = Web::new();
         let app = http1_app(echo).await;
@@ -368,7 +368,7 @@ fn routes_filter_and_a_changed_policy_holds_on_open_connections() {
 }
 
 #[test]
-fn tap_sees_a_request_from_head_to_end() {
+fn tap_reports_a_request_from_head_to_end() {
     run(async {
         let web = Web::new();
         let app = http1_app(echo).await;
@@ -409,7 +409,7 @@ fn tap_sees_a_request_from_head_to_end() {
 }
 
 #[test]
-fn a_drain_ends_connections_after_their_requests() {
+fn drain_ends_connections_after_their_requests() {
     run(async {
         let web = Web::new();
         let slow = async |request| {
@@ -443,7 +443,7 @@ fn a_drain_ends_connections_after_their_requests() {
 }
 
 #[test]
-fn a_large_upload_passes_byte_for_byte() {
+fn large_upload_is_unchanged() {
     run(async {
         let web = Web::new();
         let app = http1_app(echo).await;

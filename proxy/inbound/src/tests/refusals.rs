@@ -1,4 +1,4 @@
-//! What the inbound side refuses, and how it says so.
+//! Rejections of the inbound side, and their form.
 
 use ::http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -13,11 +13,11 @@ use tokio::{
 };
 
 use super::support::{API, SOON, WEB, Web, authorization, detect, get, open, policy, request, run};
-use crate::{DirectRefusal, Error, accept};
+use crate::{DirectError, Error, accept};
 
 const DIRECT: &str = "127.0.0.1:4143";
 
-/// Hands a connection straight to the first phase, to see why it ended.
+/// Hands a connection straight to the first phase, and returns the error that ended it.
 async fn why(web: &Web, target: &str, client: impl AsyncFnOnce(tokio::net::TcpStream)) -> Error {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("bound");
@@ -28,15 +28,15 @@ async fn why(web: &Web, target: &str, client: impl AsyncFnOnce(tokio::net::TcpSt
     };
     let client = async { client(tokio::net::TcpStream::connect(addr).await.expect("it listens")).await };
     let (ended, ()) = tokio::join!(server, client);
-    ended.expect_err("it is refused")
+    ended.expect_err("a rejection")
 }
 
-/// Sends these bytes inside mesh TLS, and sees the connection end without an answer.
+/// Sends these bytes inside mesh TLS, and expects the connection to end without a response.
 async fn direct(web: &Web, alpn: Alpn, bytes: &[u8]) -> Error {
     let client = web.workload(API);
     why(web, DIRECT, async |io| {
         let web = TlsIdentity::dns(WEB).expect("an id");
-        let mut io = client.connect(io, &web, alpn).await.expect("believed");
+        let mut io = client.connect(io, &web, alpn).await.expect("a handshake");
         // The proxy may have closed already.
         let _ = io.write_all(bytes).await;
         let got = timeout(SOON, io.read(&mut [0; 8])).await.expect("in time");
@@ -48,7 +48,7 @@ async fn direct(web: &Web, alpn: Alpn, bytes: &[u8]) -> Error {
 const PREFACE: &[u8] = b"transport.l5d.io/v1\r\n\r\n";
 
 #[test]
-fn transport_headers_that_say_nothing_valid_are_refused() {
+fn rejects_invalid_transport_headers() {
     run(async {
         let web = Web::new();
         let header = |tail: &[u8]| [PREFACE, tail].concat();
@@ -63,12 +63,12 @@ fn transport_headers_that_say_nothing_valid_are_refused() {
         for bytes in garbled {
             let error = direct(&web, Alpn::TransportHeader, &bytes).await;
             assert!(
-                matches!(error, Error::Direct(DirectRefusal::Header(_))),
+                matches!(error, Error::Direct(DirectError::Header(_))),
                 "{bytes:?}: {error}"
             );
         }
         let error = direct(&web, Alpn::TransportHeader, &PREFACE[..5]).await;
-        assert!(matches!(error, Error::Direct(DirectRefusal::HeaderTimeout)), "{error}");
+        assert!(matches!(error, Error::Direct(DirectError::HeaderTimeout)), "{error}");
         let own = Header::port(4143.try_into().expect("not 0"), Some(SessionProtocol::Http2)).encode();
         assert!(matches!(
             direct(&web, Alpn::TransportHeader, &own).await,
@@ -77,17 +77,20 @@ fn transport_headers_that_say_nothing_valid_are_refused() {
         let mut gateway = Header::port(80.try_into().expect("not 0"), None);
         gateway.name = Some("web.ns.svc.cluster.local".into());
         let error = direct(&web, Alpn::TransportHeader, &gateway.encode()).await;
-        assert!(error.to_string().contains("no gateway"), "{error}");
+        assert!(
+            error.to_string().contains("gateway requests are not supported"),
+            "{error}"
+        );
     });
 }
 
 #[test]
-fn a_direct_connection_needs_a_client_that_is_known_and_knows_how() {
+fn direct_connections_require_identity_and_transport_header() {
     run(async {
         let web = Web::new();
         let error = direct(&web, Alpn::None, b"x").await;
         assert!(
-            matches!(error, Error::Direct(DirectRefusal::NoTransportHeader)),
+            matches!(error, Error::Direct(DirectError::NoTransportHeader)),
             "{error}"
         );
         let stranger = web.without_leaf();
@@ -99,17 +102,17 @@ fn a_direct_connection_needs_a_client_that_is_known_and_knows_how() {
                 .expect("a handshake");
         })
         .await;
-        assert!(matches!(error, Error::Direct(DirectRefusal::NoClientId)), "{error}");
+        assert!(matches!(error, Error::Direct(DirectError::NoClientId)), "{error}");
         let error = why(&web, DIRECT, async |mut io| {
             io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("open");
         })
         .await;
-        assert!(matches!(error, Error::Direct(DirectRefusal::NoTls)), "{error}");
+        assert!(matches!(error, Error::Direct(DirectError::NoTls)), "{error}");
     });
 }
 
 #[test]
-fn a_silent_client_is_closed() {
+fn closes_silent_clients() {
     run(async {
         let web = Web::new();
         web.script.inbound(8080, open(detect()));
@@ -127,7 +130,7 @@ fn a_silent_client_is_closed() {
 }
 
 #[test]
-fn who_is_not_authorized_is_told_in_its_own_words() {
+fn rejection_has_the_form_of_the_client_protocol() {
     run(async {
         let web = Web::new();
         let app = "127.0.0.1:9".parse().expect("valid");
@@ -137,7 +140,7 @@ fn who_is_not_authorized_is_told_in_its_own_words() {
         assert_eq!(response.headers()["content-length"], "0");
         assert!(
             !response.headers().contains_key(headers::L5D_PROXY_ERROR),
-            "a stranger gets no reason"
+            "unauthenticated clients get no reason"
         );
 
         let io = web.connect_tls(app, Alpn::None).await;
@@ -183,7 +186,7 @@ fn who_is_not_authorized_is_told_in_its_own_words() {
 }
 
 #[test]
-fn a_request_that_never_arrived_is_marked_for_the_mesh_alone() {
+fn marks_requests_that_never_arrived_for_meshed_clients_only() {
     run(async {
         let web = Web::new();
         let gone = TcpListener::bind("127.0.0.1:0")
@@ -209,7 +212,7 @@ fn a_request_that_never_arrived_is_marked_for_the_mesh_alone() {
 }
 
 #[test]
-fn malformed_and_nameless_requests_are_refused() {
+fn rejects_malformed_requests_and_requests_without_a_host() {
     run(async {
         let web = Web::new();
         web.script.inbound(
@@ -254,10 +257,10 @@ fn malformed_and_nameless_requests_are_refused() {
 }
 
 #[test]
-fn other_hosts_are_refused() {
+fn rejects_other_hosts() {
     run(async {
         let mut web = Web::new();
-        let worker = std::rc::Rc::get_mut(&mut web.worker).expect("nobody else holds it");
+        let worker = std::rc::Rc::get_mut(&mut web.worker).expect("the only handle");
         worker.config.local_ips = vec!["10.1.1.1".parse().expect("valid")];
         let error = why(&web, "127.0.0.1:8080", async |_| {}).await;
         assert!(matches!(error, Error::NotLocal(_)), "{error}");
@@ -265,7 +268,7 @@ fn other_hosts_are_refused() {
 }
 
 #[test]
-fn a_stream_that_the_application_resets_is_reset_for_the_same_reason() {
+fn forwards_reset_reasons_of_the_application() {
     run(async {
         let web = Web::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

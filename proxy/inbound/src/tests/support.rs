@@ -27,13 +27,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Config, Deps, RateLimits, Worker};
 
-/// Who the workload is.
+/// Identity of the workload.
 pub(super) const WEB: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
-/// Who its client is.
+/// Identity of its client.
 pub(super) const API: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
-/// An address that is not this host, where the localhost authorization must not help.
+/// Address that is not this host, so that the localhost authorization does not apply.
 pub(super) const STRANGER: &str = "10.0.0.9:4242";
-/// An answer takes no longer than this, even on a busy machine.
+/// Upper bound for a response, even on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(10);
 
 /// Runs a test on one thread, as a worker does.
@@ -45,7 +45,7 @@ pub(super) fn run<F: Future<Output = ()>>(test: F) {
     runtime.block_on(LocalSet::new().run_until(test));
 }
 
-/// A workload's inbound side.
+/// Inbound side of a workload.
 pub(super) struct Web {
     ca: CertifiedIssuer<'static, KeyPair>,
     pub(super) worker: Rc<Worker>,
@@ -67,7 +67,7 @@ impl Web {
         let worker = Worker::new(Deps {
             discovery,
             tls: workload(&ca, WEB),
-            recorder: metrics.recorder(),
+            metrics: metrics.recorder(),
             tap: tap.clone(),
             rate_limits: RateLimits::default(),
             config: Config {
@@ -87,7 +87,7 @@ impl Web {
         }
     }
 
-    /// Where a connection for `target` can be made, as redirection would bring it here.
+    /// Listens for connections to `target`, as redirection would deliver them.
     pub(super) async fn listen(&self, target: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
@@ -100,30 +100,33 @@ impl Web {
         addr
     }
 
-    /// A plaintext connection for `target`.
+    /// Opens a plaintext connection to `target`.
     pub(super) async fn connect(&self, target: SocketAddr) -> TcpStream {
         TcpStream::connect(self.listen(target).await).await.expect("it listens")
     }
 
-    /// Another workload of the same mesh.
+    /// Creates another workload of the same mesh.
     pub(super) fn workload(&self, name: &str) -> Tls {
         workload(&self.ca, name)
     }
 
-    /// A client that presents no leaf.
+    /// Creates a client that presents no leaf.
     pub(super) fn without_leaf(&self) -> Tls {
         let anchors = Anchors::from_pem(&self.ca.pem()).expect("one certificate");
         Tls::new(API.parse().expect("an id"), anchors).expect("anchors")
     }
 
-    /// A mesh TLS connection for `target`, as [`API`].
+    /// Opens a mesh TLS connection to `target`, as [`API`].
     pub(super) async fn connect_tls(&self, target: SocketAddr, alpn: Alpn) -> ClientStream<TcpStream> {
         let io = self.connect(target).await;
         let web = TlsIdentity::dns(WEB).expect("an id");
-        self.workload(API).connect(io, &web, alpn).await.expect("believed")
+        self.workload(API)
+            .connect(io, &web, alpn)
+            .await
+            .expect("valid credentials")
     }
 
-    /// The value of the series of a family whose labels contain all of `with`, summed.
+    /// Sums the series of a family whose labels contain all of `with`.
     pub(super) fn count(&self, family: &str, with: &[&str]) -> u64 {
         let text = self.metrics.render();
         let lines = text.lines().filter(|line| {
@@ -155,16 +158,16 @@ fn workload(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Tls {
     let leaf = params.signed_by(&key, ca).expect("a leaf");
     let tls = Tls::new(name.parse().expect("an id"), Anchors::from_pem(&ca.pem()).expect("one")).expect("anchors");
     let credentials = Credentials::new(leaf.der().to_vec(), Vec::new(), key.serialize_der(), ends);
-    tls.publish(&credentials).expect("believed");
+    tls.publish(&credentials).expect("valid credentials");
     tls
 }
 
-/// A policy that lets everybody in.
+/// Policy that allows every client.
 pub(super) fn open(protocol: ServerProtocol) -> ServerPolicy {
     policy(protocol, vec![authorization(Authentication::Unauthenticated)])
 }
 
-/// A policy with these authorizations.
+/// Policy with these authorizations.
 pub(super) fn policy(protocol: ServerProtocol, authorizations: Vec<Authorization>) -> ServerPolicy {
     let labels = [("group", "policy.linkerd.io"), ("kind", "server"), ("name", "web")];
     let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
@@ -176,7 +179,7 @@ pub(super) fn policy(protocol: ServerProtocol, authorizations: Vec<Authorization
     }
 }
 
-/// An authorization for every network.
+/// Authorization for every network.
 pub(super) fn authorization(authentication: Authentication) -> Authorization {
     let networks = vec![NetworkMatch {
         net: "0.0.0.0/0".parse().expect("a network"),
@@ -191,7 +194,7 @@ pub(super) fn authorization(authentication: Authentication) -> Authorization {
     }
 }
 
-/// Detection, without routes of its own.
+/// Detection without routes.
 pub(super) fn detect() -> ServerProtocol {
     ServerProtocol::Detect {
         timeout: None,
@@ -200,7 +203,7 @@ pub(super) fn detect() -> ServerProtocol {
     }
 }
 
-/// An application that answers every request by `answer`, in HTTP/1.
+/// Starts an HTTP/1 application.
 pub(super) async fn http1_app<F, R>(answer: F) -> SocketAddr
 where
     F: Fn(Request<Body>) -> R + Clone + 'static,
@@ -221,7 +224,7 @@ where
     addr
 }
 
-/// The same in HTTP/2.
+/// Starts an HTTP/2 application.
 pub(super) async fn http2_app<F, R>(answer: F) -> SocketAddr
 where
     F: Fn(Request<Body>) -> R + Clone + 'static,
@@ -249,7 +252,7 @@ pub(super) async fn get(io: TcpStream, mut request: Request<Body>) -> Response<I
     client.send(&mut request).await.expect("an answer")
 }
 
-/// A GET without anything else.
+/// Builds a bare GET.
 pub(super) fn request(path: &str) -> Request<Body> {
     Request::builder()
         .uri(path)

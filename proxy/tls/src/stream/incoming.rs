@@ -1,4 +1,4 @@
-//! What comes: records as they were read, and what was opened of them.
+//! Reading half: records as they arrived, and their opened contents.
 
 use std::{
     io,
@@ -14,21 +14,22 @@ use crate::{
     record::{Content, Fault, HEADER, Key, payload_len},
 };
 
-/// The reading half.
+/// Reading half of a stream.
 pub(super) struct Incoming {
     pub(super) key: Key,
-    /// Borrowed from the thread while there is something in it that can be given or opened.
+    /// Borrowed from the thread while it holds bytes to return or to open.
     buffer: Option<Box<[u8]>>,
-    /// Records of the buffer that are not opened yet, the last of them perhaps not whole.
+    /// Records in the buffer that are not opened yet; the last may be incomplete.
     records: Range<usize>,
-    /// What is opened and not given yet.
+    /// Opened bytes not yet returned.
     opened: Range<usize>,
-    /// The beginning of a record, while the rest of it is waited for.
+    /// Beginning of a record whose rest has not arrived yet.
     beginning: Box<[u8]>,
 }
 
 impl Incoming {
-    /// `early` came with the handshake, and behind it came `records`: together no more than a buffer holds.
+    /// Starts with `early` data and raw `records` that arrived with the handshake: together no more than a buffer
+    /// holds.
     pub(super) fn new(key: Key, early: &[u8], records: &[u8]) -> Self {
         let mut incoming = Self {
             key,
@@ -50,7 +51,7 @@ impl Incoming {
         incoming
     }
 
-    /// Gives what is opened.
+    /// Copies opened bytes to `out`.
     pub(super) fn give(&mut self, out: &mut ReadBuf<'_>) {
         let len = self.opened.len().min(out.remaining());
         if len > 0
@@ -61,13 +62,14 @@ impl Incoming {
         }
     }
 
-    /// What is opened, for ourselves.
+    /// Takes the opened bytes for internal use.
     pub(super) fn take_opened(&mut self) -> &[u8] {
         let opened = std::mem::take(&mut self.opened);
         self.buffer.as_ref().map_or(&[], |buffer| &buffer[opened])
     }
 
-    /// Opens the next record if it is whole, and says how long its content is. All that was opened has been taken.
+    /// Opens the next record if it is complete, and returns its content type and length. All opened bytes must have
+    /// been taken.
     pub(super) fn open(&mut self) -> Result<Option<(Content, usize)>, Fault> {
         let Some(buffer) = &mut self.buffer else {
             return Ok(None);
@@ -86,7 +88,7 @@ impl Incoming {
         Ok(Some((content, end)))
     }
 
-    /// Reads more, once no record is whole. Zero bytes are the end.
+    /// Reads more once no complete record is left. Zero bytes mean the end.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -110,19 +112,19 @@ impl Incoming {
         Poll::Ready(Ok(len))
     }
 
-    /// Gives the buffer back: nothing of it matters any more.
+    /// Returns the buffer and discards its contents.
     pub(super) fn end(&mut self) {
         self.records = 0..0;
         self.rest();
     }
 
-    /// Whether it holds nothing at all.
+    /// Returns true if nothing is held.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.buffer.is_none() && self.beginning.is_empty()
     }
 
-    /// Gives the buffer back: what is left is at most the beginning of a record.
+    /// Returns the buffer, keeping at most the beginning of a record.
     pub(super) fn rest(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             self.beginning = buffer[std::mem::take(&mut self.records)].into();

@@ -1,26 +1,26 @@
-//! Handshake messages after the handshake. They may be in pieces, though hardly anybody sends them so.
+//! Post-handshake messages. They may be fragmented, though hardly any peer does that.
 
 use proxy_model::limits::TLS_HANDSHAKE_BYTES;
 use rustls::{InvalidMessage, PeerMisbehaved};
 
 use crate::record::Fault;
 
-/// A KeyUpdate that asks for none.
+/// A KeyUpdate that requests none in return.
 pub(super) const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
-/// What a peer may still say.
+/// Post-handshake message that a peer may send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// NewSessionTicket.
     Ticket,
-    /// The next record comes under the next key.
+    /// The next record is sealed with the next key.
     KeyUpdate {
-        /// And one of ours should, too.
+        /// The peer requests a KeyUpdate in return.
         is_requested: bool,
     },
 }
 
-/// What is not whole yet.
+/// Incomplete messages.
 #[derive(Debug, Default)]
 pub(super) struct Messages(Vec<u8>);
 
@@ -36,7 +36,7 @@ impl Messages {
         Ok(())
     }
 
-    /// The next message, if it is whole.
+    /// Returns the next message once it is complete.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Fault> {
         let [kind, a, b, c, ref rest @ ..] = self.0[..] else {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Messages {
         Ok(Some(message))
     }
 
-    /// Nothing may come between the pieces of a message.
+    /// Fails if a message is incomplete: no other record may come between its fragments.
     pub(super) fn expect_whole(&self) -> Result<(), Fault> {
         if self.0.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! What goes: sealed records that the connection below has not taken yet.
+//! Writing half: sealed records that the underlying connection has not accepted yet.
 
 use std::{
     io::{self, IoSlice},
@@ -15,12 +15,12 @@ use crate::{
     record::{Content, Key, OVERHEAD, PLAINTEXT},
 };
 
-/// The writing half.
+/// Writing half of a stream.
 pub(super) struct Outgoing {
     pub(super) key: Key,
-    /// The peer wants to see a new key before more data.
+    /// The peer has requested a KeyUpdate, which is due before more data.
     pub(super) owes_key_update: bool,
-    /// Records that a key may seal.
+    /// Maximum number of records that a key may seal.
     pub(super) limit: u64,
     /// Borrowed from the thread while there is something to send.
     buffer: Option<Vec<u8>>,
@@ -40,13 +40,13 @@ impl Outgoing {
         }
     }
 
-    /// Whether a record of `len` bytes, or as much of them as one carries, still fits.
+    /// Returns true if a record of `len` bytes, or of as many as fit into one record, still fits.
     pub(super) fn has_room(&self, len: usize) -> bool {
         let held = self.buffer.as_ref().map_or(0, Vec::len);
         held == 0 || held + len.min(PLAINTEXT) + OVERHEAD <= buffers::WRITE_BYTES
     }
 
-    /// Seals as much as there is room for, and says how much it was. No error is named once all is closed.
+    /// Seals as much as there is room for, and returns how much. Fails without an error once the half is closed.
     pub(super) fn seal(&mut self, bufs: &[IoSlice<'_>]) -> Result<usize, Option<Error>> {
         if self.is_closed {
             return Err(None);
@@ -55,7 +55,7 @@ impl Outgoing {
         let mut cursor = Cursor { bufs, at: 0 };
         let mut left = total;
         while left > 0 && self.has_room(left) {
-            // Before the last record of a key comes the one that says which key is next.
+            // The last record of a key announces the next one.
             if self.owes_key_update || self.key.sequence().saturating_add(1) >= self.limit {
                 self.update_key()?;
             }
@@ -76,7 +76,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Seals an alert, the last that is sent; true if it was not closed before.
+    /// Seals an alert, the last record of this half; returns false if the half was already closed.
     pub(super) fn alert(&mut self, alert: [u8; 2]) -> bool {
         if std::mem::replace(&mut self.is_closed, true) {
             return false;
@@ -86,7 +86,7 @@ impl Outgoing {
         sealed.is_ok()
     }
 
-    /// Sends what is sealed.
+    /// Sends sealed records.
     pub(super) fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
@@ -105,13 +105,13 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Bytes that the connection below has not taken.
+    /// Bytes not yet accepted by the underlying connection.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len() - self.sent)
     }
 
-    /// Whether it holds nothing at all.
+    /// Returns true if nothing is held.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.buffer.is_none()
@@ -131,14 +131,14 @@ impl Drop for Outgoing {
     }
 }
 
-/// Where we are in what is to be written.
+/// Position in the buffers of a vectored write.
 struct Cursor<'a> {
     bufs: &'a [IoSlice<'a>],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// The next `len` bytes, in pieces.
+    /// Returns the next `len` bytes, in pieces.
     fn take(&mut self, mut len: usize) -> impl Iterator<Item = &'a [u8]> {
         std::iter::from_fn(move || {
             while let Some((first, rest)) = self.bufs.split_first() {

@@ -1,4 +1,4 @@
-//! Our streams, with rustls' own as the peer in both roles: every way that bytes may come and go.
+//! Our streams with rustls' own as the peer in both roles: every way that bytes may arrive and leave.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -23,7 +23,7 @@ use crate::{
 
 mod support;
 
-/// A client, and a server.
+/// A client and a server.
 static WORKLOADS: LazyLock<(Tls, Tls)> = LazyLock::new(|| {
     let ca = Ca::new();
     (ca.workload(WEB), ca.workload(API))
@@ -43,16 +43,16 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let (client, server) = &*WORKLOADS;
-    // Tickets, which ours do not send: a client has to put up with them.
+    // Tickets, which our servers do not send but our clients must tolerate.
     let mut config = (*server.server_config(Alpn::None).expect("a leaf")).clone();
     config.send_tls13_tickets = 3;
     let server = dns(API);
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let (ours, theirs) = tokio::join!(client.connect(near, &server, Alpn::None), acceptor.accept(far));
-    (ours.expect("believed"), theirs.expect("believed"))
+    (ours.expect("handshake"), theirs.expect("handshake"))
 }
 
-/// A client's configuration that offers one suite alone.
+/// Client configuration that offers a single suite.
 fn client_of_one_suite(client: &Tls, suite: CipherSuite) -> Arc<rustls::ClientConfig> {
     let mut provider = (*provider()).clone();
     provider.cipher_suites.retain(|offered| offered.suite() == suite);
@@ -72,7 +72,7 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 % 251) as u8).collect()
 }
 
-/// Sends `sent` and reads to the end, at once.
+/// Sends `sent` and reads to the end concurrently.
 async fn exchange<S: AsyncRead + AsyncWrite>(io: S, sent: &[usize]) -> Vec<u8> {
     let (mut read, mut write) = split(io);
     let mut got = Vec::new();
@@ -100,7 +100,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn bytes_pass_however_they_are_cut(
+    fn data_survives_any_fragmentation(
         seed in any::<u64>(),
         most in prop_oneof![1usize..40, 40usize..5000, 5000usize..100_000],
         ours in prop::collection::vec(prop_oneof![0usize..50, 16_000usize..17_000, 0usize..200_000], 0..5),
@@ -120,7 +120,7 @@ proptest! {
     }
 }
 
-/// Records of an ordinary client, as `write` makes them, and the connection to our server.
+/// Records of a plain rustls client, as `write` makes them, and the connection to our server.
 async fn records(
     write: impl FnOnce(&mut rustls::ClientConnection, &mut Vec<u8>),
 ) -> (Vec<u8>, DuplexStream, rustls::ClientConnection, Ours) {
@@ -146,7 +146,7 @@ fn everything(session: &mut rustls::ClientConnection, out: &mut Vec<u8>) {
 }
 
 #[test]
-fn a_cut_at_any_byte_changes_nothing() {
+fn a_split_at_any_byte_changes_nothing() {
     let whole = block_on(records(everything)).0.len();
     for cut in 0..=whole {
         block_on(async {
@@ -167,7 +167,7 @@ fn a_cut_at_any_byte_changes_nothing() {
 }
 
 #[test]
-fn a_truncated_stream_is_no_regular_end() {
+fn truncation_is_not_an_orderly_end() {
     block_on(async {
         let (records, mut wire, _, mut ours) = records(|session, out| say(session, out, b"all?")).await;
         wire.write_all(&records).await.expect("open");
@@ -181,13 +181,13 @@ fn a_truncated_stream_is_no_regular_end() {
 }
 
 #[test]
-fn whatever_byte_is_wrong_the_connection_ends_and_the_peer_learns_why() {
+fn any_corrupted_byte_ends_the_connection_with_an_alert() {
     let whole = block_on(records(|session, out| say(session, out, b"x"))).0.len();
     for at in 0..whole {
         block_on(async {
             let (mut records, mut wire, mut session, mut ours) = records(|session, out| say(session, out, b"x")).await;
             records[at] ^= 0x80;
-            // The length may have become larger: so much follows.
+            // The corrupted length may be larger: supply that many bytes.
             records.resize(20_000, 0);
             let feed = async { wire.write_all(&records).await.expect("open") };
             let mut byte = [0];
@@ -200,19 +200,19 @@ fn whatever_byte_is_wrong_the_connection_ends_and_the_peer_learns_why() {
             let mut answer = Vec::new();
             wire.read_to_end(&mut answer).await.expect("open");
             session.read_tls(&mut &answer[..]).expect("bytes");
-            let told = session.process_new_packets().expect_err("an alert");
+            let alert = session.process_new_packets().expect_err("an alert");
             let expected = match at {
                 0 => AlertDescription::UnexpectedMessage,
                 3 => AlertDescription::RecordOverflow,
                 _ => AlertDescription::BadRecordMac,
             };
-            assert_eq!(told, Error::AlertReceived(expected), "byte {at}");
+            assert_eq!(alert, Error::AlertReceived(expected), "byte {at}");
         });
     }
 }
 
 #[test]
-fn keys_change_on_request_and_before_they_are_used_up() {
+fn keys_are_updated_on_request_and_before_their_limit() {
     for suite in provider().cipher_suites.iter().map(|suite| suite.suite()) {
         keys_change(suite);
     }
@@ -266,7 +266,7 @@ fn keys_change(suite: CipherSuite) {
 }
 
 #[test]
-fn each_half_ends_by_itself() {
+fn each_half_closes_independently() {
     block_on(async {
         let (mut theirs, mut ours) = our_server().await;
         ours.shutdown().await.expect("open");
@@ -291,22 +291,22 @@ fn each_half_ends_by_itself() {
 }
 
 #[test]
-fn what_comes_with_the_handshake_is_not_lost() {
+fn data_received_with_the_handshake_is_kept() {
     for len in [0, 1, 5000, 40_000] {
         block_on(async {
             let (client, server) = &*WORKLOADS;
             let (near, far) = duplex(64 * 1024);
             let connector = tokio_rustls::TlsConnector::from(client.client_config(Alpn::None));
-            // One after the other, so that all of it waits when the server comes to read its handshake's end.
+            // Sequentially, so that all of it is waiting when the server reads the end of its handshake.
             let client = async {
                 let name = API.try_into().expect("a name");
-                let mut near = connector.connect(name, near).await.expect("believed");
+                let mut near = connector.connect(name, near).await.expect("handshake");
                 near.write_all(&bytes(len)).await.expect("open");
                 near.shutdown().await.expect("open");
                 near
             };
             let (accepted, near) = tokio::join!(server.accept(far, Alpn::None), client);
-            let (mut ours, mut got) = (accepted.expect("believed").io, Vec::new());
+            let (mut ours, mut got) = (accepted.expect("handshake").io, Vec::new());
             ours.read_to_end(&mut got).await.expect("a regular end");
             assert!(got == bytes(len));
             drop(near);
@@ -315,7 +315,7 @@ fn what_comes_with_the_handshake_is_not_lost() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_costs_a_bounded_buffer() {
+fn unread_data_takes_a_bounded_buffer() {
     block_on(async {
         let (theirs, mut ours) = our_server().await;
         let mut sent = 0;
@@ -341,7 +341,7 @@ fn a_peer_that_does_not_read_costs_a_bounded_buffer() {
 }
 
 #[test]
-fn a_corked_writer_s_records_leave_together_and_are_bounded() {
+fn corked_records_leave_together_and_are_bounded() {
     block_on(async {
         let (mut theirs, mut ours) = our_server().await;
         let data = bytes(PLAINTEXT);
@@ -360,7 +360,7 @@ fn a_corked_writer_s_records_leave_together_and_are_bounded() {
         read.expect("open");
         assert!(got[..100] == data[..100] && got[100 + PLAINTEXT..] == data[..5] && is_idle(&ours));
 
-        // The peer reads no more: a socket of 16 KiB and one buffer are all that is taken.
+        // The peer stops reading: a socket of 16 KiB and one buffer are all that is accepted.
         let mut taken = 0;
         while let Poll::Ready(written) = corked(|| Pin::new(&mut ours).poll_write(&mut cx, &data[..1000])) {
             taken += written.expect("open");
@@ -373,15 +373,15 @@ fn a_corked_writer_s_records_leave_together_and_are_bounded() {
     });
 }
 
-/// Every connection holds one. With what inbound puts below, it fills a size of the allocator.
+/// Every connection holds one. Together with inbound's wrappers it fills an allocator size class.
 #[test]
-fn a_stream_is_small() {
+fn stream_is_small() {
     let size = size_of::<TlsStream<tokio::net::TcpStream>>();
     assert!(size <= 512 - 32, "{size} bytes");
 }
 
 #[test]
-fn pieces_become_one_record_and_many_records_one_read() {
+fn pieces_form_one_record_and_one_read_returns_many() {
     block_on(async {
         let (theirs, mut ours) = our_server().await;
         let (mut wire, mut session) = theirs.into_inner();
@@ -411,13 +411,13 @@ fn pieces_become_one_record_and_many_records_one_read() {
     });
 }
 
-/// Both ends ours: what a peer should not send can be sealed.
+/// Both ends are ours, so that records a peer must not send can be sealed.
 async fn both() -> (Ours, Ours) {
     let (client, server) = &*WORKLOADS;
     let (near, far) = duplex(64 * 1024);
     let name = dns(API);
     let (near, far) = tokio::join!(client.connect(near, &name, Alpn::None), server.accept(far, Alpn::None));
-    (near.expect("believed"), far.expect("believed").io)
+    (near.expect("handshake"), far.expect("handshake").io)
 }
 
 fn seal(from: &mut Ours, content: Content, data: &[u8], out: &mut Vec<u8>) {
@@ -425,7 +425,7 @@ fn seal(from: &mut Ours, content: Content, data: &[u8], out: &mut Vec<u8>) {
     sealed.expect("a key");
 }
 
-/// What the other end makes of records.
+/// Returns the error of the end that receives these records.
 async fn refusal(from: &mut Ours, to: &mut Ours, records: &[u8]) -> String {
     from.io.write_all(records).await.expect("open");
     let error = to.read(&mut [0; 8]).await.expect_err("refused");
@@ -434,7 +434,7 @@ async fn refusal(from: &mut Ours, to: &mut Ours, records: &[u8]) -> String {
 }
 
 #[test]
-fn many_empty_records_are_refused() {
+fn rejects_many_empty_records() {
     block_on(async {
         let (mut near, mut far) = both().await;
         let mut records = Vec::new();
@@ -456,7 +456,7 @@ fn many_empty_records_are_refused() {
 }
 
 #[test]
-fn a_message_in_pieces_is_put_together_and_nothing_may_come_between() {
+fn reassembles_fragmented_messages_and_rejects_interleaving() {
     block_on(async {
         let (mut near, mut far) = both().await;
         let mut records = Vec::new();
@@ -476,7 +476,7 @@ fn a_message_in_pieces_is_put_together_and_nothing_may_come_between() {
 }
 
 #[test]
-fn what_nobody_should_send_is_refused() {
+fn rejects_invalid_records_and_messages() {
     let too_long = bytes(PLAINTEXT + 1);
     let ticket_to_server: &[u8] = &[4, 0, 0, 1, 0];
     for (content, data, expected) in [

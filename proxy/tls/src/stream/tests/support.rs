@@ -1,4 +1,4 @@
-//! A connection that cuts what passes as it likes, the same for the same seed.
+//! Connection that fragments reads and writes deterministically for a seed.
 
 use std::{
     future::Future,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives and takes at most so many bytes at a time, and now and then makes the caller come again.
+/// Passes at most `most` bytes at a time, and now and then returns `Pending` once.
 pub(super) struct Choppy<I> {
     io: I,
     random: u64,
@@ -22,7 +22,7 @@ impl<I> Choppy<I> {
         Self { io, random, most }
     }
 
-    /// Bytes that pass now; none: come again.
+    /// Returns the number of bytes that may pass now; none for `Pending`.
     fn next(&mut self, cx: &Context<'_>) -> Option<usize> {
         // xorshift
         self.random ^= self.random << 13;

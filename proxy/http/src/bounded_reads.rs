@@ -1,6 +1,6 @@
-//! Bounds one read of an HTTP/1 connection. hyper gives a connection a buffer as large as its largest read, up to 512 KiB,
-//! and the connection keeps it while it is idle: a pool whose connections have each carried one large answer would hold
-//! megabytes. How long a head may be is not touched.
+//! Limits single reads of an HTTP/1 connection. hyper gives a connection a buffer as large as its largest read, up to
+//! 512 KiB, which it keeps while idle: a pool whose connections have each carried one large response would hold
+//! megabytes. The length of a message head is not limited here.
 
 use std::{
     io::{self, IoSlice},
@@ -11,24 +11,24 @@ use std::{
 use proxy_model::limits::HTTP1_READ_BYTES;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 
-/// `io`, read in bounded pieces.
+/// `io` read in pieces of limited size.
 #[derive(Debug)]
-pub(crate) struct Reads<I>(Take<I>);
+pub(crate) struct BoundedReads<I>(Take<I>);
 
-impl<I: AsyncRead> Reads<I> {
-    pub(crate) fn bounded(io: I) -> Self {
+impl<I: AsyncRead> BoundedReads<I> {
+    pub(crate) fn new(io: I) -> Self {
         Self(io.take(HTTP1_READ_BYTES.value))
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Reads<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for BoundedReads<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.0.set_limit(HTTP1_READ_BYTES.value);
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Reads<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BoundedReads<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self.0.get_mut()).poll_write(cx, buf)
     }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_large_answer_is_read_in_bounded_pieces() {
+    async fn large_responses_are_read_in_bounded_pieces() {
         const LENGTH: usize = 4 << 20;
         let test = async {
             let (ours, mut application) = tokio::io::duplex(1 << 20);

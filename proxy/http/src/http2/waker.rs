@@ -1,5 +1,5 @@
-//! Wakes a task only when it is not running anyway. What a connection's streams write while its task runs is sent in the
-//! same run; the runtime would run the task once more, for nothing.
+//! Waker that wakes a task only while it is not running. Bytes that a connection's streams write while its task runs
+//! are sent in the same run; the runtime would otherwise run the task once more for nothing.
 
 use std::{
     sync::{
@@ -9,35 +9,35 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-/// Runs before others get their turn.
+/// Consecutive runs before other tasks get a turn.
 const RUNS: usize = 8;
 
 const IDLE: u8 = 0;
 const RUNNING: u8 = 1;
-/// There is something to do, and whoever does it knows.
+/// Woken; the task will run.
 const WOKEN: u8 = 2;
 
-/// The gate of one task. Wakers may be anywhere, also on other threads.
-pub(crate) struct Gate {
+/// Waker of one task. Its wakers may be used on any thread.
+pub(crate) struct CoalescingWaker {
     inner: Arc<Inner>,
     waker: Waker,
     known: Option<Waker>,
 }
 
 struct Inner {
-    /// Stays from one wake to the next: a task nearly always has the same waker.
+    /// Kept across wakes: a task nearly always has the same waker.
     task: Mutex<Option<Waker>>,
     state: AtomicU8,
 }
 
 impl Inner {
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
-        // Nothing under the lock panics.
+        // Nothing panics while holding the lock.
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Gate {
+impl CoalescingWaker {
     pub(crate) fn new() -> Self {
         let inner = Arc::new(Inner {
             task: Mutex::default(),
@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_runs_is_not_woken_but_runs_again() {
+    fn running_task_is_polled_again_instead_of_woken() {
         let count = Arc::new(Count::default());
         let task = Waker::from(count.clone());
         let mut cx = Context::from_waker(&task);
-        let (mut gate, mut runs, mut inside) = (Gate::new(), 0, None);
-        let polled = gate.poll(&mut cx, |cx| {
+        let (mut waker, mut runs, mut inside) = (CoalescingWaker::new(), 0, None);
+        let polled = waker.poll(&mut cx, |cx| {
             runs += 1;
             if runs == 1 {
                 cx.waker().wake_by_ref();
@@ -129,18 +129,18 @@ mod tests {
         inside.wake_by_ref();
         inside.wake_by_ref();
         assert_eq!(count.0.load(Relaxed), 1, "once is enough");
-        assert!(gate.poll(&mut cx, |_| Poll::<()>::Pending).is_pending());
+        assert!(waker.poll(&mut cx, |_| Poll::<()>::Pending).is_pending());
         inside.wake_by_ref();
         assert_eq!(count.0.load(Relaxed), 2);
     }
 
     #[test]
-    fn a_task_that_wakes_itself_for_ever_lets_others_run() {
+    fn self_waking_task_yields_to_others() {
         let count = Arc::new(Count::default());
         let task = Waker::from(count.clone());
         let mut cx = Context::from_waker(&task);
         let mut runs = 0;
-        let polled = Gate::new().poll(&mut cx, |cx| {
+        let polled = CoalescingWaker::new().poll(&mut cx, |cx| {
             runs += 1;
             cx.waker().wake_by_ref();
             Poll::<()>::Pending

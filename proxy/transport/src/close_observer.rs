@@ -1,9 +1,10 @@
-//! What a connection can prove of the request that failed on it: that the server had closed it before, and never read it.
+//! Proof that a server closed a connection before it could read the request that failed on it.
 //!
-//! When a server closes an idle connection just as a request goes out, the two cross on the way. The server's system then
-//! answers the request's first segment with a reset, and ours says by `EPIPE` that the reset came after an orderly close.
-//! Whoever read the segment, or closed with it unread, gives another picture: no reset at all, or `ECONNRESET`. So the
-//! first write of a watched request is one segment, and the next one waits for what became of it.
+//! When a server closes an idle connection just as a request goes out, the two cross on the way. The server's kernel
+//! then answers the request's first segment with a reset, and ours reports by `EPIPE` that the reset followed an
+//! orderly close. A server that read the segment, or closed with it unread, leaves a different trace: no reset, or
+//! `ECONNRESET`. So the first write of an observed request is a single segment, and the next write waits for its
+//! outcome.
 
 use std::{
     io::{self, IoSlice},
@@ -21,34 +22,35 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What fits into a segment on any path: a segment is taken whole or refused whole.
+/// Size that fits into one segment on any path: a segment is accepted or refused as a whole.
 const SEGMENT: usize = 1200;
 
-/// Nobody asks.
+/// No request is observed.
 const UNWATCHED: u8 = 0;
-/// Nothing of the request was written.
+/// Nothing of the request has been written.
 const NOTHING: u8 = 1;
-/// One segment of it was.
+/// One segment has been written.
 const SEGMENT_WRITTEN: u8 = 2;
-/// The server had closed before it could read anything.
+/// The server closed before it could read anything.
 const REFUSED: u8 = 3;
 
-/// Asks a [`Witnessed`] connection about one request after another. Cheap to clone.
+/// Handle that observes one request after another on an [`ObservedTcp`] connection. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Witness(Arc<AtomicU8>);
+pub struct CloseObserver(Arc<AtomicU8>);
 
-impl Witness {
-    /// A request is about to be written.
+impl CloseObserver {
+    /// Starts to observe a request that is about to be written.
     pub fn watch(&self) {
         self.0.store(NOTHING, Relaxed);
     }
 
-    /// Whether the server provably read nothing of the watched request, and never will. Asked when it has failed.
-    pub fn is_unread(&self) -> bool {
+    /// Returns true if the server provably read nothing of the observed request and never will. Meant for a request
+    /// that failed.
+    pub fn is_not_read(&self) -> bool {
         self.0.load(Relaxed) == REFUSED
     }
 
-    /// The connection failed. `after_close`: by a reset after an orderly close.
+    /// Records a failure of the connection; `after_close` tells whether it was a reset after an orderly close.
     fn failed(&self, after_close: impl FnOnce() -> bool) {
         let refused = match self.0.load(Relaxed) {
             NOTHING => true,
@@ -69,39 +71,39 @@ impl Witness {
     }
 }
 
-/// A TCP connection that tells its [`Witness`] what happens.
+/// TCP connection that reports to its [`CloseObserver`].
 #[derive(Debug)]
-pub struct Witnessed {
+pub struct ObservedTcp {
     socket: TcpStream,
-    witness: Witness,
+    close_observer: CloseObserver,
 }
 
-impl Witnessed {
-    /// A connection with its witness.
+impl ObservedTcp {
+    /// Wraps a socket together with a new observer.
     pub fn new(socket: TcpStream) -> Self {
-        let witness = Witness::default();
-        Self { socket, witness }
+        let close_observer = CloseObserver::default();
+        Self { socket, close_observer }
     }
 
-    /// Its witness.
-    pub fn witness(&self) -> Witness {
-        self.witness.clone()
+    /// Returns the observer of this connection.
+    pub fn close_observer(&self) -> CloseObserver {
+        self.close_observer.clone()
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
         match result {
-            Poll::Ready(Ok(_)) => self.witness.wrote(),
-            Poll::Ready(Err(error)) => self.witness.failed(|| error.kind() == io::ErrorKind::BrokenPipe),
+            Poll::Ready(Ok(_)) => self.close_observer.wrote(),
+            Poll::Ready(Err(error)) => self.close_observer.failed(|| error.kind() == io::ErrorKind::BrokenPipe),
             Poll::Pending => {}
         }
     }
 
     fn is_first_write(&self) -> bool {
-        self.witness.0.load(Relaxed) == NOTHING
+        self.close_observer.0.load(Relaxed) == NOTHING
     }
 }
 
-impl AsyncRead for Witnessed {
+impl AsyncRead for ObservedTcp {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let (before, room) = (buf.filled().len(), buf.remaining());
@@ -110,16 +112,16 @@ impl AsyncRead for Witnessed {
             Poll::Ready(Ok(())) if buf.filled().len() == before && room > 0 => {
                 let socket = SockRef::from(&this.socket);
                 let is_reset = || matches!(socket.take_error(), Ok(Some(e)) if e.kind() == io::ErrorKind::BrokenPipe);
-                this.witness.failed(is_reset);
+                this.close_observer.failed(is_reset);
             }
-            Poll::Ready(Err(error)) => this.witness.failed(|| error.kind() == io::ErrorKind::BrokenPipe),
+            Poll::Ready(Err(error)) => this.close_observer.failed(|| error.kind() == io::ErrorKind::BrokenPipe),
             _ => {}
         }
         result
     }
 }
 
-impl AsyncWrite for Witnessed {
+impl AsyncWrite for ObservedTcp {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let length = if this.is_first_write() { SEGMENT } else { usize::MAX };
@@ -167,58 +169,58 @@ mod tests {
 
     const LARGE: usize = 3 * SEGMENT;
 
-    /// A watched request of `length` bytes, written (as far as it goes) by `write` with the server at hand; whether it is
-    /// proven to be unread.
-    async fn is_unread(write: impl AsyncFnOnce(&mut Witnessed, std::net::TcpStream)) -> bool {
+    /// Sends an observed request of `length` bytes, written (as far as possible) by `write` with the server at hand;
+    /// returns whether it is proven unread.
+    async fn is_not_read(write: impl AsyncFnOnce(&mut ObservedTcp, std::net::TcpStream)) -> bool {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let socket = TcpStream::connect(addr).await.expect("it listens");
-        let mut near = Witnessed::new(socket);
+        let mut near = ObservedTcp::new(socket);
         let (mut far, _) = listener.accept().expect("a connection");
-        // An earlier exchange.
+        // A previous exchange.
         near.write_all(b"first").await.expect("open");
         far.read_exact(&mut [0; 5]).expect("written");
         far.write_all(b"done").expect("open");
         near.read_exact(&mut [0; 4]).await.expect("an answer");
-        let witness = near.witness();
-        witness.watch();
+        let close_observer = near.close_observer();
+        close_observer.watch();
         write(&mut near, far).await;
         let _ = near.read(&mut [0; 1]).await;
-        witness.is_unread()
+        close_observer.is_not_read()
     }
 
     #[tokio::test]
-    async fn a_request_that_crosses_the_close_is_proven_unread() {
-        let crossed = async |near: &mut Witnessed, far: std::net::TcpStream| {
+    async fn request_that_crosses_a_close_is_proven_unread() {
+        let crossed = async |near: &mut ObservedTcp, far: std::net::TcpStream| {
             drop(far);
             near.write_all(b"request").await.expect("the system takes it");
         };
-        assert!(is_unread(crossed).await);
-        let large = async |near: &mut Witnessed, far: std::net::TcpStream| {
+        assert!(is_not_read(crossed).await);
+        let large = async |near: &mut ObservedTcp, far: std::net::TcpStream| {
             drop(far);
             let error = near.write_all(&[0; LARGE]).await.expect_err("refused");
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         };
-        assert!(is_unread(large).await);
+        assert!(is_not_read(large).await);
     }
 
     #[tokio::test]
-    async fn what_may_have_been_read_is_not() {
-        let read = async |near: &mut Witnessed, mut far: std::net::TcpStream| {
+    async fn request_that_may_have_been_read_is_not_proven_unread() {
+        let read = async |near: &mut ObservedTcp, mut far: std::net::TcpStream| {
             near.write_all(b"request").await.expect("open");
             far.read_exact(&mut [0; 7]).expect("written");
         };
-        assert!(!is_unread(read).await, "read, then closed");
-        let unread = async |near: &mut Witnessed, _far: std::net::TcpStream| {
+        assert!(!is_not_read(read).await, "read, then closed");
+        let unread = async |near: &mut ObservedTcp, _far: std::net::TcpStream| {
             near.write_all(b"request").await.expect("open");
         };
-        assert!(!is_unread(unread).await, "it was there to be read");
-        let begun = async |near: &mut Witnessed, mut far: std::net::TcpStream| {
+        assert!(!is_not_read(unread).await, "it was there to be read");
+        let begun = async |near: &mut ObservedTcp, mut far: std::net::TcpStream| {
             near.write_all(&[0; SEGMENT]).await.expect("open");
             far.read_exact(&mut [0; SEGMENT]).expect("written");
             drop(far);
             near.write_all(&[0; SEGMENT]).await.expect("the system takes it");
         };
-        assert!(!is_unread(begun).await, "its beginning was read");
+        assert!(!is_not_read(begun).await, "its beginning was read");
     }
 }

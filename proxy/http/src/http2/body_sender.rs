@@ -1,4 +1,4 @@
-//! A body on its way into a stream of HTTP/2.
+//! Body sent in an HTTP/2 stream.
 
 use std::{
     pin::Pin,
@@ -13,54 +13,55 @@ use tokio::task::AbortHandle;
 
 use crate::Error;
 
-/// Bytes of a frame: with its head it fills one TLS record. Sixteen KiB of data would take two records, one of nine bytes.
+/// Payload of a DATA frame: with its header it fills one TLS record. 16 KiB of data would take two records, one of nine
+/// bytes.
 const FRAME: usize = 16_384 - 9;
 
-/// Moves a body into its stream until one of them has ended.
-pub(crate) struct Pump<B> {
+/// Sends a body in its stream until either has ended.
+pub(crate) struct BodySender<B> {
     body: B,
     stream: SendStream<Bytes>,
-    /// Has come from the body, and waits for the peer's window.
+    /// Read from the body, and waiting for the peer's window.
     waiting: Option<Bytes>,
 }
 
-/// A body under way in a task of its own. It is broken off when this is dropped: nobody wants the answer any more.
-pub(crate) struct Pumping(Option<AbortHandle>);
+/// Body sent by a task of its own. Dropping this aborts the task: the response is no longer wanted.
+pub(crate) struct SendingTask(Option<AbortHandle>);
 
-impl Pumping {
-    /// The answer has begun; the body may go on to its end.
-    pub(crate) fn go_on(mut self) {
+impl SendingTask {
+    /// Lets the task run to its end; the response has begun.
+    pub(crate) fn detach(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Pumping {
+impl Drop for SendingTask {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
-            // With the stream's last handle gone, h2 resets it.
+            // h2 resets the stream when its last handle is dropped.
             task.abort();
         }
     }
 }
 
-/// Moves what is there already; only what is not gets a task. `active` is held until all is moved.
-pub(crate) fn start<B>(mut pump: Pump<B>, active: Rc<()>) -> Option<Pumping>
+/// Sends what is available at once; only the rest needs a task. `active` is held until everything has been sent.
+pub(crate) fn start<B>(mut sender: BodySender<B>, active: Rc<()>) -> Option<SendingTask>
 where
     B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
 {
-    // The task polls at once again, so it matters to nobody who is woken meanwhile.
+    // The task polls again at once, so wakeups until then do not matter.
     let mut cx = Context::from_waker(Waker::noop());
-    if Pin::new(&mut pump).poll(&mut cx).is_ready() {
+    if Pin::new(&mut sender).poll(&mut cx).is_ready() {
         return None;
     }
     let task = tokio::task::spawn_local(async move {
-        pump.await;
+        sender.await;
         drop(active);
     });
-    Some(Pumping(Some(task.abort_handle())))
+    Some(SendingTask(Some(task.abort_handle())))
 }
 
-impl<B> Pump<B>
+impl<B> BodySender<B>
 where
     B: Body<Data = Bytes, Error = Error> + Unpin,
 {
@@ -72,7 +73,8 @@ where
         }
     }
 
-    /// Sends what waits, as soon as the window is open at all: h2 keeps the rest, and takes no more until it is gone.
+    /// Sends waiting data as soon as the window is open at all: h2 keeps the rest, and accepts no more until it is
+    /// sent.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         if self.waiting.is_none() {
             return Poll::Ready(Ok(()));
@@ -80,7 +82,7 @@ where
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(capacity) => drop(capacity?),
-                None => return Poll::Ready(Err(Reason::CANCEL.into())), // The peer has reset it.
+                None => return Poll::Ready(Err(Reason::CANCEL.into())), // Reset by the peer.
             }
         }
         let Some(mut data) = self.waiting.take() else {
@@ -106,7 +108,7 @@ where
                 None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "a body broke off");
+                    tracing::debug!(%error, "request or response body failed");
                     self.stream
                         .send_reset(error.h2_reason().unwrap_or(Reason::INTERNAL_ERROR));
                     return Poll::Ready(Ok(()));
@@ -121,7 +123,8 @@ where
                     }
                 }
                 Ok(data) => {
-                    // One byte is enough to be told of the window. What a body has not brought yet must not hold any of it.
+                    // Reserving one byte is enough to be notified of the window. Data that a body has not produced must
+                    // not hold any of it.
                     self.stream.reserve_capacity(1);
                     self.waiting = Some(data);
                 }
@@ -135,7 +138,7 @@ where
     }
 }
 
-impl<B> Future for Pump<B>
+impl<B> Future for BodySender<B>
 where
     B: Body<Data = Bytes, Error = Error> + Unpin,
 {
@@ -144,7 +147,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let ended = ready!(self.get_mut().poll_all(cx));
         if let Err(error) = ended {
-            tracing::debug!(%error, "a body was not taken");
+            tracing::debug!(%error, "body was not sent");
         }
         Poll::Ready(())
     }
