@@ -108,9 +108,9 @@ pub(crate) async fn native_sidecars(client: Option<&Client>) -> bool {
     loop {
         match client.version().await {
             Ok(version) => {
-                let has = injector_patch::has_native_sidecars(&version);
-                tracing::info!(%version, native_sidecars = has, "the cluster");
-                return has;
+                let supported = injector_patch::supports_native_sidecars(&version);
+                tracing::info!(%version, native_sidecars = supported, "the cluster");
+                return supported;
             }
             Err(error) => {
                 tracing::debug!(%error, "the version of the cluster is not known yet");

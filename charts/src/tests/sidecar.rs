@@ -219,9 +219,9 @@ fn ports_variables_and_keys_are_those_of_rust() {
     let rust = [
         include_str!("../../../proxy/model/src/env.rs"),
         include_str!("../../../destination/k8s/src/keys.rs"),
-        include_str!("../../../injector/patch/src/annotations.rs"),
+        include_str!("../../../injector/sidecar/src/annotations.rs"),
         include_str!("../../../injector/patch/src/inject.rs"),
-        include_str!("../../../injector/patch/src/env.rs"),
+        include_str!("../../../injector/sidecar/src/env.rs"),
     ]
     .join("\n");
     for chart in Chart::ALL {

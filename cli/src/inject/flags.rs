@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use destination_k8s::keys;
 use destination_source::cluster::Resource;
-use injector_patch::{Config, Injector, annotations as a, has_native_sidecars};
+use injector_patch::{Config, Injector, annotations as a, supports_native_sidecars};
 use serde_json::Value;
 
 use super::{
@@ -268,7 +268,7 @@ async fn installed(flags: &kube::Flags) -> anyhow::Result<Config> {
     let mut config = Config::from_values(&values)?;
     config.linkerd_namespace.clone_from(namespace);
     config.identity_trust_anchors_pem = text("linkerd-identity-trust-roots", "ca-bundle.crt").await?;
-    config.no_native_sidecars = !has_native_sidecars(&client.version().await?);
+    config.no_native_sidecars = !supports_native_sidecars(&client.version().await?);
     Ok(config)
 }
 

@@ -1,24 +1,20 @@
-//! What is wrong with a namespace's or a workload's annotations, told when they are written and not only when a pod is refused
-//! for them.
+//! Warnings about the annotations of a namespace or workload, raised when they are written and not only when a pod is
+//! rejected.
 
 use destination_k8s::keys;
+use injector_sidecar::{Namespace, Origin, Reason, annotations as a, template, template_path};
 use serde_json::{Value, json};
 
-use crate::{
-    annotations::{self as a, Namespace},
-    inject::{Injector, Outcome, Workload},
-    pod,
-    report::Origin,
-};
+use crate::inject::{Injector, Outcome, Workload};
 
 impl Injector {
-    /// Concerns about an object that holds a pod, or about a namespace; each is one sentence.
+    /// Returns warnings about a workload or namespace, one sentence each.
     pub fn concerns(&self, object: &Value) -> Vec<String> {
         let kind = object["kind"].as_str().unwrap_or_default();
         if kind == "Namespace" {
-            return self.concerns_of_namespace(object);
+            return self.namespace_concerns(object);
         }
-        let Some(template) = pod::template_path(kind).and_then(|path| pod::template(object, path)) else {
+        let Some(template) = template_path(kind).and_then(|path| template(object, path)) else {
             return vec![];
         };
         let mut concerns = unknown(&template["metadata"]["annotations"]);
@@ -30,18 +26,18 @@ impl Injector {
             origin: Origin::Command,
         };
         match self.inject(&workload) {
-            Err(error) => concerns.push(format!("{error}; its pods will be refused")),
+            Err(error) => concerns.push(format!("{error}; its pods will be rejected")),
             Ok(Outcome::Skip(report)) if report.annotation_at == "workload" => {
-                let notable = report.reasons.iter().any(crate::Reason::is_notable);
-                let why = report.sentence();
-                concerns.extend(notable.then(|| format!("its pods will have no sidecar: {why}")));
+                let notable = report.reasons.iter().any(Reason::is_notable);
+                let reasons = report.sentence();
+                concerns.extend(notable.then(|| format!("its pods will not be injected: {reasons}")));
             }
             Ok(_) => {}
         }
         concerns
     }
 
-    fn concerns_of_namespace(&self, object: &Value) -> Vec<String> {
+    fn namespace_concerns(&self, object: &Value) -> Vec<String> {
         let annotations = &object["metadata"]["annotations"];
         let mut concerns = unknown(annotations);
         let texts = annotations.as_object().into_iter().flatten();
@@ -54,7 +50,7 @@ impl Injector {
         let inject = namespace.annotations.get(keys::INJECT).map(String::as_str);
         if let Some(other) = inject.filter(|value| !keys::INJECT_VALUES.contains(value)) {
             concerns.push(format!(
-                "the annotation {}: {other:?} is none of {}; nothing will be injected",
+                "invalid annotation {}: {other:?} is not one of {}; nothing will be injected",
                 keys::INJECT,
                 keys::INJECT_VALUES.join(", ")
             ));
@@ -67,17 +63,17 @@ impl Injector {
             origin: Origin::Command,
         };
         if let Err(error) = self.inject(&workload) {
-            concerns.push(format!("{error}; pods in it will be refused"));
+            concerns.push(format!("{error}; its pods will be rejected"));
         }
         concerns
     }
 }
 
-/// Annotations that look like ours and are none.
+/// Settings that injection does not recognize.
 fn unknown(annotations: &Value) -> Vec<String> {
     let keys = annotations.as_object().into_iter().flatten().map(|(key, _)| key);
-    let unknown = keys.filter(|key| a::is_of_config(key) && !a::is_known(key));
+    let unknown = keys.filter(|key| a::is_setting(key) && !a::is_known(key));
     unknown
-        .map(|key| format!("the annotation {key} is none that the mesh knows, so it says nothing"))
+        .map(|key| format!("unknown annotation {key}; it has no effect"))
         .collect()
 }

@@ -1,34 +1,35 @@
-//! Edits of manifests without a sidecar's worth of text: annotate, so that the webhook injects; and take a sidecar out again.
+//! Small edits of manifests: add annotations, so that the webhook injects; and remove a sidecar.
 
 use destination_k8s::keys;
+use injector_sidecar::{names, template_path};
 use serde_json::{Map, Value, json};
 
-use crate::{containers, pod};
 
-/// Volumes that injection adds, Linkerd's own included.
+/// Volumes that injection adds, upstream's included.
 const VOLUMES: [&str; 4] = [
-    containers::IDENTITY_VOLUME,
-    containers::TOKEN_VOLUME,
-    containers::PODINFO_VOLUME,
+    names::IDENTITY_VOLUME,
+    names::TOKEN_VOLUME,
+    names::PODINFO_VOLUME,
     "linkerd-proxy-init-xtables-lock",
 ];
 /// Containers that injection adds.
 const CONTAINERS: [&str; 4] = [
     keys::PROXY_CONTAINER,
-    containers::INIT,
-    containers::VALIDATOR,
-    containers::DEBUG,
+    names::INIT_CONTAINER,
+    names::VALIDATOR_CONTAINER,
+    names::DEBUG_CONTAINER,
 ];
-/// What injection writes on a pod, besides what starts with `linkerd.io/`.
+/// Annotations that injection adds, besides those under `linkerd.io/`.
 const OWN_ANNOTATIONS: [&str; 1] = [crate::annotations::TAP_ENABLED];
 
-/// Sets annotations of the pod in an object, or of the object itself if it holds none. Whether anything changed.
+/// Sets annotations of an object's pod template, or of the object itself if it has none. Returns true if anything
+/// changed.
 pub fn annotate(object: &mut Value, annotations: &[(String, String)]) -> bool {
     if annotations.is_empty() {
         return false;
     }
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let path = pod::template_path(kind).unwrap_or_default();
+    let path = template_path(kind).unwrap_or_default();
     let Some(pod) = path
         .iter()
         .try_fold(object, |value, key| value.get_mut(key))
@@ -55,11 +56,11 @@ fn map_of<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut M
     entry.as_object_mut()
 }
 
-/// Takes out what injection put in. Annotations with settings (`config.linkerd.io/…`) stay, as does `linkerd.io/inject:
-/// disabled`: both are somebody's wish. Whether anything changed.
+/// Removes what injection added. Settings (`config.linkerd.io/…`) and `linkerd.io/inject: disabled` stay: their author
+/// set them. Returns true if anything changed.
 pub fn uninject(object: &mut Value) -> bool {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let path: &[&str] = match pod::template_path(kind) {
+    let path: &[&str] = match template_path(kind) {
         Some(path) => path,
         None if kind == "Namespace" => &[],
         None => return false,
@@ -89,7 +90,7 @@ pub fn uninject(object: &mut Value) -> bool {
     changed
 }
 
-/// Takes elements out of a list by name; a list that only had such goes, too.
+/// Removes elements of a list by name, and the list if it ends up empty.
 fn without(spec: &mut Map<String, Value>, key: &str, names: &[&str]) -> bool {
     let Some(list) = spec.get_mut(key).and_then(Value::as_array_mut) else {
         return false;
@@ -114,10 +115,10 @@ fn without_marks(metadata: &mut Map<String, Value>, key: &str) -> bool {
     };
     let before = map.len();
     let is_mark = |key: &str, value: &Value| {
-        let wish = key == keys::INJECT && value.as_str() == Some("disabled");
-        // The label that says which part of the control plane a pod is was there before.
+        let opt_out = key == keys::INJECT && value.as_str() == Some("disabled");
+        // The component label was there before injection.
         let component = key == keys::CONTROL_PLANE_COMPONENT;
-        (key.starts_with("linkerd.io/") || OWN_ANNOTATIONS.contains(&key)) && !wish && !component
+        (key.starts_with("linkerd.io/") || OWN_ANNOTATIONS.contains(&key)) && !opt_out && !component
     };
     map.retain(|key, value| !is_mark(key, value));
     let changed = map.len() != before;

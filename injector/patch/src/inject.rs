@@ -1,64 +1,60 @@
-//! Injects: decides, reads the settings, writes the patch.
+//! Injection: inspect the object, resolve its sidecar, write the patch.
 
 use destination_k8s::keys;
+use injector_sidecar::{
+    Annotations, Config, Namespace, Origin, Pod, PodFacts, Report, SidecarSpec, annotations as a, template, template_path,
+};
 use proxy_model::ports::PortSet;
 use serde_json::Value;
 
 use crate::{
     Error,
-    annotations::{self as a, Annotations, Namespace},
-    component::Component,
-    config::Config,
-    containers::{self, Parts},
     patch::{Patch, Writer},
-    pod::{self, Pod, PodPorts},
-    report::{self, Origin, Reason, Report},
-    service,
-    settings::{self, Settings},
+    render, service,
 };
 
-/// Injects by one configuration; what can be worked out once is.
+/// Injector with one configuration.
 #[derive(Clone, Debug)]
 pub struct Injector {
     config: Config,
-    /// SHA-256 of the trust anchors, in hex.
+    /// SHA-256 of the trust anchors, hexadecimal.
     trust_root: String,
     opaque: PortSet,
 }
 
-/// An object that holds a pod.
+/// Object that holds a pod, with its context.
 #[derive(Clone, Debug)]
 pub struct Workload<'a> {
-    /// The object, as JSON.
+    /// Object, as JSON.
     pub object: &'a Value,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: &'a Namespace,
-    /// What a person would name as its owner; none is the object itself.
+    /// Top-level owner (a Deployment, not its ReplicaSet); none means the object itself.
     pub owner: Option<Owner>,
-    /// Who asks.
+    /// Origin of the request.
     pub origin: Origin,
 }
 
-/// What owns a pod.
+/// Owner of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its kind.
+    /// Kind.
     pub kind: String,
-    /// Its name.
+    /// Name.
     pub name: String,
 }
 
-/// What comes of an object.
+/// Outcome for one object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It joins.
+    /// The patch adds a sidecar.
     Inject(Report, Patch),
-    /// It stays as it is; the report says why.
+    /// The object stays unchanged, for the reasons in the report.
     Skip(Report),
 }
 
 impl Injector {
-    /// Takes a configuration that some pod could start with.
+    /// Validates the configuration.
     pub fn new(config: Config) -> Result<Self, Error> {
         config.validate()?;
         let digest =
@@ -67,7 +63,7 @@ impl Injector {
         for byte in digest.as_ref() {
             trust_root.push_str(&format!("{byte:02x}"));
         }
-        // Validated above.
+        // Valid, checked above.
         let opaque = config.proxy.opaque_ports.parse().unwrap_or_default();
         Ok(Self {
             config,
@@ -76,84 +72,52 @@ impl Injector {
         })
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Looks at an object, without injecting it.
+    /// Inspects an object without injecting it.
     pub fn report(&self, workload: &Workload<'_>) -> Report {
-        let object = workload.object;
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        let kind = text(object.get("kind"));
-        let metadata = object.get("metadata");
-        let name = text(metadata.and_then(|metadata| metadata.get("name").or_else(|| metadata.get("generateName"))));
-        let pod = pod::template_path(&kind)
-            .and_then(|path| pod::template(object, path))
-            .map(Pod);
-        let Some(pod) = pod.filter(|pod| pod.spec().is_some()) else {
-            return Report {
-                kind,
-                name,
-                reasons: vec![Reason::Unsupported],
-                ..Report::default()
-            };
-        };
-        let annotations = Annotations::new(pod.metadata(), workload.namespace);
-        let projection = self.config.identity.service_account_token_projection;
-        Report {
-            kind,
-            name,
-            udp: pod.uses_udp(),
-            annotation_at: report::annotation_at(annotations),
-            reasons: report::reasons(pod, annotations, workload.origin, projection),
-        }
+        Report::new(workload.object, workload.namespace, workload.origin, &self.config)
     }
 
-    /// Injects an object that holds a pod.
+    /// Injects an object.
     pub fn inject(&self, workload: &Workload<'_>) -> Result<Outcome, Error> {
         let report = self.report(workload);
         if !report.is_injectable() {
             return Ok(Outcome::Skip(report));
         }
-        let path = pod::template_path(&report.kind).unwrap_or_default();
+        let path = template_path(&report.kind).unwrap_or_default();
         let lacks = |field| Error::Object {
             resource: report.resource(),
             field,
         };
-        let pod = pod::template(workload.object, path)
+        let pod = template(workload.object, path)
             .map(Pod)
             .ok_or_else(|| lacks("pod template"))?;
         if pod.containers().is_empty() {
             return Err(lacks("list of containers"));
         }
-        let ports = PodPorts::of(pod);
+        let facts = PodFacts::new(pod);
         let annotations = Annotations::new(pod.metadata(), workload.namespace);
-        let component = Component::of(pod);
-        let control_plane = component != Component::None;
-        let source = settings::Source {
-            config: &self.config,
-            annotations,
-            ports: &ports,
-            control_plane,
-        };
-        let settings = Settings::read(source)?;
+        let spec = SidecarSpec::resolve(&self.config, &annotations, &facts)?;
         let mut writer = Writer::new(workload.object, path);
         self.annotate(
             &mut writer,
             Marks {
-                settings: &settings,
+                spec: &spec,
                 annotations,
-                ports: &ports,
+                facts: &facts,
                 origin: workload.origin,
             },
         );
         self.label(&mut writer, workload, &report);
-        self.fill(&mut writer, pod, &settings, component);
+        fill(&mut writer, pod, &spec);
         Ok(Outcome::Inject(report, writer.finish()))
     }
 
-    /// What changes in a Service: it is told its opaque ports, if it does not tell them itself.
+    /// Patches a Service: adds its opaque ports unless it sets them itself.
     pub fn service(&self, service: &Value, namespace: &Namespace) -> Patch {
         service::patch(service, namespace, &self.opaque)
     }
@@ -165,16 +129,16 @@ impl Injector {
         };
         let path = ["metadata", "annotations"];
         writer.set(&path, a::CREATED_BY, created_by);
-        writer.set(&path, a::PROXY_VERSION_MARK, marks.settings.image.version.clone());
+        writer.set(&path, a::PROXY_VERSION_MARK, marks.spec.image.version.clone());
         writer.set(&path, a::TRUST_ROOT_SHA256, self.trust_root.clone());
         for (key, value) in marks.annotations.inherited() {
             writer.set(&path, key, value);
         }
-        let default_opaque = marks.ports.declared_of(&self.opaque);
+        let default_opaque = marks.facts.declared_in(&self.opaque);
         if marks.annotations.get(keys::OPAQUE_PORTS).is_none() && !default_opaque.is_empty() {
             writer.set(&path, keys::OPAQUE_PORTS, default_opaque);
         }
-        if marks.settings.tap {
+        if marks.spec.proxy.tap {
             writer.set(&path, a::TAP_ENABLED, "true");
         }
     }
@@ -190,52 +154,46 @@ impl Injector {
             name: report.name.clone(),
         };
         let owner = workload.owner.clone().unwrap_or_else(own);
-        if owner.kind != "Pod" && pod::template_path(&owner.kind).is_some() {
+        if owner.kind != "Pod" && template_path(&owner.kind).is_some() {
             let key = format!("linkerd.io/proxy-{}", owner.kind.to_lowercase());
             writer.set(&path, &key, label_value(&owner.name));
         }
     }
+}
 
-    fn fill(&self, writer: &mut Writer<'_>, pod: Pod<'_>, settings: &Settings, component: Component) {
-        let parts = Parts {
-            config: &self.config,
-            settings,
-            component,
-            token_mount: pod.token_mount(),
-        };
-        for volume in parts.volumes() {
-            writer.append(&["spec", "volumes"], volume);
-        }
-        let (inits, containers) = (["spec", "initContainers"], ["spec", "containers"]);
-        if settings.native {
-            // First of all, so that the init containers after them are in the mesh.
-            writer.insert(&inits, 0, parts.init());
-            writer.insert(&inits, 1, parts.proxy());
-        } else {
-            writer.append(&inits, parts.init());
-        }
-        if let Some(image) = &settings.debug {
-            writer.append(&containers, containers::debug(image));
-        }
-        match (settings.native, settings.awaits) {
-            (true, _) => {}
-            // The first, so that the kubelet starts the others after its hook.
-            (false, true) => writer.insert(&containers, 0, parts.proxy()),
-            (false, false) => writer.append(&containers, parts.proxy()),
-        }
+fn fill(writer: &mut Writer<'_>, pod: Pod<'_>, spec: &SidecarSpec) {
+    for volume in render::volumes(spec) {
+        writer.append(&["spec", "volumes"], volume);
+    }
+    let (inits, containers) = (["spec", "initContainers"], ["spec", "containers"]);
+    let proxy = render::proxy(spec, pod.token_mount());
+    if let Some(image) = &spec.debug {
+        writer.append(&containers, render::debug(image));
+    }
+    if spec.native {
+        // Before all others, so that the pod's own init containers are meshed too.
+        writer.insert(&inits, 0, render::init(spec));
+        writer.insert(&inits, 1, proxy);
+    } else if spec.awaits_ready {
+        writer.append(&inits, render::init(spec));
+        // First, so that the kubelet starts the others after its hook.
+        writer.insert(&containers, 0, proxy);
+    } else {
+        writer.append(&inits, render::init(spec));
+        writer.append(&containers, proxy);
     }
 }
 
-/// What a pod's annotations are made from.
+/// Inputs of a pod's annotations.
 #[derive(Copy, Clone)]
 struct Marks<'a> {
-    settings: &'a Settings,
+    spec: &'a SidecarSpec,
     annotations: Annotations<'a>,
-    ports: &'a PodPorts,
+    facts: &'a PodFacts,
     origin: Origin,
 }
 
-/// Names may be longer than values of labels; a label that is too long would keep the pod from being made.
+/// Cuts a name to the length of a label value; the API server would reject the pod otherwise.
 fn label_value(name: &str) -> &str {
     const LABEL_VALUE_MAX: usize = 63;
     let cut = name.get(..LABEL_VALUE_MAX).unwrap_or(name);

@@ -1,35 +1,35 @@
-//! A JSON patch that is being written: operations, each beside its like, that never fail on the object they are made for.
+//! Writer of JSON patches whose operations never fail on the object they are written for.
 
 use json_patch::{AddOperation, PatchOperation, jsonptr::PointerBuf};
 use serde_json::{Value, json};
 
 use crate::Error;
 
-/// What changes in an object.
+/// Changes to an object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
-    /// The operations, in their order.
+    /// Operations, in order.
     pub operations: Vec<PatchOperation>,
 }
 
 impl Patch {
-    /// Whether nothing changes.
+    /// Returns true if nothing changes.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
 
-    /// Changes the object that the patch was made for.
+    /// Applies the patch to the object it was written for.
     pub fn apply(&self, object: &mut Value) -> Result<(), Error> {
         json_patch::patch(object, &self.operations).map_err(|error| Error::Apply(error.to_string()))
     }
 }
 
-/// Writes a patch for the pod at a place in an object.
+/// Writer of a patch for the pod at a path of an object.
 pub(crate) struct Writer<'a> {
     object: &'a Value,
     prefix: &'a [&'a str],
     patch: Patch,
-    /// Maps and lists that the patch itself has added already.
+    /// Maps and lists that the patch has already added.
     made: Vec<Vec<&'a str>>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Sets a key of the map at `path`, which is made where it is missing.
+    /// Sets a key of the map at `path`; creates the map if it is missing.
     pub(crate) fn set(&mut self, path: &[&'a str], key: &str, value: impl Into<Value>) {
         for depth in 1..=path.len() {
             self.make(&path[..depth], json!({}));
@@ -51,13 +51,13 @@ impl<'a> Writer<'a> {
         self.add(path, key, value.into());
     }
 
-    /// Appends to the list at `path`, which is made where it is missing.
+    /// Appends to the list at `path`; creates the list if it is missing.
     pub(crate) fn append(&mut self, path: &[&'a str], value: Value) {
         self.make(path, json!([]));
         self.add(path, "-", value);
     }
 
-    /// Puts before the element `index` of the list at `path`, which is made where it is missing.
+    /// Inserts before the element `index` of the list at `path`; creates the list if it is missing.
     pub(crate) fn insert(&mut self, path: &[&'a str], index: usize, value: Value) {
         self.make(path, json!([]));
         self.add(path, &index.to_string(), value);
@@ -69,7 +69,7 @@ impl<'a> Writer<'a> {
             .iter()
             .chain(path)
             .try_fold(self.object, |value, key| value.get(key));
-        // `null` is what some tools write for "nothing".
+        // Some tools write `null` for a missing field.
         if there.is_none_or(Value::is_null) && !self.made.iter().any(|made| made == path) {
             self.made.push(path.to_vec());
             if let Some((last, parents)) = path.split_last() {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_null_is_made_once() {
+    fn creates_missing_and_null_fields_once() {
         let mut object = json!({"spec": {"volumes": null, "containers": [{"name": "a"}]}});
         let mut writer = Writer::new(&object, &[]);
         writer.set(&["metadata", "annotations"], "a/b~c", "1");

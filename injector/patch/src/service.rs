@@ -1,27 +1,25 @@
-//! Services: the only thing they are told is which of their ports are bytes.
+//! Services: injection adds their opaque ports.
 
 use destination_k8s::keys;
+use injector_sidecar::Namespace;
 use proxy_model::ports::PortSet;
 use serde_json::Value;
 
-use crate::{
-    annotations::Namespace,
-    patch::{Patch, Writer},
-};
+use crate::patch::{Patch, Writer};
 
-/// What changes in a Service; the namespace's annotation beats the default list.
+/// Patches a Service; the namespace's annotation takes precedence over the default list.
 pub(crate) fn patch(service: &Value, namespace: &Namespace, default: &PortSet) -> Patch {
     let own = service
         .get("metadata")
         .and_then(|metadata| metadata.get("annotations")?.get(keys::OPAQUE_PORTS));
-    let said = match namespace.annotations.get(keys::OPAQUE_PORTS) {
+    let ports = match namespace.annotations.get(keys::OPAQUE_PORTS) {
         _ if own.is_some() => None,
-        Some(said) => Some(said.clone()),
+        Some(ports) => Some(ports.clone()),
         None => exposed(service, default),
     };
     let mut writer = Writer::new(service, &[]);
-    if let Some(said) = said {
-        writer.set(&["metadata", "annotations"], keys::OPAQUE_PORTS, said);
+    if let Some(ports) = ports {
+        writer.set(&["metadata", "annotations"], keys::OPAQUE_PORTS, ports);
     }
     writer.finish()
 }

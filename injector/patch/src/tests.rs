@@ -1,4 +1,4 @@
-//! Injection against the facts: what lands in a pod, by which annotation, and what is left alone.
+//! Injection end to end: the patched pod, per annotation, and the fields left alone.
 
 mod annotations;
 
@@ -102,7 +102,7 @@ fn init_args(pod: &Value) -> String {
 }
 
 #[test]
-fn a_pod_gets_a_native_sidecar() {
+fn injects_a_native_sidecar() {
     let pod = injected(&json!({}));
     assert_eq!(
         names(&pod["spec"]["initContainers"]),
@@ -127,7 +127,7 @@ fn a_pod_gets_a_native_sidecar() {
     );
     assert_eq!(
         marks["config.linkerd.io/opaque-ports"], "3306",
-        "the default opaque ports that it exposes"
+        "the default opaque ports it declares"
     );
     let labels = json!({"linkerd.io/control-plane-ns": "linkerd", "linkerd.io/workload-ns": "shop",
         "linkerd.io/proxy-deployment": "web"});
@@ -135,7 +135,7 @@ fn a_pod_gets_a_native_sidecar() {
 }
 
 #[test]
-fn the_sidecar_is_as_drop_in_tools_expect() {
+fn sidecar_container_matches_linkerds() {
     let pod = injected(&json!({}));
     let proxy = proxy(&pod);
     assert_eq!(proxy["restartPolicy"], "Always");
@@ -171,7 +171,7 @@ fn the_sidecar_is_as_drop_in_tools_expect() {
 }
 
 #[test]
-fn the_environment_is_linkerds() {
+fn environment_matches_linkerds() {
     let pod = injected(&json!({}));
     let expected = [
         ("SHUTDOWN_ENDPOINT_ENABLED", "false"),
@@ -242,7 +242,7 @@ fn the_environment_is_linkerds() {
     assert_eq!(ips, "status.podIPs");
 }
 
-/// What `$(name)` stands for must come before it, or Kubernetes leaves it as it is.
+/// Kubernetes expands `$(NAME)` only for earlier variables.
 #[test]
 fn variables_come_before_their_use() {
     let pod = injected(&json!({}));
@@ -259,7 +259,7 @@ fn variables_come_before_their_use() {
 }
 
 #[test]
-fn redirection_is_linkerds_too() {
+fn redirection_arguments_match_linkerds() {
     let pod = injected(&json!({"config.linkerd.io/skip-inbound-ports": "22, 8000-8010",
         "config.linkerd.io/skip-subnets": "10.1.0.0/16", "config.linkerd.io/proxy-gid": "7",
         "config.linkerd.io/close-wait-timeout": "20s"}));
@@ -277,7 +277,7 @@ fn redirection_is_linkerds_too() {
 }
 
 #[test]
-fn with_a_cni_plugin_an_init_container_only_looks() {
+fn cni_pods_get_a_validator() {
     let config = Config {
         cni_enabled: true,
         ..config()
@@ -305,7 +305,7 @@ fn with_a_cni_plugin_an_init_container_only_looks() {
 }
 
 #[test]
-fn the_old_way_waits_by_a_hook() {
+fn classic_sidecar_delays_the_application_by_a_hook() {
     let classic = |more: &str, value: &str| {
         injected(&json!({"config.linkerd.io/proxy-enable-native-sidecar": "false", more: value}))
     };
@@ -322,7 +322,7 @@ fn the_old_way_waits_by_a_hook() {
 }
 
 #[test]
-fn a_cluster_without_native_sidecars_gets_the_old_way_whatever_is_said() {
+fn clusters_without_native_sidecars_get_classic_ones() {
     let old = || Config {
         no_native_sidecars: true,
         ..config()
@@ -336,7 +336,7 @@ fn a_cluster_without_native_sidecars_gets_the_old_way_whatever_is_said() {
 }
 
 #[test]
-fn probes_and_what_we_do_not_know_stay_as_they_are() {
+fn keeps_probes_and_unknown_fields() {
     let mut before = pod(&json!({"config.linkerd.io/enable-debug-sidecar": "true"}));
     before["spec"]["containers"][0]["startupProbe"] = json!({"grpc": {"port": 9001}});
     before["spec"]["somethingNew"] = json!({"a": [1]});
@@ -355,7 +355,7 @@ fn probes_and_what_we_do_not_know_stay_as_they_are() {
 }
 
 #[test]
-fn what_is_skipped_says_why() {
+fn skipped_objects_report_their_reasons() {
     let reasons = |object: &Value, namespace: &Namespace| match outcome(config(), object, namespace).expect("fine") {
         Outcome::Skip(report) => report.tokens(),
         Outcome::Inject(..) => "injected".to_owned(),
@@ -385,7 +385,7 @@ fn what_is_skipped_says_why() {
     let invalid = namespace(&[("linkerd.io/inject", "yes")]);
     assert_eq!(reasons(&plain, &invalid), "invalid_inject_annotation_at_ns");
     let tokenless = with("automountServiceAccountToken", json!(false));
-    assert_eq!(reasons(&tokenless, &on()), "injected", "the token is one of our own");
+    assert_eq!(reasons(&tokenless, &on()), "injected", "the mesh projects its own token");
     let mut config = config();
     config.identity.service_account_token_projection = false;
     let Outcome::Skip(report) = outcome(config, &tokenless, &on()).expect("fine") else {
@@ -395,7 +395,7 @@ fn what_is_skipped_says_why() {
 }
 
 #[test]
-fn every_kind_that_holds_a_pod_is_injected_in_its_template() {
+fn injects_every_kind_with_a_pod_template() {
     for kind in [
         "Deployment",
         "ReplicaSet",
@@ -448,7 +448,7 @@ fn every_kind_that_holds_a_pod_is_injected_in_its_template() {
 }
 
 #[test]
-fn services_are_told_their_opaque_ports() {
+fn services_get_their_opaque_ports() {
     let injector = Injector::new(config()).expect("usable");
     let service = json!({"kind": "Service", "metadata": {"name": "db"},
         "spec": {"ports": [{"port": 80}, {"port": 3306}, {"port": 25}]}});
@@ -470,7 +470,7 @@ fn services_are_told_their_opaque_ports() {
 }
 
 #[test]
-fn the_control_plane_reaches_itself_on_loopback() {
+fn control_plane_reaches_itself_on_loopback() {
     let mut pod = pod(&json!({}));
     pod["metadata"]["labels"] = json!({"linkerd.io/control-plane-component": "destination"});
     let pod = injected_by(config(), &pod, &on());
@@ -482,7 +482,7 @@ fn the_control_plane_reaches_itself_on_loopback() {
 }
 
 #[test]
-fn tap_and_traces_are_on_where_values_say_so() {
+fn values_enable_tap_and_tracing() {
     let mut config = config();
     config.proxy.tap_identity = "mesh-viz.id".into();
     config.proxy.tracing.enable = true;
@@ -500,7 +500,7 @@ fn tap_and_traces_are_on_where_values_say_so() {
 }
 
 #[test]
-fn annotating_is_idempotent_and_uninjecting_keeps_wishes() {
+fn annotate_is_idempotent_and_uninject_keeps_settings() {
     let mut object = json!({"kind": "Deployment", "spec": {"template": {"metadata": null, "spec": {}}}});
     let wanted = [("linkerd.io/inject".to_owned(), "enabled".to_owned())];
     assert!(edit::annotate(&mut object, &wanted));
@@ -519,9 +519,8 @@ fn annotating_is_idempotent_and_uninjecting_keeps_wishes() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Twice is once, and out again is as it was.
     #[test]
-    fn injection_is_idempotent_and_can_be_undone(
+    fn injection_is_idempotent_and_reversible(
         labels in proptest::option::of(proptest::collection::btree_map("[a-z/~]{1,8}", "[a-z]{0,4}", 0..3)),
         inits in proptest::option::of(0..3_usize),
         volumes in proptest::option::of(0..3_usize),

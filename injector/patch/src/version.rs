@@ -1,11 +1,11 @@
-//! What a Kubernetes can do, by its version.
+//! Kubernetes features by version.
 
-/// The first Kubernetes with native sidecars, 1.x.
+/// First minor version of Kubernetes 1 with native sidecars.
 const NATIVE_SIDECARS_SINCE: u32 = 29;
 
-/// Whether a Kubernetes knows native sidecars. Reads `v1.33.1`, `v1.29.4-gke.1043002`; of what cannot be read the best is
-/// assumed.
-pub fn has_native_sidecars(version: &str) -> bool {
+/// Returns true if a Kubernetes version supports native sidecars. Reads `v1.33.1` and `v1.29.4-gke.1043002`; assumes
+/// support for versions it cannot read.
+pub fn supports_native_sidecars(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('v').split('.').map(|part| {
         let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         part[..digits].parse::<u32>().ok()
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn native_sidecars_are_told_by_the_version() {
+    fn detects_native_sidecar_support_by_version() {
         for (version, has) in [
             ("v1.28.15", false),
             ("v1.29.0", true),
@@ -31,7 +31,7 @@ mod tests {
             ("v2.0.0", true),
             ("", true),
         ] {
-            assert_eq!(has_native_sidecars(version), has, "{version}");
+            assert_eq!(supports_native_sidecars(version), has, "{version}");
         }
     }
 }

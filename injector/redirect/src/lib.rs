@@ -114,11 +114,13 @@ impl Rules {
 }
 
 /// Puts the rules into the calling thread's network namespace. Applying again replaces what was there, in one transaction.
+#[cfg(target_os = "linux")]
 pub fn apply(rules: &Rules) -> Result<(), Error> {
     nft::replace(&rules.table())
 }
 
 /// Takes the rules out of the calling thread's network namespace; it is no fault if there are none.
+#[cfg(target_os = "linux")]
 pub fn remove() -> Result<(), Error> {
     nft::remove(TABLE)
 }

@@ -4,8 +4,10 @@
 //! what to do. [`encode`] writes a rule as netlink expressions (the packet crate lacks some: they are written as raw
 //! attributes there), [`transaction`] sends the batch and waits for the kernel's verdict.
 
+#[cfg(target_os = "linux")]
 mod encode;
 mod text;
+#[cfg(target_os = "linux")]
 mod transaction;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -147,11 +149,13 @@ pub enum Expr {
 }
 
 /// Replaces a table with this one, in one transaction: no packet sees a state between.
+#[cfg(target_os = "linux")]
 pub fn replace(table: &Table) -> Result<(), Error> {
     transaction::commit(&table.name, encode::replace(table))
 }
 
 /// Removes a table if it is there.
+#[cfg(target_os = "linux")]
 pub fn remove(name: &str) -> Result<(), Error> {
     transaction::commit(name, encode::remove(name))
 }

@@ -180,7 +180,7 @@ fn annotations_are_warned_of_where_they_are_written() {
         said[0].starts_with("the annotation config.linkerd.io/skip-inbound-port is none"),
         "{said:?}"
     );
-    assert_eq!(said[1], "its pods will have no sidecar: hostNetwork is enabled");
+    assert_eq!(said[1], "its pods will not be injected: hostNetwork is enabled");
     assert_eq!(warnings(deployment(json!({}))), [""; 0]);
 
     let namespace = |annotations: Value| {
@@ -194,8 +194,8 @@ fn annotations_are_warned_of_where_they_are_written() {
     );
     let said = namespace(json!({"linkerd.io/inject": "yes", "config.linkerd.io/proxy-uid": "root"}));
     assert!(
-        said[0].contains("\"yes\" is none of enabled, ingress, disabled"),
+        said[0].contains("\"yes\" is not one of enabled, ingress, disabled"),
         "{said:?}"
     );
-    assert!(said[1].ends_with("pods in it will be refused"), "{said:?}");
+    assert!(said[1].ends_with("its pods will be rejected"), "{said:?}");
 }

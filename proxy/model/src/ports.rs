@@ -86,6 +86,12 @@ impl FromIterator<u16> for PortSet {
     }
 }
 
+impl FromIterator<(u16, u16)> for PortSet {
+    fn from_iter<I: IntoIterator<Item = (u16, u16)>>(ranges: I) -> Self {
+        Self(ranges.into_iter().collect())
+    }
+}
+
 impl FromStr for PortSet {
     type Err = InvalidPorts;
 

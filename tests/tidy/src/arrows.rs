@@ -19,7 +19,7 @@ const PROGRAMS: [&str; 9] = [
     "mesh-viz",
 ];
 /// The control plane's programs and the crates they are made of.
-const CONTROL_PLANE: [&str; 13] = [
+const CONTROL_PLANE: [&str; 14] = [
     "mesh-destination",
     "destination-grpc",
     "destination-index",
@@ -30,6 +30,7 @@ const CONTROL_PLANE: [&str; 13] = [
     "mesh-injector",
     "mesh-cni",
     "injector-patch",
+    "injector-sidecar",
     "mesh-viz",
     "viz-api",
     "viz-query",

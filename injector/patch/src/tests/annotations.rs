@@ -1,11 +1,11 @@
-//! What each annotation does, and how a wrong value is refused.
+//! The effect of each annotation, and the errors for invalid values.
 
 use serde_json::json;
 
 use super::{config, env, init_args, injected, injected_by, named, namespace, on, outcome, pod, proxy};
 use crate::Error;
 
-/// Annotation, what it says, the variable that changes, its value.
+/// Annotation, value, variable it changes, value of the variable.
 const CASES: &[(&str, &str, &str, &str)] = &[
     ("inbound-port", "5143", "INBOUND_LISTEN_ADDR", "0.0.0.0:5143"),
     ("outbound-port", "5140", "OUTBOUND_LISTEN_ADDRS", "127.0.0.1:5140"),
@@ -102,7 +102,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn each_annotation_does_what_it_says() {
+fn every_annotation_changes_its_variable() {
     for (key, said, variable, value) in CASES {
         let key = format!("config.linkerd.io/{key}");
         let pod = injected(&json!({key.clone(): said}));
@@ -118,7 +118,7 @@ fn each_annotation_does_what_it_says() {
 }
 
 #[test]
-fn images_and_resources_are_as_annotated() {
+fn annotations_set_images_and_resources() {
     let key = |name: &str| format!("config.linkerd.io/{name}");
     let pod = injected(
         &json!({key("proxy-image"): "x/p", key("proxy-version"): "v9", key("image-pull-policy"): "Always",
@@ -146,7 +146,7 @@ fn images_and_resources_are_as_annotated() {
 }
 
 #[test]
-fn a_wrong_value_is_one_sentence_that_names_the_annotation() {
+fn rejects_invalid_values_and_names_the_annotation() {
     let cases = [
         ("inbound-port", "0", "a port from 1 to 65535"),
         ("skip-inbound-ports", "99999", "a list of ports"),
@@ -168,7 +168,7 @@ fn a_wrong_value_is_one_sentence_that_names_the_annotation() {
         let key = format!("config.linkerd.io/{key}");
         let own = pod(&json!({key.clone(): value}));
         let error = outcome(config(), &own, &on()).expect_err(&key).to_string();
-        let start = format!("the annotation {key} on the workload is {value:?}, but must be ");
+        let start = format!("invalid annotation {key} on the workload: {value:?} is not ");
         assert!(error.starts_with(&start) && error.contains(expected), "{error}");
     }
     let on = namespace(&[("linkerd.io/inject", "enabled"), ("config.linkerd.io/proxy-uid", "x")]);
@@ -176,20 +176,20 @@ fn a_wrong_value_is_one_sentence_that_names_the_annotation() {
         .expect_err("no number")
         .to_string();
     assert!(
-        error.starts_with("the annotation config.linkerd.io/proxy-uid on the namespace shop is \"x\""),
+        error.starts_with("invalid annotation config.linkerd.io/proxy-uid on the namespace shop: \"x\""),
         "{error}"
     );
     let both = json!({"config.linkerd.io/proxy-cpu-request": "2", "config.linkerd.io/proxy-cpu-limit": "1"});
     let error = outcome(config(), &pod(&both), &super::on())
         .expect_err("too much")
         .to_string();
-    assert!(error.contains("the request (2) is at most the limit"), "{error}");
+    assert!(error.contains("proxy-cpu-request on the workload: \"2\" is not at most the limit (1)"), "{error}");
     let debug = pod(&json!({"config.linkerd.io/enable-debug-sidecar": "true"}));
-    assert_eq!(outcome(config(), &debug, &super::on()), Err(Error::NoDebugImage));
+    assert_eq!(outcome(config(), &debug, &super::on()), Err(Error::Sidecar(injector_sidecar::Error::NoDebugImage)));
 }
 
 #[test]
-fn the_workload_wins_over_the_namespace_and_the_pod_takes_over_the_rest() {
+fn workload_overrides_namespace_and_pod_inherits_the_rest() {
     let namespace = namespace(&[
         ("linkerd.io/inject", "enabled"),
         ("config.linkerd.io/proxy-log-level", "info"),

@@ -411,7 +411,7 @@ fn refused(bed: &Bed) {
     template_mut(&mut deployment)["metadata"]["annotations"] = json!({"config.linkerd.io/skip-ports": "1"});
     let said = bench.said(ON, &deployment);
     assert!(
-        said.contains("Warning: the annotation config.linkerd.io/skip-ports is none that the mesh knows"),
+        said.contains("Warning: unknown annotation config.linkerd.io/skip-ports; it has no effect"),
         "{said}"
     );
     assert!(said.contains("created (server dry run)"), "{said}");

@@ -1,9 +1,9 @@
-//! Tests of the injector's configuration.
+//! Tests of the configuration.
 
 use super::*;
 
 #[test]
-fn values_are_read_by_linkerds_names_and_the_rest_are_defaults() {
+fn values_override_defaults_under_linkerds_names() {
     let values = serde_json::json!({
         "clusterDomain": "example.org", "identityTrustAnchorsPEM": "PEM", "controllerReplicas": 3,
         "proxy": {"image": {"version": 1.2, "name": null}, "opaquePorts": 25, "resources": {"cpu": {"limit": 2}},
@@ -29,9 +29,9 @@ fn values_are_read_by_linkerds_names_and_the_rest_are_defaults() {
 }
 
 #[test]
-fn what_no_pod_could_start_with_is_refused_at_once() {
+fn rejects_values_no_pod_could_start_with() {
     let error = Config::default().validate().expect_err("no anchors").to_string();
-    assert_eq!(error, "the value identityTrustAnchorsPEM: no trust anchor is given");
+    assert_eq!(error, "invalid value identityTrustAnchorsPEM: no trust anchors");
     let values = serde_json::json!({"proxyInit": {"ignoreInboundPorts": "x"}, "identityTrustAnchorsPEM": "PEM"});
     let error = Config::from_values(&values)
         .expect("read")
@@ -39,7 +39,17 @@ fn what_no_pod_could_start_with_is_refused_at_once() {
         .expect_err("no port")
         .to_string();
     assert!(
-        error.starts_with("the value proxyInit.ignoreInboundPorts: \"x\""),
+        error.starts_with("invalid value proxyInit.ignoreInboundPorts: \"x\""),
+        "{error}"
+    );
+    let values = serde_json::json!({"proxy": {"outboundConnectTimeout": "soon"}, "identityTrustAnchorsPEM": "PEM"});
+    let error = Config::from_values(&values)
+        .expect("read")
+        .validate()
+        .expect_err("not a duration")
+        .to_string();
+    assert!(
+        error.starts_with("invalid value proxy.outboundConnectTimeout: \"soon\" is not a duration"),
         "{error}"
     );
     let error = Config::from_values(&serde_json::json!({"proxy": {"uid": "x"}})).expect_err("no number");

@@ -1,5 +1,5 @@
-//! The annotations that change how a pod is injected: their names, where they are looked up (the workload's win over the
-//! namespace's), and how a wrong value is told.
+//! The annotations that configure injection: names, lookup (the workload takes precedence over its namespace) and
+//! errors for invalid values.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,122 +11,122 @@ macro_rules! keys {
     ($prefix:literal: $($(#[$doc:meta])* $name:ident = $key:literal;)*) => {
         $($(#[$doc])* pub const $name: &str = concat!($prefix, $key);)*
 
-        /// What a pod takes over from its namespace.
+        /// Annotations that injection copies from the namespace to the pod.
         const INHERITED: &[&str] = &[$($name),*];
     };
 }
 
 keys! { "config.linkerd.io/":
-    /// Name of the sidecar's image.
+    /// Image of the sidecar, without a tag.
     PROXY_IMAGE = "proxy-image";
-    /// Tag of it.
+    /// Image tag of the sidecar.
     PROXY_VERSION = "proxy-version";
-    /// When images are pulled.
+    /// Image pull policy.
     IMAGE_PULL_POLICY = "image-pull-policy";
-    /// Name of the debug container's image.
+    /// Image of the debug container, without a tag.
     DEBUG_IMAGE = "debug-image";
-    /// Tag of it.
+    /// Image tag of the debug container.
     DEBUG_IMAGE_VERSION = "debug-image-version";
-    /// When it is pulled.
+    /// Image pull policy of the debug container.
     DEBUG_IMAGE_PULL_POLICY = "debug-image-pull-policy";
     /// `true` adds a debug container.
     ENABLE_DEBUG_SIDECAR = "enable-debug-sidecar";
-    /// Port for redirected traffic to the application.
+    /// Listener for redirected inbound traffic.
     INBOUND_PORT = "inbound-port";
-    /// Port for redirected traffic of the application.
+    /// Listener for redirected outbound traffic.
     OUTBOUND_PORT = "outbound-port";
-    /// Port of metrics and probes.
+    /// Listener for metrics and probes.
     ADMIN_PORT = "admin-port";
-    /// Port of tap.
+    /// Listener for tap.
     CONTROL_PORT = "control-port";
-    /// Ports that the sidecar never sees, inbound.
+    /// Inbound skip ports.
     SKIP_INBOUND_PORTS = "skip-inbound-ports";
-    /// Ports that the sidecar never sees, outbound.
+    /// Outbound skip ports.
     SKIP_OUTBOUND_PORTS = "skip-outbound-ports";
-    /// Clients whose connections the sidecar never sees.
+    /// Client networks that bypass the sidecar.
     SKIP_SUBNETS = "skip-subnets";
-    /// Ports that are bytes.
+    /// Opaque ports.
     OPAQUE_PORTS = "opaque-ports";
-    /// Ports whose policy is watched from the start.
+    /// Ports whose policy the sidecar watches from startup.
     POD_INBOUND_PORTS = "pod-inbound-ports";
-    /// Resources of the sidecar.
+    /// CPU request of the sidecar.
     PROXY_CPU_REQUEST = "proxy-cpu-request";
-    /// Resources of the sidecar.
+    /// CPU limit of the sidecar.
     PROXY_CPU_LIMIT = "proxy-cpu-limit";
-    /// Workers, as a share of the machine's cores.
+    /// Upper bound of workers, as a fraction of the node's cores.
     PROXY_CPU_RATIO_LIMIT = "proxy-cpu-ratio-limit";
-    /// Resources of the sidecar.
+    /// Memory request of the sidecar.
     PROXY_MEMORY_REQUEST = "proxy-memory-request";
-    /// Resources of the sidecar.
+    /// Memory limit of the sidecar.
     PROXY_MEMORY_LIMIT = "proxy-memory-limit";
-    /// Resources of the sidecar.
+    /// Ephemeral storage request of the sidecar.
     PROXY_EPHEMERAL_STORAGE_REQUEST = "proxy-ephemeral-storage-request";
-    /// Resources of the sidecar.
+    /// Ephemeral storage limit of the sidecar.
     PROXY_EPHEMERAL_STORAGE_LIMIT = "proxy-ephemeral-storage-limit";
-    /// User of the sidecar.
+    /// User ID of the sidecar.
     PROXY_UID = "proxy-uid";
-    /// Group of the sidecar.
+    /// Group ID of the sidecar.
     PROXY_GID = "proxy-gid";
     /// Log filter of the sidecar.
     PROXY_LOG_LEVEL = "proxy-log-level";
-    /// `plain` or `json`.
+    /// Log format of the sidecar: `plain` or `json`.
     PROXY_LOG_FORMAT = "proxy-log-format";
-    /// `insecure` lets headers be logged.
+    /// `insecure` allows request headers in the log.
     PROXY_LOG_HTTP_HEADERS = "proxy-log-http-headers";
-    /// `apache` or `json`.
+    /// Access log format: `apache` or `json`.
     ACCESS_LOG = "access-log";
-    /// Whether names outside the cluster may have profiles.
+    /// Looks up ServiceProfiles for names outside the cluster as well.
     ENABLE_EXTERNAL_PROFILES = "enable-external-profiles";
-    /// Ports whose clients must have an identity.
+    /// Ports that require a client identity.
     REQUIRE_IDENTITY_PORTS = "proxy-require-identity-inbound-ports";
-    /// Whether outbound metrics name hosts.
+    /// Adds hostname labels to outbound metrics.
     METRICS_HOSTNAME_LABELS = "proxy-metrics-hostname-labels";
-    /// Time to connect to an endpoint.
+    /// Connect timeout to endpoints.
     OUTBOUND_CONNECT_TIMEOUT = "proxy-outbound-connect-timeout";
-    /// Time to connect to the application.
+    /// Connect timeout to the application.
     INBOUND_CONNECT_TIMEOUT = "proxy-inbound-connect-timeout";
-    /// Time that an unused lookup is kept.
+    /// Idle time after which an outbound lookup is dropped.
     OUTBOUND_DISCOVERY_TIMEOUT = "proxy-outbound-discovery-cache-unused-timeout";
-    /// Time that an unused lookup is kept.
+    /// Idle time after which an inbound lookup is dropped.
     INBOUND_DISCOVERY_TIMEOUT = "proxy-inbound-discovery-cache-unused-timeout";
-    /// `true`: wait for the first bytes as long as it takes.
+    /// `true` disables the timeout of outbound protocol detection.
     DISABLE_OUTBOUND_DETECT_TIMEOUT = "proxy-disable-outbound-protocol-detect-timeout";
-    /// `true`: wait for the first bytes as long as it takes.
+    /// `true` disables the timeout of inbound protocol detection.
     DISABLE_INBOUND_DETECT_TIMEOUT = "proxy-disable-inbound-protocol-detect-timeout";
-    /// Policy of ports without a Server.
+    /// Default policy: applies to ports without a Server.
     DEFAULT_INBOUND_POLICY = "default-inbound-policy";
-    /// Whether the application waits for its sidecar.
+    /// `enabled` delays the application until the sidecar is ready.
     PROXY_AWAIT = "proxy-await";
-    /// Whether the sidecar is an init container that stays.
+    /// `true` selects a native sidecar (an init container that keeps running).
     NATIVE_SIDECAR = "proxy-enable-native-sidecar";
-    /// Time that a drain may take.
+    /// Longest drain.
     SHUTDOWN_GRACE_PERIOD = "shutdown-grace-period";
-    /// Whether POST /shutdown is allowed.
+    /// `enabled` allows POST /shutdown.
     PROXY_ADMIN_SHUTDOWN = "proxy-admin-shutdown";
-    /// Time that half-closed connections are tracked.
+    /// Time that the kernel tracks half-closed connections.
     CLOSE_WAIT_TIMEOUT = "close-wait-timeout";
-    /// More variables, a JSON list.
+    /// Additional environment variables, a JSON list.
     ADDITIONAL_ENV = "proxy-additional-env";
 }
 
-/// Makes the pod a gateway; a pod's own role, so no namespace says it.
+/// Makes the pod a gateway. Read from the workload only: it is the role of one pod.
 pub const ENABLE_GATEWAY: &str = "config.linkerd.io/enable-gateway";
 /// Older name of [`NATIVE_SIDECAR`].
 pub const NATIVE_SIDECAR_BETA: &str = "config.beta.linkerd.io/proxy-enable-native-sidecar";
 /// Oldest name of [`NATIVE_SIDECAR`].
 pub const NATIVE_SIDECAR_ALPHA: &str = "config.alpha.linkerd.io/proxy-enable-native-sidecar";
-/// Time that the sidecar outlives the signal to stop.
+/// Seconds that the sidecar keeps running after the stop signal.
 pub const WAIT_BEFORE_EXIT: &str = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
-/// What injected it.
+/// Injector and version that injected the pod.
 pub const CREATED_BY: &str = "linkerd.io/created-by";
-/// Version of the sidecar.
+/// Version of the injected sidecar.
 pub const PROXY_VERSION_MARK: &str = "linkerd.io/proxy-version";
 /// SHA-256 of the trust anchors.
 pub const TRUST_ROOT_SHA256: &str = "linkerd.io/trust-root-sha256";
-/// The pod can be tapped.
+/// Marks a pod that can be tapped.
 pub const TAP_ENABLED: &str = "viz.linkerd.io/tap-enabled";
 
-/// What a namespace or a pod may say besides.
+/// Recognized annotations that are not inherited as such.
 const OTHERS: [&str; 4] = [
     ENABLE_GATEWAY,
     NATIVE_SIDECAR_BETA,
@@ -134,8 +134,8 @@ const OTHERS: [&str; 4] = [
     WAIT_BEFORE_EXIT,
 ];
 
-/// Whether an annotation means to change how a pod is injected.
-pub(crate) fn is_of_config(key: &str) -> bool {
+/// Returns true for keys with a prefix of injection settings.
+pub fn is_setting(key: &str) -> bool {
     let prefix = key.split_once('/').map(|(prefix, _)| prefix);
     matches!(
         prefix,
@@ -143,17 +143,17 @@ pub(crate) fn is_of_config(key: &str) -> bool {
     )
 }
 
-/// Whether it does.
-pub(crate) fn is_known(key: &str) -> bool {
+/// Returns true for settings that injection recognizes.
+pub fn is_known(key: &str) -> bool {
     INHERITED.contains(&key) || OTHERS.contains(&key)
 }
 
-/// Where an annotation stands.
+/// Location of an annotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// On the pod or its template.
     Workload,
-    /// On this namespace.
+    /// On the namespace of this name.
     Namespace(String),
 }
 
@@ -166,56 +166,57 @@ impl fmt::Display for Place {
     }
 }
 
-/// A namespace, as far as injection goes.
+/// Namespace, as far as injection needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// Its name; empty where nobody knows it (a manifest without one).
+    /// Name; empty if unknown (a manifest without a namespace).
     pub name: String,
-    /// Its annotations.
+    /// Annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The annotations of a workload and of its namespace.
+/// Annotations of a workload and of its namespace.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Annotations<'a> {
+pub struct Annotations<'a> {
     workload: Option<&'a serde_json::Map<String, Value>>,
     namespace: &'a Namespace,
 }
 
 impl<'a> Annotations<'a> {
-    pub(crate) fn new(metadata: Option<&'a Value>, namespace: &'a Namespace) -> Self {
+    /// Takes the metadata of a pod or pod template.
+    pub fn new(metadata: Option<&'a Value>, namespace: &'a Namespace) -> Self {
         let workload = metadata.and_then(|metadata| metadata.get("annotations")?.as_object());
         Self { workload, namespace }
     }
 
-    /// What the workload says itself.
-    pub(crate) fn own(self, key: &str) -> Option<&'a str> {
+    /// Returns the value on the workload itself.
+    pub fn own(self, key: &str) -> Option<&'a str> {
         self.workload?.get(key)?.as_str()
     }
 
-    /// What its namespace says.
-    pub(crate) fn of_namespace(self, key: &str) -> Option<&'a str> {
+    /// Returns the value on the namespace.
+    pub fn on_namespace(self, key: &str) -> Option<&'a str> {
         self.namespace.annotations.get(key).map(String::as_str)
     }
 
-    /// The namespace's alone.
+    /// Drops the workload's annotations.
     pub(crate) fn without_own(self) -> Self {
         Self { workload: None, ..self }
     }
 
-    /// What holds, and where it stands.
+    /// Returns the effective value and its location.
     pub(crate) fn find(self, key: &str) -> Option<(&'a str, Place)> {
         let namespace = || Place::Namespace(self.namespace.name.clone());
         let own = self.own(key).map(|value| (value, Place::Workload));
-        own.or_else(|| self.of_namespace(key).map(|value| (value, namespace())))
+        own.or_else(|| self.on_namespace(key).map(|value| (value, namespace())))
     }
 
-    /// What holds.
-    pub(crate) fn get(self, key: &str) -> Option<&'a str> {
-        self.own(key).or_else(|| self.of_namespace(key))
+    /// Returns the effective value.
+    pub fn get(self, key: &str) -> Option<&'a str> {
+        self.own(key).or_else(|| self.on_namespace(key))
     }
 
-    /// What holds, read; `expected` ends the sentence that refuses it.
+    /// Parses the effective value; `expected` completes the error message.
     pub(crate) fn read<T>(
         self,
         key: &str,
@@ -225,23 +226,23 @@ impl<'a> Annotations<'a> {
         let Some((value, place)) = self.find(key) else {
             return Ok(None);
         };
-        let refused = || Error::Annotation {
+        let invalid = || Error::Annotation {
             key: key.to_owned(),
             place,
             value: value.to_owned(),
             expected: expected.to_owned(),
         };
-        parse(value.trim()).map(Some).ok_or_else(refused)
+        parse(value.trim()).map(Some).ok_or_else(invalid)
     }
 
-    /// What the pod takes over from its namespace, because others read it from the pod.
-    pub(crate) fn inherited(self) -> impl Iterator<Item = (&'static str, &'a str)> {
+    /// Settings that the pod inherits from its namespace, for components that read only the pod.
+    pub fn inherited(self) -> impl Iterator<Item = (&'static str, &'a str)> {
         let more = [NATIVE_SIDECAR_BETA, NATIVE_SIDECAR_ALPHA, WAIT_BEFORE_EXIT];
         let keys = INHERITED
             .iter()
             .copied()
             .chain(more)
             .filter(move |key| self.own(key).is_none());
-        keys.filter_map(move |key| Some((key, self.of_namespace(key)?)))
+        keys.filter_map(move |key| Some((key, self.on_namespace(key)?)))
     }
 }

@@ -1,5 +1,5 @@
-//! A pod, or the template of one, inside whatever object holds it; read as JSON, because what we don't know must come out
-//! as it went in.
+//! A pod or pod template inside any object that holds one. Read as JSON, because unknown fields must pass through
+//! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use destination_k8s::keys;
 use proxy_model::ports::PortSet;
 use serde_json::Value;
 
-/// Names of sidecars and their init containers, ours and another mesh's.
+/// Names of sidecars and their init containers, the mesh's own and Istio's.
 const SIDECARS: [&str; 2] = [keys::PROXY_CONTAINER, "istio-proxy"];
 const SIDECAR_IMAGES: [&str; 2] = ["cr.l5d.io/linkerd/proxy:", "gcr.io/istio-release/proxyv2:"];
 const INITS: [&str; 2] = ["linkerd-init", "istio-init"];
 const INIT_IMAGES: [&str; 2] = ["cr.l5d.io/linkerd/proxy-init:", "gcr.io/istio-release/proxy_init:"];
 
-/// Where an object of this kind holds its pod; none if it holds none.
+/// Returns the path of the pod template in objects of a kind; none for kinds without one.
 pub fn template_path(kind: &str) -> Option<&'static [&'static str]> {
     match kind {
         "Pod" => Some(&[]),
@@ -25,19 +25,20 @@ pub fn template_path(kind: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// The pod in an object.
-pub(crate) fn template<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
+/// Returns the pod at a path of an object.
+pub fn template<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter()
         .try_fold(object, |value, key| value.get(key))
         .filter(|pod| pod.is_object())
 }
 
-/// A pod.
+/// Pod or pod template.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Pod<'a>(pub(crate) &'a Value);
+pub struct Pod<'a>(pub &'a Value);
 
 impl<'a> Pod<'a> {
-    pub(crate) fn metadata(self) -> Option<&'a Value> {
+    /// Returns the metadata.
+    pub fn metadata(self) -> Option<&'a Value> {
         self.0.get("metadata")
     }
 
@@ -45,7 +46,8 @@ impl<'a> Pod<'a> {
         self.metadata()?.get("labels")?.get(key)?.as_str()
     }
 
-    pub(crate) fn spec(self) -> Option<&'a Value> {
+    /// Returns the spec.
+    pub fn spec(self) -> Option<&'a Value> {
         self.0.get("spec").filter(|spec| spec.is_object())
     }
 
@@ -55,7 +57,8 @@ impl<'a> Pod<'a> {
             .map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn containers(self) -> &'a [Value] {
+    /// Returns the containers.
+    pub fn containers(self) -> &'a [Value] {
         self.list("containers")
     }
 
@@ -64,18 +67,18 @@ impl<'a> Pod<'a> {
     }
 
     pub(crate) fn uses_host_network(self) -> bool {
-        self.truth("hostNetwork") == Some(true)
+        self.flag("hostNetwork") == Some(true)
     }
 
     pub(crate) fn mounts_no_token(self) -> bool {
-        self.truth("automountServiceAccountToken") == Some(false)
+        self.flag("automountServiceAccountToken") == Some(false)
     }
 
-    fn truth(self, key: &str) -> Option<bool> {
+    fn flag(self, key: &str) -> Option<bool> {
         self.spec()?.get(key)?.as_bool()
     }
 
-    /// Whether it has a sidecar of ours or of another mesh.
+    /// Returns true if the pod has a sidecar of this or another mesh.
     pub(crate) fn has_sidecar(self) -> bool {
         let text = |container: &'a Value, key: &str| container.get(key).and_then(Value::as_str).unwrap_or_default();
         let is = |container: &'a Value, names: &[&str], images: &[&str]| {
@@ -100,8 +103,8 @@ impl<'a> Pod<'a> {
         protocols.any(|protocol| protocol == "UDP")
     }
 
-    /// The mount of the service account's own token, for installations that have no token of ours.
-    pub(crate) fn token_mount(self) -> Option<&'a Value> {
+    /// Returns the mount of the API server's token, for installations that project none.
+    pub fn token_mount(self) -> Option<&'a Value> {
         let mounts = self
             .containers()
             .iter()
@@ -113,19 +116,44 @@ impl<'a> Pod<'a> {
     }
 }
 
-/// The ports of a pod's containers.
+/// Control plane component that a pod belongs to, by its label. A component reaches itself on loopback and references
+/// the ConfigMap of the trust anchors, so that it follows their rotation.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Component {
+    /// An ordinary pod.
+    #[default]
+    None,
+    /// linkerd-destination.
+    Destination,
+    /// linkerd-identity.
+    Identity,
+    /// Another component.
+    Other,
+}
+
+/// Facts about a pod that its sidecar depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PodPorts {
+pub struct PodFacts {
+    component: Component,
     /// TCP ports of containers.
     declared: BTreeSet<u16>,
-    /// Ports that only HTTP probes name.
+    /// Ports of HTTP probes.
     probed: BTreeSet<u16>,
     names: BTreeMap<String, u16>,
 }
 
-impl PodPorts {
-    pub(crate) fn of(pod: Pod<'_>) -> Self {
-        let mut found = Self::default();
+impl PodFacts {
+    /// Reads a pod or pod template.
+    pub fn new(pod: Pod<'_>) -> Self {
+        let mut found = Self {
+            component: match pod.label(keys::CONTROL_PLANE_COMPONENT) {
+                None => Component::None,
+                Some("destination" | "linkerd-destination") => Component::Destination,
+                Some("identity" | "linkerd-identity") => Component::Identity,
+                Some(_) => Component::Other,
+            },
+            ..Self::default()
+        };
         let native = |container: &&Value| container.get("restartPolicy").and_then(Value::as_str) == Some("Always");
         for container in pod
             .containers()
@@ -160,19 +188,24 @@ impl PodPorts {
         }
     }
 
+    /// Returns the control plane component.
+    pub fn component(&self) -> Component {
+        self.component
+    }
+
     pub(crate) fn named(&self, name: &str) -> Option<u16> {
         self.names.get(name).copied()
     }
 
-    /// All of them, in the order in which Linkerd writes them: as texts.
-    pub(crate) fn inbound_list(&self) -> String {
-        let mut all: Vec<_> = self.declared.union(&self.probed).map(u16::to_string).collect();
-        all.sort_unstable();
-        all.join(",")
+    /// Declared and probed ports, in Linkerd's order: sorted as text.
+    pub(crate) fn inbound_ports(&self) -> PortSet {
+        let mut all: Vec<_> = self.declared.union(&self.probed).copied().collect();
+        all.sort_unstable_by_key(u16::to_string);
+        all.into_iter().collect()
     }
 
-    /// Those of `ports` that containers declare.
-    pub(crate) fn declared_of(&self, ports: &PortSet) -> String {
+    /// Returns those of `ports` that containers declare.
+    pub fn declared_in(&self, ports: &PortSet) -> String {
         let found: Vec<_> = self
             .declared
             .iter()
@@ -186,24 +219,25 @@ impl PodPorts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redirection::port_list;
 
     #[test]
-    fn ports_are_those_of_tcp_and_of_probes() {
+    fn inbound_ports_are_tcp_and_probe_ports() {
         let pod = serde_json::json!({"spec": {
             "initContainers": [{"name": "i", "ports": [{"containerPort": 1}]},
                 {"name": "s", "restartPolicy": "Always", "ports": [{"containerPort": 2}]}],
             "containers": [{"name": "c", "ports": [{"containerPort": 9090, "name": "http"},
                 {"containerPort": 53, "protocol": "UDP"}, {"containerPort": 10000}],
                 "readinessProbe": {"httpGet": {"port": 8081}}, "livenessProbe": {"httpGet": {"port": "http"}}}]}});
-        let ports = PodPorts::of(Pod(&pod));
-        assert_eq!(ports.inbound_list(), "10000,2,8081,9090");
+        let ports = PodFacts::new(Pod(&pod));
+        assert_eq!(port_list(&ports.inbound_ports()), "10000,2,8081,9090");
         assert_eq!(ports.named("http"), Some(9090));
-        assert_eq!(ports.declared_of(&"9090,8081".parse().expect("ports")), "9090");
+        assert_eq!(ports.declared_in(&"9090,8081".parse().expect("ports")), "9090");
         assert!(Pod(&pod).uses_udp());
     }
 
     #[test]
-    fn sidecars_are_known_by_name_or_image() {
+    fn recognizes_sidecars_by_name_or_image() {
         let with = |key: &str, container: Value| {
             let pod = serde_json::json!({"spec": {key: [container]}});
             Pod(&pod).has_sidecar()

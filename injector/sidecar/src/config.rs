@@ -1,70 +1,69 @@
-//! What the control plane says of all pods: the values of the chart that matter here, by the names Linkerd gives them,
-//! with Linkerd's defaults. Annotations change them pod by pod, see [`crate::settings`].
+//! Mesh-wide configuration: the chart's values that matter to sidecars, under Linkerd's names and with Linkerd's
+//! defaults. Annotations override them per pod, see [`crate::resolve`].
 
 use std::collections::BTreeMap;
 
-use proxy_model::{ports, ports::PortSet};
+use proxy_model::ports;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, parse};
 
-/// The values of the chart. Names that are not here belong to others and are passed over.
+/// Values of the control plane's chart. Values of other components are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Config {
     /// Namespace of the control plane.
     pub linkerd_namespace: String,
-    /// Version that pods are marked with.
+    /// Version recorded on injected pods.
     pub linkerd_version: String,
-    /// Domain of the cluster's DNS names.
+    /// DNS domain of the cluster.
     pub cluster_domain: String,
-    /// Networks of pods, Services and nodes.
+    /// Networks of pods, Services and nodes, comma-separated CIDRs.
     pub cluster_networks: String,
-    /// Suffix of all identities; empty is the cluster's domain.
+    /// Trust domain; empty means the cluster domain.
     pub identity_trust_domain: String,
-    /// Trust anchors.
+    /// Trust anchors, PEM.
     #[serde(rename = "identityTrustAnchorsPEM")]
     pub identity_trust_anchors_pem: String,
-    /// Whether a CNI plugin redirects, instead of an init container.
+    /// Redirection by a CNI plugin instead of an init container.
     pub cni_enabled: bool,
-    /// Ours, and no value of the chart: whether the cluster knows native sidecars (Kubernetes 1.29). Where it does not, nobody
-    /// gets one.
+    /// Set when the cluster does not support native sidecars (before Kubernetes 1.29). Not a chart value.
     #[serde(skip)]
     pub no_native_sidecars: bool,
-    /// Whether IPv6 is left alone.
+    /// Leaves IPv6 traffic alone.
     #[serde(rename = "disableIPv6")]
     pub disable_ipv6: bool,
-    /// When images are pulled, unless an image says otherwise.
+    /// Pull policy of images that set none.
     pub image_pull_policy: String,
-    /// The sidecar.
+    /// Sidecar container.
     pub proxy: Proxy,
-    /// The init container that redirects.
+    /// Init container that installs the redirection rules.
     pub proxy_init: ProxyInit,
-    /// The init container that looks whether a CNI plugin redirects.
+    /// Init container that checks the CNI plugin's redirection.
     pub network_validator: NetworkValidator,
-    /// The container for a look at a pod's traffic.
+    /// Debug container.
     pub debug_container: DebugContainer,
-    /// How workloads prove who they are.
+    /// Workload authentication.
     pub identity: IdentityValues,
 }
 
-/// An image.
+/// Container image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Image {
-    /// Name without the tag.
+    /// Name without a tag.
     #[serde(deserialize_with = "text")]
     pub name: String,
-    /// Tag; empty is the version of the control plane.
+    /// Tag; empty means the control plane's version.
     #[serde(deserialize_with = "text")]
     pub version: String,
-    /// When it is pulled; empty is as for all images.
+    /// Pull policy; empty means [`Config::image_pull_policy`].
     #[serde(deserialize_with = "text")]
     pub pull_policy: String,
 }
 
-/// The sidecar.
+/// Sidecar container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Proxy {
@@ -113,31 +112,31 @@ pub struct Proxy {
     pub liveness_probe: Probe,
     pub readiness_probe: Probe,
     pub control: Control,
-    /// Parameters of the inbound side, as a tree (`server.http2.keepAliveInterval`); each becomes a variable.
+    /// Inbound parameters, a tree (`server.http2.keepAliveInterval`); each leaf becomes a variable.
     pub inbound: Value,
-    /// Parameters of the outbound side, likewise.
+    /// Outbound parameters, likewise.
     pub outbound: Value,
-    pub additional_env: Vec<EnvVar>,
-    pub experimental_env: Vec<EnvVar>,
-    /// Replaces the whole security context when it is an object with something in it.
+    pub additional_env: Vec<AdditionalVar>,
+    pub experimental_env: Vec<AdditionalVar>,
+    /// Replaces the whole security context if it is a non-empty object.
     pub security_context: Value,
     pub tracing: Tracing,
-    /// Ours: identity of who may tap; tap is off while it is empty.
+    /// Identity allowed to tap; empty disables tap. Not an upstream value.
     #[serde(deserialize_with = "text")]
     pub tap_identity: String,
 }
 
-/// A variable; all but its name is passed on.
+/// Additional environment variable, in Kubernetes' form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EnvVar {
-    /// Its name.
+pub struct AdditionalVar {
+    /// Name.
     pub name: String,
-    /// `value`, `valueFrom`.
+    /// `value` or `valueFrom`, passed through.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, Value>,
 }
 
-/// Where the sidecar listens.
+/// Listeners of the sidecar.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ports {
@@ -147,7 +146,7 @@ pub struct Ports {
     pub outbound: u16,
 }
 
-/// What the sidecar asks for and may use.
+/// Resource requests and limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
@@ -157,48 +156,48 @@ pub struct Resources {
     pub ephemeral_storage: Amount,
 }
 
-/// Amount of one resource; empty is not said.
+/// Request and limit of one resource, Kubernetes quantities; empty means unset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Amount {
-    /// At least.
+    /// Request.
     #[serde(deserialize_with = "text")]
     pub request: String,
-    /// At most.
+    /// Limit.
     #[serde(deserialize_with = "text")]
     pub limit: String,
 }
 
-/// Threads.
+/// Runtime of the sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Runtime {
-    /// Workers.
+    /// Worker threads.
     pub workers: Workers,
 }
 
-/// How many workers; nothing is "as the limit of CPU says".
+/// Bounds of worker threads; unset follows the CPU limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Workers {
-    /// At least.
+    /// Lower bound.
     pub minimum: Option<u32>,
-    /// At most.
+    /// Upper bound.
     pub maximum: Option<u32>,
-    /// Share of the machine's cores.
+    /// Upper bound as a fraction of the node's cores.
     #[serde(rename = "maximumCPURatio")]
     pub maximum_cpu_ratio: Option<f64>,
 }
 
-/// Labels of metrics.
+/// Metric labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ProxyMetrics {
-    /// Whether outbound metrics name hosts.
+    /// Hostname labels on outbound metrics.
     pub hostname_labels: bool,
 }
 
-/// A probe of the kubelet; nothing is Kubernetes' default.
+/// Probe settings; unset means Kubernetes' default.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Probe {
@@ -208,15 +207,15 @@ pub struct Probe {
     pub failure_threshold: Option<u32>,
 }
 
-/// How the sidecar talks to the control plane.
+/// Control plane client of the sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Control {
-    /// Its streams.
+    /// Stream timeouts.
     pub streams: Streams,
 }
 
-/// Times of streams.
+/// Timeouts of control plane streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Streams {
@@ -228,7 +227,7 @@ pub struct Streams {
     pub lifetime: String,
 }
 
-/// Spans of sidecars.
+/// Tracing of sidecars.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Tracing {
@@ -236,22 +235,22 @@ pub struct Tracing {
     #[serde(deserialize_with = "text")]
     pub trace_service_name: String,
     pub collector: Collector,
-    /// More attributes of every span.
+    /// Additional span attributes.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Who takes spans.
+/// Trace collector.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Collector {
     /// Host and port.
     #[serde(deserialize_with = "text")]
     pub endpoint: String,
-    /// Who it is in the mesh.
+    /// Mesh identity of the collector.
     pub mesh_identity: MeshIdentity,
 }
 
-/// A service account.
+/// Service account in the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MeshIdentity {
@@ -261,7 +260,7 @@ pub struct MeshIdentity {
     pub namespace: String,
 }
 
-/// The init container that redirects.
+/// Init container that installs the redirection rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ProxyInit {
@@ -283,7 +282,7 @@ pub struct ProxyInit {
     pub log_format: String,
 }
 
-/// The init container that looks whether a CNI plugin redirects.
+/// Init container that checks the CNI plugin's redirection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkValidator {
@@ -300,19 +299,19 @@ pub struct NetworkValidator {
     pub log_format: String,
 }
 
-/// The container for a look at a pod's traffic.
+/// Debug container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DebugContainer {
-    /// Its image; we ship none.
+    /// Image; the mesh ships none.
     pub image: Image,
 }
 
-/// How workloads prove who they are.
+/// Workload authentication.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IdentityValues {
-    /// By a token made for us, not the one for the API server.
+    /// Projects a token with the mesh's audience instead of using the API server's.
     pub service_account_token_projection: bool,
 }
 
@@ -464,16 +463,15 @@ impl Image {
 }
 
 impl Config {
-    /// Reads the chart's values over the defaults, as Helm does: map by map, and null is "as by default". The error says what is
-    /// wrong.
+    /// Merges the chart's values into the defaults as Helm does: map by map, and null keeps the default.
     pub fn from_values(values: &Value) -> Result<Self, Error> {
-        let wrong = |error: serde_json::Error| Error::Values(error.to_string());
-        let mut merged = serde_json::to_value(Self::default()).map_err(wrong)?;
+        let invalid = |error: serde_json::Error| Error::Values(error.to_string());
+        let mut merged = serde_json::to_value(Self::default()).map_err(invalid)?;
         merge(&mut merged, values);
-        serde_json::from_value(merged).map_err(wrong)
+        serde_json::from_value(merged).map_err(invalid)
     }
 
-    /// Suffix of all identities.
+    /// Trust domain.
     pub fn trust_domain(&self) -> &str {
         if self.identity_trust_domain.is_empty() {
             &self.cluster_domain
@@ -482,29 +480,46 @@ impl Config {
         }
     }
 
-    /// Refuses what no pod could start with, once, instead of pod by pod.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
-        let wrong = |field: &'static str, reason: String| Err(Error::Value { field, reason });
-        let lists = [
-            ("proxy.opaquePorts", &self.proxy.opaque_ports),
-            ("proxyInit.ignoreInboundPorts", &self.proxy_init.ignore_inbound_ports),
-            ("proxyInit.ignoreOutboundPorts", &self.proxy_init.ignore_outbound_ports),
-            ("proxyInit.kubeAPIServerPorts", &self.proxy_init.kube_api_server_ports),
-        ];
-        for (field, ports) in lists {
-            if let Err(error) = ports.parse::<PortSet>() {
-                return wrong(field, error.to_string());
-            }
+    /// Returns true if sidecars send spans.
+    pub(crate) fn sends_spans(&self) -> bool {
+        let tracing = &self.proxy.tracing;
+        tracing.enable && !tracing.collector.endpoint.is_empty()
+    }
+
+    /// Rejects values that no pod could start with: once, instead of pod by pod.
+    pub fn validate(&self) -> Result<(), Error> {
+        let (proxy, init) = (&self.proxy, &self.proxy_init);
+        for (field, ports) in [
+            ("proxy.opaquePorts", &proxy.opaque_ports),
+            ("proxy.requireIdentityOnInboundPorts", &proxy.require_identity_on_inbound_ports),
+            ("proxyInit.ignoreInboundPorts", &init.ignore_inbound_ports),
+            ("proxyInit.ignoreOutboundPorts", &init.ignore_outbound_ports),
+            ("proxyInit.kubeAPIServerPorts", &init.kube_api_server_ports),
+        ] {
+            parse::ports(field, ports)?;
+        }
+        parse::networks("proxyInit.skipSubnets", &init.skip_subnets)?;
+        let streams = &proxy.control.streams;
+        for (field, duration) in [
+            ("proxy.outboundConnectTimeout", &proxy.outbound_connect_timeout),
+            ("proxy.inboundConnectTimeout", &proxy.inbound_connect_timeout),
+            ("proxy.outboundDiscoveryCacheUnusedTimeout", &proxy.outbound_discovery_cache_unused_timeout),
+            ("proxy.inboundDiscoveryCacheUnusedTimeout", &proxy.inbound_discovery_cache_unused_timeout),
+            ("proxy.control.streams.initialTimeout", &streams.initial_timeout),
+            ("proxy.control.streams.idleTimeout", &streams.idle_timeout),
+            ("proxy.control.streams.lifetime", &streams.lifetime),
+        ] {
+            parse::duration(field, duration)?;
+        }
+        if !proxy.shutdown_grace_period.is_empty() {
+            parse::duration("proxy.shutdownGracePeriod", &proxy.shutdown_grace_period)?;
         }
         if self.identity_trust_anchors_pem.trim().is_empty() {
-            return wrong("identityTrustAnchorsPEM", "no trust anchor is given".into());
+            return Err(Error::value("identityTrustAnchorsPEM", "no trust anchors"));
         }
-        for side in [
-            ("proxy.inbound", &self.proxy.inbound),
-            ("proxy.outbound", &self.proxy.outbound),
-        ] {
-            if !(side.1.is_object() || side.1.is_null()) {
-                return wrong(side.0, "it is no map".into());
+        for (field, tree) in [("proxy.inbound", &proxy.inbound), ("proxy.outbound", &proxy.outbound)] {
+            if !(tree.is_object() || tree.is_null()) {
+                return Err(Error::value(field, "must be a mapping"));
             }
         }
         Ok(())
@@ -523,14 +538,14 @@ fn merge(into: &mut Value, values: &Value) {
     }
 }
 
-/// A text, also where people write it as a number or a truth.
+/// Reads a string, also where the author wrote a number or a boolean.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(truth) => Ok(truth.to_string()),
-        other => Err(D::Error::custom(format!("{other} is no text"))),
+        Value::Bool(boolean) => Ok(boolean.to_string()),
+        other => Err(D::Error::custom(format!("expected a string, found {other}"))),
     }
 }
 

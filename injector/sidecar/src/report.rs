@@ -1,34 +1,39 @@
-//! What is seen of an object before it is injected, and why it is not.
+//! Inspection of an object before injection: what it is, and the reasons to skip it.
 
 use std::fmt;
 
 use destination_k8s::keys;
+use serde_json::Value;
 
-use crate::{annotations::Annotations, pod::Pod};
+use crate::{
+    annotations::{Annotations, Namespace},
+    config::Config,
+    pod::{self, Pod},
+};
 
-/// Why an object is not injected.
+/// Reason to skip an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It shares the node's network.
+    /// The pod shares the node's network.
     HostNetwork,
-    /// It has a sidecar already, ours or another mesh's.
+    /// The pod already has a sidecar, of this or another mesh.
     SidecarExists,
-    /// Its kind holds no pod.
+    /// The kind has no pod template.
     Unsupported,
-    /// Nothing says that it should be.
+    /// Neither the workload nor its namespace enables injection.
     NotAnnotated,
-    /// It, or its namespace, says that it should not be.
+    /// The workload disables injection.
     Disabled,
-    /// Its annotation has no known value.
+    /// Unknown value of the workload's annotation.
     InvalidAtWorkload(String),
-    /// Its namespace's annotation has no known value.
+    /// Unknown value of the namespace's annotation.
     InvalidAtNamespace(String),
-    /// It mounts no token, and tokens of our own are not in use.
+    /// The pod mounts no token, and the mesh projects none.
     NoToken,
 }
 
 impl Reason {
-    /// The word for metrics.
+    /// Returns the metric label, upstream's word.
     pub fn token(&self) -> &'static str {
         match self {
             Self::HostNetwork => "host_network_enabled",
@@ -42,7 +47,7 @@ impl Reason {
         }
     }
 
-    /// Whether it is worth an Event: not for what nobody asked to inject.
+    /// Returns true if an Event should report the reason: not where injection was never requested.
     pub fn is_notable(&self) -> bool {
         !matches!(self, Self::NotAnnotated | Self::Disabled | Self::Unsupported)
     }
@@ -71,39 +76,67 @@ impl fmt::Display for Reason {
 fn invalid(f: &mut fmt::Formatter<'_>, value: &str, place: &str) -> fmt::Result {
     write!(
         f,
-        "the {place}'s annotation {}: {value:?} is none of {}",
+        "the {place}'s annotation {}: {value:?} is not one of {}",
         keys::INJECT,
         keys::INJECT_VALUES.join(", ")
     )
 }
 
-/// What is seen of an object.
+/// Result of an inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Its kind; empty if it says none.
+    /// Kind; empty if unset.
     pub kind: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Whether it uses UDP, which goes past the sidecar.
+    /// Declares UDP ports, which bypass the sidecar.
     pub udp: bool,
-    /// Where the annotation that decided stands: `workload`, `namespace`, or nothing.
+    /// Location of the deciding annotation: `workload`, `namespace` or empty.
     pub annotation_at: &'static str,
-    /// Why it is not injected; empty if it may be.
+    /// Reasons to skip the object; empty if it is injectable.
     pub reasons: Vec<Reason>,
 }
 
 impl Report {
-    /// Whether it may be injected.
+    /// Inspects an object.
+    pub fn new(object: &Value, namespace: &Namespace, origin: Origin, config: &Config) -> Self {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = text(object.get("kind"));
+        let metadata = object.get("metadata");
+        let name = text(metadata.and_then(|metadata| metadata.get("name").or_else(|| metadata.get("generateName"))));
+        let pod = pod::template_path(&kind)
+            .and_then(|path| pod::template(object, path))
+            .map(Pod);
+        let Some(pod) = pod.filter(|pod| pod.spec().is_some()) else {
+            return Self {
+                kind,
+                name,
+                reasons: vec![Reason::Unsupported],
+                ..Self::default()
+            };
+        };
+        let annotations = Annotations::new(pod.metadata(), namespace);
+        let projection = config.identity.service_account_token_projection;
+        Self {
+            kind,
+            name,
+            udp: pod.uses_udp(),
+            annotation_at: annotation_at(annotations),
+            reasons: reasons(pod, annotations, origin, projection),
+        }
+    }
+
+    /// Returns true if no reason speaks against injection.
     pub fn is_injectable(&self) -> bool {
         self.reasons.is_empty()
     }
 
-    /// `deployment/web`
+    /// Returns the resource, such as `deployment/web`.
     pub fn resource(&self) -> String {
         format!("{}/{}", self.kind.to_lowercase(), self.name)
     }
 
-    /// The reasons as a sentence.
+    /// Returns the reasons as one sentence.
     pub fn sentence(&self) -> String {
         self.reasons
             .iter()
@@ -112,23 +145,22 @@ impl Report {
             .join(", ")
     }
 
-    /// The reasons as words for metrics.
+    /// Returns the reasons as metric labels.
     pub fn tokens(&self) -> String {
         self.reasons.iter().map(Reason::token).collect::<Vec<_>>().join(",")
     }
 }
 
-/// Who asks, and with that which annotation must say so.
+/// Origin of a request, which decides whether injection is opt-in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The webhook: something must say that the pod is to be injected.
+    /// The webhook: an annotation must enable injection.
     Webhook,
-    /// A person, by command: nothing must say that it is not.
+    /// A command: injects unless an annotation disables it.
     Command,
 }
 
-/// All reasons against a pod.
-pub(crate) fn reasons(pod: Pod<'_>, annotations: Annotations<'_>, origin: Origin, projection: bool) -> Vec<Reason> {
+fn reasons(pod: Pod<'_>, annotations: Annotations<'_>, origin: Origin, projection: bool) -> Vec<Reason> {
     let mut reasons = vec![];
     if pod.uses_host_network() {
         reasons.push(Reason::HostNetwork);
@@ -136,15 +168,15 @@ pub(crate) fn reasons(pod: Pod<'_>, annotations: Annotations<'_>, origin: Origin
     if pod.has_sidecar() {
         reasons.push(Reason::SidecarExists);
     }
-    reasons.extend(switched_off(annotations, origin));
+    reasons.extend(annotation_reason(annotations, origin));
     if pod.mounts_no_token() && !projection {
         reasons.push(Reason::NoToken);
     }
     reasons
 }
 
-fn switched_off(annotations: Annotations<'_>, origin: Origin) -> Option<Reason> {
-    let (own, namespace) = (annotations.own(keys::INJECT), annotations.of_namespace(keys::INJECT));
+fn annotation_reason(annotations: Annotations<'_>, origin: Origin) -> Option<Reason> {
+    let (own, namespace) = (annotations.own(keys::INJECT), annotations.on_namespace(keys::INJECT));
     match (own, namespace, origin) {
         (Some("enabled" | "ingress"), ..) => None,
         (Some("disabled"), ..) => Some(Reason::Disabled),
@@ -155,9 +187,8 @@ fn switched_off(annotations: Annotations<'_>, origin: Origin) -> Option<Reason> 
     }
 }
 
-/// Where the annotation that decides stands.
-pub(crate) fn annotation_at(annotations: Annotations<'_>) -> &'static str {
-    match (annotations.own(keys::INJECT), annotations.of_namespace(keys::INJECT)) {
+fn annotation_at(annotations: Annotations<'_>) -> &'static str {
+    match (annotations.own(keys::INJECT), annotations.on_namespace(keys::INJECT)) {
         (Some(_), _) => "workload",
         (None, Some(_)) => "namespace",
         (None, None) => "",
