@@ -4,7 +4,6 @@ use destination_k8s::keys;
 use injector_sidecar::{names, template_path};
 use serde_json::{Map, Value, json};
 
-
 /// Volumes that injection adds, upstream's included.
 const VOLUMES: [&str; 4] = [
     names::IDENTITY_VOLUME,

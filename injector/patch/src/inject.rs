@@ -2,7 +2,8 @@
 
 use destination_k8s::keys;
 use injector_sidecar::{
-    Annotations, Config, Namespace, Origin, Pod, PodFacts, Report, SidecarSpec, annotations as a, template, template_path,
+    Annotations, Config, Namespace, Origin, Pod, PodFacts, Report, SidecarSpec, annotations as a, template,
+    template_path,
 };
 use proxy_model::ports::PortSet;
 use serde_json::Value;

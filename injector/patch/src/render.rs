@@ -56,7 +56,11 @@ pub(crate) fn proxy(spec: &SidecarSpec, token_mount: Option<&Value>) -> Value {
 pub(crate) fn init(spec: &SidecarSpec) -> Value {
     let (name, image, security) = match &spec.redirection.method {
         RedirectMethod::Init(init) => (names::INIT_CONTAINER, &init.image, init_security(init)),
-        RedirectMethod::Cni(validator) => (names::VALIDATOR_CONTAINER, &validator.image, validator_security(validator)),
+        RedirectMethod::Cni(validator) => (
+            names::VALIDATOR_CONTAINER,
+            &validator.image,
+            validator_security(validator),
+        ),
     };
     let mut container = container(name, image);
     container.insert("args".into(), spec.init_args().into());
@@ -175,7 +179,9 @@ fn probe(probe: &HttpProbe) -> Value {
         ("timeoutSeconds", probe.settings.timeout_seconds),
         ("failureThreshold", probe.settings.failure_threshold),
     ];
-    let set = settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
+    let set = settings
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
     out.extend(set);
     out.into()
 }

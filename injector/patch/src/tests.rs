@@ -385,7 +385,11 @@ fn skipped_objects_report_their_reasons() {
     let invalid = namespace(&[("linkerd.io/inject", "yes")]);
     assert_eq!(reasons(&plain, &invalid), "invalid_inject_annotation_at_ns");
     let tokenless = with("automountServiceAccountToken", json!(false));
-    assert_eq!(reasons(&tokenless, &on()), "injected", "the mesh projects its own token");
+    assert_eq!(
+        reasons(&tokenless, &on()),
+        "injected",
+        "the mesh projects its own token"
+    );
     let mut config = config();
     config.identity.service_account_token_projection = false;
     let Outcome::Skip(report) = outcome(config, &tokenless, &on()).expect("fine") else {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use proxy_model::ports;
+use proxy_model::{defaults, identity::MeshNames, policy::DefaultPolicy, ports};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
@@ -318,10 +318,10 @@ pub struct IdentityValues {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            linkerd_namespace: "linkerd".into(),
+            linkerd_namespace: defaults::CONTROL_PLANE_NAMESPACE.into(),
             linkerd_version: env!("CARGO_PKG_VERSION").into(),
-            cluster_domain: "cluster.local".into(),
-            cluster_networks: "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8".into(),
+            cluster_domain: defaults::CLUSTER_DOMAIN.into(),
+            cluster_networks: defaults::CLUSTER_NETWORKS.into(),
             identity_trust_domain: String::new(),
             identity_trust_anchors_pem: String::new(),
             cni_enabled: false,
@@ -343,17 +343,17 @@ impl Default for Proxy {
         Self {
             image: Image::named("localhost/mesh-proxy"),
             ports: Ports::default(),
-            uid: 2102,
+            uid: defaults::PROXY_UID.into(),
             gid: -1,
-            log_level: "warn,linkerd=info,hickory=error".into(),
+            log_level: defaults::PROXY_LOG.into(),
             log_format: "plain".into(),
             log_http_headers: "off".into(),
             r#await: true,
             native_sidecar: true,
             enable_external_profiles: false,
             enable_shutdown_endpoint: false,
-            default_inbound_policy: "all-unauthenticated".into(),
-            opaque_ports: ports::DEFAULT_OPAQUE.map(|port| port.to_string()).join(","),
+            default_inbound_policy: DefaultPolicy::default().as_str().into(),
+            opaque_ports: ports::DEFAULT_OPAQUE_TEXT.into(),
             require_identity_on_inbound_ports: String::new(),
             require_tls_on_inbound_ports: String::new(),
             outbound_connect_timeout: "1000ms".into(),
@@ -419,8 +419,8 @@ impl Default for ProxyInit {
     fn default() -> Self {
         Self {
             image: Image::named("localhost/mesh-init"),
-            ignore_inbound_ports: "4567,4568".into(),
-            ignore_outbound_ports: "4567,4568".into(),
+            ignore_inbound_ports: ports::DEFAULT_SKIPPED.into(),
+            ignore_outbound_ports: ports::DEFAULT_SKIPPED.into(),
             skip_subnets: String::new(),
             kube_api_server_ports: "443,6443".into(),
             run_as_root: false,
@@ -480,6 +480,14 @@ impl Config {
         }
     }
 
+    /// Names that the mesh's identities end in.
+    pub fn mesh_names(&self) -> MeshNames<'_> {
+        MeshNames {
+            control_plane_namespace: &self.linkerd_namespace,
+            trust_domain: self.trust_domain(),
+        }
+    }
+
     /// Returns true if sidecars send spans.
     pub(crate) fn sends_spans(&self) -> bool {
         let tracing = &self.proxy.tracing;
@@ -491,20 +499,30 @@ impl Config {
         let (proxy, init) = (&self.proxy, &self.proxy_init);
         for (field, ports) in [
             ("proxy.opaquePorts", &proxy.opaque_ports),
-            ("proxy.requireIdentityOnInboundPorts", &proxy.require_identity_on_inbound_ports),
+            (
+                "proxy.requireIdentityOnInboundPorts",
+                &proxy.require_identity_on_inbound_ports,
+            ),
             ("proxyInit.ignoreInboundPorts", &init.ignore_inbound_ports),
             ("proxyInit.ignoreOutboundPorts", &init.ignore_outbound_ports),
             ("proxyInit.kubeAPIServerPorts", &init.kube_api_server_ports),
         ] {
             parse::ports(field, ports)?;
         }
+        parse::policy("proxy.defaultInboundPolicy", &proxy.default_inbound_policy)?;
         parse::networks("proxyInit.skipSubnets", &init.skip_subnets)?;
         let streams = &proxy.control.streams;
         for (field, duration) in [
             ("proxy.outboundConnectTimeout", &proxy.outbound_connect_timeout),
             ("proxy.inboundConnectTimeout", &proxy.inbound_connect_timeout),
-            ("proxy.outboundDiscoveryCacheUnusedTimeout", &proxy.outbound_discovery_cache_unused_timeout),
-            ("proxy.inboundDiscoveryCacheUnusedTimeout", &proxy.inbound_discovery_cache_unused_timeout),
+            (
+                "proxy.outboundDiscoveryCacheUnusedTimeout",
+                &proxy.outbound_discovery_cache_unused_timeout,
+            ),
+            (
+                "proxy.inboundDiscoveryCacheUnusedTimeout",
+                &proxy.inbound_discovery_cache_unused_timeout,
+            ),
             ("proxy.control.streams.initialTimeout", &streams.initial_timeout),
             ("proxy.control.streams.idleTimeout", &streams.idle_timeout),
             ("proxy.control.streams.lifetime", &streams.lifetime),

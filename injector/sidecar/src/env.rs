@@ -1,7 +1,7 @@
 //! The sidecar's environment. Order matters: `$(NAME)` refers to an earlier variable.
 
 use destination_k8s::keys;
-use proxy_model::env;
+use proxy_model::{env, identity::MeshNames};
 use serde_json::Value;
 
 use crate::{
@@ -90,7 +90,10 @@ impl Builder<'_> {
         self.set_some(env::CORES_MIN, workers.min.map(|cores| cores.to_string()));
         self.set_some(env::CORES_MAX, workers.max.map(|cores| cores.to_string()));
         self.set_some(env::CORES_MAX_RATIO, workers.ratio.map(|ratio| ratio.to_string()));
-        self.set_some(env::INBOUND_PORTS_REQUIRE_IDENTITY, Some(port_list(&proxy.require_identity)));
+        self.set_some(
+            env::INBOUND_PORTS_REQUIRE_IDENTITY,
+            Some(port_list(&proxy.require_identity)),
+        );
         let require_tls = config.proxy.require_tls_on_inbound_ports.clone();
         self.set_some(env::INBOUND_PORTS_REQUIRE_TLS, Some(require_tls));
         self.set(env::SHUTDOWN_ENDPOINT_ENABLED, proxy.admin_shutdown.to_string());
@@ -120,8 +123,11 @@ impl Builder<'_> {
         self.set(env::DESTINATION_PROFILE_NETWORKS, config.cluster_networks.clone());
         let policy = self.service(Component::Destination, "linkerd-policy", POLICY);
         self.set(env::POLICY_SVC_ADDR, policy);
-        self.set(env::POLICY_WORKLOAD, "{\"ns\":\"$(_pod_ns)\", \"pod\":\"$(_pod_name)\"}\n");
-        self.set(env::INBOUND_DEFAULT_POLICY, proxy.default_policy.clone());
+        self.set(
+            env::POLICY_WORKLOAD,
+            "{\"ns\":\"$(_pod_ns)\", \"pod\":\"$(_pod_name)\"}\n",
+        );
+        self.set(env::INBOUND_DEFAULT_POLICY, proxy.default_policy.as_str());
         self.set(env::POLICY_CLUSTER_NETWORKS, config.cluster_networks.clone());
         self.time(env::CONTROL_STREAM_INITIAL_TIMEOUT, &proxy.timeouts.stream_initial);
         self.time(env::CONTROL_STREAM_IDLE_TIMEOUT, &proxy.timeouts.stream_idle);
@@ -171,7 +177,11 @@ impl Builder<'_> {
         if proxy.ingress {
             self.set(env::INGRESS_MODE, "true");
         }
-        let suffixes = if proxy.external_profiles { ".".to_owned() } else { suffix };
+        let suffixes = if proxy.external_profiles {
+            ".".to_owned()
+        } else {
+            suffix
+        };
         self.set(env::DESTINATION_PROFILE_SUFFIXES, suffixes);
         self.set(env::INBOUND_ACCEPT_KEEPALIVE, "10000ms");
         self.set(env::OUTBOUND_CONNECT_KEEPALIVE, "10000ms");
@@ -204,13 +214,9 @@ impl Builder<'_> {
             return;
         }
         let identity = &tracing.collector.mesh_identity;
-        let name = format!(
-            "{}.{}.serviceaccount.identity.{}.{}",
-            identity.service_account_name,
-            identity.namespace,
-            config.linkerd_namespace,
-            config.trust_domain()
-        );
+        let name = config
+            .mesh_names()
+            .service_account(&identity.service_account_name, &identity.namespace);
         let labels = tracing.labels.iter().map(|(key, value)| format!("{key}={value}"));
         let labels: Vec<_> = labels.collect();
         let service = if tracing.trace_service_name.is_empty() {
@@ -252,11 +258,18 @@ impl Builder<'_> {
         let port = proxy_model::ports::IDENTITY;
         let addr = self.service(Component::Identity, "linkerd-identity-headless", port);
         self.set(env::IDENTITY_SVC_ADDR, addr);
-        let name = |account: &str, ns: &str| format!("{account}.{ns}.serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)");
-        self.set(env::IDENTITY_LOCAL_NAME, name("$(_pod_sa)", "$(_pod_ns)"));
-        self.set(env::IDENTITY_SVC_NAME, name("linkerd-identity", "$(_l5d_ns)"));
-        self.set(env::DESTINATION_SVC_NAME, name("linkerd-destination", "$(_l5d_ns)"));
-        self.set(env::POLICY_SVC_NAME, name("linkerd-destination", "$(_l5d_ns)"));
+        let mesh = MeshNames {
+            control_plane_namespace: "$(_l5d_ns)",
+            trust_domain: "$(_l5d_trustdomain)",
+        };
+        let control_plane = |account: &str| mesh.service_account(account, mesh.control_plane_namespace);
+        self.set(
+            env::IDENTITY_LOCAL_NAME,
+            mesh.service_account("$(_pod_sa)", "$(_pod_ns)"),
+        );
+        self.set(env::IDENTITY_SVC_NAME, control_plane("linkerd-identity"));
+        self.set(env::DESTINATION_SVC_NAME, control_plane("linkerd-destination"));
+        self.set(env::POLICY_SVC_NAME, control_plane("linkerd-destination"));
         if proxy.tap {
             self.set(env::TAP_SVC_NAME, config.proxy.tap_identity.clone());
         }

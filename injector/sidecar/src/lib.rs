@@ -30,10 +30,9 @@ pub use config::Config;
 pub use pod::{Component, Pod, PodFacts, template, template_path};
 pub use redirection::{InitContainer, RedirectMethod, Redirection, Validator};
 pub use report::{Origin, Reason, Report};
-pub use resolve::POLICIES;
 pub use spec::{
-    EnvDuration, EnvName, EnvValue, HttpProbe, ImageRef, Lifecycle, Probes, ProxySettings, SecurityContext, SidecarSpec,
-    Timeouts, Workers,
+    EnvDuration, EnvName, EnvValue, HttpProbe, ImageRef, Lifecycle, Probes, ProxySettings, SecurityContext,
+    SidecarSpec, Timeouts, Workers,
 };
 
 /// Names of what injection adds to a pod.

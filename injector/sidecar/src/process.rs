@@ -133,7 +133,9 @@ fn resolve(name: &str, value: &EnvValue, host: &Host<'_>, env: &[(String, String
         }
         EnvValue::ConfigMap { name, key } => (host.resolve)(Reference::ConfigMap { name, key })
             .ok_or_else(|| unresolved(format!("configMapKeyRef {name}/{key}"))),
-        EnvValue::Manifest(rest) => manifest(rest, host, env).ok_or_else(|| unresolved(Value::from(rest.clone()).to_string())),
+        EnvValue::Manifest(rest) => {
+            manifest(rest, host, env).ok_or_else(|| unresolved(Value::from(rest.clone()).to_string()))
+        }
     }
 }
 

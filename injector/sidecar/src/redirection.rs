@@ -79,7 +79,10 @@ impl SidecarSpec {
         args.add("--incoming-proxy-port", rules.inbound_port.to_string());
         args.add("--outgoing-proxy-port", rules.outbound_port.to_string());
         args.add("--proxy-uid", security.uid.to_string());
-        args.add("--proxy-gid", security.gid.map(|gid| gid.to_string()).unwrap_or_default());
+        args.add(
+            "--proxy-gid",
+            security.gid.map(|gid| gid.to_string()).unwrap_or_default(),
+        );
         args.add("--inbound-ports-to-ignore", port_list(&rules.inbound_skip));
         args.add("--outbound-ports-to-ignore", port_list(&rules.outbound_skip));
         if !init.close_wait.is_zero() {

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use destination_k8s::{duration, keys, quantity};
+use destination_k8s::{keys, quantity};
 use injector_redirect::Rules;
 use ipnet::IpNet;
-use proxy_model::ports::PortSet;
+use proxy_model::{duration, policy::DefaultPolicy, ports::PortSet};
 
 use crate::{
     Error,
@@ -16,19 +16,11 @@ use crate::{
     pod::{Component, PodFacts},
     redirection::{InitContainer, RedirectMethod, Redirection, Validator},
     spec::{
-        EnvDuration, HttpProbe, ImageRef, Lifecycle, Probes, ProxySettings, SecurityContext, SidecarSpec, Timeouts, Workers,
+        EnvDuration, HttpProbe, ImageRef, Lifecycle, Probes, ProxySettings, SecurityContext, SidecarSpec, Timeouts,
+        Workers,
     },
 };
 
-/// Default inbound policies.
-pub const POLICIES: [&str; 6] = [
-    "all-unauthenticated",
-    "all-authenticated",
-    "cluster-unauthenticated",
-    "cluster-authenticated",
-    "deny",
-    "audit",
-];
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const PORT_LIST: &str = "a list of ports and ranges of ports, such as 25,8000-8010";
 const BOOL: &str = "true or false";
@@ -146,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     fn duration(self, key: &str) -> Result<Option<Duration>, Error> {
-        let parse = |text: &str| duration::go(text).or_else(|| duration::annotation(text));
+        let parse = |text: &str| duration::go(text).or_else(|| duration::linkerd(text));
         self.annotations.read(key, DURATION, parse)
     }
 
@@ -257,7 +249,10 @@ impl<'a> Reader<'a> {
 
     fn redirection(self, ports: Ports, security: &SecurityContext, pull: Option<&str>) -> Result<Redirection, Error> {
         let config = self.config;
-        let skip = ("proxyInit.ignoreInboundPorts", config.proxy_init.ignore_inbound_ports.as_str());
+        let skip = (
+            "proxyInit.ignoreInboundPorts",
+            config.proxy_init.ignore_inbound_ports.as_str(),
+        );
         let skip = self.ports(a::SKIP_INBOUND_PORTS, skip)?;
         let own = [(ports.control, ports.control), (ports.admin, ports.admin)];
         let id = |id: i64| u32::try_from(id).ok().filter(|id| *id > 0);
@@ -300,7 +295,11 @@ impl<'a> Reader<'a> {
         Validator {
             image: self.image(&validator.image, None, None, pull),
             uid: self.config.proxy_init.run_as_user,
-            connect_addr: or(&validator.connect_addr, "1.1.1.1:20001".into(), "[fd00::1]:20001".into()),
+            connect_addr: or(
+                &validator.connect_addr,
+                "1.1.1.1:20001".into(),
+                "[fd00::1]:20001".into(),
+            ),
             listen_addr: or(
                 &validator.listen_addr,
                 format!("0.0.0.0:{outbound}"),
@@ -318,7 +317,10 @@ impl<'a> Reader<'a> {
         Ok(SecurityContext {
             uid: self.number(a::PROXY_UID)?.unwrap_or(proxy.uid),
             gid: Some(self.number(a::PROXY_GID)?.unwrap_or(proxy.gid)).filter(|gid| *gid >= 0),
-            custom: custom.as_object().is_some_and(|custom| !custom.is_empty()).then(|| custom.clone()),
+            custom: custom
+                .as_object()
+                .is_some_and(|custom| !custom.is_empty())
+                .then(|| custom.clone()),
         })
     }
 
@@ -331,7 +333,10 @@ impl<'a> Reader<'a> {
         }
         let command = || {
             let flags = [format!("--timeout={AWAIT_TIMEOUT}"), format!("--port={admin}")];
-            [names::PROXY_PROGRAM.to_owned(), "await".to_owned()].into_iter().chain(flags).collect()
+            [names::PROXY_PROGRAM.to_owned(), "await".to_owned()]
+                .into_iter()
+                .chain(flags)
+                .collect()
         };
         Ok(Lifecycle {
             post_start: awaits_ready.then(command),
@@ -342,9 +347,15 @@ impl<'a> Reader<'a> {
     fn proxy(self) -> Result<ProxySettings, Error> {
         let (annotations, proxy) = (self.annotations, &self.config.proxy);
         let log_format = self.word(a::PROXY_LOG_FORMAT, &["plain", "json"])?;
-        let policy = self.word(a::DEFAULT_INBOUND_POLICY, &POLICIES)?;
-        let identity = ("proxy.requireIdentityOnInboundPorts", proxy.require_identity_on_inbound_ports.as_str());
-        let inbound_ports = self.annotations.read(a::POD_INBOUND_PORTS, PORT_LIST, |text| text.parse().ok())?;
+        let policies = DefaultPolicy::ALL.map(DefaultPolicy::as_str);
+        let policy = self.word(a::DEFAULT_INBOUND_POLICY, &policies)?;
+        let identity = (
+            "proxy.requireIdentityOnInboundPorts",
+            proxy.require_identity_on_inbound_ports.as_str(),
+        );
+        let inbound_ports = self
+            .annotations
+            .read(a::POD_INBOUND_PORTS, PORT_LIST, |text| text.parse().ok())?;
         Ok(ProxySettings {
             ingress: annotations.get(keys::INJECT) == Some("ingress"),
             gateway: annotations.own(a::ENABLE_GATEWAY) == Some("true"),
@@ -354,12 +365,21 @@ impl<'a> Reader<'a> {
             opaque_ports: self.opaque_ports()?,
             inbound_ports: inbound_ports.unwrap_or_else(|| self.facts.inbound_ports()),
             require_identity: self.ports(a::REQUIRE_IDENTITY_PORTS, identity)?,
-            default_policy: policy.unwrap_or(&proxy.default_inbound_policy).into(),
+            default_policy: parse::policy(
+                "proxy.defaultInboundPolicy",
+                policy.unwrap_or(&proxy.default_inbound_policy),
+            )?,
             workers: self.workers()?,
             timeouts: self.timeouts()?,
-            external_profiles: self.bool(a::ENABLE_EXTERNAL_PROFILES)?.unwrap_or(proxy.enable_external_profiles),
-            hostname_labels: self.bool(a::METRICS_HOSTNAME_LABELS)?.unwrap_or(proxy.metrics.hostname_labels),
-            admin_shutdown: self.switch(a::PROXY_ADMIN_SHUTDOWN)?.unwrap_or(proxy.enable_shutdown_endpoint),
+            external_profiles: self
+                .bool(a::ENABLE_EXTERNAL_PROFILES)?
+                .unwrap_or(proxy.enable_external_profiles),
+            hostname_labels: self
+                .bool(a::METRICS_HOSTNAME_LABELS)?
+                .unwrap_or(proxy.metrics.hostname_labels),
+            admin_shutdown: self
+                .switch(a::PROXY_ADMIN_SHUTDOWN)?
+                .unwrap_or(proxy.enable_shutdown_endpoint),
             tap: !proxy.tap_identity.is_empty() && annotations.get(keys::DISABLE_TAP) != Some("true"),
         })
     }
@@ -459,7 +479,10 @@ impl<'a> Reader<'a> {
         let grace = match self.duration(a::SHUTDOWN_GRACE_PERIOD)? {
             Some(time) => Some(EnvDuration::from_millis(time)),
             None if proxy.shutdown_grace_period.is_empty() => None,
-            None => Some(parse::duration("proxy.shutdownGracePeriod", &proxy.shutdown_grace_period)?),
+            None => Some(parse::duration(
+                "proxy.shutdownGracePeriod",
+                &proxy.shutdown_grace_period,
+            )?),
         };
         let streams = &proxy.control.streams;
         Ok(Timeouts {
@@ -500,7 +523,9 @@ impl<'a> Reader<'a> {
 
     fn wait_before_exit(self) -> Result<Duration, Error> {
         let expected = "a whole number of seconds";
-        let seconds = self.annotations.read(a::WAIT_BEFORE_EXIT, expected, |text| text.parse::<u32>().ok())?;
+        let seconds = self
+            .annotations
+            .read(a::WAIT_BEFORE_EXIT, expected, |text| text.parse::<u32>().ok())?;
         let seconds = seconds.unwrap_or(self.config.proxy.wait_before_exit_seconds);
         Ok(Duration::from_secs(seconds.into()))
     }
@@ -510,7 +535,11 @@ impl<'a> Reader<'a> {
         let expected = "a JSON list of variables, such as [{\"name\": \"A\", \"value\": \"b\"}]";
         let read = |annotations: Annotations<'_>| {
             let parse = |text: &str| serde_json::from_str::<Vec<AdditionalVar>>(text).ok();
-            Ok::<_, Error>(annotations.read(a::ADDITIONAL_ENV, expected, parse)?.unwrap_or_default())
+            Ok::<_, Error>(
+                annotations
+                    .read(a::ADDITIONAL_ENV, expected, parse)?
+                    .unwrap_or_default(),
+            )
         };
         let proxy = &self.config.proxy;
         let mut all = [proxy.additional_env.as_slice(), &proxy.experimental_env].concat();

@@ -2,8 +2,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use destination_k8s::duration;
-use proxy_model::ports::PortSet;
+use proxy_model::{duration, policy::DefaultPolicy, ports::PortSet};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -64,7 +63,7 @@ pub struct ProxySettings {
     /// Ports that require a client identity.
     pub require_identity: PortSet,
     /// Default inbound policy.
-    pub default_policy: String,
+    pub default_policy: DefaultPolicy,
     /// Worker threads.
     pub workers: Workers,
     /// Timeouts.
@@ -143,7 +142,7 @@ pub struct EnvDuration {
 impl EnvDuration {
     /// Parses the proxy's form, an integer with a unit, and keeps the spelling.
     pub fn parse(text: &str) -> Option<Self> {
-        let value = duration::annotation(text)?;
+        let value = duration::linkerd(text)?;
         Some(Self {
             value,
             text: text.to_owned(),

@@ -52,9 +52,15 @@ fn rules_follow_ports_and_skip_annotations() {
             "config.linkerd.io/skip-subnets": "10.0.0.0/8", "config.linkerd.io/proxy-gid": "7"}),
     );
     let rules = &spec.redirection.rules;
-    assert_eq!(rules.inbound_skip.ranges(), [(4190, 4190), (5191, 5191), (22, 22), (8000, 8010)]);
+    assert_eq!(
+        rules.inbound_skip.ranges(),
+        [(4190, 4190), (5191, 5191), (22, 22), (8000, 8010)]
+    );
     assert_eq!(rules.outbound_skip.ranges(), [(4567, 4567), (4568, 4568)]);
-    assert_eq!((rules.proxy_uid, rules.proxy_gid, rules.ipv6), (Some(2102), Some(7), false));
+    assert_eq!(
+        (rules.proxy_uid, rules.proxy_gid, rules.ipv6),
+        (Some(2102), Some(7), false)
+    );
     assert_eq!(rules.inbound_skip_from, ["10.0.0.0/8".parse().expect("a network")]);
     assert!(matches!(spec.redirection.method, RedirectMethod::Init(_)));
 }
@@ -63,7 +69,10 @@ fn rules_follow_ports_and_skip_annotations() {
 fn durations_keep_the_chart_spelling() {
     let mut config = config();
     config.proxy.outbound_connect_timeout = "2s".into();
-    let spec = resolve(&config, &json!({"config.linkerd.io/proxy-inbound-connect-timeout": "1.5s"}));
+    let spec = resolve(
+        &config,
+        &json!({"config.linkerd.io/proxy-inbound-connect-timeout": "1.5s"}),
+    );
     let timeouts = &spec.proxy.timeouts;
     assert_eq!(timeouts.outbound_connect.to_string(), "2s");
     assert_eq!(timeouts.outbound_connect.value(), Duration::from_secs(2));
@@ -76,10 +85,17 @@ fn process_environment_is_literal_and_local() {
     let spec = resolve(&config(), &json!({"config.linkerd.io/opaque-ports": "http,25"}));
     let extra = ("LINKERD2_PROXY_LOG".to_owned(), "debug".to_owned());
     let process = process(&spec, &[extra]).expect("resolved");
-    let env: BTreeMap<_, _> = process.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let env: BTreeMap<_, _> = process
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     for (name, value) in [
         ("POLICY_WORKLOAD", "{\"ns\":\"shop\", \"pod\":\"web-1\"}\n"),
-        ("IDENTITY_LOCAL_NAME", "web.shop.serviceaccount.identity.linkerd.cluster.local"),
+        (
+            "IDENTITY_LOCAL_NAME",
+            "web.shop.serviceaccount.identity.linkerd.cluster.local",
+        ),
         ("IDENTITY_DIR", "/state/identity"),
         ("IDENTITY_TOKEN_FILE", "/state/token"),
         ("IDENTITY_TRUST_ANCHORS", "PEM"),
@@ -102,7 +118,10 @@ fn unresolvable_references_name_the_variable() {
     let spec = resolve(&config(), &json!({"config.linkerd.io/proxy-additional-env": secret}));
     assert!(matches!(spec.env.last(), Some((_, EnvValue::Manifest(_)))));
     let error = process(&spec, &[]).expect_err("no Secrets here").to_string();
-    assert!(error.starts_with("cannot resolve environment variable A: unsupported reference {"), "{error}");
+    assert!(
+        error.starts_with("cannot resolve environment variable A: unsupported reference {"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -183,9 +183,15 @@ fn rejects_invalid_values_and_names_the_annotation() {
     let error = outcome(config(), &pod(&both), &super::on())
         .expect_err("too much")
         .to_string();
-    assert!(error.contains("proxy-cpu-request on the workload: \"2\" is not at most the limit (1)"), "{error}");
+    assert!(
+        error.contains("proxy-cpu-request on the workload: \"2\" is not at most the limit (1)"),
+        "{error}"
+    );
     let debug = pod(&json!({"config.linkerd.io/enable-debug-sidecar": "true"}));
-    assert_eq!(outcome(config(), &debug, &super::on()), Err(Error::Sidecar(injector_sidecar::Error::NoDebugImage)));
+    assert_eq!(
+        outcome(config(), &debug, &super::on()),
+        Err(Error::Sidecar(injector_sidecar::Error::NoDebugImage))
+    );
 }
 
 #[test]
