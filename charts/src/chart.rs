@@ -1,4 +1,4 @@
-//! The charts' files, as they are in the folders beside `src`.
+//! The charts' files, embedded from the folders beside `src`.
 
 use serde_json::Value;
 
@@ -7,22 +7,22 @@ use crate::{Error, schema, values};
 /// A chart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Chart {
-    /// The custom resources.
+    /// Custom resource definitions.
     Crds,
-    /// The control plane.
+    /// Control plane.
     ControlPlane,
-    /// Metrics, edges and taps.
+    /// mesh-viz: metrics, edges, tap.
     Viz,
-    /// The CNI plugin.
+    /// CNI plugin.
     Cni,
 }
 
-/// A chart's files.
+/// Files of a chart.
 struct Files {
     chart: &'static str,
     values: &'static str,
     schema: &'static str,
-    /// In the order they are applied.
+    /// In order of application.
     templates: &'static [(&'static str, &'static str)],
 }
 
@@ -131,10 +131,10 @@ const CNI: Files = Files {
 };
 
 impl Chart {
-    /// All of them.
+    /// All charts.
     pub const ALL: [Self; 4] = [Self::Crds, Self::ControlPlane, Self::Viz, Self::Cni];
 
-    /// Its name, which is its folder's.
+    /// Name of the chart and its folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Crds => "mesh-crds",
@@ -144,7 +144,7 @@ impl Chart {
         }
     }
 
-    /// Its version, which is that of the programs it installs.
+    /// Version of the chart and of the programs it installs.
     pub fn version(self) -> &'static str {
         let mut lines = self.files().chart.lines();
         lines
@@ -152,7 +152,7 @@ impl Chart {
             .expect("a chart has a version")
     }
 
-    /// Its own values with `given` over them, if they are ones that it knows.
+    /// Merges `given` into the chart's defaults and validates the result.
     pub fn values(self, given: &Value) -> Result<Value, Error> {
         let mut all = values::parse(self.files().values)?;
         values::merge(&mut all, given);
@@ -161,7 +161,7 @@ impl Chart {
         Ok(all)
     }
 
-    /// The values of a highly available installation; none if the chart has none.
+    /// Values of a highly available installation, if the chart has any.
     pub fn high_availability(self) -> Option<&'static str> {
         match self {
             Self::ControlPlane => Some(include_str!("../mesh-control-plane/values-ha.yaml")),

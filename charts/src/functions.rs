@@ -1,5 +1,5 @@
-//! The functions that templates may call, with Helm's names and meaning. The list is closed: a chart that needs another one
-//! gets it here, and in the comparison with the real Helm.
+//! Template functions, with Helm's names and semantics. The list is closed: a chart that needs another function gets it
+//! here and in the comparison with the real Helm.
 
 use std::{
     fmt::Write as _,
@@ -10,10 +10,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gotmpl::{FuncMap, Template, TemplateError, Value as Cell};
 use serde_json::Value;
 
-/// The functions, and the named templates that `include` finds.
+/// Template functions, with the named templates for `include`.
 pub(crate) struct Functions {
     table: FuncMap,
-    /// Held here only: the functions refer to it without keeping it, or it would never go.
+    /// The only strong reference: `include` holds a weak one, because a cycle would leak.
     _library: Arc<OnceLock<Template>>,
 }
 
@@ -23,7 +23,7 @@ impl Functions {
     }
 }
 
-/// Makes them; what any of `sources` defines can be included.
+/// Builds the functions; `include` finds the templates that `sources` define.
 pub(crate) fn all(sources: &[(&str, &str)]) -> Result<Functions, TemplateError> {
     let library = Arc::new(OnceLock::<Template>::new());
     let weak = Arc::downgrade(&library);
@@ -33,7 +33,7 @@ pub(crate) fn all(sources: &[(&str, &str)]) -> Result<Functions, TemplateError> 
         Arc::new(move |arguments: &[Cell]| {
             let library = weak.upgrade();
             let template = library.as_deref().and_then(OnceLock::get);
-            let template = template.expect("the library lives as long as what is rendered");
+            let template = template.expect("the library outlives rendering");
             let text = template.execute_template_to_string(&text(arguments, 0), argument(arguments, 1))?;
             Ok(cell(&Value::String(text)))
         }),
@@ -49,10 +49,10 @@ pub(crate) fn all(sources: &[(&str, &str)]) -> Result<Functions, TemplateError> 
     })
 }
 
-/// A function that looks at its arguments only.
+/// Function of its arguments alone.
 type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
 
-/// Those that look at their arguments only.
+/// Functions of their arguments alone.
 fn pure() -> FuncMap {
     let functions: [(&str, Function); 11] = [
         ("toYaml", |arguments| {
@@ -93,7 +93,7 @@ fn pure() -> FuncMap {
             other => Ok(other.clone()),
         }),
         ("int", |arguments| {
-            // Helm reads numbers as floating ones; so must a chart say where a whole one is meant.
+            // Helm reads numbers as floats, so charts convert explicitly.
             let number = argument(arguments, 0);
             let parsed = || text(arguments, 0).parse().unwrap_or_default();
             Ok(Cell::Int(number.as_int().unwrap_or_else(parsed)))
@@ -111,13 +111,13 @@ fn pure() -> FuncMap {
     ];
     functions
         .into_iter()
-        .chain(of_texts())
+        .chain(string_functions())
         .map(|(name, function)| (name.to_owned(), Arc::new(function) as gotmpl::ValueFunc))
         .collect()
 }
 
-/// Those that make a text of another.
-fn of_texts() -> [(&'static str, Function); 7] {
+/// Functions from string to string.
+fn string_functions() -> [(&'static str, Function); 7] {
     [
         ("trim", |arguments| string(text(arguments, 0).trim())),
         ("trimSuffix", |arguments| {
@@ -134,7 +134,8 @@ fn of_texts() -> [(&'static str, Function); 7] {
     ]
 }
 
-/// `keepAliveInterval` as `keep_alive_interval`; sprig's also parts digits from letters, so no name with a digit goes here.
+/// Turns `keepAliveInterval` into `keep_alive_interval`. sprig also splits digits from letters, so charts must not pass
+/// digits.
 fn snake(camel: &str) -> String {
     let mut out = String::with_capacity(camel.len() + 4);
     for c in camel.chars() {
@@ -146,7 +147,7 @@ fn snake(camel: &str) -> String {
     out
 }
 
-/// In hex.
+/// Returns the digest in hexadecimal.
 fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().fold(String::new(), |mut text, byte| {
@@ -155,7 +156,7 @@ fn sha256(text: &str) -> String {
     })
 }
 
-/// What an error says, without what the template language puts before it.
+/// Returns an error's message without the template engine's prefix.
 pub(crate) fn sentence(error: &TemplateError) -> String {
     match error {
         TemplateError::Exec(reason) => reason.clone(),
@@ -178,7 +179,7 @@ fn string(text: &str) -> Result<Cell, TemplateError> {
     Ok(cell(&Value::String(text.to_owned())))
 }
 
-/// Every line moved right, empty ones too, as Helm does.
+/// Indents every line, empty ones included, as Helm does.
 fn indented(arguments: &[Cell]) -> String {
     let width = argument(arguments, 0).as_int().unwrap_or_default();
     let margin = " ".repeat(usize::try_from(width).unwrap_or_default());
@@ -187,11 +188,11 @@ fn indented(arguments: &[Cell]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// As the templates see it.
+/// Converts JSON to a template value.
 pub(crate) fn cell(value: &Value) -> Cell {
     match value {
         Value::Null => Cell::Nil,
-        Value::Bool(truth) => Cell::Bool(*truth),
+        Value::Bool(boolean) => Cell::Bool(*boolean),
         Value::Number(number) => number
             .as_i64()
             .map_or_else(|| Cell::Float(number.as_f64().unwrap_or_default()), Cell::Int),
@@ -206,7 +207,7 @@ pub(crate) fn cell(value: &Value) -> Cell {
     }
 }
 
-/// And back.
+/// Converts a template value to JSON.
 fn json(cell: &Cell) -> Value {
     match cell {
         Cell::Bool(truth) => Value::Bool(*truth),

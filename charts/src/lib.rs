@@ -1,4 +1,5 @@
-//! The Helm charts, embedded, and what renders them: `mesh install` gives the objects that `helm template` gives.
+//! The embedded Helm charts and their renderer: `mesh install` prints the objects that `helm template` prints. It knows
+//! no cluster.
 //!
 //! ```text
 //! defaults ◀─ values files ◀─ --set ──[values]──▶ values ──[schema]──▶ [functions] + templates ──▶ manifests
@@ -15,39 +16,39 @@ use serde_json::{Value, json};
 pub use chart::Chart;
 pub use values::{merge, parse, set, set_string, set_text};
 
-/// Who the chart is rendered for.
+/// Release that a chart is rendered for.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// What renders: `Helm`, or `CLI`, which makes the namespace too.
+    /// Renderer: `Helm`, or `CLI`, which creates the namespace as well.
     pub service: String,
 }
 
-/// Why a chart cannot be rendered, in one sentence.
+/// Error of a chart that cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A values file, or a `--set`, is not what it should be.
+    /// A malformed values file or `--set`.
     #[error("{0}")]
     Values(String),
-    /// A value is not one the chart knows.
-    #[error("the value {field}: {reason}")]
+    /// A value that the chart's schema rejects.
+    #[error("invalid value {field}: {reason}")]
     Value {
-        /// Its path, such as `proxy.uid`.
+        /// Path, such as `proxy.uid`.
         field: String,
-        /// What is wrong with it.
+        /// Reason.
         reason: String,
     },
-    /// A template refuses.
+    /// An error raised by a template.
     #[error("{0}")]
     Template(String),
 }
 
-/// Renders a chart with `values` over its defaults; a file of the chart and its text each, those that are empty left out.
+/// Renders a chart with `values` merged into its defaults. Returns file names and texts without the empty ones.
 pub fn render(chart: Chart, release: &Release, values: &Value) -> Result<Vec<(&'static str, String)>, Error> {
-    let wrong = |error: gotmpl::TemplateError| Error::Template(functions::sentence(&error));
+    let failed = |error: gotmpl::TemplateError| Error::Template(functions::sentence(&error));
     let values = chart.values(values)?;
     let data = json!({
         "Values": values,
@@ -55,17 +56,17 @@ pub fn render(chart: Chart, release: &Release, values: &Value) -> Result<Vec<(&'
         "Chart": {"Name": chart.name(), "Version": chart.version(), "AppVersion": chart.version()},
     });
     let data = functions::cell(&data);
-    let functions = functions::all(chart.templates()).map_err(wrong)?;
+    let functions = functions::all(chart.templates()).map_err(failed)?;
     let mut rendered = Vec::new();
     for (file, text) in chart.templates().iter().filter(|(file, _)| !file.starts_with('_')) {
         let template = Template::new(file)
             .funcs(functions.table())
             .parse(text)
-            .map_err(wrong)?;
-        // As Helm does: what is not there is nothing.
+            .map_err(failed)?;
+        // As in Helm, a missing value renders as nothing.
         let output = template
             .execute_to_string(&data)
-            .map_err(wrong)?
+            .map_err(failed)?
             .replace("<no value>", "");
         if !output.trim().is_empty() {
             rendered.push((*file, output));

@@ -1,12 +1,12 @@
-//! Checks values against a chart's schema, in words. It knows the part of JSON Schema that our charts use: `type`, `enum`,
-//! `pattern` (what it means is in the `description` beside it), `minimum`, `maximum`, `properties` and
-//! `additionalProperties: false`; a test makes sure that they use no more.
+//! Validation of values against a chart's schema. Implements the part of JSON Schema that the charts use: `type`,
+//! `enum`, `pattern` (described by the `description` beside it), `minimum`, `maximum`, `properties` and
+//! `additionalProperties: false`; a test rejects any other keyword.
 
 use serde_json::Value;
 
 use crate::Error;
 
-/// What a schema of ours may say.
+/// Supported keywords.
 #[cfg(test)]
 pub(crate) const KEYWORDS: [&str; 9] = [
     "$schema",
@@ -20,45 +20,45 @@ pub(crate) const KEYWORDS: [&str; 9] = [
     "additionalProperties",
 ];
 
-/// Refuses the first value that is not as the schema says; `path` is where it stands.
+/// Rejects the first value that violates the schema; `path` is its location.
 pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
-    let wrong = |reason: String| {
+    let invalid = |reason: String| {
         Err(Error::Value {
             field: if path.is_empty() { ".".into() } else { path.into() },
             reason,
         })
     };
-    if let Some(wanted) = schema.get("type") {
-        let names: Vec<&str> = match wanted {
+    if let Some(types) = schema.get("type") {
+        let names: Vec<&str> = match types {
             Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
             name => name.as_str().into_iter().collect(),
         };
         if !names.iter().any(|name| is(name, value)) {
             let words = names.iter().map(|name| word(name)).collect::<Vec<_>>().join(" or ");
-            return wrong(format!("{value} is not {words}"));
+            return invalid(format!("{value} is not {words}"));
         }
     }
     if let Some(choices) = schema.get("enum").and_then(Value::as_array)
         && !choices.contains(value)
     {
         let choices: Vec<_> = choices.iter().filter_map(Value::as_str).collect();
-        return wrong(format!("{value} is not one of {}", choices.join(", ")));
+        return invalid(format!("{value} is not one of {}", choices.join(", ")));
     }
     if let (Some(pattern), Some(text)) = (schema.get("pattern").and_then(Value::as_str), value.as_str()) {
-        // A pattern that is none is ours to mend; a test compiles each.
+        // Patterns are valid: a test compiles each.
         let matches = regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
         if !matches {
             let meaning = schema.get("description").and_then(Value::as_str).unwrap_or(pattern);
-            return wrong(format!("{value} is not {meaning}"));
+            return invalid(format!("{value} is not {meaning}"));
         }
     }
     if let Some(number) = value.as_f64() {
         let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
         if bound("minimum").is_some_and(|least| number < least) {
-            return wrong(format!("{value} is less than {}", schema["minimum"]));
+            return invalid(format!("{value} is less than {}", schema["minimum"]));
         }
         if bound("maximum").is_some_and(|most| number > most) {
-            return wrong(format!("{value} is more than {}", schema["maximum"]));
+            return invalid(format!("{value} is more than {}", schema["maximum"]));
         }
     }
     for (key, value) in value.as_object().into_iter().flatten() {
@@ -72,7 +72,7 @@ pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Result<(), Err
             None if schema.get("additionalProperties") == Some(&Value::Bool(false)) => {
                 return Err(Error::Value {
                     field: path,
-                    reason: "the chart has no such value".into(),
+                    reason: "unknown value".into(),
                 });
             }
             None => {}
@@ -95,12 +95,12 @@ fn is(name: &str, value: &Value) -> bool {
 
 fn word(name: &str) -> &str {
     match name {
-        "string" => "a text",
-        "integer" => "a whole number",
+        "string" => "a string",
+        "integer" => "an integer",
         "number" => "a number",
-        "boolean" => "true or false",
+        "boolean" => "a boolean",
         "array" => "a list",
-        "object" => "a map",
+        "object" => "a mapping",
         other => other,
     }
 }

@@ -1,4 +1,4 @@
-//! Rendering, compared with the real Helm where there is one; values and schema by themselves.
+//! Rendering, compared with the real Helm where available; values and schema on their own.
 
 mod sidecar;
 
@@ -29,7 +29,7 @@ fn release(service: &str) -> Release {
     }
 }
 
-/// Values that a chart cannot do without.
+/// Values that a chart requires.
 fn required(chart: Chart) -> &'static str {
     match chart {
         Chart::Crds | Chart::ControlPlane => REQUIRED,
@@ -49,13 +49,13 @@ fn given_to(chart: Chart, sets: &[&str]) -> Value {
     values
 }
 
-/// By kind and name.
+/// Objects by kind and name.
 fn objects(text: &str) -> BTreeMap<String, Value> {
     serde_yaml_ng::Deserializer::from_str(text)
         .map(|document| serde::Deserialize::deserialize(document).expect("YAML"))
         .filter(|object: &Value| !object.is_null())
         .map(|mut object| {
-            // Values within a ConfigMap are text; they may be written in another way, but must say the same.
+            // Values inside a ConfigMap are text; their spelling may differ, their meaning must not.
             if let Some(text) = object.pointer("/data/values").and_then(Value::as_str) {
                 object["data"]["values"] = values::parse(text).expect("YAML");
             }
@@ -71,9 +71,9 @@ fn ours(chart: Chart, service: &str, values: &Value) -> BTreeMap<String, Value> 
     objects(&text.join("\n---\n"))
 }
 
-/// Where two values first differ, and how; none where they don't.
+/// Returns the first difference of two values with its path.
 fn difference(one: &Value, other: &Value, path: &str) -> Option<String> {
-    // Asked first: each key is looked at from both sides, which would double the work at each depth of equal values.
+    // Checked first: each key is visited from both sides, which would double the work at each depth of equal values.
     if one == other {
         return None;
     }
@@ -91,7 +91,7 @@ fn difference(one: &Value, other: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// The real Helm: that of the PATH, or the one the cluster tests bring along.
+/// The real Helm: from the PATH, or the cluster tests' copy.
 fn helm(dir: &Path) -> Option<PathBuf> {
     if Command::new("helm").arg("version").output().is_ok() {
         return Some("helm".into());
@@ -113,7 +113,7 @@ fn run(helm: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// What is set of the custom resources and the control plane, variant by variant.
+/// Variants of the values of the custom resources and the control plane.
 const VARIANTS: &[&[&str]] = &[
     &[],
     &["controllerReplicas=3,controllerLogLevel=debug", "podLabels.team=a"],
@@ -140,7 +140,7 @@ const VARIANTS: &[&[&str]] = &[
         "webhookFailurePolicy=Fail,identityTrustDomain=example.org",
     ],
 ];
-/// The same of mesh-viz.
+/// Variants of mesh-viz.
 const VIZ_VARIANTS: &[&[&str]] = &[
     &[],
     &["controllerUID=0"],
@@ -148,7 +148,7 @@ const VIZ_VARIANTS: &[&[&str]] = &[
     &["tap.crtPEM=certificate,tap.keyPEM=key,tap.caBundle=bundle,replicas=2,resources.limits.memory=100Mi"],
     &["image.version=1.2,linkerdNamespace=mesh,identityTrustDomain=example.org,podAnnotations.a=b"],
 ];
-/// The same of mesh-cni.
+/// Variants of mesh-cni.
 const CNI_VARIANTS: &[&[&str]] = &[
     &[],
     &[
@@ -161,7 +161,7 @@ const CNI_VARIANTS: &[&[&str]] = &[
 ];
 
 #[test]
-fn the_real_helm_renders_the_same_objects() {
+fn renders_the_same_objects_as_helm() {
     let dir = tempfile::tempdir().expect("a folder");
     let Some(helm) = helm(dir.path()) else {
         eprintln!("skipped: no helm in the PATH, and no ../shared/kube/bin/helm.xz");
@@ -180,7 +180,7 @@ fn the_real_helm_renders_the_same_objects() {
             Chart::Cni => CNI_VARIANTS,
         };
         for sets in variants {
-            // A variant whose values are of the wrong type is refused by both.
+            // Both reject a variant with values of the wrong type.
             let mut arguments = vec!["template", "mesh", &folder, "-n", "linkerd", "-f", file];
             arguments.extend(sets.iter().flat_map(|text| ["--set", text]));
             let rendered = render(chart, &release("Helm"), &given_to(chart, sets));
@@ -188,7 +188,7 @@ fn the_real_helm_renders_the_same_objects() {
                 let output = Command::new(&helm).args(&arguments).output().expect("helm runs");
                 assert!(
                     !output.status.success(),
-                    "{sets:?}: we refuse, Helm does not: {rendered:?}"
+                    "{sets:?}: rejected here, accepted by Helm: {rendered:?}"
                 );
                 continue;
             }
@@ -206,7 +206,7 @@ fn the_real_helm_renders_the_same_objects() {
 }
 
 #[test]
-fn the_values_that_pods_follow_are_read_back() {
+fn config_map_holds_the_values_without_secrets() {
     let objects = ours(Chart::ControlPlane, "CLI", &given(&["proxy.logLevel=debug"]));
     assert!(objects.contains_key("\"Namespace\" \"linkerd\""));
     let config = &objects["\"ConfigMap\" \"linkerd-config\""]["data"]["values"];
@@ -216,7 +216,7 @@ fn the_values_that_pods_follow_are_read_back() {
 }
 
 #[test]
-fn the_plugins_configuration_is_json_whatever_is_set() {
+fn cni_configuration_is_json_for_all_values() {
     for sets in &CNI_VARIANTS[..4] {
         let objects = ours(Chart::Cni, "CLI", &given_to(Chart::Cni, sets));
         let config = &objects["\"ConfigMap\" \"linkerd-cni-config\""]["data"]["cni_network_config"];
@@ -228,13 +228,13 @@ fn the_plugins_configuration_is_json_whatever_is_set() {
         assert_eq!(
             excluded.last(),
             Some(&Value::from("linkerd")),
-            "our own namespace: {sets:?}"
+            "the plugin's own namespace: {sets:?}"
         );
     }
 }
 
 #[test]
-fn what_is_missing_or_wrong_is_one_sentence() {
+fn rejects_missing_and_invalid_values_by_name() {
     let refused = |values: &Value| {
         let error = render(Chart::ControlPlane, &release("Helm"), values).expect_err("refused");
         error.to_string()
@@ -242,15 +242,15 @@ fn what_is_missing_or_wrong_is_one_sentence() {
     assert!(refused(&values::parse("").expect("empty")).starts_with("identityTrustAnchorsPEM is required"));
     assert_eq!(
         refused(&given(&["proxy.uid=root"])),
-        "the value proxy.uid: \"root\" is not a whole number"
+        "invalid value proxy.uid: \"root\" is not an integer"
     );
     assert_eq!(
         refused(&given(&["proxy.image.nmae=x"])),
-        "the value proxy.image.nmae: the chart has no such value"
+        "invalid value proxy.image.nmae: unknown value"
     );
     assert_eq!(
         refused(&given(&["controllerUID=0"])),
-        "the value controllerUID: 0 is less than 1"
+        "invalid value controllerUID: 0 is less than 1"
     );
     for (value, meaning) in [
         ("identity.issuer.issuanceLifetime=soon", "a duration such as 24h or 90m"),
@@ -265,9 +265,9 @@ fn what_is_missing_or_wrong_is_one_sentence() {
     assert!(policy.contains("is not one of all-authenticated, "), "{policy}");
     assert!(
         values::parse("a: [")
-            .expect_err("no YAML")
+            .expect_err("not YAML")
             .to_string()
-            .contains("not YAML")
+            .starts_with("invalid values: ")
     );
     for wrong in ["a", "=b", "a[x]=1", "a[99999]=1", "a..b=1"] {
         assert!(set(&mut given(&[]), wrong).is_err(), "{wrong}");
@@ -275,7 +275,7 @@ fn what_is_missing_or_wrong_is_one_sentence() {
 }
 
 #[test]
-fn a_split_has_one_schema_for_all_versions_and_no_webhook() {
+fn traffic_split_has_one_schema_for_all_versions_and_no_webhook() {
     let objects = ours(Chart::Crds, "CLI", &values::parse("").expect("empty"));
     assert_eq!(objects.len(), 10);
     let spec = &objects["\"CustomResourceDefinition\" \"trafficsplits.split.smi-spec.io\""]["spec"];
@@ -294,13 +294,13 @@ fn a_split_has_one_schema_for_all_versions_and_no_webhook() {
 }
 
 #[test]
-fn the_charts_are_of_this_version_and_their_schemas_say_what_is_checked() {
+fn charts_have_this_version_and_schemas_use_supported_keywords() {
     fn walk(schema: &Value) {
         for (key, value) in schema.as_object().expect("a schema") {
-            assert!(schema::KEYWORDS.contains(&key.as_str()), "{key} is not checked");
+            assert!(schema::KEYWORDS.contains(&key.as_str()), "{key} is not supported");
             if key == "pattern" {
                 regex::Regex::new(value.as_str().expect("a text")).expect("a pattern");
-                assert!(schema["description"].is_string(), "a pattern says what it means");
+                assert!(schema["description"].is_string(), "a pattern has a description");
             }
             if key == "properties" {
                 value.as_object().expect("properties").values().for_each(walk);

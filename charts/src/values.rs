@@ -1,23 +1,23 @@
-//! Values: read, laid over one another, and set one by one, as Helm does it.
+//! Values: parsed, merged and set one by one, with Helm's semantics.
 
 use serde_json::{Map, Value};
 
 use crate::Error;
 
-/// Longest list that `--set` may make by an index; a slip of the finger is no reason to fill the memory.
+/// Longest list that `--set` may create by an index, so that a typo cannot exhaust memory.
 const INDEX_MAX: usize = 1_000;
 
-/// Reads a values file; an empty one is no values.
+/// Parses a values file; an empty file yields an empty mapping.
 pub fn parse(text: &str) -> Result<Value, Error> {
     match serde_yaml_ng::from_str(text) {
         Ok(Value::Null) => Ok(Value::Object(Map::new())),
         Ok(map @ Value::Object(_)) => Ok(map),
-        Ok(_) => Err(Error::Values("the values are no map of names to values".into())),
-        Err(error) => Err(Error::Values(format!("the values are not YAML: {error}"))),
+        Ok(_) => Err(Error::Values("invalid values: must be a mapping".into())),
+        Err(error) => Err(Error::Values(format!("invalid values: {error}"))),
     }
 }
 
-/// Lays `over` over `values`: maps are merged, anything else is replaced, and null takes a value away.
+/// Merges `over` into `values`: maps are merged, anything else is replaced, and null removes a value.
 pub fn merge(values: &mut Value, over: &Value) {
     let (Value::Object(values), Value::Object(over)) = (values, over) else {
         return;
@@ -35,47 +35,47 @@ pub fn merge(values: &mut Value, over: &Value) {
     }
 }
 
-/// Sets what a `--set` says: `a.b=c,d[0].e=f,g={x,y}`; a backslash takes the meaning of the character after it.
+/// Applies a `--set`: `a.b=c,d[0].e=f,g={x,y}`; a backslash escapes the next character.
 pub fn set(values: &mut Value, text: &str) -> Result<(), Error> {
     assign(values, text, scalar)
 }
 
-/// As [`set`], but every value is text: `--set-string`.
+/// Applies a `--set-string`: as [`set`], but every value is a string.
 pub fn set_string(values: &mut Value, text: &str) -> Result<(), Error> {
     assign(values, text, |text| Value::String(plain(text)))
 }
 
-/// Sets one name to a text, whatever is in it: `--set-file`.
+/// Applies a `--set-file`: sets one value to a text, verbatim.
 pub fn set_text(values: &mut Value, path: &str, text: String) -> Result<(), Error> {
-    *place(values, path).ok_or_else(|| wrong(path))? = Value::String(text);
+    *place(values, path).ok_or_else(|| malformed(path))? = Value::String(text);
     Ok(())
 }
 
-fn wrong(part: &str) -> Error {
+fn malformed(part: &str) -> Error {
     Error::Values(format!(
-        "--set: {part:?} is not NAME=VALUE, such as proxy.logLevel=info"
+        "invalid --set: {part:?} is not NAME=VALUE, such as proxy.logLevel=info"
     ))
 }
 
 fn assign(values: &mut Value, text: &str, scalar: fn(&str) -> Value) -> Result<(), Error> {
     for part in split(text, ',') {
-        let (path, value) = cut(&part).ok_or_else(|| wrong(&part))?;
+        let (path, value) = cut(&part).ok_or_else(|| malformed(&part))?;
         let value = match value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
             Some("") => Value::Array(vec![]),
             Some(items) => split(items, ',').iter().map(|item| scalar(item)).collect(),
             None => scalar(value),
         };
-        *place(values, path).ok_or_else(|| wrong(&part))? = value;
+        *place(values, path).ok_or_else(|| malformed(&part))? = value;
     }
     Ok(())
 }
 
-/// The place that a path names; it is made where it is missing.
+/// Returns the value at a path; creates it if it is missing.
 fn place<'a>(values: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     split(path, '.').iter().try_fold(values, |at, name| step(at, name))
 }
 
-/// One name of a path, and the indexes after it.
+/// Follows one name of a path and the indexes after it.
 fn step<'a>(at: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     let (key, indexes) = match name.split_once('[') {
         Some((key, rest)) => (key, rest.strip_suffix(']')?.split("][").collect()),
@@ -102,7 +102,7 @@ fn step<'a>(at: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     Some(at)
 }
 
-/// The parts between separators that no backslash and no braces protect; backslashes stay.
+/// Splits at separators outside braces that no backslash escapes; keeps backslashes.
 fn split(text: &str, separator: char) -> Vec<String> {
     let (mut parts, mut depth, mut escaped) = (vec![String::new()], 0_usize, false);
     for c in text.chars() {
@@ -126,7 +126,7 @@ fn cut(part: &str) -> Option<(&str, &str)> {
     part.split_once('=').filter(|(path, _)| !path.is_empty())
 }
 
-/// Without the backslashes.
+/// Removes escaping backslashes.
 fn plain(text: &str) -> String {
     let mut escaped = false;
     let kept = text.chars().filter(|c| {
@@ -137,7 +137,7 @@ fn plain(text: &str) -> String {
     kept.collect()
 }
 
-/// Truths, whole numbers and null are what they look like; the rest is text, also `007`.
+/// Reads booleans, integers and null as such, anything else (also `007`) as a string.
 fn scalar(text: &str) -> Value {
     match text {
         "true" => Value::Bool(true),

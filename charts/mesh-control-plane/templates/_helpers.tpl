@@ -37,7 +37,7 @@ runAsUser: {{ int .Values.controllerUID }}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{- /* The argument of the next four is a map: root, component, and what "mesh.sidecar" takes. */ -}}
+{{- /* The next four take a map: root, component, and the arguments of "mesh.sidecar". */ -}}
 
 {{- define "mesh.replicas" -}}
 replicas: {{ .root.Values.controllerReplicas }}

@@ -1,12 +1,12 @@
-{{- /* The sidecar of the control plane's own pods. A test compares it with what the injector makes of the same pod. The
-argument is a map: root, component, ports (those of the containers), and perhaps opaque and requireTls (ports). */ -}}
+{{- /* Sidecar of the control plane's own pods; a test compares it with the injector's for the same pod. Takes a map: root, component,
+ports (of the containers), and optionally opaque and requireTls (ports). */ -}}
 
 {{- define "mesh.sidecar-annotations" -}}
 linkerd.io/proxy-version: {{ .Values.proxy.image.version | default (include "mesh.version" .) | quote }}
 {{- with .Values.identityTrustAnchorsPEM }}
 linkerd.io/trust-root-sha256: {{ printf "%s\n" (replace "\r" "" . | trim) | sha256sum }}
 {{- end }}
-# These pods are who says what is allowed, and who signs: they start, and answer, before anybody can ask them.
+# These pods serve policy and sign certificates: they must start and answer before either is available.
 config.linkerd.io/default-inbound-policy: all-unauthenticated
 config.linkerd.io/proxy-await: disabled
 config.linkerd.io/proxy-enable-native-sidecar: "false"
@@ -162,7 +162,7 @@ resources:
     {{- end }}
   readinessProbe:
     httpGet: {path: /ready, port: {{ $values.proxy.ports.admin }}}
-    # Often, for everybody waits for these pods.
+    # Frequent, because every other pod waits for these.
     periodSeconds: 1
   {{- include "mesh.sidecar-resources" .root | nindent 2 }}
   {{- if $values.proxy.securityContext }}
@@ -353,7 +353,7 @@ resources:
 - name: LINKERD2_PROXY_IDENTITY_TOKEN_FILE
   value: {{ ternary "/var/run/secrets/tokens/linkerd-identity-token" "/var/run/secrets/kubernetes.io/serviceaccount/token" $values.identity.serviceAccountTokenProjection }}
 - name: LINKERD2_PROXY_IDENTITY_SVC_ADDR
-  # Not the headless Service: these pods start together, and a name that has no address yet is remembered as unknown for 5 s.
+  # Not the headless Service: these pods start together, and resolvers cache a name without addresses as unknown for 5 s.
   value: {{ ternary "localhost.:8080" (printf "linkerd-identity.%s:8080" $suffix) (eq .component "identity") }}
 - name: LINKERD2_PROXY_IDENTITY_LOCAL_NAME
   value: $(_pod_sa).$(_pod_ns).serviceaccount.identity.$(_l5d_ns).$(_l5d_trustdomain)

@@ -1,5 +1,5 @@
-//! The sidecar of the control plane's own pods is what the injector makes of them, but for what is listed here; and the words
-//! and numbers of the charts are those of Rust.
+//! The chart's sidecars equal the injector's, except for the differences listed here; constants of the charts equal
+//! Rust's.
 
 use std::collections::BTreeSet;
 
@@ -10,25 +10,25 @@ use serde_json::Value;
 use super::{difference, given, ours};
 use crate::{Chart, values};
 
-/// Variables that are other than in an injected pod, pod by pod, and why.
+/// Variables that differ from an injected pod, by component, with the reason.
 const VARIABLES: [(&str, &str, &str); 3] = [
     (
         "identity",
         env::INBOUND_PORTS_REQUIRE_TLS,
-        "nobody sends a token in plaintext; the injector knows no such annotation",
+        "tokens must not be sent in plaintext; the injector has no such annotation",
     ),
     ("destination", env::IDENTITY_SVC_ADDR, STARTS_WITH_IDENTITY),
     ("proxy-injector", env::IDENTITY_SVC_ADDR, STARTS_WITH_IDENTITY),
 ];
-const STARTS_WITH_IDENTITY: &str = "a headless Service without an address yet is remembered by DNS as unknown";
-/// Times of the readiness probe, likewise: everybody waits for these pods, so they are asked more often.
+const STARTS_WITH_IDENTITY: &str = "resolvers cache a headless Service without addresses as unknown";
+/// Settings of the readiness probe that differ: every pod waits for these, so they are probed more often.
 const TIMES: [&str; 2] = ["initialDelaySeconds", "periodSeconds"];
 
 fn deployment(component: &str, sets: &[&str]) -> (Value, Config) {
     let objects = ours(Chart::ControlPlane, "Helm", &given(sets));
     let find = |kind: &str, name: &str| objects[&format!("\"{kind}\" \"{name}\"")].clone();
     let mut config = find("ConfigMap", "linkerd-config")["data"]["values"].take();
-    // As mesh-injector reads it.
+    // mesh-injector reads the anchors from their own ConfigMap.
     let anchors = find("ConfigMap", "linkerd-identity-trust-roots")["data"]["ca-bundle.crt"].take();
     config["identityTrustAnchorsPEM"] = anchors;
     let config = Config::from_values(&config).expect("the injector reads it");
@@ -43,7 +43,7 @@ fn without(list: &mut Value, names: &[&str]) -> Vec<Value> {
     taken
 }
 
-/// The pod as it was before a sidecar came.
+/// The pod without its sidecar.
 fn bare(deployment: &Value) -> Value {
     let mut deployment = deployment.clone();
     let template = &mut deployment["spec"]["template"];
@@ -82,7 +82,7 @@ fn bare(deployment: &Value) -> Value {
     ] {
         for key in keys {
             let taken = metadata[map].as_object_mut().expect("a map").remove(key);
-            assert!(taken.is_some(), "the chart does not write {key}");
+            assert!(taken.is_some(), "the chart does not set {key}");
         }
     }
     deployment
@@ -114,10 +114,10 @@ fn injected(config: Config, bare: &Value) -> Value {
     after
 }
 
-/// Both in one form: lists by name, and without what is intended to differ.
+/// Normal form for the comparison: lists by name, without the intended differences.
 fn normal(component: &str, mut deployment: Value) -> Value {
     let template = &mut deployment["spec"]["template"];
-    // Who made it: the chart, or the injector.
+    // The author differs: the chart or the injector.
     template["metadata"]["annotations"]["linkerd.io/created-by"] = Value::Null;
     let spec = template["spec"].as_object_mut().expect("a map");
     for list in ["initContainers", "containers", "volumes"] {
@@ -140,7 +140,7 @@ fn normal(component: &str, mut deployment: Value) -> Value {
 }
 
 #[test]
-fn the_control_planes_sidecars_are_what_the_injector_makes() {
+fn control_plane_sidecars_equal_injected_ones() {
     let variants: [&[&str]; 8] = [
         &[],
         &["cniEnabled=true"],
@@ -168,8 +168,8 @@ fn the_control_planes_sidecars_are_what_the_injector_makes() {
 }
 
 #[test]
-fn the_order_of_variables_is_kept() {
-    // `$(_pod_ns)` stands for a variable that comes before.
+fn variables_keep_their_order() {
+    // `$(_pod_ns)` refers to an earlier variable.
     let (chart, config) = deployment("destination", &[]);
     let names = |deployment: &Value| {
         let containers = deployment["spec"]["template"]["spec"]["containers"]
@@ -189,7 +189,7 @@ fn the_order_of_variables_is_kept() {
 }
 
 #[test]
-fn what_pods_get_by_default_is_the_injectors_default() {
+fn chart_defaults_equal_config_defaults() {
     let (_, config) = deployment("identity", &[]);
     let expected = Config {
         identity_trust_anchors_pem: config.identity_trust_anchors_pem.clone(),
@@ -198,7 +198,7 @@ fn what_pods_get_by_default_is_the_injectors_default() {
     };
     let json = |config: &Config| {
         let mut json = serde_json::to_value(config).expect("JSON");
-        // On a cluster there is somebody to tap: viz, once it is installed. An empty context is none.
+        // The chart grants tap to mesh-viz. An empty context means none.
         json["proxy"]["tapIdentity"] = "".into();
         if json["proxy"]["securityContext"] == serde_json::json!({}) {
             json["proxy"]["securityContext"] = Value::Null;
@@ -208,14 +208,14 @@ fn what_pods_get_by_default_is_the_injectors_default() {
     assert_eq!(difference(&json(&config), &json(&expected), ""), None);
 }
 
-/// The texts of a chart's templates and values.
+/// Templates and values of a chart, as one text.
 fn texts(chart: Chart) -> String {
     let templates = chart.templates().iter().map(|(_, text)| *text);
     templates.chain([chart.default_values()]).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn ports_variables_and_keys_are_those_of_rust() {
+fn ports_variables_and_keys_exist_in_rust() {
     let rust = [
         include_str!("../../../proxy/model/src/env.rs"),
         include_str!("../../../destination/k8s/src/keys.rs"),
@@ -229,11 +229,11 @@ fn ports_variables_and_keys_are_those_of_rust() {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_./-".contains(c)));
         let words: BTreeSet<&str> = words.collect();
         for name in words.iter().filter_map(|word| word.strip_prefix("LINKERD2_PROXY_")) {
-            // The parameters are made of the values' names.
+            // Parameter variables derive from the names of values.
             let known = name.is_empty() || rust.contains(&format!("    {name};"));
             assert!(
                 known,
-                "{}: LINKERD2_PROXY_{name} is no variable of the proxy",
+                "{}: the proxy has no variable LINKERD2_PROXY_{name}",
                 chart.name()
             );
         }
@@ -242,7 +242,7 @@ fn ports_variables_and_keys_are_those_of_rust() {
             let known = rust.contains(&format!("\"{name}\""))
                 || rust.contains(&format!("\"{key}\""))
                 || name == "admission-webhooks";
-            assert!(known, "{}: nobody reads {key}", chart.name());
+            assert!(known, "{}: nothing reads {key}", chart.name());
         }
     }
     let text = texts(Chart::ControlPlane);
