@@ -225,7 +225,7 @@ async fn a_wrong_annotation_is_refused_in_a_sentence() {
     assert_eq!(response["allowed"], false);
     let message = response["status"]["message"].as_str().expect("a sentence");
     assert!(
-        message.starts_with("the annotation config.linkerd.io/admin-port on the workload is \"x\""),
+        message.starts_with("invalid annotation config.linkerd.io/admin-port on the workload: \"x\""),
         "{message}"
     );
 }

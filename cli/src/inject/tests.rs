@@ -147,7 +147,7 @@ fn what_is_refused_is_one_sentence() {
     );
     let error = inject(WEB, &["--admin-port", "x"]).expect_err("no port");
     assert!(
-        error.starts_with("a flag is wrong: the annotation config.linkerd.io/admin-port"),
+        error.starts_with("a flag is wrong: invalid annotation config.linkerd.io/admin-port"),
         "{error}"
     );
     let error = inject(WEB, &["--manual", "--ignore-cluster"]).expect_err("no anchors");

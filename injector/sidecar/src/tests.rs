@@ -101,11 +101,11 @@ fn process_environment_is_literal_and_local() {
         ("IDENTITY_TRUST_ANCHORS", "PEM"),
         ("INBOUND_IPS", "10.42.0.9"),
         ("INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "8080,25"),
-        ("SOCKET_MARK", "2102"),
         ("LOG", "debug"),
     ] {
         assert_eq!(env[format!("LINKERD2_PROXY_{name}").as_str()], value, "{name}");
     }
+    assert_eq!(env[proxy_model::env::SOCKET_MARK], "2102");
     assert_eq!(process.argv, ["/opt/mesh-proxy"]);
     assert_eq!((process.rules.proxy_uid, process.rules.mark), (None, Some(2102)));
     assert_eq!(process.readiness.initial_delay(), Duration::from_secs(2));

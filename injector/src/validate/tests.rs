@@ -177,7 +177,7 @@ fn annotations_are_warned_of_where_they_are_written() {
     ));
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(
-        said[0].starts_with("the annotation config.linkerd.io/skip-inbound-port is none"),
+        said[0].starts_with("unknown annotation config.linkerd.io/skip-inbound-port"),
         "{said:?}"
     );
     assert_eq!(said[1], "its pods will not be injected: hostNetwork is enabled");

@@ -397,7 +397,7 @@ fn refused(bed: &Bed) {
         ),
         (
             pod("wrong", json!({"config.linkerd.io/admin-port": "x"})),
-            "the annotation config.linkerd.io/admin-port on the workload is \"x\"",
+            "invalid annotation config.linkerd.io/admin-port on the workload: \"x\"",
         ),
         (
             json!({"apiVersion": "security.linkerd.io/v1", "kind": "Server", "metadata": {"name": "web"}, "spec": {}}),
