@@ -1,7 +1,7 @@
-//! The life of what installs the plugin: keep it in place, repair, and at the end decide whether it stays.
+//! Life cycle of the installer: keep the plugin in place, repair pods, and finally decide whether the plugin stays.
 //!
-//! The plugin stays when another of us comes after us (a new version, a reboot): until then it cannot ask the cluster, and pods
-//! wait instead of starting without their rules. It goes when our DaemonSet goes.
+//! The plugin stays if another pod of the DaemonSet follows (a new version, a reboot): until then it cannot reach the
+//! cluster, and pods wait instead of starting without their rules. It is removed together with the DaemonSet.
 
 use std::{
     path::Path,
@@ -32,17 +32,17 @@ use crate::{
     taint,
 };
 
-/// Time that tasks have to end after a signal.
+/// Time for tasks to finish after a signal.
 const GRACE: Duration = Duration::from_secs(5);
-/// Time between two looks where no file tells that it changed.
-const LOOK: Duration = Duration::from_secs(10);
-/// Time between two looks while something fails, or nobody tells that a file changed.
-const RETRY: Duration = Duration::from_secs(1);
-/// Least time between two looks, however often somebody writes.
-const BETWEEN: Duration = Duration::from_millis(10);
-/// Time for the cluster to say whether our DaemonSet is there; a pod has 30 s to end.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time in which a runtime learns that the chain is another one; until then it may call the plugin.
+/// Pause between reconciliations while no file changes.
+const IDLE_PAUSE: Duration = Duration::from_secs(10);
+/// Pause between reconciliations after a failure, or while changes cannot be watched.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest pause between reconciliations, however often files change.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Timeout of the lookup of the DaemonSet; a pod has 30 s to terminate.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a runtime to notice a changed chain; until then it may call the plugin.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
@@ -66,30 +66,30 @@ async fn serve(args: InstallArgs) -> anyhow::Result<()> {
     };
     tasks.spawn("admin", admin::serve(listener, page, stop.clone()));
     let (joined, since) = watch::channel(SystemTime::now());
-    let keeping = keep(installer.clone(), (ready.clone(), joined), metrics.clone());
-    tasks.spawn_until_stop("install", keeping);
+    let reconciler = reconcile(installer.clone(), (ready.clone(), joined), metrics.clone());
+    tasks.spawn_until_stop("install", reconciler);
     if let Some(node) = args.node.clone().filter(|_| args.repair) {
         let installed = Installed {
             ready: ready.clone(),
             since,
         };
-        let repairing = repair::run(client.clone(), node, installed, metrics);
-        tasks.spawn_until_stop("repair", repairing);
+        let repairs = repair::run(client.clone(), node, installed, metrics);
+        tasks.spawn_until_stop("repair", repairs);
     }
     if let Some((node, taint)) = args.node.clone().zip(args.startup_taint.clone()) {
         tasks.spawn_until_stop("taint", taint::remove(client.clone(), (node, taint), ready));
     }
     tasks.finish(GRACE).await?;
-    if another_comes(&client, &args).await {
-        tracing::info!("the plugin stays, for whoever of us comes next");
+    if has_successor(&client, &args).await {
+        tracing::info!("leaving the plugin in place for the next pod");
         return Ok(());
     }
     installer
         .leave()
-        .context("the plugin is still in a network configuration")?;
+        .context("cannot remove the plugin from the network configurations")?;
     tokio::time::sleep(SETTLE).await;
-    installer.clean().context("the plugin is not taken away as a whole")?;
-    tracing::info!("the plugin is taken away");
+    installer.clean().context("cannot remove the plugin's files")?;
+    tracing::info!("removed the plugin");
     Ok(())
 }
 
@@ -100,7 +100,7 @@ fn installer(args: &InstallArgs) -> anyhow::Result<Installer> {
             net_dir: args.net_dir.clone(),
             host_net_dir: args.host_net_dir.clone(),
         },
-        program: std::env::current_exe().context("this program does not know where it is")?,
+        program: std::env::current_exe().context("cannot find the path of this program")?,
         config: args.config.clone(),
         account: Account {
             dir: args.account_dir.clone(),
@@ -110,24 +110,28 @@ fn installer(args: &InstallArgs) -> anyhow::Result<Installer> {
     })
 }
 
-/// Looks again each time a file changes, and now and then.
-async fn keep(installer: Installer, (ready, joined): (Readiness, watch::Sender<SystemTime>), metrics: Metrics) {
+/// Reconciles on each change of a file, and periodically.
+async fn reconcile(installer: Installer, (ready, joined): (Readiness, watch::Sender<SystemTime>), metrics: Metrics) {
     let (changed, mut changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // What we read ourselves is an event too.
+        // The installer's own reads are events as well.
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            // One that waits already stands for all.
+            // One queued change stands for all.
             let _ = changed.try_send(());
         }
     });
     let mut watcher = watcher
-        .inspect_err(|error| tracing::warn!(%error, "changes of files are looked for each second"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot watch files; polling every second"))
         .ok();
-    let mut said = String::new();
+    let mut logged = String::new();
     loop {
-        let watched = watcher.as_mut().is_some_and(|watcher| follow(watcher, &installer));
-        let looked = installer.look();
-        let pause = if looked.is_ok() && watched { LOOK } else { RETRY };
+        let watched = watcher.as_mut().is_some_and(|watcher| watch_dirs(watcher, &installer));
+        let looked = installer.reconcile();
+        let pause = if looked.is_ok() && watched {
+            IDLE_PAUSE
+        } else {
+            RETRY_PAUSE
+        };
         let now = match looked {
             Ok(looked) => {
                 metrics.looked(if looked.written.is_empty() {
@@ -137,7 +141,7 @@ async fn keep(installer: Installer, (ready, joined): (Readiness, watch::Sender<S
                 });
                 metrics.configurations(looked.joined.len(), looked.refused.len());
                 for file in &looked.written {
-                    tracing::info!(%file, "written");
+                    tracing::info!(%file, "wrote");
                 }
                 if looked.rejoined {
                     joined.send_replace(SystemTime::now());
@@ -145,48 +149,48 @@ async fn keep(installer: Installer, (ready, joined): (Readiness, watch::Sender<S
                 if !looked.joined.is_empty() {
                     ready.set();
                 }
-                state(&looked)
+                summary(&looked)
             }
             Err(error) => {
                 metrics.looked("failed");
-                format!("the plugin is not in place: {error}")
+                format!("cannot install the plugin: {error}")
             }
         };
-        if now != said {
+        if now != logged {
             tracing::info!("{now}");
-            said = now;
+            logged = now;
         }
-        tokio::time::sleep(BETWEEN).await;
+        tokio::time::sleep(MIN_PAUSE).await;
         let _ = tokio::time::timeout(pause, changes.recv()).await;
     }
 }
 
-fn state(looked: &crate::install::Looked) -> String {
+fn summary(looked: &crate::install::Reconciled) -> String {
     let list = |names: Vec<String>| names.join(", ");
     let refused = looked.refused.iter().map(|(name, why)| format!("{name} ({why})"));
     let refused = match list(refused.collect()) {
         none if none.is_empty() => String::new(),
-        some => format!("; left alone: {some}"),
+        some => format!("; ignored: {some}"),
     };
     match list(looked.joined.iter().cloned().collect()) {
-        none if none.is_empty() => format!("there is no network configuration to join yet{refused}"),
-        some => format!("the plugin is in {some}{refused}"),
+        none if none.is_empty() => format!("no network configuration to join yet{refused}"),
+        some => format!("joined {some}{refused}"),
     }
 }
 
-/// Watches the folders that count. One that is not there yet is looked for later; says whether all are.
-fn follow(watcher: &mut notify::RecommendedWatcher, installer: &Installer) -> bool {
+/// Watches the relevant folders; missing ones are retried later. Returns true if all are watched.
+fn watch_dirs(watcher: &mut notify::RecommendedWatcher, installer: &Installer) -> bool {
     let config = installer.config.parent().unwrap_or(Path::new("/"));
     let places = &installer.places;
     let dirs = [&places.net_dir, &places.bin_dir, &installer.account.dir];
     let mut all = dirs.into_iter().map(|dir| dir.as_path()).chain([config]);
-    // Watching again what is watched costs nothing, and finds a folder that was made anew.
+    // Watching again costs nothing, and finds a folder that was recreated.
     all.all(|dir| watcher.watch(dir, RecursiveMode::NonRecursive).is_ok())
 }
 
-/// Whether our DaemonSet will bring another of us to this node.
-async fn another_comes(client: &Client, args: &InstallArgs) -> bool {
-    let asked = async {
+/// Returns true if the DaemonSet will run another pod on this node.
+async fn has_successor(client: &Client, args: &InstallArgs) -> bool {
+    let owners = async {
         let namespace = Resource::new("v1", "namespaces").get(client, &args.namespace).await?;
         let sets = Resource::new("apps/v1", "daemonsets").within(&args.namespace);
         let set = sets.get(client, &args.daemonset).await?;
@@ -194,33 +198,34 @@ async fn another_comes(client: &Client, args: &InstallArgs) -> bool {
             Some(node) => Resource::new("v1", "nodes").get(client, node).await?,
             None => Value::Null,
         };
-        Ok(Around { namespace, set, node })
+        Ok(Owners { namespace, set, node })
     };
-    match tokio::time::timeout(ASK_TIMEOUT, asked).await {
-        Ok(answered) => stays(answered),
-        // The node goes down, or the API server does: that is no reason to take the plugin away.
+    match tokio::time::timeout(LOOKUP_TIMEOUT, owners).await {
+        Ok(owners) => stays(owners),
+        // The node or the API server is going down, which does not justify removing the plugin.
         Err(_) => true,
     }
 }
 
-/// What we are part of.
-struct Around {
+/// Objects that this pod depends on.
+struct Owners {
     namespace: Value,
     set: Value,
     node: Value,
 }
 
-/// Whether what we are part of is there and stays, for this node too.
-fn stays(answered: Result<Around, SourceError>) -> bool {
-    match answered {
-        Ok(Around { namespace, set, node }) => {
-            let goes = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
-            let wanted = set["spec"]["template"]["spec"]["nodeSelector"].as_object();
+/// Returns true if the DaemonSet exists, stays, and selects this node.
+fn stays(owners: Result<Owners, SourceError>) -> bool {
+    match owners {
+        Ok(Owners { namespace, set, node }) => {
+            let is_deleted = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
+            let selector = set["spec"]["template"]["spec"]["nodeSelector"].as_object();
             let labels = &node["metadata"]["labels"];
-            let is_wanted = node.is_null() || wanted.into_iter().flatten().all(|(key, value)| labels[key] == *value);
-            !goes(&namespace) && !goes(&set) && is_wanted
+            let is_selected =
+                node.is_null() || selector.into_iter().flatten().all(|(key, value)| labels[key] == *value);
+            !is_deleted(&namespace) && !is_deleted(&set) && is_selected
         }
-        // Nobody uninstalls by taking the network away; who lost its account or its rights is being uninstalled.
+        // A lost network is not an uninstallation; a lost account or permission is.
         Err(error) => matches!(error, SourceError::Unreachable { .. } | SourceError::Refused { .. }),
     }
 }
@@ -231,8 +236,8 @@ mod tests {
 
     use super::*;
 
-    fn around() -> Around {
-        Around {
+    fn owners() -> Owners {
+        Owners {
             namespace: json!({"metadata": {"name": "linkerd-cni"}}),
             set: json!({"metadata": {"name": "linkerd-cni"},
                 "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": "linux"}}}}}),
@@ -241,10 +246,10 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_goes_only_with_its_daemonset() {
-        assert!(stays(Ok(around())), "a new version, or a restart of the pod");
+    fn plugin_is_removed_only_with_its_daemonset() {
+        assert!(stays(Ok(owners())), "a new version, or a restart of the pod");
         let going = || json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-        let (mut uninstalled, mut deleted) = (around(), around());
+        let (mut uninstalled, mut deleted) = (owners(), owners());
         uninstalled.namespace = going();
         deleted.set = going();
         assert!(!stays(Ok(uninstalled)) && !stays(Ok(deleted)));
@@ -254,13 +259,13 @@ mod tests {
             url: "https://a".into(),
             reason: "connection refused".to_owned(),
         };
-        assert!(stays(Err(away)), "the node is rebooted");
+        assert!(stays(Err(away)), "the node reboots");
     }
 
     #[test]
-    fn the_plugin_goes_from_a_node_that_is_no_longer_chosen() {
-        let mut elsewhere = around();
+    fn plugin_is_removed_from_deselected_nodes() {
+        let mut elsewhere = owners();
         elsewhere.set["spec"]["template"]["spec"]["nodeSelector"]["zone"] = "b".into();
-        assert!(!stays(Ok(elsewhere)), "its pods would wait for ever for credentials");
+        assert!(!stays(Ok(elsewhere)), "its pods would never get credentials");
     }
 }

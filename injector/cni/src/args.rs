@@ -1,8 +1,14 @@
-//! The command line of what installs the plugin.
+//! Command line of the installer.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
-/// Redirects pods' traffic to their sidecars, as a CNI plugin. Called by a container runtime it is that plugin.
+use proxy_model::ports;
+
+/// CNI plugin that redirects pods' traffic to their sidecars, and its installer. Run by a container runtime, it is the
+/// plugin.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "mesh-cni", version)]
 pub(crate) struct Args {
@@ -10,33 +16,33 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// Commands.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Install the plugin on this node and keep it there, until a signal; then take it away, unless another of us comes.
+    /// Install the plugin on this node and keep it in place until a signal; then remove it, unless another pod follows.
     Install(Box<InstallArgs>),
 }
 
-/// What `mesh-cni install` understands.
+/// Arguments of `mesh-cni install`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct InstallArgs {
-    /// The runtime's folder of plugins, as this program sees it.
+    /// Plugin directory of the runtime, as mounted here.
     #[arg(long, value_name = "DIR", default_value = "/host/opt/cni/bin")]
     pub(crate) bin_dir: PathBuf,
 
-    /// The runtime's folder of network configurations, as this program sees it.
+    /// Network configuration directory of the runtime, as mounted here.
     #[arg(long, value_name = "DIR", default_value = "/host/etc/cni/net.d")]
     pub(crate) net_dir: PathBuf,
 
-    /// The same folder, as the runtime sees it.
+    /// Network configuration directory, as the runtime sees it.
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
     pub(crate) host_net_dir: PathBuf,
 
-    /// The plugin's configuration, JSON. Read again when it changes.
+    /// Configuration of the plugin, JSON; reloaded on change.
     #[arg(long, value_name = "FILE", default_value = "/etc/linkerd-cni/cni_network_config")]
     pub(crate) config: PathBuf,
 
-    /// The service account's token and the cluster's certificate; the plugin gets them as a kubeconfig.
+    /// Directory of the service account's token and the cluster's certificate; the plugin gets them as a kubeconfig.
     #[arg(
         long,
         value_name = "DIR",
@@ -44,41 +50,41 @@ pub(crate) struct InstallArgs {
     )]
     pub(crate) account_dir: PathBuf,
 
-    /// Where the API server is, as the node reaches it.
+    /// Host of the API server, reachable from the node.
     #[arg(long, value_name = "HOST", env = "KUBERNETES_SERVICE_HOST")]
     pub(crate) api_host: String,
 
-    /// Its port.
+    /// Port of the API server.
     #[arg(long, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value_t = 443)]
     pub(crate) api_port: u16,
 
-    /// Where to serve /metrics, /ready and /live.
-    #[arg(long, default_value = "0.0.0.0:9990")]
+    /// Address of /metrics, /ready and /live.
+    #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, ports::CNI_ADMIN).into())]
     pub(crate) admin_addr: SocketAddr,
 
-    /// Our own namespace.
+    /// Namespace of this pod.
     #[arg(long, value_name = "NAME", default_value = "linkerd-cni", env = "POD_NAMESPACE")]
     pub(crate) namespace: String,
 
-    /// The DaemonSet that we belong to: while it is there, another of us comes after us.
+    /// DaemonSet of this pod: while it exists, another pod follows.
     #[arg(long, value_name = "NAME", default_value = "linkerd-cni")]
     pub(crate) daemonset: String,
 
-    /// Delete pods of this node whose traffic is not redirected because they started before the plugin was there.
+    /// Delete pods of this node that started before the plugin was installed and are not redirected.
     #[arg(long, requires = "node")]
     pub(crate) repair: bool,
 
-    /// Take the taint of this name from the node when the plugin is in place: nodes that come with it get no pod before.
+    /// Taint to remove from the node once the plugin is installed; nodes that register with it get no pods before.
     #[arg(long, value_name = "KEY", requires = "node")]
     pub(crate) startup_taint: Option<String>,
 
-    /// The node that we are on.
+    /// Node of this pod.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub(crate) node: Option<String>,
 }
 
 impl InstallArgs {
-    /// The API server's address.
+    /// Returns the API server's URL.
     pub(crate) fn server(&self) -> String {
         if self.api_host.contains(':') {
             format!("https://[{}]:{}", self.api_host, self.api_port)
@@ -95,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn parses_the_command_line() {
         Args::command().debug_assert();
         let parsed = |more: &[&str]| {
             let line = [&["mesh-cni", "install", "--api-host"], more].concat();
@@ -109,7 +115,7 @@ mod tests {
             "https://[fd00::1]:6443"
         );
         if std::env::var_os("NODE_NAME").is_none() {
-            assert!(parsed(&["10.0.0.1", "--repair"]).is_err(), "a repair is of one node");
+            assert!(parsed(&["10.0.0.1", "--repair"]).is_err(), "--repair requires --node");
         }
     }
 }

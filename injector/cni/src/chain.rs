@@ -1,4 +1,4 @@
-//! Network configurations, as text: with our plugin at the end of the chain, and without it. Pure.
+//! Network configurations, as text: with the plugin at the end of the chain, and without it. Pure.
 //!
 //! ```text
 //! x.conf      {plugin}             ─┐
@@ -8,25 +8,25 @@
 
 use serde_json::{Map, Value, json};
 
-/// The type of our plugin, which is the name of its file.
+/// Type of the plugin and name of its file.
 pub(crate) const PLUGIN: &str = "linkerd-cni";
-/// The oldest version of CNI in which plugins can be chained, for configurations that name an older one or none.
-const CHAINS_SINCE: &str = "0.3.1";
-/// What a network is called that has no name; a list must have one.
+/// Oldest version of CNI with chained plugins, for configurations with an older version or none.
+const FIRST_CHAINING_VERSION: &str = "0.3.1";
+/// Name of a network without one; a list must have a name.
 const UNNAMED: &str = "default-network";
 
-/// What a file is.
+/// Form of a configuration file.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One plugin: `.conf`, `.json`.
     Single,
-    /// A list of them: `.conflist`.
+    /// A list of plugins: `.conflist`.
     List,
 }
 
 impl Form {
-    /// What a runtime takes a file for; none if it does not read it.
-    pub(crate) fn of(file: &str) -> Option<Self> {
+    /// Returns the form that a runtime reads a file as; none for other files.
+    pub(crate) fn from_name(file: &str) -> Option<Self> {
         match file.rsplit_once('.')?.1 {
             "conflist" => Some(Self::List),
             "conf" | "json" => Some(Self::Single),
@@ -35,43 +35,43 @@ impl Form {
     }
 }
 
-/// Why a file is left alone.
+/// Error of a file that is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Wrong {
-    #[error("it is no JSON: {0}")]
+pub(crate) enum Error {
+    #[error("invalid JSON: {0}")]
     Json(String),
-    #[error("it has no plugins")]
+    #[error("no plugins")]
     NoPlugins,
-    #[error("it has no type")]
+    #[error("no type")]
     NoType,
 }
 
-/// What becomes of a configuration.
+/// Result of joining a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Joined {
-    /// It has our plugin, as we want it.
-    AsWanted,
-    /// It had our plugin, as another version of us wanted it.
+    /// The configuration already has the plugin.
+    Unchanged,
+    /// The configuration had another version of the plugin.
     Changed(Value),
-    /// Somebody wrote it without us.
+    /// The configuration did not have the plugin.
     Added(Value),
 }
 
-/// Puts `plugin` at the end of the chain.
-pub(crate) fn join(form: Form, text: &str, plugin: &Value) -> Result<Joined, Wrong> {
+/// Adds `plugin` at the end of the chain.
+pub(crate) fn join(form: Form, text: &str, plugin: &Value) -> Result<Joined, Error> {
     let mut list = list_of(form, text)?;
-    let plugins = plugins(&mut list).ok_or(Wrong::NoPlugins)?;
+    let plugins = plugins(&mut list).ok_or(Error::NoPlugins)?;
     let ours: Vec<usize> = (0..plugins.len()).filter(|at| is_ours(&plugins[*at])).collect();
     let (Some(last), others) = (ours.last().copied(), plugins.len() - ours.len()) else {
         plugins.push(plugin.clone());
         return Ok(Joined::Added(list));
     };
     if others == 0 {
-        // Nobody makes a network here, so there is nothing to redirect.
-        return Err(Wrong::NoPlugins);
+        // No plugin creates a network here, so there is nothing to redirect.
+        return Err(Error::NoPlugins);
     }
     if ours.len() == 1 && plugins[last] == *plugin {
-        return Ok(Joined::AsWanted);
+        return Ok(Joined::Unchanged);
     }
     plugins[last] = plugin.clone();
     let mut at = 0..;
@@ -79,7 +79,7 @@ pub(crate) fn join(form: Form, text: &str, plugin: &Value) -> Result<Joined, Wro
     Ok(Joined::Changed(list))
 }
 
-/// A configuration without our plugin; none if it has none of it. A list that holds nothing else is empty then.
+/// Returns a configuration without the plugin; none if it did not have it. The result may be an empty list.
 pub(crate) fn leave(text: &str) -> Option<Value> {
     let mut list: Value = serde_json::from_str(text).ok()?;
     let plugins = plugins(&mut list)?;
@@ -88,30 +88,33 @@ pub(crate) fn leave(text: &str) -> Option<Value> {
     (plugins.len() < before).then_some(list)
 }
 
-/// Whether a list has no plugin.
+/// Returns true if a list has no plugins.
 pub(crate) fn is_empty(list: &Value) -> bool {
     list["plugins"].as_array().is_none_or(Vec::is_empty)
 }
 
-/// A configuration as a list.
-pub(crate) fn list_of(form: Form, text: &str) -> Result<Value, Wrong> {
-    let conf: Value = serde_json::from_str(text).map_err(|error| Wrong::Json(error.to_string()))?;
+/// Converts a configuration to a list.
+pub(crate) fn list_of(form: Form, text: &str) -> Result<Value, Error> {
+    let conf: Value = serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
     if form == Form::List {
         let has = conf["plugins"].as_array().is_some_and(|plugins| !plugins.is_empty());
-        return if has { Ok(conf) } else { Err(Wrong::NoPlugins) };
+        return if has { Ok(conf) } else { Err(Error::NoPlugins) };
     }
     if !conf["type"].is_string() {
-        return Err(Wrong::NoType);
+        return Err(Error::NoType);
     }
     let mut list = Map::new();
     let version = conf["cniVersion"].as_str().filter(|version| !is_old(version));
-    list.insert("cniVersion".to_owned(), version.unwrap_or(CHAINS_SINCE).into());
+    list.insert(
+        "cniVersion".to_owned(),
+        version.unwrap_or(FIRST_CHAINING_VERSION).into(),
+    );
     list.insert("name".to_owned(), conf["name"].as_str().unwrap_or(UNNAMED).into());
     list.insert("plugins".to_owned(), json!([conf]));
     Ok(list.into())
 }
 
-/// As it is written.
+/// Formats a configuration as it is written to disk.
 pub(crate) fn text(list: &Value) -> String {
     let text = serde_json::to_string_pretty(list).expect("a value is JSON");
     format!("{text}\n")
@@ -145,10 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_runtime_reads_is_a_configuration() {
-        assert_eq!(Form::of("10-a.conflist"), Some(Form::List));
+    fn recognizes_files_that_a_runtime_reads() {
+        assert_eq!(Form::from_name("10-a.conflist"), Some(Form::List));
         assert_eq!(
-            (Form::of("a.conf"), Form::of("a.json")),
+            (Form::from_name("a.conf"), Form::from_name("a.json")),
             (Some(Form::Single), Some(Form::Single))
         );
         let others = [
@@ -156,18 +159,18 @@ mod tests {
             "a.conflist.linkerd-cni-saved",
             "calico.conf.bak",
         ];
-        assert!(others.iter().all(|file| Form::of(file).is_none()));
+        assert!(others.iter().all(|file| Form::from_name(file).is_none()));
     }
 
     #[test]
-    fn a_list_gets_our_plugin_once_and_loses_it_again() {
+    fn join_adds_the_plugin_once_and_leave_removes_it() {
         let Ok(Joined::Added(list)) = join(Form::List, LIST, &ours(1)) else {
-            panic!("it had none");
+            panic!("not added");
         };
         assert_eq!(types(&list), ["bridge", "portmap", "linkerd-cni"]);
-        assert_eq!(join(Form::List, &text(&list), &ours(1)), Ok(Joined::AsWanted));
+        assert_eq!(join(Form::List, &text(&list), &ours(1)), Ok(Joined::Unchanged));
         let Ok(Joined::Changed(newer)) = join(Form::List, &text(&list), &ours(2)) else {
-            panic!("another configuration");
+            panic!("not changed");
         };
         assert_eq!(newer["plugins"][2], ours(2));
         assert_eq!(leave(&text(&newer)), serde_json::from_str(LIST).expect("JSON"));
@@ -175,34 +178,34 @@ mod tests {
     }
 
     #[test]
-    fn who_chains_behind_us_stays_there_and_doubles_go() {
+    fn join_keeps_later_plugins_and_removes_duplicates() {
         let text = r#"{"name": "n", "plugins": [{"type": "a"}, {"type": "linkerd-cni"}, {"type": "linkerd-cni"}, {"type": "b"}]}"#;
         let Ok(Joined::Changed(list)) = join(Form::List, text, &ours(1)) else {
-            panic!("twice is once too often");
+            panic!("not changed");
         };
         assert_eq!(types(&list), ["a", "linkerd-cni", "b"]);
     }
 
     #[test]
-    fn a_single_plugin_becomes_a_list_of_a_version_that_can_chain() {
-        let of = |text: &str| list_of(Form::Single, text).expect("a configuration");
-        let list = of(r#"{"name": "n", "cniVersion": "0.2.0", "type": "flannel", "delegate": {}}"#);
+    fn single_plugins_become_lists_of_a_chaining_version() {
+        let list = |text: &str| list_of(Form::Single, text).expect("a configuration");
+        let flannel = list(r#"{"name": "n", "cniVersion": "0.2.0", "type": "flannel", "delegate": {}}"#);
         assert_eq!(
-            (list["cniVersion"].as_str(), list["name"].as_str()),
+            (flannel["cniVersion"].as_str(), flannel["name"].as_str()),
             (Some("0.3.1"), Some("n"))
         );
-        assert_eq!(list["plugins"][0]["delegate"], json!({}));
-        assert_eq!(of(r#"{"cniVersion": "0.4.0", "type": "x"}"#)["cniVersion"], "0.4.0");
+        assert_eq!(flannel["plugins"][0]["delegate"], json!({}));
+        assert_eq!(list(r#"{"cniVersion": "0.4.0", "type": "x"}"#)["cniVersion"], "0.4.0");
     }
 
     #[test]
-    fn what_is_no_configuration_is_left_alone() {
-        assert!(matches!(join(Form::List, "{\"plu", &ours(1)), Err(Wrong::Json(_))));
-        assert_eq!(join(Form::List, "{}", &ours(1)), Err(Wrong::NoPlugins));
+    fn rejects_files_that_are_not_configurations() {
+        assert!(matches!(join(Form::List, "{\"plu", &ours(1)), Err(Error::Json(_))));
+        assert_eq!(join(Form::List, "{}", &ours(1)), Err(Error::NoPlugins));
         assert_eq!(
             join(Form::List, r#"{"plugins": [{"type": "linkerd-cni"}]}"#, &ours(1)),
-            Err(Wrong::NoPlugins)
+            Err(Error::NoPlugins)
         );
-        assert_eq!(join(Form::Single, r#"{"name": "n"}"#, &ours(1)), Err(Wrong::NoType));
+        assert_eq!(join(Form::Single, r#"{"name": "n"}"#, &ours(1)), Err(Error::NoType));
     }
 }

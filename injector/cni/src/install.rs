@@ -1,8 +1,9 @@
-//! The plugin on a node: its file, its kubeconfig, and its place in every network configuration.
+//! The plugin on a node: its file, its kubeconfig, and its entry in every network configuration.
 //!
-//! [`Installer::look`] brings a node to what is wanted and can be called at any time; it writes only what is not so yet, in
-//! the order in which it is needed (program, kubeconfig, chain), and each file as a whole. [`Installer::leave`] and [`Installer::clean`] go the other
-//! way and leave the files of others as they wrote them: what they wrote is kept beside, byte by byte.
+//! [`Installer::reconcile`] brings a node to the desired state and can be called at any time; it writes only what
+//! differs, in the order in which it is needed (program, kubeconfig, chain), and each file atomically.
+//! [`Installer::leave`] and [`Installer::clean`] undo it and restore the original files byte by byte from copies kept
+//! beside them.
 
 mod files;
 mod kubeconfig;
@@ -23,42 +24,42 @@ use serde_json::Value;
 use crate::chain::{self, Form, Joined, PLUGIN};
 pub(crate) use kubeconfig::Account;
 
-/// The plugin's kubeconfig, Linkerd's name; it sorts last and is no network configuration.
+/// Kubeconfig of the plugin, upstream's name; it sorts last and is not a network configuration.
 pub(crate) const KUBECONFIG: &str = "ZZZ-linkerd-cni-kubeconfig";
-/// What others wrote, beside the file in which we joined.
+/// Suffix of the original of a joined file.
 const SAVED: &str = ".linkerd-cni-saved";
-/// Configurations that are looked at; a node has one to five.
+/// Network configurations; a node has one to five.
 const CONFIGURATIONS_MAX: usize = 64;
 /// Longest configuration; real ones are a few KiB.
 const CONFIGURATION_BYTES: u64 = 1024 * 1024;
 
-/// What keeps the plugin from being in place.
+/// Error of an installation.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A file cannot be read or written.
+    /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// Path.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// The plugin's own configuration is wrong.
-    #[error("the plugin's configuration {}: {why}", path.display())]
+    /// An invalid configuration of the plugin.
+    #[error("invalid plugin configuration {}: {reason}", path.display())]
     Config {
-        /// Its file.
+        /// File.
         path: PathBuf,
-        /// Why.
-        why: String,
+        /// Reason.
+        reason: String,
     },
-    /// There are too many files.
+    /// Too many files.
     #[error("{} has more than {CONFIGURATIONS_MAX} network configurations", .0.display())]
     TooMany(PathBuf),
 }
 
-/// A result of a look at a path.
+/// Adds a path to I/O errors.
 pub(crate) trait At<T> {
-    /// Names the path in the error.
+    /// Adds `path` to the error.
     fn at(self, path: &Path) -> Result<T, Error>;
 }
 
@@ -71,7 +72,7 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-/// Where things are.
+/// Directories on the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     pub(crate) bin_dir: PathBuf,
@@ -80,36 +81,36 @@ pub(crate) struct Places {
     pub(crate) host_net_dir: PathBuf,
 }
 
-/// What a look found and did.
+/// Outcome of a reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Looked {
-    /// Configurations that have our plugin now.
+pub(crate) struct Reconciled {
+    /// Configurations with the plugin.
     pub(crate) joined: BTreeSet<String>,
-    /// What was written.
+    /// Files written.
     pub(crate) written: Vec<String>,
-    /// Whether a chain has our plugin that had not.
+    /// The plugin was added to a chain.
     pub(crate) rejoined: bool,
-    /// Configurations that are left alone, and why.
+    /// Ignored configurations, with reasons.
     pub(crate) refused: Vec<(String, String)>,
 }
 
-/// Installs the plugin, and takes it away.
+/// Installs and removes the plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Installer {
     pub(crate) places: Places,
-    /// The program that is the plugin: ourselves.
+    /// Program of the plugin: this one.
     pub(crate) program: PathBuf,
-    /// The plugin's configuration.
+    /// Configuration of the plugin.
     pub(crate) config: PathBuf,
     pub(crate) account: Account,
-    /// Whether the program was compared with the one that is there.
+    /// Set once the installed program has been compared byte by byte.
     pub(crate) compared: OnceLock<()>,
 }
 
 impl Installer {
-    /// Puts in place what is not there yet.
-    pub(crate) fn look(&self) -> Result<Looked, Error> {
-        let mut looked = Looked::default();
+    /// Installs what is missing or outdated.
+    pub(crate) fn reconcile(&self) -> Result<Reconciled, Error> {
+        let mut looked = Reconciled::default();
         let plugin = self.plugin()?;
         let program = self.places.bin_dir.join(PLUGIN);
         if files::copy_program(&self.program, &program, &self.compared).at(&program)? {
@@ -125,7 +126,7 @@ impl Installer {
         Ok(looked)
     }
 
-    /// Leaves all chains: no runtime that reads them from now on calls the plugin.
+    /// Removes the plugin from all chains: runtimes that read them from now on do not call it.
     pub(crate) fn leave(&self) -> Result<(), Error> {
         for (name, form) in self.configurations()? {
             if form == Form::List {
@@ -135,7 +136,7 @@ impl Installer {
         Ok(())
     }
 
-    /// Takes away the plugin itself, when nobody calls it any more.
+    /// Removes the plugin itself, once no runtime calls it.
     pub(crate) fn clean(&self) -> Result<(), Error> {
         let dir = &self.places.net_dir;
         for name in files::names(dir).at(dir)? {
@@ -147,17 +148,17 @@ impl Installer {
         files::remove(&self.places.bin_dir.join(PLUGIN)).at(&self.places.bin_dir)
     }
 
-    /// Our entry in a chain.
+    /// Returns the plugin's entry in a chain.
     fn plugin(&self) -> Result<Value, Error> {
         let text = fs::read_to_string(&self.config).at(&self.config)?;
-        let wrong = |why: String| Error::Config {
+        let invalid = |reason: String| Error::Config {
             path: self.config.clone(),
-            why,
+            reason,
         };
         let mut plugin: Value =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("it is no JSON: {error}")))?;
+            serde_json::from_str(&text).map_err(|error| invalid(format!("invalid JSON: {error}")))?;
         if plugin["type"] != PLUGIN {
-            return Err(wrong(format!("its type is not {PLUGIN:?}")));
+            return Err(invalid(format!("the type must be {PLUGIN:?}")));
         }
         let kubeconfig = self.places.host_net_dir.join(KUBECONFIG);
         plugin["kubernetes"]["kubeconfig"] = kubeconfig.display().to_string().into();
@@ -169,7 +170,7 @@ impl Installer {
         let names = files::names(dir).at(dir)?;
         let found: Vec<_> = names
             .into_iter()
-            .filter_map(|name| Form::of(&name).map(|form| (name, form)))
+            .filter_map(|name| Form::from_name(&name).map(|form| (name, form)))
             .collect();
         if found.len() > CONFIGURATIONS_MAX {
             return Err(Error::TooMany(dir.clone()));
@@ -177,13 +178,13 @@ impl Installer {
         Ok(found)
     }
 
-    fn join(&self, name: &str, form: Form, plugin: &Value, looked: &mut Looked) -> Result<(), Error> {
+    fn join(&self, name: &str, form: Form, plugin: &Value, looked: &mut Reconciled) -> Result<(), Error> {
         let path = self.places.net_dir.join(name);
         let Some(text) = read(&path).at(&path)? else {
             return Ok(());
         };
         let list = match chain::join(form, &text, plugin) {
-            Ok(Joined::AsWanted) => {
+            Ok(Joined::Unchanged) => {
                 looked.joined.insert(name.to_owned());
                 return Ok(());
             }
@@ -194,19 +195,19 @@ impl Installer {
                 looked.rejoined = true;
                 list
             }
-            Err(wrong) => {
-                looked.refused.push((name.to_owned(), wrong.to_string()));
+            Err(error) => {
+                looked.refused.push((name.to_owned(), error.to_string()));
                 return Ok(());
             }
         };
-        // Whoever wrote it may have written again while we worked: then it is for the next look.
+        // The file may have been written again in the meantime; then the next reconciliation handles it.
         if read(&path).at(&path)?.as_deref() != Some(&text) {
             return Ok(());
         }
         let target = self.places.net_dir.join(list_name(name));
         files::replace_like(&target, chain::text(&list).as_bytes(), &path).at(&target)?;
         if target != path {
-            // The list is there; a runtime would read the single plugin before it.
+            // The list is in place; a runtime would read the single plugin before it.
             files::remove(&path).at(&path)?;
         }
         looked.written.push(target.display().to_string());
@@ -214,7 +215,7 @@ impl Installer {
         Ok(())
     }
 
-    /// Brings a list back to what others wrote.
+    /// Restores a list to its original.
     fn leave_list(&self, name: &str) -> Result<(), Error> {
         let path = self.places.net_dir.join(name);
         let Some(text) = read(&path).at(&path)? else {
@@ -250,13 +251,13 @@ impl Installer {
     }
 }
 
-/// The name of the list that a configuration becomes.
+/// Returns the name of the list that a configuration becomes.
 fn list_name(name: &str) -> String {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     format!("{stem}.conflist")
 }
 
-/// What a list may have been.
+/// Returns the possible originals of a list.
 fn originals(list: &str) -> [(String, Form); 3] {
     let stem = list.strip_suffix(".conflist").unwrap_or(list);
     [
@@ -266,7 +267,7 @@ fn originals(list: &str) -> [(String, Form); 3] {
     ]
 }
 
-/// The text of a file; none if there is no such file, or no longer.
+/// Reads a file; none if it does not exist.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,

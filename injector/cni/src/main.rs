@@ -1,10 +1,10 @@
-//! The program `mesh-cni`: called by a container runtime it is a CNI plugin (`linkerd-cni`), called by people it is what installs
-//! that plugin on a node, keeps it there, and repairs pods that started before it.
+//! The program `mesh-cni`: run by a container runtime it is a CNI plugin (`linkerd-cni`), run by a DaemonSet it
+//! installs that plugin on a node, keeps it in place, and repairs pods that started before it.
 //!
 //! ```text
 //! runtime ──CNI_COMMAND, network config──▶ [plugin] ─ pod, namespace ─▶ rules in the pod's network namespace
-//! DaemonSet ─▶ [agent] ─┬─[install]─▶ /opt/cni/bin, /etc/cni/net.d (by way of [chain], which is pure)
-//!                       └─[repair]──▶ pods whose validator ended with 95
+//! DaemonSet ─▶ [agent] ─┬─[install]─▶ /opt/cni/bin, /etc/cni/net.d (through [chain], which is pure)
+//!                       └─[repair]──▶ pods whose validator exited with 95
 //! ```
 
 mod agent;

@@ -1,4 +1,4 @@
-//! What the installer and the repairs count.
+//! Metrics of the installer and of repairs.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -12,20 +12,20 @@ use prometheus_client::{
 };
 use proxy_metrics::programs::cni as names;
 
-/// Bounds of the time for a call to the API server, Linkerd's own.
+/// Buckets of the latency of the API server, upstream's.
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 type Count = Counter<u64, AtomicU64>;
 
-/// Handles to the metrics; clones count into the same ones.
+/// Handles to the metrics; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     looks: Family<Look, Count>,
     configurations: Gauge,
     configurations_refused: Gauge,
-    /// Pods that found no room in the queue.
+    /// Pods dropped because the queue was full.
     pub(crate) queue_overflow: Count,
-    /// Pods that nobody would make again.
+    /// Pods left alone because no controller would recreate them.
     pub(crate) pods_left: Count,
     /// Deletions of pods.
     pub(crate) deletions: Calls,
@@ -34,7 +34,7 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
 }
 
-/// Calls of one kind.
+/// Counters of one kind of call.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
     done: Count,
@@ -43,9 +43,9 @@ pub(crate) struct Calls {
     seconds: Histogram,
 }
 
-/// What came of a call.
+/// Outcome of a call.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Came {
+pub(crate) enum CallOutcome {
     Done,
     Failed,
     TimedOut,
@@ -66,17 +66,17 @@ impl Calls {
         }
     }
 
-    /// A call ended.
-    pub(crate) fn ended(&self, came: Came, took: Duration) {
-        match came {
-            Came::Done => {
+    /// Counts a finished call.
+    pub(crate) fn ended(&self, outcome: CallOutcome, took: Duration) {
+        match outcome {
+            CallOutcome::Done => {
                 self.done.inc();
                 self.seconds.observe(took.as_secs_f64());
             }
-            Came::Failed => {
+            CallOutcome::Failed => {
                 self.errors.inc();
             }
-            Came::TimedOut => {
+            CallOutcome::TimedOut => {
                 self.timeouts.inc();
             }
         }
@@ -102,25 +102,29 @@ impl Metrics {
     fn register(&self) -> Registry {
         let mut registry = Registry::default();
         let (deletions, events) = (&self.deletions, &self.events);
-        registry.register(names::LOOKS, "Looks at the node's files", self.looks.clone());
+        registry.register(names::LOOKS, "Reconciliations of the node's files", self.looks.clone());
         for (name, help, count) in [
             (
                 names::QUEUE_OVERFLOW,
-                "Pods that found no room in the queue",
+                "Pods dropped because the queue was full",
                 &self.queue_overflow,
             ),
-            (names::PODS_LEFT, "Pods that nobody would make again", &self.pods_left),
-            (names::PODS_DELETED, "Pods that were deleted", &deletions.done),
-            (names::PODS_DELETE_ERRORS, "Deletions that failed", &deletions.errors),
+            (
+                names::PODS_LEFT,
+                "Pods left alone because no controller would recreate them",
+                &self.pods_left,
+            ),
+            (names::PODS_DELETED, "Pods deleted", &deletions.done),
+            (names::PODS_DELETE_ERRORS, "Failed deletions", &deletions.errors),
             (
                 names::PODS_DELETE_TIMEOUT,
-                "Deletions that took too long",
+                "Deletions that timed out",
                 &deletions.timeouts,
             ),
-            (names::EVENTS_PUBLISH_ERRORS, "Events that failed", &events.errors),
+            (names::EVENTS_PUBLISH_ERRORS, "Failed Events", &events.errors),
             (
                 names::EVENTS_PUBLISH_TIMEOUTS,
-                "Events that took too long",
+                "Events that timed out",
                 &events.timeouts,
             ),
         ] {
@@ -129,12 +133,12 @@ impl Metrics {
         for (name, help, gauge) in [
             (
                 names::CONFIGURATIONS,
-                "Configurations that have our plugin",
+                "Configurations with the plugin",
                 &self.configurations,
             ),
             (
                 names::CONFIGURATIONS_REFUSED,
-                "Configurations that are left alone",
+                "Ignored configurations",
                 &self.configurations_refused,
             ),
         ] {
@@ -157,18 +161,18 @@ impl Metrics {
         registry
     }
 
-    /// A look at the node's files found all `in_place`, `changed` something, or `failed`.
+    /// Counts a reconciliation: `in_place`, `changed` or `failed`.
     pub(crate) fn looked(&self, result: &'static str) {
         self.looks.get_or_create(&Look { result }).inc();
     }
 
-    /// How many configurations have our plugin, and how many are left alone.
+    /// Sets the numbers of joined and ignored configurations.
     pub(crate) fn configurations(&self, joined: usize, refused: usize) {
         self.configurations.set(joined as i64);
         self.configurations_refused.set(refused as i64);
     }
 
-    /// All of them in Prometheus' text format.
+    /// Renders the metrics in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -182,10 +186,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linkerds_names_are_on_the_page() {
+    fn renders_upstreams_names() {
         let metrics = Metrics::new();
-        metrics.deletions.ended(Came::Done, Duration::from_millis(3));
-        metrics.events.ended(Came::TimedOut, Duration::ZERO);
+        metrics.deletions.ended(CallOutcome::Done, Duration::from_millis(3));
+        metrics.events.ended(CallOutcome::TimedOut, Duration::ZERO);
         metrics.queue_overflow.inc();
         metrics.looked("changed");
         metrics.configurations(2, 1);

@@ -1,8 +1,8 @@
 //! The CNI plugin: one call, one answer on stdout.
 //!
-//! It is chained behind the plugins that make a pod's network. ADD puts the traffic rules into the network namespace of a pod
-//! that has a sidecar and no init container that redirects; the other calls have nothing to do, because rules go with their
-//! namespace. As long as it cannot know what a pod is, ADD fails, and the kubelet tries again: no pod of the mesh starts
+//! It is chained behind the plugins that create a pod's network. ADD installs the redirection rules in the network
+//! namespace of a pod that has a sidecar and no init container that redirects; the other calls do nothing, because
+//! rules vanish with their namespace. While the pod is unknown, ADD fails and the kubelet retries: no meshed pod starts
 //! without its rules.
 
 mod call;
@@ -23,23 +23,21 @@ use call::{Call, Command, Failure};
 use config::NetConf;
 use pod::Decision;
 
-/// Longest network configuration that is read; those of real networks are a few KiB.
+/// Longest network configuration; real ones are a few KiB.
 const CONFIG_BYTES: u64 = 1024 * 1024;
 
-/// Whether we are called by a container runtime.
+/// Returns true if a container runtime runs the program.
 pub(crate) fn is_called() -> bool {
     std::env::var_os("CNI_COMMAND").is_some()
 }
 
-/// Answers the call.
+/// Answers the runtime's call.
 pub(crate) fn run() -> ExitCode {
     let mut text = String::new();
     let read = io::stdin().lock().take(CONFIG_BYTES).read_to_string(&mut text);
     let answered = match read {
         Ok(_) => answer(|name| std::env::var(name).ok(), &text),
-        Err(error) => Err(Failure::io(format!(
-            "the network configuration cannot be read: {error}"
-        ))),
+        Err(error) => Err(Failure::io(format!("cannot read the network configuration: {error}"))),
     };
     let (text, code) = match answered {
         Ok(text) => (text, ExitCode::SUCCESS),
@@ -52,14 +50,14 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// What to print for a call: `variable` is its environment, `text` its network configuration.
+/// Returns the output of a call, given its environment and its network configuration.
 fn answer(variable: impl Fn(&str) -> Option<String>, text: &str) -> Result<String, Failure> {
     let call = Call::read(variable)?;
     match call.command {
         Command::Version => Ok(call::versions(text)),
-        // Rules are gone with the network namespace, and we hold nothing else.
+        // Rules vanish with the network namespace, and the plugin holds nothing else.
         Command::Del | Command::Gc => Ok(String::new()),
-        // A runtime takes a failed STATUS for a node without a network, and moves its pods away; a failed ADD is retried.
+        // A runtime treats a failed STATUS as a node without a network and evicts its pods; a failed ADD is retried.
         Command::Check | Command::Status => NetConf::read(text).map(|_| String::new()),
         Command::Add => {
             let conf = NetConf::read(text)?;
@@ -72,13 +70,13 @@ fn answer(variable: impl Fn(&str) -> Option<String>, text: &str) -> Result<Strin
 
 fn add(call: &Call, conf: &NetConf) -> Result<(), Failure> {
     let Some(name) = &call.pod else {
-        // Not a pod: another runtime shares this network.
+        // Not a pod: another runtime uses this network.
         return Ok(());
     };
     if conf.is_excluded(&name.namespace) {
         return Ok(());
     }
-    let known = cluster::ask(conf, name, cluster::PATIENCE)?;
+    let known = cluster::lookup(conf, name, cluster::PATIENCE)?;
     match pod::decide(&known, conf)? {
         Decision::Pass(_) => Ok(()),
         Decision::Redirect(_) if conf.linkerd.simulate => Ok(()),

@@ -1,9 +1,10 @@
-//! Repairs: a pod whose validator found that nothing is redirected started before the plugin was on its node. It is deleted, so
-//! that its controller makes it anew, now through the plugin. One that started later and is no better (a kernel without
-//! nftables) is tried again more and more seldom; one that nobody would make again is left. Both are told by an Event.
+//! Repairs: a pod whose validator found no redirection started before the plugin was installed on its node. It is
+//! deleted, so that its controller recreates it through the plugin. A pod that started later and still fails (a kernel
+//! without nftables) is retried with growing pauses; a pod that no controller would recreate is left alone. Either is
+//! reported by an Event.
 //!
 //! ```text
-//! pods of this node ─[judge]─▶ queue ─▶ once the plugin is in place: Event, deletion
+//! pods of this node ─[judge]─▶ queue ─▶ once the plugin is installed: Event, deletion
 //! ```
 
 use std::{
@@ -24,51 +25,51 @@ use tokio::{
     time::timeout,
 };
 
-use crate::metrics::{Came, Metrics};
+use crate::metrics::{CallOutcome, Metrics};
 
-/// Linkerd's own word.
+/// Reason of Events, upstream's.
 const REASON: &str = "LinkerdCNINotConfigured";
-/// The init container that looks whether traffic is redirected, and its status if it is not.
+/// Init container that checks the redirection, and its exit code if there is none.
 const VALIDATOR: &str = "linkerd-network-validator";
 const NOT_REDIRECTED: i64 = 95;
-/// Pods that wait to be repaired: more than a node runs. One that finds no room is told again with its next crash.
-const WAITING_MAX: usize = 256;
-/// Pods that were dealt with and are remembered, so that each is dealt with once; when they are too many, they are forgotten.
-const REMEMBERED_MAX: usize = 1024;
-/// Time in which a pod is not dealt with again: it is being deleted, or it is left.
-const REPEATED: Duration = Duration::from_secs(300);
-/// Time after the plugin's arrival in which a pod may still have started without it: runtimes read their files a moment later,
-/// and the times of pods are whole seconds.
+/// Queued pods: more than a node runs. A dropped one returns with its next crash.
+const QUEUE_MAX: usize = 256;
+/// Remembered pods, so that each is handled once; when full, all are forgotten.
+const SEEN_MAX: usize = 1024;
+/// Interval in which a pod is handled once: it is being deleted, or left alone.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(300);
+/// Time after the installation in which a pod may still have started without the plugin: runtimes read their files a
+/// moment later, and start times of pods are whole seconds.
 const SLACK: Duration = Duration::from_secs(5);
-/// The first and the longest time between two deletions for the same owner of pods that started with the plugin in place.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
-/// Time for a call; the next crash brings the pod again.
+/// Shortest and longest pause between deletions, for one owner, of pods that started with the plugin installed.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+/// Timeout of a call; the next crash returns the pod.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time between two looks whether the plugin is in place.
+/// Poll interval for the plugin's readiness.
 const READY_POLL: Duration = Duration::from_millis(50);
 
-/// A pod to be repaired.
+/// Pod without redirection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Broken {
     namespace: String,
     name: String,
     uid: String,
-    /// Who makes it again.
+    /// Controller that would recreate it.
     owner: Option<String>,
-    /// When the kubelet began with it.
+    /// Start time, from the kubelet.
     started: Option<SystemTime>,
 }
 
-/// Whether and since when the plugin is in place.
+/// State of the installation.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
     pub(crate) ready: Readiness,
     pub(crate) since: watch::Receiver<SystemTime>,
 }
 
-/// Repairs the pods of a node, for ever.
+/// Repairs the pods of a node.
 pub(crate) async fn run(client: Client, node: String, installed: Installed, metrics: Metrics) {
-    let (sender, queue) = mpsc::channel(WAITING_MAX);
+    let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let fields = format!("spec.nodeName={node}");
     let filter = Filter {
         labels: keys::CONTROL_PLANE_NS,
@@ -80,12 +81,12 @@ pub(crate) async fn run(client: Client, node: String, installed: Installed, metr
         &client,
         (&pods, filter),
         |pod| enqueue(judge(&pod), &sender, &overflow),
-        |error| tracing::warn!(%error, "pods that should be repaired are not known"),
+        |error| tracing::warn!(%error, "cannot watch pods"),
     );
     tokio::join!(watching, work(&client, queue, installed, metrics));
 }
 
-/// What is wrong with a pod, if that is what we repair.
+/// Returns the pod if it needs a repair.
 fn judge(pod: &Value) -> Option<Broken> {
     let metadata = &pod["metadata"];
     if !metadata["deletionTimestamp"].is_null() {
@@ -94,7 +95,7 @@ fn judge(pod: &Value) -> Option<Broken> {
     let statuses = pod["status"]["initContainerStatuses"].as_array()?;
     let validator = statuses.iter().find(|status| status["name"] == VALIDATOR)?;
     let ended = |state: &str| validator[state]["terminated"]["exitCode"].as_i64();
-    // The last word counts: one that succeeds in the end found its traffic redirected.
+    // The latest run counts: one that succeeds found its traffic redirected.
     let code = ended("state").or_else(|| ended("lastState"))?;
     let text = |key: &str| metadata[key].as_str().map(str::to_owned);
     let mut owners = metadata["ownerReferences"].as_array().into_iter().flatten();
@@ -118,10 +119,10 @@ fn enqueue(broken: Option<Broken>, queue: &mpsc::Sender<Broken>, metrics: &Metri
 }
 
 async fn work(client: &Client, mut queue: mpsc::Receiver<Broken>, installed: Installed, metrics: Metrics) {
-    let (mut told, mut dealt) = (Remembered::default(), Remembered::default());
-    let mut again = Again::default();
+    let (mut reported, mut handled) = (SeenPods::default(), SeenPods::default());
+    let mut backoff = OwnerBackoff::default();
     while let Some(broken) = queue.recv().await {
-        // A pod that is made anew before the plugin is there would be no better.
+        // A pod recreated before the plugin is installed would fail again.
         while !installed.ready.is_ready() {
             tokio::time::sleep(READY_POLL).await;
         }
@@ -130,52 +131,52 @@ async fn work(client: &Client, mut queue: mpsc::Receiver<Broken>, installed: Ins
             .started
             .is_some_and(|started| started > *installed.since.borrow() + SLACK);
         let left = match &broken.owner {
-            None => Some(ALONE),
-            Some(owner) => (late && !again.may(owner, now)).then_some(NO_BETTER),
+            None => Some(UNCONTROLLED),
+            Some(owner) => (late && !backoff.admits(owner, now)).then_some(STILL_BROKEN),
         };
         if let Some(text) = left {
-            if told.is_new(&broken.uid, now) {
+            if reported.is_new(&broken.uid, now) {
                 metrics.pods_left.inc();
                 tracing::warn!(namespace = broken.namespace, name = broken.name, "{text}");
-                tell(client, &broken, text, &metrics).await;
+                record_event(client, &broken, text, &metrics).await;
             }
-        } else if dealt.is_new(&broken.uid, now) {
-            tell(client, &broken, DELETED, &metrics).await;
-            if delete(client, &broken, &metrics).await == Came::Done {
+        } else if handled.is_new(&broken.uid, now) {
+            record_event(client, &broken, DELETED, &metrics).await;
+            if delete(client, &broken, &metrics).await == CallOutcome::Done {
                 tracing::info!(namespace = broken.namespace, name = broken.name, "{DELETED}");
             } else {
-                dealt.forget(&broken.uid);
+                handled.forget(&broken.uid);
             }
         }
     }
 }
 
-/// What people read of a pod.
-const DELETED: &str = "traffic is not redirected: the pod started before the CNI plugin was on its node; it is deleted, so that its \
-                       controller makes it again";
-const ALONE: &str = "traffic is not redirected: the pod started before the CNI plugin was on its node; nobody would make it again, so \
-                     it is left: delete it and make it again";
-const NO_BETTER: &str = "traffic is not redirected although the CNI plugin is on the node: see the log of linkerd-cni there, and \
-                         whether its kernel has nftables; the pod is left for now";
+/// Texts of Events.
+const DELETED: &str = "traffic is not redirected: the pod started before the CNI plugin was installed on its node; deleting it, so \
+                       that its controller recreates it";
+const UNCONTROLLED: &str = "traffic is not redirected: the pod started before the CNI plugin was installed on its node; it has no controller, \
+                            so delete and recreate it";
+const STILL_BROKEN: &str = "traffic is not redirected although the CNI plugin is installed on the node: check the log of linkerd-cni there, \
+                            and whether its kernel supports nftables; leaving the pod for now";
 
-async fn delete(client: &Client, broken: &Broken, metrics: &Metrics) -> Came {
+async fn delete(client: &Client, broken: &Broken, metrics: &Metrics) -> CallOutcome {
     let begun = Instant::now();
     let pods = Resource::new("v1", "pods").within(&broken.namespace);
-    let came = match timeout(CALL_TIMEOUT, pods.delete(client, &broken.name, &broken.uid)).await {
-        Ok(Ok(())) => Came::Done,
-        // Somebody else did, or it is another one by now.
-        Ok(Err(Error::Absent { .. } | Error::Conflict { .. })) => return Came::Done,
+    let outcome = match timeout(CALL_TIMEOUT, pods.delete(client, &broken.name, &broken.uid)).await {
+        Ok(Ok(())) => CallOutcome::Done,
+        // Already deleted or replaced.
+        Ok(Err(Error::Absent { .. } | Error::Conflict { .. })) => return CallOutcome::Done,
         Ok(Err(error)) => {
-            tracing::warn!(%error, namespace = broken.namespace, name = broken.name, "a pod was not deleted");
-            Came::Failed
+            tracing::warn!(%error, namespace = broken.namespace, name = broken.name, "cannot delete a pod");
+            CallOutcome::Failed
         }
-        Err(_) => Came::TimedOut,
+        Err(_) => CallOutcome::TimedOut,
     };
-    metrics.deletions.ended(came, begun.elapsed());
-    came
+    metrics.deletions.ended(outcome, begun.elapsed());
+    outcome
 }
 
-async fn tell(client: &Client, broken: &Broken, text: &str, metrics: &Metrics) {
+async fn record_event(client: &Client, broken: &Broken, text: &str, metrics: &Metrics) {
     let note = Note {
         of: ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -191,28 +192,28 @@ async fn tell(client: &Client, broken: &Broken, text: &str, metrics: &Metrics) {
         by: "linkerd-cni-repair-controller",
     };
     let begun = Instant::now();
-    let came = match timeout(CALL_TIMEOUT, cluster::event(client, &note)).await {
-        Ok(Ok(())) => Came::Done,
+    let outcome = match timeout(CALL_TIMEOUT, cluster::event(client, &note)).await {
+        Ok(Ok(())) => CallOutcome::Done,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "an Event was not told");
-            Came::Failed
+            tracing::debug!(%error, "cannot record an Event");
+            CallOutcome::Failed
         }
-        Err(_) => Came::TimedOut,
+        Err(_) => CallOutcome::TimedOut,
     };
-    metrics.events.ended(came, begun.elapsed());
+    metrics.events.ended(outcome, begun.elapsed());
 }
 
-/// Which pods were dealt with.
+/// Recently handled pods.
 #[derive(Debug, Default)]
-struct Remembered(HashMap<String, Instant>);
+struct SeenPods(HashMap<String, Instant>);
 
-impl Remembered {
+impl SeenPods {
     fn is_new(&mut self, uid: &str, now: Instant) -> bool {
-        self.0.retain(|_, at| now.duration_since(*at) < REPEATED);
+        self.0.retain(|_, at| now.duration_since(*at) < REPEAT_INTERVAL);
         if self.0.contains_key(uid) {
             return false;
         }
-        if self.0.len() >= REMEMBERED_MAX {
+        if self.0.len() >= SEEN_MAX {
             self.0.clear();
         }
         self.0.insert(uid.to_owned(), now);
@@ -224,19 +225,19 @@ impl Remembered {
     }
 }
 
-/// When pods of an owner may be deleted again that were no better for it.
+/// Pauses between deletions of an owner's pods that still fail.
 #[derive(Debug, Default)]
-struct Again(HashMap<String, (Duration, Instant)>);
+struct OwnerBackoff(HashMap<String, (Duration, Instant)>);
 
-impl Again {
-    fn may(&mut self, owner: &str, now: Instant) -> bool {
-        let (first, longest) = AGAIN;
+impl OwnerBackoff {
+    fn admits(&mut self, owner: &str, now: Instant) -> bool {
+        let (first, longest) = RETRY_PAUSES;
         let pause = match self.0.get(owner) {
             Some((_, next)) if now < *next => return false,
             Some((pause, _)) => (*pause * 2).min(longest),
             None => first,
         };
-        if self.0.len() >= REMEMBERED_MAX {
+        if self.0.len() >= SEEN_MAX {
             self.0.clear();
         }
         self.0.insert(owner.to_owned(), (pause, now + pause));
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_validator_that_ended_with_95_is_repaired() {
+    fn repairs_only_pods_whose_validator_exited_with_95() {
         let ended = |code: i64| json!({"terminated": {"exitCode": code}});
         let crashed = pod(json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended(95)}));
         let broken = judge(&crashed).expect("broken");
@@ -274,9 +275,9 @@ mod tests {
         assert_eq!(
             judge(&pod(json!({"state": ended(0), "lastState": ended(95)}))),
             None,
-            "in the end it was right"
+            "the latest run succeeded"
         );
-        assert_eq!(judge(&pod(json!({"state": ended(1)}))), None, "another fault");
+        assert_eq!(judge(&pod(json!({"state": ended(1)}))), None, "another failure");
         assert_eq!(judge(&pod(json!({"state": {"running": {}}}))), None);
         let mut going = crashed.clone();
         going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -287,49 +288,49 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_and_what_finds_no_room_is_counted() {
+    fn a_full_queue_drops_and_counts() {
         let metrics = Metrics::new();
-        let (sender, queue) = mpsc::channel(WAITING_MAX);
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let broken = judge(&pod(json!({"state": {"terminated": {"exitCode": 95}}})));
-        for _ in 0..WAITING_MAX + 2 {
+        for _ in 0..QUEUE_MAX + 2 {
             enqueue(broken.clone(), &sender, &metrics);
         }
         enqueue(None, &sender, &metrics);
-        assert_eq!(queue.len(), WAITING_MAX);
+        assert_eq!(queue.len(), QUEUE_MAX);
         assert!(metrics.render().contains("queue_overflow_total 2"));
     }
 
     #[test]
-    fn each_pod_is_dealt_with_once_and_memory_is_bounded() {
-        let mut remembered = Remembered::default();
+    fn pods_are_handled_once_in_bounded_memory() {
+        let mut seen = SeenPods::default();
         let now = Instant::now();
-        assert!(remembered.is_new("a", now) && !remembered.is_new("a", now + REPEATED / 2));
-        assert!(remembered.is_new("a", now + REPEATED));
-        remembered.forget("a");
-        assert!(remembered.is_new("a", now + REPEATED));
-        for i in 0..2 * REMEMBERED_MAX {
-            remembered.is_new(&i.to_string(), now + REPEATED);
+        assert!(seen.is_new("a", now) && !seen.is_new("a", now + REPEAT_INTERVAL / 2));
+        assert!(seen.is_new("a", now + REPEAT_INTERVAL));
+        seen.forget("a");
+        assert!(seen.is_new("a", now + REPEAT_INTERVAL));
+        for i in 0..2 * SEEN_MAX {
+            seen.is_new(&i.to_string(), now + REPEAT_INTERVAL);
         }
-        assert!(remembered.0.len() <= REMEMBERED_MAX);
+        assert!(seen.0.len() <= SEEN_MAX);
     }
 
     #[test]
-    fn what_gets_no_better_is_tried_more_and_more_seldom() {
-        let mut again = Again::default();
-        let (first, longest) = AGAIN;
+    fn pauses_grow_for_pods_that_still_fail() {
+        let mut backoff = OwnerBackoff::default();
+        let (first, longest) = RETRY_PAUSES;
         let now = Instant::now();
-        assert!(again.may("a", now) && !again.may("a", now + first / 2) && again.may("b", now));
-        assert!(again.may("a", now + first) && !again.may("a", now + first * 2));
+        assert!(backoff.admits("a", now) && !backoff.admits("a", now + first / 2) && backoff.admits("b", now));
+        assert!(backoff.admits("a", now + first) && !backoff.admits("a", now + first * 2));
         let mut at = now + first;
         let mut tries = 0;
         while at < now + longest * 10 {
-            tries += u32::from(again.may("a", at));
+            tries += u32::from(backoff.admits("a", at));
             at += Duration::from_secs(1);
         }
         assert!((10..=20).contains(&tries), "{tries}");
-        for i in 0..2 * REMEMBERED_MAX {
-            again.may(&i.to_string(), now);
+        for i in 0..2 * SEEN_MAX {
+            backoff.admits(&i.to_string(), now);
         }
-        assert!(again.0.len() <= REMEMBERED_MAX);
+        assert!(backoff.0.len() <= SEEN_MAX);
     }
 }

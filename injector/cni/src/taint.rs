@@ -1,4 +1,4 @@
-//! The node's startup taint: a node that comes with it gets no pod before the plugin is in place.
+//! Startup taint of the node: a node that registers with it gets no pods before the plugin is installed.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use proxy_process::admin::Readiness;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-/// Time between two looks whether the plugin is in place.
+/// Poll interval for the plugin's readiness.
 const READY_POLL: Duration = Duration::from_millis(50);
-/// Time between two tries.
+/// Pause between attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Takes the taint of a name from a node once the plugin is in place; then there is nothing more to do, for ever.
+/// Removes a taint from a node once the plugin is installed, then idles.
 pub(crate) async fn remove(client: Client, (node, key): (String, String), installed: Readiness) {
     while !installed.is_ready() {
         sleep(READY_POLL).await;
     }
-    let mut said = false;
+    let mut warned = false;
     loop {
         match try_remove(&client, &node, &key).await {
             Ok(was_there) => {
                 if was_there {
-                    tracing::info!(%node, taint = %key, "the node takes pods");
+                    tracing::info!(%node, taint = %key, "removed the startup taint");
                 }
                 std::future::pending::<()>().await;
             }
-            // Somebody else changed the node in between.
+            // The node changed in the meantime.
             Err(Error::Conflict { .. }) => {}
             Err(error) => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(%error, taint = %key, "the taint stays on the node");
+                if !std::mem::replace(&mut warned, true) {
+                    tracing::warn!(%error, taint = %key, "cannot remove the startup taint");
                 }
                 sleep(RETRY).await;
             }
@@ -49,11 +49,11 @@ async fn try_remove(client: &Client, node: &str, key: &str) -> Result<bool, Erro
     nodes.merge(client, node, &patch).await.map(|()| true)
 }
 
-/// What leaves the other taints as they are; none if there is no such taint.
+/// Returns a patch that keeps the other taints; none if the node does not have the taint.
 fn patch(node: &Value, key: &str) -> Option<Value> {
     let taints = node["spec"]["taints"].as_array()?;
     let others: Vec<&Value> = taints.iter().filter(|taint| taint["key"] != key).collect();
-    // A list is replaced as a whole: not over what somebody else wrote in between.
+    // A patch replaces the whole list, so the version guards against concurrent changes.
     let version = &node["metadata"]["resourceVersion"];
     (others.len() < taints.len()).then(|| json!({"metadata": {"resourceVersion": version}, "spec": {"taints": others}}))
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_taint_goes_and_only_from_the_node_that_was_read() {
+    fn removes_only_its_taint_and_only_from_the_version_read() {
         let ours = json!({"key": "linkerd.io/cni-not-ready", "effect": "NoSchedule"});
         let other = json!({"key": "spot", "effect": "NoSchedule"});
         let node = json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [ours, other]}});

@@ -1,5 +1,5 @@
-//! Calls the plugin as a container runtime does: a network namespace for the pod, an API server that knows it. Looks where the
-//! pod's connections end up.
+//! Calls the plugin as a container runtime does, with a network namespace for the pod and an API server that knows it,
+//! and checks where the pod's connections arrive.
 //!
 //! Without the test harness, because namespaces must be entered before the first thread starts. Needs root, or user
 //! namespaces for ordinary users.
@@ -19,8 +19,8 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde_json::{Value, json};
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_mesh-cni");
-/// Where nobody is.
-const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), 20001);
+/// Unused address.
+const UNUSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), 20001);
 
 fn main() {
     let mut flags = CloneFlags::CLONE_NEWNET;
@@ -32,14 +32,14 @@ fn main() {
     let node = Node::start();
     let pod = Pod::start();
     assert!(!pod.is_redirected(), "a new namespace has no rules");
-    node.a_pod_without_a_sidecar_is_left_alone(&pod);
-    node.a_cluster_that_does_not_know_the_pod_lets_it_wait(&pod);
-    node.a_pod_with_a_sidecar_is_redirected_however_often(&pod);
-    node.a_namespace_that_is_gone_is_said();
+    node.ignores_pods_without_a_sidecar(&pod);
+    node.fails_while_the_cluster_does_not_know_the_pod(&pod);
+    node.redirects_pods_with_a_sidecar_repeatedly(&pod);
+    node.reports_a_missing_network_namespace();
     eprintln!("CNI plugin: 4 cases passed");
 }
 
-/// Loopback, and a default route as a pod has it.
+/// Sets up loopback and a default route, as in a pod.
 fn wire(with_route: bool) {
     let wire = async {
         let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
@@ -71,7 +71,7 @@ fn wire(with_route: bool) {
     runtime.expect("runtime").block_on(wire);
 }
 
-/// A network namespace that a thread lives in.
+/// Network namespace of a thread.
 struct Pod {
     netns: PathBuf,
     ask: mpsc::Sender<()>,
@@ -95,7 +95,7 @@ impl Pod {
             let proxy = TcpListener::bind("127.0.0.1:4140").expect("the sidecar's port");
             proxy.set_nonblocking(true).expect("set");
             while asked.recv().is_ok() {
-                let client = TcpStream::connect_timeout(&NOBODY, Duration::from_millis(200));
+                let client = TcpStream::connect_timeout(&UNUSED, Duration::from_millis(200));
                 let _ = answer.send(client.is_ok() && proxy.accept().is_ok());
             }
         });
@@ -112,7 +112,7 @@ impl Pod {
     }
 }
 
-/// A node: a kubeconfig, and the API server that it names.
+/// Node: a kubeconfig and its API server.
 struct Node {
     dir: tempfile::TempDir,
 }
@@ -131,7 +131,7 @@ impl Node {
         Self { dir }
     }
 
-    /// Calls ADD, and gives whether it succeeded and what it printed.
+    /// Calls ADD. Returns success and output.
     fn add(&self, netns: &str, pod: &str) -> (bool, Value) {
         let conf = json!({
             "cniVersion": "1.0.0", "name": "net", "type": "linkerd-cni",
@@ -162,25 +162,25 @@ impl Node {
         self.add(&pod.netns.display().to_string(), name)
     }
 
-    fn a_pod_without_a_sidecar_is_left_alone(&self, pod: &Pod) {
+    fn ignores_pods_without_a_sidecar(&self, pod: &Pod) {
         let (done, result) = self.add_to(pod, "plain");
         assert!(done, "{result}");
         assert_eq!(
             result["ips"][0]["address"], "10.9.0.2/24",
-            "the result of the plugin before"
+            "the result of the previous plugin"
         );
         assert!(!pod.is_redirected());
     }
 
-    fn a_cluster_that_does_not_know_the_pod_lets_it_wait(&self, pod: &Pod) {
+    fn fails_while_the_cluster_does_not_know_the_pod(&self, pod: &Pod) {
         for name in ["unknown", "replaced"] {
             let (done, error) = self.add_to(pod, name);
-            assert!(!done && error["code"] == 11, "the kubelet tries again: {error}");
+            assert!(!done && error["code"] == 11, "the kubelet retries: {error}");
         }
         assert!(!pod.is_redirected());
     }
 
-    fn a_pod_with_a_sidecar_is_redirected_however_often(&self, pod: &Pod) {
+    fn redirects_pods_with_a_sidecar_repeatedly(&self, pod: &Pod) {
         for _ in 0..2 {
             let (done, result) = self.add_to(pod, "meshed");
             assert!(done, "{result}");
@@ -189,7 +189,7 @@ impl Node {
         }
     }
 
-    fn a_namespace_that_is_gone_is_said(&self) {
+    fn reports_a_missing_network_namespace(&self) {
         let (done, error) = self.add("/var/run/netns/nowhere", "meshed");
         assert!(!done && error["code"] == 101, "{error}");
         let details = error["details"].as_str().expect("details");
@@ -197,7 +197,7 @@ impl Node {
     }
 }
 
-/// One request after another, answered by its path.
+/// Answers requests by their paths.
 fn serve(stream: TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
     let mut writer = stream;

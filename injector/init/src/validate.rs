@@ -1,4 +1,4 @@
-//! `mesh-validator`: connects to an address where nobody is, and expects to reach itself because of the traffic rules.
+//! `mesh-validator`: connects to an unused address and expects to reach itself through the redirection rules.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,74 +6,74 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-/// Exit status when traffic is not redirected; repair controllers look for it.
+/// Exit status when traffic is not redirected; repair controllers watch for it.
 pub const EXIT_NOT_REDIRECTED: u8 = 95;
-/// Characters of the token by which the listener is known.
-const TOKEN: usize = 63;
+/// Length of the token that identifies the listener.
+const TOKEN_LEN: usize = 63;
 
-/// Looks whether outbound traffic of this network namespace is redirected.
+/// Checks that outbound traffic of this network namespace is redirected.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-validator", version)]
 pub struct Args {
-    /// Where nobody is; the rules lead it to the listener
+    /// Unused address to connect to; the rules redirect it to the listener
     #[arg(long, default_value = "1.1.1.1:20001")]
     pub connect_addr: SocketAddr,
-    /// Where redirected traffic arrives
+    /// Address that redirected traffic reaches
     #[arg(long, default_value = "0.0.0.0:4140")]
     pub listen_addr: SocketAddr,
-    /// How long all of it may take, such as 10s
+    /// Timeout of the whole check, such as 10s
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
-    /// Taken for the charts' sake
+    /// Accepted for compatibility with the charts
     #[arg(long, default_value = "info")]
     pub log_level: String,
-    /// Taken for the charts' sake
+    /// Accepted for compatibility with the charts
     #[arg(long, default_value = "plain")]
     pub log_format: String,
 }
 
-/// Why traffic is not known to be redirected.
+/// Error of a check.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The listener failed.
+    /// A listener that cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// The connection was not made, or was not read.
+    /// A connection that failed.
     #[error(
-        "traffic is not redirected: nothing of ours answers at {0} ({1}); is the CNI plugin in place on this node?"
+        "traffic is not redirected: no answer from the validator at {0} ({1}); is the CNI plugin installed on this node?"
     )]
     Connect(SocketAddr, io::Error),
-    /// Somebody else answered.
-    #[error("traffic is not redirected: somebody else answers at {0}; is the CNI plugin in place on this node?")]
-    Stranger(SocketAddr),
+    /// An answer from another program.
+    #[error("traffic is not redirected: another program answers at {0}; is the CNI plugin installed on this node?")]
+    Foreign(SocketAddr),
 }
 
-/// Reads `10s`, `500ms`, `2m`.
+/// Parses `10s`, `500ms`, `2m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 1,
         "s" => 1000,
         "m" => 60_000,
-        _ => return Err(format!("{text:?} is no duration such as 10s, 500ms or 2m")),
+        _ => return Err(format!("{text:?} is not a duration such as 10s, 500ms or 2m")),
     };
     let number: u32 = digits
         .parse()
-        .map_err(|_| format!("{text:?} is no duration such as 10s, 500ms or 2m"))?;
+        .map_err(|_| format!("{text:?} is not a duration such as 10s, 500ms or 2m"))?;
     if number == 0 {
-        return Err("a timeout of 0 never succeeds".to_owned());
+        return Err("the timeout must not be zero".to_owned());
     }
     Ok(Duration::from_millis(u64::from(number) * unit))
 }
 
-/// Succeeds if the connection reaches our own listener in time.
+/// Succeeds if the connection reaches the program's own listener in time.
 pub fn run(args: &Args) -> Result<(), Error> {
     let deadline = Instant::now() + args.timeout;
-    let mut token: String = std::iter::repeat_with(fastrand::alphanumeric).take(TOKEN).collect();
+    let mut token: String = std::iter::repeat_with(fastrand::alphanumeric).take(TOKEN_LEN).collect();
     token.push('\n');
     let listener = TcpListener::bind(args.listen_addr).map_err(|error| Error::Listen(args.listen_addr, error))?;
     let answer = token.clone();
-    // Ends with the process; one connection after another, each gets the token.
+    // Ends with the process; each connection gets the token.
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let _ = (&stream).write_all(answer.as_bytes());
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             return Err(failed(io::ErrorKind::TimedOut.into()));
         }
         stream.set_read_timeout(Some(left)).map_err(failed)?;
-        let mut buffer = [0; TOKEN + 2];
+        let mut buffer = [0; TOKEN_LEN + 2];
         match stream.read(&mut buffer).map_err(failed)? {
             0 => break,
             count => read.extend_from_slice(&buffer[..count]),
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if read == token.as_bytes() {
         Ok(())
     } else {
-        Err(Error::Stranger(args.connect_addr))
+        Err(Error::Foreign(args.connect_addr))
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_or_refused() {
+    fn parses_or_rejects_durations() {
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert!(duration("10").is_err() && duration("s").is_err() && duration("0s").is_err());

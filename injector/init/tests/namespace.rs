@@ -1,4 +1,4 @@
-//! Runs the two programs in a network namespace of its own: validated only once redirected.
+//! Runs both programs in a network namespace: validation succeeds only once traffic is redirected.
 //!
 //! Without the test harness, because namespaces must be entered before the first thread starts. Needs root, or user
 //! namespaces for ordinary users.
@@ -29,15 +29,15 @@ fn main() {
     }
     unshare(flags).expect("a network namespace (root, or user namespaces for ordinary users)");
     wire();
-    nothing_is_redirected();
-    a_simulation_changes_nothing();
-    rules_redirect_however_often_they_are_applied();
-    a_stranger_is_not_believed();
-    what_cannot_be_is_said();
+    fails_without_rules();
+    simulation_changes_nothing();
+    rules_redirect_after_repeated_installation();
+    other_programs_do_not_validate();
+    invalid_flags_are_reported();
     eprintln!("init containers: 5 cases passed");
 }
 
-/// Loopback and a default route, as a pod has.
+/// Sets up loopback and a default route, as in a pod.
 fn wire() {
     let wire = async {
         let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
@@ -75,7 +75,7 @@ fn validate(more: &[&str]) -> (Option<i32>, String) {
     )
 }
 
-fn nothing_is_redirected() {
+fn fails_without_rules() {
     let (code, said) = validate(&[]);
     assert_eq!(code, Some(95), "{said}");
     assert!(
@@ -84,7 +84,7 @@ fn nothing_is_redirected() {
     );
 }
 
-fn a_simulation_changes_nothing() {
+fn simulation_changes_nothing() {
     let output = run(INIT, &[&FLAGS[..], &["--simulate"]].concat());
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stdout);
@@ -98,20 +98,20 @@ fn a_simulation_changes_nothing() {
     assert_eq!(validate(&[]).0, Some(95));
 }
 
-fn rules_redirect_however_often_they_are_applied() {
+fn rules_redirect_after_repeated_installation() {
     for _ in 0..2 {
         let output = run(INIT, &FLAGS);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(validate(&[]), (Some(0), String::new()));
     let elsewhere = validate(&["--listen-addr", "0.0.0.0:5140"]);
-    assert_eq!(elsewhere.0, Some(95), "nobody listens where the rules lead");
+    assert_eq!(elsewhere.0, Some(95), "nothing listens where the rules redirect to");
 }
 
-fn a_stranger_is_not_believed() {
+fn other_programs_do_not_validate() {
     let stranger = TcpListener::bind("127.0.0.1:4140").expect("the sidecar's port");
     let (code, said) = validate(&["--listen-addr", "0.0.0.0:5140"]);
-    assert_eq!(code, Some(95), "a silent stranger: {said}");
+    assert_eq!(code, Some(95), "a silent program: {said}");
     std::thread::spawn(move || {
         for stream in stranger.incoming().flatten() {
             let _ = std::io::Write::write_all(&mut &stream, b"not the token\n");
@@ -119,13 +119,13 @@ fn a_stranger_is_not_believed() {
     });
     let (code, said) = validate(&["--listen-addr", "0.0.0.0:5140"]);
     assert_eq!(code, Some(95));
-    assert!(said.contains("somebody else"), "{said}");
+    assert!(said.contains("another program"), "{said}");
     let (code, said) = validate(&["--listen-addr", "127.0.0.1:4140"]);
     assert_eq!(code, Some(95));
     assert!(said.contains("cannot listen on 127.0.0.1:4140"), "{said}");
 }
 
-fn what_cannot_be_is_said() {
+fn invalid_flags_are_reported() {
     let said = |args: &[&str]| {
         let output = run(INIT, args);
         assert!(!output.status.success(), "{args:?}");

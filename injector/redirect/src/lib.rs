@@ -1,8 +1,9 @@
-//! Traffic redirection: how a pod's traffic comes to pass through its sidecar.
+//! Traffic redirection: sends a pod's traffic through its sidecar.
 //!
-//! [`Rules`] say in the mesh's words what is redirected; [`Rules::table`] writes them as an nftables table ([`nft`]), and
-//! [`apply`] puts that table into the network namespace of the calling thread, by netlink, without any program on the
-//! machine. The order of the rules is Linkerd's, so that skip ports and loopback mean the same.
+//! [`Rules`] describe the redirection in the mesh's terms; [`Rules::table`] turns them into an nftables table
+//! ([`nft`]), and `apply` installs that table in the network namespace of the calling thread, by netlink, without any
+//! program on the machine. The order of the rules is Linkerd's, so that skip ports and loopback mean the same. The
+//! crate knows no pods and no Kubernetes; rules are data on every system, and only Linux can apply them.
 
 pub mod nft;
 
@@ -12,31 +13,31 @@ use proxy_model::ports::{self, PortSet};
 
 pub use nft::Error;
 
-/// Name of the table that [`apply`] makes and [`remove`] takes away.
+/// Name of the nftables table.
 pub const TABLE: &str = "mesh-redirect";
 
-/// What is redirected to the sidecar, and what is not.
+/// Redirection of a pod's traffic to its sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Where the sidecar accepts what comes to the pod.
+    /// Inbound port of the sidecar.
     pub inbound_port: u16,
-    /// Where the sidecar accepts what the application sends.
+    /// Outbound port of the sidecar.
     pub outbound_port: u16,
-    /// Ports of the pod that bypass the sidecar; the sidecar's own (tap, admin) always do.
+    /// Inbound skip ports; the default ports of tap and admin always bypass.
     pub inbound_skip: PortSet,
-    /// Ports elsewhere that the application reaches without the sidecar.
+    /// Outbound skip ports.
     pub outbound_skip: PortSet,
-    /// Networks whose clients reach the application without the sidecar.
+    /// Client networks that bypass the sidecar.
     pub inbound_skip_from: Vec<IpNet>,
-    /// The only ports of the pod that are redirected; all if none are listed.
+    /// The only inbound ports to redirect; empty means all.
     pub inbound_only: PortSet,
-    /// The user that the sidecar runs as; what it sends is left alone.
+    /// User ID of the sidecar, whose traffic is not redirected.
     pub proxy_uid: Option<u32>,
-    /// The group that the sidecar runs as; what it sends is left alone.
+    /// Group ID of the sidecar, whose traffic is not redirected.
     pub proxy_gid: Option<u32>,
-    /// Whether IPv6 is redirected too.
+    /// Redirects IPv6 as well.
     pub ipv6: bool,
-    /// The mark on the sidecar's sockets; what it sends is left alone. For places where it has no user of its own.
+    /// Mark of the sidecar's sockets, whose traffic is not redirected; where the sidecar has no user of its own.
     pub mark: Option<u32>,
 }
 
@@ -58,7 +59,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// The rules as an nftables table, for IPv4 and IPv6.
+    /// Returns the rules as an nftables table, for IPv4 and IPv6.
     pub fn table(&self) -> Table {
         Table {
             name: TABLE.to_owned(),
@@ -113,13 +114,13 @@ impl Rules {
     }
 }
 
-/// Puts the rules into the calling thread's network namespace. Applying again replaces what was there, in one transaction.
+/// Installs the rules in the calling thread's network namespace; replaces earlier ones in one transaction.
 #[cfg(target_os = "linux")]
 pub fn apply(rules: &Rules) -> Result<(), Error> {
     nft::replace(&rules.table())
 }
 
-/// Takes the rules out of the calling thread's network namespace; it is no fault if there are none.
+/// Removes the rules from the calling thread's network namespace, if there are any.
 #[cfg(target_os = "linux")]
 pub fn remove() -> Result<(), Error> {
     nft::remove(TABLE)
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inbound_skips_the_proxys_own_ports_before_anything_is_redirected() {
+    fn inbound_skips_the_proxys_own_ports_first() {
         let rules = Rules {
             inbound_skip: "25,8000-8010".parse().expect("ports"),
             ..Rules::default()
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_ports_are_the_only_ones_and_networks_are_passed_first() {
+    fn redirects_only_listed_ports_after_skipped_networks() {
         let rules = Rules {
             inbound_skip_from: vec!["10.0.0.0/9".parse().expect("network")],
             inbound_only: "80,90-91".parse().expect("ports"),

@@ -1,8 +1,8 @@
-//! A small nftables: tables as data, put into the kernel in one transaction.
+//! A small nftables client: tables as data, installed in one transaction.
 //!
-//! Only what the mesh needs: IPv4 and IPv6 in one `inet` table, base chains, and rules that are lists of matches ended by
-//! what to do. [`encode`] writes a rule as netlink expressions (the packet crate lacks some: they are written as raw
-//! attributes there), [`transaction`] sends the batch and waits for the kernel's verdict.
+//! Limited to the mesh's needs: IPv4 and IPv6 in one `inet` table, base chains, and rules that are lists of matches
+//! followed by an action. `encode` writes a rule as netlink expressions (raw attributes for those that the packet crate
+//! lacks), `transaction` sends the batch and waits for the kernel's verdict.
 
 #[cfg(target_os = "linux")]
 mod encode;
@@ -14,147 +14,144 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::IpNet;
 
-/// Largest transaction, in bytes. The kernel takes one in a single message that must fit the socket's send buffer, whose
-/// default is 208 KiB; this is room for about 500 rules.
+/// Largest transaction, in bytes. It must fit the socket's send buffer, 208 KiB by default; room for about 500 rules.
 pub const TRANSACTION_BYTES: usize = 200 * 1024;
 
-/// Why a table could not be changed.
+/// Error of a transaction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The netlink socket failed.
-    #[error("cannot talk to the kernel's nftables: {0}")]
+    /// A failure of the netlink socket.
+    #[error("cannot reach the kernel's nftables: {0}")]
     Socket(#[from] std::io::Error),
-    /// The kernel refused the transaction.
-    #[error("the kernel refused the traffic rules of table {table:?}: {source}")]
+    /// A transaction that the kernel rejected.
+    #[error("the kernel rejected the rules of table {table:?}: {source}")]
     Refused {
-        /// The table that was to be changed.
+        /// Table.
         table: String,
-        /// The kernel's reason.
+        /// Cause, from the kernel.
         source: std::io::Error,
     },
-    /// The kernel said nothing.
-    #[error("the kernel's nftables gave no answer")]
+    /// No answer from the kernel.
+    #[error("no answer from the kernel's nftables")]
     NoAnswer,
-    /// The transaction is larger than the kernel takes.
-    #[error(
-        "the traffic rules of table {table:?} take {bytes} bytes, more than the {TRANSACTION_BYTES} of one transaction"
-    )]
+    /// A transaction above the limit.
+    #[error("the rules of table {table:?} take {bytes} bytes, more than the {TRANSACTION_BYTES} of one transaction")]
     TooLarge {
-        /// The table that was to be changed.
+        /// Table.
         table: String,
-        /// What it takes.
+        /// Size.
         bytes: usize,
     },
 }
 
-/// A table: what is replaced or removed as a whole.
+/// Table: replaced or removed as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Sets of addresses that rules look into.
+    /// Address sets that rules refer to.
     pub sets: Vec<AddressSet>,
-    /// Its chains.
+    /// Chains.
     pub chains: Vec<Chain>,
 }
 
-/// A named set of IPv4 addresses.
+/// Named set of IPv4 addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressSet {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What is in it.
+    /// Addresses.
     pub addresses: Vec<Ipv4Addr>,
 }
 
-/// A chain that the kernel enters by itself.
+/// Base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Where packets enter it.
+    /// Hook.
     pub hook: Hook,
-    /// What it may do, and so its order among others of the same hook.
+    /// Kind, which also orders chains of the same hook.
     pub kind: Kind,
-    /// Its rules, first match first.
+    /// Rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// Matches, then what to do; a match that fails ends the rule.
+/// Matches followed by an action; a failed match ends the rule.
 pub type Rule = Vec<Expr>;
 
-/// Where packets enter a chain.
+/// Hook of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// Everything that comes in, before it is routed.
+    /// Incoming packets, before routing.
     PreRouting,
-    /// What this namespace sends.
+    /// Packets that this namespace sends.
     Output,
-    /// Everything that goes out, after it is routed.
+    /// Outgoing packets, after routing.
     PostRouting,
 }
 
-/// What a chain may do.
+/// Kind of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Changes destinations; sees the first packet of a connection.
+    /// Destination NAT; sees the first packet of a connection.
     DestinationNat,
-    /// Changes sources; sees the first packet of a connection.
+    /// Source NAT; sees the first packet of a connection.
     SourceNat,
-    /// Lets pass or refuses, after destinations were changed; sees every packet.
+    /// Filter after destination NAT; sees every packet.
     Filter,
 }
 
-/// One match or one thing to do.
+/// One match or action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// It is TCP.
+    /// Matches TCP.
     Tcp,
-    /// It is UDP.
+    /// Matches UDP.
     Udp,
-    /// Its socket carries this mark.
+    /// Matches the socket's mark.
     Mark(u32),
-    /// Its socket belongs to this user.
+    /// Matches the socket's user ID.
     SocketUid(u32),
-    /// Its socket belongs to this group.
+    /// Matches the socket's group ID.
     SocketGid(u32),
-    /// It is IPv4.
+    /// Matches IPv4.
     Ipv4,
-    /// It comes from this network, of either family.
+    /// Matches the source network, of either family.
     SourceNet(IpNet),
-    /// It leaves by this interface.
+    /// Matches the outgoing interface.
     OutInterface(String),
-    /// Its destination port is in this inclusive range; follows [`Expr::Tcp`] or [`Expr::Udp`].
+    /// Matches an inclusive range of destination ports; follows [`Expr::Tcp`] or [`Expr::Udp`].
     DestinationPort(u16, u16),
-    /// It is IPv4 and comes from this address.
+    /// Matches the IPv4 source address.
     Source(Ipv4Addr),
-    /// It is IPv4 and goes to this address.
+    /// Matches the IPv4 destination address.
     Destination(Ipv4Addr),
-    /// It is IPv4 and goes into this network, whose prefix is whole bytes (8, 16 or 24).
+    /// Matches the IPv4 destination network; the prefix is whole bytes (8, 16 or 24).
     DestinationNet(Ipv4Addr, u8),
-    /// It is IPv4 and its destination is not in this set of the same table; the set's place in [`Table::sets`].
+    /// Matches IPv4 destinations outside a set, by its index in [`Table::sets`].
     DestinationNotIn(usize),
-    /// Passes one of so many packets, at random.
+    /// Matches one of so many packets at random.
     OneOf(u32),
-    /// Its destination becomes this port of this machine.
+    /// Redirects to a local port.
     Redirect(u16),
-    /// Its destination becomes this.
+    /// Rewrites the destination.
     DestinationNat(SocketAddrV4),
-    /// Its source becomes an address of the interface it leaves by.
+    /// Rewrites the source to an address of the outgoing interface.
     Masquerade,
-    /// It is refused with a TCP reset.
+    /// Rejects with a TCP reset.
     Reset,
-    /// The chain ends here, and the packet passes.
+    /// Ends the chain; the packet passes.
     Return,
 }
 
-/// Replaces a table with this one, in one transaction: no packet sees a state between.
+/// Replaces a table in one transaction: no packet sees an intermediate state.
 #[cfg(target_os = "linux")]
 pub fn replace(table: &Table) -> Result<(), Error> {
     transaction::commit(&table.name, encode::replace(table))
 }
 
-/// Removes a table if it is there.
+/// Removes a table if it exists.
 #[cfg(target_os = "linux")]
 pub fn remove(name: &str) -> Result<(), Error> {
     transaction::commit(name, encode::remove(name))

@@ -1,4 +1,4 @@
-//! Applies rules in a network namespace of its own and looks where connections end up.
+//! Applies rules in a network namespace and checks where connections arrive.
 //!
 //! Without the test harness, because namespaces must be entered before the first thread starts. Needs root, or user
 //! namespaces for ordinary users.
@@ -27,7 +27,7 @@ fn main() {
     std::thread::spawn(pod).join().expect("the pod's thread");
 }
 
-/// The pod is a second namespace, joined to the first by a pair of interfaces.
+/// Pod in a second namespace, connected to the first by a pair of interfaces.
 fn pod() {
     let outside = std::fs::File::open("/proc/thread-self/ns/net").expect("own namespace");
     unshare(CloneFlags::CLONE_NEWNET).expect("the pod's namespace");
@@ -126,23 +126,23 @@ fn outbound_goes_to_the_sidecar_but_for_its_own() {
     assert_eq!(
         original.as_socket(),
         Some(target),
-        "the sidecar learns where it should have gone"
+        "the sidecar sees the original destination"
     );
 
     assert!(
         connect(target, Some(0x99)).is_err(),
-        "the sidecar's own traffic passes, and nobody listens there"
+        "the sidecar's own traffic passes, and nothing listens there"
     );
     assert!(
         connect((REMOTE, 4567).into(), None).is_err(),
-        "a skip port passes, and nobody listens there"
+        "a skip port passes, and nothing listens there"
     );
     let own = TcpListener::bind("127.0.0.1:80").expect("a port on loopback");
     connect("127.0.0.1:80".parse().expect("address"), None).expect("loopback passes");
     own.accept().expect("accepted on loopback");
 
     remove().expect("removed");
-    remove().expect("removed again: no fault");
+    remove().expect("removed again");
     assert!(connect(target, None).is_err(), "without rules nothing is redirected");
 }
 
@@ -166,7 +166,7 @@ fn inbound_goes_to_the_sidecar_but_for_skip_ports(outside: &std::fs::File) {
     direct.accept().expect("accepted on the skip port");
     assert!(
         dial(4191).is_err(),
-        "the sidecar's admin port is not redirected, and nobody listens there"
+        "the sidecar's admin port is not redirected, and nothing listens there"
     );
     remove().expect("removed");
 }
@@ -246,7 +246,7 @@ fn the_sidecars_user_and_group_pass() {
         .expect("applied");
         connect((REMOTE, 80).into(), None).is_ok()
     };
-    assert!(redirected(Some(uid + 1), Some(gid + 1)), "somebody else's");
+    assert!(redirected(Some(uid + 1), Some(gid + 1)), "another user's");
     assert!(!redirected(Some(uid), None), "the sidecar's user");
     assert!(!redirected(None, Some(gid)), "the sidecar's group");
     remove().expect("removed");
@@ -267,7 +267,7 @@ fn networks_and_unlisted_ports_pass(outside: &std::fs::File) {
     assert!(from("10.8.0.0/16"), "the client is behind this network");
     assert!(
         !from("10.9.0.0/31"),
-        "the client is in this network, and nobody listens there"
+        "the client is in this network, and nothing listens there"
     );
     assert!(!from("10.9.0.77/9"), "bits behind the prefix do not count");
     apply(&Rules {
@@ -284,7 +284,7 @@ fn networks_and_unlisted_ports_pass(outside: &std::fs::File) {
 
 fn ipv6_is_redirected_unless_it_is_off(outside: &std::fs::File) {
     let Ok(_sidecar) = TcpListener::bind("[::]:4143") else {
-        eprintln!("redirection: no IPv6 on this machine, so it was not looked at");
+        eprintln!("redirection: skipped IPv6, which this machine does not have");
         return;
     };
     give_ipv6("eth0", POD6);
@@ -307,7 +307,7 @@ fn ipv6_is_redirected_unless_it_is_off(outside: &std::fs::File) {
     remove().expect("removed");
 }
 
-/// Without the wait for duplicate addresses: nobody else is on this wire.
+/// Skips duplicate address detection: the link has no other hosts.
 fn give_ipv6(name: &'static str, address: Ipv6Addr) {
     use futures_util::TryStreamExt as _;
     use rtnetlink::packet_route::address::AddressHeaderFlags;

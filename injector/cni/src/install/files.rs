@@ -1,4 +1,4 @@
-//! Files that are there as a whole or not at all.
+//! Atomic file writes.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -8,21 +8,21 @@ use std::{
     sync::OnceLock,
 };
 
-/// For what only root may read.
+/// Mode of files that only root may read.
 pub(super) const SECRET: u32 = 0o600;
-/// For programs.
+/// Mode of programs.
 const PROGRAM: u32 = 0o755;
-/// For what has no example.
+/// Mode of files without an example.
 const PLAIN: u32 = 0o644;
-/// The end of the name of a file that is being written; no runtime reads it.
+/// Suffix of a file that is being written; no runtime reads it.
 const UNFINISHED: &str = ".linkerd-cni-tmp";
 
-/// Whether a name is that of a file whose writing was interrupted.
+/// Returns true for the name of an interrupted write.
 pub(super) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)
 }
 
-/// The names of a folder's files, sorted; none if there is no such folder yet.
+/// Returns the names of a folder's files, sorted; none if the folder does not exist.
 pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -40,7 +40,7 @@ pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes a file; it is no fault if there is none.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -48,7 +48,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a file unless it is so already; says whether it was written.
+/// Writes a file unless it has that content and mode. Returns true if it was written.
 pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<bool> {
     let same_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o777 == mode);
     if same_mode && fs::read(path).is_ok_and(|there| there == bytes) {
@@ -59,20 +59,20 @@ pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<bool> 
     finish(&unfinished, path, written)
 }
 
-/// The same, with the owner and the rights of another file.
+/// Writes a file as [`replace`] does, with the owner and mode of another.
 pub(super) fn replace_like(path: &Path, bytes: &[u8], example: &Path) -> io::Result<bool> {
     let example = fs::metadata(example).ok();
     let mode = example.as_ref().map_or(PLAIN, |example| example.mode() & 0o777);
     let written = replace(path, bytes, mode)?;
     if let Some(example) = example.filter(|_| written) {
-        // Only for others than root where we may; then it is ours, with the same rights.
+        // Best effort: without the privilege the file is this user's, with the same mode.
         let _ = chown(path, Some(example.uid()), Some(example.gid()));
     }
     Ok(written)
 }
 
-/// Copies a program unless it is there already; says whether it was copied. The first time it is compared byte by byte, because
-/// every file of an image may have the same time; `compared` remembers that it was.
+/// Copies a program unless it is installed already. Returns true if it was copied. The first comparison is byte by
+/// byte, because all files of an image may have the same modification time; `compared` records it.
 pub(super) fn copy_program(from: &Path, to: &Path, compared: &OnceLock<()>) -> io::Result<bool> {
     let is_same = is_like(from, to)? && (compared.get().is_some() || fs::read(from)? == fs::read(to)?);
     compared.get_or_init(|| ());
@@ -82,7 +82,7 @@ pub(super) fn copy_program(from: &Path, to: &Path, compared: &OnceLock<()>) -> i
     let unfinished = begin(to)?;
     let copied = create(&unfinished, PROGRAM).and_then(|mut file| {
         io::copy(&mut File::open(from)?, &mut file)?;
-        // Tells that it is a copy of this very program: megabytes need not be compared at each look.
+        // Marks the copy of this very program, so that megabytes need not be compared at each reconciliation.
         file.set_modified(fs::metadata(from)?.modified()?)?;
         Ok(file)
     });
@@ -109,7 +109,7 @@ fn begin(path: &Path) -> io::Result<PathBuf> {
 
 fn create(path: &Path, mode: u32) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    // The mask of the process is not what is wanted.
+    // Independent of the process's umask.
     file.set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! Our service account as a kubeconfig: the plugin runs on the node, where no pod's files are.
+//! The service account as a kubeconfig: the plugin runs on the node, without the pod's files.
 
 use std::{fs, path::PathBuf};
 
@@ -7,17 +7,17 @@ use serde_json::json;
 
 use super::{At as _, Error};
 
-/// Where our token is, and where the API server is. The kubelet renews the token in its file.
+/// Location of the token and of the API server. The kubelet rotates the token in its file.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
-    /// The folder of `token` and `ca.crt`.
+    /// Folder of `token` and `ca.crt`.
     pub(crate) dir: PathBuf,
-    /// The API server's URL.
+    /// URL of the API server.
     pub(crate) server: String,
 }
 
 impl Account {
-    /// As it is now.
+    /// Returns the kubeconfig with the current token.
     pub(super) fn kubeconfig(&self) -> Result<String, Error> {
         let (token, certificate) = (self.dir.join("token"), self.dir.join("ca.crt"));
         let token = fs::read_to_string(&token).at(&token)?;

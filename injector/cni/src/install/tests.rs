@@ -1,4 +1,4 @@
-//! The installer on folders of its own: what it writes, how often, and what is left of it afterwards.
+//! The installer on temporary folders: what it writes, how often, and what it leaves behind.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::OnceLock};
 
@@ -96,7 +96,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn what_was_there_is_there_again_afterwards_byte_by_byte() {
+fn removal_restores_the_original_files_byte_by_byte() {
     let node = Node::new(&[
         ("10-kind.conflist", LIST),
         ("20-flannel.conf", SINGLE),
@@ -105,7 +105,7 @@ fn what_was_there_is_there_again_afterwards_byte_by_byte() {
     ]);
     fs::set_permissions(node.net("10-kind.conflist"), fs::Permissions::from_mode(0o600)).expect("rights");
     let before = node.all();
-    let looked = node.installer.look().expect("installed");
+    let looked = node.installer.reconcile().expect("installed");
     assert_eq!(looked.joined.len(), 3);
     assert_eq!(node.types("10-kind.conflist"), ["ptp", "linkerd-cni"]);
     assert_eq!(node.types("20-flannel.conflist"), ["flannel", "linkerd-cni"]);
@@ -115,31 +115,31 @@ fn what_was_there_is_there_again_afterwards_byte_by_byte() {
         0o600,
         "its rights are its writer's"
     );
-    assert_eq!(mode(&node.net(KUBECONFIG)), 0o600, "a token is in it");
+    assert_eq!(mode(&node.net(KUBECONFIG)), 0o600, "it contains a token");
     assert_eq!(mode(&node.dir.path().join("bin/linkerd-cni")), 0o755);
     node.remove();
     assert_eq!(node.all(), before);
 }
 
 #[test]
-fn a_second_look_writes_nothing_and_another_of_us_takes_over() {
+fn second_reconciliation_writes_nothing_and_a_successor_takes_over() {
     let node = Node::new(&[("10-kind.conflist", LIST), ("20-flannel.conf", SINGLE)]);
     let before = node.all();
-    assert_eq!(node.installer.look().expect("installed").written.len(), 4);
-    assert_eq!(node.installer.look().expect("in place").written, [""; 0]);
+    assert_eq!(node.installer.reconcile().expect("installed").written.len(), 4);
+    assert_eq!(node.installer.reconcile().expect("in place").written, [""; 0]);
     let next = Installer {
         compared: OnceLock::new(),
         ..node.installer.clone()
     };
     assert_eq!(
-        next.look().expect("in place").written,
+        next.reconcile().expect("in place").written,
         [""; 0],
         "the same program and configuration"
     );
     fs::write(&node.installer.config, CONFIG.replace("4143", "5143")).expect("written");
     fs::write(&node.installer.program, "PROGRAM").expect("written");
     assert_eq!(
-        next.look().expect("a new version").written.len(),
+        next.reconcile().expect("a new version").written.len(),
         3,
         "program, two lists"
     );
@@ -153,24 +153,24 @@ fn a_second_look_writes_nothing_and_another_of_us_takes_over() {
 }
 
 #[test]
-fn a_list_that_its_writer_writes_again_is_joined_again() {
+fn rejoins_a_rewritten_list() {
     let node = Node::new(&[("10-kind.conflist", LIST)]);
-    node.installer.look().expect("installed");
+    node.installer.reconcile().expect("installed");
     let newer = LIST.replace("ptp", "bridge");
     node.write("10-kind.conflist", &newer);
-    assert_eq!(node.installer.look().expect("joined").written.len(), 1);
+    assert_eq!(node.installer.reconcile().expect("joined").written.len(), 1);
     assert_eq!(node.types("10-kind.conflist"), ["bridge", "linkerd-cni"]);
     node.remove();
     assert_eq!(fs::read_to_string(node.net("10-kind.conflist")).expect("a list"), newer);
 }
 
 #[test]
-fn a_single_plugin_that_is_written_again_is_converted_again() {
+fn reconverts_a_rewritten_single_plugin() {
     let node = Node::new(&[("20-flannel.conf", SINGLE)]);
-    node.installer.look().expect("installed");
+    node.installer.reconcile().expect("installed");
     let newer = SINGLE.replace("cbr0", "cbr1");
     node.write("20-flannel.conf", &newer);
-    node.installer.look().expect("joined");
+    node.installer.reconcile().expect("joined");
     assert!(!node.net("20-flannel.conf").exists());
     assert!(
         fs::read_to_string(node.net("20-flannel.conflist"))
@@ -186,9 +186,9 @@ fn a_single_plugin_that_is_written_again_is_converted_again() {
 }
 
 #[test]
-fn a_plugin_that_somebody_chains_behind_us_stays_when_we_go() {
+fn plugins_chained_later_stay_after_removal() {
     let node = Node::new(&[("10-kind.conflist", LIST)]);
-    node.installer.look().expect("installed");
+    node.installer.reconcile().expect("installed");
     let text = fs::read_to_string(node.net("10-kind.conflist")).expect("a list");
     let mut list: Value = serde_json::from_str(&text).expect("JSON");
     list["plugins"]
@@ -196,7 +196,7 @@ fn a_plugin_that_somebody_chains_behind_us_stays_when_we_go() {
         .expect("plugins")
         .push(serde_json::json!({"type": "bandwidth"}));
     node.write("10-kind.conflist", &list.to_string());
-    assert_eq!(node.installer.look().expect("in place").written, [""; 0]);
+    assert_eq!(node.installer.reconcile().expect("in place").written, [""; 0]);
     node.remove();
     assert_eq!(node.types("10-kind.conflist"), ["ptp", "bandwidth"]);
     assert!(
@@ -207,13 +207,13 @@ fn a_plugin_that_somebody_chains_behind_us_stays_when_we_go() {
 }
 
 #[test]
-fn a_node_without_a_network_is_waited_for_and_half_a_file_too() {
+fn waits_for_a_network_and_for_incomplete_files() {
     let node = Node::new(&[]);
-    assert!(node.installer.look().expect("looked").joined.is_empty());
+    assert!(node.installer.reconcile().expect("reconciled").joined.is_empty());
     node.write("10-kind.conflist", &LIST[..20]);
-    let looked = node.installer.look().expect("looked");
+    let looked = node.installer.reconcile().expect("reconciled");
     assert!(
-        looked.joined.is_empty() && looked.refused[0].1.contains("no JSON"),
+        looked.joined.is_empty() && looked.refused[0].1.contains("invalid JSON"),
         "{looked:?}"
     );
     assert_eq!(
@@ -223,40 +223,40 @@ fn a_node_without_a_network_is_waited_for_and_half_a_file_too() {
     node.write("10-kind.conflist", LIST);
     assert!(
         node.installer
-            .look()
-            .expect("looked")
+            .reconcile()
+            .expect("reconciled")
             .joined
             .contains("10-kind.conflist")
     );
 }
 
 #[test]
-fn a_token_that_is_renewed_is_in_the_kubeconfig_at_the_next_look() {
+fn rotated_tokens_reach_the_kubeconfig() {
     let node = Node::new(&[("10-kind.conflist", LIST)]);
-    node.installer.look().expect("installed");
+    node.installer.reconcile().expect("installed");
     let read = || fs::read_to_string(node.net(KUBECONFIG)).expect("a kubeconfig");
     assert!(read().contains("token: one\n") && read().contains("server: https://10.0.0.1:443"));
     fs::write(node.installer.account.dir.join("token"), "two").expect("written");
-    assert_eq!(node.installer.look().expect("looked").written.len(), 1);
+    assert_eq!(node.installer.reconcile().expect("reconciled").written.len(), 1);
     assert!(read().contains("token: two\n"));
 }
 
 #[test]
-fn without_a_token_or_a_configuration_no_chain_is_touched() {
+fn touches_no_chain_without_token_or_configuration() {
     let node = Node::new(&[("10-kind.conflist", LIST)]);
     fs::remove_file(node.installer.account.dir.join("token")).expect("removed");
-    let error = node.installer.look().expect_err("no token").to_string();
+    let error = node.installer.reconcile().expect_err("no token").to_string();
     assert!(error.contains("account/token: "), "{error}");
     fs::write(&node.installer.config, "{}").expect("written");
-    assert!(matches!(node.installer.look(), Err(Error::Config { .. })));
+    assert!(matches!(node.installer.reconcile(), Err(Error::Config { .. })));
     assert_eq!(fs::read_to_string(node.net("10-kind.conflist")).expect("a list"), LIST);
 }
 
 #[test]
-fn what_an_interrupted_write_left_is_replaced_and_goes_in_the_end() {
+fn replaces_and_removes_interrupted_writes() {
     let node = Node::new(&[("10-kind.conflist", LIST), (".10-kind.conflist.linkerd-cni-tmp", "{")]);
     node.write(&format!("gone.conflist{SAVED}"), LIST);
-    node.installer.look().expect("installed");
+    node.installer.reconcile().expect("installed");
     node.remove();
     let names: Vec<String> = node.all().into_keys().collect();
     assert_eq!(names, ["net.d/10-kind.conflist"]);

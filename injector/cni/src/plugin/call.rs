@@ -1,15 +1,15 @@
-//! What a container runtime says and hears, as CNI's specification has it (versions 0.3.0 to 1.1.0).
+//! Calls and answers of the CNI specification (versions 0.3.0 to 1.1.0).
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-/// The versions of the specification that we speak; a result is passed through in the form in which it came.
+/// Supported versions of the specification; results are passed through unchanged.
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-/// What we answer in where nobody says a version.
+/// Version of answers to calls without one.
 const DEFAULT_VERSION: &str = "1.0.0";
 
-/// CNI's codes, and our own from 100 on.
+/// CNI's codes; the plugin's own start at 100.
 const CODE_ENVIRONMENT: u32 = 4;
 const CODE_IO: u32 = 5;
 const CODE_DECODE: u32 = 6;
@@ -18,7 +18,7 @@ const CODE_AGAIN: u32 = 11;
 const CODE_POD: u32 = 100;
 const CODE_RULES: u32 = 101;
 
-/// Why a call fails; the runtime shows it in the pod's events.
+/// Error of a call; the runtime shows it in the pod's Events.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}: {details}")]
 pub(super) struct Failure {
@@ -38,24 +38,24 @@ macro_rules! failures {
 }
 
 failures! {
-    /// The environment is not a runtime's.
-    environment = CODE_ENVIRONMENT "mesh-cni: the environment of the call is wrong";
-    /// Something could not be read.
-    io = CODE_IO "mesh-cni: reading failed";
-    /// The network configuration is no JSON.
-    decode = CODE_DECODE "mesh-cni: the network configuration cannot be read";
-    /// The network configuration is wrong.
-    config = CODE_CONFIG "mesh-cni: the network configuration is wrong";
-    /// It may be better the next time.
-    again = CODE_AGAIN "mesh-cni: it is not known yet whether this pod is in the mesh, so it waits";
-    /// What the pod says of itself is wrong.
-    pod = CODE_POD "mesh-cni: the pod cannot be redirected as it asks";
-    /// The kernel does not take the rules.
-    rules = CODE_RULES "mesh-cni: the traffic rules are not in place";
+    /// An environment that is not a runtime's.
+    environment = CODE_ENVIRONMENT "mesh-cni: invalid environment";
+    /// A failed read.
+    io = CODE_IO "mesh-cni: I/O error";
+    /// A network configuration that is not JSON.
+    decode = CODE_DECODE "mesh-cni: cannot parse the network configuration";
+    /// An invalid network configuration.
+    config = CODE_CONFIG "mesh-cni: invalid network configuration";
+    /// A failure that a retry may resolve.
+    again = CODE_AGAIN "mesh-cni: waiting until it is known whether the pod is meshed";
+    /// Invalid settings of the pod.
+    pod = CODE_POD "mesh-cni: invalid redirection settings of the pod";
+    /// Rules that the kernel rejects.
+    rules = CODE_RULES "mesh-cni: cannot install the redirection rules";
 }
 
 impl Failure {
-    /// For stdout.
+    /// Returns the output of the call.
     pub(super) fn to_json(&self, version: Option<String>) -> String {
         let version = version.unwrap_or_else(|| DEFAULT_VERSION.to_owned());
         let error = json!({"cniVersion": version, "code": self.code, "msg": self.message, "details": self.details});
@@ -63,7 +63,7 @@ impl Failure {
     }
 }
 
-/// What is wanted.
+/// Command of a call.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Add,
@@ -74,16 +74,16 @@ pub(super) enum Command {
     Version,
 }
 
-/// A pod's name.
+/// Name of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodName {
     pub(super) namespace: String,
     pub(super) name: String,
-    /// Tells it from a pod of the same name before it, as a StatefulSet makes them.
+    /// Distinguishes it from an earlier pod of the same name, as in a StatefulSet.
     pub(super) uid: Option<String>,
 }
 
-/// The environment of a call.
+/// Environment of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) command: Command,
@@ -92,7 +92,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads the environment.
+    /// Parses the environment.
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let given = |name: &str| variable(name).filter(|text| !text.is_empty());
         let command = match given("CNI_COMMAND").as_deref() {
@@ -119,7 +119,7 @@ impl Call {
     }
 }
 
-/// The pod of `K=V;K=V`; none if it names none.
+/// Returns the pod named in `K=V;K=V`.
 fn pod_of(args: &str) -> Option<PodName> {
     let value = |key: &str| {
         let mut pairs = args.split(';').filter_map(|pair| pair.split_once('='));
@@ -135,13 +135,13 @@ fn pod_of(args: &str) -> Option<PodName> {
     })
 }
 
-/// The version that a configuration asks for.
+/// Returns the version that a configuration requests.
 pub(super) fn version_of(text: &str) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     value["cniVersion"].as_str().map(str::to_owned)
 }
 
-/// The answer to VERSION.
+/// Returns the answer to VERSION.
 pub(super) fn versions(text: &str) -> String {
     let version = version_of(text).unwrap_or_else(|| DEFAULT_VERSION.to_owned());
     format!("{}\n", json!({"cniVersion": version, "supportedVersions": VERSIONS}))

@@ -1,4 +1,4 @@
-//! What the cluster says of a pod.
+//! Lookup of a pod in the cluster.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,90 +15,90 @@ use super::{
     config::NetConf,
 };
 
-/// Time in which we try again. The kubelet would too, but only ten seconds later; its own limit for a call is minutes.
+/// Time to retry. The kubelet would retry as well, but only ten seconds later; its own timeout of a call is minutes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// Time between two tries: the next pod of the DaemonSet brings new credentials in a second or two.
+/// Pause between attempts: the next pod of the DaemonSet brings new credentials in a second or two.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Time for one try.
+/// Timeout of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Ports of an API server whose Service cannot be read.
+/// Ports of the API server if its Service cannot be read.
 const API_PORTS: &str = "443,6443";
 
-/// A pod and what belongs to it.
+/// A pod and its context.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct PodContext {
     pub(super) pod: Value,
-    /// Annotations of its namespace.
+    /// Annotations of the namespace.
     pub(super) namespace: BTreeMap<String, String>,
-    /// Ports of the API server; only for parts of the control plane.
+    /// Ports of the API server; for control plane components only.
     pub(super) api_ports: Option<String>,
 }
 
-/// Asks for a pod, again while it may help, for as long as `patience` is.
-pub(super) fn ask(conf: &NetConf, name: &PodName, patience: Duration) -> Result<Known, Failure> {
+/// Looks a pod up, retrying failures that may resolve within `patience`.
+pub(super) fn lookup(conf: &NetConf, name: &PodName, patience: Duration) -> Result<PodContext, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io(format!("the runtime cannot be started: {error}")))?;
-    runtime.block_on(insist(patience, || read(conf, name)))
+    let runtime = runtime.map_err(|error| Failure::io(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(retry(patience, || read(conf, name)))
 }
 
-/// Tries until it succeeds, fails for good, or `patience` is over.
-async fn insist<T, F: Future<Output = Result<T, Unknown>>>(
+/// Retries until success, a definitive failure, or the end of `patience`.
+async fn retry<T, F: Future<Output = Result<T, LookupError>>>(
     patience: Duration,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     let begun = Instant::now();
     loop {
-        let unknown = match timeout(TIMEOUT, attempt()).await {
+        let error = match timeout(TIMEOUT, attempt()).await {
             Ok(Ok(known)) => return Ok(known),
-            Ok(Err(unknown)) => unknown,
-            Err(_) => Unknown::Yet(format!("the cluster did not answer in {} s", TIMEOUT.as_secs())),
+            Ok(Err(error)) => error,
+            Err(_) => LookupError::Pending(format!("the cluster did not answer in {} s", TIMEOUT.as_secs())),
         };
-        match unknown {
-            Unknown::Yet(_) if begun.elapsed() + PAUSE < patience => sleep(PAUSE).await,
-            Unknown::Yet(why) | Unknown::ForNow(why) => return Err(Failure::again(why)),
+        match error {
+            LookupError::Pending(_) if begun.elapsed() + PAUSE < patience => sleep(PAUSE).await,
+            LookupError::Pending(reason) | LookupError::Definitive(reason) => return Err(Failure::again(reason)),
         }
     }
 }
 
-/// Why nothing is known of a pod.
+/// Error of a lookup.
 #[derive(Debug)]
-enum Unknown {
-    /// That may change in a moment.
-    Yet(String),
-    /// The cluster gave an answer; the kubelet may ask again.
-    ForNow(String),
+enum LookupError {
+    /// May resolve in a moment.
+    Pending(String),
+    /// The cluster answered; the kubelet may call again.
+    Definitive(String),
 }
 
-async fn read(conf: &NetConf, name: &PodName) -> Result<Known, Unknown> {
+async fn read(conf: &NetConf, name: &PodName) -> Result<PodContext, LookupError> {
     let options = ClientOptions {
         kubeconfig: Some(conf.kubernetes.kubeconfig.clone()),
         ..ClientOptions::default()
     };
-    let client = client(&options).await.map_err(blame)?;
+    let client = client(&options).await.map_err(classify)?;
     let pods = Resource::new("v1", "pods").within(&name.namespace);
-    let pod = pods.get(&client, &name.name).await.map_err(blame)?;
+    let pod = pods.get(&client, &name.name).await.map_err(classify)?;
     let uid = pod["metadata"]["uid"].as_str();
     if name.uid.as_deref().is_some_and(|wanted| Some(wanted) != uid) {
         let PodName { namespace, name, .. } = name;
-        return Err(Unknown::ForNow(format!(
-            "the pod {namespace}/{name} is another one by now"
+        return Err(LookupError::Definitive(format!(
+            "the pod {namespace}/{name} has been replaced by another"
         )));
     }
     if !super::pod::is_ours(&pod) {
-        return Ok(Known {
+        return Ok(PodContext {
             pod,
-            ..Known::default()
+            ..PodContext::default()
         });
     }
     let namespace = Resource::new("v1", "namespaces").get(&client, &name.namespace).await;
-    let namespace = namespace.map_err(blame)?;
+    let namespace = namespace.map_err(classify)?;
     let is_component = !pod["metadata"]["labels"][keys::CONTROL_PLANE_COMPONENT].is_null();
     let api_ports = if is_component {
         Some(api_ports(&client).await)
     } else {
         None
     };
-    Ok(Known {
+    Ok(PodContext {
         pod,
         namespace: annotations(&namespace),
         api_ports,
@@ -111,7 +111,7 @@ fn annotations(object: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Those of the Service, and those behind it.
+/// Returns the ports of the Service and the ports behind it.
 async fn api_ports(client: &Client) -> String {
     let services = Resource::new("v1", "services").within("default");
     let Ok(service) = services.get(client, "kubernetes").await else {
@@ -131,15 +131,16 @@ async fn api_ports(client: &Client) -> String {
     ports.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Who has no credentials yet, or finds nobody, may have more luck; the installer renews what we need.
-fn blame(error: Error) -> Unknown {
+/// Classifies an error: missing credentials and an unreachable API server may resolve, since the installer renews
+/// credentials.
+fn classify(error: Error) -> LookupError {
     match error {
-        Error::Config(_) | Error::Unauthorized(_) => Unknown::Yet(format!(
-            "{error}; the pod of the DaemonSet linkerd-cni on this node writes the credentials: is it ready?"
+        Error::Config(_) | Error::Unauthorized(_) => LookupError::Pending(format!(
+            "{error}; the pod of the DaemonSet linkerd-cni on this node provides the credentials: is it ready?"
         )),
-        Error::Unreachable { .. } | Error::Forbidden { .. } => Unknown::Yet(error.to_string()),
-        Error::Refused { code: 429 | 500.., .. } => Unknown::Yet(error.to_string()),
-        _ => Unknown::ForNow(error.to_string()),
+        Error::Unreachable { .. } | Error::Forbidden { .. } => LookupError::Pending(error.to_string()),
+        Error::Refused { code: 429 | 500.., .. } => LookupError::Pending(error.to_string()),
+        _ => LookupError::Definitive(error.to_string()),
     }
 }
 
@@ -148,29 +149,29 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_come_is_waited_for_and_what_is_an_answer_is_not() {
+    async fn retries_pending_but_not_definitive_results() {
         let mut tries = 0;
-        let known = insist(PATIENCE, || {
+        let known = retry(PATIENCE, || {
             tries += 1;
             let now = tries;
             async move {
                 if now < 9 {
-                    Err(blame(Error::Unauthorized("https://a".into())))
+                    Err(classify(Error::Unauthorized("https://a".into())))
                 } else {
                     Ok(now)
                 }
             }
         });
         assert_eq!(known.await, Ok(9));
-        let refused = insist(PATIENCE, || async {
-            Err::<(), _>(blame(Error::Absent { what: "get".to_owned() }))
+        let refused = retry(PATIENCE, || async {
+            Err::<(), _>(classify(Error::Absent { what: "get".to_owned() }))
         });
         let begun = Instant::now();
-        assert_eq!(refused.await.expect_err("an answer").code, 11);
+        assert_eq!(refused.await.expect_err("definitive").code, 11);
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        let away = insist(PATIENCE, std::future::pending::<Result<(), Unknown>>)
+        let away = retry(PATIENCE, std::future::pending::<Result<(), LookupError>>)
             .await
-            .expect_err("away");
+            .expect_err("unreachable");
         assert!(
             away.details.contains("did not answer") && begun.elapsed() <= PATIENCE + TIMEOUT,
             "{away}"

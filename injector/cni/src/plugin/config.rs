@@ -1,4 +1,4 @@
-//! The network configuration: Linkerd's keys, the form in which the runtime writes them, and the result of the plugins before.
+//! Network configuration: Linkerd's keys in the runtime's form, and the result of the previous plugins.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::call::Failure;
 
-/// Our part of the network configuration. What we do not know is the runtime's or another version's.
+/// The plugin's part of the network configuration; unknown keys are the runtime's or another version's.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct NetConf {
     #[serde(default, rename = "prevResult")]
@@ -18,26 +18,26 @@ pub(super) struct NetConf {
     pub(super) linkerd: Linkerd,
 }
 
-/// Where the cluster is.
+/// Location of the cluster.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Kubernetes {
-    /// The kubeconfig that the installer writes.
+    /// Kubeconfig written by the installer.
     pub(super) kubeconfig: PathBuf,
-    /// Namespaces none of whose pods is redirected, so that they start even while the cluster cannot be asked.
+    /// Namespaces whose pods are never redirected: they start even while the API server is unreachable.
     #[serde(rename = "exclude-namespaces")]
     exclude_namespaces: Vec<String>,
 }
 
-/// What is redirected, unless a pod or its namespace says otherwise.
+/// Redirection defaults, which annotations of a pod or namespace override.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(super) struct Linkerd {
     pub(super) incoming_proxy_port: u16,
     pub(super) outgoing_proxy_port: u16,
-    /// Not above 0 means none.
+    /// Zero or less means none.
     pub(super) proxy_uid: i64,
-    /// Not above 0 means none.
+    /// Zero or less means none.
     pub(super) proxy_gid: i64,
     #[serde(deserialize_with = "ports")]
     pub(super) ports_to_redirect: String,
@@ -47,7 +47,7 @@ pub(super) struct Linkerd {
     pub(super) outbound_ports_to_ignore: String,
     #[serde(deserialize_with = "ports")]
     pub(super) subnets_to_ignore: String,
-    /// Decide, and change nothing.
+    /// Decide without changing anything.
     pub(super) simulate: bool,
     pub(super) ipv6: bool,
 }
@@ -69,7 +69,7 @@ impl Default for Linkerd {
     }
 }
 
-/// A list of numbers or texts, or one text with commas.
+/// Reads a list of numbers or strings, or one comma-separated string.
 fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let items = match Value::deserialize(deserializer)? {
         Value::Array(items) => items,
@@ -80,7 +80,7 @@ fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
         other => Err(serde::de::Error::custom(format!(
-            "{other} is neither a port nor a range"
+            "{other} is not a port or range of ports"
         ))),
     };
     let items: Vec<String> = items.into_iter().map(text).collect::<Result<_, _>>()?;
@@ -88,23 +88,23 @@ fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
 }
 
 impl NetConf {
-    /// Reads it.
+    /// Parses the configuration.
     pub(super) fn read(text: &str) -> Result<Self, Failure> {
         let value: Value = serde_json::from_str(text).map_err(|error| Failure::decode(error.to_string()))?;
         serde_json::from_value(value).map_err(|error| Failure::config(error.to_string()))
     }
 
-    /// What the plugins before made, which is our result too.
+    /// Returns the result of the previous plugins, which is this plugin's as well.
     pub(super) fn result(&self) -> Result<String, Failure> {
         match &self.previous {
             Some(result) => Ok(format!("{result}\n")),
             None => Err(Failure::config(
-                "there is no prevResult: linkerd-cni makes no network of its own, it stands behind a plugin that does",
+                "no prevResult: linkerd-cni creates no network and must be chained behind a plugin that does",
             )),
         }
     }
 
-    /// Whether the pods of a namespace are none of our business.
+    /// Returns true for namespaces whose pods are never redirected.
     pub(super) fn is_excluded(&self, namespace: &str) -> bool {
         self.kubernetes
             .exclude_namespaces

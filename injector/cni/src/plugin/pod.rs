@@ -1,47 +1,50 @@
-//! From a pod, its namespace and the configuration to rules. Pure.
+//! Rules from a pod, its namespace and the configuration. Pure.
 //!
-//! What holds, first match first: the pod's annotation, its namespace's, what the sidecar itself was given (its user, its ports:
-//! rules that name others would cut it off), the configuration.
+//! Precedence: the pod's annotation, its namespace's, the sidecar's own settings (user, ports: rules with others would
+//! cut it off), the configuration.
 
 use destination_k8s::keys::{PROXY_CONTAINER, SKIP_INBOUND_PORTS, SKIP_OUTBOUND_PORTS};
-use injector_patch::annotations::{PROXY_GID, PROXY_UID, SKIP_SUBNETS};
 use injector_redirect::Rules;
+use injector_sidecar::annotations::{PROXY_GID, PROXY_UID, SKIP_SUBNETS};
 use ipnet::IpNet;
 use proxy_model::ports::PortSet;
 use serde_json::Value;
 
-use super::{call::Failure, cluster::Known, config::NetConf};
+use super::{call::Failure, cluster::PodContext, config::NetConf};
 
-/// The init container that redirects by itself.
+/// Init container that redirects by itself.
 const INIT: &str = "linkerd-init";
 
-/// What to do with a pod.
+/// Decision about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing, and why.
+    /// Leave its traffic alone, for a reason.
     Pass(&'static str),
     /// Redirect its traffic.
     Redirect(Rules),
 }
 
-/// Decides.
-pub(super) fn decide(known: &Known, conf: &NetConf) -> Result<Decision, Failure> {
+/// Decides about a pod.
+pub(super) fn decide(known: &PodContext, conf: &NetConf) -> Result<Decision, Failure> {
     let Some(proxy) = proxy(&known.pod) else {
-        return Ok(Decision::Pass("it has no sidecar"));
+        return Ok(Decision::Pass("no sidecar"));
     };
     if has_init(&known.pod) {
-        return Ok(Decision::Pass("its init container redirects"));
+        return Ok(Decision::Pass("redirected by its init container"));
     }
-    let say = Said { known, proxy };
+    let settings = Settings { known, proxy };
     let linkerd = &conf.linkerd;
-    let (inbound, outbound) = (say.port("INBOUND"), say.port("OUTBOUND"));
-    let mut outbound_skip = say.ports(SKIP_OUTBOUND_PORTS, &linkerd.outbound_ports_to_ignore)?;
+    let (inbound, outbound) = (settings.port("INBOUND"), settings.port("OUTBOUND"));
+    let mut outbound_skip = settings.ports(SKIP_OUTBOUND_PORTS, &linkerd.outbound_ports_to_ignore)?;
     if let Some(ports) = &known.api_ports {
         let more: PortSet = ports.parse().map_err(|error| Failure::config(format!("{error}")))?;
         outbound_skip = join(&outbound_skip, &more);
     }
-    let mut inbound_skip = say.ports(SKIP_INBOUND_PORTS, &linkerd.inbound_ports_to_ignore)?;
-    let own: PortSet = [say.port("ADMIN"), say.port("CONTROL")].into_iter().flatten().collect();
+    let mut inbound_skip = settings.ports(SKIP_INBOUND_PORTS, &linkerd.inbound_ports_to_ignore)?;
+    let own: PortSet = [settings.port("ADMIN"), settings.port("CONTROL")]
+        .into_iter()
+        .flatten()
+        .collect();
     inbound_skip = join(&own, &inbound_skip);
     let only = linkerd.ports_to_redirect.parse();
     Ok(Decision::Redirect(Rules {
@@ -49,16 +52,16 @@ pub(super) fn decide(known: &Known, conf: &NetConf) -> Result<Decision, Failure>
         outbound_port: outbound.unwrap_or(linkerd.outgoing_proxy_port),
         inbound_skip,
         outbound_skip,
-        inbound_skip_from: say.networks(&linkerd.subnets_to_ignore)?,
+        inbound_skip_from: settings.networks(&linkerd.subnets_to_ignore)?,
         inbound_only: only.map_err(|error| Failure::config(format!("ports-to-redirect: {error}")))?,
-        proxy_uid: say.id(PROXY_UID, "runAsUser", linkerd.proxy_uid)?,
-        proxy_gid: say.id(PROXY_GID, "runAsGroup", linkerd.proxy_gid)?,
+        proxy_uid: settings.id(PROXY_UID, "runAsUser", linkerd.proxy_uid)?,
+        proxy_gid: settings.id(PROXY_GID, "runAsGroup", linkerd.proxy_gid)?,
         ipv6: linkerd.ipv6,
         mark: None,
     }))
 }
 
-/// Whether its traffic is ours to redirect.
+/// Returns true if the plugin redirects the pod.
 pub(super) fn is_ours(pod: &Value) -> bool {
     proxy(pod).is_some() && !has_init(pod)
 }
@@ -67,10 +70,10 @@ fn containers<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = &'a Value>
     pod["spec"][list].as_array().into_iter().flatten()
 }
 
-/// The sidecar: a container, or an init container that stays.
+/// Returns the sidecar: a container, or an init container that keeps running.
 fn proxy(pod: &Value) -> Option<&Value> {
-    let stays = containers(pod, "initContainers").filter(|container| container["restartPolicy"] == "Always");
-    let mut all = containers(pod, "containers").chain(stays);
+    let native = containers(pod, "initContainers").filter(|container| container["restartPolicy"] == "Always");
+    let mut all = containers(pod, "containers").chain(native);
     all.find(|container| container["name"] == PROXY_CONTAINER)
 }
 
@@ -84,13 +87,13 @@ fn join(one: &PortSet, other: &PortSet) -> PortSet {
     text.join(",").parse().expect("ranges of sets are ranges")
 }
 
-/// What a pod, its namespace and its sidecar say.
-struct Said<'a> {
-    known: &'a Known,
+/// Settings of a pod, its namespace and its sidecar.
+struct Settings<'a> {
+    known: &'a PodContext,
     proxy: &'a Value,
 }
 
-impl<'a> Said<'a> {
+impl<'a> Settings<'a> {
     fn annotation(&self, key: &str) -> Option<&'a str> {
         let own = self.known.pod["metadata"]["annotations"][key].as_str();
         own.or_else(|| self.known.namespace.get(key).map(String::as_str))
@@ -99,7 +102,7 @@ impl<'a> Said<'a> {
     fn ports(&self, key: &str, otherwise: &str) -> Result<PortSet, Failure> {
         let read = |text: &str| text.parse::<PortSet>();
         match self.annotation(key) {
-            Some(text) => read(text).map_err(|error| wrong(key, &error)),
+            Some(text) => read(text).map_err(|error| invalid(key, &error)),
             None => read(otherwise).map_err(|error| Failure::config(error.to_string())),
         }
     }
@@ -111,9 +114,9 @@ impl<'a> Said<'a> {
             let alone = || item.parse().map(|address: std::net::IpAddr| address.into());
             item.parse::<IpNet>().or_else(|_| alone())
         };
-        let not = |item: &str| format!("{item:?} is no network such as 10.0.0.0/8");
+        let not = |item: &str| format!("{item:?} is not a network such as 10.0.0.0/8");
         items
-            .map(|item| read(item).map_err(|_| wrong(SKIP_SUBNETS, &not(item))))
+            .map(|item| read(item).map_err(|_| invalid(SKIP_SUBNETS, &not(item))))
             .collect()
     }
 
@@ -123,7 +126,7 @@ impl<'a> Said<'a> {
             Some(text) => text
                 .trim()
                 .parse()
-                .map_err(|_| wrong(key, &format!("{text:?} is no number")))?,
+                .map_err(|_| invalid(key, &format!("{text:?} is not a number")))?,
             None => own.unwrap_or(otherwise),
         };
         if id <= 0 {
@@ -131,10 +134,10 @@ impl<'a> Said<'a> {
         }
         u32::try_from(id)
             .map(Some)
-            .map_err(|_| wrong(key, &format!("{id} is larger than any user or group")))
+            .map_err(|_| invalid(key, &format!("{id} exceeds the largest user or group ID")))
     }
 
-    /// The port of a listener of the sidecar, as its environment says.
+    /// Returns the port of a listener, from the sidecar's environment.
     fn port(&self, listener: &str) -> Option<u16> {
         let names = [
             format!("LINKERD2_PROXY_{listener}_LISTEN_ADDR"),
@@ -142,16 +145,16 @@ impl<'a> Said<'a> {
         ];
         let mut env = self.proxy["env"].as_array().into_iter().flatten();
         let value = env.find_map(|variable| {
-            let is_it = variable["name"]
+            let matches = variable["name"]
                 .as_str()
                 .is_some_and(|name| names.iter().any(|known| known == name));
-            variable["value"].as_str().filter(|_| is_it)
+            variable["value"].as_str().filter(|_| matches)
         })?;
         let (_, port) = value.split(',').next()?.rsplit_once(':')?;
         port.parse().ok().filter(|port| *port != 0)
     }
 }
 
-fn wrong(key: &str, why: &impl std::fmt::Display) -> Failure {
-    Failure::pod(format!("the annotation {key}: {why}"))
+fn invalid(key: &str, reason: &impl std::fmt::Display) -> Failure {
+    Failure::pod(format!("invalid annotation {key}: {reason}"))
 }

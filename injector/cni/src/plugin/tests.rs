@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     answer,
     call::{Call, Command, Failure, PodName},
-    cluster::{Known, ask},
+    cluster::{PodContext, lookup},
     config::NetConf,
     pod::{Decision, decide, is_ours},
 };
@@ -52,20 +52,16 @@ fn pod(containers: &[&str], init: &[(&str, bool)]) -> Value {
     json!({"metadata": {"annotations": {}}, "spec": {"containers": containers, "initContainers": init}})
 }
 
-fn decided(known: &Known) -> Rules {
+fn decided(known: &PodContext) -> Rules {
     match decide(known, &conf()).expect("a decision") {
         Decision::Redirect(rules) => rules,
-        Decision::Pass(why) => panic!("it is left alone: {why}"),
+        Decision::Pass(reason) => panic!("not redirected: {reason}"),
     }
 }
 
 #[test]
-fn what_is_not_add_has_nothing_to_do() {
-    assert_eq!(
-        called("DEL", "", ""),
-        Ok(String::new()),
-        "even where the configuration is gone"
-    );
+fn calls_other_than_add_do_nothing() {
+    assert_eq!(called("DEL", "", ""), Ok(String::new()), "even without a configuration");
     assert_eq!(called("GC", "", CONF), Ok(String::new()));
     assert_eq!(called("CHECK", "", CONF), Ok(String::new()));
     assert_eq!(called("STATUS", "", CONF), Ok(String::new()));
@@ -76,7 +72,7 @@ fn what_is_not_add_has_nothing_to_do() {
 }
 
 #[test]
-fn others_networks_and_excluded_namespaces_get_the_result_unchanged() {
+fn foreign_networks_and_excluded_namespaces_get_the_result_unchanged() {
     let given: Value = serde_json::from_str(CONF).expect("JSON");
     for args in [
         "",
@@ -89,7 +85,7 @@ fn others_networks_and_excluded_namespaces_get_the_result_unchanged() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_cnis_form() {
+fn reports_errors_in_cnis_form() {
     let code = |answer: Result<String, Failure>| answer.expect_err("refused").code;
     assert_eq!(code(called("ADD", "", "{")), 6);
     assert_eq!(code(called("ADD", "", r#"{"linkerd": {"proxy-uid": "root"}}"#)), 7);
@@ -107,8 +103,8 @@ fn what_is_wrong_is_said_in_cnis_form() {
         name: "web".to_owned(),
         uid: None,
     };
-    let away = ask(&away, &name, Duration::ZERO).expect_err("no kubeconfig");
-    assert_eq!(away.code, 11, "the kubelet tries again: {away}");
+    let away = lookup(&away, &name, Duration::ZERO).expect_err("no kubeconfig");
+    assert_eq!(away.code, 11, "the kubelet retries: {away}");
     assert!(
         away.details.contains("/nowhere/ZZZ") && away.details.contains("DaemonSet linkerd-cni"),
         "{away}"
@@ -121,7 +117,7 @@ fn what_is_wrong_is_said_in_cnis_form() {
 }
 
 #[test]
-fn a_call_names_its_pod() {
+fn parses_the_pod_of_a_call() {
     let call = Call::read(|name| match name {
         "CNI_COMMAND" => Some("ADD".to_owned()),
         "CNI_NETNS" => Some("/var/run/netns/x".to_owned()),
@@ -138,29 +134,29 @@ fn a_call_names_its_pod() {
 }
 
 #[test]
-fn a_pod_is_ours_with_a_sidecar_of_either_kind_and_no_init_container_that_redirects() {
+fn redirects_pods_with_a_sidecar_and_without_a_redirecting_init_container() {
     let validator = ("linkerd-network-validator", false);
     assert!(is_ours(&pod(&["web", "linkerd-proxy"], &[validator])));
     assert!(is_ours(&pod(&["web"], &[validator, ("linkerd-proxy", true)])));
     assert!(
         !is_ours(&pod(&["web"], &[("linkerd-proxy", false)])),
-        "one that ends is no sidecar"
+        "an init container that exits is not a sidecar"
     );
     assert!(!is_ours(&pod(&["web"], &[])));
     let itself = pod(&["web", "linkerd-proxy"], &[("linkerd-init", false)]);
     assert!(!is_ours(&itself));
-    let known = Known {
+    let known = PodContext {
         pod: itself,
-        ..Known::default()
+        ..PodContext::default()
     };
     assert!(matches!(decide(&known, &conf()), Ok(Decision::Pass(_))));
 }
 
 #[test]
-fn the_configuration_holds_where_nobody_says_otherwise() {
-    let known = Known {
+fn configuration_applies_without_annotations() {
+    let known = PodContext {
         pod: pod(&["web", "linkerd-proxy"], &[]),
-        ..Known::default()
+        ..PodContext::default()
     };
     let rules = decided(&known);
     assert_eq!((rules.inbound_port, rules.outbound_port), (4143, 4140));
@@ -174,10 +170,10 @@ fn the_configuration_holds_where_nobody_says_otherwise() {
 }
 
 #[test]
-fn the_pods_annotation_wins_over_its_namespaces() {
-    let mut known = Known {
+fn pod_annotations_override_the_namespaces() {
+    let mut known = PodContext {
         pod: pod(&["web", "linkerd-proxy"], &[]),
-        ..Known::default()
+        ..PodContext::default()
     };
     known.pod["metadata"]["annotations"] = json!({"config.linkerd.io/skip-outbound-ports": "3306"});
     known.namespace = [
@@ -200,10 +196,10 @@ fn the_pods_annotation_wins_over_its_namespaces() {
 }
 
 #[test]
-fn the_sidecar_is_known_by_its_own_user_and_ports() {
-    let mut known = Known {
+fn rules_follow_the_sidecars_user_and_ports() {
+    let mut known = PodContext {
         pod: pod(&["web", "linkerd-proxy"], &[]),
-        ..Known::default()
+        ..PodContext::default()
     };
     known.pod["spec"]["containers"][1] = json!({"name": "linkerd-proxy",
     "securityContext": {"runAsUser": 1234, "runAsGroup": 77},
@@ -215,33 +211,33 @@ fn the_sidecar_is_known_by_its_own_user_and_ports() {
     let rules = decided(&known);
     assert_eq!((rules.inbound_port, rules.outbound_port), (5143, 5140));
     assert_eq!((rules.proxy_uid, rules.proxy_gid), (Some(1234), Some(77)));
-    assert!(rules.inbound_skip.contains(5191), "its probes are the kubelet's to ask");
+    assert!(rules.inbound_skip.contains(5191), "the kubelet probes the admin port");
     known.pod["metadata"]["annotations"] = json!({"config.linkerd.io/proxy-uid": "4321"});
     assert_eq!(decided(&known).proxy_uid, Some(4321));
 }
 
 #[test]
-fn the_control_planes_pods_reach_the_api_server_directly() {
-    let known = Known {
+fn control_plane_pods_reach_the_api_server_directly() {
+    let known = PodContext {
         pod: pod(&["destination", "linkerd-proxy"], &[]),
         api_ports: Some("443,6443".to_owned()),
-        ..Known::default()
+        ..PodContext::default()
     };
     let rules = decided(&known);
     assert!([443, 6443, 4567].iter().all(|port| rules.outbound_skip.contains(*port)));
 }
 
 #[test]
-fn an_annotation_that_cannot_be_followed_is_named() {
+fn invalid_annotations_are_named() {
     for (key, value) in [
         ("config.linkerd.io/skip-inbound-ports", "http"),
         ("config.linkerd.io/skip-subnets", "10.0.0.0/40"),
         ("config.linkerd.io/proxy-uid", "root"),
         ("config.linkerd.io/proxy-gid", "99999999999"),
     ] {
-        let mut known = Known {
+        let mut known = PodContext {
             pod: pod(&["web", "linkerd-proxy"], &[]),
-            ..Known::default()
+            ..PodContext::default()
         };
         known.pod["metadata"]["annotations"] = json!({key: value});
         let failure = decide(&known, &conf()).expect_err("refused");

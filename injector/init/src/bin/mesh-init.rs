@@ -1,4 +1,4 @@
-//! The program `mesh-init`: redirects a pod's traffic to its sidecar, then ends.
+//! The program `mesh-init`: redirects a pod's traffic to its sidecar, then exits.
 
 use std::process::ExitCode;
 

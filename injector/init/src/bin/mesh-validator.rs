@@ -1,4 +1,4 @@
-//! The program `mesh-validator`: looks whether the pod's traffic is redirected, then ends.
+//! The program `mesh-validator`: checks that the pod's traffic is redirected, then exits.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Writes tables as nftables' netlink messages.
+//! Encodes tables as nftables netlink messages.
 
 use std::net::Ipv4Addr;
 
@@ -15,7 +15,7 @@ use super::{AddressSet, Chain, Expr, Hook, Kind, Rule, Table};
 
 /// `NFT_CHAIN` policy "accept".
 const ACCEPT: u32 = 1;
-/// nftables' number of the type `ipv4_addr`; only other tools read it.
+/// nftables' number of the type `ipv4_addr`, for other tools.
 const TYPE_IPV4_ADDR: u32 = 7;
 /// Bases of `payload`.
 const NETWORK_HEADER: u32 = 1;
@@ -30,7 +30,7 @@ const IFNAMSIZ: usize = 16;
 
 type Element = ListAttribute<ExpressionAttribute>;
 
-/// The messages that replace a table. The first one makes it, so that deleting it never fails.
+/// Messages that replace a table. The first creates it, so that deleting it never fails.
 pub(super) fn replace(table: &Table) -> Vec<NfTablesMessage> {
     let mut messages = remove(&table.name);
     messages.push(new_table(&table.name));
@@ -47,7 +47,7 @@ pub(super) fn replace(table: &Table) -> Vec<NfTablesMessage> {
     messages
 }
 
-/// The messages that remove a table, there or not.
+/// Messages that remove a table, whether it exists or not.
 pub(super) fn remove(name: &str) -> Vec<NfTablesMessage> {
     let attributes = vec![TableAttribute::Name(name.to_owned())];
     vec![
@@ -97,7 +97,7 @@ fn new_chain(table: &str, chain: &Chain) -> NfTablesMessage {
         Hook::Output => InetHookNumber::LocalOut,
         Hook::PostRouting => InetHookNumber::PostRouting,
     };
-    // The kernel's own places: NF_IP_PRI_NAT_DST, just behind it, NF_IP_PRI_NAT_SRC.
+    // The kernel's priorities: NF_IP_PRI_NAT_DST, just after it, NF_IP_PRI_NAT_SRC.
     let (kind, priority): (_, i32) = match chain.kind {
         Kind::DestinationNat => ("nat", -100),
         Kind::Filter => ("filter", -90),
@@ -206,7 +206,7 @@ fn address_is(out: &mut Vec<Element>, offset: u32, bytes: Vec<u8>) {
     out.push(compare(Operator::Equal, bytes));
 }
 
-/// From its first address to its last: addresses compare as numbers in network order, so no mask is needed.
+/// Matches a network from its first to its last address: addresses compare in network order, so no mask is needed.
 fn source_net(out: &mut Vec<Element>, net: &IpNet) {
     let (family, offset, first, last) = match net {
         IpNet::V4(net) => (
@@ -274,11 +274,11 @@ fn not_in(set: &str, id: usize) -> Element {
     .into()
 }
 
-/// An expression the packet crate does not know: its attributes are numbers in network order.
+/// Expression that the packet crate lacks: its attributes are numbers in network order.
 fn other(name: &str, attributes: &[(u16, u32)]) -> Element {
     let attribute = |(kind, value): &(u16, u32)| DefaultNla::new(*kind, value.to_be_bytes().to_vec());
     if attributes.is_empty() {
-        // The kernel wants the (empty) data attribute's nesting flag all the same; a name alone is enough for it.
+        // The kernel requires the nesting flag of the empty data attribute; a name alone is accepted.
         return ListAttribute::Element(vec![
             ExpressionAttribute::Name(name.to_owned()),
             ExpressionAttribute::Other(DefaultNla::new(2 | NLA_F_NESTED, Vec::new())),

@@ -1,4 +1,4 @@
-//! Tables as people read them, close to what `nft` prints; for looking only, never fed to a program.
+//! Tables as text, close to the output of `nft`; for display only.
 
 use std::fmt::{Display, Formatter, Result};
 

@@ -1,4 +1,4 @@
-//! Sends a batch of nftables messages as one transaction, and reads the kernel's verdict.
+//! Sends a batch of nftables messages as one transaction and reads the kernel's verdict.
 
 use std::io;
 
@@ -12,12 +12,12 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::{Error, TRANSACTION_BYTES};
 
-/// `NFNL_SUBSYS_NFTABLES`, which a batch names.
+/// `NFNL_SUBSYS_NFTABLES`, the subsystem of a batch.
 const NFTABLES: u16 = 10;
 /// Sequence number of the batch's first message.
 const FIRST: u32 = 1;
 
-/// Commits the messages, all or none.
+/// Commits all messages or none.
 pub(super) fn commit(table: &str, messages: Vec<NfTablesMessage>) -> Result<(), Error> {
     let (buffer, last) = batch(messages);
     if buffer.len() > TRANSACTION_BYTES {
@@ -30,7 +30,7 @@ pub(super) fn commit(table: &str, messages: Vec<NfTablesMessage>) -> Result<(), 
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&buffer, 0)?;
-    // The kernel answers before it returns from the send, so an empty queue means that no answer will come.
+    // The kernel answers before the send returns, so an empty queue means that no answer will come.
     socket.set_non_blocking(true)?;
     loop {
         match answer(&socket, last)? {
@@ -46,7 +46,7 @@ pub(super) fn commit(table: &str, messages: Vec<NfTablesMessage>) -> Result<(), 
     }
 }
 
-/// The batch as bytes, and the sequence number whose acknowledgement means that all went through.
+/// Returns the batch and the sequence number whose acknowledgement confirms all of it.
 fn batch(messages: Vec<NfTablesMessage>) -> (Vec<u8>, u32) {
     let last = FIRST + messages.len() as u32;
     let mut buffer = Vec::new();
@@ -86,7 +86,7 @@ fn batch(messages: Vec<NfTablesMessage>) -> (Vec<u8>, u32) {
     (buffer, last)
 }
 
-/// Reads one datagram: the verdict, if it is in there.
+/// Reads one datagram and returns the verdict if it contains one.
 fn answer(socket: &Socket, last: u32) -> Result<Option<io::Result<()>>, Error> {
     let (bytes, _) = socket.recv_from_full().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Error::NoAnswer,
