@@ -1,53 +1,59 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
-/// Adds the sidecar to pods as they are made, and looks at what people say to the mesh before it is stored.
+use proxy_model::ports;
+
+/// Adds sidecars to new pods and validates the mesh's resources, by admission webhooks.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "mesh-injector", version)]
 pub(crate) struct Args {
-    /// Where the API server asks (HTTPS): / for sidecars, /validate for what is refused.
-    #[arg(long, default_value = "0.0.0.0:8443")]
+    /// Address of the webhooks (HTTPS): / injects, /validate validates.
+    #[arg(long, default_value_t = any(ports::INJECTOR))]
     pub(crate) addr: SocketAddr,
 
-    /// Where to serve /metrics, /ready and /live.
-    #[arg(long, default_value = "0.0.0.0:9995")]
+    /// Address of /metrics, /ready and /live.
+    #[arg(long, default_value_t = any(ports::INJECTOR_ADMIN))]
     pub(crate) admin_addr: SocketAddr,
 
-    /// A directory with manifests of namespaces (and of what owns pods), instead of a cluster; may be given more than once.
+    /// Directory of manifests of namespaces, Services and owners of pods, instead of a cluster; repeatable.
     #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
     pub(crate) manifests: Vec<PathBuf>,
 
-    /// Watch a Kubernetes cluster instead of --manifests. Our certificate is then made and kept by ourselves, in the Secret
-    /// linkerd-proxy-injector-k8s-tls, unless --tls-cert says otherwise.
+    /// Watch a Kubernetes cluster instead of --manifests. Issues and rotates the certificate in the Secret
+    /// linkerd-proxy-injector-k8s-tls, unless --tls-cert is given.
     #[arg(long, conflicts_with = "manifests")]
     pub(crate) kubernetes: bool,
 
-    /// The kubeconfig that says where the cluster is; by default as kubectl finds it, in a pod the pod's own files.
+    /// Kubeconfig of the cluster; found as by kubectl by default, or in the pod's own files.
     #[arg(long, value_name = "FILE", requires = "kubernetes", conflicts_with = "manifests")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// The context of the kubeconfig.
+    /// Context of the kubeconfig.
     #[arg(long, value_name = "NAME", requires = "kubernetes", conflicts_with = "manifests")]
     pub(crate) context: Option<String>,
 
-    /// Somebody else (such as cert-manager) makes the Secret with our certificate; it is waited for, and never written.
+    /// The Secret of the certificate is managed externally (for example by cert-manager): wait for it, never write it.
     #[arg(long, requires = "kubernetes", conflicts_with = "manifests")]
     pub(crate) external_certificate: bool,
 
-    /// Our certificate, PEM. Read again when it changes. [default with --manifests: /var/run/linkerd/tls/tls.crt]
+    /// Certificate of the webhooks, PEM; reloaded on change. [default with --manifests: /var/run/linkerd/tls/tls.crt]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// Its private key, PEM. Read again when it changes. [default with --manifests: /var/run/linkerd/tls/tls.key]
+    /// Private key of the certificate, PEM; reloaded on change. [default with --manifests:
+    /// /var/run/linkerd/tls/tls.key]
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// The values of the control plane's chart, YAML. Read again when they change.
+    /// Values of the control plane's chart, YAML; reloaded on change.
     #[arg(long, value_name = "FILE", default_value = "/var/run/linkerd/config/values")]
     pub(crate) values: PathBuf,
 
-    /// The trust anchors, PEM. Read again when they change.
+    /// Trust anchors, PEM; reloaded on change.
     #[arg(
         long,
         value_name = "FILE",
@@ -55,13 +61,17 @@ pub(crate) struct Args {
     )]
     pub(crate) trust_anchors: PathBuf,
 
-    /// The namespace of the control plane.
-    #[arg(long, default_value = "linkerd", value_name = "NAME")]
+    /// Namespace of the control plane.
+    #[arg(long, default_value = proxy_model::defaults::CONTROL_PLANE_NAMESPACE, value_name = "NAME")]
     pub(crate) control_plane_namespace: String,
 }
 
+fn any(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
 impl Args {
-    /// The files of our certificate; none if we keep one ourselves.
+    /// Files of the certificate; none if the program issues its own.
     pub(crate) fn certificate(&self) -> Option<[PathBuf; 2]> {
         match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some([certificate.clone(), key.clone()]),
@@ -81,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn parses_the_command_line() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
         let parsed = |line: &[&str]| Args::try_parse_from([&["mesh-injector"], line].concat());

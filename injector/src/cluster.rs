@@ -1,9 +1,9 @@
-//! What a review needs to know of the cluster: annotations of namespaces, and who owns what owns a pod. Kept at hand, so that a
-//! review asks nobody.
+//! State of the cluster that reviews need: annotations of namespaces, owners of the controllers of pods, names of
+//! Services. Cached, so that a review makes no request.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use destination_k8s::{Kind, Object, ObjectRef};
@@ -12,16 +12,16 @@ use injector_patch::{Namespace, Owner};
 use proxy_process::admin::Readiness;
 use tokio::sync::mpsc;
 
-/// Label that a Deployment's ReplicaSets and their pods share.
+/// Label shared by a Deployment's ReplicaSets and their pods.
 const TEMPLATE_HASH: &str = destination_k8s::keys::POD_TEMPLATE_HASH;
 
-/// What controls a pod, or what controls that.
+/// Controller of a pod, or the controller of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Controller {
     pub(crate) api_version: String,
     pub(crate) kind: String,
     pub(crate) name: String,
-    /// Empty if it is not known.
+    /// Empty if unknown.
     pub(crate) uid: String,
 }
 
@@ -34,12 +34,12 @@ impl From<Controller> for Owner {
     }
 }
 
-/// The hash of a pod's template, that a Deployment gives it.
+/// Returns the template hash that a Deployment gives its pods.
 pub(crate) fn template_hash(pod: &serde_json::Value) -> Option<&str> {
     pod["metadata"]["labels"][TEMPLATE_HASH].as_str()
 }
 
-/// What is known of the cluster; clones know the same.
+/// Cached state of the cluster; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster(Arc<RwLock<State>>);
 
@@ -47,18 +47,15 @@ pub(crate) struct Cluster(Arc<RwLock<State>>);
 struct State {
     namespaces: HashMap<String, Arc<Namespace>>,
     owners: HashMap<ObjectRef, Controller>,
+    services: HashSet<ObjectRef>,
+    /// Set by the first complete list.
+    synced: bool,
 }
 
 impl Cluster {
-    /// A namespace. One that is not known (yet) has no annotations.
+    /// Returns a namespace; an unknown one has no annotations.
     pub(crate) fn namespace(&self, name: &str) -> Arc<Namespace> {
-        let known = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .namespaces
-            .get(name)
-            .cloned();
+        let known = self.read().namespaces.get(name).cloned();
         known.unwrap_or_else(|| {
             Arc::new(Namespace {
                 name: name.to_owned(),
@@ -67,7 +64,22 @@ impl Cluster {
         })
     }
 
-    /// What a person would name as the owner: a Deployment instead of its ReplicaSet, a CronJob instead of its Job.
+    /// Returns true if the namespace exists.
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
+        self.read().namespaces.contains_key(name)
+    }
+
+    /// Returns true if a Service is known not to exist.
+    pub(crate) fn lacks_service(&self, namespace: &str, name: &str) -> bool {
+        let state = self.read();
+        state.synced && !state.services.contains(&ObjectRef::new(Kind::Service, namespace, name))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the top-level owner: a Deployment instead of its ReplicaSet, a CronJob instead of its Job.
     pub(crate) fn owner(&self, namespace: &str, direct: &Controller, hash: Option<&str>) -> Controller {
         let kind = match direct.kind.as_str() {
             "ReplicaSet" => Kind::ReplicaSet,
@@ -75,10 +87,11 @@ impl Cluster {
             _ => return direct.clone(),
         };
         let key = ObjectRef::new(kind, namespace, &direct.name);
-        if let Some(owner) = self.0.read().unwrap_or_else(PoisonError::into_inner).owners.get(&key) {
+        if let Some(owner) = self.read().owners.get(&key) {
             return owner.clone();
         }
-        // A ReplicaSet can be newer than what we know. A Deployment names its own after itself and the template's hash.
+        // A ReplicaSet may be newer than the cache. A Deployment names its ReplicaSets after itself and the template's
+        // hash.
         let base = hash.and_then(|hash| direct.name.strip_suffix(hash)?.strip_suffix('-'));
         match base {
             Some(name) if kind == Kind::ReplicaSet => Controller {
@@ -91,12 +104,15 @@ impl Cluster {
         }
     }
 
-    /// Takes updates until their source ends; ready after the first.
+    /// Applies updates until their source ends; ready after the first.
     pub(crate) async fn follow(self, mut updates: mpsc::Receiver<Update>, ready: Readiness) {
         while let Some(update) = updates.recv().await {
             match update {
                 Update::Reset(objects) => {
-                    let mut state = State::default();
+                    let mut state = State {
+                        synced: true,
+                        ..State::default()
+                    };
                     for object in &objects {
                         state.apply(object);
                     }
@@ -114,7 +130,7 @@ impl Cluster {
                 }
                 Update::Refused(refused) => {
                     for refusal in refused {
-                        tracing::warn!(%refusal, "not used");
+                        tracing::warn!(%refusal, "ignored an invalid object");
                     }
                 }
             }
@@ -149,15 +165,24 @@ impl State {
                     None => self.delete(&object.object_ref()),
                 }
             }
+            Object::Service(_) => {
+                self.services.insert(object.object_ref());
+            }
             _ => {}
         }
     }
 
     fn delete(&mut self, object: &ObjectRef) {
-        if object.kind == Kind::Namespace {
-            self.namespaces.remove(&*object.name);
-        } else {
-            self.owners.remove(object);
+        match object.kind {
+            Kind::Namespace => {
+                self.namespaces.remove(&*object.name);
+            }
+            Kind::Service => {
+                self.services.remove(object);
+            }
+            _ => {
+                self.owners.remove(object);
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Events: what became of a pod, told of its owner where `kubectl describe` shows it. A review never waits for one: they
-//! queue, and what finds no room is dropped and counted.
+//! Events about injected and skipped pods, recorded on their owners, where `kubectl describe` shows them. A review
+//! never waits for one: they are queued, and dropped and counted when the queue is full.
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
 
@@ -15,100 +16,105 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Events that wait: the pods of a large rollout.
-const WAITING_MAX: usize = 512;
-/// Time from a review to its Event, in which the watch learns of a ReplicaSet that is as new as its pod.
+/// Queued Events: the pods of a large rollout.
+const QUEUE_MAX: usize = 512;
+/// Delay from a review to its Event, in which the watch delivers a ReplicaSet as new as its pod.
 const DELAY: Duration = Duration::from_millis(500);
-/// Time in which the same thing is told once, however many pods an owner makes.
-const REPEATED: Duration = Duration::from_secs(60);
-/// What was told and is remembered; when it is full, it is forgotten and a few things are told twice.
-const REMEMBERED_MAX: usize = 4096;
-/// Time for one: a cluster that does not answer has other worries.
+/// Interval in which equal Events are recorded once, however many pods an owner creates.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// Remembered Events; when full, all are forgotten and a few are recorded twice.
+const SEEN_MAX: usize = 4096;
+/// Longest text; the API server's limit.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Timeout for recording one Event.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of a pod.
+/// Event about a pod, to be recorded on its owner.
 #[derive(Clone, Debug)]
-pub(crate) struct Happened {
+pub(crate) struct InjectionEvent {
     pub(crate) namespace: String,
-    /// What controls the pod, or the pod itself.
+    /// Controller of the pod, or the pod itself.
     pub(crate) object: Controller,
-    /// The hash of the pod's template, by which a Deployment's ReplicaSet is known before we know it.
+    /// Template hash of the pod, which identifies a Deployment's ReplicaSet before the watch delivers it.
     pub(crate) hash: Option<String>,
     pub(crate) reason: &'static str,
     pub(crate) text: String,
     at: Instant,
 }
 
-impl Happened {
-    pub(crate) fn new(namespace: &str, object: Controller, told: (&'static str, String)) -> Self {
+impl InjectionEvent {
+    pub(crate) fn new(namespace: &str, object: Controller, (reason, text): (&'static str, String)) -> Self {
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+        let mut text = text;
+        text.truncate(end.unwrap_or_default());
         Self {
             namespace: namespace.to_owned(),
             object,
             hash: None,
-            reason: told.0,
-            text: told.1,
+            reason,
+            text,
             at: Instant::now(),
         }
     }
 
-    /// With the hash of its template, if `pod` has one.
-    pub(crate) fn of(self, pod: &Value) -> Self {
+    /// Adds the template hash of `pod`, if it has one.
+    pub(crate) fn with_hash(self, pod: &Value) -> Self {
         let hash = crate::cluster::template_hash(pod).map(str::to_owned);
         Self { hash, ..self }
     }
 }
 
-/// Where reviews leave what happened. Without a cluster they leave it nowhere.
+/// Queue of Events; without a cluster they are discarded.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Events(Option<mpsc::Sender<Happened>>);
+pub(crate) struct Events(Option<mpsc::Sender<InjectionEvent>>);
 
 impl Events {
-    /// A queue, and who reads it.
-    pub(crate) fn queue() -> (Self, mpsc::Receiver<Happened>) {
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    /// Returns a queue and its receiver.
+    pub(crate) fn queue() -> (Self, mpsc::Receiver<InjectionEvent>) {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         (Self(Some(sender)), receiver)
     }
 
-    /// Leaves it in the queue, if there is room.
-    pub(crate) fn tell(&self, happened: Happened, metrics: &Metrics) {
+    /// Queues an Event if there is room.
+    pub(crate) fn push(&self, event: InjectionEvent, metrics: &Metrics) {
         if let Some(queue) = &self.0
-            && queue.try_send(happened).is_err()
+            && queue.try_send(event).is_err()
         {
             metrics.event("dropped");
         }
     }
 }
 
-/// Tells the cluster, one after the other.
-pub(crate) async fn run(mut queue: mpsc::Receiver<Happened>, client: Client, cluster: Cluster, metrics: Metrics) {
-    let mut remembered = Remembered::default();
-    while let Some(happened) = queue.recv().await {
-        sleep(DELAY.saturating_sub(happened.at.elapsed())).await;
-        let owner = cluster.owner(&happened.namespace, &happened.object, happened.hash.as_deref());
-        // A guess has no uid, and people would not see it: then what we know for sure.
+/// Records queued Events, one after the other.
+pub(crate) async fn run(mut queue: mpsc::Receiver<InjectionEvent>, client: Client, cluster: Cluster, metrics: Metrics) {
+    let mut recent = EventDedup::default();
+    while let Some(event) = queue.recv().await {
+        sleep(DELAY.saturating_sub(event.at.elapsed())).await;
+        let owner = cluster.owner(&event.namespace, &event.object, event.hash.as_deref());
+        // A guessed owner has no uid, and `kubectl describe` would not show its Events: use the known controller.
         let object = if owner.uid.is_empty() {
-            happened.object.clone()
+            event.object.clone()
         } else {
             owner
         };
-        if !remembered.is_new(&object, &happened, Instant::now()) {
+        if !recent.is_new(&object, &event, Instant::now()) {
             metrics.event("repeated");
             continue;
         }
-        let note = note(object, &happened);
-        let told = tokio::time::timeout(TIMEOUT, cluster::event(&client, &note)).await;
-        match told {
-            Ok(Ok(())) => metrics.event("told"),
+        let note = note(object, &event);
+        let recorded = tokio::time::timeout(TIMEOUT, cluster::event(&client, &note)).await;
+        match recorded {
+            Ok(Ok(())) => metrics.event("recorded"),
             Ok(Err(error)) => {
                 metrics.event("failed");
-                tracing::debug!(%error, "an Event was not told");
+                tracing::debug!(%error, "cannot record an Event");
             }
             Err(_) => metrics.event("failed"),
         }
     }
 }
 
-fn note(object: Controller, happened: &Happened) -> Note<'_> {
+fn note(object: Controller, event: &InjectionEvent) -> Note<'_> {
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Note {
         of: ObjectReference {
@@ -116,49 +122,48 @@ fn note(object: Controller, happened: &Happened) -> Note<'_> {
             kind: some(object.kind),
             name: some(object.name),
             uid: some(object.uid),
-            namespace: Some(happened.namespace.clone()),
+            namespace: Some(event.namespace.clone()),
             ..ObjectReference::default()
         },
-        weight: if happened.reason == SKIPPED {
+        weight: if event.reason == SKIPPED {
             Weight::Warning
         } else {
             Weight::Normal
         },
-        reason: happened.reason,
-        text: &happened.text,
+        reason: event.reason,
+        text: &event.text,
         by: "linkerd-proxy-injector",
     }
 }
 
-/// Linkerd's own words.
+/// Upstream's reasons of Events.
 pub(crate) const INJECTED: &str = "Injected";
 pub(crate) const SKIPPED: &str = "InjectionSkipped";
 
-/// What was told a short while ago.
+/// Recently recorded Events, as hashes: their texts come from clients.
 #[derive(Debug, Default)]
-struct Remembered(HashMap<(String, String, String), Instant>);
+struct EventDedup {
+    seen: HashMap<u64, Instant>,
+    hasher: RandomState,
+}
 
-impl Remembered {
-    fn is_new(&mut self, object: &Controller, happened: &Happened, now: Instant) -> bool {
-        let key = (
-            format!("{}/{}/{}/{}", happened.namespace, object.kind, object.name, object.uid),
-            happened.reason.to_owned(),
-            happened.text.clone(),
-        );
-        if self
-            .0
-            .get(&key)
-            .is_some_and(|told| now.duration_since(*told) < REPEATED)
-        {
+impl EventDedup {
+    fn is_new(&mut self, object: &Controller, event: &InjectionEvent, now: Instant) -> bool {
+        let of_object = (&object.kind, &object.name, &object.uid);
+        let key = self
+            .hasher
+            .hash_one((&event.namespace, of_object, event.reason, &event.text));
+        let is_recent = |at: &Instant| now.duration_since(*at) < REPEAT_INTERVAL;
+        if self.seen.get(&key).is_some_and(is_recent) {
             return false;
         }
-        if self.0.len() >= REMEMBERED_MAX {
-            self.0.retain(|_, told| now.duration_since(*told) < REPEATED);
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.retain(|_, at| is_recent(at));
         }
-        if self.0.len() >= REMEMBERED_MAX {
-            self.0.clear();
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.clear();
         }
-        self.0.insert(key, now);
+        self.seen.insert(key, now);
         true
     }
 }
@@ -167,42 +172,48 @@ impl Remembered {
 mod tests {
     use super::*;
 
-    fn happened(name: &str) -> Happened {
+    fn event(name: &str) -> InjectionEvent {
         let object = Controller {
             kind: "Deployment".to_owned(),
             name: name.to_owned(),
             uid: "u".to_owned(),
             ..Controller::default()
         };
-        Happened::new("a", object, (INJECTED, "text".to_owned()))
+        InjectionEvent::new("a", object, (INJECTED, "text".to_owned()))
     }
 
     #[test]
-    fn the_same_is_told_once_a_minute_and_memory_is_bounded() {
-        let mut remembered = Remembered::default();
+    fn equal_events_are_recorded_once_a_minute_in_bounded_memory() {
+        let mut recent = EventDedup::default();
         let now = Instant::now();
-        let mut is_new = |name: &str, at| remembered.is_new(&happened(name).object, &happened(name), at);
-        assert!(is_new("web", now) && !is_new("web", now + REPEATED / 2) && is_new("db", now));
-        assert!(is_new("web", now + REPEATED));
-        for i in 0..2 * REMEMBERED_MAX {
+        let mut is_new = |name: &str, at| recent.is_new(&event(name).object, &event(name), at);
+        assert!(is_new("web", now) && !is_new("web", now + REPEAT_INTERVAL / 2) && is_new("db", now));
+        assert!(is_new("web", now + REPEAT_INTERVAL));
+        for i in 0..2 * SEEN_MAX {
             is_new(&i.to_string(), now);
         }
-        assert!(remembered.0.len() <= REMEMBERED_MAX);
+        assert!(recent.seen.len() <= SEEN_MAX);
     }
 
     #[test]
-    fn what_finds_no_room_is_counted_and_nobody_waits() {
+    fn cuts_texts_that_clients_make_long() {
+        let event = InjectionEvent::new("a", Controller::default(), (SKIPPED, "ä".repeat(TEXT_BYTES_MAX)));
+        assert_eq!(event.text.len(), TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts_without_waiting() {
         let metrics = Metrics::new();
         let (events, queue) = Events::queue();
-        for _ in 0..WAITING_MAX + 3 {
-            events.tell(happened("web"), &metrics);
+        for _ in 0..QUEUE_MAX + 3 {
+            events.push(event("web"), &metrics);
         }
-        assert_eq!(queue.len(), WAITING_MAX);
+        assert_eq!(queue.len(), QUEUE_MAX);
         let text = metrics.render();
         assert!(
             text.contains("mesh_injector_events_total{result=\"dropped\"} 3"),
             "{text}"
         );
-        Events::default().tell(happened("web"), &metrics);
+        Events::default().push(event("web"), &metrics);
     }
 }

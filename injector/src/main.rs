@@ -1,13 +1,15 @@
-//! The program `mesh-injector`: the admission webhook through which pods join the mesh.
+//! The program `mesh-injector`: admission webhooks that add sidecars to pods and validate the mesh's resources. It
+//! decides nothing about sidecars itself (see `injector-sidecar`) and never asks the cluster during a review.
 //!
 //! ```text
 //! values, anchors ─[reload]─▶ Injector ─┐
-//! namespaces, owners ──[cluster]────────┼─[review]─▶ patch, or a refusal in a sentence
-//! API server ══TLS══[server]────────────┤   └─▶ [events]: what became of a pod, told of its owner
-//!                                       └─[validate]─▶ nothing, a warning, or the field to blame and why
+//! namespaces, owners ──[cluster]────────┼─[review]─▶ patch or rejection
+//! API server ══TLS══[server]────────────┤   └─▶ [events]: Events on the pod's owner
+//!                                       └─[validate]─▶ nothing, warnings, or a field and the reason
 //! ```
 
 mod args;
+mod body;
 mod cluster;
 mod events;
 mod metrics;

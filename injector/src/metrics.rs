@@ -1,4 +1,4 @@
-//! What mesh-injector counts.
+//! Metrics of mesh-injector.
 
 use std::{
     collections::HashSet,
@@ -13,40 +13,40 @@ use prometheus_client::{
 };
 use proxy_metrics::programs::injector as names;
 
-/// Namespaces that are named in labels; what is in more is counted under one empty name, so that a cluster with a namespace per
-/// branch does not fill our memory.
+/// Namespaces with a label of their own; further ones share an empty label, so that a cluster with a namespace per
+/// branch does not exhaust memory.
 const NAMESPACES_MAX: usize = 1_000;
-/// Bounds of the time for a review: a tenth of a millisecond to a tenth of a second.
+/// Buckets of the review time: 0.1 ms to 0.1 s.
 const SECONDS: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
 
 type Count<L> = Family<L, Counter<u64, AtomicU64>>;
 
-/// Handles to the metrics; clones count into the same ones.
+/// Handles to the metrics; clones share them.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     requests: Count<Request>,
     responses: Count<Response>,
-    refused: Count<Reason>,
-    reloads_refused: Count<What>,
-    events: Count<Told>,
-    validations: Count<Validated>,
+    refused: Count<Refusal>,
+    reloads_refused: Count<Reload>,
+    events: Count<EventResult>,
+    validations: Count<Validation>,
     unnamed: Counter<u64, AtomicU64>,
     seconds: Histogram,
     namespaces: Arc<Mutex<HashSet<String>>>,
     registry: Arc<Registry>,
 }
 
-/// What a review is about.
+/// Labels of a review.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Request {
-    pub(crate) owner_kind: String,
+    pub(crate) owner_kind: &'static str,
     pub(crate) namespace: String,
     pub(crate) annotation_at: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Response {
-    owner_kind: String,
+    owner_kind: &'static str,
     namespace: String,
     annotation_at: &'static str,
     skip: &'static str,
@@ -54,23 +54,23 @@ struct Response {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct Refusal {
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Told {
+struct EventResult {
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Validated {
+struct Validation {
     kind: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct What {
+struct Reload {
     what: &'static str,
 }
 
@@ -89,28 +89,24 @@ impl Metrics {
             namespaces: Arc::default(),
             registry: Arc::default(),
         };
-        registry.register(names::REQUESTS, "Reviews that came in", metrics.requests.clone());
-        registry.register(
-            names::RESPONSES,
-            "Reviews that were answered",
-            metrics.responses.clone(),
-        );
+        registry.register(names::REQUESTS, "Reviews received", metrics.requests.clone());
+        registry.register(names::RESPONSES, "Reviews answered", metrics.responses.clone());
         registry.register(
             names::REFUSED,
-            "Reviews without an answer, or refused",
+            "Reviews rejected or not answered",
             metrics.refused.clone(),
         );
         registry.register(
             names::RELOADS_REFUSED,
-            "New files that were refused",
+            "Invalid reloads",
             metrics.reloads_refused.clone(),
         );
-        registry.register(names::EVENTS, "Events, and what became of them", metrics.events.clone());
+        registry.register(names::EVENTS, "Events by result", metrics.events.clone());
         let validations = metrics.validations.clone();
-        registry.register(names::VALIDATIONS, "Objects that were validated", validations);
+        registry.register(names::VALIDATIONS, "Objects validated", validations);
         registry.register(
             names::NAMESPACES_UNNAMED,
-            "Reviews of unnamed namespaces",
+            "Reviews of namespaces without a label of their own",
             metrics.unnamed.clone(),
         );
         registry.register(names::REVIEW_SECONDS, "Time for one review", metrics.seconds.clone());
@@ -118,7 +114,7 @@ impl Metrics {
         metrics
     }
 
-    /// A review came in, and was answered; with why it was skipped, if it was.
+    /// Counts an answered review, with the reasons if it was skipped.
     pub(crate) fn answered(&self, mut request: Request, skipped: Option<String>) {
         request.namespace = self.named(request.namespace);
         self.requests.get_or_create(&request).inc();
@@ -139,27 +135,27 @@ impl Metrics {
         self.responses.get_or_create(&response).inc();
     }
 
-    /// A review was refused, or could not be answered.
+    /// Counts a rejected or unanswered review.
     pub(crate) fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Reason { reason }).inc();
+        self.refused.get_or_create(&Refusal { reason }).inc();
     }
 
-    /// What became of an Event.
+    /// Counts an Event by its result.
     pub(crate) fn event(&self, result: &'static str) {
-        self.events.get_or_create(&Told { result }).inc();
+        self.events.get_or_create(&EventResult { result }).inc();
     }
 
-    /// An object of a kind was validated: `allowed`, `warned` or `refused`.
+    /// Counts a validated object: `allowed`, `warned` or `refused`.
     pub(crate) fn validated(&self, kind: &'static str, result: &'static str) {
-        self.validations.get_or_create(&Validated { kind, result }).inc();
+        self.validations.get_or_create(&Validation { kind, result }).inc();
     }
 
-    /// New files were refused.
+    /// Counts an invalid reload.
     pub(crate) fn reload_refused(&self, what: &'static str) {
-        self.reloads_refused.get_or_create(&What { what }).inc();
+        self.reloads_refused.get_or_create(&Reload { what }).inc();
     }
 
-    /// A review took so long.
+    /// Observes the time of a review.
     pub(crate) fn took(&self, time: Duration) {
         self.seconds.observe(time.as_secs_f64());
     }
@@ -177,7 +173,7 @@ impl Metrics {
         namespace
     }
 
-    /// All of them in Prometheus' text format.
+    /// Renders the metrics in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -1,7 +1,7 @@
-//! Files whose current value is wanted: our certificate, the values, the trust anchors. Read again when their content changes;
-//! what was good stays in force when something new is not.
+//! Files that are reloaded on change: certificate, values, trust anchors. The last valid content stays in force.
 //!
-//! They are polled, not watched: a Kubernetes volume swaps a symbolic link, and a few small reads a second cost nothing.
+//! Files are polled, not watched: a Kubernetes volume swaps a symbolic link, and a few small reads a second cost
+//! nothing.
 
 use std::{
     io,
@@ -20,31 +20,31 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
-/// How often files are looked at.
+/// Polling interval.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Largest file that is read; values and anchors together have some 100 KiB at most.
+/// Largest file; values and anchors together have about 100 KiB at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Two files that make one value.
+/// Pair of files that one value is made from.
 pub(crate) struct Pair<T> {
-    /// What they make, for the log.
+    /// Name of the value, for the log.
     pub(crate) what: &'static str,
-    /// The files.
+    /// Files.
     pub(crate) files: [PathBuf; 2],
-    /// How.
+    /// Parser.
     pub(crate) make: Make<T>,
 }
 
-/// Makes a value of two texts, or says what is wrong with them.
+/// Makes a value from two texts.
 pub(crate) type Make<T> = Box<dyn Fn([&str; 2]) -> Result<T, String> + Send>;
 
-/// The current value; none until there is a good one.
+/// Current value; none until the first valid one.
 pub(crate) type Current<T> = watch::Receiver<Option<Arc<T>>>;
 
 impl<T: Send + Sync + 'static> Pair<T> {
-    /// What reads the files, and goes on looking at them.
-    pub(crate) fn looking(self, metrics: Metrics, sender: watch::Sender<Option<Arc<T>>>) -> Looking<T> {
-        Looking {
+    /// Returns the poller of the files.
+    pub(crate) fn poller(self, metrics: Metrics, sender: watch::Sender<Option<Arc<T>>>) -> Poller<T> {
+        Poller {
             pair: self,
             metrics,
             sender,
@@ -58,16 +58,16 @@ impl<T: Send + Sync + 'static> Pair<T> {
     }
 }
 
-/// A pair that is looked at.
-pub(crate) struct Looking<T> {
+/// Poller of a pair of files.
+pub(crate) struct Poller<T> {
     pair: Pair<T>,
     metrics: Metrics,
     sender: watch::Sender<Option<Arc<T>>>,
     last: Option<Result<[String; 2], String>>,
 }
 
-impl<T: Send + Sync + 'static> Looking<T> {
-    fn look(&mut self) {
+impl<T: Send + Sync + 'static> Poller<T> {
+    fn poll(&mut self) {
         let what = self.pair.what;
         let now = self.pair.read();
         if self.last.as_ref() == Some(&now) {
@@ -79,27 +79,27 @@ impl<T: Send + Sync + 'static> Looking<T> {
             .and_then(|[a, b]| (self.pair.make)([a, b]));
         match made {
             Ok(value) => {
-                tracing::info!(what, "read");
+                tracing::info!(what, "loaded");
                 self.sender.send_replace(Some(Arc::new(value)));
             }
             Err(reason) => {
                 self.metrics.reload_refused(what);
-                tracing::warn!(what, %reason, "not used; what was good before stays in force");
+                tracing::warn!(what, %reason, "cannot reload; keeping the last valid version");
             }
         }
         self.last = Some(now);
     }
 
-    /// Looks until it is dropped.
+    /// Polls until it is dropped.
     pub(crate) async fn run(mut self) {
         loop {
-            self.look();
+            self.poll();
             tokio::time::sleep(INTERVAL).await;
         }
     }
 }
 
-/// What is kept of our certificate, as it changes, in the form in which it is served.
+/// Serves the certificate kept in the Secret as it changes.
 pub(crate) async fn serve_kept(
     mut kept: certificate::Current,
     sender: watch::Sender<Option<Arc<ServerConfig>>>,
@@ -113,7 +113,7 @@ pub(crate) async fn serve_kept(
             }
             Some(Err(reason)) => {
                 metrics.reload_refused("certificate");
-                tracing::warn!(%reason, "the certificate of the Secret is not used");
+                tracing::warn!(%reason, "cannot use the Secret's certificate");
             }
             None => {}
         }
@@ -128,7 +128,7 @@ fn read(path: &Path) -> Result<String, String> {
         let size = std::fs::metadata(path)?.len();
         if size > FILE_BYTES_MAX {
             return Err(io::Error::other(format!(
-                "it is {size} bytes, more than the {FILE_BYTES_MAX} that are read"
+                "{size} bytes exceed the limit of {FILE_BYTES_MAX}"
             )));
         }
         std::fs::read_to_string(path)
@@ -136,35 +136,35 @@ fn read(path: &Path) -> Result<String, String> {
     text().map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// Certificate and key.
+/// Builds the TLS configuration from certificate and key.
 pub(crate) fn tls([certificate, key]: [&str; 2]) -> Result<ServerConfig, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
-    let chain = chain.map_err(|error| format!("the certificate is no PEM: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("the key is no PEM: {error}"))?;
+    let chain = chain.map_err(|error| format!("invalid certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("invalid private key: {error}"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider);
     let builder = builder
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?;
     let config = builder.with_no_client_auth().with_single_cert(chain, key);
-    let mut config = config.map_err(|error| format!("certificate and key do not fit: {error}"))?;
+    let mut config = config.map_err(|error| format!("certificate and private key do not match: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// What files do not say of the cluster.
+/// Properties of the cluster that the files do not contain.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// Namespace of the control plane.
     pub(crate) namespace: String,
-    /// Whether it knows native sidecars.
+    /// The cluster supports native sidecars.
     pub(crate) native_sidecars: bool,
 }
 
-/// Values and trust anchors.
+/// Builds the injector from values and trust anchors.
 pub(crate) fn injector([values, anchors]: [&str; 2], place: &Place) -> Result<Injector, String> {
     let values: serde_json::Value =
-        serde_yaml_ng::from_str(values).map_err(|error| format!("the values are no YAML: {error}"))?;
+        serde_yaml_ng::from_str(values).map_err(|error| format!("invalid values: {error}"))?;
     let mut config = Config::from_values(&values).map_err(|error| error.to_string())?;
     config.linkerd_namespace.clone_from(&place.namespace);
     config.no_native_sidecars = !place.native_sidecars;

@@ -1,61 +1,115 @@
-//! One review: bytes of an AdmissionReview in, bytes of its answer out. Pure but for what is known of the cluster.
+//! One review: bytes of an AdmissionReview in, bytes of the answer out. It reads only cached state of the cluster.
 //!
-//! Who is to blame decides what happens: a wrong annotation refuses the pod in a sentence; a review that is none, or our own
-//! failure, is no answer at all, and then the webhook's failure policy decides.
+//! Blame decides the outcome: an invalid annotation rejects the pod with a message; a malformed review or a failure of
+//! this program gets no answer at all, and the webhook's failure policy applies.
+//!
+//! Reviews may come from anyone who reaches the port, so text from them is logged escaped, bounded in labels and
+//! Events, and an object is parsed only if its kind is one that is reviewed.
+
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use injector_patch::{Injector, Namespace, Origin, Outcome, Owner, Patch, Report, Workload};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     cluster::{Cluster, Controller, template_hash},
-    events::{Events, Happened, INJECTED, SKIPPED},
+    events::{Events, INJECTED, InjectionEvent, SKIPPED},
     metrics::{Metrics, Request as Labels},
-    validate::{Asked, Verdict},
+    validate::{Validator, Verdict},
 };
 
-/// What a review is asked for.
+/// Largest number of JSON values in an object. A parsed value takes up to 80 bytes, so that 4 MiB of `[[0],[0],…` would
+/// take 100 MB; a Pod of Kubernetes' largest size has some 50,000.
+const VALUES_MAX: usize = 200_000;
+/// Longest name that Kubernetes allows.
+const NAME_BYTES_MAX: usize = 253;
+/// Time for the watch to deliver a Service that was created just before the object that refers to it.
+const SETTLE_TIME: Duration = Duration::from_millis(250);
+/// Kinds of owners with a label of their own.
+const OWNER_KINDS: [&str; 8] = [
+    "pod",
+    "deployment",
+    "replicaset",
+    "replicationcontroller",
+    "statefulset",
+    "daemonset",
+    "job",
+    "cronjob",
+];
+
+/// Purpose of a review.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A sidecar.
+    /// Injection.
     Inject,
-    /// Whether the object makes sense.
+    /// Validation.
     Validate,
 }
 
-/// Why a review has no answer.
+/// Error of a review without an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
-    /// It is none.
-    #[error("this is no AdmissionReview: {0}")]
+    /// Malformed JSON.
+    #[error("invalid AdmissionReview: {0}")]
     Malformed(serde_json::Error),
-    /// It asks nothing.
-    #[error("this AdmissionReview has no request")]
+    /// A review without a request.
+    #[error("invalid AdmissionReview: no request")]
     NoRequest,
-    /// The answer cannot be written.
-    #[error("the answer cannot be written: {0}")]
-    Unwritable(serde_json::Error),
+    /// An object that would take too much memory.
+    #[error("invalid AdmissionReview: the object has more than {VALUES_MAX} values")]
+    TooManyValues,
+    /// An answer that cannot be encoded.
+    #[error("cannot encode the answer: {0}")]
+    Encode(serde_json::Error),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review {
+struct Review<'a> {
     api_version: String,
-    request: Option<Request>,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request {
+struct Request<'a> {
     uid: String,
     kind: GroupKind,
     #[serde(default)]
     namespace: String,
-    #[serde(default)]
-    object: Value,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
     #[serde(default)]
     dry_run: bool,
+}
+
+impl Request<'_> {
+    /// Parses the object; null for a deletion.
+    fn object(&self) -> Result<Value, NoAnswer> {
+        let Some(raw) = self.object else { return Ok(Value::Null) };
+        if count_values(raw.get()) > VALUES_MAX {
+            return Err(NoAnswer::TooManyValues);
+        }
+        serde_json::from_str(raw.get()).map_err(NoAnswer::Malformed)
+    }
+}
+
+/// Returns an upper bound of the number of values in valid JSON.
+fn count_values(json: &str) -> usize {
+    let (mut count, mut in_string, mut escaped) = (1, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 #[derive(Deserialize)]
@@ -95,7 +149,7 @@ struct Status {
     message: String,
 }
 
-/// What reviews are answered from.
+/// Dependencies of a review.
 #[derive(Copy, Clone)]
 pub(crate) struct Reviewer<'a> {
     pub(crate) injector: &'a Injector,
@@ -106,82 +160,98 @@ pub(crate) struct Reviewer<'a> {
 
 impl Reviewer<'_> {
     /// Answers a review.
-    pub(crate) fn answer(self, purpose: Purpose, body: &[u8]) -> Result<Vec<u8>, NoAnswer> {
-        let review: Review = serde_json::from_slice(body).map_err(NoAnswer::Malformed)?;
+    pub(crate) async fn answer(self, purpose: Purpose, body: &[u8]) -> Result<Vec<u8>, NoAnswer> {
+        let review: Review<'_> = serde_json::from_slice(body).map_err(NoAnswer::Malformed)?;
         let request = review.request.ok_or(NoAnswer::NoRequest)?;
         let response = match purpose {
             Purpose::Inject => self.inject(request)?,
-            Purpose::Validate => self.validate(request),
+            Purpose::Validate => self.validate(request).await?,
         };
         let answer = Answer {
             api_version: review.api_version,
             kind: "AdmissionReview",
             response,
         };
-        serde_json::to_vec(&answer).map_err(NoAnswer::Unwritable)
+        serde_json::to_vec(&answer).map_err(NoAnswer::Encode)
     }
 
-    fn inject(self, request: Request) -> Result<Response, NoAnswer> {
-        match self.patch(&request) {
+    fn inject(self, request: Request<'_>) -> Result<Response, NoAnswer> {
+        let patch = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
+            ("", "Pod") => self.pod(&request, &request.object()?),
+            ("", "Service") => Ok(self.service(&request, &request.object()?)),
+            _ => Ok(Patch::default()),
+        };
+        match patch {
             Ok(patch) => Response::allowed(request.uid, patch),
             Err(error) => {
                 self.metrics.refused("invalid");
-                tracing::info!(namespace = %request.namespace, kind = %request.kind.kind, %error, "refused");
-                Ok(Response::denied(request.uid, error.to_string()))
+                let (namespace, error) = (&request.namespace, error.to_string());
+                tracing::info!(?namespace, kind = ?request.kind.kind, ?error, "rejected an object");
+                Ok(Response::denied(request.uid, error))
             }
         }
     }
 
-    fn validate(self, request: Request) -> Response {
-        let kind = request.kind.kind.clone();
-        let asked = Asked {
+    async fn validate(self, request: Request<'_>) -> Result<Response, NoAnswer> {
+        let validator = Validator {
             group: &request.kind.group,
             namespace: &request.namespace,
             injector: self.injector,
+            cluster: self.cluster,
         };
-        let (counted, verdict) = asked.judge(request.object);
-        match verdict {
+        let judge = || {
+            let object = if validator.reviews(&request.kind.kind) {
+                request.object()?
+            } else {
+                Value::Null
+            };
+            Ok::<_, NoAnswer>(validator.judge(object))
+        };
+        let mut judged = judge()?;
+        if judged.lacks_service {
+            tokio::time::sleep(SETTLE_TIME).await;
+            judged = judge()?;
+        }
+        Ok(match judged.verdict {
             Verdict::Allowed(warnings) => {
-                self.metrics
-                    .validated(counted, if warnings.is_empty() { "allowed" } else { "warned" });
+                let result = if warnings.is_empty() { "allowed" } else { "warned" };
+                self.metrics.validated(judged.kind, result);
                 Response {
                     warnings,
                     ..Response::plain(request.uid)
                 }
             }
-            Verdict::Refused(reason) => {
-                self.metrics.validated(counted, "refused");
-                tracing::info!(namespace = %request.namespace, %kind, %reason, "refused");
+            Verdict::Rejected(reason) => {
+                self.metrics.validated(judged.kind, "refused");
+                let (namespace, kind) = (&request.namespace, &request.kind.kind);
+                tracing::info!(?namespace, ?kind, ?reason, "rejected an object");
                 Response::denied(request.uid, reason)
             }
-        }
+        })
     }
 
-    fn patch(self, request: &Request) -> Result<Patch, injector_patch::Error> {
+    fn service(self, request: &Request<'_>, service: &Value) -> Patch {
+        if service.is_null() {
+            return Patch::default();
+        }
         let namespace = self.cluster.namespace(&request.namespace);
-        match (request.kind.group.as_str(), request.kind.kind.as_str()) {
-            _ if request.object.is_null() => Ok(Patch::default()),
-            ("", "Pod") => self.pod(request, &namespace),
-            ("", "Service") => {
-                let patch = self.injector.service(&request.object, &namespace);
-                let skipped = patch.is_empty().then(String::new);
-                self.metrics
-                    .answered(self.labels("service", &namespace.name, ""), skipped);
-                Ok(patch)
-            }
-            _ => Ok(Patch::default()),
-        }
+        let patch = self.injector.service(service, &namespace);
+        let skipped = patch.is_empty().then(String::new);
+        let labels = self.labels("service", &namespace.name, "");
+        self.metrics.answered(labels, skipped);
+        patch
     }
 
-    fn pod(self, request: &Request, namespace: &Namespace) -> Result<Patch, injector_patch::Error> {
-        let pod = &request.object;
+    fn pod(self, request: &Request<'_>, pod: &Value) -> Result<Patch, injector_patch::Error> {
+        if pod.is_null() {
+            return Ok(Patch::default());
+        }
+        let namespace: &Namespace = &self.cluster.namespace(&request.namespace);
         let direct = controller(pod);
         let owner = direct
             .as_ref()
             .map(|direct| self.cluster.owner(&namespace.name, direct, template_hash(pod)));
-        let owner_kind = owner
-            .as_ref()
-            .map_or_else(|| "pod".to_owned(), |owner| owner.kind.to_lowercase());
+        let owner_kind = owner_kind(owner.as_ref());
         let workload = Workload {
             object: pod,
             namespace,
@@ -193,16 +263,16 @@ impl Reviewer<'_> {
             Outcome::Inject(report, _) => (report, None),
             Outcome::Skip(report) => (report, Some(report.tokens())),
         };
-        let labels = self.labels(&owner_kind, &namespace.name, report.annotation_at);
+        let labels = self.labels(owner_kind, &namespace.name, report.annotation_at);
         self.metrics.answered(labels, skipped);
-        if let Some(told) = told(report)
+        if let Some((reason, text)) = event(report)
             && !request.dry_run
         {
-            let (reason, text) = (told.0, told.1.as_str());
-            tracing::info!(namespace = %namespace.name, object = %report.resource(), %owner_kind, reason, "{text}");
-            let object = direct.unwrap_or_else(|| itself(pod));
-            let happened = Happened::new(&namespace.name, object, told).of(pod);
-            self.events.tell(happened, self.metrics);
+            let (namespace, object) = (&namespace.name, report.resource());
+            tracing::info!(?namespace, ?object, owner_kind, reason, ?text, "reviewed a pod");
+            let object = direct.unwrap_or_else(|| uncontrolled(pod));
+            let event = InjectionEvent::new(namespace, object, (reason, text)).with_hash(pod);
+            self.events.push(event, self.metrics);
         }
         Ok(match outcome {
             Outcome::Inject(_, patch) => patch,
@@ -210,48 +280,63 @@ impl Reviewer<'_> {
         })
     }
 
-    fn labels(self, owner_kind: &str, namespace: &str, annotation_at: &'static str) -> Labels {
+    /// Labels of a review; namespaces that do not exist share an empty label.
+    fn labels(self, owner_kind: &'static str, namespace: &str, annotation_at: &'static str) -> Labels {
+        let exists = self.cluster.has_namespace(namespace);
         Labels {
-            owner_kind: owner_kind.to_owned(),
-            namespace: namespace.to_owned(),
+            owner_kind,
+            namespace: if exists { namespace.to_owned() } else { String::new() },
             annotation_at,
         }
     }
 }
 
-/// What controls a pod.
+/// Label of an owner's kind.
+fn owner_kind(owner: Option<&Controller>) -> &'static str {
+    let Some(owner) = owner else { return "pod" };
+    let known = OWNER_KINDS
+        .into_iter()
+        .find(|kind| owner.kind.eq_ignore_ascii_case(kind));
+    known.unwrap_or("other")
+}
+
+/// Returns the controller of a pod, if its reference is one that Kubernetes allows.
 fn controller(pod: &Value) -> Option<Controller> {
     let mut owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     let owner = owners.find(|owner| owner["controller"] == true)?;
-    let text = |key: &str| owner[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| bounded(owner[key].as_str().unwrap_or_default());
     Some(Controller {
-        api_version: text("apiVersion"),
-        kind: text("kind"),
-        name: text("name"),
-        uid: text("uid"),
+        api_version: text("apiVersion")?,
+        kind: text("kind")?,
+        name: text("name")?,
+        uid: text("uid")?,
     })
 }
 
-/// A pod that nothing controls. It has no uid yet.
-fn itself(pod: &Value) -> Controller {
+/// Returns a pod without a controller; it has no uid yet.
+fn uncontrolled(pod: &Value) -> Controller {
     let metadata = &pod["metadata"];
     let name = metadata["name"].as_str().or_else(|| metadata["generateName"].as_str());
     Controller {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
-        name: name.unwrap_or_default().trim_end_matches('-').to_owned(),
+        name: bounded(name.unwrap_or_default().trim_end_matches('-')).unwrap_or_default(),
         uid: String::new(),
     }
 }
 
-/// What happened, in the words of Linkerd's Events; nothing, if nobody asked for a sidecar.
-fn told(report: &Report) -> Option<(&'static str, String)> {
+fn bounded(text: &str) -> Option<String> {
+    (text.len() <= NAME_BYTES_MAX).then(|| text.to_owned())
+}
+
+/// Returns reason and text of the Event about a pod, upstream's words; none if injection was not requested.
+fn event(report: &Report) -> Option<(&'static str, String)> {
     if report.is_injectable() {
         return Some((INJECTED, "Linkerd sidecar proxy injected".to_owned()));
     }
     let notable = report.reasons.iter().any(injector_patch::Reason::is_notable);
-    let why = report.sentence();
-    notable.then(|| (SKIPPED, format!("Linkerd sidecar proxy injection skipped: {why}")))
+    let reasons = report.sentence();
+    notable.then(|| (SKIPPED, format!("Linkerd sidecar proxy injection skipped: {reasons}")))
 }
 
 impl Response {
@@ -269,7 +354,7 @@ impl Response {
     fn allowed(uid: String, patch: Patch) -> Result<Self, NoAnswer> {
         let mut response = Self::plain(uid);
         if !patch.is_empty() {
-            let text = serde_json::to_vec(&patch.operations).map_err(NoAnswer::Unwritable)?;
+            let text = serde_json::to_vec(&patch.operations).map_err(NoAnswer::Encode)?;
             (response.patch_type, response.patch) = (Some("JSONPatch"), Some(STANDARD.encode(text)));
         }
         Ok(response)
@@ -285,6 +370,18 @@ impl Response {
             allowed: false,
             status,
             ..Self::plain(uid)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_values_outside_strings() {
+        for (json, count) in [("0", 1), ("[1,2,[3]]", 5), (r#"{"a,[\"{":"b,c"}"#, 2), (r#""\\","#, 2)] {
+            assert_eq!(count_values(json), count, "{json}");
         }
     }
 }

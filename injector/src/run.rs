@@ -1,4 +1,4 @@
-//! The program's life: read files, learn the namespaces, serve, drain.
+//! Program life cycle: load files, sync the cluster, serve, drain.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Args,
+    body::Budget,
     cluster::Cluster,
     events::{self, Events},
     metrics::Metrics,
@@ -20,7 +21,7 @@ use crate::{
     source::{self, Source},
 };
 
-/// Time that reviews under way have to end after a signal; one takes a millisecond.
+/// Time for reviews in progress to finish after a signal; one takes a millisecond.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs until a signal ends it.
@@ -41,7 +42,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .await?)
 }
 
-/// Starts everything; it ends with `stop`.
+/// Starts all tasks; they end with `stop`.
 fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop: CancellationToken) -> Tasks {
     let metrics = Metrics::new();
     let (client, states) = source.cluster.unzip();
@@ -57,12 +58,13 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         cluster: cluster.clone(),
         events: Events::default(),
         metrics: metrics.clone(),
+        bodies: Budget::default(),
     };
     if let Some(client) = client.clone() {
         let (events, queue) = Events::queue();
         webhook.events = events;
-        let telling = events::run(queue, client, cluster.clone(), metrics.clone());
-        tasks.spawn_until_stop("events", telling);
+        let recorder = events::run(queue, client, cluster.clone(), metrics.clone());
+        tasks.spawn_until_stop("events", recorder);
     }
     let admin = {
         let metrics = metrics.clone();
@@ -81,14 +83,14 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
             files: [args.values, args.trust_anchors],
             make: Box::new(move |texts: [&str; 2]| reload::injector(texts, &place)),
         };
-        pair.looking(metrics, sender).run().await;
+        pair.poller(metrics, sender).run().await;
     };
     tasks.spawn_until_stop("values", values);
     let followed = cluster.follow(source.updates, known.clone());
     tasks.spawn_until_stop("namespaces", followed);
     let (mut tls, mut injector) = (tls, injector);
     let readiness = async move {
-        // What was good once stays in force, so this never goes back.
+        // The last valid value stays in force, so readiness never reverts.
         let both = source::some(&mut tls).await && source::some(&mut injector).await;
         while !(both && known.is_ready()) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,10 +1,13 @@
-//! HTTPS for the API server: accept, handshake with the certificate of the moment, HTTP/1 or HTTP/2, one review a request.
+//! HTTPS for the API server: accept, handshake with the current certificate, HTTP/1 or HTTP/2, one review per request.
+//!
+//! The port authenticates no client, so every connection, stream and body has a limit: exhaustion would stop admission,
+//! or have pods start without a sidecar.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration, time::Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use injector_patch::Injector;
@@ -17,6 +20,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    body::{self, Budget},
     cluster::Cluster,
     events::Events,
     metrics::Metrics,
@@ -24,30 +28,33 @@ use crate::{
     review::{Purpose, Reviewer},
 };
 
-/// Connections at a time; the API servers of a cluster keep a few each. More wait in the backlog.
+/// Concurrent connections; the API servers of a cluster keep a few each. Further ones wait in the backlog.
 const CONNECTIONS_MAX: usize = 256;
-/// Time for a handshake.
+/// Timeout of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for a request's body; the API server itself waits ten seconds for all of it.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest review: the object, of at most 3 MiB, once or twice, and what is said of it.
-const BODY_BYTES_MAX: usize = 8 << 20;
-/// Requests of one HTTP/2 connection at a time.
-const STREAMS_MAX: u32 = 256;
-/// Pause after an accept that failed for want of something.
+/// Time for the head of an HTTP/1 request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Concurrent requests of one HTTP/2 connection; the API server opens more connections as it needs them.
+const STREAMS_MAX: u32 = 16;
+/// Interval of HTTP/2 PINGs.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Timeout of an HTTP/2 PING.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What requests are answered from.
+/// Dependencies of the webhooks.
 pub(crate) struct Webhook {
     pub(crate) tls: Current<ServerConfig>,
     pub(crate) injector: Current<Injector>,
     pub(crate) cluster: Cluster,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
+    pub(crate) bodies: Budget,
 }
 
 impl Webhook {
-    /// Serves until `stop`, and then ends what is under way.
+    /// Serves until `stop`, then drains.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let connections = TaskTracker::new();
@@ -59,7 +66,7 @@ impl Webhook {
             let socket = match accepted {
                 Ok((socket, _)) => socket,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -86,7 +93,7 @@ impl Webhook {
             Ok(Ok(stream)) => self.requests(stream, stop).await,
             Ok(Err(error)) => {
                 self.metrics.refused("handshake");
-                tracing::debug!(%error, "no handshake");
+                tracing::debug!(%error, "handshake failed");
             }
             Err(_) => self.metrics.refused("handshake"),
         }
@@ -101,7 +108,11 @@ impl Webhook {
         });
         let ended = if is_h2 {
             let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS_MAX)
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT);
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));
             tokio::select! {
                 ended = &mut connection => ended,
@@ -112,7 +123,7 @@ impl Webhook {
             }
         } else {
             let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new());
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));
             tokio::select! {
                 ended = &mut connection => ended,
@@ -123,7 +134,7 @@ impl Webhook {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
+            tracing::debug!(%error, "connection failed");
         }
     }
 
@@ -133,7 +144,7 @@ impl Webhook {
         self.metrics.took(began.elapsed());
         answered.unwrap_or_else(|(status, reason)| {
             self.metrics.refused("no_answer");
-            tracing::warn!(%status, %reason, "a review has no answer");
+            tracing::warn!(%status, ?reason, "cannot answer a review");
             let mut response = Response::new(Full::from(format!("{reason}\n")));
             *response.status_mut() = status;
             response
@@ -147,30 +158,26 @@ impl Webhook {
             _ => {
                 return Err((
                     StatusCode::NOT_FOUND,
-                    "reviews are asked for at / and /validate".to_owned(),
+                    "not found: the webhooks are / and /validate".to_owned(),
                 ));
             }
         };
         if request.method() != Method::POST {
-            return Err((
-                StatusCode::METHOD_NOT_ALLOWED,
-                "reviews are asked for by POST".to_owned(),
-            ));
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "the method must be POST".to_owned()));
         }
         let Some(injector) = self.injector.borrow().clone() else {
-            let reason = "the values or the trust anchors are not there yet".to_owned();
+            let reason = "values or trust anchors are not loaded yet".to_owned();
             return Err((StatusCode::SERVICE_UNAVAILABLE, reason));
         };
-        let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-        let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let reason = format!("a review has at most {BODY_BYTES_MAX} bytes");
-                return Err((StatusCode::PAYLOAD_TOO_LARGE, reason));
-            }
-            Ok(Err(error)) => return Err((StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))),
-            Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned())),
-        };
+        let (body, _held) = self.bodies.read(request.into_body()).await.map_err(|error| {
+            let status = match error {
+                body::Error::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                body::Error::Timeout => StatusCode::REQUEST_TIMEOUT,
+                body::Error::Dropped => StatusCode::SERVICE_UNAVAILABLE,
+                body::Error::Read(_) => StatusCode::BAD_REQUEST,
+            };
+            (status, error.to_string())
+        })?;
         let reviewer = Reviewer {
             injector: &injector,
             cluster: &self.cluster,
@@ -179,6 +186,7 @@ impl Webhook {
         };
         let answer = reviewer
             .answer(purpose, &body)
+            .await
             .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         let mut response = Response::new(Full::from(answer));
         response.headers_mut().insert(

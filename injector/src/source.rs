@@ -1,4 +1,4 @@
-//! Where namespaces, owners, our certificate and what the cluster can do come from: files, or a cluster.
+//! Sources of objects, the certificate and the cluster's features: files or a cluster.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::{
     reload::{self, Current, Pair},
 };
 
-/// Pause between questions for the version.
+/// Pause between attempts to read the cluster's version.
 const VERSION_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where objects come from.
+/// Source of objects.
 pub(crate) struct Source {
     pub(crate) updates: mpsc::Receiver<Update>,
-    /// The cluster, and how the watches of it are doing.
+    /// Client of the cluster, and the states of its watches.
     pub(crate) cluster: Option<(Client, States)>,
 }
 
-/// Begins to read objects.
+/// Opens the source of objects.
 pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
     if !args.kubernetes {
         return Ok(Source {
@@ -52,7 +52,7 @@ pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
     })
 }
 
-/// Our certificate: of files, or kept by ourselves in a Secret.
+/// Returns the webhooks' certificate, from files or kept in a Secret, and the task that maintains it.
 pub(crate) fn certificate(
     args: &Args,
     client: Option<&Client>,
@@ -69,7 +69,7 @@ pub(crate) fn certificate(
                     files,
                     make: Box::new(reload::tls),
                 };
-                pair.looking(metrics, sender).run().await;
+                pair.poller(metrics, sender).run().await;
             }
             (None, Some((kept, keeping))) => {
                 tokio::join!(keeping, reload::serve_kept(kept, sender, metrics));
@@ -102,35 +102,35 @@ fn keep(args: &Args) -> Keep {
     }
 }
 
-/// Whether pods may have native sidecars; asked until there is an answer.
+/// Returns true if the cluster supports native sidecars; retries until its version is known.
 pub(crate) async fn native_sidecars(client: Option<&Client>) -> bool {
     let Some(client) = client else { return true };
     loop {
         match client.version().await {
             Ok(version) => {
                 let supported = injector_patch::supports_native_sidecars(&version);
-                tracing::info!(%version, native_sidecars = supported, "the cluster");
+                tracing::info!(%version, native_sidecars = supported, "read the cluster's version");
                 return supported;
             }
             Err(error) => {
-                tracing::debug!(%error, "the version of the cluster is not known yet");
+                tracing::debug!(%error, "cannot read the cluster's version yet");
                 tokio::time::sleep(VERSION_PAUSE).await;
             }
         }
     }
 }
 
-/// Metrics of ours, and of the watches.
+/// Renders the program's metrics and those of the watches.
 pub(crate) fn render(metrics: &Metrics, states: Option<&States>) -> String {
     let own = metrics.render();
-    // Each text ends with a mark; the whole has one.
+    // Each text ends with an EOF marker; the result must have one.
     states.map_or_else(
         || own.clone(),
         |states| format!("{}{}", own.trim_end_matches("# EOF\n"), states.render()),
     )
 }
 
-/// Waits until there is something.
+/// Waits until there is a value.
 pub(crate) async fn some<T>(current: &mut watch::Receiver<Option<Arc<T>>>) -> bool {
     current.wait_for(Option::is_some).await.is_ok()
 }

@@ -1,4 +1,4 @@
-//! The webhook in process: reviews over TLS, answers as the API server reads them.
+//! The webhooks in process: reviews over TLS, answers as the API server reads them.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    body::{BODY_BYTES_MAX, Budget},
     cluster::Cluster,
     events::Events,
     metrics::Metrics,
@@ -27,7 +28,7 @@ use crate::{
     server::Webhook,
 };
 
-/// A webhook that runs, with its files.
+/// Running webhook with its files.
 struct Running {
     addr: std::net::SocketAddr,
     dir: tempfile::TempDir,
@@ -52,9 +53,9 @@ fn namespace(name: &str, inject: &str) -> Object {
     Object::from_value(value).expect("valid")
 }
 
-fn follow<T: Send + Sync + 'static>(pair: Pair<T>, metrics: &Metrics) -> Current<T> {
+fn poll<T: Send + Sync + 'static>(pair: Pair<T>, metrics: &Metrics) -> Current<T> {
     let (sender, current) = watch::channel(None);
-    tokio::spawn(pair.looking(metrics.clone(), sender).run());
+    tokio::spawn(pair.poller(metrics.clone(), sender).run());
     current
 }
 
@@ -78,7 +79,7 @@ impl Running {
             files: files("tls.crt", "tls.key"),
             make: Box::new(reload::tls),
         };
-        let mut tls = follow(pair, &metrics);
+        let mut tls = poll(pair, &metrics);
         let place = Place {
             namespace: "linkerd".to_owned(),
             native_sidecars: true,
@@ -89,7 +90,7 @@ impl Running {
             files: files("values", "anchors"),
             make,
         };
-        let mut injector = follow(pair, &metrics);
+        let mut injector = poll(pair, &metrics);
         tls.wait_for(Option::is_some).await.expect("read");
         if values.is_some() {
             injector.wait_for(Option::is_some).await.expect("read");
@@ -116,6 +117,7 @@ impl Running {
             cluster,
             events: Events::default(),
             metrics: metrics.clone(),
+            bodies: Budget::default(),
         });
         tokio::spawn(webhook.serve(listener, stop.clone()));
         Self {
@@ -128,7 +130,7 @@ impl Running {
         }
     }
 
-    /// Asks over HTTP/2, as the API server does.
+    /// Sends a request over HTTP/2, as the API server does.
     async fn ask(&self, path: &str, body: impl Into<Bytes>) -> Option<(StatusCode, Vec<u8>)> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -195,7 +197,7 @@ fn patched(response: &Value, object: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_pod_joins_over_tls() {
+async fn injects_a_pod_over_tls() {
     let webhook = Running::start(Some("clusterDomain: example.org\n")).await;
     let object = pod(&json!({}));
     let after = patched(&webhook.review("shop", &object).await, &object);
@@ -217,7 +219,7 @@ async fn a_pod_joins_over_tls() {
 }
 
 #[tokio::test]
-async fn a_wrong_annotation_is_refused_in_a_sentence() {
+async fn rejects_an_invalid_annotation_with_a_message() {
     let webhook = Running::start(Some("{}")).await;
     let response = webhook
         .review("shop", &pod(&json!({"config.linkerd.io/admin-port": "x"})))
@@ -231,7 +233,7 @@ async fn a_wrong_annotation_is_refused_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn services_are_told_their_opaque_ports_and_other_kinds_pass() {
+async fn services_get_their_opaque_ports_and_other_kinds_pass() {
     let webhook = Running::start(Some("{}")).await;
     let service = json!({"kind": "Service", "metadata": {"name": "db"}, "spec": {"ports": [{"port": 3306}]}});
     let after = patched(&webhook.review("new", &service).await, &service);
@@ -246,7 +248,44 @@ async fn services_are_told_their_opaque_ports_and_other_kinds_pass() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_has_no_answer() {
+async fn hostile_reviews_are_bounded() {
+    let webhook = Running::start(Some("{}")).await;
+    let (status, _) = webhook
+        .ask("/", vec![b' '; BODY_BYTES_MAX + 1])
+        .await
+        .expect("an answer");
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+
+    let review = |kind: &str, object: &str| {
+        format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"u","namespace":"forged","kind":{{"kind":"{kind}"}},"object":{object}}}}}"#
+        )
+    };
+    // 3 MiB of JSON that would take 80 MB once parsed: never parsed for a kind that is not reviewed, rejected for a
+    // Pod.
+    let dense = format!("[{}[0]]", "[0],".repeat(780_000));
+    for path in ["/", "/validate"] {
+        let (status, _) = webhook.ask(path, review("Secret", &dense)).await.expect("an answer");
+        assert_eq!(status, StatusCode::OK, "{path}");
+        let (status, body) = webhook.ask(path, review("Pod", &dense)).await.expect("an answer");
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(String::from_utf8_lossy(&body).contains("more than 200000 values"));
+    }
+
+    let mut owned = pod(&json!({}));
+    owned["metadata"]["ownerReferences"][0]["kind"] = "x".repeat(200).into();
+    let (status, _) = webhook
+        .ask("/", review("Pod", &owned.to_string()))
+        .await
+        .expect("an answer");
+    assert_eq!(status, StatusCode::OK);
+    let text = webhook.metrics.render();
+    assert!(text.contains(r#"owner_kind="other",namespace="""#), "{text}");
+    assert!(!text.contains("xxx") && !text.contains("forged"), "{text}");
+}
+
+#[tokio::test]
+async fn malformed_reviews_get_no_answer() {
     let webhook = Running::start(Some("{}")).await;
     let status = async |path: &str, body: &str| webhook.ask(path, body.to_owned()).await.expect("an answer").0;
     assert_eq!(status("/", "{").await, StatusCode::BAD_REQUEST);
@@ -261,7 +300,7 @@ async fn what_is_no_review_has_no_answer() {
             .render()
             .contains("mesh_injector_reviews_refused_total{reason=\"no_answer\"} 3")
     );
-    // Without values there is no answer either: the failure policy decides, not we.
+    // Without values there is no answer either: the failure policy decides.
     let unconfigured = Running::start(None).await;
     let (status, body) = unconfigured.ask("/", "{}").await.expect("an answer");
     assert_eq!(
@@ -273,7 +312,7 @@ async fn what_is_no_review_has_no_answer() {
 }
 
 #[tokio::test]
-async fn changes_are_followed() {
+async fn follows_changes_of_namespaces_and_files() {
     let mut webhook = Running::start(Some("{}")).await;
     let object = pod(&json!({}));
     assert_eq!(

@@ -1,41 +1,75 @@
-//! What people say to the mesh, looked at before it is stored: the field and the reason of what makes no sense, and a
-//! warning where something is stored and does less than it seems to.
+//! Validation of the mesh's resources before they are stored: a rejection with field and reason for invalid ones, a
+//! warning for those that are stored but do less than they seem to.
 //!
-//! Routes of the Gateway API have other readers too: of them only what is addressed to the mesh is looked at, and what
-//! the mesh does not support is a warning.
+//! Routes of the Gateway API serve other controllers as well: only those with a parent of the mesh are validated, and
+//! unsupported features are warnings.
 
 use destination_index::Faults;
 use destination_k8s::{Invalid, Kind, Object, keys, route::ParentRef};
 use injector_patch::Injector;
 use serde_json::Value;
 
-/// A group that some guides name, and that no release of Linkerd ever served.
+use crate::cluster::Cluster;
+
+/// Group that some guides name and no release of Linkerd ever served.
 const WRONG_GROUP: &str = "security.linkerd.io";
-/// Unknown fields that are named; a document of nothing else would make a long sentence.
+/// Unknown fields that a message names.
 const NAMED_MAX: usize = 5;
 
-/// What is said of an object.
+/// Verdict on an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It may be stored; this is worth to be said.
+    /// Valid, with warnings.
     Allowed(Vec<String>),
-    /// It makes no sense.
-    Refused(String),
+    /// Invalid, with the reason.
+    Rejected(String),
 }
 
-/// What is asked about an object.
+/// Result of a validation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// Label of the kind in metrics.
+    pub(crate) kind: &'static str,
+    pub(crate) verdict: Verdict,
+    /// A warning rests on a Service that the watch may not have delivered yet.
+    pub(crate) lacks_service: bool,
+}
+
+/// Validator of the objects in one request.
 #[derive(Copy, Clone)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct Validator<'a> {
     pub(crate) group: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) injector: &'a Injector,
+    pub(crate) cluster: &'a Cluster,
 }
 
-impl Asked<'_> {
-    /// Judges an object; says also under which name it counts.
-    pub(crate) fn judge(self, object: Value) -> (&'static str, Verdict) {
+impl Validator<'_> {
+    /// Returns true if objects of a kind in the request's group are validated.
+    pub(crate) fn reviews(self, kind: &str) -> bool {
         match self.group {
-            // Deleted.
+            WRONG_GROUP | keys::POLICY_GROUP | keys::PROFILE_GROUP | keys::SPLIT_GROUP | keys::GATEWAY_GROUP => true,
+            _ => kind == "Namespace" || injector_patch::template_path(kind).is_some(),
+        }
+    }
+
+    /// Judges an object; null is a deletion.
+    pub(crate) fn judge(self, object: Value) -> Judged {
+        let missing = self.missing_services(&object);
+        let lacks_service = !missing.is_empty();
+        let (kind, mut verdict) = self.verdict(object);
+        if let Verdict::Allowed(warnings) = &mut verdict {
+            warnings.extend(missing);
+        }
+        Judged {
+            kind,
+            verdict,
+            lacks_service,
+        }
+    }
+
+    fn verdict(self, object: Value) -> (&'static str, Verdict) {
+        match self.group {
             _ if object.is_null() => ("", Verdict::Allowed(vec![])),
             WRONG_GROUP => ("", wrong_group(&object)),
             keys::POLICY_GROUP | keys::PROFILE_GROUP | keys::SPLIT_GROUP => self.ours(object),
@@ -44,13 +78,13 @@ impl Asked<'_> {
         }
     }
 
-    /// As it will be stored: the namespace of the request is the object's.
+    /// Completes an object as it will be stored: in the request's namespace.
     fn placed(self, mut object: Value) -> Value {
         if let Some(metadata) = object["metadata"].as_object_mut()
             && !self.namespace.is_empty()
         {
             metadata.insert("namespace".to_owned(), self.namespace.into());
-            // Admission comes before the API server makes a name of it.
+            // Admission precedes the API server's name generation.
             if let Some(base) = metadata
                 .get("generateName")
                 .and_then(Value::as_str)
@@ -67,22 +101,18 @@ impl Asked<'_> {
         let unknown = Object::unknown_fields(&object);
         let read = match Object::from_value(object) {
             Ok(read) => read,
-            Err(invalid) => return (kind_of(&invalid), Verdict::Refused(invalid.to_string())),
+            Err(invalid) => return (kind_of(&invalid), Verdict::Rejected(invalid.to_string())),
         };
         let kind = read.kind().as_str();
-        let refused = |reason: String| (kind, Verdict::Refused(format!("{}: {reason}", read.object_ref())));
+        let rejected = |reason: String| (kind, Verdict::Rejected(format!("{}: {reason}", read.object_ref())));
         if !unknown.is_empty() {
             let named: Vec<_> = unknown.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-            let verb = if unknown.len() == 1 {
-                "is no field"
-            } else {
-                "are no fields"
-            };
-            return refused(format!("{} {verb} that the mesh knows", named.join(", ")));
+            let fields = if unknown.len() == 1 { "field" } else { "fields" };
+            return rejected(format!("unknown {fields} {}", named.join(", ")));
         }
         let faults = Faults::of(&read);
         if let Some(reason) = faults.annotations.into_iter().chain(faults.content).next() {
-            return refused(reason);
+            return rejected(reason);
         }
         (kind, Verdict::Allowed(self.warnings(&read)))
     }
@@ -96,11 +126,49 @@ impl Asked<'_> {
             Object::ServiceProfile(_) if !object.name().contains('.') => {
                 let (name, namespace) = (object.name(), object.namespace());
                 vec![format!(
-                    "a profile is named after its Service ({name}.{namespace}.svc.{domain}); as {name} it has no effect"
+                    "the profile {name} has no effect: its name must be that of its Service ({name}.{namespace}.svc.{domain})"
                 )]
             }
             _ => vec![],
         }
+    }
+
+    /// Returns warnings about Services that a TrafficSplit names and that do not exist.
+    fn missing_services(self, object: &Value) -> Vec<String> {
+        let spec = &object["spec"];
+        if self.group != keys::SPLIT_GROUP || self.namespace.is_empty() {
+            return vec![];
+        }
+        let lacks = |name: &str| self.cluster.lacks_service(self.namespace, name);
+        let namespace = self.namespace;
+        if let Some(apex) = spec["service"].as_str().and_then(|name| self.local_name(name))
+            && lacks(apex)
+        {
+            return vec![format!(
+                "spec.service: the Service {namespace}/{apex} does not exist, so the split has no effect"
+            )];
+        }
+        let backends = spec["backends"].as_array().into_iter().flatten().enumerate();
+        let names = backends.filter_map(|(at, backend)| Some((at, backend["service"].as_str()?)));
+        names
+            .filter(|(_, name)| lacks(name))
+            .take(NAMED_MAX)
+            .map(|(at, name)| {
+                format!(
+                    "spec.backends[{at}].service: the Service {namespace}/{name} does not exist, so the others take its share"
+                )
+            })
+            .collect()
+    }
+
+    /// Returns the name of a Service in the request's namespace, given its name or DNS name.
+    fn local_name<'n>(self, name: &'n str) -> Option<&'n str> {
+        let Some((name, rest)) = name.trim_end_matches('.').split_once('.') else {
+            return Some(name);
+        };
+        let rest = rest.strip_prefix(self.namespace)?;
+        let domain = self.injector.config().cluster_domain.as_str();
+        (rest.is_empty() || rest == ".svc" || rest.strip_prefix(".svc.") == Some(domain)).then_some(name)
     }
 
     fn gateway(self, object: Value) -> (&'static str, Verdict) {
@@ -125,24 +193,22 @@ impl Asked<'_> {
         let kind = read.kind().as_str();
         let faults = Faults::of(&read);
         if let Some(reason) = faults.annotations.into_iter().next() {
-            return (kind, Verdict::Refused(format!("{}: {reason}", read.object_ref())));
+            return (kind, Verdict::Rejected(format!("{}: {reason}", read.object_ref())));
         }
         let unknown = unknown.iter().take(NAMED_MAX);
-        let mut warnings: Vec<_> = unknown
-            .map(|path| format!("{path} is no field that the mesh knows"))
-            .collect();
+        let mut warnings: Vec<_> = unknown.map(|path| format!("unknown field {path}")).collect();
         let content = faults.content.into_iter();
         warnings.extend(content.map(|reason| format!("{reason}, so the mesh does not use the route")));
         (kind, Verdict::Allowed(warnings))
     }
 }
 
-/// What a document that is refused counts as.
+/// Returns the metric label of a rejected document.
 fn kind_of(invalid: &Invalid) -> &'static str {
     invalid.object.as_ref().map_or("", |object| object.kind.as_str())
 }
 
-/// Whether a route that has this parent is for the mesh.
+/// Returns true if a parent is the mesh's.
 fn is_ours(parent: &ParentRef) -> bool {
     match parent.kind.as_str() {
         "Service" => matches!(parent.group.as_str(), "" | keys::CORE_GROUP),
@@ -160,8 +226,8 @@ fn wrong_group(object: &Value) -> Verdict {
     );
     let best = Kind::of_group(keys::POLICY_GROUP, &kind).map(|kind| kind.api_versions()[0]);
     let instead = best.unwrap_or(keys::POLICY_GROUP);
-    Verdict::Refused(format!(
-        "{kind} {name}: apiVersion: the mesh reads nothing of the group {WRONG_GROUP} ({version}); write {instead}"
+    Verdict::Rejected(format!(
+        "{kind} {name}: apiVersion: unsupported group {WRONG_GROUP} ({version}); use {instead}"
     ))
 }
 

@@ -1,11 +1,17 @@
-//! What is refused, in which words; what is only warned of; what passes.
+//! Rejections with their messages, warnings, and valid objects.
 
+use destination_source::Update;
 use injector_patch::Config;
+use proxy_process::admin::Readiness;
 use serde_json::json;
 
 use super::*;
 
 fn judged(object: Value) -> Verdict {
+    judged_in(&Cluster::default(), object)
+}
+
+fn judged_in(cluster: &Cluster, object: Value) -> Verdict {
     let config = Config {
         identity_trust_anchors_pem: "PEM".to_owned(),
         ..Config::default()
@@ -13,17 +19,18 @@ fn judged(object: Value) -> Verdict {
     let injector = Injector::new(config).expect("valid");
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
-    let asked = Asked {
+    let validator = Validator {
         group: &group,
         namespace: "shop",
         injector: &injector,
+        cluster,
     };
-    asked.judge(object).1
+    validator.judge(object).verdict
 }
 
-fn refusal(object: Value) -> String {
+fn rejection(object: Value) -> String {
     match judged(object) {
-        Verdict::Refused(reason) => reason,
+        Verdict::Rejected(reason) => reason,
         allowed @ Verdict::Allowed(_) => panic!("{allowed:?}"),
     }
 }
@@ -31,17 +38,17 @@ fn refusal(object: Value) -> String {
 fn warnings(object: Value) -> Vec<String> {
     match judged(object) {
         Verdict::Allowed(warnings) => warnings,
-        refused @ Verdict::Refused(_) => panic!("{refused:?}"),
+        rejected @ Verdict::Rejected(_) => panic!("{rejected:?}"),
     }
 }
 
-fn of(version: &str, kind: &str, spec: Value) -> Value {
+fn object(version: &str, kind: &str, spec: Value) -> Value {
     json!({"apiVersion": version, "kind": kind, "metadata": {"name": "web"}, "spec": spec})
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_field_and_reason() {
-    let server = |spec| of("policy.linkerd.io/v1beta3", "Server", spec);
+fn rejects_invalid_objects_with_field_and_reason() {
+    let server = |spec| object("policy.linkerd.io/v1beta3", "Server", spec);
     for (object, said) in [
         (
             server(json!({"podSelector": {}, "port": 0})),
@@ -57,10 +64,10 @@ fn what_makes_no_sense_is_refused_with_field_and_reason() {
         ),
         (
             server(json!({"podSelector": {}, "port": 80, "proxyProtocoll": "HTTP/1", "x": 1})),
-            "Server shop/web: spec.proxyProtocoll, spec.x are no fields that the mesh knows",
+            "Server shop/web: unknown fields spec.proxyProtocoll, spec.x",
         ),
         (
-            of(
+            object(
                 "split.smi-spec.io/v1alpha1",
                 "TrafficSplit",
                 json!({"service": "", "backends": []}),
@@ -68,7 +75,7 @@ fn what_makes_no_sense_is_refused_with_field_and_reason() {
             "TrafficSplit shop/web: spec.service: the split names no Service",
         ),
         (
-            of(
+            object(
                 "linkerd.io/v1alpha2",
                 "ServiceProfile",
                 json!({"routes": [{"name": "a", "condition": {}}]}),
@@ -76,7 +83,7 @@ fn what_makes_no_sense_is_refused_with_field_and_reason() {
             "ServiceProfile shop/web: spec.routes[0].condition: the condition sets none of",
         ),
         (
-            of(
+            object(
                 "linkerd.io/v1alpha2",
                 "ServiceProfile",
                 json!({"routes": [{"name": "a", "condition": {"pathRegex": "(("}}]}),
@@ -84,11 +91,11 @@ fn what_makes_no_sense_is_refused_with_field_and_reason() {
             "ServiceProfile shop/web: the condition of the route \"a\" cannot be compiled",
         ),
         (
-            of("linkerd.io/v1alpha2", "ServiceProfile", json!({"route": []})),
+            object("linkerd.io/v1alpha2", "ServiceProfile", json!({"route": []})),
             "ServiceProfile shop/web: spec.route: unknown field `route`",
         ),
         (
-            of(
+            object(
                 "policy.linkerd.io/v1alpha1",
                 "NetworkAuthentication",
                 json!({"networks": [{"cidr": "10.0.0.0/99"}]}),
@@ -96,29 +103,29 @@ fn what_makes_no_sense_is_refused_with_field_and_reason() {
             "NetworkAuthentication shop/web: spec.networks[0].cidr: \"10.0.0.0/99\" is neither a network",
         ),
         (
-            of("policy.linkerd.io/v9", "Server", json!({})),
+            object("policy.linkerd.io/v9", "Server", json!({})),
             "apiVersion: policy.linkerd.io/v9 of Server is not a version that the mesh reads",
         ),
         (
-            of("security.linkerd.io/v1", "Server", json!({})),
-            "Server web: apiVersion: the mesh reads nothing of the group security.linkerd.io (security.linkerd.io/v1); \
-             write policy.linkerd.io/v1beta3",
+            object("security.linkerd.io/v1", "Server", json!({})),
+            "Server web: apiVersion: unsupported group security.linkerd.io (security.linkerd.io/v1); \
+             use policy.linkerd.io/v1beta3",
         ),
     ] {
-        let reason = refusal(object);
+        let reason = rejection(object);
         assert!(reason.starts_with(said), "{reason}");
     }
 }
 
 #[test]
-fn sound_objects_pass_with_a_generated_name_too() {
+fn accepts_valid_objects_with_a_generated_name_too() {
     let policy = json!({"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "AuthorizationPolicy",
         "metadata": {"generateName": "web-"}, "spec": {"targetRef": {"group": "policy.linkerd.io", "kind": "Server",
         "name": "web"}, "requiredAuthenticationRefs": []}});
     assert_eq!(warnings(policy), [""; 0]);
     let split = |weight| {
         let backends = json!([{"service": "web-1", "weight": weight}]);
-        of(
+        object(
             "split.smi-spec.io/v1alpha1",
             "TrafficSplit",
             json!({"service": "web", "backends": backends}),
@@ -130,19 +137,51 @@ fn sound_objects_pass_with_a_generated_name_too() {
 }
 
 #[test]
-fn what_does_less_than_it_seems_is_warned_of() {
+fn warns_of_objects_without_effect() {
     let split = json!({"service": "web", "backends": [], "matches": [{"kind": "HTTPRouteGroup", "name": "g"}]});
-    let said = warnings(of("split.smi-spec.io/v1alpha4", "TrafficSplit", split));
+    let said = warnings(object("split.smi-spec.io/v1alpha4", "TrafficSplit", split));
     assert_eq!(said, ["spec.matches is not supported yet, so the split has no effect"]);
-    let said = warnings(of("linkerd.io/v1alpha2", "ServiceProfile", json!({})));
+    let said = warnings(object("linkerd.io/v1alpha2", "ServiceProfile", json!({})));
     assert!(said[0].contains("(web.shop.svc.cluster.local)"), "{said:?}");
 }
 
+#[tokio::test]
+async fn warns_of_splits_between_services_that_do_not_exist() {
+    let cluster = Cluster::default();
+    let split = |service: &str| {
+        let backends = json!([{"service": "web", "weight": 1}, {"service": "v2", "weight": 1}]);
+        let spec = json!({"service": service, "backends": backends});
+        match judged_in(&cluster, object("split.smi-spec.io/v1alpha2", "TrafficSplit", spec)) {
+            Verdict::Allowed(warnings) => warnings,
+            rejected @ Verdict::Rejected(_) => panic!("{rejected:?}"),
+        }
+    };
+    assert_eq!(split("gone"), [""; 0], "nothing is known before the first list");
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"ports": [{"port": 80}]}});
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let service = Object::from_value(service).expect("valid");
+    sender.send(Update::Reset(vec![service])).await.expect("open");
+    drop(sender);
+    cluster.clone().follow(receiver, Readiness::default()).await;
+    for apex in ["web", "web.shop", "web.shop.svc.cluster.local."] {
+        assert_eq!(
+            split(apex),
+            ["spec.backends[1].service: the Service shop/v2 does not exist, so the others take its share"],
+            "{apex}"
+        );
+    }
+    assert_eq!(
+        split("gone"),
+        ["spec.service: the Service shop/gone does not exist, so the split has no effect"]
+    );
+}
+
 #[test]
-fn of_gateway_routes_only_those_for_the_mesh_are_looked_at() {
+fn validates_only_gateway_routes_of_the_mesh() {
     let route = |parent: Value, annotation: &str, filter: &str| {
         let rules = json!([{"filters": [{"type": filter}], "sessionPersistence": {}}]);
-        let mut route = of(
+        let mut route = object(
             "gateway.networking.k8s.io/v1",
             "HTTPRoute",
             json!({"parentRefs": [parent], "rules": rules}),
@@ -152,7 +191,7 @@ fn of_gateway_routes_only_those_for_the_mesh_are_looked_at() {
     };
     let service = || json!({"group": "", "kind": "Service", "name": "web"});
     assert_eq!(warnings(route(json!({"name": "edge"}), "never", "URLRewrite")), [""; 0]);
-    let said = refusal(route(service(), "never", "URLRewrite"));
+    let said = rejection(route(service(), "never", "URLRewrite"));
     assert!(
         said.contains("annotation retry.linkerd.io/http: \"never\" is not"),
         "{said}"
@@ -160,14 +199,14 @@ fn of_gateway_routes_only_those_for_the_mesh_are_looked_at() {
     let said = warnings(route(service(), "5xx", "URLRewrite"));
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(
-        said[0].contains("spec.rules[0].sessionPersistence is no field"),
+        said[0].contains("unknown field spec.rules[0].sessionPersistence"),
         "{said:?}"
     );
     assert!(said[1].ends_with("so the mesh does not use the route"), "{said:?}");
 }
 
 #[test]
-fn annotations_are_warned_of_where_they_are_written() {
+fn warns_of_annotations_where_they_are_written() {
     let deployment = |annotations: Value| {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": {
             "metadata": {"annotations": annotations}, "spec": {"hostNetwork": true, "containers": [{"name": "a"}]}}}})

@@ -27,8 +27,8 @@ pub const FOR_DESTINATION: &[Kind] = &[
     Kind::TcpRoute,
 ];
 
-/// What `mesh-injector` watches: namespaces, and what stands between a pod and who made it.
-pub const FOR_INJECTOR: &[Kind] = &[Kind::Namespace, Kind::ReplicaSet, Kind::Job];
+/// What `mesh-injector` watches: namespaces, the controllers between a pod and its owner, and the Services that splits name.
+pub const FOR_INJECTOR: &[Kind] = &[Kind::Namespace, Kind::ReplicaSet, Kind::Job, Kind::Service];
 
 /// What `mesh-viz` watches.
 pub const FOR_VIZ: &[Kind] = &[
