@@ -1,5 +1,7 @@
 //! Rendering, compared with the real Helm where available; values and schema on their own.
 
+mod facts;
+mod partial;
 mod sidecar;
 
 use std::{

@@ -135,3 +135,52 @@ readinessProbe:
   periodSeconds: 1
   failureThreshold: 14
 {{- end -}}
+
+{{- define "mesh.sidecar-annotations" -}}
+linkerd.io/proxy-version: {{ .Values.proxy.image.version | default (include "mesh.version" .) | quote }}
+{{- with .Values.identityTrustAnchorsPEM }}
+linkerd.io/trust-root-sha256: {{ printf "%s\n" (replace "\r" "" . | trim) | sha256sum }}
+{{- end }}
+# These pods serve policy and sign certificates: they must start and answer before either is available.
+config.linkerd.io/default-inbound-policy: all-unauthenticated
+config.linkerd.io/proxy-await: disabled
+config.linkerd.io/proxy-enable-native-sidecar: "false"
+{{- with include "mesh.tap-identity" . }}
+viz.linkerd.io/tap-enabled: "true"
+{{- end }}
+{{- end -}}
+
+{{- /* Resources of sidecars and their init containers. */ -}}
+
+{{- define "mesh.sidecar-resources" -}}
+{{- $cpu := .Values.proxy.resources.cpu }}
+{{- $memory := .Values.proxy.resources.memory }}
+{{- $storage := index .Values.proxy.resources "ephemeral-storage" }}
+{{- if or $cpu.limit $memory.limit $storage.limit $cpu.request $memory.request $storage.request }}
+resources:
+  {{- if or $cpu.limit $memory.limit $storage.limit }}
+  limits:
+    {{- with $cpu.limit }}
+    cpu: {{ quote . }}
+    {{- end }}
+    {{- with $memory.limit }}
+    memory: {{ quote . }}
+    {{- end }}
+    {{- with $storage.limit }}
+    ephemeral-storage: {{ quote . }}
+    {{- end }}
+  {{- end }}
+  {{- if or $cpu.request $memory.request $storage.request }}
+  requests:
+    {{- with $cpu.request }}
+    cpu: {{ quote . }}
+    {{- end }}
+    {{- with $memory.request }}
+    memory: {{ quote . }}
+    {{- end }}
+    {{- with $storage.request }}
+    ephemeral-storage: {{ quote . }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end -}}

@@ -88,7 +88,7 @@ fn bare(deployment: &Value) -> Value {
     deployment
 }
 
-fn injected(config: Config, bare: &Value) -> Value {
+pub(super) fn injected(config: Config, bare: &Value) -> Value {
     let namespace = Namespace {
         name: config.linkerd_namespace.clone(),
         annotations: [("linkerd.io/inject".to_owned(), "enabled".to_owned())].into(),

@@ -1,0 +1,101 @@
+//! Facts that stand in YAML as well equal their home in Rust: ports, policies, networks, identities, defaults.
+
+use std::collections::BTreeSet;
+
+use proxy_model::{defaults, policy::DefaultPolicy, ports};
+use serde_json::Value;
+
+use super::{given, given_to, ours};
+use crate::{Chart, values};
+
+/// Ports of the application containers of a pod template.
+fn container_ports(template: &Value) -> BTreeSet<u64> {
+    let containers = template["spec"]["containers"].as_array().expect("containers").iter();
+    containers
+        .filter(|container| container["name"] != "linkerd-proxy")
+        .flat_map(|container| container["ports"].as_array().into_iter().flatten())
+        .map(|port| port["containerPort"].as_u64().expect("a number"))
+        .collect()
+}
+
+fn ports_of(program: &str) -> BTreeSet<u64> {
+    let all = ports::ALL.iter().filter(|(_, owner, _)| *owner == program);
+    all.map(|(port, ..)| u64::from(*port)).collect()
+}
+
+fn defaults_of(chart: Chart) -> Value {
+    values::parse(chart.default_values()).expect("YAML")
+}
+
+#[test]
+fn containers_declare_the_ports_of_their_programs() {
+    let control_plane = ours(Chart::ControlPlane, "Helm", &given(&[]));
+    let viz = ours(Chart::Viz, "Helm", &given_to(Chart::Viz, &[]));
+    for (objects, deployment, program) in [
+        (&control_plane, "linkerd-identity", "mesh-identity"),
+        (&control_plane, "linkerd-destination", "mesh-destination"),
+        (&control_plane, "linkerd-proxy-injector", "mesh-injector"),
+        (&viz, "mesh-viz", "mesh-viz"),
+    ] {
+        let template = &objects[&format!("\"Deployment\" \"{deployment}\"")]["spec"]["template"];
+        assert_eq!(container_ports(template), ports_of(program), "{deployment}");
+    }
+}
+
+#[test]
+fn cni_values_equal_the_redirection_defaults() {
+    let defaults = defaults_of(Chart::Cni);
+    for (name, value) in [
+        ("adminPort", Value::from(ports::CNI_ADMIN)),
+        ("inboundProxyPort", ports::INBOUND.into()),
+        ("outboundProxyPort", ports::OUTBOUND.into()),
+        ("proxyControlPort", ports::TAP.into()),
+        ("proxyAdminPort", ports::ADMIN.into()),
+        ("proxyUID", defaults::PROXY_UID.into()),
+        ("ignoreInboundPorts", ports::DEFAULT_SKIPPED.into()),
+        ("ignoreOutboundPorts", ports::DEFAULT_SKIPPED.into()),
+    ] {
+        assert_eq!(defaults[name], value, "{name}");
+    }
+}
+
+#[test]
+fn schemas_list_the_default_policies() {
+    let known: BTreeSet<&str> = DefaultPolicy::ALL.map(DefaultPolicy::as_str).into();
+    let listed = |choices: &Value| {
+        let choices = choices.as_array().expect("an enum").iter();
+        choices
+            .map(|choice| choice.as_str().expect("text").to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let schema = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    let control_plane = schema(include_str!("../../mesh-control-plane/values.schema.json"));
+    let policy = &control_plane["properties"]["proxy"]["properties"]["defaultInboundPolicy"];
+    let viz = schema(include_str!("../../mesh-viz/values.schema.json"));
+    let crds = ours(Chart::Crds, "Helm", &given_to(Chart::Crds, &[]));
+    let server = &crds["\"CustomResourceDefinition\" \"servers.policy.linkerd.io\""]["spec"]["versions"];
+    let version = server.as_array().expect("versions").last().expect("a version");
+    let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    for (place, choices) in [
+        ("the control plane's values", &policy["enum"]),
+        ("mesh-viz's values", &viz["properties"]["apiAccessPolicy"]["enum"]),
+        ("Server", &spec["accessPolicy"]["enum"]),
+    ] {
+        let listed = listed(choices);
+        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
+        assert_eq!(listed, known, "{place}");
+    }
+}
+
+#[test]
+fn names_and_networks_equal_the_models() {
+    let (control_plane, viz) = (defaults_of(Chart::ControlPlane), defaults_of(Chart::Viz));
+    assert_eq!(control_plane["clusterNetworks"], defaults::CLUSTER_NETWORKS);
+    assert_eq!(control_plane["clusterDomain"], defaults::CLUSTER_DOMAIN);
+    assert_eq!(viz["clusterDomain"], defaults::CLUSTER_DOMAIN);
+    assert_eq!(viz["linkerdNamespace"], defaults::CONTROL_PLANE_NAMESPACE);
+    let config = ours(Chart::ControlPlane, "Helm", &given(&[]));
+    let config = &config["\"ConfigMap\" \"linkerd-config\""]["data"]["values"];
+    let tap = defaults::MESH_NAMES.service_account("mesh-viz", defaults::VIZ_NAMESPACE);
+    assert_eq!(config["proxy"]["tapIdentity"], tap);
+}
