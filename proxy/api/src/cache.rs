@@ -1,5 +1,5 @@
-//! What the control plane has said, as bytes of a file. The answers are messages of the API themselves, so that there is one
-//! encoding of each; around them is a message of our own.
+//! File format of the discovery cache. The answers are messages of the API itself, so that there is one encoding of
+//! each, inside a message of our own.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     outbound::{decode_client_policy, encode_client_policy},
 };
 
-/// Raised when an older program would misread what a newer one wrote.
+/// Format version; raised when an older program would misread a newer file.
 const FORMAT: u32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
@@ -60,7 +60,7 @@ struct Endpoints {
     set: Option<Update>,
 }
 
-/// Encodes as many answers as fit into `limit` bytes, the workload's own policies first; says how many did not.
+/// Encodes as many answers as fit into `limit` bytes, inbound policies first. Returns the number of omitted answers.
 pub fn encode_cache(cache: &DiscoveryCache, limit: usize) -> (Vec<u8>, usize) {
     let mut file = File {
         format: FORMAT,
@@ -97,7 +97,7 @@ pub fn encode_cache(cache: &DiscoveryCache, limit: usize) -> (Vec<u8>, usize) {
     (file.encode_to_vec(), refused)
 }
 
-/// Decodes what [`encode_cache`] has encoded.
+/// Decodes the output of [`encode_cache`].
 pub fn decode_cache(bytes: &[u8]) -> Result<DiscoveryCache> {
     let file = File::decode(bytes).map_err(|error| Error::invalid("file", error))?;
     if file.format != FORMAT {
@@ -118,7 +118,7 @@ pub fn encode_certified_bytes(certified: &Certified) -> Vec<u8> {
     encode_certified(certified.clone()).encode_to_vec()
 }
 
-/// Decodes what [`encode_certified_bytes`] has encoded.
+/// Decodes the output of [`encode_certified_bytes`].
 pub fn decode_certified_bytes(bytes: &[u8]) -> Result<Certified> {
     let wire = CertifyResponse::decode(bytes).map_err(|error| Error::invalid("file", error))?;
     decode_certified(wire)
@@ -170,7 +170,7 @@ fn decode_endpoints(entry: Endpoints) -> Result<(Arc<str>, Arc<EndpointSet>)> {
             exists,
             ..EndpointSet::default()
         },
-        EndpointUpdate::Remove(_) => return Err(Error::invalid("set", "says what is gone")),
+        EndpointUpdate::Remove(_) => return Err(Error::invalid("set", "is a removal")),
     };
     Ok((entry.path.into(), Arc::new(set)))
 }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_read_again_and_what_does_not_fit_is_counted() {
+    fn round_trips_and_counts_answers_that_do_not_fit() {
         let (bytes, refused) = encode_cache(&cache(), 4096);
         assert_eq!((decode_cache(&bytes), refused), (Ok(cache()), 0));
         let (bytes, refused) = encode_cache(&cache(), 64);

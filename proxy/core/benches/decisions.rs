@@ -1,5 +1,5 @@
-//! What one decision of the request path costs: `cargo bench -p proxy-core`. Each is some tens of nanoseconds of a request
-//! that takes tens of microseconds; a figure that has grown tenfold is what one looks for here.
+//! Cost of single decisions on the request path: `cargo bench -p proxy-core`. Each takes some tens of nanoseconds of a
+//! request that takes tens of microseconds; look for figures that have grown tenfold.
 
 use std::{
     hint::black_box,
@@ -26,7 +26,7 @@ fn main() {
     divan::main();
 }
 
-/// One of so many endpoints, all with an estimate.
+/// Picks among endpoints that all have an estimate.
 #[divan::bench(args = [2, 10, 1000])]
 fn balance(bencher: Bencher<'_, '_>, endpoints: usize) {
     let now = Instant::now();
@@ -44,7 +44,7 @@ fn balance(bencher: Bencher<'_, '_>, endpoints: usize) {
     });
 }
 
-/// The route of a request, the last of so many.
+/// Selects the last of several routes.
 #[divan::bench(args = [1, 10, 100])]
 fn select(bencher: Bencher<'_, '_>, routes: usize) {
     let routes: Vec<Route<HttpMatch, usize>> = (0..routes).map(route).collect();
@@ -76,14 +76,14 @@ fn route(at: usize) -> Route<HttpMatch, usize> {
     }
 }
 
-/// A backend by weight.
+/// Picks a backend by weight.
 #[divan::bench(args = [2, 10])]
 fn split(bencher: Bencher<'_, '_>, backends: usize) {
     let mut rng = fastrand::Rng::with_seed(1);
     bencher.bench_local(|| distribute::weighted(black_box(backends), |at| 1 + at as u32, &mut rng, |_| true));
 }
 
-/// A client that the last of so many authorizations lets in.
+/// Authorizes a client by the last of several authorizations.
 #[divan::bench(args = [1, 20])]
 fn authorize(bencher: Bencher<'_, '_>, authorizations: usize) {
     let all: Vec<Authorization> = (0..authorizations).map(authorization).collect();
@@ -114,7 +114,7 @@ fn authorization(at: usize) -> Authorization {
     }
 }
 
-/// A request's deposit, and the retry of each tenth.
+/// Deposits for each request and withdraws for each tenth.
 #[divan::bench]
 fn budget(bencher: Bencher<'_, '_>) {
     let params = Params {
@@ -133,7 +133,7 @@ fn budget(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The protocol of a connection's first bytes.
+/// Detects the protocol from the first bytes.
 #[divan::bench]
 fn detect_http1() -> detect::Detected {
     detect::http(black_box(b"GET /api/carts HTTP/1.1\r\nhost: web.shop\r\n\r\n"))

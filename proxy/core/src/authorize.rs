@@ -1,4 +1,4 @@
-//! Who may: the first authorization that fits a client, or none.
+//! Authorization of clients: the first authorization that matches a client, or none.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -7,13 +7,13 @@ use std::{
 
 use proxy_model::{Authentication, Authorization, Id, Meta, NetworkMatch};
 
-/// What mesh TLS says of the client.
+/// Mesh TLS state of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ClientTls {
     /// No mesh TLS: plaintext, or TLS of the application's own.
     #[default]
     None,
-    /// Mesh TLS; the name is there if the client showed a leaf.
+    /// Mesh TLS; with an identity if the client presented a leaf.
     Mesh {
         /// The client's verified identity.
         client_id: Option<Id>,
@@ -21,7 +21,7 @@ pub enum ClientTls {
 }
 
 impl ClientTls {
-    /// The verified identity, if there is one.
+    /// Returns the verified identity.
     pub fn client_id(&self) -> Option<&Id> {
         match self {
             Self::Mesh { client_id } => client_id.as_ref(),
@@ -48,16 +48,16 @@ pub fn localhost() -> &'static Authorization {
     &LOCALHOST
 }
 
-/// The first of `authorizations`, then of [`localhost`], that lets this client in.
+/// Returns the first of `authorizations`, then [`localhost`], that authorizes this client.
 pub fn allows<'a>(authorizations: &'a [Authorization], client: IpAddr, tls: &ClientTls) -> Option<&'a Authorization> {
     let client = client.to_canonical();
     authorizations
         .iter()
         .chain([localhost()])
-        .find(|authz| fits(authz, client, tls))
+        .find(|authz| matches(authz, client, tls))
 }
 
-/// As [`allows`], for a route: its own authorizations come before the server's.
+/// Like [`allows`], for a route: its own authorizations come before the server's.
 pub fn allows_route<'a>(
     route: &'a [Authorization],
     server: &'a [Authorization],
@@ -69,14 +69,14 @@ pub fn allows_route<'a>(
         .iter()
         .chain(server)
         .chain([localhost()])
-        .find(|authz| fits(authz, client, tls))
+        .find(|authz| matches(authz, client, tls))
 }
 
-fn fits(authz: &Authorization, client: IpAddr, tls: &ClientTls) -> bool {
-    authz.networks.iter().any(|network| network.contains(&client)) && proves(&authz.authentication, tls)
+fn matches(authz: &Authorization, client: IpAddr, tls: &ClientTls) -> bool {
+    authz.networks.iter().any(|network| network.contains(&client)) && authenticates(&authz.authentication, tls)
 }
 
-fn proves(authentication: &Authentication, tls: &ClientTls) -> bool {
+fn authenticates(authentication: &Authentication, tls: &ClientTls) -> bool {
     match (authentication, tls) {
         (Authentication::Unauthenticated, _) | (Authentication::TlsUnauthenticated, ClientTls::Mesh { .. }) => true,
         (Authentication::TlsAuthenticated { identities, suffixes }, ClientTls::Mesh { client_id: Some(id) }) => {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_network_and_the_proof_must_both_fit() {
+    fn requires_both_network_and_authentication() {
         let identities = vec!["web.ns.local".parse().expect("id")];
         let named = Authentication::TlsAuthenticated {
             identities,
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_without_a_leaf_is_enough_only_where_it_says_so() {
+    fn accepts_tls_without_a_leaf_only_for_tls_unauthenticated() {
         let list = [authz("0.0.0.0/0", Authentication::TlsUnauthenticated)];
         let ip = "10.1.2.3".parse().expect("ip");
         assert!(allows(&list, ip, &mesh(None)).is_some());
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_suffix_takes_dns_names_but_no_uri() {
+    fn empty_suffix_matches_dns_names_but_not_uris() {
         let any = Authentication::TlsAuthenticated {
             identities: Vec::new(),
             suffixes: vec![String::new()],

@@ -1,10 +1,10 @@
-//! Exponential waits: between connects, retries, and probes of a breaker.
+//! Exponential backoff between connects, retries, and probes of a breaker.
 
 use std::time::Duration;
 
 use proxy_model::route::Backoff;
 
-/// Waits between connects to the control plane and to endpoints, upstream's figures.
+/// Backoff between connects to the control plane and to endpoints; upstream's figures.
 pub const CONNECT: Backoff = Backoff {
     min: Duration::from_millis(100),
     max: Duration::from_secs(60),
@@ -12,8 +12,8 @@ pub const CONNECT: Backoff = Backoff {
     respect_retry_after_hint: false,
 };
 
-/// The wait before attempt `attempt` (0 is the first): `min` doubled `attempt` times, at most `max`, and then up to
-/// `jitter` of it more, by chance.
+/// Returns the wait before attempt `attempt` (from 0): `min` doubled `attempt` times, at most `max`, plus a random
+/// share of it up to `jitter`.
 pub fn wait(backoff: &Backoff, attempt: u32, rng: &mut fastrand::Rng) -> Duration {
     let doubled = backoff.min.checked_mul(1 << attempt.min(31)).unwrap_or(backoff.max);
     let base = doubled.min(backoff.max);

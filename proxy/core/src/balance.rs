@@ -1,9 +1,9 @@
-//! Load of an endpoint, and the better of two drawn by chance.
+//! Load of an endpoint, and the better of two random choices.
 //!
-//! Peak EWMA: a slow answer counts at once, fast answers only bit by bit over the decay time; what was estimated fades
-//! while nothing is observed. The estimate is multiplied by the requests under way. An endpoint that has not answered yet
-//! is taken for no slower than the one it is compared with: otherwise, where answers are faster than the default estimate
-//! (30 ms), a new endpoint would stand idle until that has faded, for half a minute.
+//! Peak EWMA: a slow answer counts at once, fast answers gradually over the decay time; the estimate decays while
+//! nothing is observed. It is multiplied by the number of requests in flight. An endpoint that has not answered yet is
+//! assumed to be at least as fast as the one it is compared with: otherwise, where answers are faster than the default
+//! estimate (30 ms), a new endpoint would stay idle until the default has decayed, for half a minute.
 
 use std::{
     cell::Cell,
@@ -13,20 +13,20 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use proxy_model::outbound::{Load, PeakEwma as Params};
 
-/// Upstream's figures, used where the control plane says nothing.
+/// Default parameters; upstream's figures.
 pub const DEFAULT: Params = Params {
     default_rtt: Duration::from_millis(30),
     decay: Duration::from_secs(10),
 };
-/// Penalty where the control plane says none; upstream's figure.
+/// Default penalty; upstream's figure.
 pub const DEFAULT_PENALTY: Duration = Duration::from_secs(5);
-/// Largest `retry-after` that counts where the control plane says none; upstream's figure.
+/// Default upper bound for `retry-after`; upstream's figure.
 pub const DEFAULT_MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Floor of a new endpoint's estimate, so that nothing is free.
+/// Lower bound of a new endpoint's estimate, so that none is free.
 const MIN_RTT: Duration = Duration::from_millis(1);
 
-/// What one endpoint costs, as this worker saw it. Kept by one thread, shared by its requests.
+/// Load estimate of one endpoint, as one worker observes it. Shared by the requests of a thread.
 #[derive(Debug)]
 pub struct PeakEwma {
     estimate_ns: Cell<f64>,
@@ -36,19 +36,19 @@ pub struct PeakEwma {
     decay_ns: f64,
 }
 
-/// What choosing an endpoint would cost, as far as is known.
+/// Cost of choosing an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Cost {
-    /// Estimate of one answer, in nanoseconds.
+    /// Estimated response time, in nanoseconds.
     pub estimate_ns: f64,
-    /// Requests under way, and the one to come.
+    /// Requests in flight, plus the next one.
     pub requests: f64,
-    /// Whether the estimate comes from an answer, or is the default.
+    /// True if the estimate comes from an answer, false for the default.
     pub known: bool,
 }
 
 impl Cost {
-    /// Whether choosing this one is cheaper than choosing `other`.
+    /// Returns true if this endpoint is cheaper than `other`.
     fn is_less(&self, other: &Self) -> bool {
         let (mut this, mut that) = (self.estimate_ns, other.estimate_ns);
         match (self.known, other.known) {
@@ -61,7 +61,7 @@ impl Cost {
 }
 
 impl PeakEwma {
-    /// An endpoint of which nothing is known yet.
+    /// Creates the estimate of a new endpoint.
     pub fn new(params: Params, now: Instant) -> Self {
         Self {
             estimate_ns: Cell::new(params.default_rtt.max(MIN_RTT).as_nanos() as f64),
@@ -72,25 +72,25 @@ impl PeakEwma {
         }
     }
 
-    /// A request (or connection) goes there now. Each `begin` needs one [`PeakEwma::end`].
+    /// Counts a request (or connection) as in flight. Each `begin` needs one [`PeakEwma::end`].
     pub fn begin(&self) {
         self.pending.set(self.pending.get().saturating_add(1));
     }
 
-    /// A request is over, however it ended.
+    /// Counts the end of a request, however it ended.
     pub fn end(&self) {
         self.pending.set(self.pending.get().saturating_sub(1));
     }
 
-    /// Requests under way.
+    /// Returns the number of requests in flight.
     pub fn pending(&self) -> u32 {
         self.pending.get()
     }
 
-    /// An answer took `rtt`.
+    /// Records an answer that took `rtt`.
     pub fn record(&self, rtt: Duration, now: Instant) {
         let rtt = nanos(rtt);
-        // The first answer replaces the default; it says more than a guess.
+        // The first answer replaces the default.
         let faded = if self.known.get() {
             self.estimate_at(now, rtt)
         } else {
@@ -101,12 +101,12 @@ impl PeakEwma {
         self.observed.set(now.max(self.observed.get()));
     }
 
-    /// An answer said "too much": it counts as one that took `penalty`.
+    /// Records an answer that reported overload, as one that took `penalty`.
     pub fn penalize(&self, penalty: Duration, now: Instant) {
         self.record(penalty, now);
     }
 
-    /// What choosing it would cost.
+    /// Returns the cost of choosing this endpoint.
     pub fn cost(&self, now: Instant) -> Cost {
         Cost {
             estimate_ns: self.estimate_at(now, 0.0),
@@ -126,13 +126,13 @@ impl PeakEwma {
     }
 }
 
-/// Nanoseconds; without the 128 bits of `as_nanos`, which no processor has.
+/// Nanoseconds, without the slow 128-bit arithmetic of `as_nanos`.
 fn nanos(time: Duration) -> f64 {
     time.as_secs() as f64 * 1e9 + f64::from(time.subsec_nanos())
 }
 
-/// The better of two of `0..n` that differ, drawn by chance. `cost` is `None` for one that is not ready; when both drawn
-/// are not, the first two ready ones from a place drawn by chance are compared. `None` when none is ready.
+/// Returns the better of two distinct random choices of `0..n`. `cost` is `None` for one that is not ready; if neither
+/// is ready, compares the first two ready ones from a random start. `None` when none is ready.
 pub fn p2c(n: usize, rng: &mut fastrand::Rng, mut cost: impl FnMut(usize) -> Option<Cost>) -> Option<usize> {
     match n {
         0 => return None,
@@ -160,14 +160,14 @@ fn scan(n: usize, start: usize, mut cost: impl FnMut(usize) -> Option<Cost>) -> 
     }
 }
 
-/// The parameters of the estimate.
+/// Returns the parameters of the estimate.
 pub fn params(load: &Load) -> Params {
     match load {
         Load::PeakEwma(ewma) | Load::PenaltyPeakEwma { ewma, .. } => *ewma,
     }
 }
 
-/// What to [`PeakEwma::penalize`] an endpoint with for a response with this head; none for most.
+/// Returns the penalty for a response with this head, to pass to [`PeakEwma::penalize`].
 pub fn penalty(load: &Load, status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let Load::PenaltyPeakEwma {
         penalty,

@@ -1,12 +1,12 @@
-//! Failure accrual: when an endpoint leaves the pool, and how it comes back.
+//! Failure accrual: ejects a failing endpoint and probes it until it recovers.
 //!
 //! ```text
 //! closed --too many failures--> open --its wait is over--> probing --success--> closed
 //!                                 ^---------------failure, longer wait---'
 //! ```
 //!
-//! A request takes a [`Ticket`] and gives it back with its outcome; what began before the state last changed is ignored, so
-//! that a straggler is never taken for the probe.
+//! A request takes a [`Ticket`] and returns it with its outcome. Requests that began before the last change of state
+//! are ignored, so that a straggler is never mistaken for the probe.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::backoff;
 /// Slots of the sliding window of a success rate.
 const SLOTS: usize = 10;
 
-/// Waits where the control plane sent none; the defaults of upstream's annotations.
+/// Default backoff; that of upstream's annotations.
 const DEFAULT_BACKOFF: Backoff = Backoff {
     min: Duration::from_secs(1),
     max: Duration::from_secs(60),
@@ -25,18 +25,18 @@ const DEFAULT_BACKOFF: Backoff = Backoff {
     respect_retry_after_hint: false,
 };
 
-/// How a request ended, as far as a breaker cares.
+/// Outcome of a request for a breaker.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was classified as a success.
+    /// Classified as a success.
     Success,
-    /// It was classified as a failure.
+    /// Classified as a failure.
     Failure,
-    /// The endpoint said "too much": no failure, but it counts against a success rate and fails a probe.
+    /// The endpoint reported overload: not a failure, but it counts against a success rate and fails a probe.
     RateLimited,
 }
 
-/// The breaker of one endpoint, kept by one worker.
+/// Breaker of one endpoint in one worker.
 #[derive(Debug)]
 pub struct Breaker {
     max_consecutive: u32,
@@ -50,7 +50,7 @@ pub struct Breaker {
     openings: u32,
 }
 
-/// Permission to send one request; give it back by [`Breaker::record`] or [`Breaker::abandon`].
+/// Permission to send one request. Return it by [`Breaker::record`] or [`Breaker::abandon`].
 #[must_use]
 #[derive(Debug)]
 pub struct Ticket {
@@ -65,7 +65,7 @@ enum State {
 }
 
 impl Breaker {
-    /// A closed breaker; none where the policy asks for none.
+    /// Creates a closed breaker; `None` if the policy has none.
     pub fn new(policy: &FailureAccrual, now: Instant) -> Option<Self> {
         let (max_consecutive, backoff, rate) = match policy {
             FailureAccrual::None { .. } => return None,
@@ -98,7 +98,7 @@ impl Breaker {
         })
     }
 
-    /// Whether a request may go there now.
+    /// Returns true if a request may be sent now.
     pub fn is_ready(&self, now: Instant) -> bool {
         match self.state {
             State::Closed => true,
@@ -107,7 +107,7 @@ impl Breaker {
         }
     }
 
-    /// When it may be ready again, if it only waits for time to pass.
+    /// Time at which it becomes ready; `None` unless it is open.
     pub fn ready_at(&self) -> Option<Instant> {
         match self.state {
             State::Open { until } => Some(until),
@@ -115,7 +115,7 @@ impl Breaker {
         }
     }
 
-    /// Takes a ticket for one request; none when the endpoint is out of the pool. After the wait exactly one is given.
+    /// Takes a ticket for one request; `None` while the endpoint is ejected. After the backoff exactly one is issued.
     pub fn admit(&mut self, now: Instant) -> Option<Ticket> {
         if !self.is_ready(now) {
             return None;
@@ -128,7 +128,7 @@ impl Breaker {
         })
     }
 
-    /// A request ended.
+    /// Records the outcome of a request.
     pub fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Instant, rng: &mut fastrand::Rng) {
         if ticket.generation != self.generation {
             return;
@@ -141,7 +141,7 @@ impl Breaker {
         }
     }
 
-    /// A request ended without telling anything (the client went away). A probe may be made again at once.
+    /// Records a request that ended without an outcome, as when the client went away. The next probe may start at once.
     pub fn abandon(&mut self, ticket: Ticket, now: Instant) {
         if ticket.generation == self.generation && self.state == State::Probing {
             self.enter(State::Open { until: now });
@@ -209,7 +209,7 @@ impl Rate {
         }
     }
 
-    /// Counts one; true when the rate is now too low.
+    /// Counts one request. Returns true if the rate is now too low.
     fn record(&mut self, success: bool, now: Instant) -> bool {
         self.expire(now);
         let (successes, total) = &mut self.slots[self.current];

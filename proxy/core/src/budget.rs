@@ -1,14 +1,14 @@
-//! Retry budget: retries as a share of the requests of the last while, plus a floor per second.
+//! Retry budget: retries as a share of the requests in a sliding window, plus a minimum per second.
 
 use std::time::{Duration, Instant};
 
 use proxy_model::profile::RetryBudget as Params;
 
-/// The window is kept in this many slots.
+/// Slots of the sliding window.
 const SLOTS: usize = 10;
 
-/// Tokens: each request puts some in, each retry takes some out, what is older than the window is gone.
-/// One per profile and process; whoever shares it puts a lock around it.
+/// Token bucket: a request deposits, a retry withdraws, and tokens older than the window expire. One per profile and
+/// process, shared behind a lock.
 #[derive(Debug)]
 pub struct RetryBudget {
     slot: Duration,
@@ -21,7 +21,7 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A budget; none if its figures are out of range (`ttl` 1 s to 60 s, ratio 0 to 1000), as upstream has it.
+    /// Creates a budget; `None` if a parameter is out of upstream's range (`ttl` 1 s to 60 s, ratio 0 to 1000).
     pub fn new(params: &Params, now: Instant) -> Option<Self> {
         let ttl = params
             .ttl
@@ -30,7 +30,7 @@ impl RetryBudget {
         if !(0.0..=1000.0).contains(&ratio) {
             return None;
         }
-        // One retry takes 1; a request puts `ratio` in. With a ratio of 0 only the reserve is there.
+        // A retry withdraws 1, a request deposits `ratio`. With a ratio of 0 there is only the reserve.
         Some(Self {
             slot: ttl / SLOTS as u32,
             slots: [0.0; SLOTS],
@@ -42,17 +42,17 @@ impl RetryBudget {
         })
     }
 
-    /// A first attempt was sent.
+    /// Deposits for a first attempt.
     pub fn deposit(&mut self, now: Instant) {
         self.expire(now);
         self.slots[self.current] += self.deposit;
     }
 
-    /// A retry wants to be sent: true if it may, and then it is counted.
+    /// Withdraws for a retry. Returns false if the budget does not allow it.
     #[must_use]
     pub fn withdraw(&mut self, now: Instant) -> bool {
         self.expire(now);
-        // A hair of tolerance: ten deposits of 0.1 are one retry.
+        // Tolerance for rounding: ten deposits of 0.1 allow one retry.
         let allowed = self.balance() + 1e-6 >= self.withdraw;
         if allowed {
             self.slots[self.current] -= self.withdraw;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_comes_back_after_the_window() {
+    fn the_reserve_is_restored_after_the_window() {
         let now = Instant::now();
         let mut budget = RetryBudget::new(&params(0.0, 1, 2), now).expect("valid");
         assert!(budget.withdraw(now) && budget.withdraw(now) && !budget.withdraw(now));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn deposits_grow_old() {
+    fn deposits_expire() {
         let now = Instant::now();
         let mut budget = RetryBudget::new(&params(1.0, 0, 10), now).expect("valid");
         budget.deposit(now);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_out_of_range_make_no_budget() {
+    fn rejects_parameters_out_of_range() {
         let now = Instant::now();
         assert!(RetryBudget::new(&params(0.2, 10, 0), now).is_none());
         assert!(RetryBudget::new(&params(0.2, 10, 61), now).is_none());

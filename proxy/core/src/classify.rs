@@ -1,9 +1,9 @@
-//! Whether a response is a success or a failure: for metrics, breakers and retries.
+//! Classification of responses as success or failure, for metrics, breakers and retries.
 
 use http::StatusCode;
 use proxy_model::profile::{ResponseClass, ResponseMatch};
 
-/// How a response counts.
+/// Class of a response.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// `classification="success"`.
@@ -13,7 +13,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Whether this is a failure.
+    /// Returns true for a failure.
     pub fn is_failure(self) -> bool {
         self == Self::Failure
     }
@@ -23,17 +23,17 @@ impl Class {
     }
 }
 
-/// By HTTP status: 5xx fails.
+/// Classifies by HTTP status: 5xx fails.
 pub fn http(status: StatusCode) -> Class {
     Class::failure_if(status.is_server_error())
 }
 
-/// By gRPC status: 2, 4, 7, 13, 14 and 15 fail. A response without one counts as a success, as upstream has it.
+/// Classifies by gRPC status: 2, 4, 7, 13, 14 and 15 fail. A response without one is a success, as in upstream.
 pub fn grpc(code: Option<u32>) -> Class {
     Class::failure_if(matches!(code, Some(2 | 4 | 7 | 13 | 14 | 15)))
 }
 
-/// By the classes of a profile's route: the first whose condition holds decides; none if none does.
+/// Classifies by the classes of a profile's route: the first whose condition matches decides.
 pub fn profile(classes: &[ResponseClass], status: StatusCode) -> Option<Class> {
     let holds = |class: &&ResponseClass| class.condition.as_ref().is_some_and(|c| matches(c, status.as_u16()));
     classes
@@ -42,7 +42,7 @@ pub fn profile(classes: &[ResponseClass], status: StatusCode) -> Option<Class> {
         .map(|class| Class::failure_if(class.is_failure))
 }
 
-/// By everything that is known when a response has ended: the profile's classes, else gRPC, else the HTTP status.
+/// Classifies a response that has ended: by the profile's classes, else by gRPC status, else by HTTP status.
 pub fn response(classes: &[ResponseClass], status: StatusCode, is_grpc: bool, grpc_status: Option<u32>) -> Class {
     if let Some(class) = profile(classes, status) {
         return class;
@@ -54,7 +54,7 @@ pub fn response(classes: &[ResponseClass], status: StatusCode, is_grpc: bool, gr
     }
 }
 
-/// Whether the response is one of "too much" (429, RESOURCE_EXHAUSTED), which a unified breaker counts against the rate.
+/// Returns true for overload (429, RESOURCE_EXHAUSTED), which a unified breaker counts against the success rate.
 pub fn is_rate_limited(status: StatusCode, grpc_status: Option<u32>) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || grpc_status == Some(8)
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_and_codes() {
+    fn classifies_statuses_and_codes() {
         assert!(http(StatusCode::BAD_GATEWAY).is_failure() && !http(StatusCode::NOT_FOUND).is_failure());
         for code in 0..17 {
             assert_eq!(
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_class_that_holds_decides() {
+    fn the_first_matching_class_decides() {
         let range = |min, max| Some(ResponseMatch::Status { min, max });
         let classes = [
             ResponseClass {

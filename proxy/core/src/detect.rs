@@ -1,29 +1,28 @@
-//! What the first bytes of a connection are: HTTP/1, HTTP/2, a ClientHello, or none of them.
+//! Protocol detection from the first bytes of a connection: HTTP/1, HTTP/2, a ClientHello, or none of them.
 //!
-//! Pure and incremental: call again with all bytes so far when the answer is "need more". Hostile input is the normal case
-//! here; every read is checked.
+//! Pure and incremental: after `NeedMore`, call again with all bytes so far. Input is hostile; every read is checked.
 
 use proxy_model::limits::DETECT_TLS_BYTES;
 
-/// First line of the HTTP/2 preface: enough to know it.
+/// First line of the HTTP/2 preface, which is enough to detect it.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 
-/// What the first bytes are, as to HTTP.
+/// Result of HTTP detection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Detected {
-    /// The beginning of an HTTP/1 request.
+    /// Start of an HTTP/1 request.
     Http1,
     /// The preface of HTTP/2.
     Http2,
     /// Neither.
     NotHttp,
-    /// Too few bytes to know.
+    /// Too few bytes to decide.
     NeedMore,
 }
 
 /// Decides between HTTP/1, HTTP/2 and anything else.
 ///
-/// Fewer bytes than the first line of the HTTP/2 preface say "need more", unless they can no longer become HTTP.
+/// Fewer bytes than the first line of the HTTP/2 preface need more, unless they cannot become HTTP.
 pub fn http(bytes: &[u8]) -> Detected {
     if bytes.starts_with(HTTP2) {
         return Detected::Http2;
@@ -33,41 +32,41 @@ pub fn http(bytes: &[u8]) -> Detected {
     }
     match httparse::Request::new(&mut []).parse(bytes) {
         Ok(_) if bytes.len() < HTTP2.len() => Detected::NeedMore,
-        // No room for headers is on purpose: that there are some says enough.
+        // There is no room for headers on purpose: a header at all is enough to decide.
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Detected::Http1,
         Err(_) => Detected::NotHttp,
     }
 }
 
-/// What the first bytes are, as to TLS.
+/// Result of TLS detection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hello {
-    /// No ClientHello, or one that is not in one record.
+    /// Not a ClientHello, or one that is not in a single record.
     NotTls,
-    /// Too few bytes to know.
+    /// Too few bytes to decide.
     NeedMore,
     /// A whole ClientHello.
     Hello {
-        /// The server name it asks for, lower case.
+        /// Server name, lower case.
         sni: Option<String>,
     },
 }
 
-/// Looks for a ClientHello that lies whole in one record (type 22, version 0x0301 or 0x0303).
+/// Parses a ClientHello that lies in a single record (type 22, version 0x0301 or 0x0303).
 ///
-/// One that is spread over records, or larger than [`DETECT_TLS_BYTES`], is not recognised, as upstream has it.
+/// One that spans records, or is larger than [`DETECT_TLS_BYTES`], is not recognised, as in upstream.
 pub fn client_hello(bytes: &[u8]) -> Hello {
     const RECORD_HEADER: usize = 5;
     const HANDSHAKE_HEADER: usize = 4;
-    let prefix_fits = bytes
+    let prefix = bytes
         .iter()
         .zip([Some(22), Some(3), None, None, None, Some(1)])
         .enumerate();
-    let fits = |(i, (byte, want)): (usize, (&u8, Option<u8>))| match want {
+    let matches = |(i, (byte, want)): (usize, (&u8, Option<u8>))| match want {
         Some(want) => *byte == want,
         None => i != 2 || matches!(byte, 1 | 3),
     };
-    if !prefix_fits.into_iter().all(fits) {
+    if !prefix.into_iter().all(matches) {
         return Hello::NotTls;
     }
     let Some(length) = bytes.get(3..RECORD_HEADER) else {
@@ -85,7 +84,7 @@ pub fn client_hello(bytes: &[u8]) -> Hello {
     hello.and_then(server_name).unwrap_or(Hello::NotTls)
 }
 
-/// What the body of a ClientHello says; `None` when it is malformed.
+/// Parses the body of a ClientHello; `None` if it is malformed.
 fn server_name(hello: &[u8]) -> Option<Hello> {
     let mut reader = Reader(hello);
     reader.take(2 + 32)?; // legacy version, random
@@ -114,7 +113,7 @@ fn server_name(hello: &[u8]) -> Option<Hello> {
     Some(Hello::Hello { sni: None })
 }
 
-/// Reads from the front; `None` when there is not enough.
+/// Reader from the front; `None` if there are too few bytes.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -124,7 +123,7 @@ impl<'a> Reader<'a> {
         Some(head)
     }
 
-    /// A length in `width` bytes, then that many bytes.
+    /// Reads a length of `width` bytes, then that many bytes.
     fn vector(&mut self, width: usize) -> Option<&'a [u8]> {
         let length = self
             .take(width)?

@@ -1,11 +1,11 @@
-//! Which of a route's backends a request goes to.
+//! Choice among the backends of a route.
 
 use proxy_model::outbound::{Distribution, RouteBackend};
 
-/// The index of a backend of `distribution` that is ready, and the backend.
+/// Picks a ready backend of `distribution`. Returns its index and the backend.
 ///
-/// `FirstAvailable` is the first that is ready. `RandomAvailable` is drawn by weight; when the drawn one is not ready, it is
-/// drawn again among those that are. A single weighted backend is taken whatever its weight, as upstream has it.
+/// `FirstAvailable` picks the first that is ready. `RandomAvailable` draws by weight, and draws again among the ready
+/// ones if the first draw is not ready. A single weighted backend is picked whatever its weight, as in upstream.
 pub fn pick<'a>(
     distribution: &'a Distribution,
     rng: &mut fastrand::Rng,
@@ -24,7 +24,7 @@ pub fn pick<'a>(
     }
 }
 
-/// The first of `0..n` that is ready.
+/// Returns the first of `0..n` that is ready.
 pub fn first(n: usize, ready: impl FnMut(usize) -> bool) -> Option<usize> {
     (0..n).find({
         let mut ready = ready;
@@ -32,7 +32,7 @@ pub fn first(n: usize, ready: impl FnMut(usize) -> bool) -> Option<usize> {
     })
 }
 
-/// One of `0..n`, drawn by weight among those that are ready. Weight 0 is never drawn, unless it is the only one.
+/// Draws one of `0..n` by weight among those that are ready. Weight 0 is never drawn, unless it is the only one.
 pub fn weighted(
     n: usize,
     weight: impl Fn(usize) -> u32,
@@ -46,7 +46,7 @@ pub fn weighted(
     if ready(drawn) {
         return Some(drawn);
     }
-    // Redrawing among the rest until one is ready is the same as one draw among the ready, without keeping a list.
+    // Equals repeated draws among the rest until one is ready, without a list.
     let mut best = None;
     let mut total = 0_u64;
     for i in (0..n).filter(|i| *i != drawn && weight(*i) > 0) {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ready_is_drawn_again_among_the_rest() {
+    fn redraws_an_unready_backend_among_the_rest() {
         let hits = shares(&[800, 150, 50], &[false, true, true]);
         assert_eq!((hits[0], hits[1] + hits[2]), (0, 100_000));
         assert!((74_000..76_000).contains(&hits[1]), "{hits:?}");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn zeroes_and_single_ones() {
+    fn draws_weight_zero_only_when_alone() {
         assert_eq!(shares(&[0, 0], &[true, true]), [0, 0]);
         assert_eq!(shares(&[0], &[true]), [100_000]);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! The verbs of the proxy, pure: what to do with a connection or request, given what is known of it.
+//! Pure decisions of the proxy about a connection or request.
 //!
-//! No I/O, no clock, no global randomness: time (`Instant`) and the generator are arguments, so that every decision can be
-//! tested by hand. What runs for each request (select, authorize, distribute, balance) allocates nothing.
+//! No I/O, no clock, no global randomness: time (`Instant`) and the generator are arguments, so that every decision can
+//! be unit tested. Code that runs for each request (select, authorize, distribute, balance) does not allocate.
 //!
 //! ```text
 //! detect -> select -> authorize -> ratelimit            (inbound)

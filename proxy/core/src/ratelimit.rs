@@ -1,4 +1,4 @@
-//! Requests per second, by the generic cell rate algorithm: one word of state, no lock.
+//! Rate limit by the generic cell rate algorithm: one word of state, no lock.
 
 use std::{
     num::NonZeroU32,
@@ -8,7 +8,7 @@ use std::{
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// A limit of requests per second; its burst is one second's worth. One per process and key, shared by the workers.
+/// Limit of requests per second with a burst of one second. One per process and key, shared by the workers.
 #[derive(Debug)]
 pub struct Gcra {
     epoch: Instant,
@@ -19,7 +19,7 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    /// A limit that starts with its full burst.
+    /// Creates a limit with its full burst.
     pub fn new(per_second: NonZeroU32, now: Instant) -> Self {
         let interval_ns = (SECOND_NS / u64::from(per_second.get())).max(1);
         let burst_ns = interval_ns * u64::from(per_second.get() - 1);
@@ -31,7 +31,7 @@ impl Gcra {
         }
     }
 
-    /// A request comes now: true if it may pass, and then it is counted.
+    /// Admits and counts a request at `now`; false if it exceeds the limit.
     #[must_use]
     pub fn admit(&self, now: Instant) -> bool {
         let now = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
@@ -43,7 +43,7 @@ impl Gcra {
             .is_ok()
     }
 
-    /// Whether nothing was asked for so long that forgetting this limit changes nothing.
+    /// Returns true if the limit has its full burst again, so that it can be dropped and recreated.
     pub fn is_idle(&self, now: Instant) -> bool {
         let now = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
         self.next_ns.load(Ordering::Relaxed) <= now
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_then_the_rate() {
+    fn admits_a_burst_then_the_rate() {
         let now = Instant::now();
         let limit = limit(10, now);
         assert_eq!((0..20).filter(|_| limit.admit(now)).count(), 10);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn over_time_the_rate_holds() {
+    fn holds_the_rate_over_time() {
         let now = Instant::now();
         let limit = limit(100, now);
         let admitted = (0..100_000)
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn one_per_second_and_very_many() {
+    fn supports_the_smallest_and_the_largest_rate() {
         let now = Instant::now();
         let one = limit(1, now);
         assert!(one.admit(now) && !one.admit(now) && one.admit(now + Duration::from_secs(1)));

@@ -1,8 +1,8 @@
-//! Which route a request takes: the best match, for HTTP, gRPC, SNI and profiles.
+//! Route selection: the best match for HTTP, gRPC, SNI and profiles.
 //!
-//! Best is: host (exact over the longer suffix over none), then path (exact over regex over the longer prefix), then more
-//! headers, more query parameters, a method; the first in the list wins a tie. Nothing here allocates, but for a query
-//! value that is percent-encoded and compared with a regular expression.
+//! Precedence: host (exact over the longer suffix over none), then path (exact over regex over the longer prefix), then
+//! more headers, more query parameters, a method; the first in the list wins a tie. Allocates only for a
+//! percent-encoded query value that is compared with a regular expression.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use proxy_model::{
     },
 };
 
-/// What of a request decides its route.
+/// The parts of a request that decide its route.
 #[derive(Copy, Clone, Debug)]
 pub struct Head<'a> {
     /// Method.
@@ -31,7 +31,7 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// The head of a request.
+    /// Creates the head of a request.
     pub fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap) -> Self {
         Self {
             method,
@@ -42,8 +42,8 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Host without port, in any case: the URI's, else the `host` header's; empty if the request names none. Only looked
-    /// for where a route asks for one.
+    /// Host without port, in any letter case: the URI's, else the `host` header's; empty if the request names none.
+    /// Evaluated only if a route matches on hosts.
     pub fn host(&self) -> &'a str {
         let from_header = || {
             self.headers
@@ -63,14 +63,14 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// What was selected.
+/// Selected route.
 #[derive(Debug, PartialEq)]
 pub struct Selected<'a, M, T> {
     /// The route.
     pub route: &'a Route<M, T>,
     /// Its rule.
     pub rule: &'a Rule<M, T>,
-    /// The rule's match; none when a rule without matches takes everything.
+    /// Match of the rule; `None` for a rule without matches.
     pub matched: Option<&'a M>,
 }
 
@@ -82,7 +82,7 @@ impl<M, T> Clone for Selected<'_, M, T> {
     }
 }
 
-/// How good a match is; larger is better, field by field.
+/// Rank of a match; larger is better, field by field.
 type Score = (HostScore, PathScore, usize, usize, bool);
 
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,12 +102,12 @@ enum PathScore {
     Rpc(usize, usize),
 }
 
-/// The best match of an HTTP request.
+/// Returns the best match for an HTTP request.
 pub fn http<'a, T>(routes: &'a [Route<HttpMatch, T>], head: &Head<'_>) -> Option<Selected<'a, HttpMatch, T>> {
     best(routes, head, |matches| score_http(matches, head), PathScore::Prefix(0))
 }
 
-/// The best match of a gRPC request; none for what cannot be gRPC (no POST, no `/service/method`).
+/// Returns the best match for a gRPC request; `None` if it cannot be gRPC (not POST, or not `/service/method`).
 pub fn grpc<'a, T>(routes: &'a [Route<GrpcMatch, T>], head: &Head<'_>) -> Option<Selected<'a, GrpcMatch, T>> {
     if head.method != Method::POST {
         return None;
@@ -159,7 +159,7 @@ fn best<'a, M, T>(
     best.map(|(_, selected)| selected)
 }
 
-/// The best host of a list; an empty list is any host.
+/// Rank of the best host in a list; an empty list matches any host.
 fn score_hosts(hosts: &[HostMatch], host: &str) -> Option<HostScore> {
     if hosts.is_empty() {
         return Some(HostScore::Any);
@@ -178,7 +178,7 @@ fn score_host(candidate: &HostMatch, host: &str) -> Option<HostScore> {
             let all = reverse
                 .iter()
                 .all(|want| labels.next().is_some_and(|label| label.eq_ignore_ascii_case(want)));
-            // `*.example.com` is not for `example.com` itself.
+            // `*.example.com` does not match `example.com` itself.
             (all && labels.next().is_some()).then(|| HostScore::Suffix(reverse.iter().map(|l| l.len() + 1).sum()))
         }
     }
@@ -232,7 +232,7 @@ fn score_grpc(
         .then_some((path, matches.headers.len(), 0, false))
 }
 
-/// Whether one of the values of the header fits.
+/// Returns true if a value of the header matches.
 fn header_holds(want: &HeaderMatch, headers: &HeaderMap) -> bool {
     headers.get_all(&want.name).iter().any(|value| match &want.value {
         HeaderValueMatch::Exact(exact) => value == exact,
@@ -240,7 +240,7 @@ fn header_holds(want: &HeaderMatch, headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether one of the values of the parameter fits.
+/// Returns true if a value of the parameter matches.
 fn query_holds(want: &QueryMatch, query: &str) -> bool {
     query.split('&').filter(|pair| !pair.is_empty()).any(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -252,7 +252,7 @@ fn query_holds(want: &QueryMatch, query: &str) -> bool {
     })
 }
 
-/// The bytes of a form-encoded text.
+/// Decodes a form-encoded text to bytes.
 fn unescaped(text: &str) -> impl Iterator<Item = u8> + '_ {
     let mut bytes = text.as_bytes();
     std::iter::from_fn(move || {
@@ -278,7 +278,7 @@ fn unescaped_text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The best match of an SNI; routes without SNIs take every connection, also one without a name.
+/// Returns the best match for an SNI; a route without SNIs matches every connection, even one without a name.
 pub fn sni<'a>(routes: &'a [TcpRoute], sni: Option<&str>) -> Option<&'a TcpRoute> {
     let mut best: Option<(HostScore, &TcpRoute)> = None;
     for route in routes {
@@ -291,7 +291,7 @@ pub fn sni<'a>(routes: &'a [TcpRoute], sni: Option<&str>) -> Option<&'a TcpRoute
     best.map(|(_, route)| route)
 }
 
-/// The first route of a profile that matches; a route without a condition never does.
+/// Returns the first route of a profile that matches; a route without a condition never does.
 pub fn profile<'a>(routes: &'a [ProfileRoute], method: &Method, path: &str) -> Option<&'a ProfileRoute> {
     routes.iter().find(|route| {
         route

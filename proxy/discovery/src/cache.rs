@@ -1,4 +1,5 @@
-//! Lookups by key: who asks first starts one, who asks later shares it, and the least recently used idle one makes room.
+//! Lookups by key: the first caller starts one, later callers share it, and the least recently used idle one is
+//! evicted.
 
 use std::{
     collections::hash_map::Entry as MapEntry,
@@ -18,26 +19,26 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What can be read about one lookup.
+/// Status of one lookup.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Status {
     /// `outbound`, `endpoints` or `inbound`.
     pub kind: &'static str,
-    /// What was asked for.
+    /// Key of the lookup.
     pub target: String,
-    /// Its streams are up.
+    /// True if its streams are up.
     pub live: bool,
-    /// The answer is an earlier process's.
+    /// True if the answer is from an earlier process.
     pub remembered: bool,
-    /// Seconds since the control plane last said something; none if never.
+    /// Seconds since the last message of the control plane; none if never.
     pub age_seconds: Option<f64>,
-    /// How many hold its watch.
+    /// Number of holders of its watch.
     pub users: usize,
-    /// How often its streams were asked for again.
+    /// Number of times its streams were restarted.
     pub resubscribed: u64,
 }
 
-/// How one lookup fares; written by its task, read by anyone.
+/// Health of one lookup; written by its task, read from any thread.
 #[derive(Debug)]
 pub(crate) struct Health {
     born: Instant,
@@ -45,17 +46,17 @@ pub(crate) struct Health {
     /// Milliseconds from `born` to the last message, plus one; 0 is never.
     answered: AtomicU64,
     resubscribed: AtomicU64,
-    /// There is an answer, be it of an earlier process.
+    /// There is an answer, possibly from an earlier process.
     known: AtomicBool,
     kind: Arc<KindHealth>,
 }
 
-/// How the lookups of one kind fare.
+/// Health of the lookups of one kind.
 #[derive(Debug, Default)]
 struct KindHealth {
-    /// The control plane has said something: what an earlier process heard is of no use any more.
-    heard: AtomicBool,
-    /// Answers that changed.
+    /// The control plane has sent a message: answers of an earlier process are obsolete.
+    has_message: AtomicBool,
+    /// Number of changed answers.
     changes: AtomicU64,
 }
 
@@ -78,15 +79,15 @@ impl Health {
     pub(crate) fn answered(&self) {
         self.answered.store(self.born.elapsed().as_millis() as u64 + 1, Relaxed);
         self.known.store(true, Relaxed);
-        self.kind.heard.store(true, Relaxed);
+        self.kind.has_message.store(true, Relaxed);
     }
 
-    /// What is published is another answer than before.
+    /// Counts a changed answer.
     pub(crate) fn changed(&self) {
         self.kind.changes.fetch_add(1, Relaxed);
     }
 
-    /// Whether there is an answer, be it of an earlier process.
+    /// Returns true if there is an answer, possibly from an earlier process.
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Relaxed)
     }
@@ -101,20 +102,20 @@ impl Health {
     }
 }
 
-/// A lookup as its task holds it.
+/// Lookup as its task sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup<K, V> {
     pub(crate) key: K,
     pub(crate) answer: watch::Sender<V>,
     pub(crate) health: Arc<Health>,
-    /// Cancelled when it has to make room.
+    /// Cancelled when the lookup is evicted.
     pub(crate) evicted: CancellationToken,
 }
 
 #[derive(Debug)]
 pub(crate) struct Lookups<K, V> {
     state: Mutex<State<K, V>>,
-    /// There is something in `fresh`.
+    /// Notified when `fresh` gets an entry.
     wake: Notify,
     limit: usize,
     metrics: Metrics,
@@ -124,10 +125,10 @@ pub(crate) struct Lookups<K, V> {
 #[derive(Debug)]
 struct State<K, V> {
     map: FxHashMap<K, (Lookup<K, V>, u64)>,
-    /// Asked for, not started yet. Never longer than the map was.
+    /// Lookups that were requested but not started. Never longer than the map.
     fresh: Vec<K>,
     tick: u64,
-    /// Answers that an earlier process got, for who asks before the control plane has said anything.
+    /// Answers of an earlier process, for lookups before the first message of the control plane.
     remembered: FxHashMap<K, V>,
 }
 
@@ -152,7 +153,8 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The watch on `key`. When all lookups are in use, the answer stays `initial` and the refusal is counted.
+    /// Returns the watch on `key`. If all lookups are in use, counts the refusal and returns a watch that stays
+    /// `initial`.
     pub(crate) fn subscribe(&self, key: &K, initial: impl FnOnce() -> V) -> watch::Receiver<V> {
         let mut state = self.lock();
         state.tick += 1;
@@ -165,7 +167,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             self.metrics.limit_refused(proxy_model::limits::DISCOVERY_TARGETS);
             return watch::channel(initial()).1;
         }
-        if self.health.heard.load(Relaxed) {
+        if self.health.has_message.load(Relaxed) {
             state.remembered = FxHashMap::default();
         }
         let remembered = state.remembered.remove(key);
@@ -190,7 +192,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         receiver
     }
 
-    /// Waits for lookups that nobody has started.
+    /// Waits for lookups that have not been started.
     pub(crate) async fn next_fresh(&self) -> Vec<Lookup<K, V>>
     where
         V: Clone,
@@ -216,11 +218,11 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             .collect()
     }
 
-    /// Removes a lookup that nobody uses; false if somebody does.
+    /// Removes an unused lookup; false if it is in use.
     pub(crate) fn retire(&self, lookup: &Lookup<K, V>) -> bool {
         let mut state = self.lock();
         match state.map.entry(lookup.key.clone()) {
-            // Somebody may have asked since; a receiver is made under this lock only.
+            // A new receiver may exist by now; receivers are created under this lock only.
             MapEntry::Occupied(entry) if entry.get().0.answer.same_channel(&lookup.answer) => {
                 let unused = lookup.answer.receiver_count() == 0;
                 if unused {
@@ -232,7 +234,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         }
     }
 
-    /// Every answer, and what is still remembered.
+    /// Returns every answer, including unused ones of an earlier process.
     pub(crate) fn answers(&self) -> Vec<(K, V)>
     where
         V: Clone,
@@ -243,7 +245,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         let mut all: Vec<_> = known
             .map(|lookup| (lookup.key.clone(), lookup.answer.borrow().clone()))
             .collect();
-        if !self.health.heard.load(Relaxed) {
+        if !self.health.has_message.load(Relaxed) {
             all.extend(
                 state
                     .remembered
@@ -254,12 +256,12 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         all
     }
 
-    /// How many answers have changed.
+    /// Returns the number of changed answers.
     pub(crate) fn changes(&self) -> u64 {
         self.health.changes.load(Relaxed)
     }
 
-    /// The lookup of `key`, started by hand.
+    /// Sets the answer of `key`, for scripts.
     pub(crate) fn answer(&self, key: &K, value: V)
     where
         V: Clone,
@@ -292,7 +294,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> State<K, V> {
-    /// Makes room; false if every lookup is in use.
+    /// Evicts the oldest idle lookup; false if every lookup is in use.
     fn evict(&mut self) -> bool {
         let idle = self
             .map
@@ -313,7 +315,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lookups_are_shared_and_the_oldest_idle_one_makes_room() {
+    async fn shares_lookups_and_evicts_the_oldest_idle_one() {
         let metrics = Metrics::default();
         let lookups: Lookups<u16, u32> = Lookups::new(2, metrics.clone(), []);
         let one = lookups.subscribe(&1, || 0);

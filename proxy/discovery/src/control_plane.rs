@@ -1,31 +1,31 @@
-//! What the driver needs of a control plane. The program implements it over gRPC, tests play it.
+//! Interface of the driver to a control plane. The program implements it over gRPC, tests simulate it.
 
 use std::future::Future;
 
 use futures_util::stream::LocalBoxStream;
 use proxy_model::{ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy};
 
-/// Answers, until the stream ends or fails.
+/// Stream of answers.
 pub type Stream<T> = LocalBoxStream<'static, Result<T, Failure>>;
 
-/// Why a stream failed, as far as it matters here.
+/// Failure of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Nothing is known about the target (`NotFound`, `Unimplemented`).
-    #[error("the control plane does not know it: {0}")]
+    /// The control plane does not know the target (`NotFound`, `Unimplemented`).
+    #[error("target unknown to the control plane: {0}")]
     Unknown(String),
     /// The target will never be answered (`InvalidArgument`, `FailedPrecondition`).
-    #[error("the control plane refuses it: {0}")]
+    #[error("target rejected by the control plane: {0}")]
     Refused(String),
-    /// An answer came that makes no sense.
-    #[error("the control plane's answer is invalid: {0}")]
+    /// An answer was invalid.
+    #[error("invalid answer from the control plane: {0}")]
     Invalid(String),
-    /// Anything else; asking again may help.
-    #[error("the control plane is not available: {0}")]
+    /// Any other failure; a retry may help.
+    #[error("control plane unavailable: {0}")]
     Unavailable(String),
 }
 
-/// What answers a stream.
+/// Service that answers a stream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Profiles and endpoints.
@@ -34,16 +34,16 @@ pub enum Service {
     Policy,
 }
 
-/// A control plane. Streams run on the thread that polls the driver.
+/// Control plane client. Streams run on the thread that polls the driver.
 pub trait ControlPlane: 'static {
-    /// Waits until there is a connection to a service. Asking without one takes time and cannot succeed.
+    /// Waits for a connection to a service. A request without one is slow and cannot succeed.
     fn connected(&self, service: Service) -> impl Future<Output = ()>;
-    /// `OutboundPolicies.Watch`.
+    /// Calls `OutboundPolicies.Watch`.
     fn watch_outbound(&self, target: &OutboundTarget) -> impl Future<Output = Result<Stream<ClientPolicy>, Failure>>;
-    /// `InboundServerPolicies.WatchPort`.
+    /// Calls `InboundServerPolicies.WatchPort`.
     fn watch_inbound(&self, port: u16) -> impl Future<Output = Result<Stream<ServerPolicy>, Failure>>;
-    /// `Destination.GetProfile`.
+    /// Calls `Destination.GetProfile`.
     fn profile(&self, path: &str) -> impl Future<Output = Result<Stream<Profile>, Failure>>;
-    /// `Destination.Get`.
+    /// Calls `Destination.Get`.
     fn endpoints(&self, path: &str) -> impl Future<Output = Result<Stream<EndpointUpdate>, Failure>>;
 }

@@ -1,4 +1,4 @@
-//! The policy of a port before the control plane has said another, and what every policy gets before it is used.
+//! Default policy of a port, and normalisation of every policy before use.
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ use proxy_model::{
     route::{GrpcMatch, HttpMatch, Route, Rule},
 };
 
-/// The policy of a port without one, as `LINKERD2_PROXY_INBOUND_DEFAULT_POLICY` names it.
+/// Policy of a port without one, as named by `LINKERD2_PROXY_INBOUND_DEFAULT_POLICY`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DefaultPolicy {
     word: Word,
@@ -18,16 +18,16 @@ pub struct DefaultPolicy {
     detect_timeout: Duration,
 }
 
-/// Why a default policy was refused.
+/// Error in a default policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDefaultPolicy {
-    /// There is no such word.
+    /// The name is unknown.
     #[error(
-        "{0:?} is none of deny, all-authenticated, all-unauthenticated, cluster-authenticated, cluster-unauthenticated, audit"
+        "unknown default policy {0:?}: expected one of deny, all-authenticated, all-unauthenticated, cluster-authenticated, cluster-unauthenticated, audit"
     )]
     Unknown(String),
-    /// The word speaks of the cluster's networks, and there are none.
-    #[error("{0:?} needs the cluster's networks, and none are given")]
+    /// The policy needs the cluster networks, and none are configured.
+    #[error("default policy {0:?} needs cluster networks, but none are configured")]
     NoNetworks(String),
 }
 
@@ -73,7 +73,7 @@ impl Default for DefaultPolicy {
 }
 
 impl DefaultPolicy {
-    /// Reads the word; those that speak of the cluster need its networks.
+    /// Parses a name. The cluster policies need the cluster networks.
     pub fn parse(
         word: &str,
         cluster_networks: Vec<IpNet>,
@@ -94,7 +94,7 @@ impl DefaultPolicy {
         })
     }
 
-    /// The policy of `port`, ready for use.
+    /// Returns the normalised policy of `port`.
     pub(crate) fn for_port(&self, port: u16, opaque: &PortSet) -> ServerPolicy {
         let name = WORDS
             .iter()
@@ -152,7 +152,7 @@ fn authorization(networks: Vec<IpNet>, authentication: Authentication, name: &st
     }
 }
 
-/// Makes a policy ready for use: this host is authorized, and HTTP without routes gets the one that matches everything.
+/// Normalises a policy: authorizes this host, and adds a catch-all route to HTTP without routes.
 pub(crate) fn normalise(mut policy: ServerPolicy) -> ServerPolicy {
     let loopback = vec![
         IpNet::from(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn words_mean_what_upstream_means() {
+    fn parses_upstreams_default_policies() {
         let deny = policy("deny");
         assert_eq!(deny.protocol, ServerProtocol::Opaque);
         assert_eq!(deny.authorizations.len(), 1, "this host only");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_refused_with_the_reason() {
+    fn rejects_unknown_names_and_missing_networks() {
         let parse = |word| DefaultPolicy::parse(word, Vec::new(), Duration::ZERO);
         assert!(matches!(parse("everyone"), Err(InvalidDefaultPolicy::Unknown(_))));
         assert!(matches!(

@@ -1,4 +1,4 @@
-//! The control thread's part: a task for every lookup, which keeps its streams up and publishes what they say.
+//! Driver on the control thread: one task per lookup, which keeps its streams up and publishes their answers.
 
 mod outbound;
 
@@ -16,10 +16,10 @@ use crate::{
     cache::{Lookup, Lookups},
     defaults::normalise,
     endpoints::Endpoints,
-    stream::{Event, Follow, Known, Live},
+    stream::{Event, Known, Live, StreamDriver},
 };
 
-/// Answers lookups. Polled on the control thread, inside a `LocalSet`.
+/// Answers lookups. Runs on the control thread, inside a `LocalSet`.
 #[derive(Debug)]
 pub struct Driver<C> {
     discovery: Discovery,
@@ -50,14 +50,14 @@ impl<C: ControlPlane> Driver<C> {
                     tasks.spawn_local(inbound(self.discovery.clone(), Rc::clone(&self.control_plane), lookup));
                 },
                 Some(done) = tasks.join_next() => if let Err(error) = done {
-                    tracing::error!(%error, "a discovery task failed");
+                    tracing::error!(%error, "discovery task failed");
                 },
             }
         }
     }
 }
 
-/// Ends when nobody has used the lookup for the idle time, and its streams are up (or it was never answered).
+/// Waits until the lookup was unused for the idle time and its streams are up (or it was never answered).
 async fn unused<K: Clone + Eq + Hash, V>(
     lookups: &Lookups<K, V>,
     lookup: &Lookup<K, V>,
@@ -75,7 +75,7 @@ async fn unused<K: Clone + Eq + Hash, V>(
         }
         if answered() {
             for stream in live {
-                // Closed never: the sender is ours.
+                // Never closed: the sender outlives this call.
                 let _ = stream.subscribe().wait_for(|live| *live).await;
             }
         }
@@ -91,7 +91,7 @@ async fn endpoints<C: ControlPlane>(
     lookup: Lookup<Arc<str>, Option<Arc<EndpointSet>>>,
 ) {
     let config = &discovery.0.config;
-    let remembered = lookup.answer.borrow().as_deref().map(Endpoints::remembered);
+    let remembered = lookup.answer.borrow().as_deref().map(Endpoints::restore);
     let set = RefCell::new(remembered.unwrap_or_default());
     let live = watch::Sender::new(false);
     let path = Arc::clone(&lookup.key);
@@ -128,14 +128,14 @@ async fn endpoints<C: ControlPlane>(
     };
     let age = RefCell::new(config.metrics.answer_age("endpoints", &path));
     let (limits, health) = (config.destination_limits, &lookup.health);
-    let follow = Follow {
+    let stream = StreamDriver {
         limits,
         health,
         live: &live,
         target: path.to_string(),
         age,
     };
-    let streams = follow.run(
+    let streams = stream.run(
         (connected(&*control_plane, Service::Destination), || {
             control_plane.endpoints(&path)
         }),
@@ -184,14 +184,14 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
     let target = format!("port {port}");
     let age = RefCell::new(config.metrics.answer_age("inbound", &port.to_string()));
     let (limits, health) = (config.policy_limits, &lookup.health);
-    let follow = Follow {
+    let stream = StreamDriver {
         limits,
         health,
         live: &live,
         target,
         age,
     };
-    let streams = follow.run(
+    let streams = stream.run(
         (connected(&*control_plane, Service::Policy), || {
             control_plane.watch_inbound(port)
         }),
@@ -206,12 +206,12 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
     .await;
 }
 
-/// Waits for a connection to a service.
+/// Returns a function that waits for a connection to a service.
 fn connected<C: ControlPlane>(control_plane: &C, service: Service) -> impl AsyncFn() {
     async move || control_plane.connected(service).await
 }
 
-/// Polls `work` until `end`; work that is done leaves its answer standing.
+/// Polls `work` until `end`. The answer of finished work stays in place.
 async fn until(end: impl Future<Output = ()>, work: impl Future) {
     let work = async {
         work.await;
@@ -223,7 +223,7 @@ async fn until(end: impl Future<Output = ()>, work: impl Future) {
     }
 }
 
-/// Fails closed: bytes are nobody's, HTTP is answered with the reason.
+/// Policy that fails closed: opaque connections are refused, HTTP is answered with the reason.
 fn invalid_server_policy(reason: &str) -> ServerPolicy {
     let meta = Meta::default_named("invalid");
     let everyone = ["0.0.0.0/0", "::/0"].map(|net| NetworkMatch {

@@ -1,10 +1,10 @@
-//! A set of endpoints as updates change it.
+//! Endpoint set of one service, built from updates.
 
 use std::sync::Arc;
 
 use proxy_model::{EndpointSet, EndpointUpdate, limits::ENDPOINTS_PER_SERVICE};
 
-/// The set, and whether the next message is the first of a new stream.
+/// Endpoint set under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
     set: EndpointSet,
@@ -14,8 +14,8 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// What an earlier process knew.
-    pub(crate) fn remembered(set: &EndpointSet) -> Self {
+    /// Restores the set of an earlier process.
+    pub(crate) fn restore(set: &EndpointSet) -> Self {
         Self {
             set: set.clone(),
             known: true,
@@ -23,29 +23,29 @@ impl Endpoints {
         }
     }
 
-    /// A stream was asked for: its first Add replaces everything, because nobody saw what happened meanwhile.
+    /// Starts a new stream. Its first Add replaces the set, because changes in between were missed.
     pub(crate) fn opened(&mut self) {
         self.fresh = true;
     }
 
-    /// Whether there is a set.
+    /// Returns true if there is a set.
     pub(crate) fn is_known(&self) -> bool {
         self.known
     }
 
-    /// The set that there is none.
+    /// Resets the set: the service does not exist.
     pub(crate) fn unknown(&mut self) -> Arc<EndpointSet> {
         self.known = true;
         self.set = EndpointSet::default();
         Arc::new(self.set.clone())
     }
 
-    /// How many endpoints the limit has left out since it was asked.
+    /// Takes the number of endpoints that the limit has left out.
     pub(crate) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }
 
-    /// Applies an update; none if it changes nothing that anybody should see.
+    /// Applies an update. Returns the new set, or `None` if there is nothing to publish.
     pub(crate) fn apply(&mut self, update: EndpointUpdate) -> Option<Arc<EndpointSet>> {
         match update {
             EndpointUpdate::Add { labels, endpoints } => {
@@ -57,10 +57,7 @@ impl Endpoints {
                 for endpoint in endpoints {
                     let full = self.set.endpoints.len() >= ENDPOINTS_PER_SERVICE.value;
                     if full && !self.set.endpoints.contains_key(&endpoint.addr) {
-                        tracing::warn!(
-                            limit = ENDPOINTS_PER_SERVICE.value,
-                            "a service has more endpoints than are used"
-                        );
+                        tracing::warn!(limit = ENDPOINTS_PER_SERVICE.value, "service exceeds the endpoint limit");
                         break;
                     }
                     self.set.endpoints.insert(endpoint.addr, Arc::new(endpoint));

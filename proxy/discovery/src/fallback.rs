@@ -1,4 +1,4 @@
-//! Policies that the proxy makes itself: for targets that the control plane does not know, and for answers that are invalid.
+//! Policies that the proxy makes: for targets unknown to the control plane, and for invalid answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use proxy_model::{
     route::{Filter, HttpMatch, Rule, Timeouts},
 };
 
-/// Forwards to one endpoint, with detection. Labels as upstream's: parent and route default/`endpoint`, backend
-/// default/`unknown`.
+/// Policy that forwards to one endpoint, with detection. Labels are upstream's: parent and route default/`endpoint`,
+/// backend default/`unknown`.
 pub fn forward_policy(endpoint: Arc<Endpoint>, detect_timeout: Duration) -> ClientPolicy {
     let backend = Backend {
         meta: endpoint
@@ -26,7 +26,7 @@ pub fn forward_policy(endpoint: Arc<Endpoint>, detect_timeout: Duration) -> Clie
     detect(Distribution::FirstAvailable(vec![backend]), &[], detect_timeout)
 }
 
-/// Refuses everything, with the reason why the control plane's answer is invalid.
+/// Policy that refuses everything with `reason`, why the control plane's answer is invalid.
 pub fn invalid_policy(reason: &str, detect_timeout: Duration) -> ClientPolicy {
     detect(
         Distribution::Empty,
@@ -81,8 +81,8 @@ fn detect(distribution: Distribution, filters: &[Filter], timeout: Duration) -> 
     }
 }
 
-/// What is used for an address without a policy: the profile's endpoint if there is one, else the address itself.
-pub(crate) fn of_address(
+/// Policy for an address without one: forwards to the profile's endpoint, else to the address itself.
+pub(crate) fn address_policy(
     addr: std::net::SocketAddr,
     profile: Option<&Profile>,
     detect_timeout: Duration,

@@ -1,8 +1,8 @@
-//! What the control plane says, kept current: lookups, the streams behind them, their age.
+//! Discovery: answers of the control plane, kept current by streams and shared by lookups.
 //!
-//! Workers ask [`Discovery`] for a target and get a watch on the answer; who asks for the same target gets the same watch.
-//! The streams live on the control thread ([`Driver`]). A lookup lives as long as somebody holds its watch, and an idle
-//! time longer; while its stream is down it never ends, because nobody could ask for it anew.
+//! Workers ask [`Discovery`] for a target and get a watch on the answer; lookups of the same target share one watch.
+//! The streams run on the control thread ([`Driver`]). A lookup lives as long as its watch is held, plus an idle time;
+//! while its stream is down it never ends, because the answer could not be fetched again.
 //!
 //! ```text
 //! worker --outbound(target)--> [cache::Lookups] <--answers-- [Driver] <--streams-- [ControlPlane] (gRPC, or a test)
@@ -36,51 +36,51 @@ pub use fallback::{forward_policy, invalid_policy};
 pub use script::Script;
 pub use stream::StreamLimits;
 
-/// What is known about an outbound target. Both parts were waited for.
+/// Answer for an outbound target. It is published once both parts are known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outbound {
-    /// Routes and backends; where the control plane knows nothing, the address itself.
+    /// Routes and backends; the address itself if the control plane does not know the target.
     pub policy: Arc<ClientPolicy>,
-    /// The older form; used for HTTP if it has routes or targets, for bytes if it has targets.
+    /// Service profile; used for HTTP if it has routes or targets, for opaque connections if it has targets.
     pub profile: Option<Arc<Profile>>,
-    /// Where the policy is from.
+    /// Source of the policy.
     pub source: Source,
-    /// Since when it is so. (When the control plane last said something is in [`Discovery::status`].)
+    /// Time of the last change. ([`Discovery::status`] has the time of the last message.)
     pub since: Instant,
 }
 
-/// Where an answer is from.
+/// Source of an answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// The control plane said it.
+    /// Sent by the control plane.
     ControlPlane,
-    /// The control plane knows nothing about it, so the proxy made it.
+    /// Made by the proxy, because the control plane does not know the target.
     Synthesised,
 }
 
-/// How this workload asks.
+/// Configuration of discovery.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Networks for whose addresses profiles are looked up.
+    /// Networks whose addresses have profiles.
     pub profile_networks: Vec<IpNet>,
-    /// Policy of a port until the control plane says another.
+    /// Policy of a port until the control plane sends one.
     pub default_policy: DefaultPolicy,
-    /// Ports that are opaque until the control plane says otherwise.
+    /// Ports that are opaque until the control plane sends a policy.
     pub opaque_ports: PortSet,
-    /// Time for the first bytes of a connection to a target that the control plane does not know.
+    /// Detection timeout for targets that the control plane does not know.
     pub detect_timeout: Duration,
-    /// Time that an outbound lookup without users is kept.
+    /// Idle timeout of an outbound lookup without users.
     pub outbound_idle: Duration,
-    /// Time that an inbound lookup without users is kept.
+    /// Idle timeout of an inbound lookup without users.
     pub inbound_idle: Duration,
     /// Limits of `Destination` streams.
     pub destination_limits: StreamLimits,
     /// Limits of policy streams.
     pub policy_limits: StreamLimits,
-    /// Where ages, reconnections and refusals are counted.
+    /// Metrics of ages, reconnections and limits.
     pub metrics: Metrics,
-    /// Answers that an earlier process got.
+    /// Answers of an earlier process.
     pub cache: DiscoveryCache,
 }
 
@@ -101,7 +101,7 @@ impl Default for Config {
     }
 }
 
-/// Handle on all lookups. Cheap to clone; any thread may ask.
+/// Handle on all lookups. Cheap to clone and usable from any thread.
 #[derive(Clone, Debug)]
 pub struct Discovery(Arc<Inner>);
 
@@ -114,14 +114,14 @@ struct Inner {
 }
 
 impl Discovery {
-    /// A handle, and the driver that answers what it is asked.
+    /// Creates a handle, and the driver that answers its lookups.
     pub fn new<C: ControlPlane>(config: Config, control_plane: C) -> (Self, Driver<C>) {
         let discovery = Self::unanswered(config);
         let driver = Driver::new(discovery.clone(), control_plane);
         (discovery, driver)
     }
 
-    /// A handle whose answers are set by hand, for tests.
+    /// Creates a handle whose answers are scripted, for tests.
     pub fn scripted() -> (Self, Script) {
         let discovery = Self::unanswered(Config::default());
         (discovery.clone(), Script::new(discovery))
@@ -146,25 +146,25 @@ impl Discovery {
         }))
     }
 
-    /// Policy and profile of an outbound target. `None` until both have been answered, then always `Some`.
+    /// Watches policy and profile of an outbound target. `None` until both are known, then always `Some`.
     pub fn outbound(&self, target: &OutboundTarget) -> watch::Receiver<Option<Arc<Outbound>>> {
         self.0.outbound.subscribe(target, || None)
     }
 
-    /// The endpoints of `name:port`. `None` until the first answer.
+    /// Watches the endpoints of `name:port`. `None` until the first answer.
     pub fn endpoints(&self, path: &str) -> watch::Receiver<Option<Arc<EndpointSet>>> {
         self.0.endpoints.subscribe(&Arc::from(path), || None)
     }
 
-    /// The policy of a port of this workload; the default until the control plane says another. A policy is normalised:
-    /// HTTP always has a route, and connections from this host are authorized.
+    /// Watches the policy of a port of this workload; the default until the control plane sends one. Policies are
+    /// normalised: HTTP always has a route, and connections from this host are authorized.
     pub fn inbound(&self, port: u16) -> watch::Receiver<Arc<ServerPolicy>> {
         self.0.inbound.subscribe(&port, || {
             Arc::new(self.0.config.default_policy.for_port(port, &self.0.config.opaque_ports))
         })
     }
 
-    /// Every lookup with the age of its answer.
+    /// Returns every lookup with the age of its answer.
     pub fn status(&self) -> Vec<Status> {
         let mut all = self.0.outbound.status("outbound", OutboundTarget::to_string);
         all.extend(self.0.endpoints.status("endpoints", |path| path.to_string()));

@@ -1,4 +1,4 @@
-//! What is known now, as it is kept for the next process.
+//! Conversion of answers to and from the cache that outlives the process.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{Discovery, Outbound, Source};
 
 impl Discovery {
-    /// All answers as they are now, those of an earlier process that nobody has asked for yet included.
+    /// Returns all current answers, including unused ones of an earlier process.
     pub fn answers(&self) -> DiscoveryCache {
         let outbound = self.0.outbound.answers().into_iter().filter_map(|(target, known)| {
             let known = known?;
@@ -27,7 +27,7 @@ impl Discovery {
         }
     }
 
-    /// A number that changes with every answer.
+    /// Returns a number that changes with every answer.
     pub fn changes(&self) -> u64 {
         let changes = [
             self.0.outbound.changes(),
@@ -38,7 +38,7 @@ impl Discovery {
     }
 }
 
-/// An answer of an earlier process.
+/// Restores an answer of an earlier process.
 pub(crate) fn outbound((target, known): (OutboundTarget, CachedOutbound)) -> (OutboundTarget, Option<Arc<Outbound>>) {
     let source = if known.is_synthesised {
         Source::Synthesised

@@ -1,4 +1,4 @@
-//! Answers set by hand, for tests of who uses them.
+//! Scripted answers, for tests of the crates that use discovery.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{Discovery, Outbound, Source, defaults, fallback::forward_policy};
 
-/// Sets what a [`Discovery`] answers.
+/// Sets the answers of a [`Discovery`].
 #[derive(Clone, Debug)]
 pub struct Script(Discovery);
 
@@ -28,7 +28,7 @@ impl Script {
         self.0.0.outbound.answer(target, Some(Arc::new(answer)));
     }
 
-    /// Answers an outbound lookup with what the proxy makes itself: one endpoint, with detection.
+    /// Answers an outbound lookup with a synthesised policy: one endpoint, with detection.
     pub fn forward(&self, target: &OutboundTarget, endpoint: Endpoint) {
         self.outbound(
             target,
@@ -60,17 +60,17 @@ impl Script {
         self.0.0.inbound.answer(&port, Arc::new(defaults::normalise(policy)));
     }
 
-    /// What was asked for outbound.
+    /// Targets that were looked up.
     pub fn outbound_targets(&self) -> Vec<OutboundTarget> {
         self.0.0.outbound.keys()
     }
 
-    /// Which endpoints were asked for.
+    /// Endpoint paths that were looked up.
     pub fn endpoint_paths(&self) -> Vec<Arc<str>> {
         self.0.0.endpoints.keys()
     }
 
-    /// Which ports were asked for.
+    /// Ports that were looked up.
     pub fn inbound_ports(&self) -> Vec<u16> {
         self.0.0.inbound.keys()
     }

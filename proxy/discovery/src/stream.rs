@@ -1,4 +1,4 @@
-//! Keeps one stream up: asks again when it fails, ends, falls silent or grows old.
+//! Keeps one stream up: restarts it when it fails, ends, falls silent or grows old.
 
 use std::{cell::RefCell, future::Future, time::Duration};
 
@@ -11,55 +11,56 @@ use tokio::{
 
 use crate::{Failure, Stream, cache::Health};
 
-/// How long a stream may do what; none is no limit.
+/// Time limits of a stream; `None` means unlimited.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamLimits {
     /// Until its first message.
     pub initial: Option<Duration>,
     /// Between messages.
     pub idle: Option<Duration>,
-    /// Altogether.
+    /// Total lifetime.
     pub lifetime: Option<Duration>,
 }
 
-/// First wait before a stream is asked for again; upstream's figure.
+/// Shortest backoff before a stream is restarted; upstream's figure.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest wait. All streams must be back within 2 s after an outage (upstream's 60 s left endpoints stale for half a minute).
+/// Longest backoff. All streams must be back within 2 s after an outage (upstream's 60 s left endpoints stale for 30
+/// s).
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// Longest wait for a target that the control plane does not know; it may come to know it.
+/// Longest backoff for a target that the control plane does not know yet.
 const UNKNOWN_MAX: Duration = Duration::from_secs(10);
-/// Answers of "unknown" in a row, some 3 s, before one replaces an earlier answer: a control plane that has just started may not
-/// have read everything yet.
-const UNKNOWN_BELIEVED: u32 = 5;
+/// Consecutive "unknown" answers, about 3 s, before one replaces an earlier answer: a control plane that has just
+/// started may not have completed its initial sync.
+const UNKNOWN_ACCEPTED: u32 = 5;
 
-/// What happens to a stream.
+/// Event of a stream.
 pub(crate) enum Event<T> {
-    /// It was asked for; what comes next is the first message of a new stream.
+    /// The stream was opened; the next message is its first.
     Opened,
-    /// It said something.
+    /// A message arrived.
     Message(T),
-    /// It said something that makes no sense.
+    /// An invalid message arrived, for this reason.
     Invalid(String),
-    /// The control plane does not know the target, and it is time to believe so.
+    /// The control plane does not know the target, and has said so often enough.
     Unknown,
-    /// The control plane will never answer; nothing follows.
+    /// The control plane will never answer; the last event.
     Refused,
 }
 
-/// Whether a stream is up, or needs to be.
+/// True while a stream is up, or no longer needed.
 pub(crate) type Live = watch::Sender<bool>;
 
-/// Follows a stream for ever; ends only when it is refused.
-pub(crate) struct Follow<'a> {
+/// Runs one stream until it is refused.
+pub(crate) struct StreamDriver<'a> {
     pub(crate) limits: StreamLimits,
     pub(crate) health: &'a Health,
     pub(crate) live: &'a Live,
     pub(crate) target: String,
-    /// Its age, as metrics tell it.
+    /// Age of its answer, for metrics.
     pub(crate) age: RefCell<AnswerAge>,
 }
 
-impl Follow<'_> {
+impl StreamDriver<'_> {
     pub(crate) async fn run<T, C, O, F>(&self, (connected, open): (C, O), mut on: impl FnMut(Event<T>) -> Known)
     where
         C: AsyncFn(),
@@ -68,25 +69,25 @@ impl Follow<'_> {
     {
         let (mut waits, mut unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
         loop {
-            // Who asks in the moment of the connection is not in the middle of a wait then.
+            // Waiting for the connection first means that a new connection does not find this stream in a backoff.
             connected().await;
-            let mut heard = false;
+            let mut has_message = false;
             let known = on(Event::Opened);
             let mut pass_on = |event| {
-                heard |= matches!(event, Event::Message(_));
+                has_message |= matches!(event, Event::Message(_));
                 on(event);
             };
             let ended = self.once(&open, &mut pass_on).await;
             self.health.resubscribed();
-            if heard {
+            if has_message {
                 (waits, unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
             }
             match ended {
-                // It did its duty and is only old.
-                Ended::Renew if heard => {}
+                // It worked and reached its time limit.
+                Ended::Renew if has_message => {}
                 Ended::Renew => sleep(waits.next()).await,
                 Ended::Failed(Failure::Unknown(reason)) => {
-                    if known == Known::No || unknown.count >= UNKNOWN_BELIEVED {
+                    if known == Known::No || unknown.count >= UNKNOWN_ACCEPTED {
                         on(Event::Unknown);
                         self.set_live(true);
                     }
@@ -140,7 +141,7 @@ impl Follow<'_> {
             match message {
                 None => return Ended::Renew,
                 Some(Err(Failure::Invalid(reason))) => {
-                    tracing::warn!(target = %self.target, %reason, "the control plane's answer is invalid");
+                    tracing::warn!(target = %self.target, %reason, "invalid answer from the control plane");
                     on(Event::Invalid(reason));
                 }
                 Some(Err(failure)) => return Ended::Failed(failure),
@@ -163,7 +164,7 @@ impl Follow<'_> {
     }
 }
 
-/// Whether there is an answer.
+/// Presence of an answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Yes,
@@ -189,7 +190,7 @@ impl Backoff {
         Self { max, count: 0 }
     }
 
-    /// The next wait, with up to a tenth off so that streams don't return all at once.
+    /// Returns the next wait, shortened by up to a tenth so that streams do not restart all at once.
     fn next(&mut self) -> Duration {
         let wait = BACKOFF_MIN.saturating_mul(1 << self.count.min(16)).min(self.max);
         self.count = self.count.saturating_add(1);

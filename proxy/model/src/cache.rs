@@ -1,13 +1,13 @@
-//! What the control plane has said, as it outlives the process: a restarted proxy starts with it.
+//! Answers of the control plane that outlive the process: a restarted proxy starts with them.
 
 use std::sync::Arc;
 
 use crate::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy};
 
-/// Answers by what was asked for.
+/// Answers by target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DiscoveryCache {
-    /// Policies of ports of this workload, ready for use.
+    /// Normalised policies of ports of this workload.
     pub inbound: Vec<(u16, Arc<ServerPolicy>)>,
     /// Policies and profiles of outbound targets.
     pub outbound: Vec<(OutboundTarget, CachedOutbound)>,
@@ -15,24 +15,24 @@ pub struct DiscoveryCache {
     pub endpoints: Vec<(Arc<str>, Arc<EndpointSet>)>,
 }
 
-/// What is known of an outbound target.
+/// Cached answer for an outbound target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedOutbound {
     /// Routes and backends.
     pub policy: Arc<ClientPolicy>,
-    /// The older form.
+    /// Service profile.
     pub profile: Option<Arc<Profile>>,
-    /// The control plane knew nothing, and the proxy made the policy.
+    /// The proxy made the policy, because the control plane did not know the target.
     pub is_synthesised: bool,
 }
 
 impl DiscoveryCache {
-    /// Whether there is nothing in it.
+    /// Returns true if it holds no answers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Answers in it.
+    /// Returns the number of answers.
     pub fn len(&self) -> usize {
         self.inbound.len() + self.outbound.len() + self.endpoints.len()
     }

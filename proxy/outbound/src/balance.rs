@@ -1,7 +1,7 @@
-//! The endpoints of one service, and the better of two of them.
+//! Balancer for the endpoints of one service: picks the better of two.
 //!
-//! A balancer has no task of its own. Whoever asks it first takes in what discovery says now; whoever finds nothing ready
-//! waits until something changes, but not for longer than the failfast time.
+//! A balancer has no task of its own. A caller first applies the newest answer of discovery, and waits for a change if
+//! no endpoint is ready, up to the failfast time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,16 +20,16 @@ use proxy_model::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    endpoint::{Endpoint, Seed},
+    endpoint::{Endpoint, EndpointParams},
     worker::Shared,
 };
 
-/// Share of the failfast time (a third: 1 s by default) that a new backend's share waits for its first endpoints; afterwards
-/// the other backends take it. Discovery answers within milliseconds, so a longer silence means that the control plane is
-/// away.
-const FIRST_ANSWER: u32 = 3;
+/// Divisor of the failfast time (a third of it: 1 s by default) for which requests of a new backend wait for its first
+/// endpoints; afterwards they go to other backends. Discovery answers within milliseconds, so a longer silence means
+/// that the control plane is unavailable.
+const FIRST_ANSWER_DIVISOR: u32 = 3;
 
-/// The endpoints that `path` leads to.
+/// Balancer for the endpoints of `path`.
 #[derive(Debug)]
 pub(crate) struct Balancer {
     shared: Rc<Shared>,
@@ -37,7 +37,7 @@ pub(crate) struct Balancer {
     path: Arc<str>,
     receiver: RefCell<watch::Receiver<Option<Arc<EndpointSet>>>>,
     endpoints: RefCell<Vec<Rc<Endpoint>>>,
-    /// Until when the first endpoints are worth a wait.
+    /// Deadline for the first endpoints; until then the balancer counts as ready.
     awaited: Instant,
     answered: Cell<bool>,
     load: Cell<Load>,
@@ -60,7 +60,7 @@ impl Balancer {
             path: path.clone(),
             receiver: RefCell::new(receiver),
             endpoints: RefCell::default(),
-            awaited: Instant::now() + shared.config.failfast / FIRST_ANSWER,
+            awaited: Instant::now() + shared.config.failfast / FIRST_ANSWER_DIVISOR,
             answered: Cell::new(false),
             load: Cell::new(policy.0),
             accrual: Cell::new(policy.1),
@@ -69,7 +69,7 @@ impl Balancer {
         })
     }
 
-    /// A policy that may have changed. What is known of the endpoints stays.
+    /// Applies a policy that may have changed. Endpoints keep their state.
     pub(crate) fn configure(&self, load: Load, accrual: Option<FailureAccrual>) {
         self.load.set(load);
         if self.accrual.get() != accrual {
@@ -81,23 +81,23 @@ impl Balancer {
         }
     }
 
-    /// How load is estimated.
+    /// Load estimation of the policy.
     pub(crate) fn load(&self) -> Load {
         self.load.get()
     }
 
-    /// Told whenever an endpoint may have become ready.
+    /// Notified when an endpoint may have become ready.
     pub(crate) fn changed(&self) -> &Notify {
         &self.changed
     }
 
-    /// What discovery says, for waiting on it.
+    /// Watch on the endpoint set.
     pub(crate) fn receiver(&self) -> watch::Receiver<Option<Arc<EndpointSet>>> {
         self.receiver.borrow().clone()
     }
 
-    /// Whether an endpoint could take a request now, or the first ones are about to come: a split's share is worth a
-    /// moment's wait, or each start would send it to the wrong version.
+    /// Returns true if an endpoint can take a request, or the first endpoints are still awaited: without the short
+    /// wait, each start would send a split's requests to the wrong version.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
         self.update();
         self.is_awaited(now) || self.endpoints.borrow().iter().any(|e| e.is_ready(now))
@@ -107,19 +107,19 @@ impl Balancer {
         !self.answered.get() && now < self.awaited
     }
 
-    /// The earliest time at which an endpoint may be ready again by itself.
+    /// Earliest time at which an endpoint may become ready without any event.
     pub(crate) fn ready_at(&self) -> Option<Instant> {
         let patience = self.is_awaited(Instant::now()).then_some(self.awaited);
         let endpoints = self.endpoints.borrow();
         endpoints.iter().filter_map(|e| e.ready_at()).chain(patience).min()
     }
 
-    /// An endpoint for a request; `tried` ones only if there is no other.
-    pub(crate) fn pick(&self, now: Instant, tried: &[SocketAddr]) -> Option<Rc<Endpoint>> {
+    /// Picks an endpoint for a request; an excluded one only if there is no other.
+    pub(crate) fn pick(&self, now: Instant, excluded: &[SocketAddr]) -> Option<Rc<Endpoint>> {
         self.update();
         let endpoints = self.endpoints.borrow();
         if let [only] = endpoints.as_slice() {
-            // Without a choice, what it would cost does not matter.
+            // The cost of the only endpoint does not matter.
             return only.is_ready(now).then(|| only.clone());
         }
         let rng = &mut *self.shared.rng.borrow_mut();
@@ -127,8 +127,12 @@ impl Balancer {
             let endpoint: &Rc<Endpoint> = &endpoints[i];
             endpoint.is_ready(now).then(|| endpoint.load.cost(now))
         };
-        let fresh = |i: usize| (!tried.contains(&endpoints[i].model.addr)).then(|| cost(i)).flatten();
-        let picked = if tried.is_empty() {
+        let fresh = |i: usize| {
+            (!excluded.contains(&endpoints[i].model.addr))
+                .then(|| cost(i))
+                .flatten()
+        };
+        let picked = if excluded.is_empty() {
             None
         } else {
             balance::p2c(endpoints.len(), rng, fresh)
@@ -137,7 +141,7 @@ impl Balancer {
         picked.map(|i| endpoints[i].clone())
     }
 
-    /// Takes in what discovery says now.
+    /// Applies the newest endpoint set.
     pub(crate) fn update(&self) {
         let mut receiver = self.receiver.borrow_mut();
         if !receiver.has_changed().unwrap_or(false) {
@@ -153,7 +157,7 @@ impl Balancer {
         let ewma = balance::params(&self.load.get());
         let accrual = self.accrual.get();
         for model in set.endpoints.values().take(limits::ENDPOINTS_PER_SERVICE.value) {
-            let seed = Seed {
+            let params = EndpointParams {
                 shared: &self.shared,
                 model,
                 set_labels: &set.labels,
@@ -163,10 +167,10 @@ impl Balancer {
                 changed: &self.changed,
             };
             let known = old.binary_search_by_key(&model.addr, |e| e.model.addr).ok();
-            // The same endpoint keeps all that is known of it; one with other metadata is another endpoint.
-            match known.map(|i| &old[i]).filter(|e| e.is_as(model, &set.labels)) {
+            // An unchanged endpoint keeps its state; one with other metadata is a new endpoint.
+            match known.map(|i| &old[i]).filter(|e| e.is_same(model, &set.labels)) {
                 Some(endpoint) => endpoints.push(endpoint.clone()),
-                None => endpoints.push(Endpoint::new(&seed)),
+                None => endpoints.push(Endpoint::new(&params)),
             }
         }
         old.clear();

@@ -1,4 +1,4 @@
-//! Connections to an endpoint: TCP, mesh TLS, transport header, and the HTTP connections that are kept.
+//! Connections to an endpoint: TCP, mesh TLS, transport header, and pooled HTTP connections.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,29 +29,29 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{Error, endpoint::Endpoint, io::Stream};
 
-/// What is spoken on a connection. Each has connections of its own, as upstream's has.
+/// Protocol on a connection to an endpoint. Each has connections of its own, as in upstream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
-    /// HTTP/1 that rides in HTTP/2.
+    /// HTTP/1 carried in HTTP/2.
     OrigProto,
     /// The client's own HTTP/2.
     Http2,
     /// HTTP/1, one request at a time.
     Http1,
-    /// HTTP/1 on a connection for this request alone.
+    /// HTTP/1 on a connection for a single request.
     Http1Once,
 }
 
-/// A connection that can take a request.
-pub(crate) enum Connection {
-    /// The shared one, and which of the slot's connections it is.
+/// EndpointConnection that can take a request.
+pub(crate) enum EndpointConnection {
+    /// The shared connection, and its generation in the slot.
     Http2(Http2, u64),
-    /// One for this request.
+    /// A connection for this request.
     Http1(Lease),
 }
 
-impl Connection {
-    /// Which of its slot's connections it is, if it is a shared one.
+impl EndpointConnection {
+    /// Generation of a shared connection in its slot.
     pub(crate) fn generation(&self) -> Option<u64> {
         match self {
             Self::Http2(_, generation) => Some(*generation),
@@ -69,7 +69,7 @@ impl Connection {
 
 type Connecting = Shared<LocalBoxFuture<'static, Result<(Http2, u64), Error>>>;
 
-/// The one HTTP/2 connection of a variant. Who comes while it is being made waits for it.
+/// The shared HTTP/2 connection of one variant. Concurrent callers wait for a connect in progress.
 #[derive(Default)]
 pub(crate) struct Http2Slot {
     state: RefCell<State>,
@@ -98,7 +98,7 @@ impl Http2Slot {
         }
     }
 
-    /// Forgets the connection of `generation`: it takes no more requests. What is under way on it goes on.
+    /// Drops the connection of `generation`, which takes no more requests. Requests in flight continue.
     pub(crate) fn forget(&self, generation: u64) {
         if self.generation.get() == generation {
             *self.state.borrow_mut() = State::Idle;
@@ -107,18 +107,18 @@ impl Http2Slot {
 }
 
 impl Endpoint {
-    /// A connection for one request.
-    pub(crate) async fn connection(self: &Rc<Self>, variant: Variant) -> Result<Connection, Error> {
+    /// Returns a connection for one request.
+    pub(crate) async fn connection(self: &Rc<Self>, variant: Variant) -> Result<EndpointConnection, Error> {
         match variant {
             Variant::OrigProto | Variant::Http2 => {
                 let (connection, generation) = self.http2(variant).await?;
-                Ok(Connection::Http2(connection, generation))
+                Ok(EndpointConnection::Http2(connection, generation))
             }
             Variant::Http1 => match self.http1.checkout() {
-                Some(lease) => Ok(Connection::Http1(lease)),
-                None => Ok(Connection::Http1(self.http1.lease(self.connect_http1().await?))),
+                Some(lease) => Ok(EndpointConnection::Http1(lease)),
+                None => Ok(EndpointConnection::Http1(self.http1.lease(self.connect_http1().await?))),
             },
-            Variant::Http1Once => Ok(Connection::Http1(Lease::once(self.connect_http1().await?))),
+            Variant::Http1Once => Ok(EndpointConnection::Http1(Lease::once(self.connect_http1().await?))),
         }
     }
 
@@ -138,7 +138,7 @@ impl Endpoint {
         self.connecting(variant).await
     }
 
-    /// The attempt under way, or a new one. It goes on although who asked for it goes away.
+    /// Joins the connect in progress, or starts one. It continues even if its caller is dropped.
     fn connecting(self: &Rc<Self>, variant: Variant) -> Connecting {
         let slot = self.slot(variant);
         if let State::Connecting(connecting) = &*slot.state.borrow() {
@@ -180,7 +180,7 @@ impl Endpoint {
         Ok(connection.with_close_observer(close_observer))
     }
 
-    /// A connection, ready for what `session` says; without one, for bytes.
+    /// Connects, with the transport header for `session`; without a session, for opaque bytes.
     pub(crate) async fn connect(&self, session: Option<SessionProtocol>) -> Result<Metered<Stream>, Error> {
         let Some(identity) = self.identity() else {
             let io = self.tcp(self.model.addr).await?;
@@ -202,7 +202,7 @@ impl Endpoint {
         Ok(self.metered(Stream::Tls(Box::new(tls))))
     }
 
-    /// Where to connect, and the transport header to begin with.
+    /// Address to connect to, and the transport header to send first.
     fn route(&self, session: Option<SessionProtocol>) -> (SocketAddr, Option<Header>) {
         let addr = self.model.addr;
         let overridden = self.model.authority_override.as_ref();
@@ -221,7 +221,7 @@ impl Endpoint {
                 let target = overridden.map_or(addr.port(), proxy_model::Authority::port);
                 (SocketAddr::new(addr.ip(), port.get()), header(target))
             }
-            // A gateway's own address is its inbound port already.
+            // The address of a gateway is already its inbound port.
             (None, Some(authority)) => (addr, header(authority.port())),
             (None, None) => (addr, None),
         }
@@ -257,7 +257,7 @@ impl Endpoint {
     }
 }
 
-/// PINGs to a sidecar, where the control plane says nothing: a peer that vanished is noticed while requests wait for it.
+/// Default PINGs to a sidecar: they detect a vanished peer while requests wait for it.
 const MESHED_KEEP_ALIVE: KeepAlive = KeepAlive {
     interval: Some(Duration::from_secs(10)),
     timeout: Some(Duration::from_secs(3)),

@@ -1,7 +1,7 @@
-//! Sends a request to endpoints until it has arrived at one.
+//! Sends a request to endpoints until it arrives at one.
 //!
-//! Never lose what never arrived: an attempt that provably did not reach an application goes to another endpoint, whatever
-//! the request's method, as long as its body can be sent again. Such attempts count neither as requests nor as retries.
+//! A request that provably never reached an application is sent to another endpoint, whatever its method, as long as
+//! its body can be replayed. Such attempts count neither as requests nor as retries.
 
 use std::{net::SocketAddr, rc::Rc, time::Instant};
 
@@ -21,30 +21,31 @@ use proxy_model::{
 
 use crate::{
     Error,
-    connect::{Connection, Variant},
+    connect::{EndpointConnection, Variant},
     endpoint::{Endpoint, InFlight},
     request::Outgoing,
     response::{Attempt, Track},
-    route::{LeadsTo, Plan},
+    route::{Plan, RouteSource},
     worker::Shared,
 };
 
-/// Whose request it is.
+/// Client of a request.
 pub(crate) struct Client<'a> {
     pub(crate) shared: &'a Rc<Shared>,
     pub(crate) addr: ClientAddr,
 }
 
-/// A response, and what counts it.
+/// Response of an endpoint, with its metrics guard.
 pub(crate) struct Delivered {
     pub(crate) response: Response<Body>,
     pub(crate) track: Box<Track>,
     pub(crate) backend: usize,
-    /// It came from a single address over mesh TLS: what it says of the connection holds for the client's too.
+    /// True if it came from a single address over mesh TLS: its connection headers then apply to the client's
+    /// connection too.
     pub(crate) is_direct: bool,
 }
 
-/// Sends a request until it has arrived. `now` is the time of the call.
+/// Sends a request until it arrives. `now` is the time of the call.
 pub(crate) async fn deliver(
     client: &Client<'_>,
     plan: &Plan,
@@ -52,11 +53,11 @@ pub(crate) async fn deliver(
     mut now: Instant,
 ) -> Result<Delivered, Error> {
     let shared = client.shared;
-    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut excluded: Vec<SocketAddr> = Vec::new();
     let mut deadline = now + shared.config.failfast;
     let mut lost = 0;
     loop {
-        let picked = plan.distribution().pick(shared, &tried, (now, deadline)).await?;
+        let picked = plan.distribution().pick(shared, &excluded, (now, deadline)).await?;
         let (backend, mut flight) = (picked.backend, picked.flight);
         let endpoint = flight.endpoint.clone();
         out.allows(&endpoint)?;
@@ -68,7 +69,7 @@ pub(crate) async fn deliver(
                 if plan.distribution().backends[backend].is_forward() || Instant::now() >= deadline {
                     return Err(error);
                 }
-                tried.push(endpoint.model.addr);
+                excluded.push(endpoint.model.addr);
                 now = Instant::now();
                 continue;
             }
@@ -77,7 +78,7 @@ pub(crate) async fn deliver(
             client,
             plan,
             out,
-            Leg {
+            Hop {
                 connection,
                 variant,
                 flight,
@@ -102,7 +103,7 @@ pub(crate) async fn deliver(
                     delivered.track.never_arrived();
                 }
                 shared.metrics.never_arrived().inc();
-                tried.push(endpoint.model.addr);
+                excluded.push(endpoint.model.addr);
                 now = Instant::now();
                 deadline = now + shared.config.failfast;
             }
@@ -110,28 +111,28 @@ pub(crate) async fn deliver(
     }
 }
 
-/// One way to an endpoint.
-struct Leg {
-    connection: Connection,
+/// A picked endpoint and a connection to it, for one attempt.
+struct Hop {
+    connection: EndpointConnection,
     variant: Variant,
     flight: InFlight,
     backend: usize,
 }
 
-/// What became of one attempt.
+/// Result of one attempt.
 enum Sent {
     Arrived(Delivered),
-    /// It provably did not; this is what to say if there is no other attempt.
+    /// It provably did not arrive. Holds the result to return if there is no other attempt.
     NeverArrived(Result<Delivered, Error>),
 }
 
-async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, leg: Leg) -> Result<Sent, Error> {
-    let Leg {
+async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop) -> Result<Sent, Error> {
+    let Hop {
         connection,
         variant,
         flight,
         backend,
-    } = leg;
+    } = hop;
     let endpoint = flight.endpoint.clone();
     let target = &plan.distribution().backends[backend];
     let gone = || Error::Endpoint {
@@ -157,7 +158,7 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, leg: Leg
         backend,
         started,
     };
-    if let (LeadsTo::Policy(_), Some(slot)) = (&plan.leads_to, &target.slot) {
+    if let (RouteSource::Policy(_), Some(slot)) = (&plan.source, &target.slot) {
         slot.requests.inc();
     }
     let generation = connection.generation();
@@ -195,7 +196,7 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, leg: Leg
     })
 }
 
-/// An attempt that failed before its response's head.
+/// Handles an attempt that failed before the response head.
 fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation: Option<u64>) -> Result<Sent, Error> {
     let endpoint = attempt.flight.endpoint.clone();
     let never_arrived = failed.never_arrived();
@@ -203,10 +204,10 @@ fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation
         addr: endpoint.model.addr,
         error: Rc::new(failed.error),
     };
-    tracing::debug!(%error, never_arrived, "an attempt failed");
+    tracing::debug!(%error, never_arrived, "attempt failed");
     if never_arrived {
         if let Some(generation) = generation {
-            // The connection is on its way out; the next request makes another.
+            // The connection is closing; the next request opens another.
             endpoint.slot(variant).forget(generation);
         }
         attempt.endpoint.never_arrived();
@@ -250,7 +251,7 @@ fn tap(
     client.shared.tap.request(tap, request.headers())
 }
 
-/// The client is the application beside us.
+/// Labels of the client, which is the local application.
 fn source_labels() -> proxy_model::Labels {
     use proxy_metrics::{NoTls, names::label};
     let labels = [

@@ -1,4 +1,4 @@
-//! What a client speaks, by its first bytes.
+//! Protocol detection from a client's first bytes.
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -10,14 +10,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::Error;
 
-/// What the first bytes were, and the bytes.
-pub(crate) struct First {
+/// The first bytes of a connection and their protocol.
+pub(crate) struct FirstBytes {
     pub(crate) bytes: BytesMut,
     pub(crate) detected: Detected,
 }
 
-/// Reads until it is known whether it is HTTP. Silence for `time` means that it is not.
-pub(crate) async fn http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<First, Error> {
+/// Reads until HTTP is detected or ruled out. Silence for `time` rules it out.
+pub(crate) async fn detect_http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<FirstBytes, Error> {
     let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
     let mut detected = Detected::NotHttp;
     let read = read_until(io, &mut bytes, DETECT_HTTP_BYTES.value, |bytes| {
@@ -31,11 +31,14 @@ pub(crate) async fn http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Re
         Ok(result) => result?,
         Err(_) => detected = Detected::NotHttp,
     }
-    Ok(First { bytes, detected })
+    Ok(FirstBytes { bytes, detected })
 }
 
-/// Reads until the SNI of a ClientHello is known. Gives the bytes too.
-pub(crate) async fn sni<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<(BytesMut, Option<String>), Error> {
+/// Reads a ClientHello. Returns the bytes and the server name.
+pub(crate) async fn read_client_hello<I: AsyncRead + Unpin>(
+    io: &mut I,
+    time: Duration,
+) -> Result<(BytesMut, Option<String>), Error> {
     let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
     let mut hello = Hello::NotTls;
     let read = read_until(io, &mut bytes, DETECT_TLS_BYTES.value, |bytes| {
@@ -51,7 +54,7 @@ pub(crate) async fn sni<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Res
     Ok((bytes, sni))
 }
 
-/// Reads until `known`, the limit, or the end. An end before the first byte is an error.
+/// Reads until `known` returns true, the limit, or the end of the stream. An end before the first byte is an error.
 async fn read_until<I: AsyncRead + Unpin>(
     io: &mut I,
     bytes: &mut BytesMut,
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn first_bytes_decide_and_are_kept() {
+    async fn detects_the_protocol_and_keeps_the_bytes() {
         for (parts, expected) in [
             (&["GET / HTTP/1.1\r\n", "host: a\r\n\r\n"][..], Detected::Http1),
             (&["PRI * HT", "TP/2.0\r\n\r\nSM\r\n\r\n"][..], Detected::Http2),
@@ -93,7 +96,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            let (first, ()) = tokio::join!(http(&mut server, Duration::from_secs(5)), send);
+            let (first, ()) = tokio::join!(detect_http(&mut server, Duration::from_secs(5)), send);
             let first = first.unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(first.detected, expected, "{parts:?}");
             assert!(parts.concat().as_bytes().starts_with(&first.bytes));
@@ -101,16 +104,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_is_not_http_and_an_early_end_is_an_error() {
+    async fn treats_silence_as_not_http_and_an_early_end_as_an_error() {
         let (_client, mut server) = tokio::io::duplex(16);
-        let first = http(&mut server, Duration::from_millis(10))
+        let first = detect_http(&mut server, Duration::from_millis(10))
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((first.detected, first.bytes.len()), (Detected::NotHttp, 0));
         let (client, mut server) = tokio::io::duplex(16);
         drop(client);
         assert!(matches!(
-            http(&mut server, Duration::from_secs(1)).await,
+            detect_http(&mut server, Duration::from_secs(1)).await,
             Err(Error::Detect(_))
         ));
     }

@@ -1,4 +1,4 @@
-//! What discovery says about one target, compiled when it changes and read by every request.
+//! Discovery of one target: compiled into a snapshot when it changes, read by every request.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 use crate::{Error, snapshot::Snapshot, worker::Shared};
 
-/// One original destination.
+/// An original destination with its current snapshot.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) addr: OrigDstAddr,
-    /// Connections that clients made to it.
+    /// Metrics of client connections to it.
     pub(crate) accepted: Arc<TransportSlot>,
     shared: Rc<Shared>,
     receiver: RefCell<watch::Receiver<Option<Arc<Outbound>>>>,
@@ -41,17 +41,17 @@ impl Target {
         })
     }
 
-    /// Somebody uses it now.
+    /// Marks the target as used now.
     pub(crate) fn touch(&self) {
         self.used.set(Instant::now());
     }
 
-    /// When it was last used.
+    /// Time of the last use.
     pub(crate) fn used(&self) -> Instant {
         self.used.get()
     }
 
-    /// The newest snapshot; none before the first answer.
+    /// Returns the newest snapshot; `None` before the first answer.
     pub(crate) fn current(&self) -> Option<Rc<Snapshot>> {
         let mut receiver = self.receiver.borrow_mut();
         if receiver.has_changed().unwrap_or(false)
@@ -66,7 +66,7 @@ impl Target {
         self.snapshot.borrow().clone()
     }
 
-    /// The newest snapshot; waits for the first answer, but not for longer than the failfast time.
+    /// Returns the newest snapshot. Waits for the first answer, up to the failfast time.
     pub(crate) async fn wait(&self) -> Result<Rc<Snapshot>, Error> {
         if let Some(snapshot) = self.current() {
             return Ok(snapshot);

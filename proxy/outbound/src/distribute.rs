@@ -1,4 +1,4 @@
-//! Which backend takes a request, which of its endpoints, and how long a request waits when none is ready.
+//! Picks a backend and an endpoint for a request, and bounds the wait when none is ready.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use crate::{
     worker::Shared,
 };
 
-/// What took a request.
+/// Endpoint picked for a request.
 pub(crate) struct Picked {
     /// Index of the backend.
     pub(crate) backend: usize,
@@ -27,17 +27,18 @@ pub(crate) struct Picked {
 }
 
 impl Distribution {
-    /// An endpoint for one request; `tried` ones only if there is no other. Waits until `deadline` if none is ready.
+    /// Picks an endpoint for one request; an excluded one only if there is no other. Waits until the deadline if none
+    /// is ready.
     pub(crate) async fn pick(
         &self,
         shared: &Rc<Shared>,
-        tried: &[SocketAddr],
+        excluded: &[SocketAddr],
         (now, deadline): (Instant, Instant),
     ) -> Result<Picked, Error> {
-        if let Some(picked) = self.try_pick(shared, tried, now)? {
+        if let Some(picked) = self.try_pick(shared, excluded, now)? {
             return Ok(picked);
         }
-        if self.shut.get() {
+        if self.failfast.get() {
             return Err(Error::LoadShed(self.name.clone()));
         }
         if self.waiting.get() >= limits::WAITING_REQUESTS.value {
@@ -47,18 +48,18 @@ impl Distribution {
         let _waiting = Waiting::new(self);
         loop {
             let wait = self.wait(deadline);
-            if let Some(picked) = self.try_pick(shared, tried, Instant::now())? {
+            if let Some(picked) = self.try_pick(shared, excluded, Instant::now())? {
                 return Ok(picked);
             }
             if Instant::now() >= deadline {
-                self.shut.set(true);
+                self.failfast.set(true);
                 return Err(Error::FailFast(self.name.clone()));
             }
             wait.await;
         }
     }
 
-    fn try_pick(&self, shared: &Rc<Shared>, tried: &[SocketAddr], now: Instant) -> Result<Option<Picked>, Error> {
+    fn try_pick(&self, shared: &Rc<Shared>, excluded: &[SocketAddr], now: Instant) -> Result<Option<Picked>, Error> {
         let ready = |i: usize| self.backends[i].is_ready(now);
         let backend = match &self.weights {
             None => distribute::first(self.backends.len(), ready),
@@ -71,22 +72,22 @@ impl Distribution {
         let endpoint = match &self.backends[backend].dispatch {
             Dispatch::Invalid(name) => return Err(Error::InvalidBackend(name.clone())),
             Dispatch::Forward(endpoint) => Some(endpoint.clone()),
-            Dispatch::Balance(balancer) => balancer.pick(now, tried),
+            Dispatch::Balance(balancer) => balancer.pick(now, excluded),
         };
-        self.shut.set(false);
+        self.failfast.set(false);
         Ok(endpoint.map(|endpoint| Picked {
             backend,
             flight: endpoint.begin(now),
         }))
     }
 
-    /// Until something may have changed, or `deadline`.
+    /// Waits until an endpoint may have become ready, or the deadline.
     fn wait(&self, deadline: Instant) -> future::LocalBoxFuture<'_, ()> {
-        // Picking looks at no more backends than it needs; what another one has not seen yet would end each wait at once.
+        // Picking updates only the backends it needs; an update pending at another one would end each wait at once.
         self.backends.iter().for_each(Backend::update);
         let soonest = self.backends.iter().filter_map(Backend::ready_at).min();
         let until = soonest.map_or(deadline, |soonest| soonest.min(deadline));
-        // A moment later, so that what becomes ready at that time is ready then.
+        // One millisecond later, so that an endpoint which becomes ready at that time is ready by then.
         let sleep = timers::sleep_until(until + Duration::from_millis(1)).boxed_local();
         let changes = self.backends.iter().filter_map(Backend::changed).flatten();
         future::select_all(changes.chain([sleep])).map(drop).boxed_local()
@@ -94,12 +95,12 @@ impl Distribution {
 }
 
 impl Backend {
-    /// A single address is tried whenever it is asked for: who dials it wants to know at once.
+    /// Returns true for a single address. It is always excluded: its client wants an answer at once.
     pub(crate) fn is_forward(&self) -> bool {
         matches!(self.dispatch, Dispatch::Forward(_))
     }
 
-    /// A response that says "too much" makes its endpoint cost more, where the policy wants so.
+    /// Raises the cost of an endpoint that reports overload, if the policy has penalties.
     pub(crate) fn penalize<B>(&self, endpoint: &Endpoint, response: &Response<B>) {
         let Dispatch::Balance(balancer) = &self.dispatch else {
             return;
@@ -146,7 +147,7 @@ impl Backend {
     }
 }
 
-/// One request that waits.
+/// Counts one waiting request until dropped.
 struct Waiting<'a>(&'a Distribution);
 
 impl<'a> Waiting<'a> {

@@ -1,4 +1,4 @@
-//! One endpoint as this worker knows it: its load, its failures, its connections, its metrics. Survives every update that
+//! State that one worker keeps for an endpoint: load, failures, connections, metrics. It survives every update that
 //! does not change the endpoint itself.
 
 use std::{
@@ -21,20 +21,20 @@ use tokio::sync::Notify;
 
 use crate::{connect::Http2Slot, worker::Shared};
 
-/// One endpoint of one balancer, or a single one.
+/// An endpoint of a balancer, or a single one.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) shared: Rc<Shared>,
     pub(crate) model: Arc<proxy_model::Endpoint>,
     set_labels: Labels,
-    /// For tap: its own labels over those of its set, and who it is.
+    /// Labels for tap: those of the endpoint over those of its set, and its identity.
     pub(crate) tap_labels: Labels,
-    /// It is this workload itself.
+    /// True if the endpoint is this workload itself.
     pub(crate) is_local: bool,
     pub(crate) load: PeakEwma,
     breaker: RefCell<Option<Breaker>>,
-    failing: Cell<Option<Failing>>,
-    /// Told whenever this endpoint may have become ready.
+    failing: Cell<Option<ConnectFailure>>,
+    /// Notified when this endpoint may have become ready.
     changed: Rc<Notify>,
     backoff: Backoff,
     pub(crate) orig_proto: Http2Slot,
@@ -44,17 +44,17 @@ pub(crate) struct Endpoint {
     pub(crate) transport: Arc<TransportSlot>,
 }
 
-/// It could not be reached lately.
+/// Recent failure to reach the endpoint.
 #[derive(Copy, Clone, Debug)]
-struct Failing {
+struct ConnectFailure {
     until: Instant,
     attempts: u32,
-    /// Somebody is trying now.
+    /// A request is trying the endpoint now.
     probing: bool,
 }
 
-/// How an endpoint is made.
-pub(crate) struct Seed<'a> {
+/// Parameters of a new endpoint.
+pub(crate) struct EndpointParams<'a> {
     pub(crate) shared: &'a Rc<Shared>,
     pub(crate) model: &'a Arc<proxy_model::Endpoint>,
     pub(crate) set_labels: &'a Labels,
@@ -66,16 +66,16 @@ pub(crate) struct Seed<'a> {
 }
 
 impl Endpoint {
-    pub(crate) fn new(seed: &Seed<'_>) -> Rc<Self> {
-        let Seed {
+    pub(crate) fn new(params: &EndpointParams<'_>) -> Rc<Self> {
+        let EndpointParams {
             shared,
             model,
             authority,
             ..
-        } = seed;
+        } = params;
         let now = Instant::now();
         let is_local = shared.config.local_ips.contains(&model.addr.ip());
-        let labels = merged(seed.set_labels, &model.labels);
+        let labels = merged(params.set_labels, &model.labels);
         let tls = match (&model.identity, is_local) {
             (_, true) => Tls::None(NoTls::Loopback),
             (Some(identity), false) => Tls::Server(&identity.server_id),
@@ -91,12 +91,12 @@ impl Endpoint {
             requests: shared.metrics.outbound_http(&metric),
             transport: shared.metrics.outbound_transport(&metric),
             tap_labels: tap_labels(&labels, &tls),
-            set_labels: seed.set_labels.clone(),
+            set_labels: params.set_labels.clone(),
             is_local,
-            load: PeakEwma::new(seed.ewma, now),
-            breaker: RefCell::new(seed.accrual.and_then(|policy| Breaker::new(policy, now))),
+            load: PeakEwma::new(params.ewma, now),
+            breaker: RefCell::new(params.accrual.and_then(|policy| Breaker::new(policy, now))),
             failing: Cell::new(None),
-            changed: seed.changed.clone(),
+            changed: params.changed.clone(),
             backoff: shared.config.connect_backoff,
             orig_proto: Http2Slot::default(),
             http2: Http2Slot::default(),
@@ -106,41 +106,41 @@ impl Endpoint {
         })
     }
 
-    /// Whether this is still the endpoint that discovery describes.
-    pub(crate) fn is_as(&self, model: &Arc<proxy_model::Endpoint>, set_labels: &Labels) -> bool {
+    /// Returns true if discovery still describes this endpoint.
+    pub(crate) fn is_same(&self, model: &Arc<proxy_model::Endpoint>, set_labels: &Labels) -> bool {
         let same = Arc::ptr_eq(&self.model, model) || self.model == *model;
         same && (Arc::ptr_eq(&self.set_labels, set_labels) || self.set_labels == *set_labels)
     }
 
-    /// Whom to expect there; none means no TLS.
+    /// Expected server identity; `None` means no TLS.
     pub(crate) fn identity(&self) -> Option<&TlsIdentity> {
         self.model.identity.as_ref().filter(|_| !self.is_local)
     }
 
-    /// HTTP/1 may ride in HTTP/2 to it.
-    pub(crate) fn takes_orig_proto(&self) -> bool {
+    /// Returns true if HTTP/1 may be carried in HTTP/2 to it.
+    pub(crate) fn supports_orig_proto(&self) -> bool {
         self.model.hint == Hint::Http2 && !self.is_local
     }
 
-    /// Whether a request may go there now.
+    /// Returns true if the endpoint can take a request now.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
         let reachable = self.failing.get().is_none_or(|f| !f.probing && now >= f.until);
         reachable && self.is_admitted(now)
     }
 
-    /// Whether its breaker lets a request through, reachable or not.
+    /// Returns true if its breaker admits a request, reachable or not.
     pub(crate) fn is_admitted(&self, now: Instant) -> bool {
         self.breaker.borrow().as_ref().is_none_or(|b| b.is_ready(now))
     }
 
-    /// When it may be ready again, if only time has to pass.
+    /// Time at which it may become ready without any event.
     pub(crate) fn ready_at(&self) -> Option<Instant> {
         let failing = self.failing.get().filter(|f| !f.probing).map(|f| f.until);
         let open = self.breaker.borrow().as_ref().and_then(Breaker::ready_at);
         failing.max(open)
     }
 
-    /// Takes it for one request or connection.
+    /// Starts one request or connection.
     pub(crate) fn begin(self: &Rc<Self>, now: Instant) -> InFlight {
         let ticket = self
             .breaker
@@ -148,7 +148,7 @@ impl Endpoint {
             .as_mut()
             .and_then(|breaker| breaker.admit(now));
         let probing = self.failing.get().map(|failing| {
-            self.failing.set(Some(Failing {
+            self.failing.set(Some(ConnectFailure {
                 probing: true,
                 ..failing
             }));
@@ -162,8 +162,8 @@ impl Endpoint {
         }
     }
 
-    /// It could not be reached, or said that a request never arrived: others are preferred for a while. What fails beside
-    /// the attempt that counts says nothing new.
+    /// Records a failure to connect, or an answer that the request never arrived: other endpoints are preferred for a
+    /// while. While a probe is in progress, other failures are not news.
     fn unreachable(&self, is_probe: bool) {
         let attempts = match self.failing.get() {
             None => 0,
@@ -172,7 +172,7 @@ impl Endpoint {
         };
         let wait = backoff::wait(&self.backoff, attempts, &mut self.shared.rng.borrow_mut());
         let until = Instant::now() + wait;
-        self.failing.set(Some(Failing {
+        self.failing.set(Some(ConnectFailure {
             until,
             attempts: attempts.saturating_add(1),
             probing: false,
@@ -186,14 +186,14 @@ impl Endpoint {
         }
     }
 
-    /// A changed policy: what the breaker had counted is gone.
+    /// Applies a changed policy. Resets the breaker's counts.
     pub(crate) fn set_accrual(&self, accrual: Option<&outbound::FailureAccrual>) {
         *self.breaker.borrow_mut() = accrual.and_then(|policy| Breaker::new(policy, Instant::now()));
         self.changed.notify_waiters();
     }
 }
 
-/// One request or connection under way at an endpoint. Counts as load until it is dropped.
+/// One request or connection in flight at an endpoint. Counts as load until dropped.
 #[derive(Debug)]
 #[must_use = "the endpoint is loaded as long as this lives"]
 pub(crate) struct InFlight {
@@ -204,24 +204,24 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// It could not be reached.
+    /// Records that the endpoint could not be reached.
     pub(crate) fn unreachable(&mut self) {
         let is_probe = std::mem::replace(&mut self.probing, false);
         self.endpoint.unreachable(is_probe);
     }
 
-    /// The endpoint answered.
+    /// Records that the endpoint answered.
     pub(crate) fn reachable(&mut self) {
         self.probing = false;
         self.endpoint.reachable();
     }
 
-    /// The first of the answer's data came after `rtt`.
+    /// Records that the first data of the answer came after `rtt`.
     pub(crate) fn answered(&self, rtt: Duration, now: Instant) {
         self.endpoint.load.record(rtt, now);
     }
 
-    /// The exchange ended, for the breaker.
+    /// Reports the end of the exchange to the breaker.
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
         let Some(ticket) = self.ticket.take() else { return };
         if let Some(breaker) = self.endpoint.breaker.borrow_mut().as_mut() {
@@ -235,7 +235,7 @@ impl InFlight {
         self.endpoint.changed.notify_waiters();
     }
 
-    /// No more load; what is left of the exchange does not count.
+    /// Stops counting as load; the rest of the exchange does not count.
     pub(crate) fn end(&mut self) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -249,8 +249,8 @@ impl InFlight {
         if self.probing
             && let Some(failing) = self.endpoint.failing.get()
         {
-            // Nobody knows how the attempt would have ended: the next request may try.
-            self.endpoint.failing.set(Some(Failing {
+            // The outcome of the probe is unknown: the next request may probe.
+            self.endpoint.failing.set(Some(ConnectFailure {
                 probing: false,
                 ..failing
             }));

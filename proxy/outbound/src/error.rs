@@ -1,4 +1,4 @@
-//! Why the outbound side answers itself, whose fault it is, and what the application is told.
+//! Errors of the outbound side, with their status, metric labels and message.
 
 use std::{borrow::Cow, rc::Rc};
 
@@ -6,28 +6,28 @@ use http::StatusCode;
 use proxy_http::errors::{GrpcCode, Rejection};
 use proxy_metrics::names::error as label;
 
-/// What goes wrong on the way from the application to an endpoint.
+/// Error on the way from the application to an endpoint.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// A connection to a loopback address was redirected to us.
-    #[error("connections to {0} are not the proxy's to carry")]
+    /// A connection to a loopback address was redirected to the proxy.
+    #[error("refusing to proxy loopback destination {0}")]
     Loopback(std::net::IpAddr),
-    /// The client sent nothing, or its connection failed before the protocol was known.
-    #[error("the client's connection ended before its protocol was known: {0}")]
+    /// The client sent nothing, or its connection failed before the protocol was detected.
+    #[error("cannot detect the client's protocol: {0}")]
     Detect(Rc<std::io::Error>),
     /// The connection to the client failed.
-    #[error("the client's connection failed: {0}")]
+    #[error("client connection failed: {0}")]
     Client(Rc<proxy_http::Error>),
     /// The request is malformed.
     #[error("{0}")]
     Malformed(#[from] proxy_http::h1::Malformed),
-    /// The request names no authority that could be sent on.
-    #[error("the request's authority is invalid")]
+    /// The request has no valid authority.
+    #[error("invalid request authority")]
     Authority,
-    /// Nothing was ready in time.
+    /// No endpoint became ready in time.
     #[error("{0}: service in fail-fast")]
     FailFast(Rc<str>),
-    /// Nothing has been ready for a while, or too much waits already.
+    /// No endpoint has been ready for a while, or too many requests wait.
     #[error("{0}: service unavailable")]
     LoadShed(Rc<str>),
     /// An endpoint could not be reached.
@@ -35,32 +35,32 @@ pub enum Error {
     Connect {
         /// The endpoint.
         addr: std::net::SocketAddr,
-        /// Why.
+        /// The cause.
         reason: Rc<str>,
-        /// It did not answer in time.
+        /// True if the connect timed out.
         timeout: bool,
     },
-    /// An endpoint failed before its response's head.
+    /// An endpoint failed before the response head.
     #[error("endpoint {addr}: {error}")]
     Endpoint {
         /// The endpoint.
         addr: std::net::SocketAddr,
-        /// Why.
+        /// The cause.
         error: Rc<proxy_http::Error>,
     },
-    /// The endpoint is not whom the client asked for.
+    /// The endpoint does not have the identity that the client requires.
     #[error("identity required: {0}")]
     IdentityRequired(Rc<str>),
     /// The backend does not exist.
-    #[error("{0}: the backend is invalid")]
+    #[error("invalid backend {0}")]
     InvalidBackend(Rc<str>),
-    /// No route fits.
+    /// No route matches.
     #[error("no route found for request")]
     NoRoute,
-    /// The policy is not for HTTP, or invalid.
+    /// The policy has no HTTP routes, or is invalid.
     #[error("invalid client policy: {0}")]
     InvalidPolicy(Rc<str>),
-    /// A filter answers.
+    /// A filter answered.
     #[error("{}", .0.message)]
     Filter(Rc<Rejection>),
     /// A timeout of a policy's route.
@@ -72,7 +72,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Value of the label `error` of the errors' family.
+    /// Label `error` of `outbound_http_errors_total` and `outbound_tcp_errors_total`.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::FailFast(_) => label::FAIL_FAST,
@@ -84,8 +84,8 @@ impl Error {
         }
     }
 
-    /// Word of the label `error` of the registry families.
-    pub(crate) fn word(&self) -> &'static str {
+    /// Label `error` of the registry's families.
+    pub(crate) fn registry_label(&self) -> &'static str {
         match self {
             Self::FailFast(_) => "FAIL_FAST",
             Self::LoadShed(_) => "LOAD_SHED",
@@ -102,7 +102,7 @@ impl Error {
         }
     }
 
-    /// What the application is told.
+    /// Response to the application.
     pub(crate) fn rejection(&self) -> Rejection {
         let text: Cow<'static, str> = self.to_string().into();
         let reject = |status, grpc| Rejection::new(status, grpc, text.clone());

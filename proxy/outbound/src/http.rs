@@ -1,4 +1,4 @@
-//! Serves a client's HTTP connection: each request by the snapshot that is current when it comes.
+//! Serves a client's HTTP connection: each request by the snapshot that is current when it arrives.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,33 +30,33 @@ use crate::{
     request::Outgoing,
     response::ResponseBody,
     retry,
-    route::{self, LeadsTo, Plan},
+    route::{self, Plan, RouteSource},
     snapshot::Snapshot,
     timeout::Clock,
     worker::Shared,
 };
 
-/// One connection of a client.
-pub(crate) struct Connection {
+/// An HTTP connection of a client.
+pub(crate) struct ClientConnection {
     pub(crate) shared: Rc<Shared>,
     pub(crate) target: Rc<Target>,
     pub(crate) client: ClientAddr,
-    /// The last snapshot that was for HTTP: a target that turns opaque does so for new connections only.
+    /// Last snapshot with HTTP routes: a target that turns opaque does so for new connections only.
     last: RefCell<Option<Rc<Snapshot>>>,
-    /// The last `host` and what it means; clients rarely change it.
+    /// Last `host` header and its authority; clients rarely change it.
     authority: RefCell<Option<(HeaderValue, Authority)>>,
-    /// A protocol switch that both sides agreed to; it happens when HTTP/1 has ended.
-    agreed: Cell<Option<AcceptedUpgrade>>,
+    /// HttpVersion upgrade that both sides agreed to; it runs after HTTP/1 ends.
+    agreed: Cell<Option<Agreed>>,
 }
 
-/// Which HTTP the client speaks.
+/// HTTP version of the client.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum HttpVersion {
     Http1,
     Http2,
 }
 
-impl Connection {
+impl ClientConnection {
     pub(crate) fn new(shared: &Rc<Shared>, target: &Rc<Target>, client: ClientAddr) -> Rc<Self> {
         Rc::new(Self {
             shared: shared.clone(),
@@ -72,26 +72,26 @@ impl Connection {
     pub(crate) async fn serve<I: Io>(
         self: Rc<Self>,
         io: I,
-        protocol: Protocol,
+        version: HttpVersion,
         drain: &CancellationToken,
     ) -> Result<(), Error> {
         let params = self.shared.config.http2;
         let served = self.clone();
         let service = move |request| served.clone().request(request);
-        let served = match protocol {
-            Protocol::Http1 => server::http1(io, service, drain).await,
-            Protocol::Http2 => server::http2(io, service, params, drain).await,
+        let served = match version {
+            HttpVersion::Http1 => server::http1(io, service, drain).await,
+            HttpVersion::Http2 => server::http2(io, service, params, drain).await,
         };
         served.map_err(|error| Error::Client(Rc::new(error)))?;
         if let Some(agreed) = self.agreed.take()
             && let Err(error) = agreed.run().await
         {
-            tracing::debug!(%error, client = %self.client, "an upgraded connection ended early");
+            tracing::debug!(%error, client = %self.client, "upgraded connection failed");
         }
         Ok(())
     }
 
-    /// Serves one request. Only a stream that the endpoint reset is an error; everything else is a response.
+    /// Serves one request. The only error is a stream that the endpoint reset; everything else is a response.
     async fn request(self: Rc<Self>, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
         let shape = Shape::from_request(&request, self.shared.config.informational_headers, false);
         let version = request.version();
@@ -99,7 +99,7 @@ impl Connection {
         let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::from_request(&mut request));
         let mut response = match self.forward(&mut request).await {
             Ok(response) => response,
-            Err(error) => return self.explain(&error, version, shape),
+            Err(error) => return self.error_response(&error, version, shape),
         };
         if let Some(agreed) = upgrade.and_then(|upgrade| upgrade.accepted(&mut response)) {
             if agreed.is_connect {
@@ -140,7 +140,7 @@ impl Connection {
         }
     }
 
-    /// The snapshot for a request; waits for the first one.
+    /// Returns the snapshot for a request. Waits for the first one.
     async fn snapshot(&self, is_http2: bool) -> Result<Rc<Snapshot>, Error> {
         let snapshot = match self.target.current() {
             Some(snapshot) => snapshot,
@@ -160,7 +160,7 @@ impl Connection {
         Ok(self.last.borrow().clone().unwrap_or(snapshot))
     }
 
-    /// What a request is for: its target's authority, its `host`, or what the connection was dialed for.
+    /// Authority of a request: from its URI, its `host` header, or the connection's target.
     fn authority(&self, request: &Request<Body>, snapshot: &Snapshot) -> Result<Authority, Error> {
         if let Some(authority) = request.uri().authority() {
             return Ok(authority.clone());
@@ -180,8 +180,8 @@ impl Connection {
         Ok(authority)
     }
 
-    /// The response, or the reset, that tells the client of an error.
-    fn explain(
+    /// Response or stream reset for an error.
+    fn error_response(
         &self,
         error: &Error,
         version: Version,
@@ -190,8 +190,8 @@ impl Connection {
         if !matches!(error, Error::Filter(_) | Error::NoRoute) {
             self.shared.metrics.outbound_http_error(error.label()).inc();
         }
-        tracing::debug!(%error, client = %self.client, target = %self.target.addr, "a request failed");
-        // What reset a stream of HTTP/2 resets the client's too, for the same reason.
+        tracing::debug!(%error, client = %self.client, target = %self.target.addr, "request failed");
+        // A reset HTTP/2 stream resets the client's stream with the same reason.
         if version == Version::HTTP_2
             && let Error::Endpoint { error, .. } = error
             && let Some(reason) = error.h2_reason()
@@ -202,16 +202,16 @@ impl Connection {
     }
 }
 
-/// An exchange within its timeouts, until the response's head. Pinned by the caller: the future of a request holds it
-/// once, not once for each way to wait for it.
+/// Runs an exchange within its timeouts, until the response head. Pinned by the caller, so that the future of a request
+/// holds it once, not once for each way to wait.
 async fn in_time(
     plan: &Plan,
     clock: Option<&Rc<Clock>>,
     exchange: Pin<&mut impl Future<Output = Result<Delivered, Error>>>,
 ) -> Result<Delivered, Error> {
-    let profile_timeout = match &plan.leads_to {
-        LeadsTo::Profile(_, route) => route.timeout,
-        LeadsTo::Policy(_) => None,
+    let profile_timeout = match &plan.source {
+        RouteSource::Profile(_, route) => route.timeout,
+        RouteSource::Policy(_) => None,
     };
     match (clock, profile_timeout) {
         (None, None) => exchange.await,
@@ -226,7 +226,7 @@ async fn in_time(
     }
 }
 
-/// The response as the client sees it.
+/// Prepares the response for the client.
 fn finish(
     plan: &Plan,
     delivered: Delivered,
@@ -254,7 +254,7 @@ fn finish(
     response.map(|body| ResponseBody::new(body, track, clock))
 }
 
-/// Takes out what is between proxies only; whether the peer wants the connection closed.
+/// Strips headers between proxies. Returns true if the peer wants the connection closed.
 fn strip(headers: &mut HeaderMap) -> bool {
     let seen = HeaderFlags::from_headers(headers);
     if seen.has(HeaderFlags::L5D_PROXY_ERROR) {
@@ -267,13 +267,15 @@ fn strip(headers: &mut HeaderMap) -> bool {
         && headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == CLOSE)
 }
 
-/// Counts a request that has no response.
+/// Counts a request without a response.
 fn failed(plan: &Plan, guard: Option<RequestGuard>, error: &Error) {
     let status = error.rejection().status;
     if let Some(guard) = guard {
         guard.fail(Some(status), error.label());
     }
-    let LeadsTo::Policy(rule) = &plan.leads_to else { return };
+    let RouteSource::Policy(rule) = &plan.source else {
+        return;
+    };
     let code = match rule.kind {
         RouteKind::Http => None,
         RouteKind::Grpc => Some(u32::from(error.rejection().grpc.0)),
@@ -282,7 +284,7 @@ fn failed(plan: &Plan, guard: Option<RequestGuard>, error: &Error) {
         plan.started,
         Status {
             code,
-            error: error.word().into(),
+            error: error.registry_label().into(),
         },
     );
 }

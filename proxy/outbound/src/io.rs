@@ -1,4 +1,4 @@
-//! A connection to an endpoint, with TLS or without.
+//! Connection to an endpoint, with or without TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -13,18 +13,18 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A connection to an endpoint.
+/// Connection to an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// Without TLS.
-    Plain(ObservedTcp),
-    /// With it.
+    Plain(Witnessed),
+    /// With TLS.
     Tls(Box<ClientStream<TcpStream>>),
 }
 
 impl Stream {
-    /// What can tell of a request whether it was read; a sidecar tells itself.
-    pub(crate) fn close_observer(&self) -> Option<CloseObserver> {
+    /// Observer that proves that a request was not read. `None` with TLS: a sidecar reports it in its response.
+    pub(crate) fn witness(&self) -> Option<Witness> {
         match self {
             Self::Plain(io) => Some(io.close_observer()),
             Self::Tls(_) => None,

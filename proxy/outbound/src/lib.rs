@@ -1,15 +1,15 @@
-//! From the application to the mesh: one file per phase.
+//! Outbound side of the proxy: from the application to the mesh, one file per phase.
 //!
 //! ```text
-//! accept -> discover -> detect -> http (per request: route -> retry -> distribute -> balance -> endpoint)
+//! session -> discover -> detect -> http (per request: route -> retry -> distribute -> balance -> endpoint)
 //!                             \-> opaque (per connection: distribute -> balance -> endpoint)
 //! ```
 //!
-//! A [`snapshot`] is what discovery said about one target, compiled; it is replaced whole when discovery says something
-//! new, and every request reads the current one. What is learnt of endpoints (load, failures, connections) lives outside of
-//! it, in [`balance`] and [`endpoint`], and survives. Nothing here is `Send`: a worker owns all of it.
+//! A [`snapshot`] is the compiled answer of discovery about one target. It is replaced as a whole when the answer
+//! changes, and every request reads the current one. The state of endpoints (load, failures, connections) lives outside
+//! of it, in
+//! [`balance`] and [`endpoint`], and survives. Nothing here is `Send`: a worker owns all of it.
 
-mod accept;
 mod balance;
 mod connect;
 mod deliver;
@@ -25,6 +25,7 @@ mod request;
 mod response;
 mod retry;
 mod route;
+mod session;
 mod snapshot;
 mod timeout;
 mod worker;
@@ -47,47 +48,47 @@ use proxy_transport::Connect;
 pub use error::Error;
 pub use worker::Worker;
 
-/// What a worker needs.
+/// Dependencies of a worker.
 #[derive(Clone, Debug)]
 pub struct Deps {
-    /// What the control plane says.
+    /// Answers of the control plane.
     pub discovery: Discovery,
-    /// Who we are.
+    /// TLS with this workload's identity.
     pub tls: Tls,
     /// This worker's recorder.
     pub metrics: Recorder,
-    /// Who taps.
+    /// Tap observers.
     pub tap: tap::Registry,
-    /// Retry budgets; the same for all workers.
+    /// Retry budgets, shared by all workers.
     pub budgets: Budgets,
-    /// Figures.
+    /// Configuration.
     pub config: Config,
 }
 
-/// Longest wait before an endpoint that could not be reached is tried again. Upstream waits up to a minute; here a request
-/// asks for the attempt, so that it costs little, and an endpoint that is back is found soon.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Longest backoff for an unreachable endpoint. Upstream waits up to a minute; here a request triggers the attempt, so
+/// that it costs little, and a recovered endpoint is found soon.
+const CONNECT_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Figures of the outbound side. The defaults are upstream's, but for the longest wait between connects.
+/// Configuration of the outbound side. The defaults are upstream's, except for the longest connect backoff.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How to connect to endpoints.
+    /// Connect parameters for endpoints.
     pub connect: Connect,
-    /// Waits after an endpoint could not be reached.
+    /// Backoff for an unreachable endpoint.
     pub connect_backoff: Backoff,
-    /// Time that nothing may be ready before requests fail.
+    /// Time without a ready endpoint after which requests fail.
     pub failfast: Duration,
-    /// Time for a client's first bytes.
+    /// Timeout for a client's first bytes.
     pub detect_timeout: Duration,
     /// Addresses of this workload: endpoints here are reached without TLS.
     pub local_ips: Arc<[IpAddr]>,
-    /// Time that an idle HTTP/1 connection to an endpoint is kept.
+    /// Idle timeout of an HTTP/1 connection to an endpoint.
     pub http1_idle: Duration,
-    /// Time that what is known of an unused target is kept.
+    /// Idle timeout of an unused target.
     pub discovery_idle: Duration,
     /// HTTP/2 parameters toward the application.
     pub http2: ServerParams,
-    /// Tell the application why an answer is the proxy's own (`l5d-proxy-error`).
+    /// Sends `l5d-proxy-error` to the application with responses that the proxy made.
     pub informational_headers: bool,
 }
 
@@ -96,7 +97,7 @@ impl Default for Config {
         Self {
             connect: Connect::default(),
             connect_backoff: Backoff {
-                max: LONGEST_BACKOFF,
+                max: CONNECT_BACKOFF_MAX,
                 ..backoff::CONNECT
             },
             failfast: Duration::from_secs(3),
@@ -110,7 +111,7 @@ impl Default for Config {
     }
 }
 
-/// Retry budgets by profile, counted once per process. Cheap to clone.
+/// Retry budgets by profile, one set per process. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Budgets(Arc<Mutex<HashMap<String, Budget>>>);
 
@@ -120,12 +121,12 @@ struct Budget {
     tokens: SharedBudget,
 }
 
-/// The budget of one profile or route.
+/// Budget of one profile or route.
 type SharedBudget = Arc<Mutex<RetryBudget>>;
 
 impl Budgets {
-    /// The budget called `name`: the one that is counted already, unless its figures changed.
-    fn get(&self, name: &str, params: &profile::RetryBudget) -> Option<SharedBudget> {
+    /// Returns the budget called `name`; creates it if it does not exist or its parameters changed.
+    fn get_or_create(&self, name: &str, params: &profile::RetryBudget) -> Option<SharedBudget> {
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(budget) = budgets.get(name).filter(|b| b.params == *params) {
             return Some(budget.tokens.clone());

@@ -1,4 +1,4 @@
-//! Carries bytes: one endpoint for the whole of a connection.
+//! Forwards opaque connections: one endpoint for the whole connection.
 
 use std::{net::SocketAddr, rc::Rc, time::Instant};
 
@@ -46,23 +46,23 @@ where
             _ => {}
         }
     }
-    // Boxed, and gone afterwards: handshakes are large, and connections long.
+    // Boxed and dropped early: handshake futures are large, and connections live long.
     let (mut server, flight) = Box::pin(connect(shared, rule)).await?;
     let copied = copy::bidirectional(io, &mut server, &()).await;
     if let Err(broken) = copied {
-        tracing::debug!(endpoint = %flight.endpoint.model.addr, error = %broken, "an opaque connection broke");
+        tracing::debug!(endpoint = %flight.endpoint.model.addr, error = %broken, "opaque connection failed");
     }
     Ok(())
 }
 
-/// A connection to an endpoint. One that cannot be reached is passed over, until the failfast time is up.
+/// Connects to an endpoint. Skips unreachable ones until the failfast time is over.
 async fn connect(shared: &Rc<Shared>, rule: &TcpRule) -> Result<(Metered<Stream>, InFlight), Error> {
     let deadline = Instant::now() + shared.config.failfast;
-    let mut tried = Vec::new();
+    let mut excluded = Vec::new();
     loop {
         let picked = rule
             .distribution
-            .pick(shared, &tried, (Instant::now(), deadline))
+            .pick(shared, &excluded, (Instant::now(), deadline))
             .await?;
         let mut flight = picked.flight;
         let started = Instant::now();
@@ -78,7 +78,7 @@ async fn connect(shared: &Rc<Shared>, rule: &TcpRule) -> Result<(Metered<Stream>
                 if rule.distribution.backends[picked.backend].is_forward() || Instant::now() >= deadline {
                     return Err(error);
                 }
-                tried.push(flight.endpoint.model.addr);
+                excluded.push(flight.endpoint.model.addr);
             }
         }
     }

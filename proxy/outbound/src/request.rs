@@ -1,4 +1,4 @@
-//! A request that can be sent more than once: its head, its body as far as it is kept, and how it looks on a connection.
+//! A request that can be sent more than once: its head, its replay buffer, and its form on a connection.
 
 use std::{rc::Rc, time::Duration};
 
@@ -14,14 +14,14 @@ use proxy_model::{Id, limits, route::Timeouts};
 
 use crate::{Error, connect::Variant, endpoint::Endpoint, timeout::Clock};
 
-/// A request on its way to an endpoint, perhaps to more than one after another.
+/// Request that goes to one endpoint, or to several in turn.
 pub(crate) struct Outgoing<'a> {
-    /// As every attempt begins: it stays where the server put it, for it is large. The first attempt takes its body.
+    /// Template of every attempt. It is large and stays where the server put it. The first attempt takes its body.
     pub(crate) request: &'a mut Request<Body>,
     pub(crate) form: Form,
-    /// What the request is for; HTTP/2 needs it.
+    /// Authority; HTTP/2 needs it.
     pub(crate) authority: Authority,
-    /// Identity that the client insists on.
+    /// Identity that the client requires.
     require_id: Option<Id>,
     is_begun: bool,
     replay: Option<Replay>,
@@ -51,22 +51,22 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Has the body tell `clock` of what passes.
+    /// Reports the frames of the body to `clock`.
     pub(crate) fn time(&mut self, clock: &Rc<Clock>) {
         self.clock = Some(clock.clone());
     }
 
-    /// Whether it can be sent once more.
+    /// Returns true if the request can be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.form.upgrade && self.replay.as_ref().is_none_or(|replay| !replay.is_overflowed())
     }
 
-    /// Whether it fits: for retries, upstream wants the whole body.
+    /// Returns true if the whole body is buffered, which upstream requires for retries.
     pub(crate) fn is_complete(&self) -> bool {
         !self.form.upgrade && self.replay.as_ref().is_none_or(Replay::is_complete)
     }
 
-    /// Whether `endpoint` is whom the client insists on.
+    /// Checks that `endpoint` has the identity that the client requires.
     pub(crate) fn allows(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let Some(id) = &self.require_id else { return Ok(()) };
         match endpoint.identity() {
@@ -78,12 +78,12 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// What is spoken to `endpoint`.
+    /// Protocol for `endpoint`.
     pub(crate) fn variant(&self, endpoint: &Endpoint) -> Variant {
         if self.request.version() == Version::HTTP_2 {
             return Variant::Http2;
         }
-        if !self.form.upgrade && endpoint.takes_orig_proto() {
+        if !self.form.upgrade && endpoint.supports_orig_proto() {
             return Variant::OrigProto;
         }
         let has_host = self.request.headers().get(HOST).is_some_and(|host| !host.is_empty());
@@ -93,7 +93,7 @@ impl<'a> Outgoing<'a> {
         Variant::Http1
     }
 
-    /// The request for one attempt; none if its body is gone.
+    /// Returns the request for one attempt; `None` if its body is gone.
     pub(crate) fn next(&mut self) -> Option<Request<Body>> {
         let body = match &self.replay {
             _ if !std::mem::replace(&mut self.is_begun, true) => std::mem::take(self.request.body_mut()),
@@ -109,13 +109,13 @@ impl<'a> Outgoing<'a> {
         *request.method_mut() = self.request.method().clone();
         *request.uri_mut() = self.request.uri().clone();
         *request.version_mut() = self.request.version();
-        // The copy is what is kept: the original has room for what is added on the way.
+        // The copy stays here: the original map has room for headers added on the way.
         let copy = self.request.headers().clone();
         *request.headers_mut() = std::mem::replace(self.request.headers_mut(), copy);
         Some(request)
     }
 
-    /// Makes a request what `variant` needs for `endpoint`; says what it was if it rides in HTTP/2.
+    /// Adapts a request to `variant` and `endpoint`. Returns its original form if it is carried in HTTP/2.
     pub(crate) fn prepare(
         &self,
         request: &mut Request<Body>,
@@ -158,9 +158,9 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// What a request may ask for by headers, where its route allows it.
+/// Timeouts and retries that a request sets by headers, where its route allows it.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct RequestOverrides {
     pub(crate) timeouts: Timeouts,
     pub(crate) retry_limit: Option<u16>,
     pub(crate) retry_timeout: Option<Duration>,
@@ -168,8 +168,8 @@ pub(crate) struct Asked {
     pub(crate) retry_grpc: Option<proxy_model::route::GrpcRetry>,
 }
 
-impl Asked {
-    /// Takes the headers out of a request.
+impl RequestOverrides {
+    /// Removes the headers from a request and parses them.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
         let mut text = |name: &'static str| {
             let value = headers.remove(HeaderName::from_static(name))?;
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_ask_in_upstreams_grammar_and_are_taken_out() {
+    fn parses_and_removes_override_headers() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("l5d-timeout", "1m"),
@@ -254,12 +254,12 @@ mod tests {
         ] {
             headers.insert(name, http::HeaderValue::from_static(value));
         }
-        let asked = Asked::take(&mut headers);
-        assert_eq!(asked.timeouts.request, Some(Duration::from_secs(60)));
-        assert_eq!(asked.timeouts.response, Some(Duration::from_millis(250)));
-        assert_eq!(asked.retry_http, Some(vec![(500, 599), (429, 429)]));
-        assert_eq!((asked.retry_limit, headers.len()), (Some(3), 1));
-        assert!(asked.retry_grpc.is_some_and(|g| g.unavailable && !g.internal));
+        let overrides = RequestOverrides::take(&mut headers);
+        assert_eq!(overrides.timeouts.request, Some(Duration::from_secs(60)));
+        assert_eq!(overrides.timeouts.response, Some(Duration::from_millis(250)));
+        assert_eq!(overrides.retry_http, Some(vec![(500, 599), (429, 429)]));
+        assert_eq!((overrides.retry_limit, headers.len()), (Some(3), 1));
+        assert!(overrides.retry_grpc.is_some_and(|g| g.unavailable && !g.internal));
         assert_eq!((duration("10"), statuses("4xx"), statuses("600")), (None, None, None));
     }
 }

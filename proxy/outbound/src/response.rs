@@ -1,4 +1,4 @@
-//! The response on its way back: counted when it ends, however it ends.
+//! Response body on its way back: counted when it ends, however it ends.
 
 use std::{
     pin::Pin,
@@ -24,47 +24,47 @@ use proxy_metrics::{
 
 use crate::{
     endpoint::InFlight,
-    route::{LeadsTo, Plan},
+    route::{Plan, RouteSource},
     timeout::Clock,
 };
 
-/// What the application gets.
+/// Response body for the application.
 pub(crate) struct ResponseBody {
     body: Body,
     track: Option<Box<Track>>,
     clock: Option<(Rc<Clock>, LocalBoxFuture<'static, &'static str>)>,
 }
 
-/// All that counts a response. It goes through many hands with it, and is large: only ever in a box.
+/// Metrics of a response. Large and moved often, so always boxed.
 pub(crate) struct Track {
     status: StatusCode,
     is_grpc: bool,
     grpc_status: Option<u32>,
     framed: bool,
-    /// It is what the application gets.
+    /// True if the application gets this response.
     delivered: bool,
     flight: InFlight,
     endpoint: RequestGuard,
     actual: Option<RequestGuard>,
     route: Option<RequestGuard>,
-    leads_to: LeadsTo,
+    source: RouteSource,
     backend: usize,
     started: Instant,
     attempt_started: Instant,
 }
 
-/// How an exchange ended.
+/// End of an exchange.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// To the end; with the trailers' gRPC status.
+    /// Complete, with the gRPC status of the trailers.
     Complete(Option<u32>),
-    /// The endpoint, or a timeout of ours, broke it off.
+    /// Broken off by the endpoint or a timeout.
     Broken(&'static str),
     /// The client went away.
     Cancelled,
 }
 
-/// What an attempt is counted by.
+/// Metrics of one attempt.
 pub(crate) struct Attempt {
     pub(crate) flight: InFlight,
     pub(crate) endpoint: RequestGuard,
@@ -100,14 +100,14 @@ impl Track {
             endpoint,
             actual,
             route: None,
-            leads_to: plan.leads_to.clone(),
+            source: plan.source.clone(),
             backend,
             started: plan.started,
             attempt_started: started,
         })
     }
 
-    /// The response is one that the application made: it counts.
+    /// Counts the response, which the application made.
     pub(crate) fn arrived(&mut self) {
         self.endpoint.response(self.status);
         if let Some(actual) = &mut self.actual {
@@ -115,7 +115,7 @@ impl Track {
         }
     }
 
-    /// The request never reached the application and goes elsewhere: nothing is counted.
+    /// Counts nothing: the request never reached the application and goes elsewhere.
     pub(crate) fn never_arrived(self) {
         self.endpoint.never_arrived();
         if let Some(actual) = self.actual {
@@ -123,26 +123,26 @@ impl Track {
         }
     }
 
-    /// The class, as far as the head (or early trailers) tell.
+    /// Class by the head, or by early trailers.
     pub(crate) fn class(&self, grpc_status: Option<u32>) -> classify::Class {
-        let classes = match &self.leads_to {
-            LeadsTo::Policy(_) => &[],
-            LeadsTo::Profile(_, route) => route.classes.as_slice(),
+        let classes = match &self.source {
+            RouteSource::Policy(_) => &[],
+            RouteSource::Profile(_, route) => route.classes.as_slice(),
         };
         classify::response(classes, self.status, self.is_grpc, grpc_status.or(self.grpc_status))
     }
 
-    /// gRPC status of the head.
+    /// gRPC status in the head.
     pub(crate) fn grpc_status(&self) -> Option<u32> {
         self.grpc_status
     }
 
-    /// Whether trailers may tell more.
+    /// Returns true if trailers may change the class.
     pub(crate) fn is_grpc(&self) -> bool {
         self.is_grpc
     }
 
-    /// This response is the one that the application gets.
+    /// Marks the response as the one that the application gets.
     pub(crate) fn is_final(&mut self, route: Option<RequestGuard>) {
         self.delivered = true;
         self.route = route;
@@ -151,7 +151,7 @@ impl Track {
         }
     }
 
-    /// This response is thrown away for another attempt.
+    /// Discards the response in favour of another attempt.
     pub(crate) fn discard(self: Box<Self>, grpc_status: Option<u32>) {
         self.end(End::Complete(grpc_status));
     }
@@ -162,7 +162,7 @@ impl Track {
         }
     }
 
-    /// The clock is read once for all that is told of one moment.
+    /// The clock is read once for all metrics of one moment.
     fn frame_at(&mut self, now: Instant) {
         if std::mem::replace(&mut self.framed, true) {
             return;
@@ -178,7 +178,7 @@ impl Track {
             .answered(now.saturating_duration_since(self.attempt_started), now);
     }
 
-    #[expect(clippy::boxed_local, reason = "out of its box it would be copied first")]
+    #[expect(clippy::boxed_local, reason = "unboxing would copy it first")]
     fn end(mut self: Box<Self>, end: End) {
         let now = Instant::now();
         if end != End::Cancelled {
@@ -217,9 +217,11 @@ impl Track {
         self.actual.into_iter().chain(self.route).for_each(count);
     }
 
-    /// For the families of policy routes.
+    /// Counts the exchange in the families of policy routes.
     fn exchange(&self, now: Instant, grpc: Option<u32>, word: &'static str) {
-        let LeadsTo::Policy(rule) = &self.leads_to else { return };
+        let RouteSource::Policy(rule) = &self.source else {
+            return;
+        };
         let code = match rule.kind {
             RouteKind::Http => Some(u32::from(self.status.as_u16())),
             RouteKind::Grpc => grpc,
@@ -242,7 +244,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 }
 
 impl ResponseBody {
-    /// A response's body with what counts it.
+    /// Body of an endpoint's response, with its metrics.
     pub(crate) fn new(body: Body, track: Box<Track>, clock: Option<Rc<Clock>>) -> Self {
         let clock = clock.map(|clock| (clock.clone(), Box::pin(clock.expired()) as _));
         Self {
@@ -252,7 +254,7 @@ impl ResponseBody {
         }
     }
 
-    /// An answer of the proxy's own.
+    /// Body of a response that the proxy made.
     pub(crate) fn plain(body: Body) -> Self {
         Self {
             body,
@@ -287,7 +289,7 @@ impl http_body::Body for ResponseBody {
             let Some(what) = this.poll_timeout(cx) else {
                 return Poll::Pending;
             };
-            tracing::debug!(timeout = what, "a response took too long");
+            tracing::debug!(timeout = what, "response timed out");
             this.body = Body::Empty;
             this.end(End::Broken("RESPONSE_STREAM_TIMEOUT"));
             return Poll::Ready(Some(Err(Error::reset(h2::Reason::CANCEL))));
@@ -324,7 +326,7 @@ impl http_body::Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // A server does not poll a body to its end when it knows that nothing more comes.
+        // A server does not poll a body to its end once it knows that no more frames come.
         let end = if self.body.is_end_stream() {
             End::Complete(None)
         } else {

@@ -1,4 +1,4 @@
-//! Retries: a request that failed goes again, as often as its route or the budget allows.
+//! Retries: sends a failed request again, as often as its route or the budget allows.
 
 use std::{
     pin::{Pin, pin},
@@ -18,10 +18,10 @@ use crate::{
     Error,
     deliver::{Client, Delivered, deliver},
     request::Outgoing,
-    route::{LeadsTo, Plan},
+    route::{Plan, RouteSource},
 };
 
-/// Waits between retries where the policy sends none; upstream's figures.
+/// Default backoff between retries; upstream's figures.
 const RETRY_BACKOFF: Backoff = Backoff {
     min: Duration::from_millis(25),
     max: Duration::from_millis(250),
@@ -29,7 +29,7 @@ const RETRY_BACKOFF: Backoff = Backoff {
     respect_retry_after_hint: false,
 };
 
-/// Sends a request until it has a response that may be shown, or nothing more is allowed.
+/// Sends a request until its response needs no retry, or no retry is allowed.
 pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>) -> Result<Delivered, Error> {
     deposit(plan);
     let mut retries = 0;
@@ -41,7 +41,7 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
             _ => None,
         };
         if !wants_retry(plan, &result, trailers) {
-            if let (1.., LeadsTo::Policy(rule), Ok(_)) = (retries, &plan.leads_to, &result) {
+            if let (1.., RouteSource::Policy(rule), Ok(_)) = (retries, &plan.source, &result) {
                 rule.retries.successes.inc();
             }
             return result;
@@ -62,7 +62,7 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
     }
 }
 
-/// One attempt in its time. Pinned by the caller: the future of a request holds it once, not once for each way to wait.
+/// Runs one attempt within its timeout. Pinned by the caller, so that the future of a request holds it once.
 async fn attempt(
     plan: &Plan,
     retries: u32,
@@ -76,9 +76,9 @@ async fn attempt(
     }
 }
 
-/// A first attempt pays into the budget.
+/// Deposits the first attempt into the budget.
 fn deposit(plan: &Plan) {
-    if let LeadsTo::Profile(_, route) = &plan.leads_to
+    if let RouteSource::Profile(_, route) = &plan.source
         && let Some(budget) = &route.budget
     {
         budget
@@ -88,7 +88,7 @@ fn deposit(plan: &Plan) {
     }
 }
 
-/// Time for one attempt until its response's head; the last one may take as long as it likes.
+/// Timeout of one attempt until the response head; the last attempt has none.
 fn attempt_timeout(plan: &Plan, retries: u32) -> Option<Duration> {
     let retry = plan
         .retry
@@ -97,14 +97,14 @@ fn attempt_timeout(plan: &Plan, retries: u32) -> Option<Duration> {
     retry.timeout
 }
 
-/// Whether the result asks for another attempt.
+/// Returns true if the result should be retried.
 fn wants_retry(plan: &Plan, result: &Result<Delivered, Error>, trailers: Option<u32>) -> bool {
-    match (&plan.leads_to, result) {
-        (LeadsTo::Profile(_, route), Ok(delivered)) => {
+    match (&plan.source, result) {
+        (RouteSource::Profile(_, route), Ok(delivered)) => {
             route.is_retryable && delivered.track.class(trailers).is_failure()
         }
-        (LeadsTo::Profile(..), Err(_)) => false,
-        (LeadsTo::Policy(_), result) => plan.retry.as_ref().is_some_and(|retry| match result {
+        (RouteSource::Profile(..), Err(_)) => false,
+        (RouteSource::Policy(_), result) => plan.retry.as_ref().is_some_and(|retry| match result {
             Ok(delivered) => {
                 let status = delivered.response.status().as_u16();
                 let by_status = retry
@@ -123,13 +123,13 @@ fn wants_retry(plan: &Plan, result: &Result<Delivered, Error>, trailers: Option<
     }
 }
 
-/// Whether another attempt is allowed; if it is, it is paid for.
+/// Returns true if a retry is allowed, and withdraws it from the budget.
 fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
     if !out.is_complete() {
         return false;
     }
-    match &plan.leads_to {
-        LeadsTo::Profile(_, route) => {
+    match &plan.source {
+        RouteSource::Profile(_, route) => {
             let now = Instant::now();
             let pay =
                 |budget: &crate::SharedBudget| budget.lock().unwrap_or_else(PoisonError::into_inner).withdraw(now);
@@ -141,7 +141,7 @@ fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
             }
             paid
         }
-        LeadsTo::Policy(rule) => {
+        RouteSource::Policy(rule) => {
             let max = plan.retry.as_ref().map_or(0, |retry| u32::from(retry.max_retries));
             let allowed = retries < max;
             if allowed {
@@ -165,16 +165,16 @@ fn has_code(retry: &GrpcRetry, code: u32) -> bool {
     }
 }
 
-/// Whether the gRPC status in the trailers may decide about a retry.
+/// Returns true if the gRPC status in the trailers may cause a retry.
 fn needs_trailers(plan: &Plan) -> bool {
-    match (&plan.leads_to, &plan.retry) {
-        (LeadsTo::Profile(_, route), _) => route.is_retryable,
-        (LeadsTo::Policy(_), Some(Retry { grpc, .. })) => *grpc != GrpcRetry::default(),
-        (LeadsTo::Policy(_), None) => false,
+    match (&plan.source, &plan.retry) {
+        (RouteSource::Profile(_, route), _) => route.is_retryable,
+        (RouteSource::Policy(_), Some(Retry { grpc, .. })) => *grpc != GrpcRetry::default(),
+        (RouteSource::Policy(_), None) => false,
     }
 }
 
-/// Looks whether a gRPC response consists of trailers alone; what was read of it is put back.
+/// Reads the gRPC status of a response that consists of trailers alone. Puts back the frame it reads.
 async fn peek(delivered: &mut Delivered) -> Option<u32> {
     let mut body = std::mem::take(delivered.response.body_mut());
     let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
@@ -190,7 +190,7 @@ async fn peek(delivered: &mut Delivered) -> Option<u32> {
     status
 }
 
-/// A body whose first frame was read already.
+/// Body whose first frame was read already.
 struct Peeked {
     first: Option<Result<Frame<Bytes>, proxy_http::Error>>,
     rest: Body,

@@ -1,4 +1,4 @@
-//! Which route a request takes, and what the route makes of it.
+//! Selects the route of a request and applies it.
 
 use std::{rc::Rc, time::Instant};
 
@@ -13,67 +13,67 @@ use proxy_model::{
 
 use crate::{
     Error,
-    request::Asked,
+    request::RequestOverrides,
     snapshot::{Distribution, Profile, ProfileRoute, Routes, Rule, Snapshot},
 };
 
-/// What a request's route says.
+/// Route of one request, with its overrides applied.
 pub(crate) struct Plan {
-    pub(crate) leads_to: LeadsTo,
+    pub(crate) source: RouteSource,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Retry>,
-    /// Filters of the route's responses.
+    /// Response filters of the route.
     response_filters: Vec<Filter>,
     pub(crate) started: Instant,
 }
 
-/// Whose route it is.
+/// Source of a route: policy or profile.
 #[derive(Clone)]
-pub(crate) enum LeadsTo {
+pub(crate) enum RouteSource {
     Policy(Rc<Rule>),
     Profile(Rc<Profile>, Rc<ProfileRoute>),
 }
 
 impl Plan {
     pub(crate) fn distribution(&self) -> &Distribution {
-        match &self.leads_to {
-            LeadsTo::Policy(rule) => &rule.distribution,
-            LeadsTo::Profile(profile, _) => &profile.distribution,
+        match &self.source {
+            RouteSource::Policy(rule) => &rule.distribution,
+            RouteSource::Profile(profile, _) => &profile.distribution,
         }
     }
 
-    /// Labels of the route, for tap.
+    /// Labels of the route for tap.
     pub(crate) fn labels(&self) -> &Labels {
-        match &self.leads_to {
-            LeadsTo::Policy(rule) => &rule.labels,
-            LeadsTo::Profile(_, route) => &route.labels,
+        match &self.source {
+            RouteSource::Policy(rule) => &rule.labels,
+            RouteSource::Profile(_, route) => &route.labels,
         }
     }
 
-    /// Counts the request as the application sees it.
+    /// Starts to count the request as the application sees it.
     pub(crate) fn guard(&self) -> Option<RequestGuard> {
-        match &self.leads_to {
-            LeadsTo::Policy(_) => None,
-            LeadsTo::Profile(_, route) => Some(route.slot.route.request_since(self.started)),
+        match &self.source {
+            RouteSource::Policy(_) => None,
+            RouteSource::Profile(_, route) => Some(route.slot.route.request_since(self.started)),
         }
     }
 
-    /// Counts one attempt of it.
+    /// Starts to count one attempt.
     pub(crate) fn actual(&self, started: Instant) -> Option<RequestGuard> {
-        match &self.leads_to {
-            LeadsTo::Policy(_) => None,
-            LeadsTo::Profile(_, route) => Some(route.slot.actual.attempt_since(started)),
+        match &self.source {
+            RouteSource::Policy(_) => None,
+            RouteSource::Profile(_, route) => Some(route.slot.actual.attempt_since(started)),
         }
     }
 
-    /// Applies what holds for a response of backend `backend`.
+    /// Applies the filters to a response of `backend`.
     pub(crate) fn response_filters(&self, backend: usize, response: &mut http::Response<Body>) {
         filter::response(&self.response_filters, response);
         filter::response(&self.distribution().backends[backend].filters, response);
     }
 }
 
-/// Finds the route of a request and applies its filters.
+/// Selects the route of a request and applies its filters.
 pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> Result<Plan, Error> {
     let started = Instant::now();
     if let Some(profile) = &snapshot.profile {
@@ -85,12 +85,12 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
             timeouts: Timeouts::default(),
             retry: None,
             response_filters: Vec::new(),
-            leads_to: LeadsTo::Profile(profile.clone(), route),
+            source: RouteSource::Profile(profile.clone(), route),
             started,
         });
     }
     let is_http2 = request.version() == Version::HTTP_2;
-    let not_http = || Error::InvalidPolicy(format!("{} is not for HTTP", snapshot.name).into());
+    let not_http = || Error::InvalidPolicy(format!("{} has no HTTP routes", snapshot.name).into());
     let routes = snapshot.routes(is_http2).ok_or_else(not_http)?;
     let head = select::Head::new(request.method(), request.uri(), request.headers());
     let (rule, filters, matched) = match &**routes {
@@ -116,7 +116,7 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
     };
     let (timeouts, retry) = ask(&rule, request);
     Ok(Plan {
-        leads_to: LeadsTo::Policy(rule),
+        source: RouteSource::Policy(rule),
         timeouts,
         retry,
         response_filters,
@@ -124,24 +124,24 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
     })
 }
 
-/// Timeouts and retries of a rule, as the request may change them.
+/// Timeouts and retries of a rule, with the overrides of the request.
 fn ask(rule: &Rule, request: &mut http::Request<Body>) -> (Timeouts, Option<Retry>) {
     if !rule.allow_headers {
         return (rule.timeouts, rule.retry.clone());
     }
-    let asked = Asked::take(request.headers_mut());
+    let overrides = RequestOverrides::take(request.headers_mut());
     let timeouts = Timeouts {
-        request: asked.timeouts.request.or(rule.timeouts.request),
-        response: asked.timeouts.response.or(rule.timeouts.response),
+        request: overrides.timeouts.request.or(rule.timeouts.request),
+        response: overrides.timeouts.response.or(rule.timeouts.response),
         idle: rule.timeouts.idle,
     };
-    let wants = asked.retry_http.is_some() || asked.retry_grpc.is_some() || asked.retry_limit.is_some();
+    let wants = overrides.retry_http.is_some() || overrides.retry_grpc.is_some() || overrides.retry_limit.is_some();
     let retry = rule.retry.clone().or_else(|| wants.then(default_retry));
     let retry = retry.map(|retry| Retry {
-        max_retries: asked.retry_limit.unwrap_or(retry.max_retries),
-        timeout: asked.retry_timeout.or(retry.timeout),
-        statuses: asked.retry_http.unwrap_or(retry.statuses),
-        grpc: asked.retry_grpc.unwrap_or(retry.grpc),
+        max_retries: overrides.retry_limit.unwrap_or(retry.max_retries),
+        timeout: overrides.retry_timeout.or(retry.timeout),
+        statuses: overrides.retry_http.unwrap_or(retry.statuses),
+        grpc: overrides.retry_grpc.unwrap_or(retry.grpc),
         ..retry
     });
     (timeouts, retry)

@@ -1,5 +1,4 @@
-//! What discovery said about a target, compiled: matchers as they came, backends as balancers and endpoints, metric slots
-//! resolved. Immutable; everything that changes lives outside.
+//! An answer of discovery about a target, compiled: backends are balancers and endpoints, metric slots are resolved.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -21,23 +20,23 @@ use crate::{
     SharedBudget,
     balance::Balancer,
     endpoint::Endpoint,
-    worker::{BalancerSpec, Kind, Shared},
+    worker::{BalancerKind, BalancerSpec, Shared},
 };
 
-/// What is known of a target.
+/// Compiled answer of discovery about a target.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     source: Arc<Outbound>,
-    /// What requests without an authority are for.
+    /// Authority of requests that name none.
     pub(crate) default_authority: Option<Authority>,
     pub(crate) protocol: Protocol,
-    /// Routes and targets of the profile, for HTTP; used instead of the policy's routes.
+    /// Routes and targets of the profile for HTTP; they replace the policy's routes.
     pub(crate) profile: Option<Rc<Profile>>,
-    /// Targets of the profile, for bytes.
+    /// Targets of the profile for opaque connections.
     pub(crate) opaque_profile: Option<Rc<TcpRule>>,
-    /// The profile says that the port is opaque.
+    /// The profile marks the port as opaque.
     pub(crate) opaque_by_profile: bool,
-    /// What errors call it.
+    /// Name of the target in errors.
     pub(crate) name: Rc<str>,
 }
 
@@ -62,7 +61,7 @@ pub(crate) enum Routes {
     Grpc(Vec<Route<GrpcMatch, Rc<Rule>>>),
 }
 
-/// What a policy's rule leads to.
+/// Compiled rule of a policy.
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) distribution: Distribution,
@@ -72,11 +71,11 @@ pub(crate) struct Rule {
     pub(crate) kind: RouteKind,
     pub(crate) slot: Rc<ExchangeSlot>,
     pub(crate) retries: Rc<RetrySlot>,
-    /// For tap.
+    /// Labels for tap.
     pub(crate) labels: proxy_model::Labels,
 }
 
-/// What an opaque route leads to.
+/// Compiled rule of an opaque route.
 #[derive(Debug)]
 pub(crate) struct TcpRule {
     pub(crate) parent: Meta,
@@ -85,7 +84,7 @@ pub(crate) struct TcpRule {
     pub(crate) distribution: Distribution,
 }
 
-/// A profile that decides about requests.
+/// Compiled profile that routes requests.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) routes: Vec<profile::ProfileRoute>,
@@ -96,7 +95,7 @@ pub(crate) struct Profile {
     pub(crate) canonical: Option<HeaderValue>,
 }
 
-/// A route of a profile.
+/// Compiled route of a profile.
 #[derive(Debug)]
 pub(crate) struct ProfileRoute {
     pub(crate) classes: Vec<profile::ResponseClass>,
@@ -107,19 +106,19 @@ pub(crate) struct ProfileRoute {
     pub(crate) labels: proxy_model::Labels,
 }
 
-/// Where requests go, and by which share.
+/// Backends of a route with their weights.
 #[derive(Debug, Default)]
 pub(crate) struct Distribution {
     pub(crate) backends: Vec<Backend>,
-    /// None: the first that is ready.
+    /// `None` picks the first backend that is ready.
     pub(crate) weights: Option<Vec<u32>>,
     /// Nothing was ready for the failfast time: what comes now is shed until something is.
-    pub(crate) shut: std::cell::Cell<bool>,
+    pub(crate) failfast: std::cell::Cell<bool>,
     pub(crate) waiting: std::cell::Cell<usize>,
     pub(crate) name: Rc<str>,
 }
 
-/// One backend.
+/// Compiled backend of a route.
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) dispatch: Dispatch,
@@ -127,12 +126,12 @@ pub(crate) struct Backend {
     pub(crate) slot: Option<Rc<BackendSlot>>,
 }
 
-/// What a backend is made of.
+/// Dispatch of a backend: one endpoint or a balancer.
 #[derive(Debug)]
 pub(crate) enum Dispatch {
     Forward(Rc<Endpoint>),
     Balance(Rc<Balancer>),
-    /// It does not exist.
+    /// The backend does not exist.
     Invalid(Rc<str>),
 }
 
@@ -164,12 +163,12 @@ impl Snapshot {
         }
     }
 
-    /// Whether this is what `source` says.
+    /// Returns true if this snapshot was compiled from an equal answer.
     pub(crate) fn is_of(&self, source: &Arc<Outbound>) -> bool {
         self.source.policy == source.policy && self.source.profile == source.profile
     }
 
-    /// The routes for HTTP/2, or for HTTP/1; none if the policy is not for it.
+    /// Routes for HTTP/2 or HTTP/1; `None` if the policy has none.
     pub(crate) fn routes(&self, is_http2: bool) -> Option<&Rc<Routes>> {
         match &self.protocol {
             Protocol::Detect { http1, http2, .. } => Some(if is_http2 { http2 } else { http1 }),
@@ -180,7 +179,7 @@ impl Snapshot {
 }
 
 impl Profile {
-    /// The first route that fits, or the one for what fits none.
+    /// The first route that matches, else the default route.
     pub(crate) fn route(&self, method: &http::Method, path: &str) -> &Rc<ProfileRoute> {
         let found = proxy_core::select::profile(&self.routes, method, path);
         let index = found.and_then(|found| self.routes.iter().position(|route| std::ptr::eq(route, found)));
@@ -195,10 +194,10 @@ fn name(source: &Outbound, addr: OrigDstAddr) -> Rc<str> {
     }
 }
 
-/// Whether a profile decides about requests: it has targets, or routes and somewhere to send.
+/// Returns true if a profile routes requests: it has targets, or routes and a destination.
 fn decides(profile: &profile::Profile) -> bool {
-    let is_somewhere = profile.endpoint.is_some() || !profile.fully_qualified_name.is_empty();
-    !profile.targets.is_empty() || (!profile.routes.is_empty() && is_somewhere)
+    let has_destination = profile.endpoint.is_some() || !profile.fully_qualified_name.is_empty();
+    !profile.targets.is_empty() || (!profile.routes.is_empty() && has_destination)
 }
 
 fn parent_authority(meta: &Meta) -> Option<String> {
@@ -220,12 +219,12 @@ struct Compiler<'a> {
     addr: OrigDstAddr,
 }
 
-/// What backends of one route have in common.
+/// Parameters that the backends of one route share.
 #[derive(Copy, Clone)]
-struct Context<'a> {
-    kind: Kind,
+struct BackendParams<'a> {
+    kind: BalancerKind,
     accrual: Option<FailureAccrual>,
-    /// For backend metrics of policy routes.
+    /// Route for backend metrics of policy routes.
     route: Option<(RouteKind, &'a Meta)>,
 }
 
@@ -292,8 +291,8 @@ impl Compiler<'_> {
     }
 
     fn rule(&self, action: &outbound::Action, route: (RouteKind, &Meta), accrual: Option<FailureAccrual>) -> Rule {
-        let context = Context {
-            kind: Kind::Http,
+        let context = BackendParams {
+            kind: BalancerKind::Http,
             accrual,
             route: Some(route),
         };
@@ -312,8 +311,8 @@ impl Compiler<'_> {
 
     fn tcp(&self, route: &TcpRoute) -> Option<Rc<TcpRule>> {
         let rule = route.rules.first()?;
-        let context = Context {
-            kind: Kind::Tcp,
+        let context = BackendParams {
+            kind: BalancerKind::Tcp,
             accrual: None,
             route: None,
         };
@@ -325,7 +324,7 @@ impl Compiler<'_> {
         }))
     }
 
-    fn distribution(&self, distribution: &outbound::Distribution, context: Context<'_>) -> Distribution {
+    fn distribution(&self, distribution: &outbound::Distribution, context: BackendParams<'_>) -> Distribution {
         let (backends, weights) = match distribution {
             outbound::Distribution::Empty => (Vec::new(), None),
             outbound::Distribution::FirstAvailable(backends) => {
@@ -344,7 +343,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn backend(&self, backend: &outbound::RouteBackend, context: Context<'_>) -> Backend {
+    fn backend(&self, backend: &outbound::RouteBackend, context: BackendParams<'_>) -> Backend {
         let meta = &backend.backend.meta;
         let dispatch = match &backend.backend.dispatch {
             None => Dispatch::Invalid(meta.to_string().into()),
@@ -363,8 +362,8 @@ impl Compiler<'_> {
         }
     }
 
-    fn balance(&self, path: &Arc<str>, load: Load, backend: &Meta, context: Context<'_>) -> Dispatch {
-        let Context { kind, accrual, .. } = context;
+    fn balance(&self, path: &Arc<str>, load: Load, backend: &Meta, context: BackendParams<'_>) -> Dispatch {
+        let BackendParams { kind, accrual, .. } = context;
         Dispatch::Balance(self.shared.balancer(&BalancerSpec {
             path,
             parent: self.parent,
@@ -380,7 +379,7 @@ impl Compiler<'_> {
             parent: self.parent.clone(),
             route: Meta::default_named("opaq"),
             filters: Vec::new(),
-            distribution: self.targets(profile, Kind::Tcp),
+            distribution: self.targets(profile, BalancerKind::Tcp),
         })
     }
 
@@ -412,7 +411,7 @@ impl Compiler<'_> {
                 slot: self.route_slot(&dst, &Default::default()),
                 labels: Default::default(),
             }),
-            distribution: self.targets(profile, Kind::Http),
+            distribution: self.targets(profile, BalancerKind::Http),
             canonical: HeaderValue::try_from(dst.as_str()).ok(),
         })
     }
@@ -423,7 +422,7 @@ impl Compiler<'_> {
             .profile_route(proxy_model::tap::Direction::Outbound, dst, labels)
     }
 
-    /// The budget of a retryable route: its own, or the profile's.
+    /// Budget of a retryable route: its own, or the profile's.
     fn budget(
         &self,
         dst: &str,
@@ -434,15 +433,15 @@ impl Compiler<'_> {
             return None;
         }
         match (&route.retry_budget, &profile.retry_budget) {
-            (Some(own), _) => self.shared.budgets.get(&format!("{dst}/{index}"), own),
-            (None, Some(params)) => self.shared.budgets.get(dst, params),
+            (Some(own), _) => self.shared.budgets.get_or_create(&format!("{dst}/{index}"), own),
+            (None, Some(params)) => self.shared.budgets.get_or_create(dst, params),
             (None, None) => None,
         }
     }
 
-    /// Where a profile sends: its targets by weight, else its one endpoint, else the service itself.
-    fn targets(&self, profile: &profile::Profile, kind: Kind) -> Distribution {
-        let context = Context {
+    /// Destination of a profile: its targets by weight, else its single endpoint, else the service itself.
+    fn targets(&self, profile: &profile::Profile, kind: BalancerKind) -> Distribution {
+        let context = BackendParams {
             kind,
             accrual: None,
             route: None,

@@ -1,5 +1,5 @@
-//! Tests of the outbound side in one process: real sockets on loopback, sidecars and applications of the tests' own, a
-//! scripted control plane.
+//! Tests of the outbound side in one process: real sockets on loopback, simulated sidecars and applications, a scripted
+//! control plane.
 
 mod bytes;
 mod failures;
@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use proxy_model::{ClientAddr, OrigDstAddr};
 
-/// What a connection's task costs while it lives; a change that makes it much larger should be seen.
+/// Guards the size of a connection's task.
 #[test]
-fn a_connection_is_small() {
+fn connection_task_is_at_most_12_kib() {
     support::run(async {
         let mesh = support::Mesh::new();
         let addr = support::WEB;

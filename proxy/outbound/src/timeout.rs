@@ -1,4 +1,4 @@
-//! Timeouts of one exchange: the whole of it, the response, and silence.
+//! Timeouts of one exchange: request, response, and idle.
 
 use std::{
     cell::Cell,
@@ -14,14 +14,14 @@ use proxy_http::Body;
 use proxy_model::route::Timeouts;
 use proxy_transport::timers;
 
-/// The clock of one exchange. There is none for an exchange without timeouts.
+/// Clock of one exchange. An exchange without timeouts has none.
 #[derive(Debug)]
 pub(crate) struct Clock {
     timeouts: Timeouts,
     started: Instant,
-    /// When the request was sent to its end.
+    /// Time at which the whole request was sent.
     sent: Cell<Option<Instant>>,
-    /// When the last frame passed, in either direction.
+    /// Time of the last frame in either direction.
     last: Cell<Instant>,
 }
 
@@ -38,12 +38,12 @@ impl Clock {
         }))
     }
 
-    /// A frame passed.
+    /// Records a frame.
     pub(crate) fn frame(&self) {
         self.last.set(Instant::now());
     }
 
-    /// The request was sent to its end.
+    /// Records that the whole request was sent.
     pub(crate) fn sent(&self) {
         if self.sent.get().is_none() {
             self.sent.set(Some(Instant::now()));
@@ -63,7 +63,7 @@ impl Clock {
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at);
-        // Without an end of the request there is no response timeout yet: look again now and then.
+        // Before the end of the request the response timeout has not started: check again later.
         let again = self
             .timeouts
             .response
@@ -77,7 +77,7 @@ impl Clock {
         }
     }
 
-    /// Waits until a timeout is over, and says which.
+    /// Waits until a timeout expires. Returns its name.
     pub(crate) async fn expired(self: Rc<Self>) -> &'static str {
         loop {
             let (at, what) = self.expiry();
@@ -88,7 +88,7 @@ impl Clock {
         }
     }
 
-    /// A request body that tells the clock of its frames.
+    /// Wraps a request body so that it reports its frames.
     pub(crate) fn body(self: &Rc<Self>, body: Body) -> Body {
         if body.is_end_stream() {
             self.sent();

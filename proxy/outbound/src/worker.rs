@@ -1,4 +1,4 @@
-//! What one worker owns: its targets, balancers and endpoints, found again by what they are for.
+//! State of one worker: its targets, balancers and endpoints, each under its key.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,7 +22,7 @@ use crate::{
     Budgets, Config, Deps,
     balance::Balancer,
     discover::Target,
-    endpoint::{Endpoint, Seed},
+    endpoint::{Endpoint, EndpointParams},
 };
 
 /// The outbound side of one worker.
@@ -34,7 +34,7 @@ pub struct Worker {
     pub(crate) connections: Cell<usize>,
 }
 
-/// What everything on this worker may use.
+/// Handles and maps that everything on this worker uses.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) discovery: proxy_discovery::Discovery,
@@ -48,9 +48,9 @@ pub(crate) struct Shared {
     forwards: RefCell<FxHashMap<SocketAddr, Weak<Endpoint>>>,
 }
 
-/// What a balancer carries; load is another thing for requests and for connections.
+/// Traffic of a balancer. Requests and connections have separate load estimates.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum BalancerKind {
     /// Requests.
     Http,
     /// Connections.
@@ -61,21 +61,21 @@ pub(crate) enum Kind {
 struct BalancerKey {
     path: Arc<str>,
     parent: Meta,
-    kind: Kind,
+    kind: BalancerKind,
 }
 
-/// What a balancer is asked to be.
+/// Parameters of a balancer.
 pub(crate) struct BalancerSpec<'a> {
     pub(crate) path: &'a Arc<str>,
     pub(crate) parent: &'a Meta,
     pub(crate) backend: &'a Meta,
-    pub(crate) kind: Kind,
+    pub(crate) kind: BalancerKind,
     pub(crate) load: Load,
     pub(crate) accrual: Option<FailureAccrual>,
 }
 
 impl Worker {
-    /// A worker. Its connections must be served on one thread, inside a `LocalSet`.
+    /// Creates a worker. Its connections must be served on one thread, inside a `LocalSet`.
     pub fn new(deps: Deps) -> Rc<Self> {
         let Deps {
             discovery,
@@ -104,7 +104,7 @@ impl Worker {
         })
     }
 
-    /// What is known of a target; kept for a while after its last use. None when there are too many in use.
+    /// Returns the target for `addr`; it is kept for a while after its last use. `None` when too many are in use.
     pub(crate) fn target(self: &Rc<Self>, addr: OrigDstAddr) -> Option<Rc<Target>> {
         if let Some(target) = self.targets.borrow().get(&addr.0) {
             target.touch();
@@ -122,7 +122,7 @@ impl Worker {
         Some(target)
     }
 
-    /// Makes room; false if every target is in use.
+    /// Evicts the oldest idle target; false if every target is in use.
     fn evict_oldest(&self) -> bool {
         let mut targets = self.targets.borrow_mut();
         let idle = targets.iter().filter(|(_, t)| Rc::strong_count(t) == 1);
@@ -133,7 +133,7 @@ impl Worker {
         true
     }
 
-    /// Forgets what nobody used for a while; false when nothing is left.
+    /// Removes idle targets; false when none is left.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let idle = self.shared.config.discovery_idle;
@@ -159,7 +159,7 @@ impl Worker {
     }
 }
 
-/// Forgets idle targets as their time comes; ends with the last of them, or with the worker.
+/// Removes idle targets periodically. Ends with the last target, or with the worker.
 async fn sweep(worker: Weak<Worker>) {
     loop {
         let Some(idle) = worker.upgrade().map(|w| w.shared.config.discovery_idle) else {
@@ -173,7 +173,7 @@ async fn sweep(worker: Weak<Worker>) {
 }
 
 impl Shared {
-    /// The balancer for this, which may exist already.
+    /// Returns the balancer for `spec`; creates it if it does not exist.
     pub(crate) fn balancer(self: &Rc<Self>, spec: &BalancerSpec<'_>) -> Rc<Balancer> {
         let key = BalancerKey {
             path: spec.path.clone(),
@@ -185,15 +185,15 @@ impl Shared {
             return balancer;
         }
         let slot = match spec.kind {
-            Kind::Http => self.metrics.http_balancer(spec.parent, spec.backend),
-            Kind::Tcp => self.metrics.tcp_balancer(spec.parent, spec.backend),
+            BalancerKind::Http => self.metrics.http_balancer(spec.parent, spec.backend),
+            BalancerKind::Tcp => self.metrics.tcp_balancer(spec.parent, spec.backend),
         };
         let balancer = Balancer::new(self, spec.path, (spec.load, spec.accrual), slot);
         self.balancers.borrow_mut().insert(key, Rc::downgrade(&balancer));
         balancer
     }
 
-    /// The one endpoint of a backend that is an address, which may be known already.
+    /// Returns the endpoint of a backend that is an address; creates it if it does not exist.
     pub(crate) fn forward(
         self: &Rc<Self>,
         model: &Arc<proxy_model::Endpoint>,
@@ -201,11 +201,11 @@ impl Shared {
     ) -> Rc<Endpoint> {
         let none = Default::default();
         if let Some(endpoint) = self.forwards.borrow().get(&model.addr).and_then(Weak::upgrade)
-            && endpoint.is_as(model, &none)
+            && endpoint.is_same(model, &none)
         {
             return endpoint;
         }
-        let endpoint = Endpoint::new(&Seed {
+        let endpoint = Endpoint::new(&EndpointParams {
             shared: self,
             model,
             set_labels: &none,
@@ -218,7 +218,7 @@ impl Shared {
         endpoint
     }
 
-    /// Connections that the outbound side accepted for `addr`.
+    /// Metrics of connections accepted for `addr`.
     pub(crate) fn accepted(&self, addr: OrigDstAddr) -> Arc<TransportSlot> {
         self.metrics.outbound_accept(addr.0)
     }

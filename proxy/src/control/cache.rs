@@ -1,5 +1,6 @@
-//! State that outlives the process: the control plane's answers, in the identity directory beside the key and the leaf. A
-//! restarted proxy starts with them, so that it serves although the control plane is away; newer answers replace them.
+//! State that outlives the process: the control plane's answers, in the identity directory beside the key and the leaf.
+//! A restarted proxy starts with them, so that it serves although the control plane is away; newer answers replace
+//! them.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,10 +1,10 @@
-//! What the balancer promises: peaks count at once, estimates fade, choices prefer the cheaper and skip the unready.
+//! Tests of the balancer: peaks count at once, estimates decay, choices prefer the cheaper and skip the unready.
 
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What choosing it costs, in nanoseconds.
+/// Cost of choosing it, in nanoseconds.
 fn load(ewma: &PeakEwma, now: Instant) -> f64 {
     let cost = ewma.cost(now);
     cost.estimate_ns * cost.requests
@@ -19,7 +19,7 @@ fn cost(estimate_ns: f64) -> Cost {
 }
 
 #[test]
-fn peaks_count_at_once_and_fade() {
+fn peaks_count_at_once_and_decay() {
     let start = Instant::now();
     let ewma = PeakEwma::new(DEFAULT, start);
     assert_eq!(load(&ewma, start), 30e6);
@@ -36,7 +36,7 @@ fn peaks_count_at_once_and_fade() {
 }
 
 #[test]
-fn requests_under_way_multiply() {
+fn requests_in_flight_multiply_the_cost() {
     let now = Instant::now();
     let ewma = PeakEwma::new(DEFAULT, now);
     ewma.begin();
@@ -47,7 +47,7 @@ fn requests_under_way_multiply() {
 }
 
 #[test]
-fn a_clock_that_stands_still_or_goes_back_is_harmless() {
+fn tolerates_a_clock_that_stands_still_or_goes_back() {
     let start = Instant::now();
     let now = start + Duration::from_secs(100);
     let ewma = PeakEwma::new(
@@ -69,13 +69,13 @@ fn two_choices_prefer_the_cheaper() {
     for _ in 0..10_000 {
         hits[p2c(4, &mut rng, |i| Some(cost(i as f64))).expect("ready")] += 1;
     }
-    // With distinct draws the dearest never wins; the cheapest wins whenever it is drawn (half of the pairs).
+    // With distinct draws the most expensive never wins; the cheapest wins whenever it is drawn (half of the pairs).
     assert_eq!(hits[3], 0);
     assert!((4_800..5_200).contains(&hits[0]), "{hits:?}");
 }
 
 #[test]
-fn a_new_endpoint_is_not_left_out_while_its_default_fades() {
+fn does_not_starve_a_new_endpoint_while_its_default_decays() {
     let now = Instant::now();
     let (old, new) = (PeakEwma::new(DEFAULT, now), PeakEwma::new(DEFAULT, now));
     old.record(MS, now + Duration::from_secs(1));
@@ -88,7 +88,7 @@ fn a_new_endpoint_is_not_left_out_while_its_default_fades() {
         new_hits += picked.expect("ready");
     }
     assert!((400..600).contains(&new_hits), "{new_hits}");
-    // But while it has not answered, it does not get everything.
+    // But before its first answer it does not get every request.
     new.begin();
     let busy = p2c(2, &mut rng, |i| {
         Some([&old, &new][i].cost(now + Duration::from_secs(1)))
@@ -97,7 +97,7 @@ fn a_new_endpoint_is_not_left_out_while_its_default_fades() {
 }
 
 #[test]
-fn the_unready_are_never_chosen() {
+fn never_picks_an_unready_endpoint() {
     let mut rng = fastrand::Rng::with_seed(7);
     assert_eq!(p2c(0, &mut rng, |_| Some(cost(1.0))), None);
     assert_eq!(p2c(1, &mut rng, |_| None), None);

@@ -1,4 +1,4 @@
-//! The breaker's life: opening, waiting, one probe, closing; and what must not confuse it.
+//! Tests of the breaker: opening, backoff, the probe, closing, stragglers.
 
 use super::*;
 
@@ -59,7 +59,7 @@ impl Bench {
 }
 
 #[test]
-fn failures_in_a_row_open_it_and_one_probe_decides() {
+fn opens_after_consecutive_failures_and_one_probe_decides() {
     let mut b = Bench::new(&consecutive(3));
     for outcome in [
         Outcome::Failure,
@@ -70,7 +70,7 @@ fn failures_in_a_row_open_it_and_one_probe_decides() {
     ] {
         b.send(outcome);
     }
-    assert!(b.ready(), "the success broke the row");
+    assert!(b.ready(), "the success reset the count");
     b.send(Outcome::Failure);
     assert!(!b.ready() && b.breaker.admit(b.now).is_none());
     assert_eq!(b.breaker.ready_at(), Some(b.now + S));
@@ -91,12 +91,12 @@ fn failures_in_a_row_open_it_and_one_probe_decides() {
     assert_eq!(
         b.breaker.ready_at(),
         Some(b.now + S),
-        "waits begin anew after a success"
+        "the backoff starts over after a success"
     );
 }
 
 #[test]
-fn stragglers_and_abandoned_probes() {
+fn ignores_stragglers_and_repeats_an_abandoned_probe() {
     let mut b = Bench::new(&consecutive(1));
     let straggler = b.breaker.admit(b.now).expect("ready");
     let other = b.breaker.admit(b.now).expect("ready");
@@ -106,15 +106,15 @@ fn stragglers_and_abandoned_probes() {
     b.now += S;
     let probe = b.breaker.admit(b.now).expect("the probe");
     b.breaker.record(other, Outcome::Success, b.now, &mut b.rng);
-    assert!(!b.ready(), "a straggler is no probe");
+    assert!(!b.ready(), "a straggler is not the probe");
     b.breaker.abandon(probe, b.now);
-    assert!(b.ready(), "and may be probed again at once");
+    assert!(b.ready(), "it may be probed again at once");
     b.send(Outcome::Success);
     b.send(Outcome::Success);
 }
 
 #[test]
-fn a_low_rate_opens_it_after_enough_requests() {
+fn opens_on_a_low_success_rate_after_enough_requests() {
     let mut b = Bench::new(&unified(0.8, 10, 0));
     for _ in 0..7 {
         b.send(Outcome::Success);
@@ -126,11 +126,11 @@ fn a_low_rate_opens_it_after_enough_requests() {
     assert!(!b.ready(), "7 of 10 is below 0.8");
     b.now += S;
     b.send(Outcome::RateLimited);
-    assert!(!b.ready(), "too much is no successful probe");
+    assert!(!b.ready(), "a rate-limited probe fails");
     b.now += 2 * S;
     b.send(Outcome::Success);
     b.send(Outcome::Failure);
-    assert!(b.ready(), "the window begins anew");
+    assert!(b.ready(), "the window starts over");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn the_window_slides() {
 }
 
 #[test]
-fn zero_switches_off() {
+fn zero_disables_a_condition() {
     let mut b = Bench::new(&consecutive(0));
     for _ in 0..100 {
         b.send(Outcome::Failure);

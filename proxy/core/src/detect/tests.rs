@@ -1,11 +1,11 @@
-//! Detection of real and hostile first bytes.
+//! Tests of detection with valid and hostile bytes.
 
 use proptest::prelude::*;
 
 use super::*;
 
 #[test]
-fn http_by_its_first_bytes() {
+fn detects_http_by_its_first_bytes() {
     assert_eq!(http(b""), Detected::NeedMore);
     assert_eq!(http(b"PRI"), Detected::NeedMore);
     assert_eq!(http(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Detected::Http2);
@@ -50,7 +50,7 @@ fn sni(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_hello_gives_its_name_once_it_is_whole() {
+fn parses_a_client_hello_once_it_is_complete() {
     let mut extensions = vec![0, 43, 0, 3, 2, 3, 4];
     extensions.extend(sni("Web.Emoji.local"));
     let bytes = hello(&extensions);
@@ -64,19 +64,19 @@ fn a_hello_gives_its_name_once_it_is_whole() {
     assert_eq!(
         client_hello(&[bytes, vec![1, 2, 3]].concat()),
         found,
-        "what follows doesn't matter"
+        "bytes after it are ignored"
     );
     assert_eq!(client_hello(&hello(&[])), Hello::Hello { sni: None });
 }
 
 #[test]
-fn other_bytes_are_no_hello() {
+fn rejects_damaged_client_hellos() {
     let good = hello(&sni("web"));
     for (at, value) in [(0, 23), (1, 2), (2, 4), (5, 2)] {
         let mut bad = good.clone();
         bad[at] = value;
         assert_eq!(client_hello(&bad), Hello::NotTls, "byte {at}");
-        assert_eq!(client_hello(&bad[..=at]), Hello::NotTls, "and at once, byte {at}");
+        assert_eq!(client_hello(&bad[..=at]), Hello::NotTls, "at once, byte {at}");
     }
     let mut two_records = good.clone();
     two_records[4] -= 10;
@@ -89,13 +89,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn no_bytes_make_detection_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn never_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         http(&bytes);
         client_hello(&bytes);
     }
 
     #[test]
-    fn no_damage_to_a_hello_makes_it_panic(at in 0_usize..80, value: u8, cut in 0_usize..90) {
+    fn never_panics_on_a_damaged_client_hello(at in 0_usize..80, value: u8, cut in 0_usize..90) {
         let mut bytes = hello(&sni("web.emoji.serviceaccount"));
         let n = bytes.len();
         bytes[at % n] = value;
@@ -104,8 +104,8 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_is_final(bytes in prop::collection::vec(any::<u8>(), 0..40), cut in 0_usize..40) {
-        // Once it says "not", more bytes change nothing.
+    fn a_decision_is_final(bytes in prop::collection::vec(any::<u8>(), 0..40), cut in 0_usize..40) {
+// After a decision, more bytes change nothing.
         let cut = cut.min(bytes.len());
         if client_hello(&bytes[..cut]) == Hello::NotTls {
             prop_assert_eq!(client_hello(&bytes), Hello::NotTls);

@@ -1,4 +1,4 @@
-//! Which of several routes wins, and what matches at all.
+//! Tests of route matching and precedence.
 
 use http::{HeaderName, HeaderValue};
 use proxy_model::{Meta, route::Pattern};
@@ -62,7 +62,7 @@ fn hosts_rank_exact_then_the_longer_suffix_then_any() {
     assert_eq!(
         pick(&routes, "http://example.com/"),
         Some(1),
-        "the suffix is not for the bare name"
+        "a suffix does not match the bare name"
     );
     assert_eq!(pick(&routes, "http://org/"), Some(0));
     assert_eq!(pick(&routes, "http://org/other"), None);
@@ -180,7 +180,7 @@ fn grpc_needs_post_and_a_method() {
 }
 
 #[test]
-fn sni_and_profiles() {
+fn selects_by_sni_and_by_profile() {
     let tcp = |snis| TcpRoute {
         meta: Meta::default_named("t"),
         snis,

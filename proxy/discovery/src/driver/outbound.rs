@@ -1,4 +1,4 @@
-//! An outbound lookup: two streams, one answer.
+//! Outbound lookup: two streams, one answer.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -9,23 +9,23 @@ use super::{connected, until, unused};
 use crate::{
     Config, ControlPlane, Discovery, Outbound, Service, Source,
     cache::Lookup,
-    fallback::{invalid_policy, of_address},
-    stream::{Event, Follow, Known, Live},
+    fallback::{address_policy, invalid_policy},
+    stream::{Event, Known, Live, StreamDriver},
 };
 
 type OutboundLookup = Lookup<OutboundTarget, Option<Arc<Outbound>>>;
 
-/// What one of the streams has said.
+/// Latest answer of one stream.
 enum Part<T> {
     Waiting,
-    Told(T),
+    Known(T),
 }
 
 impl<T> Part<T> {
     fn known(&self) -> Known {
         match self {
             Self::Waiting => Known::No,
-            Self::Told(_) => Known::Yes,
+            Self::Known(_) => Known::Yes,
         }
     }
 }
@@ -47,11 +47,11 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
     let remembered = lookup.answer.borrow().clone();
     let policy = remembered
         .as_ref()
-        .map(|known| Part::Told((known.policy.clone(), known.source)));
+        .map(|known| Part::Known((known.policy.clone(), known.source)));
     let profile = match remembered {
-        Some(known) => Part::Told(known.profile.clone()),
+        Some(known) => Part::Known(known.profile.clone()),
         None if with_profile => Part::Waiting,
-        None => Part::Told(None),
+        None => Part::Known(None),
     };
     let (policy, profile) = (RefCell::new(policy.unwrap_or(Part::Waiting)), RefCell::new(profile));
     let parts = Parts {
@@ -61,9 +61,9 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
         profile,
     };
     let (policy_live, profile_live) = (watch::Sender::new(false), watch::Sender::new(!with_profile));
-    let follow = |kind, limits, live| {
+    let driver = |kind, limits, live| {
         let age = RefCell::new(config.metrics.answer_age(kind, &path));
-        Follow {
+        StreamDriver {
             limits,
             health: &lookup.health,
             live,
@@ -71,7 +71,7 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
             age,
         }
     };
-    let policy_stream = follow("outbound", config.policy_limits, &policy_live);
+    let policy_stream = driver("outbound", config.policy_limits, &policy_live);
     let policies = policy_stream.run(
         (connected(&*control_plane, Service::Policy), || {
             control_plane.watch_outbound(&target)
@@ -80,7 +80,7 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
     );
     let profiles = async {
         if with_profile {
-            let stream = follow("profile", config.destination_limits, &profile_live);
+            let stream = driver("profile", config.destination_limits, &profile_live);
             stream
                 .run(
                     (connected(&*control_plane, Service::Destination), || {
@@ -100,17 +100,17 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
 impl Parts<'_> {
     fn on_policy(&self, event: Event<ClientPolicy>) -> Known {
         let invalid = |reason: &str| Arc::new(invalid_policy(reason, self.config.detect_timeout));
-        let told = match event {
+        let answer = match event {
             Event::Opened => None,
             Event::Message(policy) => Some((Arc::new(policy), Source::ControlPlane)),
             Event::Invalid(reason) => Some((invalid(&reason), Source::ControlPlane)),
-            // An address gets another one when it is published; a name has nowhere to go.
+            // An address is replaced by a synthesised policy in `publish`; a name has no destination.
             Event::Unknown | Event::Refused => {
-                Some((invalid("the control plane does not know the name"), Source::Synthesised))
+                Some((invalid("name unknown to the control plane"), Source::Synthesised))
             }
         };
-        if let Some(told) = told {
-            *self.policy.borrow_mut() = Part::Told(told);
+        if let Some(answer) = answer {
+            *self.policy.borrow_mut() = Part::Known(answer);
             self.publish(self.config.detect_timeout);
         }
         self.policy.borrow().known()
@@ -118,15 +118,15 @@ impl Parts<'_> {
 
     fn on_profile(&self, event: Event<Profile>) -> Known {
         let first = self.profile.borrow().known() == Known::No;
-        let told = match event {
-            Event::Message(profile) => Part::Told(Some(Arc::new(profile))),
-            Event::Unknown | Event::Refused => Part::Told(None),
-            // What was known stays; who waits for the first answer does not wait for ever.
-            Event::Invalid(_) if first => Part::Told(None),
+        let answer = match event {
+            Event::Message(profile) => Part::Known(Some(Arc::new(profile))),
+            Event::Unknown | Event::Refused => Part::Known(None),
+            // A known answer stays; a first answer that is invalid ends the wait.
+            Event::Invalid(_) if first => Part::Known(None),
             Event::Invalid(_) | Event::Opened => Part::Waiting,
         };
-        if told.known() == Known::Yes {
-            *self.profile.borrow_mut() = told;
+        if answer.known() == Known::Yes {
+            *self.profile.borrow_mut() = answer;
             self.publish(self.config.detect_timeout);
         }
         self.profile.borrow().known()
@@ -134,12 +134,12 @@ impl Parts<'_> {
 
     fn publish(&self, detect_timeout: Duration) {
         let (policy, profile) = (self.policy.borrow(), self.profile.borrow());
-        let (Part::Told((policy, source)), Part::Told(profile)) = (&*policy, &*profile) else {
+        let (Part::Known((policy, source)), Part::Known(profile)) = (&*policy, &*profile) else {
             return;
         };
         let policy = match (source, &self.lookup.key) {
             (Source::Synthesised, OutboundTarget::Addr(addr)) => {
-                Arc::new(of_address(*addr, profile.as_deref(), detect_timeout))
+                Arc::new(address_policy(*addr, profile.as_deref(), detect_timeout))
             }
             _ => Arc::clone(policy),
         };
@@ -153,7 +153,7 @@ impl Parts<'_> {
             let same = |old: &Outbound| {
                 old.policy == answer.policy && old.profile == answer.profile && old.source == answer.source
             };
-            // Saying the same again is no change: who watches would compile it anew.
+            // An equal answer is not published: each watcher would compile it again.
             let changed = !last.as_deref().is_some_and(same);
             if changed {
                 *last = Some(Arc::new(answer));

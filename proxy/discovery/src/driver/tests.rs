@@ -1,4 +1,4 @@
-//! A control plane that is played, and time that is ours.
+//! Tests of the driver with a simulated control plane and paused time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,12 +15,12 @@ use tokio::{sync::mpsc, task::LocalSet, time::Instant};
 use super::*;
 use crate::{Config, Failure, Source, Stream, StreamLimits, forward_policy};
 
-/// Streams that a test feeds: the next one asked for gets the next feed, or fails.
-struct Fed<T>(RefCell<Vec<Result<Feed<T>, Failure>>>);
+/// Streams that a test feeds: each call takes the next feed, or fails.
+struct Feeds<T>(RefCell<Vec<Result<Feed<T>, Failure>>>);
 
 type Feed<T> = mpsc::Receiver<Result<T, Failure>>;
 
-impl<T: 'static> Fed<T> {
+impl<T: 'static> Feeds<T> {
     fn open(&self) -> Result<Stream<T>, Failure> {
         let mut feeds = self.0.borrow_mut();
         let next = if feeds.is_empty() {
@@ -44,23 +44,23 @@ impl<T: 'static> Fed<T> {
     }
 }
 
-impl<T> Default for Fed<T> {
+impl<T> Default for Feeds<T> {
     fn default() -> Self {
         Self(RefCell::default())
     }
 }
 
 #[derive(Default)]
-struct Played {
-    outbound: Fed<ClientPolicy>,
-    inbound: Fed<ServerPolicy>,
-    profiles: Fed<Profile>,
-    endpoints: Fed<EndpointUpdate>,
+struct Simulated {
+    outbound: Feeds<ClientPolicy>,
+    inbound: Feeds<ServerPolicy>,
+    profiles: Feeds<Profile>,
+    endpoints: Feeds<EndpointUpdate>,
     asked: Cell<usize>,
     down: Cell<bool>,
 }
 
-struct Handle(Rc<Played>);
+struct Handle(Rc<Simulated>);
 
 impl ControlPlane for Handle {
     async fn connected(&self, _: Service) {
@@ -95,12 +95,12 @@ fn config() -> Config {
     }
 }
 
-async fn play<F: Future<Output = ()>>(config: Config, test: impl FnOnce(Discovery, Rc<Played>) -> F) {
-    let played = Rc::new(Played::default());
-    let (discovery, driver) = Discovery::new(config, Handle(Rc::clone(&played)));
+async fn simulate<F: Future<Output = ()>>(config: Config, test: impl FnOnce(Discovery, Rc<Simulated>) -> F) {
+    let control = Rc::new(Simulated::default());
+    let (discovery, driver) = Discovery::new(config, Handle(Rc::clone(&control)));
     let local = LocalSet::new();
     local.spawn_local(driver.run());
-    local.run_until(test(discovery, played)).await;
+    local.run_until(test(discovery, control)).await;
 }
 
 fn policy(name: &str) -> ClientPolicy {
@@ -135,9 +135,9 @@ async fn moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbound_answer_waits_for_policy_and_profile() {
-    play(config(), |discovery, played| async move {
-        let (policies, profiles) = (played.outbound.feed(), played.profiles.feed());
+async fn publishes_an_outbound_answer_once_policy_and_profile_are_known() {
+    simulate(config(), |discovery, control| async move {
+        let (policies, profiles) = (control.outbound.feed(), control.profiles.feed());
         let mut answer = discovery.outbound(&target());
         policies.send(Ok(policy("first"))).await.expect("listening");
         moment().await;
@@ -152,7 +152,10 @@ async fn an_outbound_answer_waits_for_policy_and_profile() {
         assert_eq!(first.profile.as_deref(), Some(&Profile::default()));
         policies.send(Ok(policy("first"))).await.expect("listening");
         moment().await;
-        assert!(!answer.has_changed().expect("alive"), "the same again is no change");
+        assert!(
+            !answer.has_changed().expect("alive"),
+            "an equal answer is not published"
+        );
         policies.send(Ok(policy("second"))).await.expect("listening");
         answer.changed().await.expect("updated");
         let status = discovery.status();
@@ -165,10 +168,10 @@ async fn an_outbound_answer_waits_for_policy_and_profile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_knows_goes_where_it_was_going() {
-    play(config(), |discovery, played| async move {
+async fn forwards_an_unknown_target_to_its_address() {
+    simulate(config(), |discovery, control| async move {
         let outside = OutboundTarget::Addr("192.0.2.1:443".parse().expect("an address"));
-        played.outbound.fail(Failure::Unknown("no such service".into()));
+        control.outbound.fail(Failure::Unknown("no such service".into()));
         let mut answer = discovery.outbound(&outside);
         answer.changed().await.expect("answered");
         let known = answer.borrow_and_update().clone().expect("answered");
@@ -179,7 +182,7 @@ async fn what_nobody_knows_goes_where_it_was_going() {
         );
         assert_eq!(*known.policy, expected);
         // Later it becomes a service.
-        let policies = played.outbound.feed();
+        let policies = control.outbound.feed();
         policies.send(Ok(policy("now"))).await.expect("a queue");
         answer.changed().await.expect("asked again");
         assert_eq!(answer.borrow().as_ref().expect("answered").source, Source::ControlPlane);
@@ -188,9 +191,9 @@ async fn what_nobody_knows_goes_where_it_was_going() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_changes_nothing_and_the_first_add_after_it_replaces() {
-    play(config(), |discovery, played| async move {
-        let feed = played.endpoints.feed();
+async fn keeps_endpoints_during_an_outage_and_replaces_them_with_the_first_add() {
+    simulate(config(), |discovery, control| async move {
+        let feed = control.endpoints.feed();
         let mut set = discovery.endpoints("web.ns.svc.cluster.local:80");
         feed.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
         set.changed().await.expect("answered");
@@ -205,7 +208,7 @@ async fn an_outage_changes_nothing_and_the_first_add_after_it_replaces() {
             "{status:?}"
         );
 
-        let feed = played.endpoints.feed();
+        let feed = control.endpoints.feed();
         let back = Instant::now();
         feed.send(Ok(EndpointUpdate::Remove(vec![
             "10.0.0.1:80".parse().expect("an address"),
@@ -221,9 +224,9 @@ async fn an_outage_changes_nothing_and_the_first_add_after_it_replaces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unused_lookup_ends_but_never_while_its_stream_is_down() {
-    play(config(), |discovery, played| async move {
-        let feed = played.endpoints.feed();
+async fn ends_an_unused_lookup_unless_its_stream_is_down() {
+    simulate(config(), |discovery, control| async move {
+        let feed = control.endpoints.feed();
         let mut set = discovery.endpoints("web:80");
         feed.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
         set.changed().await.expect("answered");
@@ -238,68 +241,68 @@ async fn an_unused_lookup_ends_but_never_while_its_stream_is_down() {
         assert_eq!(
             addrs(&discovery.endpoints("web:80")).len(),
             1,
-            "kept while nobody could be asked"
+            "kept while the control plane is down"
         );
 
-        let feed = played.endpoints.feed();
+        let feed = control.endpoints.feed();
         feed.send(Ok(add("10.0.0.1:80"))).await.expect("a queue");
         tokio::time::sleep(Duration::from_secs(20)).await;
-        assert!(discovery.status().is_empty(), "nobody wants it");
+        assert!(discovery.status().is_empty(), "unused");
         assert!(feed.is_closed(), "its stream was closed");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_and_age_renew_a_stream() {
+async fn restarts_a_silent_or_old_stream() {
     let second = |s| Some(Duration::from_secs(s));
     let limits = StreamLimits {
         initial: second(3),
         idle: second(300),
         lifetime: second(3600),
     };
-    play(
+    simulate(
         Config {
             destination_limits: limits,
             ..config()
         },
-        |discovery, played| async move {
-            let (silent, quiet) = (played.endpoints.feed(), played.endpoints.feed());
+        |discovery, control| async move {
+            let (silent, quiet) = (control.endpoints.feed(), control.endpoints.feed());
             let mut set = discovery.endpoints("web:80");
             tokio::time::sleep(Duration::from_secs(4)).await;
             assert!(silent.is_closed(), "no first message in 3 s");
             quiet.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
             set.changed().await.expect("answered");
-            let next = played.endpoints.feed();
+            let next = control.endpoints.feed();
             tokio::time::sleep(Duration::from_secs(301)).await;
             assert!(quiet.is_closed(), "no message in 5 min");
             next.send(Ok(add("10.0.0.2:80"))).await.expect("asked for at once");
             set.changed().await.expect("answered");
             assert_eq!(addrs(&set), ["10.0.0.2:80".parse().expect("an address")]);
-            assert_eq!(played.asked.get(), 3);
+            assert_eq!(control.asked.get(), 3);
         },
     )
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_has_its_default_until_told_and_an_invalid_policy_fails_closed() {
-    play(config(), |discovery, played| async move {
+async fn uses_the_default_policy_at_first_and_fails_closed_on_an_invalid_one() {
+    simulate(config(), |discovery, control| async move {
         let mut policy = discovery.inbound(8080);
         let default = policy.borrow_and_update().clone();
         assert_eq!(default.labels["name"], "all-unauthenticated");
-        let feed = played.inbound.feed();
-        let told = ServerPolicy {
+        let feed = control.inbound.feed();
+        let updated = ServerPolicy {
             protocol: ServerProtocol::Opaque,
             ..(*default).clone()
         };
-        feed.send(Ok(told)).await.expect("a queue");
-        policy.changed().await.expect("told");
+        feed.send(Ok(updated)).await.expect("a queue");
+        policy.changed().await.expect("updated");
         assert_eq!(policy.borrow_and_update().protocol, ServerProtocol::Opaque);
         feed.send(Err(Failure::Invalid("protocol: is missing".into())))
             .await
             .expect("listening");
-        policy.changed().await.expect("told");
+        policy.changed().await.expect("updated");
         let invalid = policy.borrow_and_update().clone();
         let ServerProtocol::Detect { routes, .. } = &invalid.protocol else {
             panic!("{invalid:?}")
@@ -308,23 +311,27 @@ async fn a_port_has_its_default_until_told_and_an_invalid_policy_fails_closed() 
             routes[0].rules[0].filters,
             [Filter::Invalid("protocol: is missing".into())]
         );
-        assert_eq!(invalid.authorizations.len(), 1, "bytes are taken from this host only");
+        assert_eq!(
+            invalid.authorizations.len(),
+            1,
+            "opaque connections are accepted from this host only"
+        );
         assert!(!feed.is_closed(), "the stream goes on");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
-    let told = |name: &str| format!("{name}:80");
+async fn restores_answers_after_a_restart_until_newer_ones_arrive() {
+    let path = |name: &str| format!("{name}:80");
     let cache = Rc::new(RefCell::new(proxy_model::DiscoveryCache::default()));
     let kept = Rc::clone(&cache);
-    play(config(), |discovery, played| async move {
+    simulate(config(), |discovery, control| async move {
         let before = discovery.changes();
-        let (policies, profiles) = (played.outbound.feed(), played.profiles.feed());
-        let (first, second) = (played.endpoints.feed(), played.endpoints.feed());
+        let (policies, profiles) = (control.outbound.feed(), control.profiles.feed());
+        let (first, second) = (control.endpoints.feed(), control.endpoints.feed());
         let (mut outbound, port) = (discovery.outbound(&target()), discovery.inbound(8080));
-        let mut sets = [discovery.endpoints(&told("web")), discovery.endpoints(&told("api"))];
+        let mut sets = [discovery.endpoints(&path("web")), discovery.endpoints(&path("api"))];
         policies.send(Ok(policy("kept"))).await.expect("listening");
         profiles.send(Ok(Profile::default())).await.expect("listening");
         first.send(Ok(add("10.0.0.1:80"))).await.expect("listening");
@@ -343,12 +350,12 @@ async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
     assert!(cache.inbound.is_empty(), "a default is not an answer");
 
     let config = Config { cache, ..config() };
-    play(config, |discovery, played| async move {
-        played.down.set(true);
+    simulate(config, |discovery, control| async move {
+        control.down.set(true);
         let outbound = discovery.outbound(&target());
         let known = outbound.borrow().clone().expect("known at once");
         assert_eq!(known.policy.meta, Meta::default_named("kept"));
-        let mut set = discovery.endpoints(&told("web"));
+        let mut set = discovery.endpoints(&path("web"));
         assert_eq!(addrs(&set), ["10.0.0.1:80".parse().expect("an address")]);
         assert_eq!(
             discovery.answers().endpoints.len(),
@@ -356,16 +363,16 @@ async fn a_restarted_proxy_starts_with_what_was_known_until_it_is_told_more() {
             "the other one is kept for the next restart"
         );
         tokio::time::sleep(Duration::from_secs(60)).await;
-        let feed = played.endpoints.feed();
+        let feed = control.endpoints.feed();
         feed.send(Ok(add("10.0.0.9:80"))).await.expect("a queue");
-        played.down.set(false);
+        control.down.set(false);
         tokio::time::timeout(Duration::from_millis(10), set.changed())
             .await
             .expect("asked for as soon as there is a connection")
             .expect("answered");
         assert_eq!(addrs(&set), ["10.0.0.9:80".parse().expect("an address")]);
-        let late = discovery.endpoints(&told("api"));
-        assert!(late.borrow().is_none(), "the control plane is here, and is asked");
+        let late = discovery.endpoints(&path("api"));
+        assert!(late.borrow().is_none(), "the control plane is connected and asked");
         assert_eq!(discovery.answers().endpoints.len(), 1);
     })
     .await;

@@ -1,4 +1,4 @@
-//! Opaque connections: the header on the wire, bytes both ways, endpoints passed over.
+//! Opaque connections: transport header, bytes both ways, skipped endpoints.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::support::*;
 
 #[test]
-fn bytes_ride_mesh_tls_behind_the_header() {
+fn forwards_bytes_in_mesh_tls_after_the_transport_header() {
     run(async {
         let mesh = Mesh::new();
         let headers: Seen<Header> = Rc::default();
@@ -17,7 +17,7 @@ fn bytes_ride_mesh_tls_behind_the_header() {
             .sidecar(move |header, mut io| {
                 log.borrow_mut().push(header);
                 async move {
-                    // The server speaks first; then it answers until the client is done.
+                    // The server speaks first, then echoes until the client is done.
                     io.write_all(b"ready\n").await.expect("open");
                     let (mut read, mut write) = tokio::io::split(io);
                     let _ = tokio::io::copy(&mut read, &mut write).await;
@@ -42,7 +42,7 @@ fn bytes_ride_mesh_tls_behind_the_header() {
 }
 
 #[test]
-fn silence_is_opaque_too_and_dead_endpoints_are_passed_over() {
+fn treats_silence_as_opaque_and_skips_dead_endpoints() {
     run(async {
         let mesh = Mesh::new();
         let greet = |_: Header, mut io: Io| async move {
@@ -63,7 +63,7 @@ fn silence_is_opaque_too_and_dead_endpoints_are_passed_over() {
 }
 
 #[test]
-fn loopback_is_refused() {
+fn refuses_loopback_destinations() {
     run(async {
         let mesh = Mesh::new();
         let target: SocketAddr = "127.0.0.1:80".parse().expect("valid");

@@ -1,4 +1,4 @@
-//! What goes wrong: endpoints that are away, requests that never arrive, nothing ready, timeouts.
+//! Failures: unreachable endpoints, requests that never arrive, no ready endpoint, timeouts.
 
 use std::{
     cell::Cell,
@@ -19,7 +19,7 @@ use proxy_model::{
 use super::support::*;
 
 #[test]
-fn an_endpoint_that_is_down_is_passed_over() {
+fn skips_an_endpoint_that_is_down() {
     run(async {
         let mesh = Mesh::new();
         let (alive, hits) = mesh.text("alive").await;
@@ -36,7 +36,7 @@ fn an_endpoint_that_is_down_is_passed_over() {
         }
         assert_eq!(hits.get(), 50);
         assert_eq!(mesh.count("response_total", &["classification=\"failure\""]), 0);
-        // A new set takes effect on the open connection, and the old endpoint gets nothing more.
+        // A new set takes effect on the open connection, and the old endpoint gets no more requests.
         let (other, others) = mesh.text("other").await;
         mesh.script.endpoints(SERVICE, [other.endpoint.clone()]);
         assert_eq!(
@@ -48,7 +48,7 @@ fn an_endpoint_that_is_down_is_passed_over() {
 }
 
 #[test]
-fn a_post_that_never_arrived_is_sent_elsewhere_and_counts_once() {
+fn resends_a_post_that_never_arrived_and_counts_it_once() {
     run(async {
         for how in ["marked", "refused"] {
             let mesh = Mesh::new();
@@ -78,7 +78,7 @@ fn a_post_that_never_arrived_is_sent_elsewhere_and_counts_once() {
                 let response = http.send(&mut post("/", "precious")).await.expect("a response");
                 assert_eq!(read(response).await, (StatusCode::OK, "precious".to_owned()), "{how}");
             }
-            assert!(lost.get() > 0, "{how}: chance never chose the loser");
+            assert!(lost.get() > 0, "{how}: the loser was never picked");
             assert_eq!(mesh.count("request_total", &["direction=\"outbound\""]), 40, "{how}");
             assert_eq!(
                 mesh.count("response_total", &["classification=\"success\""]),
@@ -91,7 +91,7 @@ fn a_post_that_never_arrived_is_sent_elsewhere_and_counts_once() {
 }
 
 #[test]
-fn a_body_that_outgrew_its_buffer_is_not_sent_again() {
+fn does_not_resend_a_body_larger_than_the_replay_buffer() {
     run(async {
         let mesh = Mesh::new();
         let loser = mesh
@@ -113,7 +113,7 @@ fn a_body_that_outgrew_its_buffer_is_not_sent_again() {
 }
 
 #[test]
-fn nothing_ready_is_failfast_then_shed_then_served_again() {
+fn fails_fast_then_sheds_then_recovers() {
     run(async {
         let mesh = Mesh::new();
         mesh.service(&[]);
@@ -143,7 +143,7 @@ fn nothing_ready_is_failfast_then_shed_then_served_again() {
 }
 
 #[test]
-fn a_request_waits_for_endpoints_that_come_in_time() {
+fn waits_for_endpoints_that_arrive_in_time() {
     run(async {
         let mesh = Mesh::new();
         mesh.split(&[(SERVICE, 1)]);
@@ -160,7 +160,7 @@ fn a_request_waits_for_endpoints_that_come_in_time() {
 }
 
 #[test]
-fn without_an_answer_of_discovery_http_gets_504() {
+fn answers_504_without_an_answer_from_discovery() {
     run(async {
         let mesh = Mesh::new();
         let mut http = mesh.http1().await;
@@ -170,7 +170,7 @@ fn without_an_answer_of_discovery_http_gets_504() {
 }
 
 #[test]
-fn a_single_address_that_refuses_says_so_at_once() {
+fn fails_at_once_when_a_single_address_refuses() {
     run(async {
         let mesh = Mesh::new();
         let endpoint = mesh.plain(|_| {}).await;
@@ -189,7 +189,7 @@ fn a_single_address_that_refuses_says_so_at_once() {
 }
 
 #[test]
-fn an_identity_that_the_client_requires_must_be_there() {
+fn enforces_the_identity_that_the_client_requires() {
     run(async {
         let mesh = Mesh::new();
         let (sidecar, hits) = mesh.text("hi").await;
@@ -216,7 +216,7 @@ fn an_identity_that_the_client_requires_must_be_there() {
 }
 
 #[test]
-fn policy_timeouts_end_what_takes_too_long() {
+fn enforces_policy_timeouts() {
     run(async {
         let mesh = Mesh::new();
         let sidecar = mesh
@@ -251,7 +251,7 @@ fn policy_timeouts_end_what_takes_too_long() {
 }
 
 #[test]
-fn policy_retries_as_often_as_it_says() {
+fn retries_as_often_as_the_policy_allows() {
     run(async {
         let mesh = Mesh::new();
         let tries = Rc::new(Cell::new(0));
@@ -296,7 +296,7 @@ fn policy_retries_as_often_as_it_says() {
 }
 
 #[test]
-fn what_an_endpoint_resets_is_reset_for_http2_and_502_for_http1() {
+fn forwards_a_reset_to_http2_and_answers_502_to_http1() {
     run(async {
         let mesh = Mesh::new();
         let sidecar = mesh
@@ -316,7 +316,7 @@ fn what_an_endpoint_resets_is_reset_for_http2_and_502_for_http1() {
 }
 
 #[test]
-fn many_failures_at_once_are_one_and_a_returning_application_is_found_soon() {
+fn counts_concurrent_failures_once_and_finds_a_recovered_application_soon() {
     run(async {
         let mesh = Mesh::new();
         let is_back = Rc::new(Cell::new(false));

@@ -1,4 +1,4 @@
-//! Requests: splits, protocols, headers, counts.
+//! Requests: splits, protocols, headers, metrics.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -16,7 +16,7 @@ use proxy_transport::header::SessionProtocol;
 use super::support::*;
 
 #[test]
-fn a_split_holds_and_changes_on_open_connections_at_once() {
+fn applies_a_split_to_open_connections_at_once() {
     run(async {
         let mesh = Mesh::new();
         let ((v1, first), (v2, second)) = (mesh.text("v1").await, mesh.text("v2").await);
@@ -24,7 +24,7 @@ fn a_split_holds_and_changes_on_open_connections_at_once() {
         mesh.script.endpoints("v2.ns:80", [v2.endpoint.clone()]);
         mesh.split(&[("v1.ns:80", 90), ("v2.ns:80", 10)]);
         let mut http = mesh.http1().await;
-        // Once both were asked for, both are ready.
+        // Once both were overrides for, both are ready.
         while first.get() == 0 || second.get() == 0 {
             read(http.send(&mut get("/")).await.expect("a response")).await;
         }
@@ -42,7 +42,7 @@ fn a_split_holds_and_changes_on_open_connections_at_once() {
         for _ in 0..100 {
             assert_eq!(read(http.send(&mut get("/")).await.expect("a response")).await.1, "v2");
         }
-        // Knowing the endpoint survived the update: it still has its one connection.
+        // The endpoint's state survived the update: it still has its one connection.
         assert_eq!((v1.connections.get(), v2.connections.get()), (1, 1));
     });
 }
@@ -53,7 +53,7 @@ fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
         let mesh = Mesh::new();
         let ((v1, first), (v2, second)) = (mesh.text("v1").await, mesh.text("v2").await);
         mesh.script.endpoints("v1.ns:80", [v1.endpoint.clone()]);
-        // Each turn of the wait draws again: one that spins would draw v1 soon.
+        // Each turn of the wait draws again: a busy loop would soon draw v1.
         mesh.split(&[("v1.ns:80", 1), ("v2.ns:80", 20_000)]);
         let mut http = mesh.http1().await;
         let later = async {
@@ -65,14 +65,14 @@ fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
         assert_eq!(read(response.expect("a response")).await.1, "v2");
         assert_eq!((first.get(), second.get()), (0, 1));
 
-        // But a control plane that is away does not hold requests back for long.
+        // But an unavailable control plane does not hold requests back for long.
         mesh.split(&[("v1.ns:80", 1), ("v3.ns:80", 1_000_000)]);
         assert_eq!(read(http.send(&mut get("/")).await.expect("a response")).await.1, "v1");
     });
 }
 
 #[test]
-fn http1_rides_in_http2_with_its_marks() {
+fn carries_http1_in_http2() {
     run(async {
         let mesh = Mesh::new();
         let seen: Seen<(String, Version, HeaderMap)> = Rc::default();
@@ -117,7 +117,7 @@ fn http1_rides_in_http2_with_its_marks() {
 }
 
 #[test]
-fn every_protocol_has_its_session_and_its_connection() {
+fn uses_a_separate_connection_per_protocol() {
     run(async {
         let mesh = Mesh::new();
         let sessions: Seen<Option<SessionProtocol>> = Rc::default();
@@ -195,7 +195,7 @@ fn spawn_echo(upgrade: hyper::upgrade::OnUpgrade) {
 }
 
 #[test]
-fn grpc_streams_both_ways_and_counts_its_status() {
+fn streams_grpc_both_ways_and_counts_its_status() {
     run(async {
         let mesh = Mesh::new();
         let sidecar = mesh
@@ -247,7 +247,7 @@ fn grpc_streams_both_ways_and_counts_its_status() {
 }
 
 #[test]
-fn counts_are_exact_with_upstreams_labels() {
+fn counts_with_upstream_labels() {
     run(async {
         let mesh = Mesh::new();
         let sidecar = mesh
@@ -309,7 +309,7 @@ fn counts_are_exact_with_upstreams_labels() {
 }
 
 #[test]
-fn tap_sees_a_request_with_both_ends() {
+fn tap_reports_both_ends_of_a_request() {
     run(async {
         let mesh = Mesh::new();
         let (sidecar, _) = mesh.text("hi").await;
@@ -339,7 +339,7 @@ fn tap_sees_a_request_with_both_ends() {
 }
 
 #[test]
-fn without_a_sidecar_http1_stays_http1_and_connections_are_kept() {
+fn keeps_http1_connections_to_endpoints_without_a_sidecar() {
     run(async {
         let mesh = Mesh::new();
         let seen: Seen<(Version, String)> = Rc::default();
@@ -362,7 +362,7 @@ fn without_a_sidecar_http1_stays_http1_and_connections_are_kept() {
 }
 
 #[test]
-fn a_drain_ends_the_connection_after_its_request() {
+fn drain_closes_the_connection_after_its_request() {
     run(async {
         let mesh = Mesh::new();
         let gate = Rc::new(tokio::sync::Notify::new());
@@ -394,7 +394,7 @@ fn a_drain_ends_the_connection_after_its_request() {
 }
 
 #[test]
-fn filters_of_a_backend_change_headers_both_ways() {
+fn applies_backend_filters_to_requests_and_responses() {
     run(async {
         let mesh = Mesh::new();
         let seen: Seen<Option<HeaderValue>> = Rc::new(RefCell::default());

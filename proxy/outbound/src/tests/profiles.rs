@@ -45,7 +45,7 @@ fn route(path: &str, timeout: Option<Duration>) -> ProfileRoute {
 }
 
 #[test]
-fn targets_split_and_requests_carry_the_canonical_name() {
+fn splits_between_targets_and_sends_the_canonical_name() {
     run(async {
         let mesh = Mesh::new();
         let canonical: Seen<String> = Rc::default();
@@ -111,7 +111,7 @@ fn targets_split_and_requests_carry_the_canonical_name() {
 }
 
 #[test]
-fn failures_are_retried_as_far_as_the_budget_goes() {
+fn retries_failures_within_the_budget() {
     run(async {
         let mesh = Mesh::new();
         let tries = Rc::new(Cell::new(0_u64));
@@ -142,7 +142,7 @@ fn failures_are_retried_as_far_as_the_budget_goes() {
             let response = http.send(&mut post("/r", "body")).await.expect("a response");
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         }
-        // Three retries are in the budget: all are the first request's.
+        // The budget holds three retries; the first request takes all of them.
         assert_eq!(tries.get(), 5);
         let labels = ["rt_route=\"GET /r\""];
         assert_eq!(mesh.count("route_response_total", &labels), 2);
@@ -154,7 +154,7 @@ fn failures_are_retried_as_far_as_the_budget_goes() {
 }
 
 #[test]
-fn a_routes_timeout_is_504_and_closes() {
+fn answers_504_and_closes_after_a_route_timeout() {
     run(async {
         let mesh = Mesh::new();
         let sidecar = mesh

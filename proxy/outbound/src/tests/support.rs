@@ -1,4 +1,4 @@
-//! An application's outbound side, and sidecars of other workloads that tell what reached them.
+//! Outbound side of an application, and simulated sidecars of other workloads.
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,12 +36,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Budgets, Config, Deps, Worker};
 
-/// What the application dials.
+/// Address that the application dials.
 pub(super) const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1)), 80);
-/// Who serves there.
+/// Identity of the workload there.
 pub(super) const WEB_ID: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
 const API_ID: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
-/// Port of the applications, which nobody dials: sidecars listen elsewhere.
+/// Port of the applications; never dialed, because the sidecars listen elsewhere.
 const APPLICATION_PORT: u16 = 8080;
 
 /// Runs a test on one thread, as a worker does.
@@ -53,12 +53,12 @@ pub(super) fn run<F: Future<Output = ()>>(test: F) {
     let test = async {
         tokio::time::timeout(Duration::from_secs(30), test)
             .await
-            .expect("the test takes too long");
+            .expect("the test timed out");
     };
     runtime.block_on(LocalSet::new().run_until(test));
 }
 
-/// An application's outbound side.
+/// Outbound side of an application.
 pub(super) struct Mesh {
     ca: CertifiedIssuer<'static, KeyPair>,
     pub(super) worker: Rc<Worker>,
@@ -101,7 +101,7 @@ impl Mesh {
         }
     }
 
-    /// A connection of the application to [`WEB`], as redirection would bring it to the proxy.
+    /// Opens a connection of the application to [`WEB`], as redirected to the proxy.
     pub(super) async fn connect(&self) -> TcpStream {
         self.connect_to(WEB).await
     }
@@ -117,25 +117,25 @@ impl Mesh {
         TcpStream::connect(addr).await.expect("it listens")
     }
 
-    /// The application's HTTP/1 connection.
+    /// Opens an HTTP/1 connection of the application.
     pub(super) async fn http1(&self) -> client::Http1 {
         client::http1(self.connect().await).await.expect("a connection")
     }
 
-    /// The application's HTTP/2 connection.
+    /// Opens an HTTP/2 connection of the application.
     pub(super) async fn http2(&self) -> client::Http2 {
         client::http2(self.connect().await, &Default::default())
             .await
             .expect("a connection")
     }
 
-    /// A free loopback address of its own for a pod.
+    /// Returns a free loopback address for a pod.
     fn pod(&self) -> SocketAddr {
         self.sidecars.set(self.sidecars.get() + 1);
         SocketAddr::from(([127, 0, 0, self.sidecars.get()], 0))
     }
 
-    /// A sidecar that serves every session by `serve`.
+    /// Starts a sidecar that serves every session by `serve`.
     pub(super) async fn sidecar<F, Fut>(&self, serve: F) -> Sidecar
     where
         F: Fn(Header, Io) -> Fut + 'static,
@@ -171,7 +171,7 @@ impl Mesh {
         }
     }
 
-    /// A sidecar whose application answers by `answer`, in HTTP/2.
+    /// Starts a sidecar whose application answers by `answer` in HTTP/2.
     pub(super) async fn web<F, Fut>(&self, answer: F) -> Sidecar
     where
         F: Fn(Request<Body>) -> Fut + 'static,
@@ -188,7 +188,7 @@ impl Mesh {
         .await
     }
 
-    /// A sidecar whose application answers with a text and counts its requests.
+    /// Starts a sidecar whose application answers with a text and counts its requests.
     pub(super) async fn text(&self, text: &'static str) -> (Sidecar, Rc<Cell<usize>>) {
         let count = Rc::new(Cell::new(0));
         let counted = count.clone();
@@ -201,7 +201,7 @@ impl Mesh {
         (sidecar, count)
     }
 
-    /// An application without a sidecar, in HTTP/1; it answers with the request's body and counts its requests.
+    /// Starts an HTTP/1 application without a sidecar, which echoes the request body.
     pub(super) async fn plain(&self, seen: impl Fn(&Request<Body>) + 'static) -> Endpoint {
         let listener = TcpListener::bind(self.pod()).await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
@@ -221,12 +221,12 @@ impl Mesh {
         Endpoint::bare(addr)
     }
 
-    /// Sends [`WEB`] to these services by weight.
+    /// Routes [`WEB`] to services by weight.
     pub(super) fn split(&self, services: &[(&str, u32)]) {
         self.policy(distribution(services), Timeouts::default());
     }
 
-    /// Sends [`WEB`] where `distribution` says, whatever it speaks.
+    /// Routes [`WEB`] by `distribution`, for any protocol.
     pub(super) fn policy(&self, distribution: Distribution, timeouts: Timeouts) {
         let action = Action {
             distribution,
@@ -277,13 +277,13 @@ impl Mesh {
             .outbound(&OutboundTarget::Addr(WEB), ClientPolicy { meta, protocol }, None);
     }
 
-    /// Sends [`WEB`] to one service with these endpoints.
+    /// Routes [`WEB`] to one service with these endpoints.
     pub(super) fn service(&self, endpoints: &[&Endpoint]) {
         self.split(&[(SERVICE, 1)]);
         self.script.endpoints(SERVICE, endpoints.iter().copied().cloned());
     }
 
-    /// The value of the series of a family whose labels contain all of `with`, summed.
+    /// Sums the series of a family whose labels contain all of `with`.
     pub(super) fn count(&self, family: &str, with: &[&str]) -> u64 {
         let text = self.metrics.render();
         let lines = text.lines().filter(|line| {
@@ -305,19 +305,19 @@ impl Mesh {
 /// The service behind [`WEB`].
 pub(super) const SERVICE: &str = "web.ns.svc.cluster.local:80";
 
-/// A connection that a sidecar accepted.
+/// Connection accepted by a sidecar.
 pub(super) type Io = PrefixedIo<ServerStream<TcpStream>>;
 
-/// Another workload's sidecar. It ends, with its connections, when told or dropped.
+/// Sidecar of another workload. It stops, with its connections, when killed or dropped.
 pub(super) struct Sidecar {
     pub(super) endpoint: Endpoint,
-    /// Connections that it accepted.
+    /// Number of accepted connections.
     pub(super) connections: Rc<Cell<usize>>,
     task: AbortHandle,
 }
 
 impl Sidecar {
-    /// Ends it at once.
+    /// Stops it at once.
     pub(super) fn kill(&self) {
         self.task.abort();
     }
@@ -329,7 +329,7 @@ impl Drop for Sidecar {
     }
 }
 
-/// Where requests go by weight.
+/// Services by weight.
 pub(super) fn distribution(services: &[(&str, u32)]) -> Distribution {
     Distribution::RandomAvailable(services.iter().map(|(path, weight)| (backend(path), *weight)).collect())
 }
@@ -351,7 +351,7 @@ fn backend(path: &str) -> RouteBackend {
     }
 }
 
-/// A request of the application.
+/// GET request of the application.
 pub(super) fn get(path: &str) -> Request<Body> {
     Request::get(path)
         .header("host", "web.ns")
@@ -359,20 +359,20 @@ pub(super) fn get(path: &str) -> Request<Body> {
         .expect("valid")
 }
 
-/// A request of the application with a body.
+/// POST request of the application with a body.
 pub(super) fn post(path: &str, body: &'static str) -> Request<Body> {
     let body = Body::Full(Bytes::from_static(body.as_bytes()));
     Request::post(path).header("host", "web.ns").body(body).expect("valid")
 }
 
-/// Status and text of a response.
+/// Reads status and text of a response.
 pub(super) async fn read(response: Response<Incoming>) -> (StatusCode, String) {
     let status = response.status();
     let body = response.into_body().collect().await.expect("a whole body").to_bytes();
     (status, String::from_utf8(body.to_vec()).expect("text"))
 }
 
-/// Collects what tests want to see of requests.
+/// Values that a test records.
 pub(super) type Seen<T> = Rc<RefCell<Vec<T>>>;
 
 fn workload(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Tls {
@@ -393,6 +393,6 @@ fn workload(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Tls {
         key.serialize_der(),
         ends,
     ))
-    .expect("believed");
+    .expect("valid credentials");
     tls
 }

@@ -1,4 +1,4 @@
-//! A connection of the application, from its first look to its end.
+//! One connection of the application: which kind of session it becomes, and serving it.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -12,23 +12,23 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error, Worker, detect,
     discover::Target,
-    http::{Connection, Protocol as Http},
+    http::{ClientConnection, HttpVersion},
     opaque,
     snapshot::{Protocol, Snapshot, TcpRule},
     worker::Shared,
 };
 
-/// What a connection will be.
+/// Kind of session that a connection becomes.
 enum Session {
-    Http(Http),
+    Http(HttpVersion),
     Opaque(Rc<TcpRule>),
-    /// To be told by the first bytes.
+    /// Decided by the first bytes; with the route for anything but HTTP.
     Detect(Option<Rc<TcpRule>>),
     Sni,
 }
 
 impl Worker {
-    /// Serves one connection. What goes wrong is logged and counted here.
+    /// Serves one connection. Logs and counts its failure.
     pub async fn serve(
         self: Rc<Self>,
         socket: TcpStream,
@@ -41,7 +41,7 @@ impl Worker {
             return;
         };
         if let Err(error) = self.accept(socket, orig_dst, client, &drain).await {
-            tracing::debug!(%error, %client, %orig_dst, "an outbound connection failed");
+            tracing::debug!(%error, %client, %orig_dst, "outbound connection failed");
             if !matches!(error, Error::Client(_)) {
                 self.shared.metrics.outbound_tcp_error(error.label()).inc();
             }
@@ -61,7 +61,7 @@ impl Worker {
         let too_many = || Error::LoadShed("too many targets".into());
         let target = self.target(orig_dst).ok_or_else(too_many)?;
         let io = Metered::new(socket, target.accepted.open());
-        // The protocol is found out even if discovery says nothing yet, so that an HTTP client gets an answer.
+        // The protocol is detected even without an answer from discovery, so that an HTTP client gets a response.
         let session = match target.wait().await {
             Ok(snapshot) => session(&snapshot),
             Err(_) => Session::Detect(None),
@@ -78,28 +78,28 @@ impl Worker {
         let shared = &self.shared;
         let Accepted { target, client, drain } = accepted;
         let orig_dst = target.addr.0;
-        // Boxed, as opaque ones are: a connection should not have room for what it never becomes.
-        let http = |io, protocol| Box::pin(Connection::new(shared, &target, client).serve(io, protocol, drain));
+        // Boxed, as opaque sessions are: a connection's future should not reserve room for each kind of session.
+        let http = |io, version| Box::pin(ClientConnection::new(shared, &target, client).serve(io, version, drain));
         match session {
-            Session::Http(protocol) => {
-                count(shared, protocol);
-                http(PrefixedIo::plain(io), protocol).await
+            Session::Http(version) => {
+                count(shared, version);
+                http(PrefixedIo::plain(io), version).await
             }
             Session::Opaque(rule) => {
                 shared.metrics.outbound_protocol("opaq").inc();
                 Box::pin(opaque::serve(shared, &rule, io, orig_dst)).await
             }
             Session::Detect(rule) => {
-                let first = detect::http(&mut io, shared.config.detect_timeout).await?;
+                let first = detect::detect_http(&mut io, shared.config.detect_timeout).await?;
                 let io = PrefixedIo::new(first.bytes, io);
                 match first.detected {
                     Detected::Http1 => {
-                        count(shared, Http::Http1);
-                        http(io, Http::Http1).await
+                        count(shared, HttpVersion::Http1);
+                        http(io, HttpVersion::Http1).await
                     }
                     Detected::Http2 => {
-                        count(shared, Http::Http2);
-                        http(io, Http::Http2).await
+                        count(shared, HttpVersion::Http2);
+                        http(io, HttpVersion::Http2).await
                     }
                     Detected::NotHttp | Detected::NeedMore => {
                         shared.metrics.outbound_protocol("detect").inc();
@@ -113,7 +113,7 @@ impl Worker {
             }
             Session::Sni => {
                 shared.metrics.outbound_protocol("tls").inc();
-                let (bytes, sni) = detect::sni(&mut io, shared.config.detect_timeout).await?;
+                let (bytes, sni) = detect::read_client_hello(&mut io, shared.config.detect_timeout).await?;
                 let rule = tls_rule(&target, sni.as_deref())?;
                 Box::pin(opaque::serve(shared, &rule, PrefixedIo::new(bytes, io), orig_dst)).await
             }
@@ -121,36 +121,36 @@ impl Worker {
     }
 }
 
-/// What a connection has from its beginning to its end.
+/// Facts about a connection that hold for its whole life.
 struct Accepted<'a> {
     target: Rc<Target>,
     client: ClientAddr,
     drain: &'a CancellationToken,
 }
 
-fn count(shared: &Shared, protocol: Http) {
-    let protocol = match protocol {
-        Http::Http1 => "http/1",
-        Http::Http2 => "http/2",
+fn count(shared: &Shared, version: HttpVersion) {
+    let protocol = match version {
+        HttpVersion::Http1 => "http/1",
+        HttpVersion::Http2 => "http/2",
     };
     shared.metrics.outbound_protocol(protocol).inc();
 }
 
-/// What a connection to a target will be.
+/// Kind of session for a connection to a target.
 fn session(snapshot: &Snapshot) -> Session {
     let opaque = |rule: &Option<Rc<TcpRule>>| snapshot.opaque_profile.clone().or_else(|| rule.clone());
     let or_detect = |rule: Option<Rc<TcpRule>>| rule.map_or(Session::Detect(None), Session::Opaque);
     match &snapshot.protocol {
         Protocol::Detect { opaque: rule, .. } if snapshot.opaque_by_profile => or_detect(opaque(rule)),
         Protocol::Detect { opaque: rule, .. } => Session::Detect(opaque(rule)),
-        Protocol::Http1(_) => Session::Http(Http::Http1),
-        Protocol::Http2(_) => Session::Http(Http::Http2),
+        Protocol::Http1(_) => Session::Http(HttpVersion::Http1),
+        Protocol::Http2(_) => Session::Http(HttpVersion::Http2),
         Protocol::Opaque(rule) => or_detect(opaque(rule)),
         Protocol::Tls(_) => Session::Sni,
     }
 }
 
-/// The opaque route of a target whose answer came late, or has none.
+/// Opaque route of a target that had no snapshot when the connection was accepted.
 async fn late_rule(target: &Target) -> Result<Rc<TcpRule>, Error> {
     let snapshot = target.wait().await?;
     let none = || Error::InvalidPolicy(format!("{} has no opaque route", snapshot.name).into());
@@ -166,9 +166,9 @@ async fn late_rule(target: &Target) -> Result<Rc<TcpRule>, Error> {
 
 fn tls_rule(target: &Target, sni: Option<&str>) -> Result<Rc<TcpRule>, Error> {
     let invalid = |why: &str| Error::InvalidPolicy(why.into());
-    let snapshot = target.current().ok_or_else(|| invalid("the policy is gone"))?;
+    let snapshot = target.current().ok_or_else(|| invalid("the target has no policy"))?;
     let Protocol::Tls(routes) = &snapshot.protocol else {
-        return Err(invalid("the policy is not for TLS"));
+        return Err(invalid("the target's policy has no TLS routes"));
     };
     let models: Vec<_> = routes.iter().map(|(route, _)| route.clone()).collect();
     let selected = select::sni(&models, sni).ok_or(Error::NoRoute)?;
@@ -182,7 +182,7 @@ fn tls_rule(target: &Target, sni: Option<&str>) -> Result<Rc<TcpRule>, Error> {
         .ok_or_else(|| invalid("the TLS route has no rule"))
 }
 
-/// One connection alive.
+/// Counts one open connection until dropped.
 struct Alive<'a>(&'a Cell<usize>);
 
 impl<'a> Alive<'a> {
