@@ -3,22 +3,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use destination_k8s::{duration, keys};
+use destination_k8s::keys;
 use proxy_model::{
+    defaults, duration, limits,
     outbound::{FailureAccrual, Load},
+    retry,
     route::{Backoff, GrpcRetry, Retry, Timeouts},
 };
 
 use super::backend;
-
-/// Request body that is kept for a retry, as upstream has it.
-const RETRY_BYTES: u32 = 64 * 1024;
-const RETRY_BACKOFF: Backoff = Backoff {
-    min: Duration::from_millis(25),
-    max: Duration::from_millis(250),
-    jitter: 1.0,
-    respect_retry_after_hint: false,
-};
 
 /// The annotations of an object.
 #[derive(Copy, Clone, Debug)]
@@ -72,7 +65,7 @@ impl<'a> Annotations<'a> {
     }
 
     fn duration(self, key: &str) -> Result<Option<Duration>, Bad> {
-        self.read(key, "a duration such as 5s or 300ms", duration::annotation)
+        self.read(key, "a duration such as 5s or 300ms", duration::linkerd)
     }
 
     fn number<T: std::str::FromStr>(self, key: &str) -> Result<Option<T>, Bad> {
@@ -99,19 +92,18 @@ impl<'a> Annotations<'a> {
 
     fn retry(self) -> Result<Retry, Bad> {
         Ok(Retry {
-            max_retries: self.number(keys::RETRY_LIMIT)?.unwrap_or(1),
-            max_request_bytes: RETRY_BYTES,
+            max_retries: self.number(keys::RETRY_LIMIT)?.unwrap_or(defaults::RETRIES),
+            max_request_bytes: limits::REPLAY_BYTES.value as u32,
             statuses: vec![],
             grpc: GrpcRetry::default(),
             timeout: self.duration(keys::RETRY_TIMEOUT)?,
-            backoff: Some(RETRY_BACKOFF),
+            backoff: Some(defaults::RETRY_BACKOFF),
         })
     }
 
     fn http_retry(self) -> Result<Option<Retry>, Bad> {
         let what = "a list of statuses such as 5xx, gateway-error, 429, 500-503";
-        let parse = |text: &str| text.split(',').map(|item| statuses(item.trim())).collect();
-        let Some(statuses) = self.read(keys::RETRY_HTTP, what, parse)? else {
+        let Some(statuses) = self.read(keys::RETRY_HTTP, what, retry::statuses)? else {
             return Ok(None);
         };
         Ok(Some(Retry {
@@ -122,7 +114,7 @@ impl<'a> Annotations<'a> {
 
     fn grpc_retry(self) -> Result<Option<Retry>, Bad> {
         let what = "a list of cancelled, deadline-exceeded, internal, resource-exhausted, unavailable";
-        let Some(grpc) = self.read(keys::RETRY_GRPC, what, grpc_codes)? else {
+        let Some(grpc) = self.read(keys::RETRY_GRPC, what, retry::grpc_codes)? else {
             return Ok(None);
         };
         Ok(Some(Retry { grpc, ..self.retry()? }))
@@ -145,14 +137,14 @@ impl<'a> Annotations<'a> {
         }
         let in_range = |text: &str| text.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
         let rate = self.read(keys::ACCRUAL_SUCCESS_RATE, "a rate from 0 to 1", in_range)?;
-        let long_enough = |text: &str| duration::annotation(text).filter(|time| *time >= Duration::from_millis(10));
+        let long_enough = |text: &str| duration::linkerd(text).filter(|time| *time >= Duration::from_millis(10));
         let window = self.read(keys::ACCRUAL_WINDOW, "a duration of at least 10ms", long_enough)?;
         let few_enough = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= 1_000_000);
         let requests = self.read(keys::ACCRUAL_MIN_REQUESTS, "a number up to 1000000", few_enough)?;
         let hint = self.flag(keys::ACCRUAL_HONOR_RETRY_AFTER)?;
         Ok(Some(FailureAccrual::Unified {
             success_rate_threshold: rate.unwrap_or(0.8),
-            decay: Some(window.unwrap_or(Duration::from_secs(10))),
+            decay: Some(window.unwrap_or(defaults::LOAD_DECAY)),
             min_requests: requests.unwrap_or(5),
             max_consecutive_failures: max_failures,
             backoff: Some(Backoff {
@@ -193,39 +185,12 @@ impl<'a> Annotations<'a> {
         if !self.flag(keys::PENALIZE_FAILURES)? {
             return Ok(backend::PLAIN);
         }
-        let penalty = self.duration(keys::BIASER_PENALTY)?.unwrap_or(Duration::from_secs(5));
+        let penalty = self
+            .duration(keys::BIASER_PENALTY)?
+            .unwrap_or(defaults::FAILURE_PENALTY);
         let max_retry_after = self
             .duration(keys::BIASER_MAX_RETRY_AFTER)?
             .unwrap_or(Duration::from_secs(300));
         Ok(backend::penalizing(penalty, max_retry_after))
     }
-}
-
-fn statuses(item: &str) -> Option<(u16, u16)> {
-    let status = |text: &str| text.parse::<u16>().ok().filter(|status| (100..600).contains(status));
-    match item {
-        "5xx" => Some((500, 599)),
-        "gateway-error" => Some((502, 504)),
-        _ => {
-            let (low, high) = item.split_once('-').unwrap_or((item, item));
-            status(low.trim())
-                .zip(status(high.trim()))
-                .filter(|(low, high)| low <= high)
-        }
-    }
-}
-
-fn grpc_codes(text: &str) -> Option<GrpcRetry> {
-    let mut codes = GrpcRetry::default();
-    for item in text.split(',') {
-        match item.trim() {
-            "cancelled" => codes.cancelled = true,
-            "deadline-exceeded" => codes.deadline_exceeded = true,
-            "resource-exhausted" => codes.resource_exhausted = true,
-            "internal" => codes.internal = true,
-            "unavailable" => codes.unavailable = true,
-            _ => return None,
-        }
-    }
-    Some(codes)
 }
