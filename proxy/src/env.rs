@@ -12,8 +12,10 @@ use std::{
     time::Duration,
 };
 
-use proxy_discovery::{DefaultPolicy, StreamLimits};
-use proxy_model::{Id, TlsIdentity, defaults, env as name, ports, ports::PortSet};
+use proxy_discovery::{PortPolicy, StreamLimits};
+use proxy_model::{
+    DefaultPolicy, Id, TlsIdentity, defaults, env as name, policy::InvalidPolicy, ports, ports::PortSet,
+};
 use proxy_process::log::Format;
 use proxy_tls::Anchors;
 use proxy_transport::SocketOptions;
@@ -300,10 +302,12 @@ fn service(env: &mut Env<'_>, addr: &'static str, id: &'static str) -> Option<Se
 
 fn discovery(env: &mut Env<'_>, inbound_detect: Duration, detect_timeout: Duration) -> Option<proxy_discovery::Config> {
     let cluster = env.or(name::POLICY_CLUSTER_NETWORKS, values::networks, Vec::new());
-    let policy =
-        |text: &str| DefaultPolicy::parse(text.trim(), cluster, inbound_detect).map_err(|error| error.to_string());
+    let policy = |text: &str| {
+        let default: DefaultPolicy = text.trim().parse().map_err(|error: InvalidPolicy| error.to_string())?;
+        PortPolicy::new(default, cluster, inbound_detect).map_err(|error| error.to_string())
+    };
     let default_policy = match env.text(name::INBOUND_DEFAULT_POLICY) {
-        None => Some(DefaultPolicy::default()),
+        None => Some(PortPolicy::default()),
         Some(_) => env.required(name::INBOUND_DEFAULT_POLICY, policy),
     };
     let opaque = ports::DEFAULT_OPAQUE.into_iter().collect();

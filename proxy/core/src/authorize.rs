@@ -1,11 +1,8 @@
 //! Authorization of clients: the first authorization that matches a client, or none.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::LazyLock,
-};
+use std::net::IpAddr;
 
-use proxy_model::{Authentication, Authorization, Id, Meta, NetworkMatch};
+use proxy_model::{Authentication, Authorization, Id};
 
 /// Mesh TLS state of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,31 +27,10 @@ impl ClientTls {
     }
 }
 
-static LOCALHOST: LazyLock<Authorization> = LazyLock::new(|| {
-    let host = |addr: IpAddr| NetworkMatch {
-        net: addr.into(),
-        except: Vec::new(),
-    };
-    Authorization {
-        networks: vec![host(Ipv4Addr::LOCALHOST.into()), host(Ipv6Addr::LOCALHOST.into())],
-        authentication: Authentication::Unauthenticated,
-        labels: Default::default(),
-        meta: Some(Meta::default_named("localhost")),
-    }
-});
-
-/// The authorization that every list ends with: the loopback addresses, without authentication.
-pub fn localhost() -> &'static Authorization {
-    &LOCALHOST
-}
-
-/// Returns the first of `authorizations`, then [`localhost`], that authorizes this client.
+/// Returns the first of `authorizations` that matches this client. Discovery ends each list with the loopback addresses.
 pub fn allows<'a>(authorizations: &'a [Authorization], client: IpAddr, tls: &ClientTls) -> Option<&'a Authorization> {
     let client = client.to_canonical();
-    authorizations
-        .iter()
-        .chain([localhost()])
-        .find(|authz| matches(authz, client, tls))
+    authorizations.iter().find(|authz| matches(authz, client, tls))
 }
 
 /// Like [`allows`], for a route: its own authorizations come before the server's.
@@ -65,11 +41,7 @@ pub fn allows_route<'a>(
     tls: &ClientTls,
 ) -> Option<&'a Authorization> {
     let client = client.to_canonical();
-    route
-        .iter()
-        .chain(server)
-        .chain([localhost()])
-        .find(|authz| matches(authz, client, tls))
+    route.iter().chain(server).find(|authz| matches(authz, client, tls))
 }
 
 fn matches(authz: &Authorization, client: IpAddr, tls: &ClientTls) -> bool {
@@ -88,6 +60,8 @@ fn authenticates(authentication: &Authentication, tls: &ClientTls) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proxy_model::NetworkMatch;
+
     use super::*;
 
     fn authz(net: &str, authentication: Authentication) -> Authorization {
@@ -148,12 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn localhost_is_always_last_and_mapped_addresses_are_unwrapped() {
-        let found = allows(&[], "::ffff:127.0.0.1".parse().expect("ip"), &ClientTls::None).expect("localhost");
-        assert_eq!(found.meta, Some(Meta::default_named("localhost")));
-        assert!(allows(&[], "127.0.0.2".parse().expect("ip"), &ClientTls::None).is_none());
+    fn unwraps_mapped_addresses_and_authorizes_only_by_the_lists() {
+        let mapped = "::ffff:127.0.0.1".parse().expect("ip");
+        let localhost = [Authorization::localhost()];
+        assert_eq!(allows(&localhost, mapped, &ClientTls::None), Some(&localhost[0]));
+        assert!(allows(&localhost, "127.0.0.2".parse().expect("ip"), &ClientTls::None).is_none());
+        assert!(allows(&[], mapped, &ClientTls::None).is_none());
         let list = [authz("127.0.0.0/8", Authentication::Unauthenticated)];
-        let found = allows_route(&[], &list, "127.0.0.1".parse().expect("ip"), &ClientTls::None).expect("own");
-        assert_eq!(found.meta, None);
+        let found = allows_route(&list, &localhost, mapped, &ClientTls::None).expect("the route's own");
+        assert_eq!(found, &list[0], "a route's authorizations come first");
     }
 }

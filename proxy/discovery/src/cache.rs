@@ -262,6 +262,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
     }
 
     /// Sets the answer of `key`, for scripts.
+    #[cfg(any(test, feature = "script"))]
     pub(crate) fn answer(&self, key: &K, value: V)
     where
         V: Clone,
@@ -274,6 +275,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         }
     }
 
+    #[cfg(any(test, feature = "script"))]
     pub(crate) fn keys(&self) -> Vec<K> {
         self.lock().map.keys().cloned().collect()
     }

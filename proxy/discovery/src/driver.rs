@@ -4,18 +4,14 @@ mod outbound;
 
 use std::{cell::RefCell, hash::Hash, rc::Rc, sync::Arc, time::Duration};
 
-use proxy_model::{
-    Authentication, Authorization, EndpointSet, Meta, NetworkMatch, ServerPolicy, ServerProtocol,
-    inbound::{Action, HttpRoute},
-    route::{Filter, HttpMatch, Rule},
-};
+use proxy_model::{EndpointSet, ServerPolicy};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     ControlPlane, Discovery, Service,
     cache::{Lookup, Lookups},
-    defaults::normalise,
     endpoints::Endpoints,
+    port_policy::{self, normalise},
     stream::{Event, Known, Live, StreamDriver},
 };
 
@@ -62,7 +58,8 @@ async fn unused<K: Clone + Eq + Hash, V>(
     lookups: &Lookups<K, V>,
     lookup: &Lookup<K, V>,
     idle: Duration,
-    (live, answered): (&[&Live], impl Fn() -> bool),
+    live: &[&Live],
+    answered: impl Fn() -> bool,
 ) {
     loop {
         tokio::select! {
@@ -136,15 +133,14 @@ async fn endpoints<C: ControlPlane>(
         age,
     };
     let streams = stream.run(
-        (connected(&*control_plane, Service::Destination), || {
-            control_plane.endpoints(&path)
-        }),
+        connected(&*control_plane, Service::Destination),
+        || control_plane.endpoints(&path),
         on,
     );
     let live: [&Live; 1] = [&live];
     let answered = || lookup.answer.borrow().is_some();
     until(
-        unused(&discovery.0.endpoints, &lookup, config.outbound_idle, (&live, answered)),
+        unused(&discovery.0.endpoints, &lookup, config.outbound_idle, &live, answered),
         streams,
     )
     .await;
@@ -163,7 +159,7 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         let answer = match event {
             Event::Opened => None,
             Event::Message(policy) => Some(normalise(policy)),
-            Event::Invalid(reason) => Some(normalise(invalid_server_policy(&reason))),
+            Event::Invalid(reason) => Some(port_policy::invalid(&reason)),
             Event::Unknown | Event::Refused => Some(config.default_policy.for_port(port, &config.opaque_ports)),
         };
         if let Some(answer) = answer {
@@ -192,15 +188,14 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         age,
     };
     let streams = stream.run(
-        (connected(&*control_plane, Service::Policy), || {
-            control_plane.watch_inbound(port)
-        }),
+        connected(&*control_plane, Service::Policy),
+        || control_plane.watch_inbound(port),
         on,
     );
     let live: [&Live; 1] = [&live];
     let answered = || *known.borrow() == Known::Yes;
     until(
-        unused(&discovery.0.inbound, &lookup, config.inbound_idle, (&live, answered)),
+        unused(&discovery.0.inbound, &lookup, config.inbound_idle, &live, answered),
         streams,
     )
     .await;
@@ -220,45 +215,6 @@ async fn until(end: impl Future<Output = ()>, work: impl Future) {
     tokio::select! {
         () = end => {}
         () = work => {}
-    }
-}
-
-/// Policy that fails closed: opaque connections are refused, HTTP is answered with the reason.
-fn invalid_server_policy(reason: &str) -> ServerPolicy {
-    let meta = Meta::default_named("invalid");
-    let everyone = ["0.0.0.0/0", "::/0"].map(|net| NetworkMatch {
-        net: net.parse().expect("a network"),
-        except: vec![],
-    });
-    let anyone = Authorization {
-        networks: everyone.into(),
-        authentication: Authentication::Unauthenticated,
-        labels: Default::default(),
-        meta: Some(meta.clone()),
-    };
-    let filters = vec![Filter::Invalid(reason.to_owned())];
-    let rule = Rule {
-        matches: vec![HttpMatch::default()],
-        filters,
-        action: Action,
-    };
-    let route = HttpRoute {
-        meta,
-        hosts: Vec::new(),
-        rules: vec![rule],
-        authorizations: vec![anyone],
-    };
-    let protocol = ServerProtocol::Detect {
-        timeout: Some(Duration::from_secs(10)),
-        routes: vec![route],
-        rate_limit: None,
-    };
-    let labels = [("group", ""), ("kind", "default"), ("name", "invalid")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    ServerPolicy {
-        protocol,
-        authorizations: Vec::new(),
-        labels: labels.into(),
-        server_ips: Vec::new(),
     }
 }
 

@@ -54,13 +54,18 @@ impl Endpoints {
                 }
                 self.set.exists = true;
                 self.set.labels = labels;
+                let before = self.refused;
                 for endpoint in endpoints {
                     let full = self.set.endpoints.len() >= ENDPOINTS_PER_SERVICE.value;
                     if full && !self.set.endpoints.contains_key(&endpoint.addr) {
-                        tracing::warn!(limit = ENDPOINTS_PER_SERVICE.value, "service exceeds the endpoint limit");
-                        break;
+                        self.refused += 1;
+                    } else {
+                        self.set.endpoints.insert(endpoint.addr, Arc::new(endpoint));
                     }
-                    self.set.endpoints.insert(endpoint.addr, Arc::new(endpoint));
+                }
+                if self.refused > before {
+                    let (limit, omitted) = (ENDPOINTS_PER_SERVICE.value, self.refused - before);
+                    tracing::warn!(limit, omitted, "service exceeds the endpoint limit");
                 }
             }
             EndpointUpdate::Remove(_) if self.fresh => return None,
@@ -103,6 +108,21 @@ mod tests {
             .keys()
             .map(ToString::to_string)
             .collect()
+    }
+
+    #[test]
+    fn counts_each_endpoint_beyond_the_limit() {
+        let addr = |i: usize| format!("10.{}.{}.{}:80", i >> 16, (i >> 8) & 255, i & 255);
+        let all: Vec<_> = (0..ENDPOINTS_PER_SERVICE.value + 3).map(addr).collect();
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        let mut endpoints = Endpoints::default();
+        let set = endpoints.apply(add(&all)).expect("a change");
+        assert_eq!(
+            (set.endpoints.len(), endpoints.take_refused()),
+            (ENDPOINTS_PER_SERVICE.value, 3)
+        );
+        endpoints.apply(add(&all[..2]));
+        assert_eq!(endpoints.take_refused(), 0, "known endpoints are updated");
     }
 
     #[test]

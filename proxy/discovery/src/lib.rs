@@ -10,11 +10,12 @@
 
 mod cache;
 mod control_plane;
-mod defaults;
 mod driver;
 mod endpoints;
 mod fallback;
 mod persist;
+mod port_policy;
+#[cfg(any(test, feature = "script"))]
 mod script;
 mod stream;
 
@@ -23,16 +24,17 @@ use std::{sync::Arc, time::Duration};
 use ipnet::IpNet;
 use proxy_metrics::Metrics;
 use proxy_model::{
-    ClientPolicy, DiscoveryCache, EndpointSet, OutboundTarget, Profile, ServerPolicy, limits, ports::PortSet,
+    ClientPolicy, DiscoveryCache, EndpointSet, OutboundTarget, Profile, ServerPolicy, defaults, limits, ports::PortSet,
 };
 use tokio::{sync::watch, time::Instant};
 
 use crate::cache::Lookups;
 pub use cache::Status;
 pub use control_plane::{ControlPlane, Failure, Service, Stream};
-pub use defaults::{DefaultPolicy, InvalidDefaultPolicy};
 pub use driver::Driver;
 pub use fallback::{forward_policy, invalid_policy};
+pub use port_policy::{NoClusterNetworks, PortPolicy};
+#[cfg(any(test, feature = "script"))]
 pub use script::Script;
 pub use stream::StreamLimits;
 
@@ -65,7 +67,7 @@ pub struct Config {
     /// Networks whose addresses have profiles.
     pub profile_networks: Vec<IpNet>,
     /// Policy of a port until the control plane sends one.
-    pub default_policy: DefaultPolicy,
+    pub default_policy: PortPolicy,
     /// Ports that are opaque until the control plane sends a policy.
     pub opaque_ports: PortSet,
     /// Detection timeout for targets that the control plane does not know.
@@ -88,11 +90,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             profile_networks: Vec::new(),
-            default_policy: DefaultPolicy::default(),
+            default_policy: PortPolicy::default(),
             opaque_ports: proxy_model::ports::DEFAULT_OPAQUE.into_iter().collect(),
-            detect_timeout: Duration::from_secs(10),
-            outbound_idle: Duration::from_secs(5),
-            inbound_idle: Duration::from_secs(90),
+            detect_timeout: defaults::DETECT_TIMEOUT,
+            outbound_idle: defaults::OUTBOUND_IDLE,
+            inbound_idle: defaults::INBOUND_IDLE,
             destination_limits: StreamLimits::default(),
             policy_limits: StreamLimits::default(),
             metrics: Metrics::default(),
@@ -122,6 +124,7 @@ impl Discovery {
     }
 
     /// Creates a handle whose answers are scripted, for tests.
+    #[cfg(any(test, feature = "script"))]
     pub fn scripted() -> (Self, Script) {
         let discovery = Self::unanswered(Config::default());
         (discovery.clone(), Script::new(discovery))
@@ -135,7 +138,13 @@ impl Discovery {
         } = std::mem::take(&mut config.cache);
         let (limit, metrics) = (limits::DISCOVERY_TARGETS.value, || config.metrics.clone());
         Self(Arc::new(Inner {
-            outbound: Lookups::new(limit, metrics(), outbound.into_iter().map(persist::outbound)),
+            outbound: Lookups::new(
+                limit,
+                metrics(),
+                outbound
+                    .into_iter()
+                    .map(|(target, cached)| (target, persist::restore(cached))),
+            ),
             endpoints: Lookups::new(
                 limit,
                 metrics(),

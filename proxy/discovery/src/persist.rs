@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxy_model::{CachedOutbound, DiscoveryCache, OutboundTarget};
+use proxy_model::{CachedOutbound, DiscoveryCache};
 use tokio::time::Instant;
 
 use crate::{Discovery, Outbound, Source};
@@ -39,17 +39,17 @@ impl Discovery {
 }
 
 /// Restores an answer of an earlier process.
-pub(crate) fn outbound((target, known): (OutboundTarget, CachedOutbound)) -> (OutboundTarget, Option<Arc<Outbound>>) {
-    let source = if known.is_synthesised {
+pub(crate) fn restore(cached: CachedOutbound) -> Option<Arc<Outbound>> {
+    let source = if cached.is_synthesised {
         Source::Synthesised
     } else {
         Source::ControlPlane
     };
     let answer = Outbound {
-        policy: known.policy,
-        profile: known.profile,
+        policy: cached.policy,
+        profile: cached.profile,
         source,
         since: Instant::now(),
     };
-    (target, Some(Arc::new(answer)))
+    Some(Arc::new(answer))
 }

@@ -1,11 +1,11 @@
 //! Scripted answers, for tests of the crates that use discovery.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use proxy_model::{ClientPolicy, Endpoint, EndpointSet, OutboundTarget, Profile, ServerPolicy};
+use proxy_model::{ClientPolicy, Endpoint, EndpointSet, OutboundTarget, Profile, ServerPolicy, defaults};
 use tokio::time::Instant;
 
-use crate::{Discovery, Outbound, Source, defaults, fallback::forward_policy};
+use crate::{Discovery, Outbound, Source, fallback::forward_policy, port_policy::normalise};
 
 /// Sets the answers of a [`Discovery`].
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Script {
     pub fn forward(&self, target: &OutboundTarget, endpoint: Endpoint) {
         self.outbound(
             target,
-            forward_policy(Arc::new(endpoint), Duration::from_secs(10)),
+            forward_policy(Arc::new(endpoint), defaults::DETECT_TIMEOUT),
             None,
         );
     }
@@ -57,17 +57,7 @@ impl Script {
 
     /// Answers an inbound lookup; the policy is normalised as a real one is.
     pub fn inbound(&self, port: u16, policy: ServerPolicy) {
-        self.0.0.inbound.answer(&port, Arc::new(defaults::normalise(policy)));
-    }
-
-    /// Targets that were looked up.
-    pub fn outbound_targets(&self) -> Vec<OutboundTarget> {
-        self.0.0.outbound.keys()
-    }
-
-    /// Endpoint paths that were looked up.
-    pub fn endpoint_paths(&self) -> Vec<Arc<str>> {
-        self.0.0.endpoints.keys()
+        self.0.0.inbound.answer(&port, Arc::new(normalise(policy)));
     }
 
     /// Ports that were looked up.

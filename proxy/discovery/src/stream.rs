@@ -61,7 +61,7 @@ pub(crate) struct StreamDriver<'a> {
 }
 
 impl StreamDriver<'_> {
-    pub(crate) async fn run<T, C, O, F>(&self, (connected, open): (C, O), mut on: impl FnMut(Event<T>) -> Known)
+    pub(crate) async fn run<T, C, O, F>(&self, connected: C, open: O, mut on: impl FnMut(Event<T>) -> Known)
     where
         C: AsyncFn(),
         O: Fn() -> F,

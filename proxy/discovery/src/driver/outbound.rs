@@ -73,9 +73,8 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
     };
     let policy_stream = driver("outbound", config.policy_limits, &policy_live);
     let policies = policy_stream.run(
-        (connected(&*control_plane, Service::Policy), || {
-            control_plane.watch_outbound(&target)
-        }),
+        connected(&*control_plane, Service::Policy),
+        || control_plane.watch_outbound(&target),
         |event| parts.on_policy(event),
     );
     let profiles = async {
@@ -83,9 +82,8 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
             let stream = driver("profile", config.destination_limits, &profile_live);
             stream
                 .run(
-                    (connected(&*control_plane, Service::Destination), || {
-                        control_plane.profile(&path)
-                    }),
+                    connected(&*control_plane, Service::Destination),
+                    || control_plane.profile(&path),
                     |event| parts.on_profile(event),
                 )
                 .await;
@@ -93,7 +91,7 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
     };
     let live: [&Live; 2] = [&policy_live, &profile_live];
     let answered = || lookup.answer.borrow().is_some();
-    let unused = unused(&discovery.0.outbound, &lookup, config.outbound_idle, (&live, answered));
+    let unused = unused(&discovery.0.outbound, &lookup, config.outbound_idle, &live, answered);
     until(unused, async { tokio::join!(policies, profiles) }).await;
 }
 

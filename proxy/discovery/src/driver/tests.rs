@@ -9,7 +9,9 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use proxy_model::{ClientPolicy, Endpoint, EndpointUpdate, Labels, OutboundTarget, Profile};
+use proxy_model::{
+    ClientPolicy, Endpoint, EndpointUpdate, Labels, Meta, OutboundTarget, Profile, ServerProtocol, route::Filter,
+};
 use tokio::{sync::mpsc, task::LocalSet, time::Instant};
 
 use super::*;
@@ -249,6 +251,27 @@ async fn ends_an_unused_lookup_unless_its_stream_is_down() {
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert!(discovery.status().is_empty(), "unused");
         assert!(feed.is_closed(), "its stream was closed");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_endpoints_beyond_the_limit_in_metrics() {
+    let config = config();
+    let metrics = config.metrics.clone();
+    simulate(config, |discovery, control| async move {
+        let feed = control.endpoints.feed();
+        let mut set = discovery.endpoints("web:80");
+        let count = u32::try_from(proxy_model::limits::ENDPOINTS_PER_SERVICE.value).expect("small") + 2;
+        let endpoint = |i: u32| Endpoint::bare((std::net::Ipv4Addr::from(0x0a00_0000 + i), 80).into());
+        let update = EndpointUpdate::Add {
+            labels: Labels::default(),
+            endpoints: (0..count).map(endpoint).collect(),
+        };
+        feed.send(Ok(update)).await.expect("listening");
+        set.changed().await.expect("answered");
+        let counted = "mesh_limit_refused_total{limit=\"ENDPOINTS_PER_SERVICE\"} 2\n";
+        assert!(metrics.render().contains(counted), "{}", metrics.render());
     })
     .await;
 }
