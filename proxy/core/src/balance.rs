@@ -11,17 +11,18 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use proxy_model::outbound::{Load, PeakEwma as Params};
+use proxy_model::{
+    defaults,
+    outbound::{Load, PeakEwma as Params},
+};
 
 /// Default parameters; upstream's figures.
 pub const DEFAULT: Params = Params {
     default_rtt: Duration::from_millis(30),
-    decay: Duration::from_secs(10),
+    decay: defaults::LOAD_DECAY,
 };
-/// Default penalty; upstream's figure.
-pub const DEFAULT_PENALTY: Duration = Duration::from_secs(5);
 /// Default upper bound for `retry-after`; upstream's figure.
-pub const DEFAULT_MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+const DEFAULT_MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Lower bound of a new endpoint's estimate, so that none is free.
 const MIN_RTT: Duration = Duration::from_millis(1);
@@ -186,7 +187,7 @@ pub fn penalty(load: &Load, status: StatusCode, headers: &HeaderMap) -> Option<D
         return None;
     };
     let most = max_retry_after.unwrap_or(DEFAULT_MAX_RETRY_AFTER);
-    Some(hint.map_or_else(|| penalty.unwrap_or(DEFAULT_PENALTY), |wait| wait.min(most)))
+    Some(hint.map_or_else(|| penalty.unwrap_or(defaults::FAILURE_PENALTY), |wait| wait.min(most)))
 }
 
 #[cfg(test)]

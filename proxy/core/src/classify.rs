@@ -24,17 +24,17 @@ impl Class {
 }
 
 /// Classifies by HTTP status: 5xx fails.
-pub fn http(status: StatusCode) -> Class {
+fn http(status: StatusCode) -> Class {
     Class::failure_if(status.is_server_error())
 }
 
 /// Classifies by gRPC status: 2, 4, 7, 13, 14 and 15 fail. A response without one is a success, as in upstream.
-pub fn grpc(code: Option<u32>) -> Class {
+fn grpc(code: Option<u32>) -> Class {
     Class::failure_if(matches!(code, Some(2 | 4 | 7 | 13 | 14 | 15)))
 }
 
 /// Classifies by the classes of a profile's route: the first whose condition matches decides.
-pub fn profile(classes: &[ResponseClass], status: StatusCode) -> Option<Class> {
+fn profile(classes: &[ResponseClass], status: StatusCode) -> Option<Class> {
     let holds = |class: &&ResponseClass| class.condition.as_ref().is_some_and(|c| matches(c, status.as_u16()));
     classes
         .iter()

@@ -1,29 +1,5 @@
 //! Choice among the backends of a route.
 
-use proxy_model::outbound::{Distribution, RouteBackend};
-
-/// Picks a ready backend of `distribution`. Returns its index and the backend.
-///
-/// `FirstAvailable` picks the first that is ready. `RandomAvailable` draws by weight, and draws again among the ready
-/// ones if the first draw is not ready. A single weighted backend is picked whatever its weight, as in upstream.
-pub fn pick<'a>(
-    distribution: &'a Distribution,
-    rng: &mut fastrand::Rng,
-    ready: impl FnMut(usize) -> bool,
-) -> Option<(usize, &'a RouteBackend)> {
-    match distribution {
-        Distribution::Empty => None,
-        Distribution::FirstAvailable(backends) => {
-            let index = first(backends.len(), ready)?;
-            Some((index, &backends[index]))
-        }
-        Distribution::RandomAvailable(backends) => {
-            let index = weighted(backends.len(), |i| backends[i].1, rng, ready)?;
-            Some((index, &backends[index].0))
-        }
-    }
-}
-
 /// Returns the first of `0..n` that is ready.
 pub fn first(n: usize, ready: impl FnMut(usize) -> bool) -> Option<usize> {
     (0..n).find({
@@ -32,7 +8,8 @@ pub fn first(n: usize, ready: impl FnMut(usize) -> bool) -> Option<usize> {
     })
 }
 
-/// Draws one of `0..n` by weight among those that are ready. Weight 0 is never drawn, unless it is the only one.
+/// Draws one of `0..n` by weight among those that are ready. Weight 0 is never drawn, unless it is the only one, as in
+/// upstream.
 pub fn weighted(
     n: usize,
     weight: impl Fn(usize) -> u32,

@@ -8,8 +8,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method, Uri, header::HOST};
 use proxy_model::{
-    outbound::TcpRoute,
-    profile::{ProfileRoute, RequestMatch},
+    profile::RequestMatch,
     route::{
         GrpcMatch, HeaderMatch, HeaderValueMatch, HostMatch, HttpMatch, PathMatch, QueryMatch, QueryValueMatch, Route,
         Rule,
@@ -83,7 +82,24 @@ impl<M, T> Clone for Selected<'_, M, T> {
 }
 
 /// Rank of a match; larger is better, field by field.
-type Score = (HostScore, PathScore, usize, usize, bool);
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    path: PathScore,
+    headers: usize,
+    query: usize,
+    has_method: bool,
+}
+
+impl Score {
+    fn from_path(path: PathScore) -> Self {
+        Self {
+            path,
+            headers: 0,
+            query: 0,
+            has_method: false,
+        }
+    }
+}
 
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum HostScore {
@@ -127,10 +143,10 @@ pub fn grpc<'a, T>(routes: &'a [Route<GrpcMatch, T>], head: &Head<'_>) -> Option
 fn best<'a, M, T>(
     routes: &'a [Route<M, T>],
     head: &Head<'_>,
-    score: impl Fn(&M) -> Option<(PathScore, usize, usize, bool)>,
+    score: impl Fn(&M) -> Option<Score>,
     everything: PathScore,
 ) -> Option<Selected<'a, M, T>> {
-    let mut best: Option<(Score, Selected<'a, M, T>)> = None;
+    let mut best: Option<((HostScore, Score), Selected<'a, M, T>)> = None;
     let mut host = None;
     for route in routes {
         let at_host = if route.hosts.is_empty() {
@@ -140,14 +156,14 @@ fn best<'a, M, T>(
         };
         let Some(at_host) = at_host else { continue };
         for rule in &route.rules {
-            let mut offer = |(path, headers, query, method), matched| {
-                let score = (at_host, path, headers, query, method);
+            let mut offer = |score, matched| {
+                let score = (at_host, score);
                 if best.as_ref().is_none_or(|(than, _)| score > *than) {
                     best = Some((score, Selected { route, rule, matched }));
                 }
             };
             if rule.matches.is_empty() {
-                offer((everything, 0, 0, false), None);
+                offer(Score::from_path(everything), None);
             }
             for matched in &rule.matches {
                 if let Some(score) = score(matched) {
@@ -184,7 +200,7 @@ fn score_host(candidate: &HostMatch, host: &str) -> Option<HostScore> {
     }
 }
 
-fn score_http(matches: &HttpMatch, head: &Head<'_>) -> Option<(PathScore, usize, usize, bool)> {
+fn score_http(matches: &HttpMatch, head: &Head<'_>) -> Option<Score> {
     if matches.method.as_ref().is_some_and(|method| method != head.method) {
         return None;
     }
@@ -194,12 +210,12 @@ fn score_http(matches: &HttpMatch, head: &Head<'_>) -> Option<(PathScore, usize,
     };
     let holds = matches.headers.iter().all(|h| header_holds(h, head.headers))
         && matches.query.iter().all(|q| query_holds(q, head.query));
-    holds.then_some((
+    holds.then_some(Score {
         path,
-        matches.headers.len(),
-        matches.query.len(),
-        matches.method.is_some(),
-    ))
+        headers: matches.headers.len(),
+        query: matches.query.len(),
+        has_method: matches.method.is_some(),
+    })
 }
 
 fn score_path(candidate: &PathMatch, path: &str) -> Option<PathScore> {
@@ -214,12 +230,7 @@ fn score_path(candidate: &PathMatch, path: &str) -> Option<PathScore> {
     }
 }
 
-fn score_grpc(
-    matches: &GrpcMatch,
-    service: &str,
-    method: &str,
-    headers: &HeaderMap,
-) -> Option<(PathScore, usize, usize, bool)> {
+fn score_grpc(matches: &GrpcMatch, service: &str, method: &str, headers: &HeaderMap) -> Option<Score> {
     let part = |want: &Option<String>, have: &str| match want {
         None => Some(0),
         Some(want) => (want == have).then_some(want.len()),
@@ -229,7 +240,10 @@ fn score_grpc(
         .headers
         .iter()
         .all(|h| header_holds(h, headers))
-        .then_some((path, matches.headers.len(), 0, false))
+        .then_some(Score {
+            headers: matches.headers.len(),
+            ..Score::from_path(path)
+        })
 }
 
 /// Returns true if a value of the header matches.
@@ -278,11 +292,11 @@ fn unescaped_text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the best match for an SNI; a route without SNIs matches every connection, even one without a name.
-pub fn sni<'a>(routes: &'a [TcpRoute], sni: Option<&str>) -> Option<&'a TcpRoute> {
-    let mut best: Option<(HostScore, &TcpRoute)> = None;
+/// Returns the best match for an SNI; a route without hosts matches every connection, even one without a name.
+pub fn sni<'a, T>(routes: &'a [Route<(), T>], sni: Option<&str>) -> Option<&'a Route<(), T>> {
+    let mut best: Option<(HostScore, &Route<(), T>)> = None;
     for route in routes {
-        if let Some(score) = score_hosts(&route.snis, sni.unwrap_or(""))
+        if let Some(score) = score_hosts(&route.hosts, sni.unwrap_or(""))
             && best.is_none_or(|(than, _)| score > than)
         {
             best = Some((score, route));
@@ -291,14 +305,9 @@ pub fn sni<'a>(routes: &'a [TcpRoute], sni: Option<&str>) -> Option<&'a TcpRoute
     best.map(|(_, route)| route)
 }
 
-/// Returns the first route of a profile that matches; a route without a condition never does.
-pub fn profile<'a>(routes: &'a [ProfileRoute], method: &Method, path: &str) -> Option<&'a ProfileRoute> {
-    routes.iter().find(|route| {
-        route
-            .condition
-            .as_ref()
-            .is_some_and(|condition| holds(condition, method, path))
-    })
+/// Returns true if a request matches the condition of a profile's route; a route without a condition matches none.
+pub fn profile(condition: Option<&RequestMatch>, method: &Method, path: &str) -> bool {
+    condition.is_some_and(|condition| holds(condition, method, path))
 }
 
 fn holds(condition: &RequestMatch, method: &Method, path: &str) -> bool {

@@ -14,14 +14,14 @@ use std::{
 use proxy_core::balance;
 use proxy_metrics::outbound::BalancerSlot;
 use proxy_model::{
-    EndpointSet, limits,
+    EndpointSet,
     outbound::{FailureAccrual, Load},
 };
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    context::Context,
     endpoint::{Endpoint, EndpointParams},
-    worker::Shared,
 };
 
 /// Divisor of the failfast time (a third of it: 1 s by default) for which requests of a new backend wait for its first
@@ -32,7 +32,7 @@ const FIRST_ANSWER_DIVISOR: u32 = 3;
 /// Balancer for the endpoints of `path`.
 #[derive(Debug)]
 pub(crate) struct Balancer {
-    shared: Rc<Shared>,
+    context: Rc<Context>,
     /// `name:port`.
     path: Arc<str>,
     receiver: RefCell<watch::Receiver<Option<Arc<EndpointSet>>>>,
@@ -48,25 +48,31 @@ pub(crate) struct Balancer {
 
 impl Balancer {
     pub(crate) fn new(
-        shared: &Rc<Shared>,
+        context: &Rc<Context>,
         path: &Arc<str>,
-        policy: (Load, Option<FailureAccrual>),
+        load: Load,
+        accrual: Option<FailureAccrual>,
         slot: BalancerSlot,
     ) -> Rc<Self> {
-        let mut receiver = shared.discovery.endpoints(path);
+        let mut receiver = context.discovery.endpoints(path);
         receiver.mark_changed();
         Rc::new(Self {
-            shared: shared.clone(),
+            context: context.clone(),
             path: path.clone(),
             receiver: RefCell::new(receiver),
             endpoints: RefCell::default(),
-            awaited: Instant::now() + shared.config.failfast / FIRST_ANSWER_DIVISOR,
+            awaited: Instant::now() + context.config.failfast / FIRST_ANSWER_DIVISOR,
             answered: Cell::new(false),
-            load: Cell::new(policy.0),
-            accrual: Cell::new(policy.1),
+            load: Cell::new(load),
+            accrual: Cell::new(accrual),
             changed: Rc::new(Notify::new()),
             slot,
         })
+    }
+
+    /// `name:port` of the service.
+    pub(crate) fn path(&self) -> &Arc<str> {
+        &self.path
     }
 
     /// Applies a policy that may have changed. Endpoints keep their state.
@@ -122,7 +128,7 @@ impl Balancer {
             // The cost of the only endpoint does not matter.
             return only.is_ready(now).then(|| only.clone());
         }
-        let rng = &mut *self.shared.rng.borrow_mut();
+        let rng = &mut *self.context.rng.borrow_mut();
         let cost = |i: usize| {
             let endpoint: &Rc<Endpoint> = &endpoints[i];
             endpoint.is_ready(now).then(|| endpoint.load.cost(now))
@@ -156,9 +162,9 @@ impl Balancer {
         let authority = self.path.strip_suffix(":80").unwrap_or(&self.path);
         let ewma = balance::params(&self.load.get());
         let accrual = self.accrual.get();
-        for model in set.endpoints.values().take(limits::ENDPOINTS_PER_SERVICE.value) {
+        for model in set.endpoints.values() {
             let params = EndpointParams {
-                shared: &self.shared,
+                context: &self.context,
                 model,
                 set_labels: &set.labels,
                 authority: Some(authority),
@@ -174,9 +180,6 @@ impl Balancer {
             }
         }
         old.clear();
-        for _ in limits::ENDPOINTS_PER_SERVICE.value..set.endpoints.len() {
-            self.shared.metrics.limit_refused(limits::ENDPOINTS_PER_SERVICE);
-        }
         let now = Instant::now();
         let ready = endpoints.iter().filter(|e| e.is_ready(now)).count();
         self.slot.endpoints(ready, endpoints.len() - ready);

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU16,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,9 +18,10 @@ use proxy_http::{
     Body, SendError,
     client::{self, Http2},
     metered::Metered,
-    pool::Lease,
+    pool::{Http1Pool, Lease},
 };
-use proxy_model::{Http2Params, ServerAddr, endpoint::KeepAlive};
+use proxy_metrics::TransportSlot;
+use proxy_model::{Endpoint, Http2Params, ServerAddr, TlsIdentity, endpoint::KeepAlive};
 use proxy_tls::Alpn;
 use proxy_transport::{
     ObservedTcp,
@@ -27,7 +29,7 @@ use proxy_transport::{
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::{Error, endpoint::Endpoint, io::Stream};
+use crate::{Error, context::Context, io::Stream};
 
 /// Protocol on a connection to an endpoint. Each has connections of its own, as in upstream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -106,7 +108,42 @@ impl Http2Slot {
     }
 }
 
-impl Endpoint {
+/// Connections to one endpoint.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    context: Rc<Context>,
+    model: Arc<Endpoint>,
+    /// True if the endpoint is this workload itself.
+    pub(crate) is_local: bool,
+    orig_proto: Http2Slot,
+    http2: Http2Slot,
+    http1: Rc<Http1Pool>,
+    transport: Arc<TransportSlot>,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        context: &Rc<Context>,
+        model: &Arc<Endpoint>,
+        is_local: bool,
+        transport: Arc<TransportSlot>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            context: context.clone(),
+            model: model.clone(),
+            is_local,
+            orig_proto: Http2Slot::default(),
+            http2: Http2Slot::default(),
+            http1: Http1Pool::new(context.config.http1_idle),
+            transport,
+        })
+    }
+
+    /// Expected server identity; `None` means no TLS.
+    pub(crate) fn identity(&self) -> Option<&TlsIdentity> {
+        self.model.identity.as_ref().filter(|_| !self.is_local)
+    }
+
     /// Returns a connection for one request.
     pub(crate) async fn connection(self: &Rc<Self>, variant: Variant) -> Result<EndpointConnection, Error> {
         match variant {
@@ -146,10 +183,10 @@ impl Endpoint {
         }
         let generation = slot.generation.get() + 1;
         slot.generation.set(generation);
-        let endpoint = self.clone();
+        let connector = self.clone();
         let connecting = async move {
-            let result = endpoint.connect_http2().await;
-            let slot = endpoint.slot(variant);
+            let result = connector.connect_http2().await;
+            let slot = connector.slot(variant);
             if slot.generation.get() == generation {
                 *slot.state.borrow_mut() = result.as_ref().map_or(State::Idle, |c| State::Ready(c.clone()));
             }
@@ -193,7 +230,7 @@ impl Endpoint {
         } else {
             Alpn::None
         };
-        let tls = self.shared.tls.connect(io, identity, alpn).await;
+        let tls = self.context.tls.connect(io, identity, alpn).await;
         let mut tls = tls.map_err(|error| self.unconnected(&error, matches!(error, proxy_tls::Error::Timeout(_))))?;
         if let Some(header) = header {
             let written = tls.write_all(&header.encode()).await;
@@ -228,7 +265,7 @@ impl Endpoint {
     }
 
     async fn tcp(&self, addr: SocketAddr) -> Result<TcpStream, Error> {
-        let connected = self.shared.config.connect.connect(ServerAddr(addr)).await;
+        let connected = self.context.config.connect.connect(ServerAddr(addr)).await;
         connected.map_err(|error| {
             let timeout = matches!(error, proxy_transport::Error::ConnectTimeout { .. });
             self.unconnected(&error, timeout)

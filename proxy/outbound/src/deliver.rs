@@ -9,11 +9,10 @@ use http::{Request, Response, StatusCode};
 use proxy_core::breaker::Outcome;
 use proxy_http::{
     Body, SendError, filter,
-    headers::HeaderFlags,
-    orig_proto,
-    tap::{TappedBody, TappedRequest},
+    headers::Seen,
+    orig_proto::{self, OrigProto},
+    tap::{Tapped, TappedBody},
 };
-use proxy_metrics::names;
 use proxy_model::{
     ClientAddr, limits,
     tap::{Direction, TapRequest},
@@ -22,16 +21,17 @@ use proxy_model::{
 use crate::{
     Error,
     connect::{EndpointConnection, Variant},
+    context::Context,
     endpoint::{Endpoint, InFlight},
     request::Outgoing,
     response::{Attempt, Track},
     route::{Plan, RouteSource},
-    worker::Shared,
+    snapshot::Backend,
 };
 
 /// Client of a request.
 pub(crate) struct Client<'a> {
-    pub(crate) shared: &'a Rc<Shared>,
+    pub(crate) context: &'a Context,
     pub(crate) addr: ClientAddr,
 }
 
@@ -52,17 +52,17 @@ pub(crate) async fn deliver(
     out: &mut Outgoing<'_>,
     mut now: Instant,
 ) -> Result<Delivered, Error> {
-    let shared = client.shared;
+    let context = client.context;
     let mut excluded: Vec<SocketAddr> = Vec::new();
-    let mut deadline = now + shared.config.failfast;
+    let mut deadline = now + context.config.failfast;
     let mut lost = 0;
     loop {
-        let picked = plan.distribution().pick(shared, &excluded, (now, deadline)).await?;
+        let picked = plan.distribution().pick(context, &excluded, now, deadline).await?;
         let (backend, mut flight) = (picked.backend, picked.flight);
         let endpoint = flight.endpoint.clone();
         out.allows(&endpoint)?;
         let variant = out.variant(&endpoint);
-        let connection = match endpoint.connection(variant).await {
+        let connection = match endpoint.connector.connection(variant).await {
             Ok(connection) => connection,
             Err(error) => {
                 flight.unreachable();
@@ -102,10 +102,10 @@ pub(crate) async fn deliver(
                 if let Ok(delivered) = last {
                     delivered.track.never_arrived();
                 }
-                shared.metrics.never_arrived().inc();
+                context.metrics.never_arrived().inc();
                 excluded.push(endpoint.model.addr);
                 now = Instant::now();
-                deadline = now + shared.config.failfast;
+                deadline = now + context.config.failfast;
             }
         }
     }
@@ -126,6 +126,7 @@ enum Sent {
     NeverArrived(Result<Delivered, Error>),
 }
 
+/// Sends one attempt.
 async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop) -> Result<Sent, Error> {
     let Hop {
         connection,
@@ -133,34 +134,15 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
         flight,
         backend,
     } = hop;
-    let endpoint = flight.endpoint.clone();
-    let target = &plan.distribution().backends[backend];
-    let gone = || Error::Endpoint {
-        addr: endpoint.model.addr,
-        error: Rc::new(proxy_http::Error::Superseded),
-    };
-    let mut request = out.next().ok_or_else(gone)?;
-    if !target.filters.is_empty() {
-        filter::request(&target.filters, &mut request, None).map_err(|rejection| Error::Filter(Rc::new(rejection)))?;
-    }
-    let orig_proto = out.prepare(&mut request, &endpoint, variant);
+    let endpoint = &*flight.endpoint;
+    let (mut request, orig_proto) = prepare(out, &plan.distribution().backends[backend], endpoint, variant)?;
     let started = Instant::now();
-    let tapped = if client.shared.tap.is_active() {
-        tap(client, plan, (&endpoint, out), &request)
+    let tapped = if client.context.tap.is_active() {
+        tap(client, plan, endpoint, out, &request)
     } else {
         None
     };
-    let guard = endpoint.requests.attempt_since(started);
-    let mut attempt = Attempt {
-        endpoint: guard,
-        actual: plan.actual(started),
-        flight,
-        backend,
-        started,
-    };
-    if let (RouteSource::Policy(_), Some(slot)) = (&plan.source, &target.slot) {
-        slot.requests.inc();
-    }
+    let attempt = begin(plan, flight, backend, started);
     let generation = connection.generation();
     let mut response = match connection.send(&mut request).await {
         Ok(response) => response,
@@ -169,16 +151,58 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
     if let Some(orig_proto) = orig_proto {
         orig_proto::downgrade_response(&mut response, orig_proto);
     }
-    let is_meshed = endpoint.identity().is_some();
-    let seen = HeaderFlags::from_headers(response.headers());
-    let never_arrived = is_meshed && seen.has(HeaderFlags::MESH_NEVER_ARRIVED);
+    Ok(receive(plan, attempt, response, tapped))
+}
+
+/// Prepares the request of an attempt: filters of the backend, form for the connection.
+fn prepare(
+    out: &mut Outgoing<'_>,
+    backend: &Backend,
+    endpoint: &Endpoint,
+    variant: Variant,
+) -> Result<(Request<Body>, Option<OrigProto>), Error> {
+    let gone = || Error::Endpoint {
+        addr: endpoint.model.addr,
+        error: Rc::new(proxy_http::Error::Superseded),
+    };
+    let mut request = out.next().ok_or_else(gone)?;
+    if !backend.filters.is_empty() {
+        filter::request(&backend.filters, &mut request, None).map_err(|rejection| Error::Filter(Rc::new(rejection)))?;
+    }
+    let orig_proto = out.prepare(&mut request, endpoint, variant);
+    Ok((request, orig_proto))
+}
+
+/// Starts the metrics of an attempt.
+fn begin(plan: &Plan, flight: InFlight, backend: usize, started: Instant) -> Attempt {
+    if let RouteSource::Policy(rule) = &plan.source
+        && let Some(slot) = &rule.distribution.backends[backend].slot
+    {
+        slot.requests.inc();
+    }
+    Attempt {
+        endpoint: flight.endpoint.requests.attempt_since(started),
+        actual: plan.actual(started),
+        flight,
+        backend,
+        started,
+    }
+}
+
+/// Handles the head of a response.
+fn receive(plan: &Plan, mut attempt: Attempt, response: Response<Body>, tapped: Option<Tapped>) -> Sent {
+    let backend = attempt.backend;
+    let target = &plan.distribution().backends[backend];
+    let is_meshed = attempt.flight.endpoint.identity().is_some();
+    let seen = Seen::of(response.headers());
+    let never_arrived = is_meshed && seen.has(Seen::MESH_NEVER_ARRIVED);
     if never_arrived {
         attempt.flight.unreachable();
     } else {
         attempt.flight.reachable();
     }
-    target.penalize(&endpoint, &response);
-    let track = Track::new(plan, attempt, (response.status(), response.headers(), seen));
+    target.penalize(&attempt.flight.endpoint, &response);
+    let track = Track::new(plan, attempt, &response, seen);
     let response = match tapped {
         Some(tapped) => TappedBody::wrap(response, tapped),
         None => response,
@@ -189,11 +213,11 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
         backend,
         is_direct: target.is_forward() && is_meshed,
     };
-    Ok(if never_arrived {
+    if never_arrived {
         Sent::NeverArrived(Ok(delivered))
     } else {
         Sent::Arrived(delivered)
-    })
+    }
 }
 
 /// Handles an attempt that failed before the response head.
@@ -204,11 +228,11 @@ fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation
         addr: endpoint.model.addr,
         error: Rc::new(failed.error),
     };
-    tracing::debug!(%error, never_arrived, "attempt failed");
+    tracing::debug!(%error, reason = %error.reason(), never_arrived, "attempt failed");
     if never_arrived {
         if let Some(generation) = generation {
             // The connection is closing; the next request opens another.
-            endpoint.slot(variant).forget(generation);
+            endpoint.connector.slot(variant).forget(generation);
         }
         attempt.endpoint.never_arrived();
         if let Some(actual) = attempt.actual {
@@ -218,9 +242,9 @@ fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation
     }
     attempt.flight.outcome(Outcome::Failure);
     let status = (variant != Variant::Http2).then_some(StatusCode::BAD_GATEWAY);
-    attempt.endpoint.fail(status, names::error::IO);
+    attempt.endpoint.fail(status, error.label());
     if let Some(actual) = attempt.actual {
-        actual.fail(status, names::error::IO);
+        actual.fail(status, error.label());
     }
     Err(error)
 }
@@ -229,7 +253,8 @@ fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation
 fn tap(
     client: &Client<'_>,
     plan: &Plan,
-    (endpoint, out): (&Endpoint, &Outgoing<'_>),
+    endpoint: &Endpoint,
+    out: &Outgoing<'_>,
     request: &Request<Body>,
 ) -> Option<TappedRequest> {
     let tap = TapRequest {
@@ -248,7 +273,7 @@ fn tap(
             .map_or("/", |path| path.as_str())
             .to_owned(),
     };
-    client.shared.tap.request(tap, request.headers())
+    client.context.tap.request(tap, request.headers())
 }
 
 /// Labels of the client, which is the local application.

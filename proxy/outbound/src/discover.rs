@@ -13,7 +13,7 @@ use proxy_model::{OrigDstAddr, OutboundTarget};
 use proxy_transport::timers;
 use tokio::sync::watch;
 
-use crate::{Error, snapshot::Snapshot, worker::Shared};
+use crate::{Error, endpoints::Endpoints, snapshot::Snapshot};
 
 /// An original destination with its current snapshot.
 #[derive(Debug)]
@@ -21,20 +21,21 @@ pub(crate) struct Target {
     pub(crate) addr: OrigDstAddr,
     /// Metrics of client connections to it.
     pub(crate) accepted: Arc<TransportSlot>,
-    shared: Rc<Shared>,
+    endpoints: Rc<Endpoints>,
     receiver: RefCell<watch::Receiver<Option<Arc<Outbound>>>>,
     snapshot: RefCell<Option<Rc<Snapshot>>>,
     used: Cell<Instant>,
 }
 
 impl Target {
-    pub(crate) fn new(shared: &Rc<Shared>, addr: OrigDstAddr) -> Rc<Self> {
-        let mut receiver = shared.discovery.outbound(&OutboundTarget::Addr(addr.0));
+    pub(crate) fn new(endpoints: &Rc<Endpoints>, addr: OrigDstAddr) -> Rc<Self> {
+        let context = &endpoints.context;
+        let mut receiver = context.discovery.outbound(&OutboundTarget::Addr(addr.0));
         receiver.mark_changed();
         Rc::new(Self {
             addr,
-            accepted: shared.accepted(addr),
-            shared: shared.clone(),
+            accepted: context.metrics.outbound_accept(addr.0),
+            endpoints: endpoints.clone(),
             receiver: RefCell::new(receiver),
             snapshot: RefCell::default(),
             used: Cell::new(Instant::now()),
@@ -59,7 +60,7 @@ impl Target {
         {
             let same = self.snapshot.borrow().as_ref().is_some_and(|s| s.is_of(&outbound));
             if !same {
-                let snapshot = Snapshot::compile(&self.shared, self.addr, &outbound);
+                let snapshot = Snapshot::compile(&self.endpoints, self.addr, &outbound);
                 *self.snapshot.borrow_mut() = Some(Rc::new(snapshot));
             }
         }
@@ -73,7 +74,7 @@ impl Target {
         }
         let mut receiver = self.receiver.borrow().clone();
         let answered = receiver.wait_for(Option::is_some);
-        let answered = timers::timeout(self.shared.config.failfast, answered).await;
+        let answered = timers::timeout(self.endpoints.context.config.failfast, answered).await;
         let answered = answered.is_ok_and(|answer| answer.is_ok());
         let failfast = || Error::FailFast(format!("discovery of {}", self.addr).into());
         self.current().filter(|_| answered).ok_or_else(failfast)

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -14,9 +13,10 @@ use proxy_transport::timers;
 
 use crate::{
     Error,
+    context::Context,
     endpoint::{Endpoint, InFlight},
+    endpoints::Queue,
     snapshot::{Backend, Dispatch, Distribution},
-    worker::Shared,
 };
 
 /// Endpoint picked for a request.
@@ -31,40 +31,41 @@ impl Distribution {
     /// is ready.
     pub(crate) async fn pick(
         &self,
-        shared: &Rc<Shared>,
+        context: &Context,
         excluded: &[SocketAddr],
-        (now, deadline): (Instant, Instant),
+        now: Instant,
+        deadline: Instant,
     ) -> Result<Picked, Error> {
-        if let Some(picked) = self.try_pick(shared, excluded, now)? {
+        if let Some(picked) = self.try_pick(context, excluded, now)? {
             return Ok(picked);
         }
-        if self.failfast.get() {
+        if self.queue.failfast.get() {
             return Err(Error::LoadShed(self.name.clone()));
         }
-        if self.waiting.get() >= limits::WAITING_REQUESTS.value {
-            shared.metrics.limit_refused(limits::WAITING_REQUESTS);
+        if self.queue.waiting.get() >= limits::WAITING_REQUESTS.value {
+            context.metrics.limit_refused(limits::WAITING_REQUESTS);
             return Err(Error::LoadShed(self.name.clone()));
         }
-        let _waiting = Waiting::new(self);
+        let _waiting = Waiting::new(&self.queue);
         loop {
             let wait = self.wait(deadline);
-            if let Some(picked) = self.try_pick(shared, excluded, Instant::now())? {
+            if let Some(picked) = self.try_pick(context, excluded, Instant::now())? {
                 return Ok(picked);
             }
             if Instant::now() >= deadline {
-                self.failfast.set(true);
+                self.queue.failfast.set(true);
                 return Err(Error::FailFast(self.name.clone()));
             }
             wait.await;
         }
     }
 
-    fn try_pick(&self, shared: &Rc<Shared>, excluded: &[SocketAddr], now: Instant) -> Result<Option<Picked>, Error> {
+    fn try_pick(&self, context: &Context, excluded: &[SocketAddr], now: Instant) -> Result<Option<Picked>, Error> {
         let ready = |i: usize| self.backends[i].is_ready(now);
         let backend = match &self.weights {
             None => distribute::first(self.backends.len(), ready),
             Some(weights) => {
-                let rng = &mut *shared.rng.borrow_mut();
+                let rng = &mut *context.rng.borrow_mut();
                 distribute::weighted(self.backends.len(), |i| weights[i], rng, ready)
             }
         };
@@ -74,7 +75,7 @@ impl Distribution {
             Dispatch::Forward(endpoint) => Some(endpoint.clone()),
             Dispatch::Balance(balancer) => balancer.pick(now, excluded),
         };
-        self.failfast.set(false);
+        self.queue.failfast.set(false);
         Ok(endpoint.map(|endpoint| Picked {
             backend,
             flight: endpoint.begin(now),
@@ -148,12 +149,12 @@ impl Backend {
 }
 
 /// Counts one waiting request until dropped.
-struct Waiting<'a>(&'a Distribution);
+struct Waiting<'a>(&'a Queue);
 
 impl<'a> Waiting<'a> {
-    fn new(distribution: &'a Distribution) -> Self {
-        distribution.waiting.set(distribution.waiting.get() + 1);
-        Self(distribution)
+    fn new(queue: &'a Queue) -> Self {
+        queue.waiting.set(queue.waiting.get() + 1);
+        Self(queue)
     }
 }
 

@@ -14,34 +14,28 @@ use proxy_core::{
     balance::PeakEwma,
     breaker::{Breaker, Outcome, Ticket},
 };
-use proxy_http::pool::Http1Pool;
-use proxy_metrics::{HttpSlot, NoTls, OutboundLabels, Tls, TransportSlot};
+use proxy_metrics::{HttpSlot, NoTls, OutboundLabels, Tls};
 use proxy_model::{Hint, Labels, TlsIdentity, outbound, route::Backoff};
 use tokio::sync::Notify;
 
-use crate::{connect::Http2Slot, worker::Shared};
+use crate::{connect::Connector, context::Context};
 
 /// An endpoint of a balancer, or a single one.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) shared: Rc<Shared>,
+    context: Rc<Context>,
     pub(crate) model: Arc<proxy_model::Endpoint>,
     set_labels: Labels,
     /// Labels for tap: those of the endpoint over those of its set, and its identity.
     pub(crate) tap_labels: Labels,
-    /// True if the endpoint is this workload itself.
-    pub(crate) is_local: bool,
     pub(crate) load: PeakEwma,
     breaker: RefCell<Option<Breaker>>,
     failing: Cell<Option<ConnectFailure>>,
     /// Notified when this endpoint may have become ready.
     changed: Rc<Notify>,
     backoff: Backoff,
-    pub(crate) orig_proto: Http2Slot,
-    pub(crate) http2: Http2Slot,
-    pub(crate) http1: Rc<Http1Pool>,
+    pub(crate) connector: Rc<Connector>,
     pub(crate) requests: Rc<HttpSlot>,
-    pub(crate) transport: Arc<TransportSlot>,
 }
 
 /// Recent failure to reach the endpoint.
@@ -55,7 +49,7 @@ struct ConnectFailure {
 
 /// Parameters of a new endpoint.
 pub(crate) struct EndpointParams<'a> {
-    pub(crate) shared: &'a Rc<Shared>,
+    pub(crate) context: &'a Rc<Context>,
     pub(crate) model: &'a Arc<proxy_model::Endpoint>,
     pub(crate) set_labels: &'a Labels,
     /// `name[:port]` for the label.
@@ -68,13 +62,13 @@ pub(crate) struct EndpointParams<'a> {
 impl Endpoint {
     pub(crate) fn new(params: &EndpointParams<'_>) -> Rc<Self> {
         let EndpointParams {
-            shared,
+            context,
             model,
             authority,
             ..
         } = params;
         let now = Instant::now();
-        let is_local = shared.config.local_ips.contains(&model.addr.ip());
+        let is_local = context.config.local_ips.contains(&model.addr.ip());
         let labels = merged(params.set_labels, &model.labels);
         let tls = match (&model.identity, is_local) {
             (_, true) => Tls::None(NoTls::Loopback),
@@ -87,22 +81,19 @@ impl Endpoint {
             tls,
             endpoint: &labels,
         };
+        let transport = context.metrics.outbound_transport(&metric);
         Rc::new(Self {
-            requests: shared.metrics.outbound_http(&metric),
-            transport: shared.metrics.outbound_transport(&metric),
+            requests: context.metrics.outbound_http(&metric),
             tap_labels: tap_labels(&labels, &tls),
             set_labels: params.set_labels.clone(),
-            is_local,
             load: PeakEwma::new(params.ewma, now),
             breaker: RefCell::new(params.accrual.and_then(|policy| Breaker::new(policy, now))),
             failing: Cell::new(None),
             changed: params.changed.clone(),
-            backoff: shared.config.connect_backoff,
-            orig_proto: Http2Slot::default(),
-            http2: Http2Slot::default(),
-            http1: Http1Pool::new(shared.config.http1_idle),
+            backoff: context.config.connect_backoff,
+            connector: Connector::new(context, model, is_local, transport),
             model: (*model).clone(),
-            shared: (*shared).clone(),
+            context: (*context).clone(),
         })
     }
 
@@ -114,12 +105,12 @@ impl Endpoint {
 
     /// Expected server identity; `None` means no TLS.
     pub(crate) fn identity(&self) -> Option<&TlsIdentity> {
-        self.model.identity.as_ref().filter(|_| !self.is_local)
+        self.connector.identity()
     }
 
     /// Returns true if HTTP/1 may be carried in HTTP/2 to it.
     pub(crate) fn supports_orig_proto(&self) -> bool {
-        self.model.hint == Hint::Http2 && !self.is_local
+        self.model.hint == Hint::Http2 && !self.connector.is_local
     }
 
     /// Returns true if the endpoint can take a request now.
@@ -170,7 +161,7 @@ impl Endpoint {
             Some(failing) if is_probe => failing.attempts,
             Some(_) => return,
         };
-        let wait = backoff::wait(&self.backoff, attempts, &mut self.shared.rng.borrow_mut());
+        let wait = backoff::wait(&self.backoff, attempts, &mut self.context.rng.borrow_mut());
         let until = Instant::now() + wait;
         self.failing.set(Some(ConnectFailure {
             until,
@@ -229,7 +220,7 @@ impl InFlight {
                 ticket,
                 outcome,
                 Instant::now(),
-                &mut self.endpoint.shared.rng.borrow_mut(),
+                &mut self.endpoint.context.rng.borrow_mut(),
             );
         }
         self.endpoint.changed.notify_waiters();

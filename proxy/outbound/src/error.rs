@@ -1,10 +1,11 @@
 //! Errors of the outbound side, with their status, metric labels and message.
 
-use std::{borrow::Cow, rc::Rc};
+use std::rc::Rc;
 
 use http::StatusCode;
 use proxy_http::errors::{GrpcCode, Rejection};
-use proxy_metrics::names::error as label;
+use proxy_metrics::names::error;
+use proxy_model::Reason;
 
 /// Error on the way from the application to an endpoint.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -22,13 +23,13 @@ pub enum Error {
     #[error("{0}")]
     Malformed(#[from] proxy_http::h1::Malformed),
     /// The request has no valid authority.
-    #[error("invalid request authority")]
+    #[error("{sentence}", sentence = Reason::InvalidAuthority.sentence())]
     Authority,
     /// No endpoint became ready in time.
-    #[error("{0}: service in fail-fast")]
+    #[error("{0}: {sentence}", sentence = Reason::FailFast.sentence())]
     FailFast(Rc<str>),
     /// No endpoint has been ready for a while, or too many requests wait.
-    #[error("{0}: service unavailable")]
+    #[error("{0}: {sentence}", sentence = Reason::LoadShed.sentence())]
     LoadShed(Rc<str>),
     /// An endpoint could not be reached.
     #[error("endpoint {addr}: {reason}")]
@@ -55,7 +56,7 @@ pub enum Error {
     #[error("invalid backend {0}")]
     InvalidBackend(Rc<str>),
     /// No route matches.
-    #[error("no route found for request")]
+    #[error("{sentence}", sentence = Reason::NoRoute.sentence())]
     NoRoute,
     /// The policy has no HTTP routes, or is invalid.
     #[error("invalid client policy: {0}")]
@@ -72,55 +73,71 @@ pub enum Error {
 }
 
 impl Error {
+    /// Reason in the mesh's table of reasons.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Loopback(_) => Reason::LoopbackDestination,
+            Self::Detect(_) => Reason::DetectFailed,
+            Self::Client(_) => Reason::ClientIo,
+            Self::Malformed(_) => Reason::MalformedRequest,
+            Self::Authority => Reason::InvalidAuthority,
+            Self::FailFast(_) => Reason::FailFast,
+            Self::LoadShed(_) => Reason::LoadShed,
+            Self::Connect { timeout: true, .. } => Reason::ConnectTimeout,
+            Self::Connect { .. } => Reason::ConnectFailed,
+            Self::Endpoint { error, .. } => match error.h2_reason() {
+                Some(h2::Reason::REFUSED_STREAM) => Reason::StreamRefused,
+                Some(h2::Reason::CANCEL) => Reason::StreamCancelled,
+                Some(h2::Reason::ENHANCE_YOUR_CALM) => Reason::StreamCalmed,
+                Some(_) => Reason::StreamReset,
+                None => Reason::EndpointFailed,
+            },
+            Self::IdentityRequired(_) => Reason::IdentityRequired,
+            Self::InvalidBackend(_) => Reason::InvalidBackend,
+            Self::NoRoute => Reason::NoRoute,
+            Self::InvalidPolicy(_) => Reason::InvalidPolicy,
+            Self::Filter(rejection) => filter_reason(rejection),
+            Self::Timeout(_) => Reason::RequestTimeout,
+            Self::ProfileTimeout(_) => Reason::ProfileTimeout,
+        }
+    }
+
     /// Label `error` of `outbound_http_errors_total` and `outbound_tcp_errors_total`.
     pub(crate) fn label(&self) -> &'static str {
-        match self {
-            Self::FailFast(_) => label::FAIL_FAST,
-            Self::LoadShed(_) => label::LOAD_SHED,
-            Self::IdentityRequired(_) => label::IDENTITY_REQUIRED,
-            Self::Timeout(_) | Self::ProfileTimeout(_) => label::RESPONSE_TIMEOUT,
-            Self::Connect { .. } | Self::Endpoint { .. } | Self::Detect(_) | Self::Client(_) => label::IO,
-            _ => label::UNEXPECTED,
-        }
+        label(self.reason())
     }
 
     /// Label `error` of the registry's families.
     pub(crate) fn registry_label(&self) -> &'static str {
-        match self {
-            Self::FailFast(_) => "FAIL_FAST",
-            Self::LoadShed(_) => "LOAD_SHED",
-            Self::Timeout(_) | Self::ProfileTimeout(_) => "REQUEST_TIMEOUT",
-            Self::Connect { .. } => "IO",
-            Self::Endpoint { error, .. } => match error.h2_reason() {
-                Some(h2::Reason::REFUSED_STREAM) => "REFUSED",
-                Some(h2::Reason::CANCEL) => "CANCEL",
-                Some(h2::Reason::ENHANCE_YOUR_CALM) => "ENHANCE_YOUR_CALM",
-                Some(_) => "RESET",
-                None => "IO",
-            },
-            _ => "UNKNOWN",
-        }
+        self.reason().row().route_word
     }
 
     /// Response to the application.
     pub(crate) fn rejection(&self) -> Rejection {
-        let text: Cow<'static, str> = self.to_string().into();
-        let reject = |status, grpc| Rejection::new(status, grpc, text.clone());
-        match self {
-            Self::FailFast(_) | Self::ProfileTimeout(_) | Self::Connect { timeout: true, .. } => {
-                reject(StatusCode::GATEWAY_TIMEOUT, GrpcCode::DEADLINE_EXCEEDED).closing()
-            }
-            Self::Timeout(_) => reject(StatusCode::GATEWAY_TIMEOUT, GrpcCode::DEADLINE_EXCEEDED),
-            Self::LoadShed(_) => reject(StatusCode::SERVICE_UNAVAILABLE, GrpcCode::UNAVAILABLE).closing(),
-            Self::Connect { .. } | Self::Endpoint { .. } | Self::IdentityRequired(_) | Self::InvalidBackend(_) => {
-                reject(StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE).closing()
-            }
-            Self::NoRoute => reject(StatusCode::NOT_FOUND, GrpcCode::NOT_FOUND),
-            Self::Malformed(_) | Self::Authority => reject(StatusCode::BAD_REQUEST, GrpcCode::INTERNAL).closing(),
-            Self::Filter(rejection) => Rejection::clone(rejection),
-            Self::Loopback(_) | Self::Detect(_) | Self::Client(_) | Self::InvalidPolicy(_) => {
-                reject(StatusCode::INTERNAL_SERVER_ERROR, GrpcCode::INTERNAL).closing()
-            }
+        if let Self::Filter(rejection) = self {
+            return Rejection::clone(rejection);
         }
+        let row = self.reason().row();
+        let status = row.status.and_then(|status| StatusCode::from_u16(status).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let grpc = row.grpc.map_or(GrpcCode::INTERNAL, GrpcCode);
+        let rejection = Rejection::new(status, grpc, self.to_string());
+        if row.closes { rejection.closing() } else { rejection }
+    }
+}
+
+/// Label of a reason in the families of errors.
+pub(crate) fn label(reason: Reason) -> &'static str {
+    reason.row().label.unwrap_or(error::UNEXPECTED)
+}
+
+/// Reason of a filter's rejection. A rejection that closes comes from an invalid filter.
+fn filter_reason(rejection: &Rejection) -> Reason {
+    let is_forbidden = rejection.status == StatusCode::FORBIDDEN && rejection.grpc == GrpcCode::PERMISSION_DENIED;
+    match rejection {
+        Rejection { close: true, .. } => Reason::InvalidPolicy,
+        Rejection { location: Some(_), .. } => Reason::Redirected,
+        _ if is_forbidden => Reason::Forbidden,
+        _ => Reason::InjectedFailure,
     }
 }

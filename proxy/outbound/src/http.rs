@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
+    context::Context,
     deliver::{Client, Delivered},
     discover::Target,
     request::Outgoing,
@@ -33,12 +34,11 @@ use crate::{
     route::{self, Plan, RouteSource},
     snapshot::Snapshot,
     timeout::Clock,
-    worker::Shared,
 };
 
 /// An HTTP connection of a client.
 pub(crate) struct ClientConnection {
-    pub(crate) shared: Rc<Shared>,
+    pub(crate) context: Rc<Context>,
     pub(crate) target: Rc<Target>,
     pub(crate) client: ClientAddr,
     /// Last snapshot with HTTP routes: a target that turns opaque does so for new connections only.
@@ -57,9 +57,9 @@ pub(crate) enum HttpVersion {
 }
 
 impl ClientConnection {
-    pub(crate) fn new(shared: &Rc<Shared>, target: &Rc<Target>, client: ClientAddr) -> Rc<Self> {
+    pub(crate) fn new(context: &Rc<Context>, target: &Rc<Target>, client: ClientAddr) -> Rc<Self> {
         Rc::new(Self {
-            shared: shared.clone(),
+            context: context.clone(),
             target: target.clone(),
             client,
             last: RefCell::default(),
@@ -75,7 +75,7 @@ impl ClientConnection {
         version: HttpVersion,
         drain: &CancellationToken,
     ) -> Result<(), Error> {
-        let params = self.shared.config.http2;
+        let params = self.context.config.http2;
         let served = self.clone();
         let service = move |request| served.clone().request(request);
         let served = match version {
@@ -93,7 +93,7 @@ impl ClientConnection {
 
     /// Serves one request. The only error is a stream that the endpoint reset; everything else is a response.
     async fn request(self: Rc<Self>, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
-        let shape = Shape::from_request(&request, self.shared.config.informational_headers, false);
+        let shape = Shape::of(&request, self.context.config.informational_headers, false);
         let version = request.version();
         let upgrade = h1::wants_upgrade(&request) || request.method() == http::Method::CONNECT;
         let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::from_request(&mut request));
@@ -126,7 +126,7 @@ impl ClientConnection {
         }
         let guard = plan.guard();
         let client = Client {
-            shared: &self.shared,
+            context: &self.context,
             addr: self.client,
         };
         let exchange = pin!(retry::exchange(&client, &plan, &mut out));
@@ -188,9 +188,9 @@ impl ClientConnection {
         shape: Shape,
     ) -> Result<Response<ResponseBody>, proxy_http::Error> {
         if !matches!(error, Error::Filter(_) | Error::NoRoute) {
-            self.shared.metrics.outbound_http_error(error.label()).inc();
+            self.context.metrics.outbound_http_error(error.label()).inc();
         }
-        tracing::debug!(%error, client = %self.client, target = %self.target.addr, "request failed");
+        tracing::debug!(%error, reason = %error.reason(), client = %self.client, target = %self.target.addr, "request failed");
         // A reset HTTP/2 stream resets the client's stream with the same reason.
         if version == Version::HTTP_2
             && let Error::Endpoint { error, .. } = error

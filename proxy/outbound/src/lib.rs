@@ -12,11 +12,13 @@
 
 mod balance;
 mod connect;
+mod context;
 mod deliver;
 mod detect;
 mod discover;
 mod distribute;
 mod endpoint;
+mod endpoints;
 mod error;
 mod http;
 mod io;
@@ -41,7 +43,7 @@ use proxy_core::{backoff, budget::RetryBudget};
 use proxy_discovery::Discovery;
 use proxy_http::{server::ServerParams, tap};
 use proxy_metrics::Recorder;
-use proxy_model::{profile, route::Backoff};
+use proxy_model::{defaults, profile, route::Backoff};
 use proxy_tls::Tls;
 use proxy_transport::Connect;
 
@@ -100,11 +102,11 @@ impl Default for Config {
                 max: CONNECT_BACKOFF_MAX,
                 ..backoff::CONNECT
             },
-            failfast: Duration::from_secs(3),
-            detect_timeout: Duration::from_secs(10),
+            failfast: defaults::FAILFAST_TIMEOUT,
+            detect_timeout: defaults::DETECT_TIMEOUT,
             local_ips: Arc::default(),
-            http1_idle: proxy_http::pool::IDLE_TIMEOUT,
-            discovery_idle: Duration::from_secs(90),
+            http1_idle: defaults::POOL_IDLE,
+            discovery_idle: defaults::OUTBOUND_IDLE,
             http2: ServerParams::default(),
             informational_headers: true,
         }

@@ -11,28 +11,24 @@ use proxy_model::route::Filter;
 use proxy_transport::copy;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Error, endpoint::InFlight, io::Stream, snapshot::TcpRule, worker::Shared};
+use crate::{Error, context::Context, endpoint::InFlight, io::Stream, snapshot::TcpRule};
 
 /// Connects to an endpoint of `rule` and copies until both sides have ended.
-pub(crate) async fn serve<I>(shared: &Rc<Shared>, rule: &TcpRule, mut io: I, target: SocketAddr) -> Result<(), Error>
+pub(crate) async fn serve<I>(context: &Context, rule: &TcpRule, mut io: I, target: SocketAddr) -> Result<(), Error>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let metrics = &shared.metrics;
+    let metrics = &context.metrics;
     metrics.tcp_route_open(&rule.parent, &rule.route, target).inc();
-    let result = forward(shared, rule, &mut io).await;
-    let word = match &result {
-        Ok(()) => "",
-        Err(Error::Filter(_)) => "forbidden",
-        Err(Error::InvalidBackend(_)) => "invalid_backend",
-        Err(Error::InvalidPolicy(_)) => "invalid_policy",
-        Err(_) => "unexpected",
-    };
+    let result = forward(context, rule, &mut io).await;
+    let word = result
+        .as_ref()
+        .map_or_else(|error| error.reason().row().tcp_word, |()| "");
     metrics.tcp_route_close(&rule.parent, &rule.route, target, word).inc();
     result
 }
 
-async fn forward<I>(shared: &Rc<Shared>, rule: &TcpRule, io: &mut I) -> Result<(), Error>
+async fn forward<I>(context: &Context, rule: &TcpRule, io: &mut I) -> Result<(), Error>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -47,7 +43,7 @@ where
         }
     }
     // Boxed and dropped early: handshake futures are large, and connections live long.
-    let (mut server, flight) = Box::pin(connect(shared, rule)).await?;
+    let (mut server, flight) = Box::pin(connect(context, rule)).await?;
     let copied = copy::bidirectional(io, &mut server, &()).await;
     if let Err(broken) = copied {
         tracing::debug!(endpoint = %flight.endpoint.model.addr, error = %broken, "opaque connection failed");
@@ -56,17 +52,17 @@ where
 }
 
 /// Connects to an endpoint. Skips unreachable ones until the failfast time is over.
-async fn connect(shared: &Rc<Shared>, rule: &TcpRule) -> Result<(Metered<Stream>, InFlight), Error> {
-    let deadline = Instant::now() + shared.config.failfast;
+async fn connect(context: &Context, rule: &TcpRule) -> Result<(Metered<Stream>, InFlight), Error> {
+    let deadline = Instant::now() + context.config.failfast;
     let mut excluded = Vec::new();
     loop {
         let picked = rule
             .distribution
-            .pick(shared, &excluded, (Instant::now(), deadline))
+            .pick(context, &excluded, Instant::now(), deadline)
             .await?;
         let mut flight = picked.flight;
         let started = Instant::now();
-        match flight.endpoint.clone().connect(None).await {
+        match flight.endpoint.connector.connect(None).await {
             Ok(server) => {
                 flight.reachable();
                 let now = Instant::now();

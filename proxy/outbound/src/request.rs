@@ -10,7 +10,7 @@ use proxy_http::{
     headers::{HeaderFlags, L5D_DST_CANONICAL, L5D_REQUIRE_ID},
     orig_proto::{self, OrigProto},
 };
-use proxy_model::{Id, limits, route::Timeouts};
+use proxy_model::{Id, duration, limits, retry, route::Timeouts};
 
 use crate::{Error, connect::Variant, endpoint::Endpoint, timeout::Clock};
 
@@ -127,7 +127,7 @@ impl<'a> Outgoing<'a> {
             .model
             .authority_override
             .as_ref()
-            .filter(|_| !endpoint.is_local);
+            .filter(|_| !endpoint.connector.is_local);
         if let Some(name) = overridden.and_then(|a| Authority::try_from(a.to_string()).ok()) {
             authority = name;
             request.headers_mut().remove(HOST);
@@ -178,63 +178,16 @@ impl RequestOverrides {
         let request = text("l5d-request-timeout").or_else(|| text("l5d-timeout"));
         Self {
             timeouts: Timeouts {
-                request: request.as_deref().and_then(duration),
-                response: text("l5d-response-timeout").as_deref().and_then(duration),
+                request: request.as_deref().and_then(duration::linkerd),
+                response: text("l5d-response-timeout").as_deref().and_then(duration::linkerd),
                 idle: None,
             },
             retry_limit: text("l5d-retry-limit").and_then(|limit| limit.parse().ok()),
-            retry_timeout: text("l5d-retry-timeout").as_deref().and_then(duration),
-            retry_http: text("l5d-retry-http").as_deref().and_then(statuses),
-            retry_grpc: text("l5d-retry-grpc").as_deref().and_then(codes),
+            retry_timeout: text("l5d-retry-timeout").as_deref().and_then(duration::linkerd),
+            retry_http: text("l5d-retry-http").as_deref().and_then(retry::statuses),
+            retry_grpc: text("l5d-retry-grpc").as_deref().and_then(retry::grpc_codes),
         }
     }
-}
-
-/// `10s`, `100ms`, `1m`, `1h`; a bare 0 is zero.
-fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(3600).map(Duration::from_secs),
-        "d" => number.checked_mul(86_400).map(Duration::from_secs),
-        "" if number == 0 => Some(Duration::ZERO),
-        _ => None,
-    }
-}
-
-/// `5xx,gateway-error,404,500-503`.
-fn statuses(text: &str) -> Option<Vec<(u16, u16)>> {
-    let item = |item: &str| match item.trim() {
-        "5xx" => Some((500, 599)),
-        "gateway-error" => Some((502, 504)),
-        item => {
-            let (low, high) = item.split_once('-').unwrap_or((item, item));
-            let (low, high) = (low.parse().ok()?, high.parse().ok()?);
-            ((100..=599).contains(&low) && low <= high && high <= 599).then_some((low, high))
-        }
-    };
-    text.split(',').map(item).collect()
-}
-
-/// `cancelled,unavailable`.
-fn codes(text: &str) -> Option<proxy_model::route::GrpcRetry> {
-    let mut retry = proxy_model::route::GrpcRetry::default();
-    for item in text.split(',') {
-        match item.trim() {
-            "cancelled" => retry.cancelled = true,
-            "deadline-exceeded" => retry.deadline_exceeded = true,
-            "resource-exhausted" => retry.resource_exhausted = true,
-            "internal" => retry.internal = true,
-            "unavailable" => retry.unavailable = true,
-            _ => return None,
-        }
-    }
-    Some(retry)
 }
 
 #[cfg(test)]
@@ -260,6 +213,5 @@ mod tests {
         assert_eq!(overrides.retry_http, Some(vec![(500, 599), (429, 429)]));
         assert_eq!((overrides.retry_limit, headers.len()), (Some(3), 1));
         assert!(overrides.retry_grpc.is_some_and(|g| g.unavailable && !g.internal));
-        assert_eq!((duration("10"), statuses("4xx"), statuses("600")), (None, None, None));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::{breaker::Outcome, classify};
 use proxy_http::{
@@ -18,12 +18,13 @@ use proxy_http::{
 };
 use proxy_metrics::{
     Class, RequestGuard,
-    names::error,
     outbound::{RouteKind, Status},
 };
+use proxy_model::Reason;
 
 use crate::{
     endpoint::InFlight,
+    error::label,
     route::{Plan, RouteSource},
     timeout::Clock,
 };
@@ -59,7 +60,7 @@ enum End {
     /// Complete, with the gRPC status of the trailers.
     Complete(Option<u32>),
     /// Broken off by the endpoint or a timeout.
-    Broken(&'static str),
+    Broken(Reason),
     /// The client went away.
     Cancelled,
 }
@@ -74,11 +75,8 @@ pub(crate) struct Attempt {
 }
 
 impl Track {
-    pub(crate) fn new(
-        plan: &Plan,
-        attempt: Attempt,
-        (status, headers, seen): (StatusCode, &HeaderMap, HeaderFlags),
-    ) -> Box<Self> {
+    pub(crate) fn new(plan: &Plan, attempt: Attempt, response: &Response<Body>, seen: Seen) -> Box<Self> {
+        let headers = response.headers();
         let Attempt {
             flight,
             endpoint,
@@ -88,7 +86,7 @@ impl Track {
         } = attempt;
         let content_type = headers.get(http::header::CONTENT_TYPE);
         Box::new(Self {
-            status,
+            status: response.status(),
             is_grpc: content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")),
             grpc_status: seen
                 .has(HeaderFlags::GRPC_STATUS)
@@ -204,13 +202,13 @@ impl Track {
         }
         let word = match end {
             End::Complete(_) => "",
-            End::Broken(word) => word,
-            End::Cancelled => "CANCEL",
+            End::Broken(reason) => reason.row().route_word,
+            End::Cancelled => Reason::ClientCancelled.row().route_word,
         };
         self.exchange(now, grpc, word);
         let count = |guard: RequestGuard| match end {
             End::Complete(_) => guard.end(metric, grpc),
-            End::Broken(_) => guard.fail(None, error::IO),
+            End::Broken(reason) => guard.fail(None, label(reason)),
             End::Cancelled => drop(guard),
         };
         count(self.endpoint);
@@ -291,7 +289,7 @@ impl http_body::Body for ResponseBody {
             };
             tracing::debug!(timeout = what, "response timed out");
             this.body = Body::Empty;
-            this.end(End::Broken("RESPONSE_STREAM_TIMEOUT"));
+            this.end(End::Broken(Reason::StreamTimeout));
             return Poll::Ready(Some(Err(Error::reset(h2::Reason::CANCEL))));
         };
         if let Some(track) = &mut this.track {
@@ -308,8 +306,12 @@ impl http_body::Body for ResponseBody {
                 }
             }
             Some(Err(error)) => {
-                let word = if error.h2_reason().is_some() { "RESET" } else { "IO" };
-                this.end(End::Broken(word));
+                let is_reset = error.h2_reason().is_some();
+                this.end(End::Broken(if is_reset {
+                    Reason::StreamReset
+                } else {
+                    Reason::EndpointFailed
+                }));
             }
         }
         Poll::Ready(frame)

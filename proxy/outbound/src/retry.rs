@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::backoff;
 use proxy_http::{Body, headers::GRPC_STATUS};
-use proxy_model::route::{Backoff, GrpcRetry, Retry};
+use proxy_model::{
+    defaults,
+    route::{GrpcRetry, Retry},
+};
 use proxy_transport::timers;
 
 use crate::{
@@ -19,14 +22,6 @@ use crate::{
     deliver::{Client, Delivered, deliver},
     request::Outgoing,
     route::{Plan, RouteSource},
-};
-
-/// Default backoff between retries; upstream's figures.
-const RETRY_BACKOFF: Backoff = Backoff {
-    min: Duration::from_millis(25),
-    max: Duration::from_millis(250),
-    jitter: 1.0,
-    respect_retry_after_hint: false,
 };
 
 /// Sends a request until its response needs no retry, or no retry is allowed.
@@ -41,7 +36,10 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
             _ => None,
         };
         if !wants_retry(plan, &result, trailers) {
-            if let (1.., RouteSource::Policy(rule), Ok(_)) = (retries, &plan.source, &result) {
+            if retries > 0
+                && result.is_ok()
+                && let RouteSource::Policy(rule) = &plan.source
+            {
                 rule.retries.successes.inc();
             }
             return result;
@@ -53,8 +51,8 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
             delivered.track.discard(trailers);
         }
         if let Some(retry) = &plan.retry {
-            let policy = retry.backoff.as_ref().unwrap_or(&RETRY_BACKOFF);
-            let wait = backoff::wait(policy, retries, &mut client.shared.rng.borrow_mut());
+            let policy = retry.backoff.as_ref().unwrap_or(&defaults::RETRY_BACKOFF);
+            let wait = backoff::wait(policy, retries, &mut client.context.rng.borrow_mut());
             timers::sleep(wait).await;
         }
         retries += 1;

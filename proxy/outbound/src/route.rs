@@ -149,7 +149,7 @@ fn ask(rule: &Rule, request: &mut http::Request<Body>) -> (Timeouts, Option<Retr
 
 fn default_retry() -> Retry {
     Retry {
-        max_retries: 1,
+        max_retries: proxy_model::defaults::RETRIES,
         max_request_bytes: proxy_model::limits::REPLAY_BYTES.value as u32,
         statuses: Vec::new(),
         grpc: Default::default(),

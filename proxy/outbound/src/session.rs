@@ -1,21 +1,22 @@
 //! One connection of the application: which kind of session it becomes, and serving it.
 
-use std::{cell::Cell, rc::Rc};
+use std::rc::Rc;
 
 use proxy_core::{detect::Detected, select};
 use proxy_http::metered::Metered;
-use proxy_model::{ClientAddr, OrigDstAddr, limits};
+use proxy_model::{ClientAddr, OrigDstAddr};
 use proxy_transport::PrefixedIo;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Worker, detect,
+    Error, Worker,
+    context::Context,
+    detect,
     discover::Target,
     http::{ClientConnection, HttpVersion},
     opaque,
     snapshot::{Protocol, Snapshot, TcpRule},
-    worker::Shared,
 };
 
 /// Kind of session that a connection becomes.
@@ -36,14 +37,10 @@ impl Worker {
         client: ClientAddr,
         drain: CancellationToken,
     ) {
-        let Some(_alive) = Alive::new(&self.connections) else {
-            self.shared.metrics.limit_refused(limits::CONNECTIONS);
-            return;
-        };
         if let Err(error) = self.accept(socket, orig_dst, client, &drain).await {
-            tracing::debug!(%error, %client, %orig_dst, "outbound connection failed");
+            tracing::debug!(%error, reason = %error.reason(), %client, %orig_dst, "outbound connection failed");
             if !matches!(error, Error::Client(_)) {
-                self.shared.metrics.outbound_tcp_error(error.label()).inc();
+                self.context.metrics.outbound_tcp_error(error.label()).inc();
             }
         }
     }
@@ -75,47 +72,47 @@ impl Worker {
         session: Session,
         accepted: Accepted<'_>,
     ) -> Result<(), Error> {
-        let shared = &self.shared;
+        let context = &self.context;
         let Accepted { target, client, drain } = accepted;
         let orig_dst = target.addr.0;
         // Boxed, as opaque sessions are: a connection's future should not reserve room for each kind of session.
-        let http = |io, version| Box::pin(ClientConnection::new(shared, &target, client).serve(io, version, drain));
+        let http = |io, version| Box::pin(ClientConnection::new(context, &target, client).serve(io, version, drain));
         match session {
             Session::Http(version) => {
-                count(shared, version);
+                count(context, version);
                 http(PrefixedIo::plain(io), version).await
             }
             Session::Opaque(rule) => {
-                shared.metrics.outbound_protocol("opaq").inc();
-                Box::pin(opaque::serve(shared, &rule, io, orig_dst)).await
+                context.metrics.outbound_protocol("opaq").inc();
+                Box::pin(opaque::serve(context, &rule, io, orig_dst)).await
             }
             Session::Detect(rule) => {
-                let first = detect::detect_http(&mut io, shared.config.detect_timeout).await?;
+                let first = detect::detect_http(&mut io, context.config.detect_timeout).await?;
                 let io = PrefixedIo::new(first.bytes, io);
                 match first.detected {
                     Detected::Http1 => {
-                        count(shared, HttpVersion::Http1);
+                        count(context, HttpVersion::Http1);
                         http(io, HttpVersion::Http1).await
                     }
                     Detected::Http2 => {
-                        count(shared, HttpVersion::Http2);
+                        count(context, HttpVersion::Http2);
                         http(io, HttpVersion::Http2).await
                     }
                     Detected::NotHttp | Detected::NeedMore => {
-                        shared.metrics.outbound_protocol("detect").inc();
+                        context.metrics.outbound_protocol("detect").inc();
                         let rule = match rule {
                             Some(rule) => rule,
                             None => late_rule(&target).await?,
                         };
-                        Box::pin(opaque::serve(shared, &rule, io, orig_dst)).await
+                        Box::pin(opaque::serve(context, &rule, io, orig_dst)).await
                     }
                 }
             }
             Session::Sni => {
-                shared.metrics.outbound_protocol("tls").inc();
-                let (bytes, sni) = detect::read_client_hello(&mut io, shared.config.detect_timeout).await?;
+                context.metrics.outbound_protocol("tls").inc();
+                let (bytes, sni) = detect::read_client_hello(&mut io, context.config.detect_timeout).await?;
                 let rule = tls_rule(&target, sni.as_deref())?;
-                Box::pin(opaque::serve(shared, &rule, PrefixedIo::new(bytes, io), orig_dst)).await
+                Box::pin(opaque::serve(context, &rule, PrefixedIo::new(bytes, io), orig_dst)).await
             }
         }
     }
@@ -128,12 +125,12 @@ struct Accepted<'a> {
     drain: &'a CancellationToken,
 }
 
-fn count(shared: &Shared, version: HttpVersion) {
+fn count(context: &Context, version: HttpVersion) {
     let protocol = match version {
         HttpVersion::Http1 => "http/1",
         HttpVersion::Http2 => "http/2",
     };
-    shared.metrics.outbound_protocol(protocol).inc();
+    context.metrics.outbound_protocol(protocol).inc();
 }
 
 /// Kind of session for a connection to a target.
@@ -170,32 +167,8 @@ fn tls_rule(target: &Target, sni: Option<&str>) -> Result<Rc<TcpRule>, Error> {
     let Protocol::Tls(routes) = &snapshot.protocol else {
         return Err(invalid("the target's policy has no TLS routes"));
     };
-    let models: Vec<_> = routes.iter().map(|(route, _)| route.clone()).collect();
-    let selected = select::sni(&models, sni).ok_or(Error::NoRoute)?;
-    let index = models
-        .iter()
-        .position(|route| std::ptr::eq(route, selected))
-        .ok_or(Error::NoRoute)?;
-    routes[index]
-        .1
-        .clone()
+    let route = select::sni(routes, sni).ok_or(Error::NoRoute)?;
+    let rule = route.rules.first();
+    rule.map(|rule| rule.action.clone())
         .ok_or_else(|| invalid("the TLS route has no rule"))
-}
-
-/// Counts one open connection until dropped.
-struct Alive<'a>(&'a Cell<usize>);
-
-impl<'a> Alive<'a> {
-    fn new(count: &'a Cell<usize>) -> Option<Self> {
-        (count.get() < limits::CONNECTIONS.value).then(|| {
-            count.set(count.get() + 1);
-            Self(count)
-        })
-    }
-}
-
-impl Drop for Alive<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }

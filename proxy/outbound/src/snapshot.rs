@@ -1,4 +1,5 @@
 //! An answer of discovery about a target, compiled: backends are balancers and endpoints, metric slots are resolved.
+//! Immutable; all state lives in the worker's endpoints and survives an update.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use crate::{
     SharedBudget,
     balance::Balancer,
     endpoint::Endpoint,
-    worker::{BalancerKind, BalancerSpec, Shared},
+    endpoints::{BalancerKind, BalancerSpec, Endpoints, Queue, QueueKey},
 };
 
 /// Compiled answer of discovery about a target.
@@ -51,7 +52,7 @@ pub(crate) enum Protocol {
     Http1(Rc<Routes>),
     Http2(Rc<Routes>),
     Opaque(Option<Rc<TcpRule>>),
-    Tls(Vec<(TcpRoute, Option<Rc<TcpRule>>)>),
+    Tls(Vec<Route<(), Rc<TcpRule>>>),
 }
 
 /// Routes of a policy.
@@ -87,8 +88,7 @@ pub(crate) struct TcpRule {
 /// Compiled profile that routes requests.
 #[derive(Debug)]
 pub(crate) struct Profile {
-    pub(crate) routes: Vec<profile::ProfileRoute>,
-    compiled: Vec<Rc<ProfileRoute>>,
+    routes: Vec<Rc<ProfileRoute>>,
     default: Rc<ProfileRoute>,
     pub(crate) distribution: Distribution,
     /// `name:port`, for `l5d-dst-canonical`.
@@ -98,6 +98,7 @@ pub(crate) struct Profile {
 /// Compiled route of a profile.
 #[derive(Debug)]
 pub(crate) struct ProfileRoute {
+    condition: Option<profile::RequestMatch>,
     pub(crate) classes: Vec<profile::ResponseClass>,
     pub(crate) is_retryable: bool,
     pub(crate) timeout: Option<Duration>,
@@ -107,14 +108,13 @@ pub(crate) struct ProfileRoute {
 }
 
 /// Backends of a route with their weights.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Distribution {
     pub(crate) backends: Vec<Backend>,
     /// `None` picks the first backend that is ready.
     pub(crate) weights: Option<Vec<u32>>,
-    /// Nothing was ready for the failfast time: what comes now is shed until something is.
-    pub(crate) failfast: std::cell::Cell<bool>,
-    pub(crate) waiting: std::cell::Cell<usize>,
+    /// State of waiting requests; it belongs to the worker.
+    pub(crate) queue: Rc<Queue>,
     pub(crate) name: Rc<str>,
 }
 
@@ -135,10 +135,21 @@ pub(crate) enum Dispatch {
     Invalid(Rc<str>),
 }
 
+impl Dispatch {
+    /// Name that distinguishes the backend among those of a target.
+    fn name(&self) -> Arc<str> {
+        match self {
+            Self::Forward(endpoint) => endpoint.model.addr.to_string().into(),
+            Self::Balance(balancer) => balancer.path().clone(),
+            Self::Invalid(name) => Arc::from(&**name),
+        }
+    }
+}
+
 impl Snapshot {
-    pub(crate) fn compile(shared: &Rc<Shared>, addr: OrigDstAddr, source: &Arc<Outbound>) -> Self {
+    pub(crate) fn compile(endpoints: &Endpoints, addr: OrigDstAddr, source: &Arc<Outbound>) -> Self {
         let compiler = Compiler {
-            shared,
+            endpoints,
             parent: &source.policy.meta,
             name: name(source, addr),
             addr,
@@ -181,9 +192,8 @@ impl Snapshot {
 impl Profile {
     /// The first route that matches, else the default route.
     pub(crate) fn route(&self, method: &http::Method, path: &str) -> &Rc<ProfileRoute> {
-        let found = proxy_core::select::profile(&self.routes, method, path);
-        let index = found.and_then(|found| self.routes.iter().position(|route| std::ptr::eq(route, found)));
-        index.map_or(&self.default, |index| &self.compiled[index])
+        let matches = |route: &&Rc<ProfileRoute>| proxy_core::select::profile(route.condition.as_ref(), method, path);
+        self.routes.iter().find(matches).unwrap_or(&self.default)
     }
 }
 
@@ -213,7 +223,7 @@ fn parent_authority(meta: &Meta) -> Option<String> {
 }
 
 struct Compiler<'a> {
-    shared: &'a Rc<Shared>,
+    endpoints: &'a Endpoints,
     parent: &'a Meta,
     name: Rc<str>,
     addr: OrigDstAddr,
@@ -225,7 +235,14 @@ struct BackendParams<'a> {
     kind: BalancerKind,
     accrual: Option<FailureAccrual>,
     /// Route for backend metrics of policy routes.
-    route: Option<(RouteKind, &'a Meta)>,
+    route: Option<RouteRef<'a>>,
+}
+
+/// Route of a policy, for its metrics.
+#[derive(Copy, Clone)]
+struct RouteRef<'a> {
+    kind: RouteKind,
+    meta: &'a Meta,
 }
 
 impl Compiler<'_> {
@@ -242,12 +259,7 @@ impl Compiler<'_> {
             ClientProtocol::Http2(http) => Protocol::Http2(self.http(http)),
             ClientProtocol::Grpc(grpc) => Protocol::Http2(self.grpc(grpc)),
             ClientProtocol::Opaque(opaque) => Protocol::Opaque(opaque.routes.first().and_then(|r| self.tcp(r))),
-            ClientProtocol::Tls(tls) => Protocol::Tls(
-                tls.routes
-                    .iter()
-                    .map(|route| (route.clone(), self.tcp(route)))
-                    .collect(),
-            ),
+            ClientProtocol::Tls(tls) => Protocol::Tls(tls.routes.iter().map(|r| self.tls(r)).collect()),
         }
     }
 
@@ -280,7 +292,14 @@ impl Compiler<'_> {
         let rules = route.rules.iter().map(|rule| proxy_model::route::Rule {
             matches: rule.matches.clone(),
             filters: rule.filters.clone(),
-            action: Rc::new(self.rule(&rule.action, (kind, &route.meta), accrual)),
+            action: Rc::new(self.rule(
+                &rule.action,
+                RouteRef {
+                    kind,
+                    meta: &route.meta,
+                },
+                accrual,
+            )),
         });
         Route {
             meta: route.meta.clone(),
@@ -290,71 +309,100 @@ impl Compiler<'_> {
         }
     }
 
-    fn rule(&self, action: &outbound::Action, route: (RouteKind, &Meta), accrual: Option<FailureAccrual>) -> Rule {
-        let context = BackendParams {
+    fn rule(&self, action: &outbound::Action, route: RouteRef<'_>, accrual: Option<FailureAccrual>) -> Rule {
+        let params = BackendParams {
             kind: BalancerKind::Http,
             accrual,
             route: Some(route),
         };
-        let metrics = &self.shared.metrics;
+        let metrics = &self.endpoints.context.metrics;
         Rule {
-            distribution: self.distribution(&action.distribution, context),
+            distribution: self.distribution(&action.distribution, params),
             timeouts: action.timeouts,
             retry: action.retry.clone(),
             allow_headers: action.allow_l5d_request_headers,
-            kind: route.0,
-            slot: metrics.outbound_route(route.0, self.parent, route.1),
-            retries: metrics.outbound_retry(self.parent, route.1),
-            labels: route_labels(route.1),
+            kind: route.kind,
+            slot: metrics.outbound_route(route.kind, self.parent, route.meta),
+            retries: metrics.outbound_retry(self.parent, route.meta),
+            labels: route_labels(route.meta),
+        }
+    }
+
+    fn tls(&self, route: &TcpRoute) -> Route<(), Rc<TcpRule>> {
+        let rules = route.rules.iter().map(|rule| proxy_model::route::Rule {
+            matches: Vec::new(),
+            filters: Vec::new(),
+            action: self.tcp_rule(route, rule),
+        });
+        Route {
+            meta: route.meta.clone(),
+            hosts: route.snis.clone(),
+            rules: rules.collect(),
+            authorizations: Vec::new(),
         }
     }
 
     fn tcp(&self, route: &TcpRoute) -> Option<Rc<TcpRule>> {
-        let rule = route.rules.first()?;
-        let context = BackendParams {
+        route.rules.first().map(|rule| self.tcp_rule(route, rule))
+    }
+
+    fn tcp_rule(&self, route: &TcpRoute, rule: &proxy_model::route::Rule<(), outbound::Distribution>) -> Rc<TcpRule> {
+        let params = BackendParams {
             kind: BalancerKind::Tcp,
             accrual: None,
             route: None,
         };
-        Some(Rc::new(TcpRule {
+        Rc::new(TcpRule {
             parent: self.parent.clone(),
             route: route.meta.clone(),
             filters: rule.filters.clone(),
-            distribution: self.distribution(&rule.action, context),
-        }))
+            distribution: self.distribution(&rule.action, params),
+        })
     }
 
-    fn distribution(&self, distribution: &outbound::Distribution, context: BackendParams<'_>) -> Distribution {
+    fn distribution(&self, distribution: &outbound::Distribution, params: BackendParams<'_>) -> Distribution {
         let (backends, weights) = match distribution {
             outbound::Distribution::Empty => (Vec::new(), None),
             outbound::Distribution::FirstAvailable(backends) => {
-                (backends.iter().map(|b| self.backend(b, context)).collect(), None)
+                (backends.iter().map(|b| self.backend(b, params)).collect(), None)
             }
             outbound::Distribution::RandomAvailable(backends) => {
-                let compiled = backends.iter().map(|(b, _)| self.backend(b, context)).collect();
+                let compiled = backends.iter().map(|(b, _)| self.backend(b, params)).collect();
                 (compiled, Some(backends.iter().map(|(_, weight)| *weight).collect()))
             }
         };
+        self.compiled(backends, weights, params.kind)
+    }
+
+    fn compiled(&self, backends: Vec<Backend>, weights: Option<Vec<u32>>, kind: BalancerKind) -> Distribution {
+        let can_be_drawn = |i: usize| backends.len() == 1 || weights.as_ref().is_none_or(|weights| weights[i] > 0);
+        let drawn = backends.iter().enumerate().filter(|(i, _)| can_be_drawn(*i));
+        let key = QueueKey {
+            target: self.addr,
+            kind,
+            backends: drawn.map(|(_, backend)| backend.dispatch.name()).collect(),
+        };
         Distribution {
+            queue: self.endpoints.queue(key),
             backends,
             weights,
             name: self.name.clone(),
-            ..Distribution::default()
         }
     }
 
-    fn backend(&self, backend: &outbound::RouteBackend, context: BackendParams<'_>) -> Backend {
+    fn backend(&self, backend: &outbound::RouteBackend, params: BackendParams<'_>) -> Backend {
         let meta = &backend.backend.meta;
         let dispatch = match &backend.backend.dispatch {
             None => Dispatch::Invalid(meta.to_string().into()),
             Some(outbound::Dispatch::Forward(endpoint)) => {
-                Dispatch::Forward(self.shared.forward(endpoint, context.accrual.as_ref()))
+                Dispatch::Forward(self.endpoints.forward(endpoint, params.accrual.as_ref()))
             }
-            Some(outbound::Dispatch::Balance { path, load }) => self.balance(path, *load, meta, context),
+            Some(outbound::Dispatch::Balance { path, load }) => self.balance(path, *load, meta, params),
         };
-        let slot = context
+        let metrics = &self.endpoints.context.metrics;
+        let slot = params
             .route
-            .map(|(kind, route)| self.shared.metrics.outbound_backend(kind, self.parent, route, meta));
+            .map(|route| metrics.outbound_backend(route.kind, self.parent, route.meta, meta));
         Backend {
             dispatch,
             filters: backend.filters.clone(),
@@ -362,9 +410,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn balance(&self, path: &Arc<str>, load: Load, backend: &Meta, context: BackendParams<'_>) -> Dispatch {
-        let BackendParams { kind, accrual, .. } = context;
-        Dispatch::Balance(self.shared.balancer(&BalancerSpec {
+    fn balance(&self, path: &Arc<str>, load: Load, backend: &Meta, params: BackendParams<'_>) -> Dispatch {
+        let BackendParams { kind, accrual, .. } = params;
+        Dispatch::Balance(self.endpoints.balancer(&BalancerSpec {
             path,
             parent: self.parent,
             backend,
@@ -392,18 +440,19 @@ impl Compiler<'_> {
         };
         let route = |index: usize, route: &profile::ProfileRoute| {
             Rc::new(ProfileRoute {
+                condition: route.condition.clone(),
                 classes: route.response_classes.clone(),
                 is_retryable: route.is_retryable,
                 timeout: route.timeout,
-                budget: self.budget(&dst, profile, (index, route)),
+                budget: self.budget(&dst, profile, index, route),
                 slot: self.route_slot(&dst, &route.labels),
                 labels: route.labels.clone(),
             })
         };
         Rc::new(Profile {
-            routes: profile.routes.clone(),
-            compiled: profile.routes.iter().enumerate().map(|(i, r)| route(i, r)).collect(),
+            routes: profile.routes.iter().enumerate().map(|(i, r)| route(i, r)).collect(),
             default: Rc::new(ProfileRoute {
+                condition: None,
                 classes: Vec::new(),
                 is_retryable: false,
                 timeout: None,
@@ -417,7 +466,8 @@ impl Compiler<'_> {
     }
 
     fn route_slot(&self, dst: &str, labels: &proxy_model::Labels) -> RouteSlot {
-        self.shared
+        self.endpoints
+            .context
             .metrics
             .profile_route(proxy_model::tap::Direction::Outbound, dst, labels)
     }
@@ -427,42 +477,47 @@ impl Compiler<'_> {
         &self,
         dst: &str,
         profile: &profile::Profile,
-        (index, route): (usize, &profile::ProfileRoute),
+        index: usize,
+        route: &profile::ProfileRoute,
     ) -> Option<SharedBudget> {
         if !route.is_retryable {
             return None;
         }
         match (&route.retry_budget, &profile.retry_budget) {
-            (Some(own), _) => self.shared.budgets.get_or_create(&format!("{dst}/{index}"), own),
-            (None, Some(params)) => self.shared.budgets.get_or_create(dst, params),
+            (Some(own), _) => self
+                .endpoints
+                .context
+                .budgets
+                .get_or_create(&format!("{dst}/{index}"), own),
+            (None, Some(params)) => self.endpoints.context.budgets.get_or_create(dst, params),
             (None, None) => None,
         }
     }
 
     /// Destination of a profile: its targets by weight, else its single endpoint, else the service itself.
     fn targets(&self, profile: &profile::Profile, kind: BalancerKind) -> Distribution {
-        let context = BackendParams {
+        let params = BackendParams {
             kind,
             accrual: None,
             route: None,
         };
         let balance = |path: Arc<str>, meta: &Meta| Backend {
-            dispatch: self.balance(&path, Load::PeakEwma(balance::DEFAULT), meta, context),
+            dispatch: self.balance(&path, Load::PeakEwma(balance::DEFAULT), meta, params),
             filters: Vec::new(),
             slot: None,
         };
         let targets: Vec<_> = profile.targets.iter().filter(|target| target.weight > 0).collect();
         let (backends, weights) = if !profile.targets.is_empty() {
-            let of = |target: &&profile::Target| {
+            let backend = |target: &&profile::Target| {
                 let meta = target.backend.as_ref().unwrap_or(self.parent);
                 balance(target.authority.to_string().into(), meta)
             };
             (
-                targets.iter().map(of).collect(),
+                targets.iter().map(backend).collect(),
                 Some(targets.iter().map(|target| target.weight).collect()),
             )
         } else if let Some(endpoint) = &profile.endpoint {
-            let dispatch = Dispatch::Forward(self.shared.forward(endpoint, context.accrual.as_ref()));
+            let dispatch = Dispatch::Forward(self.endpoints.forward(endpoint, params.accrual.as_ref()));
             (
                 vec![Backend {
                     dispatch,
@@ -475,12 +530,7 @@ impl Compiler<'_> {
             let path = format!("{}:{}", profile.fully_qualified_name, self.addr.0.port());
             (vec![balance(path.into(), self.parent)], None)
         };
-        Distribution {
-            backends,
-            weights,
-            name: self.name.clone(),
-            ..Distribution::default()
-        }
+        self.compiled(backends, weights, kind)
     }
 }
 

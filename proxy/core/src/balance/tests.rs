@@ -120,7 +120,7 @@ fn penalties_follow_status_and_hint() {
     assert_eq!(penalty(&load, StatusCode::OK, &headers), None);
     assert_eq!(
         penalty(&load, StatusCode::SERVICE_UNAVAILABLE, &headers),
-        Some(DEFAULT_PENALTY)
+        Some(defaults::FAILURE_PENALTY)
     );
     headers.insert("retry-after", "7".parse().expect("value"));
     assert_eq!(

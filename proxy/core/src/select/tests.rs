@@ -180,43 +180,30 @@ fn grpc_needs_post_and_a_method() {
 }
 
 #[test]
-fn selects_by_sni_and_by_profile() {
-    let tcp = |snis| TcpRoute {
-        meta: Meta::default_named("t"),
-        snis,
-        rules: Vec::new(),
-    };
+fn selects_by_sni() {
     let routes = [
-        tcp(vec![HostMatch::Suffix(vec!["com".into()])]),
-        tcp(vec![HostMatch::Exact("a.com".into())]),
+        route::<()>(vec![HostMatch::Suffix(vec!["com".into()])], vec![]),
+        route(vec![HostMatch::Exact("a.com".into())], vec![]),
     ];
     assert_eq!(sni(&routes, Some("a.com")), Some(&routes[1]));
     assert_eq!(sni(&routes, Some("b.com")), Some(&routes[0]));
     assert_eq!(sni(&routes, Some("b.org")), None);
     assert_eq!(sni(&routes, None), None);
+}
 
+#[test]
+fn matches_conditions_of_profiles() {
     let condition = RequestMatch::All(vec![
         RequestMatch::Not(Box::new(RequestMatch::Method(Method::GET))),
         RequestMatch::Any(vec![RequestMatch::Path(
             Pattern::anchored("/books/[0-9]+").expect("pattern"),
         )]),
     ]);
-    let (response_classes, labels) = (Vec::new(), Default::default());
-    let (is_retryable, timeout, retry_budget) = (false, None, None);
-    let one = ProfileRoute {
-        condition: Some(condition),
-        response_classes,
-        labels,
-        is_retryable,
-        timeout,
-        retry_budget,
-    };
-    let none = ProfileRoute {
-        condition: None,
-        ..one.clone()
-    };
-    let routes = [none, one];
-    assert_eq!(profile(&routes, &Method::POST, "/books/1"), Some(&routes[1]));
-    assert_eq!(profile(&routes, &Method::GET, "/books/1"), None);
-    assert_eq!(profile(&routes, &Method::POST, "/books/1/x"), None);
+    assert!(profile(Some(&condition), &Method::POST, "/books/1"));
+    assert!(!profile(Some(&condition), &Method::GET, "/books/1"));
+    assert!(!profile(Some(&condition), &Method::POST, "/books/1/x"));
+    assert!(
+        !profile(None, &Method::POST, "/books/1"),
+        "no condition matches nothing"
+    );
 }

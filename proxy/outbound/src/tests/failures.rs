@@ -143,6 +143,41 @@ fn fails_fast_then_sheds_then_recovers() {
 }
 
 #[test]
+fn failfast_survives_a_policy_update() {
+    run(async {
+        let mesh = Mesh::new();
+        mesh.service(&[]);
+        let mut http = mesh.http1().await;
+        let response = http.send(&mut get("/")).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+
+        let timeouts = Timeouts {
+            idle: Some(Duration::from_secs(60)),
+            ..Timeouts::default()
+        };
+        mesh.policy(distribution(&[(SERVICE, 1)]), timeouts);
+        let mut http = mesh.http1().await;
+        let began = Instant::now();
+        let shed = http.send(&mut get("/")).await.expect("a response");
+        assert_eq!(
+            shed.status(),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "same backends, same state"
+        );
+        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+
+        mesh.split(&[("other.ns.svc.cluster.local:80", 1)]);
+        let mut http = mesh.http1().await;
+        let response = http.send(&mut get("/")).await.expect("a response");
+        assert_eq!(
+            response.status(),
+            StatusCode::GATEWAY_TIMEOUT,
+            "other backends wait again"
+        );
+    });
+}
+
+#[test]
 fn waits_for_endpoints_that_arrive_in_time() {
     run(async {
         let mesh = Mesh::new();

@@ -1,0 +1,41 @@
+//! Handles that everything on one worker uses.
+
+use std::cell::RefCell;
+
+use proxy_metrics::Recorder;
+
+use crate::{Budgets, Config, Deps};
+
+/// Handles of one worker, shared by its targets, endpoints and connections.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) discovery: proxy_discovery::Discovery,
+    pub(crate) tls: proxy_tls::Tls,
+    pub(crate) metrics: Recorder,
+    pub(crate) tap: proxy_http::tap::Registry,
+    pub(crate) budgets: Budgets,
+    pub(crate) config: Config,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+}
+
+impl Context {
+    pub(crate) fn new(deps: Deps) -> Self {
+        let Deps {
+            discovery,
+            tls,
+            metrics,
+            tap,
+            budgets,
+            config,
+        } = deps;
+        Self {
+            discovery,
+            tls,
+            metrics,
+            tap,
+            budgets,
+            config,
+            rng: RefCell::new(fastrand::Rng::new()),
+        }
+    }
+}
