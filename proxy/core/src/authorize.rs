@@ -27,7 +27,7 @@ impl ClientTls {
     }
 }
 
-/// Returns the first of `authorizations` that matches this client. Discovery ends each list with the loopback addresses.
+/// Returns the first of `authorizations` that matches this client. Discovery has added the loopback addresses to them.
 pub fn allows<'a>(authorizations: &'a [Authorization], client: IpAddr, tls: &ClientTls) -> Option<&'a Authorization> {
     let client = client.to_canonical();
     authorizations.iter().find(|authz| matches(authz, client, tls))

@@ -84,7 +84,8 @@ impl PeakEwma {
     }
 
     /// Returns the number of requests in flight.
-    pub fn pending(&self) -> u32 {
+    #[cfg(test)]
+    fn pending(&self) -> u32 {
         self.pending.get()
     }
 

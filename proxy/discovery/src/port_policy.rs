@@ -98,8 +98,8 @@ fn labels(name: &str) -> std::collections::BTreeMap<String, String> {
         .into()
 }
 
-/// Normalises a policy: authorizes this host, and adds a catch-all route to HTTP without routes. The loopback addresses are
-/// authorized here alone.
+/// Normalises a policy: authorizes the loopback addresses, which happens here alone, and adds a catch-all route to HTTP
+/// without routes.
 pub(crate) fn normalise(mut policy: ServerPolicy) -> ServerPolicy {
     policy.authorizations.push(Authorization::localhost());
     match &mut policy.protocol {

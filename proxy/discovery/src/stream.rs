@@ -24,8 +24,8 @@ pub struct StreamLimits {
 
 /// Shortest backoff before a stream is restarted; upstream's figure.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest backoff. All streams must be back within 2 s after an outage (upstream's 60 s left endpoints stale for 30
-/// s).
+/// Longest backoff. All streams must be back within 2 s after an outage (upstream's 60 s left endpoints stale
+/// for 30 s).
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Longest backoff for a target that the control plane does not know yet.
 const UNKNOWN_MAX: Duration = Duration::from_secs(10);

@@ -6,7 +6,6 @@ use std::{
     num::NonZeroU16,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use futures_util::{
@@ -21,7 +20,7 @@ use proxy_http::{
     pool::{Http1Pool, Lease},
 };
 use proxy_metrics::TransportSlot;
-use proxy_model::{Endpoint, Http2Params, ServerAddr, TlsIdentity, endpoint::KeepAlive};
+use proxy_model::{Endpoint, Http2Params, ServerAddr, TlsIdentity, defaults, endpoint::KeepAlive};
 use proxy_tls::Alpn;
 use proxy_transport::{
     ObservedTcp,
@@ -44,7 +43,7 @@ pub(crate) enum Variant {
     Http1Once,
 }
 
-/// EndpointConnection that can take a request.
+/// Connection that can take a request.
 pub(crate) enum EndpointConnection {
     /// The shared connection, and its generation in the slot.
     Http2(Http2, u64),
@@ -134,7 +133,7 @@ impl Connector {
             is_local,
             orig_proto: Http2Slot::default(),
             http2: Http2Slot::default(),
-            http1: Http1Pool::new(context.config.http1_idle),
+            http1: Http1Pool::counted(context.config.http1_idle, context.metrics.clone()),
             transport,
         })
     }
@@ -296,7 +295,6 @@ impl Connector {
 
 /// Default PINGs to a sidecar: they detect a vanished peer while requests wait for it.
 const MESHED_KEEP_ALIVE: KeepAlive = KeepAlive {
-    interval: Some(Duration::from_secs(10)),
-    timeout: Some(Duration::from_secs(3)),
     while_idle: false,
+    ..defaults::MESH_KEEP_ALIVE
 };

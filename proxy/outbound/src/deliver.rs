@@ -93,7 +93,7 @@ pub(crate) async fn deliver(
             }
             Sent::NeverArrived(last) => {
                 lost += 1;
-                if lost >= limits::NEVER_ARRIVED_ATTEMPTS.value || !out.is_repeatable() {
+                if !may_resend(context, out, lost) {
                     return last.map(|mut delivered| {
                         delivered.track.arrived();
                         delivered
@@ -109,6 +109,18 @@ pub(crate) async fn deliver(
             }
         }
     }
+}
+
+/// Returns true if a request that never arrived `lost` times may be sent again. Counts the limit that forbids it.
+fn may_resend(context: &Context, out: &Outgoing<'_>, lost: u32) -> bool {
+    if lost >= limits::NEVER_ARRIVED_ATTEMPTS.value {
+        context.metrics.limit_refused(limits::NEVER_ARRIVED_ATTEMPTS);
+        return false;
+    }
+    if out.is_overflowed() {
+        context.metrics.limit_refused(limits::REPLAY_BYTES);
+    }
+    out.is_repeatable()
 }
 
 /// A picked endpoint and a connection to it, for one attempt.

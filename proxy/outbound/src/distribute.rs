@@ -96,7 +96,7 @@ impl Distribution {
 }
 
 impl Backend {
-    /// Returns true for a single address. It is always excluded: its client wants an answer at once.
+    /// Returns true for a single address. It is always tried: its client wants an answer at once.
     pub(crate) fn is_forward(&self) -> bool {
         matches!(self.dispatch, Dispatch::Forward(_))
     }

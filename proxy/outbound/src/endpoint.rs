@@ -154,7 +154,7 @@ impl Endpoint {
     }
 
     /// Records a failure to connect, or an answer that the request never arrived: other endpoints are preferred for a
-    /// while. While a probe is in progress, other failures are not news.
+    /// while. While a probe is in progress, other failures are ignored.
     fn unreachable(&self, is_probe: bool) {
         let attempts = match self.failing.get() {
             None => 0,

@@ -45,7 +45,7 @@ pub(crate) struct ClientConnection {
     last: RefCell<Option<Rc<Snapshot>>>,
     /// Last `host` header and its authority; clients rarely change it.
     authority: RefCell<Option<(HeaderValue, Authority)>>,
-    /// HttpVersion upgrade that both sides agreed to; it runs after HTTP/1 ends.
+    /// Protocol upgrade that both sides agreed to; it runs after HTTP/1 ends.
     agreed: Cell<Option<Agreed>>,
 }
 

@@ -6,9 +6,12 @@
 //! ```
 //!
 //! A [`snapshot`] is the compiled answer of discovery about one target. It is replaced as a whole when the answer
-//! changes, and every request reads the current one. The state of endpoints (load, failures, connections) lives outside
-//! of it, in
-//! [`balance`] and [`endpoint`], and survives. Nothing here is `Send`: a worker owns all of it.
+//! changes, and every request reads the current one. State (load, failures, connections, waiting requests) lives
+//! outside of it, in [`endpoints`], and survives. Nothing here is `Send`: a worker owns all of it.
+//!
+//! ```text
+//! worker -> discover -> snapshot -> endpoints -> balance -> endpoint -> connect -> context
+//! ```
 
 mod balance;
 mod connect;
@@ -43,7 +46,7 @@ use proxy_core::{backoff, budget::RetryBudget};
 use proxy_discovery::Discovery;
 use proxy_http::{server::ServerParams, tap};
 use proxy_metrics::Recorder;
-use proxy_model::{defaults, profile, route::Backoff};
+use proxy_model::{defaults, limits, profile, route::Backoff};
 use proxy_tls::Tls;
 use proxy_transport::Connect;
 
@@ -127,14 +130,20 @@ struct Budget {
 type SharedBudget = Arc<Mutex<RetryBudget>>;
 
 impl Budgets {
-    /// Returns the budget called `name`; creates it if it does not exist or its parameters changed.
-    fn get_or_create(&self, name: &str, params: &profile::RetryBudget) -> Option<SharedBudget> {
+    /// Returns the budget called `name`; creates it if it does not exist or its parameters changed. `None` for
+    /// parameters out of range, or if too many budgets are in use.
+    fn get_or_create(&self, name: &str, params: &profile::RetryBudget, metrics: &Recorder) -> Option<SharedBudget> {
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(budget) = budgets.get(name).filter(|b| b.params == *params) {
             return Some(budget.tokens.clone());
         }
-        if budgets.len() >= proxy_model::limits::RETRY_BUDGETS.value {
+        let limit = limits::RETRY_BUDGETS;
+        if budgets.len() >= limit.value {
             budgets.retain(|_, b| Arc::strong_count(&b.tokens) > 1);
+        }
+        if budgets.len() >= limit.value && !budgets.contains_key(name) {
+            metrics.limit_refused(limit);
+            return None;
         }
         let tokens = Arc::new(Mutex::new(RetryBudget::new(params, Instant::now())?));
         budgets.insert(

@@ -58,7 +58,12 @@ impl<'a> Outgoing<'a> {
 
     /// Returns true if the request can be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
-        !self.form.upgrade && self.replay.as_ref().is_none_or(|replay| !replay.is_overflowed())
+        !self.form.upgrade && !self.is_overflowed()
+    }
+
+    /// Returns true if the body has outgrown the replay buffer.
+    pub(crate) fn is_overflowed(&self) -> bool {
+        self.replay.as_ref().is_some_and(Replay::is_overflowed)
     }
 
     /// Returns true if the whole body is buffered, which upstream requires for retries.

@@ -483,13 +483,11 @@ impl Compiler<'_> {
         if !route.is_retryable {
             return None;
         }
+        let context = &self.endpoints.context;
+        let get = |name: &str, params| context.budgets.get_or_create(name, params, &context.metrics);
         match (&route.retry_budget, &profile.retry_budget) {
-            (Some(own), _) => self
-                .endpoints
-                .context
-                .budgets
-                .get_or_create(&format!("{dst}/{index}"), own),
-            (None, Some(params)) => self.endpoints.context.budgets.get_or_create(dst, params),
+            (Some(own), _) => get(&format!("{dst}/{index}"), own),
+            (None, Some(params)) => get(dst, params),
             (None, None) => None,
         }
     }

@@ -108,7 +108,33 @@ fn does_not_resend_a_body_larger_than_the_replay_buffer() {
         let response = http.send(&mut request).await.expect("a response");
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert!(!response.headers().contains_key(MESH_NEVER_ARRIVED));
+        assert_eq!(mesh.count("mesh_limit_refused_total", &["REPLAY_BYTES"]), 1);
         assert_eq!(mesh.count("response_total", &["status_code=\"502\""]), 1);
+    });
+}
+
+#[test]
+fn stops_resending_after_the_limit_and_counts_it() {
+    run(async {
+        let mesh = Mesh::new();
+        let attempts = Rc::new(Cell::new(0));
+        let mut losers = Vec::new();
+        for _ in 0..5 {
+            let counted = attempts.clone();
+            let loser = mesh
+                .web(move |_| {
+                    counted.set(counted.get() + 1);
+                    let response = Response::builder().status(502).header(MESH_NEVER_ARRIVED, "true");
+                    async move { Ok(response.body(Body::Empty).expect("valid")) }
+                })
+                .await;
+            losers.push(loser);
+        }
+        mesh.service(&losers.iter().map(|loser| &loser.endpoint).collect::<Vec<_>>());
+        let mut http = mesh.http1().await;
+        let response = http.send(&mut get("/")).await.expect("a response");
+        assert_eq!((response.status(), attempts.get()), (StatusCode::BAD_GATEWAY, 4));
+        assert_eq!(mesh.count("mesh_limit_refused_total", &["NEVER_ARRIVED_ATTEMPTS"]), 1);
     });
 }
 
