@@ -9,9 +9,9 @@ use http::{Request, Response, StatusCode};
 use proxy_core::breaker::Outcome;
 use proxy_http::{
     Body, SendError, filter,
-    headers::Seen,
+    headers::HeaderFlags,
     orig_proto::{self, OrigProto},
-    tap::{Tapped, TappedBody},
+    tap::{TappedBody, TappedRequest},
 };
 use proxy_model::{
     ClientAddr, limits,
@@ -202,12 +202,12 @@ fn begin(plan: &Plan, flight: InFlight, backend: usize, started: Instant) -> Att
 }
 
 /// Handles the head of a response.
-fn receive(plan: &Plan, mut attempt: Attempt, response: Response<Body>, tapped: Option<Tapped>) -> Sent {
+fn receive(plan: &Plan, mut attempt: Attempt, response: Response<Body>, tapped: Option<TappedRequest>) -> Sent {
     let backend = attempt.backend;
     let target = &plan.distribution().backends[backend];
     let is_meshed = attempt.flight.endpoint.identity().is_some();
-    let seen = Seen::of(response.headers());
-    let never_arrived = is_meshed && seen.has(Seen::MESH_NEVER_ARRIVED);
+    let seen = HeaderFlags::from_headers(response.headers());
+    let never_arrived = is_meshed && seen.has(HeaderFlags::MESH_NEVER_ARRIVED);
     if never_arrived {
         attempt.flight.unreachable();
     } else {

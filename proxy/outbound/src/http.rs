@@ -46,7 +46,7 @@ pub(crate) struct ClientConnection {
     /// Last `host` header and its authority; clients rarely change it.
     authority: RefCell<Option<(HeaderValue, Authority)>>,
     /// Protocol upgrade that both sides agreed to; it runs after HTTP/1 ends.
-    agreed: Cell<Option<Agreed>>,
+    agreed: Cell<Option<AcceptedUpgrade>>,
 }
 
 /// HTTP version of the client.
@@ -93,7 +93,7 @@ impl ClientConnection {
 
     /// Serves one request. The only error is a stream that the endpoint reset; everything else is a response.
     async fn request(self: Rc<Self>, mut request: Request<Body>) -> Result<Response<ResponseBody>, proxy_http::Error> {
-        let shape = Shape::of(&request, self.context.config.informational_headers, false);
+        let shape = Shape::from_request(&request, self.context.config.informational_headers, false);
         let version = request.version();
         let upgrade = h1::wants_upgrade(&request) || request.method() == http::Method::CONNECT;
         let upgrade = (upgrade && version != Version::HTTP_2).then(|| Upgrade::from_request(&mut request));

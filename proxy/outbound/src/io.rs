@@ -17,14 +17,14 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// Without TLS.
-    Plain(Witnessed),
+    Plain(ObservedTcp),
     /// With TLS.
     Tls(Box<ClientStream<TcpStream>>),
 }
 
 impl Stream {
     /// Observer that proves that a request was not read. `None` with TLS: a sidecar reports it in its response.
-    pub(crate) fn witness(&self) -> Option<Witness> {
+    pub(crate) fn close_observer(&self) -> Option<CloseObserver> {
         match self {
             Self::Plain(io) => Some(io.close_observer()),
             Self::Tls(_) => None,

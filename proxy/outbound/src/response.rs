@@ -75,7 +75,7 @@ pub(crate) struct Attempt {
 }
 
 impl Track {
-    pub(crate) fn new(plan: &Plan, attempt: Attempt, response: &Response<Body>, seen: Seen) -> Box<Self> {
+    pub(crate) fn new(plan: &Plan, attempt: Attempt, response: &Response<Body>, seen: HeaderFlags) -> Box<Self> {
         let headers = response.headers();
         let Attempt {
             flight,
