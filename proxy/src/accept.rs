@@ -1,4 +1,4 @@
-//! Listening sockets, and what is counted of the connections that come from them.
+//! Listening sockets, and counts of the connections from them.
 
 use std::{
     net::SocketAddr,
@@ -17,10 +17,10 @@ use tokio::{
     sync::Notify,
 };
 
-/// Wait after the system could not give a connection: it is out of files or memory, and asking at once gains nothing.
+/// Pause after a failed accept: the system is out of files or memory, and an immediate retry would fail, too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Which way a connection goes.
+/// Direction of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// To the application.
@@ -53,7 +53,7 @@ impl Connections {
         }))
     }
 
-    /// Counts one more; none when there are as many as there may be.
+    /// Counts a connection; none at the limit.
     pub(crate) fn admit(&self) -> Option<Counted> {
         let before = self.0.live.fetch_add(1, Relaxed);
         let counted = Counted(Arc::clone(&self.0));
@@ -64,7 +64,7 @@ impl Connections {
         self.0.live.load(Relaxed)
     }
 
-    /// Waits until there is none.
+    /// Waits until all connections have ended.
     pub(crate) async fn drained(&self) {
         loop {
             let none = self.0.none.notified();
@@ -86,11 +86,29 @@ impl Drop for Counted {
 
 /// A connection whose original destination is known.
 #[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) socket: TcpStream,
+pub(crate) struct Accepted<S = TcpStream> {
+    pub(crate) socket: S,
     pub(crate) direction: Direction,
     pub(crate) orig_dst: OrigDstAddr,
     pub(crate) client: ClientAddr,
+}
+
+impl<S> Accepted<S> {
+    /// The same connection with its socket converted, to leave a runtime or to enter one.
+    pub(crate) fn try_map<T>(self, convert: impl FnOnce(S) -> std::io::Result<T>) -> std::io::Result<Accepted<T>> {
+        let Self {
+            socket,
+            direction,
+            orig_dst,
+            client,
+        } = self;
+        Ok(Accepted {
+            socket: convert(socket)?,
+            direction,
+            orig_dst,
+            client,
+        })
+    }
 }
 
 /// A listening socket of the proxy.
@@ -103,7 +121,7 @@ pub(crate) struct Listener {
 
 type Taken = std::io::Result<(TcpStream, SocketAddr)>;
 
-/// Takes connections from several sockets.
+/// Accepts connections from several sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
@@ -141,8 +159,8 @@ impl Acceptor {
         Poll::Pending
     }
 
-    /// Closes the sockets of one direction. What has come already is taken before: closing would reset it, although the
-    /// client may have sent a request.
+    /// Closes the sockets of one direction. Connections in the backlog are accepted first: closing would reset them,
+    /// although a client may have sent a request.
     pub(crate) fn close(&mut self, direction: Direction) -> Vec<Accepted> {
         let mut last = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
@@ -201,7 +219,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!wait.is_finished());
         drop(second);
-        wait.await.expect("told");
+        wait.await.expect("notified");
     }
 
     #[tokio::test]
@@ -220,6 +238,6 @@ mod tests {
         let mut byte = [0; 1];
         client.readable().await.expect("closed");
         assert!(matches!(client.try_read(&mut byte), Ok(0) | Err(_)));
-        assert!(TcpStream::connect(addr).await.is_err(), "nobody listens any more");
+        assert!(TcpStream::connect(addr).await.is_err(), "the socket is closed");
     }
 }

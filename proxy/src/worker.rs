@@ -1,4 +1,4 @@
-//! A worker: one thread, one runtime, and the connections that were given to it. Nothing of a connection ever leaves it.
+//! A worker: one thread, one runtime, and the connections assigned to it. No part of a connection ever leaves it.
 
 use std::{
     rc::Rc,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use proxy_metrics::Metrics;
-use proxy_model::{ClientAddr, OrigDstAddr};
+use proxy_model::limits;
 use proxy_tls::Tls;
 use proxy_transport::timers;
 use tokio::{
@@ -25,14 +25,11 @@ use crate::accept::{Accepted, Acceptor, Connections, Counted, Direction, Listene
 /// A connection on its way to another worker.
 #[derive(Debug)]
 struct Handed {
-    socket: std::net::TcpStream,
-    direction: Direction,
-    orig_dst: OrigDstAddr,
-    client: ClientAddr,
+    accepted: Accepted<std::net::TcpStream>,
     counted: Counted,
 }
 
-/// Another worker, as the one that accepts sees it.
+/// Another worker, as seen by the one that accepts.
 #[derive(Debug)]
 struct Peer {
     load: Arc<AtomicUsize>,
@@ -45,28 +42,28 @@ pub(crate) struct Side {
     pub(crate) connections: Connections,
     /// Cancelled: no new connections.
     pub(crate) close: CancellationToken,
-    /// Cancelled: those that are open finish what they do.
+    /// Cancelled: open connections end after their requests.
     pub(crate) drain: CancellationToken,
 }
 
 impl Side {
     pub(crate) fn new() -> Self {
         Self {
-            connections: Connections::new(proxy_model::limits::CONNECTIONS.value),
+            connections: Connections::new(limits::CONNECTIONS.value),
             close: CancellationToken::new(),
             drain: CancellationToken::new(),
         }
     }
 }
 
-/// What all workers share.
+/// State that all workers share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) inbound: Side,
     pub(crate) outbound: Side,
     pub(crate) tls: Tls,
     pub(crate) metrics: Metrics,
-    /// Cancelled: leave everything.
+    /// Cancelled: end at once.
     pub(crate) end: CancellationToken,
 }
 
@@ -94,7 +91,7 @@ pub(crate) fn workers(
     let mut workers: Vec<_> = deps
         .into_iter()
         .map(|(inbound, outbound)| {
-            let (connections, handed) = mpsc::channel(proxy_model::limits::HANDED_OVER.value);
+            let (connections, handed) = mpsc::channel(limits::HANDED_OVER.value);
             let load = Arc::new(AtomicUsize::new(0));
             all.push(Peer {
                 load: Arc::clone(&load),
@@ -158,7 +155,7 @@ impl Worker {
             load: self.load,
             peers: self.peers,
         };
-        // Connections wait in the backlog until we can say who we are.
+        // Connections wait in the backlog until there is a certificate.
         tokio::select! {
             () = tls.certified() => {}
             () = inbound.close.cancelled() => {}
@@ -186,7 +183,7 @@ impl Worker {
     }
 }
 
-/// What a running worker has.
+/// State of a running worker.
 struct Serving {
     inbound: Rc<proxy_inbound::Worker>,
     outbound: Rc<proxy_outbound::Worker>,
@@ -204,65 +201,33 @@ impl Serving {
         }
     }
 
-    /// Gives a new connection to the least-loaded worker.
+    /// Assigns a new connection to the least-loaded worker.
     fn place(&mut self, accepted: Accepted) {
         let Some(counted) = self.side(accepted.direction).connections.admit() else {
-            self.shared.metrics.limit_refused(proxy_model::limits::CONNECTIONS);
+            self.shared.metrics.limit_refused(limits::CONNECTIONS);
             return;
         };
         let least = self.peers.iter().min_by_key(|peer| peer.load.load(Relaxed));
-        let Accepted {
-            socket,
-            direction,
-            orig_dst,
-            client,
-        } = accepted;
         match least {
             Some(peer) if !Arc::ptr_eq(&peer.load, &self.load) => {
-                let Ok(socket) = socket.into_std() else { return };
-                let handed = Handed {
-                    socket,
-                    direction,
-                    orig_dst,
-                    client,
-                    counted,
+                let Ok(accepted) = accepted.try_map(TcpStream::into_std) else {
+                    return;
                 };
-                if peer.connections.try_send(handed).is_err() {
-                    self.shared.metrics.limit_refused(proxy_model::limits::HANDED_OVER);
+                if peer.connections.try_send(Handed { accepted, counted }).is_err() {
+                    self.shared.metrics.limit_refused(limits::HANDED_OVER);
                 }
             }
-            _ => self.spawn(
-                Accepted {
-                    socket,
-                    direction,
-                    orig_dst,
-                    client,
-                },
-                counted,
-            ),
+            _ => self.spawn(accepted, counted),
         }
     }
 
-    /// Takes a connection that the accepting worker gave us.
+    /// Takes over a connection from the accepting worker.
     fn take(&mut self, handed: Handed) {
-        let Handed {
-            socket,
-            direction,
-            orig_dst,
-            client,
-            counted,
-        } = handed;
-        match TcpStream::from_std(socket) {
-            Ok(socket) => self.spawn(
-                Accepted {
-                    socket,
-                    direction,
-                    orig_dst,
-                    client,
-                },
-                counted,
-            ),
-            Err(error) => tracing::warn!(%client, %error, "lost a connection between workers"),
+        let Handed { accepted, counted } = handed;
+        let client = accepted.client;
+        match accepted.try_map(TcpStream::from_std) {
+            Ok(accepted) => self.spawn(accepted, counted),
+            Err(error) => tracing::warn!(%client, %error, "failed to hand a connection to another worker"),
         }
     }
 
@@ -310,7 +275,7 @@ impl Drop for Load {
     }
 }
 
-/// A panic ends one connection, never the process.
+/// Runs a connection; a panic ends it, never the process.
 fn count_panic(metrics: &Metrics, ended: Result<(), JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
         metrics.panicked();

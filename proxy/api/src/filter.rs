@@ -1,7 +1,7 @@
-//! Filters. The model has one kind of filter; the wire has one for each kind of route, and not all can say everything.
+//! Filters. The model has one kind of filter; the wire has one for each kind of route, and not every kind has all.
 //!
-//! What a kind of route cannot say is encoded as a refusal that names it, never left out: a filter that is not applied
-//! must not let the request pass.
+//! A filter that a kind of route lacks is encoded as a failure that names it, never left out: a request must not pass
+//! because a filter cannot be applied.
 
 use http::{HeaderName, HeaderValue};
 use linkerd2_proxy_api::{
@@ -24,105 +24,64 @@ use crate::{
     route::{decode_header_name, decode_header_value},
 };
 
-/// HTTP status and gRPC code of a refusal that stands in for a filter.
+/// HTTP status and gRPC code of the failure that stands in for a filter.
 const REFUSED_HTTP: u32 = 500;
 const REFUSED_GRPC: u32 = 13;
 const FORBIDDEN_HTTP: u32 = 403;
 const FORBIDDEN_GRPC: u32 = 7;
 
-/// Filters of outbound HTTP routes.
-pub(crate) mod outbound_http {
-    use super::*;
-    use outbound_wire::http_route::{Filter as Wire, filter::Kind};
+/// Codec of the filters of one kind of route: those that it has, and the failure that stands in for all others.
+macro_rules! request_filters {
+    (
+        $(#[$doc:meta])*
+        $name:ident = $wire:ident::$route:ident, $decode_fail:ident $encode_fail:ident,
+        $($filter:ident = $kind:ident: $decode:ident $encode:ident),+ $(,)?
+    ) => {
+        $(#[$doc])*
+        pub(crate) mod $name {
+            use super::*;
+            use $wire::$route::{Filter as Wire, filter::Kind};
 
-    pub(crate) fn decode(wire: Wire) -> Result<Filter> {
-        match wire.kind.ok_or_else(|| Error::missing("kind"))? {
-            Kind::FailureInjector(fail) => decode_fail_http(fail),
-            Kind::RequestHeaderModifier(wire) => decode_request_headers(wire),
-            Kind::Redirect(redirect) => decode_redirect(redirect),
-            Kind::ResponseHeaderModifier(wire) => {
-                decode_modifier(wire.add, wire.set, wire.remove).map(Filter::ResponseHeaders)
+            pub(crate) fn decode(wire: Wire) -> Result<Filter> {
+                match wire.kind.ok_or_else(|| Error::missing("kind"))? {
+                    Kind::FailureInjector(fail) => $decode_fail(fail),
+                    $(Kind::$kind(wire) => $decode(wire),)+
+                }
+            }
+
+            pub(crate) fn encode(filter: &Filter) -> Wire {
+                let kind = match filter {
+                    $(Filter::$filter(model) => Kind::$kind($encode(model)),)+
+                    failure => Kind::FailureInjector($encode_fail(failure)),
+                };
+                Wire { kind: Some(kind) }
             }
         }
-    }
-
-    pub(crate) fn encode(filter: &Filter) -> Wire {
-        let kind = match filter {
-            Filter::RequestHeaders(modifier) => Kind::RequestHeaderModifier(encode_request_headers(modifier)),
-            Filter::Redirect(redirect) => Kind::Redirect(encode_redirect(redirect)),
-            Filter::ResponseHeaders(modifier) => {
-                let (add, set, remove) = encode_modifier(modifier);
-                Kind::ResponseHeaderModifier(ResponseHeaderModifier { add, set, remove })
-            }
-            refusal => Kind::FailureInjector(encode_fail_http(refusal)),
-        };
-        Wire { kind: Some(kind) }
-    }
+    };
 }
 
-/// Filters of outbound gRPC routes.
-pub(crate) mod outbound_grpc {
-    use super::*;
-    use outbound_wire::grpc_route::{Filter as Wire, filter::Kind};
-
-    pub(crate) fn decode(wire: Wire) -> Result<Filter> {
-        match wire.kind.ok_or_else(|| Error::missing("kind"))? {
-            Kind::FailureInjector(fail) => decode_fail_grpc(fail),
-            Kind::RequestHeaderModifier(wire) => decode_request_headers(wire),
-        }
-    }
-
-    pub(crate) fn encode(filter: &Filter) -> Wire {
-        let kind = match filter {
-            Filter::RequestHeaders(modifier) => Kind::RequestHeaderModifier(encode_request_headers(modifier)),
-            refusal => Kind::FailureInjector(encode_fail_grpc(refusal)),
-        };
-        Wire { kind: Some(kind) }
-    }
+request_filters! {
+    /// Filters of outbound HTTP routes.
+    outbound_http = outbound_wire::http_route, decode_fail_http encode_fail_http,
+    RequestHeaders = RequestHeaderModifier: decode_request_headers encode_request_headers,
+    Redirect = Redirect: decode_redirect encode_redirect,
+    ResponseHeaders = ResponseHeaderModifier: decode_response_headers encode_response_headers,
 }
-
-/// Filters of inbound HTTP routes.
-pub(crate) mod inbound_http {
-    use super::*;
-    use inbound_wire::http_route::{Filter as Wire, filter::Kind};
-
-    pub(crate) fn decode(wire: Wire) -> Result<Filter> {
-        match wire.kind.ok_or_else(|| Error::missing("kind"))? {
-            Kind::FailureInjector(fail) => decode_fail_http(fail),
-            Kind::RequestHeaderModifier(wire) => decode_request_headers(wire),
-            Kind::Redirect(redirect) => decode_redirect(redirect),
-        }
-    }
-
-    pub(crate) fn encode(filter: &Filter) -> Wire {
-        let kind = match filter {
-            Filter::RequestHeaders(modifier) => Kind::RequestHeaderModifier(encode_request_headers(modifier)),
-            Filter::Redirect(redirect) => Kind::Redirect(encode_redirect(redirect)),
-            refusal => Kind::FailureInjector(encode_fail_http(refusal)),
-        };
-        Wire { kind: Some(kind) }
-    }
+request_filters! {
+    /// Filters of outbound gRPC routes.
+    outbound_grpc = outbound_wire::grpc_route, decode_fail_grpc encode_fail_grpc,
+    RequestHeaders = RequestHeaderModifier: decode_request_headers encode_request_headers,
 }
-
-/// Filters of inbound gRPC routes.
-pub(crate) mod inbound_grpc {
-    use super::*;
-    use inbound_wire::grpc_route::{Filter as Wire, filter::Kind};
-
-    pub(crate) fn decode(wire: Wire) -> Result<Filter> {
-        match wire.kind.ok_or_else(|| Error::missing("kind"))? {
-            Kind::FailureInjector(fail) => decode_fail_grpc(fail),
-            Kind::RequestHeaderModifier(wire) => decode_request_headers(wire),
-        }
-    }
-
-    pub(crate) fn encode(filter: &Filter) -> Wire {
-        let kind = match filter {
-            Filter::RequestHeaders(modifier) => Kind::RequestHeaderModifier(encode_request_headers(modifier)),
-            refusal => Kind::FailureInjector(encode_fail_grpc(refusal)),
-        };
-        Wire { kind: Some(kind) }
-    }
+request_filters! {
+    /// Filters of inbound HTTP routes.
+    inbound_http = inbound_wire::http_route, decode_fail_http encode_fail_http,
+    RequestHeaders = RequestHeaderModifier: decode_request_headers encode_request_headers,
+    Redirect = Redirect: decode_redirect encode_redirect,
+}
+request_filters! {
+    /// Filters of inbound gRPC routes.
+    inbound_grpc = inbound_wire::grpc_route, decode_fail_grpc encode_fail_grpc,
+    RequestHeaders = RequestHeaderModifier: decode_request_headers encode_request_headers,
 }
 
 macro_rules! tcp_filters {
@@ -159,7 +118,7 @@ tcp_filters! {
     tls, tls_route
 }
 
-/// What a refusal says that stands in for `filter`.
+/// Message of the failure that stands in for `filter`.
 fn refusal_text(filter: &Filter) -> String {
     match filter {
         Filter::Invalid(message) | Filter::FailHttp { message, .. } | Filter::FailGrpc { message, .. } => {
@@ -177,7 +136,7 @@ fn decode_fail_http(wire: HttpFailureInjector) -> Result<Filter> {
     if !(100..=999).contains(&status) {
         return Err(Error::invalid(
             "failure_injector.status",
-            format_args!("{status} is no HTTP status"),
+            format_args!("{status} is not an HTTP status"),
         ));
     }
     let ratio = decode_ratio(wire.ratio).within("failure_injector")?;
@@ -260,6 +219,15 @@ fn encode_request_headers(modifier: &HeaderModifier) -> RequestHeaderModifier {
     RequestHeaderModifier { add, set, remove }
 }
 
+fn decode_response_headers(wire: ResponseHeaderModifier) -> Result<Filter> {
+    decode_modifier(wire.add, wire.set, wire.remove).map(Filter::ResponseHeaders)
+}
+
+fn encode_response_headers(modifier: &HeaderModifier) -> ResponseHeaderModifier {
+    let (add, set, remove) = encode_modifier(modifier);
+    ResponseHeaderModifier { add, set, remove }
+}
+
 fn decode_modifier(add: Option<Headers>, set: Option<Headers>, remove: Vec<String>) -> Result<HeaderModifier> {
     Ok(HeaderModifier {
         add: decode_headers(add).within("add")?,
@@ -296,7 +264,7 @@ fn decode_redirect(wire: RequestRedirect) -> Result<Filter> {
     let decode = |wire: RequestRedirect| {
         let status = decode_u16("status", wire.status)?;
         if status != 0 && !(100..=999).contains(&status) {
-            return Err(Error::invalid("status", format_args!("{status} is no HTTP status")));
+            return Err(Error::invalid("status", format_args!("{status} is not an HTTP status")));
         }
         Ok(Redirect {
             scheme: optional("scheme", wire.scheme, decode_scheme)?,
@@ -338,7 +306,7 @@ pub(crate) fn decode_scheme(wire: Scheme) -> Result<String> {
             Ok(scheme::Registered::Https) => Ok("https".to_owned()),
             Err(_) => Err(Error::invalid(
                 "registered",
-                format_args!("{number} is no known scheme"),
+                format_args!("{number} is not a known scheme"),
             )),
         },
         scheme::Type::Unregistered(text) => Ok(text),

@@ -1,4 +1,4 @@
-//! `OutboundPolicies`: what holds for a destination.
+//! `OutboundPolicies`: the policy of a destination.
 
 use linkerd2_proxy_api::outbound::{
     EjectionConfig, ExponentialBackoff, FailureAccrual as WireAccrual, GrpcRoute as WireGrpc, HttpRoute as WireHttp,
@@ -118,7 +118,7 @@ fn decode_grpc(wire: protocol::Grpc, interner: &Interner) -> Result<Grpc> {
     })
 }
 
-/// An opaque destination has no more than one route.
+/// Checks that an opaque destination has no more than one route.
 fn decode_opaque(wire: protocol::Opaque, interner: &Interner) -> Result<Opaque> {
     if wire.routes.len() > 1 {
         return Err(Error::invalid(
@@ -133,90 +133,77 @@ fn decode_tls(wire: protocol::Tls, interner: &Interner) -> Result<Tls> {
     each("routes", wire.routes, |wire| decode_tls_route(wire, interner)).map(|routes| Tls { routes })
 }
 
-fn decode_http_route(wire: WireHttp, interner: &Interner) -> Result<HttpRoute> {
-    let rule = |wire: wire_http::Rule| {
-        let timeouts = optional("timeouts", wire.timeouts, decode_timeouts)?.unwrap_or_default();
-        Ok(Rule {
-            matches: each("matches", wire.matches, decode_http_match)?,
-            filters: each("filters", wire.filters, filter::outbound_http::decode)?,
-            action: Action {
-                distribution: required("backends", wire.backends, |wire| backend::http::decode(wire, interner))?,
-                timeouts,
-                retry: optional("retry", wire.retry, decode_http_retry)?,
-                allow_l5d_request_headers: wire.allow_l5d_request_headers,
-            },
-        })
+/// Codec of routes for requests; the wire has two, which differ in their conditions only.
+macro_rules! request_routes {
+    (
+        $route:ident = $wire:ident in $module:ident,
+        routes: $decode:ident $encode:ident,
+        matches: $decode_match:ident $encode_match:ident,
+        retries: $decode_retry:ident $encode_retry:ident,
+        filters: $filters:ident,
+        backends: $backends:ident $(,)?
+    ) => {
+        fn $decode(wire: $wire, interner: &Interner) -> Result<$route> {
+            let rule = |wire: $module::Rule| {
+                let timeouts = optional("timeouts", wire.timeouts, decode_timeouts)?.unwrap_or_default();
+                let backends = |wire| backend::$backends::decode(wire, interner);
+                Ok(Rule {
+                    matches: each("matches", wire.matches, $decode_match)?,
+                    filters: each("filters", wire.filters, filter::$filters::decode)?,
+                    action: Action {
+                        distribution: required("backends", wire.backends, backends)?,
+                        timeouts,
+                        retry: optional("retry", wire.retry, $decode_retry)?,
+                        allow_l5d_request_headers: wire.allow_l5d_request_headers,
+                    },
+                })
+            };
+            Ok($route {
+                meta: required("metadata", wire.metadata, decode_full_meta)?,
+                hosts: each("hosts", wire.hosts, decode_host)?,
+                rules: each("rules", wire.rules, rule)?,
+                authorizations: Vec::new(),
+            })
+        }
+
+        #[expect(
+            deprecated,
+            reason = "upstream writes the request timeout twice, and older proxies read only the first"
+        )]
+        fn $encode(route: &$route) -> $wire {
+            let rule = |rule: &Rule<_, Action>| $module::Rule {
+                matches: rule.matches.iter().map($encode_match).collect(),
+                filters: rule.filters.iter().map(filter::$filters::encode).collect(),
+                backends: Some(backend::$backends::encode(&rule.action.distribution)),
+                request_timeout: rule.action.timeouts.request.map(encode_duration),
+                timeouts: Some(encode_timeouts(&rule.action.timeouts)),
+                retry: rule.action.retry.as_ref().map($encode_retry),
+                allow_l5d_request_headers: rule.action.allow_l5d_request_headers,
+            };
+            $wire {
+                metadata: Some(encode_meta(&route.meta)),
+                hosts: route.hosts.iter().map(encode_host).collect(),
+                rules: route.rules.iter().map(rule).collect(),
+            }
+        }
     };
-    Ok(HttpRoute {
-        meta: required("metadata", wire.metadata, decode_full_meta)?,
-        hosts: each("hosts", wire.hosts, decode_host)?,
-        rules: each("rules", wire.rules, rule)?,
-        authorizations: Vec::new(),
-    })
 }
 
-#[expect(
-    deprecated,
-    reason = "upstream writes the request timeout twice, and older proxies read only the first"
-)]
-fn encode_http_route(route: &HttpRoute) -> WireHttp {
-    let rule = |rule: &Rule<_, Action>| wire_http::Rule {
-        matches: rule.matches.iter().map(encode_http_match).collect(),
-        filters: rule.filters.iter().map(filter::outbound_http::encode).collect(),
-        backends: Some(backend::http::encode(&rule.action.distribution)),
-        request_timeout: rule.action.timeouts.request.map(encode_duration),
-        timeouts: Some(encode_timeouts(&rule.action.timeouts)),
-        retry: rule.action.retry.as_ref().map(encode_http_retry),
-        allow_l5d_request_headers: rule.action.allow_l5d_request_headers,
-    };
-    WireHttp {
-        metadata: Some(encode_meta(&route.meta)),
-        hosts: route.hosts.iter().map(encode_host).collect(),
-        rules: route.rules.iter().map(rule).collect(),
-    }
+request_routes! {
+    HttpRoute = WireHttp in wire_http,
+    routes: decode_http_route encode_http_route,
+    matches: decode_http_match encode_http_match,
+    retries: decode_http_retry encode_http_retry,
+    filters: outbound_http,
+    backends: http,
 }
-
-fn decode_grpc_route(wire: WireGrpc, interner: &Interner) -> Result<GrpcRoute> {
-    let rule = |wire: wire_grpc::Rule| {
-        let timeouts = optional("timeouts", wire.timeouts, decode_timeouts)?.unwrap_or_default();
-        Ok(Rule {
-            matches: each("matches", wire.matches, decode_grpc_match)?,
-            filters: each("filters", wire.filters, filter::outbound_grpc::decode)?,
-            action: Action {
-                distribution: required("backends", wire.backends, |wire| backend::grpc::decode(wire, interner))?,
-                timeouts,
-                retry: optional("retry", wire.retry, decode_grpc_retry)?,
-                allow_l5d_request_headers: wire.allow_l5d_request_headers,
-            },
-        })
-    };
-    Ok(GrpcRoute {
-        meta: required("metadata", wire.metadata, decode_full_meta)?,
-        hosts: each("hosts", wire.hosts, decode_host)?,
-        rules: each("rules", wire.rules, rule)?,
-        authorizations: Vec::new(),
-    })
-}
-
-#[expect(
-    deprecated,
-    reason = "upstream writes the request timeout twice, and older proxies read only the first"
-)]
-fn encode_grpc_route(route: &GrpcRoute) -> WireGrpc {
-    let rule = |rule: &Rule<_, Action>| wire_grpc::Rule {
-        matches: rule.matches.iter().map(encode_grpc_match).collect(),
-        filters: rule.filters.iter().map(filter::outbound_grpc::encode).collect(),
-        backends: Some(backend::grpc::encode(&rule.action.distribution)),
-        request_timeout: rule.action.timeouts.request.map(encode_duration),
-        timeouts: Some(encode_timeouts(&rule.action.timeouts)),
-        retry: rule.action.retry.as_ref().map(encode_grpc_retry),
-        allow_l5d_request_headers: rule.action.allow_l5d_request_headers,
-    };
-    WireGrpc {
-        metadata: Some(encode_meta(&route.meta)),
-        hosts: route.hosts.iter().map(encode_host).collect(),
-        rules: route.rules.iter().map(rule).collect(),
-    }
+request_routes! {
+    GrpcRoute = WireGrpc in wire_grpc,
+    routes: decode_grpc_route encode_grpc_route,
+    matches: decode_grpc_match encode_grpc_match,
+    retries: decode_grpc_retry encode_grpc_retry,
+    filters: outbound_grpc,
+    backends: grpc,
 }
 
 fn one_rule<W>(rules: &[W]) -> Result<()> {
