@@ -1,5 +1,5 @@
-//! The admin server of the proxy: what every program has, the proxy's own endpoints, and mesh TLS for clients that ask for
-//! our name.
+//! The admin server of the proxy: what every program has, the proxy's own endpoints, and mesh TLS for clients that ask
+//! for our name.
 
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The proxy's dealings with the control plane: connections, its own identity, discovery. All on the control thread.
+//! Clients of the control plane: connections, the proxy's identity, discovery. All on the control thread.
 
 mod cache;
 mod channel;
@@ -13,24 +13,24 @@ pub(crate) use connect::Connector;
 pub(crate) use discovery::Grpc;
 pub(crate) use identity::{Certifier, Parts as CertifierParts, restore};
 
-/// What goes wrong with a service of the control plane.
+/// Error of a connection to a service of the control plane.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The service's name has no address.
     #[error("{name} cannot be resolved: {reason}")]
     Resolve {
-        /// The name.
+        /// Host name.
         name: String,
-        /// What the resolver says.
+        /// Error of the resolver.
         reason: String,
     },
-    /// No connection.
+    /// The TCP connection failed.
     #[error(transparent)]
     Transport(#[from] proxy_transport::Error),
-    /// No mesh TLS.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] proxy_tls::Error),
-    /// No HTTP/2.
+    /// The HTTP/2 handshake failed.
     #[error("HTTP/2 failed: {0}")]
     Http(#[from] hyper::Error),
     /// The proxy is ending.

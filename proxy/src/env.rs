@@ -1,5 +1,5 @@
-//! Configuration from the environment, in two stages: every variable is read on its own and every mistake is kept, then the
-//! parts are put together. Either all of it is right, or all mistakes are told at once.
+//! Configuration from the environment, in two stages: every variable is parsed on its own and every error is kept, then
+//! the parts are put together. Either all variables are valid, or all errors are reported at once.
 
 mod read;
 pub(crate) mod values;
@@ -23,17 +23,17 @@ use proxy_transport::SocketOptions;
 use read::Env;
 pub(crate) use values::HostPort;
 
-/// One mistake.
+/// Error of one variable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {reason}")]
 pub(crate) struct Invalid {
-    /// The variable.
+    /// Name of the variable.
     pub(crate) variable: String,
-    /// What is wrong with it.
+    /// Reason that it is invalid.
     pub(crate) reason: String,
 }
 
-/// All that the environment says.
+/// Configuration of the proxy.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) log: Log,
@@ -45,25 +45,25 @@ pub(crate) struct Config {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) admin: Admin,
-    /// Who may tap; tap is off without it.
+    /// Identity that may tap; without it tap is off.
     pub(crate) tap_client: Option<Id>,
     /// Addresses of this pod; empty is any.
     pub(crate) local_ips: Arc<[IpAddr]>,
     /// Mark of the proxy's own sockets.
     pub(crate) mark: Option<u32>,
     pub(crate) shutdown_grace: Duration,
-    /// Variables that are set and have no effect yet.
+    /// Variables that are set but not supported yet.
     pub(crate) without_effect: Vec<&'static str>,
 }
 
-/// What is logged, and how.
+/// Filter and format of the log.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) filter: String,
     pub(crate) format: Format,
 }
 
-/// Where the proxy listens.
+/// Addresses that the proxy listens on.
 #[derive(Debug)]
 pub(crate) struct Listen {
     pub(crate) outbound: Vec<SocketAddr>,
@@ -72,7 +72,7 @@ pub(crate) struct Listen {
     pub(crate) admin: SocketAddr,
 }
 
-/// Who the workload is, and how it proves that.
+/// Identity of the workload, and the files that prove it.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) local_id: Id,
@@ -95,11 +95,11 @@ pub(crate) struct Control {
     pub(crate) context: String,
 }
 
-/// One of them.
+/// One service of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub(crate) addr: HostPort,
-    /// None on loopback only.
+    /// Identity of the service; none on loopback only.
     pub(crate) tls: Option<TlsIdentity>,
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct Admin {
     pub(crate) environment: BTreeMap<String, String>,
 }
 
-/// Variables of features that are still to come: who sets one is told that it does nothing yet.
+/// Variables of features that are not supported yet; a warning says so when one is set.
 const WITHOUT_EFFECT: [&str; 8] = [
     "LINKERD2_PROXY_ACCESS_LOG",
     "LINKERD2_PROXY_IDENTITY_SPIRE_WORKLOAD_API_ADDRESS",
@@ -150,7 +150,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Config {
-    /// Reads the environment; all mistakes are told.
+    /// Parses the environment, or returns all errors.
     pub(crate) fn read(environment: BTreeMap<String, String>) -> Result<Self, Vec<Invalid>> {
         let mut env = Env::new(&environment);
         let config = Self::parts(&mut env);
@@ -274,7 +274,7 @@ fn control(env: &mut Env<'_>) -> Option<Control> {
     let destination = service(env, name::DESTINATION_SVC_ADDR, name::DESTINATION_SVC_NAME);
     let policy = service(env, name::POLICY_SVC_ADDR, name::POLICY_SVC_NAME);
     let identity = service(env, name::IDENTITY_SVC_ADDR, name::IDENTITY_SVC_NAME);
-    // Both tokens are opaque, a newline at their end included.
+    // Both tokens are opaque, including a final newline.
     let workload = env.required(name::POLICY_WORKLOAD, values::text);
     let context = env.or(name::DESTINATION_CONTEXT, values::text, String::new());
     Some(Control {
@@ -295,7 +295,7 @@ fn service(env: &mut Env<'_>, addr: &'static str, id: &'static str) -> Option<Se
         return Some(Service { addr, tls: None });
     }
     if tls.is_none() && env.text(id).is_none() {
-        env.refuse(id, "it is needed, because the service is not on this host");
+        env.refuse(id, "required, because the service is not on this host");
     }
     tls.map(|tls| Service { addr, tls: Some(tls) })
 }
@@ -339,7 +339,7 @@ fn discovery(env: &mut Env<'_>, inbound_detect: Duration, detect_timeout: Durati
     })
 }
 
-/// An empty value means no limit here, as upstream has it.
+/// An empty value means unlimited here, as upstream's.
 fn stream_limits(env: &mut Env<'_>) -> StreamLimits {
     let mut limit = |variable, default| match env.raw(variable) {
         Some("") => None,

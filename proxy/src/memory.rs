@@ -1,16 +1,16 @@
-//! The allocator: of the whole program, the cryptography in C included, so that what a burst took is given back.
+//! Allocator of the whole program, cryptography in C included, so that memory of a burst is returned.
 
 use tikv_jemalloc_ctl::background_thread;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Gives memory back also when nothing happens any more; `.cargo/config.toml` says how soon.
+/// Returns memory to the system while idle, too; `.cargo/config.toml` sets the delay.
 ///
-/// Called by the program, not configured: the C library allocates before it is ready to start a thread.
+/// Called, not configured: the C library allocates before it can start a thread.
 pub(crate) fn give_back_when_idle() {
     if let Err(error) = background_thread::write(true) {
-        tracing::warn!(%error, "memory is given back only when more is asked for");
+        tracing::warn!(%error, "cannot return memory while idle");
     }
 }
 

@@ -37,34 +37,34 @@ const CONTROL_CONNECT: Duration = Duration::from_secs(1);
 /// Time for the control thread's tasks after all connections are gone.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Tells of a bad configuration: each mistake is a line of the log.
+/// Logs the errors of a configuration, one per line.
 pub(crate) fn report(errors: &[Invalid]) {
-    // The log's own variables may be among the mistakes.
+    // The log's own variables may be among the errors.
     let _ = log::init("info", log::Format::Plain);
     for error in errors {
         tracing::error!("invalid configuration: {error}");
     }
 }
 
-/// Runs the proxy until it is told to stop and has drained.
+/// Runs the proxy until it is stopped and has drained.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let log = match log::init(&config.log.filter, config.log.format) {
         Ok(log) => log,
         Err(error) => {
             let log = log::init("warn,linkerd=info", config.log.format)?;
-            tracing::warn!(%error, "the default filter is used");
+            tracing::warn!(%error, "using the default log filter");
             log
         }
     };
     memory::give_back_when_idle();
     for variable in &config.without_effect {
-        tracing::warn!(variable, "this setting has no effect yet");
+        tracing::warn!(variable, "not supported yet; ignored");
     }
     let sockets = Sockets::bind(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("no runtime")?;
+        .context("cannot start the runtime")?;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let stop = signals::stop_token()?;
@@ -108,7 +108,7 @@ impl Sockets {
     }
 }
 
-/// The parts of a proxy that everything else is made of.
+/// Shared parts of a proxy.
 struct Proxy {
     config: Config,
     log: log::Handle,
@@ -121,7 +121,7 @@ struct Proxy {
     channels: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>>,
     registry: Registry,
     ready: Readiness,
-    /// Counted once per process.
+    /// Shared by all workers.
     rate_limits: proxy_inbound::RateLimits,
     budgets: proxy_outbound::Budgets,
 }
@@ -198,7 +198,7 @@ impl Proxy {
             ended = &mut finish => return ended.map_err(Into::into),
             drained = tokio::time::timeout(grace, drain(&shared)) => if drained.is_err() {
                 let (inbound, outbound) = (shared.inbound.connections.live(), shared.outbound.connections.live());
-                tracing::warn!(inbound, outbound, ?grace, "connections are still open; leaving");
+                tracing::warn!(inbound, outbound, ?grace, "exiting with open connections");
             },
         }
         end.cancel();
@@ -244,7 +244,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Watches the policies of the application's ports and of admin's for as long as the process lives.
+    /// Watches the policies of the application's ports and the admin port for the life of the process.
     fn watch_own_ports(&self) -> Vec<watch::Receiver<Arc<ServerPolicy>>> {
         let ranges = self
             .config
@@ -333,7 +333,7 @@ impl Proxy {
     }
 }
 
-/// Inbound first: while the application finishes what it does, it may need others. Then outbound.
+/// Drains inbound first, then outbound: until its last response, the application may depend on others.
 async fn drain(shared: &Shared) {
     for side in [&shared.inbound, &shared.outbound] {
         side.close.cancel();
@@ -369,7 +369,7 @@ fn server_params(ping: Option<(Duration, Duration)>) -> ServerParams {
     }
 }
 
-/// A task that ends only because it is told to.
+/// Runs a task until `end`.
 async fn until<E>(end: CancellationToken, task: impl Future<Output = Result<(), E>>) -> Result<(), E> {
     tokio::select! {
         ended = task => ended,
@@ -394,7 +394,7 @@ async fn readiness(tls: Tls, ready: Readiness) -> Result<(), std::convert::Infal
     std::future::pending().await
 }
 
-/// Starts the workers' threads. One that ends before it should ends the process.
+/// Starts the workers' threads. One that ends early stops the process.
 fn start_workers(workers: Vec<Worker>, tasks: &mut Tasks) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::new();
     for (i, worker) in workers.into_iter().enumerate() {
@@ -403,11 +403,11 @@ fn start_workers(workers: Vec<Worker>, tasks: &mut Tasks) -> anyhow::Result<Vec<
         let thread = std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
             let _ = ended.send(worker.run(control));
         });
-        threads.push(thread.context("no thread for a worker")?);
+        threads.push(thread.context("cannot start a worker's thread")?);
         tasks.spawn_local("worker", async move {
             match result.await {
                 Ok(ran) => ran.map_err(anyhow::Error::from),
-                Err(_) => Err(anyhow::anyhow!("it panicked")),
+                Err(_) => Err(anyhow::anyhow!("panicked")),
             }
         });
     }

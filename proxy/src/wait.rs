@@ -1,5 +1,5 @@
-//! `mesh-proxy await`: ends when the sidecar beside it is ready. The hook of pods without native sidecars, whose
-//! application starts only after it.
+//! `mesh-proxy await`: exits when the sidecar beside it is ready. It is the hook of pods without native sidecars, whose
+//! application starts only afterwards.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -13,19 +13,19 @@ use proxy_model::ports;
 
 use crate::env::values::duration;
 
-/// How the program is called.
+/// Usage of the command.
 const USAGE: &str = "usage: mesh-proxy await [--timeout=2m] [--port=4191]";
-/// Time between two questions.
+/// Time between two probes.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Time for one answer.
+/// Time for one probe.
 const ANSWER: Duration = Duration::from_secs(1);
-/// Time for all of it, unless something else is said.
+/// Default time in all.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Why we did not see a ready sidecar.
+/// Error of the command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The command line is wrong.
+    /// The command line is invalid.
     #[error("{0}; {USAGE}")]
     Usage(String),
     /// It was not ready in time.
@@ -37,7 +37,7 @@ pub(crate) enum Error {
     },
 }
 
-/// Waits as the arguments behind `await` say; a failure is one line, which the kubelet shows as the hook's.
+/// Runs `await` with its arguments; a failure is one line, which the kubelet shows as the hook's.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     match wait(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,7 +81,7 @@ fn read(mut args: impl Iterator<Item = String>) -> Result<(Duration, u16), Error
             "--timeout" => timeout = duration(&value).map_err(wrong)?,
             "--port" => {
                 let number = value.parse().ok().filter(|port| *port != 0);
-                port = number.ok_or_else(|| wrong(format!("{value:?} is no port from 1 to 65535")))?;
+                port = number.ok_or_else(|| wrong(format!("{value:?} is not a port from 1 to 65535")))?;
             }
             _ => return Err(Error::Usage(format!("unknown argument {flag}"))),
         }
@@ -89,7 +89,7 @@ fn read(mut args: impl Iterator<Item = String>) -> Result<(Duration, u16), Error
     Ok((timeout, port))
 }
 
-/// Asks once.
+/// Probes once.
 fn ready(address: SocketAddr, timeout: Duration) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
@@ -127,7 +127,7 @@ mod tests {
         let port = server.local_addr().expect("its address").port();
         let answers = thread::spawn(move || {
             for status in ["503 Service Unavailable", "200 OK"] {
-                let (mut stream, _) = server.accept().expect("a question");
+                let (mut stream, _) = server.accept().expect("a probe");
                 let mut line = [0; 15];
                 stream.read_exact(&mut line).expect("a request");
                 assert_eq!(&line, b"GET /ready HTTP");
@@ -137,7 +137,7 @@ mod tests {
             }
         });
         wait(&["--timeout=10s", "--port", &port.to_string()]).expect("ready");
-        answers.join().expect("both were asked for");
+        answers.join().expect("both probes");
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = server.local_addr().expect("its address").port();
         drop(server);
-        let said = wait(&["--timeout=150ms", &format!("--port={port}")]).expect_err("nobody is there");
+        let said = wait(&["--timeout=150ms", &format!("--port={port}")]).expect_err("no server");
         assert!(
             said.to_string()
                 .starts_with(&format!("the sidecar was not ready on port {port}"))

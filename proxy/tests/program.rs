@@ -83,7 +83,7 @@ async fn until(what: &str, admin: SocketAddr, path: &str, holds: impl Fn(&str) -
 }
 
 #[tokio::test]
-async fn it_becomes_ready_shows_what_it_knows_and_drains() {
+async fn becomes_ready_serves_admin_endpoints_and_drains() {
     let mut control = ControlPlane::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     let admin = free();
@@ -130,7 +130,7 @@ async fn it_becomes_ready_shows_what_it_knows_and_drains() {
 }
 
 #[tokio::test]
-async fn a_bad_environment_is_told_and_exits_with_64() {
+async fn an_invalid_environment_is_logged_and_exits_with_64() {
     let control = ControlPlane::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = command(&control, dir.path(), free());
@@ -145,13 +145,13 @@ async fn a_bad_environment_is_told_and_exits_with_64() {
         "{log}"
     );
     assert!(
-        log.contains("LINKERD2_PROXY_POLICY_WORKLOAD: it is needed, and missing or empty"),
+        log.contains("LINKERD2_PROXY_POLICY_WORKLOAD: required, but missing or empty"),
         "{log}"
     );
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named() {
+async fn names_an_address_that_is_in_use() {
     let control = ControlPlane::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -165,7 +165,7 @@ async fn an_address_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_restart_while_the_control_plane_is_away_starts_with_what_was_known() {
+async fn restarts_from_the_discovery_cache_without_the_control_plane() {
     let mut control = ControlPlane::start().await;
     let dir = tempfile::tempdir().expect("a directory");
     let admin = free();
@@ -175,10 +175,7 @@ async fn a_restart_while_the_control_plane_is_away_starts_with_what_was_known() 
     until("the policy of its admin port", admin, "/discovery.json", live).await;
     let began = Instant::now();
     while !dir.path().join("discovery.pb").exists() {
-        assert!(
-            began.elapsed() < Duration::from_secs(10),
-            "what is known is not written"
-        );
+        assert!(began.elapsed() < Duration::from_secs(10), "the cache is not written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(first);

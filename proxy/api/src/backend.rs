@@ -1,4 +1,4 @@
-//! Where requests go: distributions and backends of outbound routes.
+//! Distributions and backends of outbound routes.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     net::{decode_duration, encode_duration},
 };
 
-/// Decodes and encodes the distribution of one kind of route; the wire has four that differ in nothing but their name.
+/// Decodes and encodes the distribution of one kind of route; the wire has four that differ only in name.
 macro_rules! distribution {
     ($(#[$doc:meta])* $name:ident, $wire:ident, $filter:ident $(, $rest:expr)?) => {
         $(#[$doc])*
@@ -84,23 +84,23 @@ macro_rules! distribution {
 }
 
 distribution! {
-    /// Of HTTP routes.
+    /// Distributions of HTTP routes.
     http, http_route, outbound_http, Default::default()
 }
 distribution! {
-    /// Of gRPC routes.
+    /// Distributions of gRPC routes.
     grpc, grpc_route, outbound_grpc, Default::default()
 }
 distribution! {
-    /// Of opaque routes.
+    /// Distributions of opaque routes.
     opaque, opaque_route, opaque
 }
 distribution! {
-    /// Of TLS routes.
+    /// Distributions of TLS routes.
     tls, tls_route, tls
 }
 
-/// Gives equal backends of one message one place: a policy names the same backend in many rules.
+/// Shares equal backends of one message: a policy names the same backend in many rules.
 #[derive(Default)]
 pub(crate) struct Interner(std::cell::RefCell<Vec<Arc<Backend>>>);
 

@@ -68,7 +68,7 @@ pub fn encode_cache(cache: &DiscoveryCache, limit: usize) -> (Vec<u8>, usize) {
     };
     let (mut left, mut refused) = (limit, 0);
     let mut fits = |length: usize| {
-        // A tag and a length come with each.
+        // Each has a tag and a length.
         let fits = length + 8 <= left;
         left -= if fits { length + 8 } else { 0 };
         refused += usize::from(!fits);

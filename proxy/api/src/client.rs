@@ -27,7 +27,7 @@ use crate::{
 
 type StdError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What carries a call: anything that takes an HTTP/2 request of gRPC and answers it.
+/// Transport of calls: anything that answers HTTP/2 requests of gRPC.
 pub trait Service:
     GrpcService<
         tonic::body::Body,
@@ -46,7 +46,7 @@ impl<S> Service for S where
 {
 }
 
-/// What a stream of the control plane says, one value after the other.
+/// Values of a stream of the control plane.
 pub type Updates<M> = BoxStream<'static, Result<M>>;
 
 /// `OutboundPolicies.Watch`.
@@ -113,7 +113,7 @@ pub async fn certify(svc: impl Service, identity: &str, token: Vec<u8>, csr_der:
     decode::certified(response.into_inner())
 }
 
-/// `Tap.Observe`. Events about a request whose beginning was not told (dropped on the way) are left out.
+/// `Tap.Observe`. Events of a request whose first event is missing (dropped on the way) are left out.
 pub async fn observe(svc: impl Service, observation: &Observation) -> Result<Updates<TapEvent>> {
     let stream = TapClient::new(svc)
         .observe(encode::observe_request(observation))

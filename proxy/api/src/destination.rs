@@ -1,4 +1,4 @@
-//! `Destination.Get`: endpoints as they come and go.
+//! `Destination.Get`: updates of endpoints.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -46,7 +46,7 @@ pub fn encode_update(update: &EndpointUpdate) -> Update {
     }
 }
 
-/// Encodes endpoints that are there, or have changed.
+/// Encodes endpoints that were added, or have changed.
 pub fn encode_add<'a>(labels: &Labels, endpoints: impl IntoIterator<Item = &'a Endpoint>) -> Update {
     let addrs = endpoints.into_iter().map(encode_endpoint).collect();
     let set = WeightedAddrSet {
@@ -58,7 +58,7 @@ pub fn encode_add<'a>(labels: &Labels, endpoints: impl IntoIterator<Item = &'a E
     }
 }
 
-/// Encodes endpoints that are gone.
+/// Encodes endpoints that were removed.
 pub fn encode_remove(addrs: impl IntoIterator<Item = SocketAddr>) -> Update {
     let addrs = addrs.into_iter().map(encode_addr).collect();
     Update {
@@ -66,7 +66,7 @@ pub fn encode_remove(addrs: impl IntoIterator<Item = SocketAddr>) -> Update {
     }
 }
 
-/// Encodes that there are no endpoints at all.
+/// Encodes that a service has no endpoints.
 pub fn encode_no_endpoints(exists: bool) -> Update {
     Update {
         update: Some(update::Update::NoEndpoints(NoEndpoints { exists })),
@@ -140,7 +140,7 @@ fn encode_hint(endpoint: &Endpoint) -> Option<ProtocolHint> {
     })
 }
 
-/// A DNS identity's SNI is its own name unless another is given; a URI identity must have one given.
+/// Decodes an identity. The SNI of a DNS identity defaults to its name; a URI identity needs one.
 fn decode_identity(wire: WireIdentity) -> Result<TlsIdentity> {
     let name = wire.server_name.map(|name| name.name).filter(|name| !name.is_empty());
     let (server_id, name) = match wire.strategy.ok_or_else(|| Error::missing("strategy"))? {
@@ -164,7 +164,7 @@ fn decode_identity(wire: WireIdentity) -> Result<TlsIdentity> {
         Ok(Id::Dns(server_name)) => Ok(TlsIdentity { server_id, server_name }),
         _ => Err(Error::invalid(
             "server_name.name",
-            format_args!("{name:?} is no DNS name"),
+            format_args!("{name:?} is not a DNS name"),
         )),
     }
 }

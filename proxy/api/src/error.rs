@@ -1,11 +1,11 @@
-//! What can go wrong with the API: a message that breaks its rules, or a call that was refused.
+//! Errors of the API: a message that breaks its rules, or a call that was rejected.
 
 use std::fmt;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why there is no (further) answer.
+/// Error of a message or a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A message breaks the API's rules. The stream that it came from goes on.
@@ -13,21 +13,21 @@ pub enum Error {
     Invalid {
         /// Path of the field, as in `protocol.http1.routes[2].rules[0].backends`.
         field: String,
-        /// What is wrong with it.
+        /// Rule that is broken.
         reason: String,
     },
     /// The call ended with this status.
     #[error("{kind}: {message}")]
     Status {
-        /// Kind of the refusal.
+        /// gRPC code.
         kind: Kind,
-        /// What the other side said.
+        /// Message of the server.
         message: String,
     },
 }
 
 impl Error {
-    /// A refusal of our own.
+    /// A status of our own.
     pub fn status(kind: Kind, message: impl Into<String>) -> Self {
         Self::Status {
             kind,
@@ -35,7 +35,7 @@ impl Error {
         }
     }
 
-    /// Its kind; a broken message counts as `InvalidArgument`.
+    /// Kind; a broken message counts as `InvalidArgument`.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid { .. } => Kind::InvalidArgument,
@@ -43,7 +43,7 @@ impl Error {
         }
     }
 
-    /// What was said, without the kind.
+    /// Message, without the kind.
     pub fn message(&self) -> String {
         match self {
             Self::Invalid { field, reason } => format!("{field}: {reason}"),
@@ -51,7 +51,7 @@ impl Error {
         }
     }
 
-    /// Whether asking again in the same words is of no use: upstream's proxy doesn't.
+    /// Returns true if the same request would fail again; upstream's proxy does not repeat it.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
@@ -88,7 +88,7 @@ impl Error {
     }
 }
 
-/// Kinds of refusal: the codes of gRPC.
+/// Kinds of errors: the codes of gRPC.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Cancelled,
@@ -155,9 +155,9 @@ impl From<Error> for tonic::Status {
     }
 }
 
-/// Says where in a message an error is.
+/// Adds the place within a message to errors.
 pub(crate) trait Within {
-    /// Puts the name of the enclosing field in front.
+    /// Prepends the name of the enclosing field.
     fn within(self, field: &str) -> Self;
 }
 
@@ -173,12 +173,12 @@ pub(crate) fn each<W, M>(field: &str, items: Vec<W>, decode: impl Fn(W) -> Resul
     items.into_iter().enumerate().map(one).collect()
 }
 
-/// Decodes a field that must be there.
+/// Decodes a required field.
 pub(crate) fn required<W, M>(field: &str, value: Option<W>, decode: impl FnOnce(W) -> Result<M>) -> Result<M> {
     decode(value.ok_or_else(|| Error::missing(field))?).within(field)
 }
 
-/// Decodes a field that may be there.
+/// Decodes an optional field.
 pub(crate) fn optional<W, M>(field: &str, value: Option<W>, decode: impl FnOnce(W) -> Result<M>) -> Result<Option<M>> {
     value.map(decode).transpose().within(field)
 }

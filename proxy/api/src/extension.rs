@@ -1,5 +1,5 @@
-//! What our control plane tells our proxies beyond the API: fields with numbers that it does not have, so that another
-//! proxy skips them. A message of protobuf may be followed by more of its fields, so they are written behind it.
+//! Extensions of the API between our control plane and our proxies: fields with numbers that the API does not use,
+//! which other proxies skip. Protobuf allows fields of a message to be appended to it, which is how they are written.
 
 use bytes::{Buf, Bytes};
 use linkerd2_proxy_api::destination::{DestinationProfile, GetDestination, RetryBudget as WireBudget};
@@ -15,7 +15,7 @@ use crate::{
     profile::{decode_budget, decode_profile, encode_budget, encode_profile},
 };
 
-/// Budgets of single routes, which the API has no place for.
+/// Budgets of single routes, which the API lacks.
 #[derive(Clone, PartialEq, Message)]
 struct ProfileExtension {
     #[prost(message, repeated, tag = "1001")]
@@ -24,14 +24,14 @@ struct ProfileExtension {
 
 #[derive(Clone, PartialEq, Message)]
 struct RouteBudget {
-    /// Which of `routes`.
+    /// Index into `routes`.
     #[prost(uint32, tag = "1")]
     route: u32,
     #[prost(message, optional, tag = "2")]
     budget: Option<WireBudget>,
 }
 
-/// Encodes one message of `Destination.GetProfile` with budgets of single routes; the bytes as they travel.
+/// Encodes one message of `Destination.GetProfile` with budgets of single routes; as bytes on the wire.
 pub fn encode_whole_profile(profile: &Profile) -> Vec<u8> {
     let budgets = profile.routes.iter().enumerate().filter_map(|(index, route)| {
         let budget = Some(encode_budget(route.retry_budget.as_ref()?));
@@ -46,7 +46,7 @@ pub fn encode_whole_profile(profile: &Profile) -> Vec<u8> {
     bytes
 }
 
-/// A message of `Destination.GetProfile` as it came.
+/// A message of `Destination.GetProfile` as received.
 #[derive(Debug)]
 pub(crate) struct WholeProfile {
     profile: DestinationProfile,
@@ -64,7 +64,7 @@ pub(crate) fn decode_whole_profile(wire: WholeProfile) -> Result<Profile> {
     Ok(profile)
 }
 
-/// Reads both halves of a message.
+/// Decodes both halves of a message.
 pub(crate) fn read_whole_profile(bytes: Bytes) -> std::result::Result<WholeProfile, prost::DecodeError> {
     let profile = DestinationProfile::decode(bytes.clone())?;
     let extension = ProfileExtension::decode(bytes)?;

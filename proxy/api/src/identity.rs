@@ -6,12 +6,12 @@ use linkerd2_proxy_api::identity::{CertifyRequest as WireRequest, CertifyRespons
 
 use crate::{Error, Result};
 
-/// What a workload asks for.
+/// Request for a leaf.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CertifyRequest {
-    /// Name that it wants.
+    /// Requested identity.
     pub identity: String,
-    /// Token that proves who it is.
+    /// Token that proves the identity.
     pub token: Vec<u8>,
     /// CSR, DER.
     pub csr_der: Vec<u8>,
@@ -26,18 +26,18 @@ impl std::fmt::Debug for CertifyRequest {
     }
 }
 
-/// What a workload gets.
+/// A leaf with its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certified {
     /// Leaf, DER.
     pub leaf_der: Vec<u8>,
     /// Certificates between leaf and trust anchor, DER, from the leaf on.
     pub intermediates_der: Vec<Vec<u8>>,
-    /// When the leaf ends.
+    /// Expiry of the leaf.
     pub valid_until: SystemTime,
 }
 
-/// Decodes the request of `Identity.Certify`. All parts must be there.
+/// Decodes the request of `Identity.Certify`. All parts are required.
 pub fn decode_certify_request(wire: WireRequest) -> Result<CertifyRequest> {
     let WireRequest {
         identity,

@@ -1,4 +1,4 @@
-//! `InboundServerPolicies`: what holds for a port of a workload.
+//! `InboundServerPolicies`: the policy of a port of a workload.
 
 use linkerd2_proxy_api::inbound::{
     Authn, Authz, GrpcRoute as WireGrpc, HttpLocalRateLimit, HttpRoute as WireHttp, Identity, IdentitySuffix, Network,
@@ -162,7 +162,7 @@ fn encode_grpc_route(route: &GrpcRoute) -> WireGrpc {
     }
 }
 
-/// An authorization without networks would be for nobody; who sends one means something else.
+/// Decodes networks. An empty list would authorize no client, which cannot be meant.
 fn decode_authorization(wire: Authz) -> Result<Authorization> {
     if wire.networks.is_empty() {
         return Err(Error::invalid("networks", "are empty"));

@@ -1,11 +1,11 @@
-//! The wire: Linkerd's proxy API to model values and back. The only crate (beside the gRPC servers) that names generated
-//! protobuf.
+//! The wire: Linkerd's proxy API, decoded to model values and encoded from them. Beside the gRPC servers, the only
+//! crate that names generated protobuf.
 //!
-//! Each file holds one part of the API, `decode_*` beside `encode_*`, so that what one writes the other reads; [`decode`] and
-//! [`encode`] gather them under the names of the messages. [`client`] calls the services and yields model values; a status of
-//! gRPC becomes an [`Error`] here and goes no further.
+//! Each file holds one part of the API, `decode_*` beside `encode_*`, so that each reads what the other writes;
+//! [`decode`] and [`encode`] gather them under the names of the messages. [`client`] calls the services and yields
+//! model values; a gRPC status becomes an [`Error`] here and goes no further.
 //!
-//! A message that breaks the API's rules is refused whole, with the field that is wrong.
+//! A message that breaks the API's rules is rejected whole, with the path of the field.
 
 mod backend;
 mod cache;
@@ -24,7 +24,7 @@ mod request;
 mod route;
 mod tap;
 
-/// The generated types, for who serves the API.
+/// Generated types, for servers of the API.
 pub use linkerd2_proxy_api as wire;
 
 pub use error::{Error, Kind, Result};

@@ -1,4 +1,4 @@
-//! Which object an answer came from.
+//! Metadata: the object that an answer came from.
 
 use linkerd2_proxy_api::meta::{Metadata, Resource, metadata::Kind};
 use proxy_model::Meta;

@@ -33,7 +33,7 @@ pub(crate) fn decode_u16(field: &str, number: u32) -> Result<u16> {
     u16::try_from(number).map_err(|_| Error::invalid(field, format_args!("{number} is above 65535")))
 }
 
-/// A port where 0 means that there is none.
+/// Decodes a port, where 0 means none.
 pub(crate) fn decode_port(field: &str, number: u32) -> Result<Option<NonZeroU16>> {
     decode_u16(field, number).map(NonZeroU16::new)
 }
@@ -47,7 +47,7 @@ pub(crate) fn decode_duration(wire: prost_types::Duration) -> Result<Duration> {
 }
 
 pub(crate) fn encode_duration(duration: Duration) -> prost_types::Duration {
-    // What is longer than protobuf can say is "for ever" to anybody.
+    // A longer time than protobuf can express is as good as unlimited.
     duration.try_into().unwrap_or(prost_types::Duration {
         seconds: i64::MAX,
         nanos: 0,

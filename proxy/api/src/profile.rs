@@ -1,4 +1,4 @@
-//! `Destination.GetProfile`: the older, per-authority form of routes and splits.
+//! `Destination.GetProfile`: the legacy, per-authority form of routes and splits.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The requests: who asks, and about what.
+//! Requests: the workload that asks, and the target.
 
 use linkerd2_proxy_api::{
     destination::GetDestination,
@@ -12,10 +12,10 @@ use crate::{
     net::{decode_addr, decode_u16, encode_addr},
 };
 
-/// Port that a name without one means.
+/// Port of a name without one.
 const DEFAULT_PORT: u16 = 80;
 
-/// `OutboundPolicies.Watch`: who asks, and for which destination.
+/// `OutboundPolicies.Watch`: workload and destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OutboundRequest {
     /// Token that names the workload.
@@ -24,7 +24,7 @@ pub struct OutboundRequest {
     pub target: OutboundTarget,
 }
 
-/// `InboundServerPolicies.WatchPort`: who asks, and for which of its ports.
+/// `InboundServerPolicies.WatchPort`: workload and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InboundRequest {
     /// Token that names the workload.
@@ -33,7 +33,8 @@ pub struct InboundRequest {
     pub port: u16,
 }
 
-/// `Destination.Get` and `GetProfile`: who asks, and about what. The path stays text: what it may be is the server's to say.
+/// `Destination.Get` and `GetProfile`: workload and path. The path stays text, because servers differ in what they
+/// accept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DestinationRequest {
     /// `name:port`, a name, or `ip:port`.
@@ -95,7 +96,7 @@ pub fn encode_port_spec(request: &InboundRequest) -> PortSpec {
     }
 }
 
-/// Decodes the request of `Destination`; the scheme is not used by anybody.
+/// Decodes the request of `Destination`; the scheme is not used.
 pub fn decode_get_destination(wire: GetDestination) -> DestinationRequest {
     DestinationRequest {
         path: wire.path,

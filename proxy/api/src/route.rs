@@ -1,4 +1,4 @@
-//! What a request must look like, timeouts and waits: shared by inbound and outbound routes.
+//! Conditions on requests, timeouts and pauses: shared by inbound and outbound routes.
 
 use http::{HeaderName, HeaderValue, Method};
 use linkerd2_proxy_api::{
@@ -31,7 +31,7 @@ pub(crate) fn decode_method(wire: HttpMethod) -> Result<Method> {
 
 pub(crate) fn decode_header_name(name: &str) -> Result<HeaderName> {
     name.parse()
-        .map_err(|_| Error::invalid("name", format_args!("{name:?} is no header name")))
+        .map_err(|_| Error::invalid("name", format_args!("{name:?} is not a header name")))
 }
 
 pub(crate) fn decode_header_value(value: Vec<u8>) -> Result<HeaderValue> {
@@ -187,7 +187,7 @@ pub(crate) fn encode_timeouts(timeouts: &Timeouts) -> wire::Timeouts {
     }
 }
 
-/// Decodes exponential waits; they must make sense (0 < min <= max, jitter finite and not negative).
+/// Decodes exponential pauses: 0 < min <= max, jitter finite and not negative.
 pub(crate) fn decode_backoff(wire: ExponentialBackoff) -> Result<Backoff> {
     let min = required("min_backoff", wire.min_backoff, decode_duration)?;
     let max = required("max_backoff", wire.max_backoff, decode_duration)?;
@@ -196,7 +196,7 @@ pub(crate) fn decode_backoff(wire: ExponentialBackoff) -> Result<Backoff> {
     }
     let jitter = wire.jitter_ratio;
     if !jitter.is_finite() || jitter < 0.0 {
-        return Err(Error::invalid("jitter_ratio", format_args!("{jitter} is no share")));
+        return Err(Error::invalid("jitter_ratio", format_args!("{jitter} is not a ratio")));
     }
     Ok(Backoff {
         min,

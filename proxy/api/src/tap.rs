@@ -1,7 +1,7 @@
-//! `Tap.Observe`: which requests somebody wants to see, and what is told of them.
+//! `Tap.Observe`: conditions on requests, and their events.
 //!
-//! On the wire each event names both ends, but only a request's first event has its method and path; [`TapDecoder`] keeps
-//! them until the request ends.
+//! On the wire each event names both ends, but only a request's first event has its method and path; [`TapDecoder`]
+//! keeps them until the request ends.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -43,18 +43,18 @@ use crate::{
 
 const DEPTH: usize = limits::MATCH_DEPTH.value;
 
-/// What somebody wants to see.
+/// Observation that a client asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// Which requests.
+    /// Condition on the requests.
     pub matches: TapMatch,
-    /// How many of them; never 0.
+    /// Number of requests; never 0.
     pub limit: u32,
-    /// With their headers and trailers.
+    /// Include headers and trailers.
     pub headers: bool,
 }
 
-/// Decodes the request of `Tap.Observe`. It must have a limit and a match.
+/// Decodes the request of `Tap.Observe`. Limit and match are required.
 pub fn decode_observe_request(wire: ObserveRequest) -> Result<Observation> {
     if wire.limit == 0 {
         return Err(Error::invalid("limit", "is 0"));
@@ -161,7 +161,7 @@ fn decode_tcp(wire: Tcp) -> Result<TcpMatch> {
             if min == 0 || max < min {
                 return Err(Error::invalid(
                     "ports",
-                    format_args!("{min}-{max} is no range of ports"),
+                    format_args!("{min}-{max} is not a range of ports"),
                 ));
             }
             Ok(TcpMatch::Ports(min, max))
@@ -171,7 +171,7 @@ fn decode_tcp(wire: Tcp) -> Result<TcpMatch> {
             let length = u8::try_from(netmask.mask).ok().filter(|length| *length != 0);
             let net = length.and_then(|length| IpNet::new(ip, length).ok());
             net.map(TcpMatch::Net)
-                .ok_or_else(|| Error::invalid("netmask.mask", format_args!("{} is no prefix length", netmask.mask)))
+                .ok_or_else(|| Error::invalid("netmask.mask", format_args!("{} is not a prefix length", netmask.mask)))
         }
     }
 }
@@ -282,7 +282,7 @@ fn encode_headers(headers: &HeaderMap) -> Headers {
     }
 }
 
-/// Pseudo headers say what the event says anyhow, and what is no header cannot be shown as one; both are left out.
+/// Decodes headers. Pseudo headers repeat the event, and invalid ones cannot be represented; both are left out.
 fn decode_headers(wire: Headers) -> HeaderMap {
     let one = |header: Header| {
         let name = header.name.parse::<http::HeaderName>().ok()?;
@@ -319,7 +319,7 @@ pub struct TapDecoder {
 }
 
 impl TapDecoder {
-    /// Decodes the next event; none for one about a request whose beginning was not told.
+    /// Decodes the next event; none for one of a request whose first event is missing.
     pub fn decode(&mut self, mut wire: WireEvent) -> Result<Option<TapEvent>> {
         let Some(Event::Http(HttpEvent { event: Some(event) })) = wire.event.take() else {
             return Err(Error::missing("http.event"));
@@ -367,7 +367,7 @@ impl TapDecoder {
         }
     }
 
-    /// Events that were left out because the beginning of their request was not told, or too many were under way.
+    /// Events left out because their request's first event is missing, or too many requests are in flight.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }

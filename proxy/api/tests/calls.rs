@@ -1,5 +1,5 @@
-//! The client's functions against an in-process server: values come through, a broken message does not end a stream, a
-//! refusal keeps its kind, and tap's events find their request again.
+//! The client's functions against an in-process server: values arrive, a broken message does not end a stream, an error
+//! keeps its kind, and tap's events are joined with their request.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -54,7 +54,7 @@ impl destination::Destination for Server {
     }
 }
 
-/// Two requests; the first event of the second was dropped on the way.
+/// Two requests; the first event of the second is missing.
 fn events() -> Vec<TapEvent> {
     let request = Arc::new(TapRequest {
         direction: Direction::Outbound,
@@ -150,13 +150,13 @@ async fn a_broken_message_does_not_end_a_stream_but_a_status_does() {
 }
 
 #[tokio::test]
-async fn a_refusal_keeps_its_kind_and_an_empty_profile_is_one() {
+async fn errors_keep_their_kind_and_an_empty_profile_is_valid() {
     let channel = serve().await;
-    let refused = client::get(channel.clone(), "nobody:80", "")
+    let refused = client::get(channel.clone(), "none:80", "")
         .await
         .map(|_| ())
         .expect_err("refused");
-    assert_eq!(refused, Error::status(Kind::NotFound, "no nobody:80"));
+    assert_eq!(refused, Error::status(Kind::NotFound, "no none:80"));
     let unserved = client::watch_inbound(channel.clone(), "w", 80)
         .await
         .map(|_| ())
@@ -171,7 +171,7 @@ async fn a_refusal_keeps_its_kind_and_an_empty_profile_is_one() {
 }
 
 #[tokio::test]
-async fn events_find_their_request_again() {
+async fn events_are_joined_with_their_request() {
     let observation = Observation {
         matches: TapMatch::All(Vec::new()),
         limit: 2,
@@ -179,6 +179,6 @@ async fn events_find_their_request_again() {
     };
     let seen = client::observe(serve().await, &observation).await.expect("accepted");
     let seen: Vec<TapEvent> = seen.map(|event| event.expect("event")).collect().await;
-    let told: Vec<TapEvent> = events().into_iter().filter(|event| event.stream == 0).collect();
-    assert_eq!(format!("{seen:?}"), format!("{told:?}"));
+    let sent: Vec<TapEvent> = events().into_iter().filter(|event| event.stream == 0).collect();
+    assert_eq!(format!("{seen:?}"), format!("{sent:?}"));
 }

@@ -1,8 +1,8 @@
-//! What upstream's control plane was recorded to say decodes to the model without loss: decoded, encoded again and compared
-//! as protobuf, message by message, requests too.
+//! Recorded messages of upstream's control plane decode without loss: decoded, encoded again and compared as protobuf,
+//! message by message, requests included.
 //!
-//! The recordings lie outside of the repository (`../shared/facts/wire` beside it). Where they are absent the test says so and
-//! passes.
+//! The recordings are outside the repository (`../shared/facts/wire` beside it). Where they are absent the test says so
+//! and passes.
 
 use std::{
     fs,
@@ -15,22 +15,22 @@ use prost::Message;
 use proxy_api::{Result, decode, encode};
 use serde_json::Value;
 
-/// Requests that differ on purpose, with what is said of them.
+/// Requests that differ on purpose, with the difference.
 const EXCEPTIONS: [(&str, &str); 3] = [
-    // Both calls were refused when they were recorded, too.
+    // Both calls failed when they were recorded, too.
     ("plain/inbound_port_0.json", "invalid message: port: is 0"),
     ("plain/outbound_no_target.json", "invalid message: target: is missing"),
-    // A name without a port means port 80, and the model says so.
+    // A name without a port means port 80, which the model adds.
     (
         "plain/outbound_authority_no_port.json",
         "recorded \"web.plain.svc.cluster.local\", ours \"web.plain.svc.cluster.local:80\"",
     ),
 ];
 
-/// Calls whose recorded request says nothing: tokens were left out of the recordings.
+/// Calls whose recorded request is empty: tokens were left out of the recordings.
 const WITHOUT_REQUEST: &str = "Identity.Certify";
 
-/// Decodes, encodes again and compares; what is wrong, if anything is.
+/// Decodes, encodes again and compares; returns the difference, if any.
 fn again<W, M>(bytes: &[u8], decode: impl Fn(W) -> Result<M>, encode: impl Fn(M) -> W) -> Option<String>
 where
     W: Message + Default + Clone + PartialEq + std::fmt::Debug,
@@ -66,8 +66,8 @@ fn message(rpc: &str, bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// An exception in all client policies: upstream leaves the message `timeouts` out of its fallback for addresses outside of
-/// the cluster, and elsewhere sends it although it is empty. Both mean the same; we always send it.
+/// An exception in all client policies: upstream leaves the message `timeouts` out of its fallback for addresses
+/// outside the cluster, and elsewhere sends it although it is empty. Both mean the same; we always send it.
 fn fill_in_timeouts(policy: &mut outbound::OutboundPolicy) {
     use outbound::proxy_protocol::Kind;
     let http = match policy.protocol.as_mut().and_then(|protocol| protocol.kind.as_mut()) {

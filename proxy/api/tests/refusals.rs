@@ -1,5 +1,5 @@
-//! Messages that break the API's rules are refused with the path of the field, and filters that a route cannot carry become
-//! refusals of requests instead of nothing.
+//! Messages that break the API's rules are rejected with the path of the field, and filters that a route cannot carry
+//! become failures of requests.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ fn parts(policy: &mut outbound_wire::OutboundPolicy) -> &mut outbound_wire::prox
     }
 }
 
-/// What is said of the policy after `harm` was done to it.
+/// Returns the error of the policy after `harm`.
 fn said(harm: impl FnOnce(&mut outbound_wire::OutboundPolicy)) -> String {
     let mut policy = detect();
     harm(&mut policy);
@@ -119,7 +119,7 @@ fn said(harm: impl FnOnce(&mut outbound_wire::OutboundPolicy)) -> String {
 }
 
 #[test]
-fn client_policies_name_what_is_wrong() {
+fn errors_of_client_policies_name_the_field() {
     assert!(decode::client_policy(detect()).is_ok());
     assert_eq!(said(|p| p.metadata = None), "invalid message: metadata: is missing");
     assert_eq!(said(|p| p.protocol = None), "invalid message: protocol: is missing");
@@ -187,7 +187,7 @@ fn opaque_routes_are_at_most_one_with_one_rule() {
 }
 
 #[test]
-fn a_breaker_needs_a_sound_backoff() {
+fn rejects_a_breaker_with_an_invalid_backoff() {
     let with = |backoff: Option<outbound_wire::ExponentialBackoff>| {
         said(|p| {
             let unified = outbound_wire::failure_accrual::Unified {
@@ -254,7 +254,7 @@ fn server() -> inbound_wire::Server {
 }
 
 #[test]
-fn server_policies_name_what_is_wrong() {
+fn errors_of_server_policies_name_the_field() {
     let said = |harm: fn(&mut inbound_wire::Server)| {
         let mut server = server();
         harm(&mut server);
@@ -277,7 +277,7 @@ fn server_policies_name_what_is_wrong() {
 }
 
 #[test]
-fn endpoints_name_what_is_wrong() {
+fn errors_of_endpoints_name_the_field() {
     let said = |harm: fn(&mut destination::WeightedAddr)| {
         let mut wire = encode::endpoint(&Endpoint::bare("10.0.0.1:80".parse().expect("addr")));
         harm(&mut wire);
@@ -289,7 +289,7 @@ fn endpoints_name_what_is_wrong() {
         "invalid message: addr.ip: is missing"
     );
     assert!(said(|e| e.addr.as_mut().expect("addr").port = 70_000).starts_with("invalid message: addr.port: 70000"));
-    // Without the name that must be there, nothing could be verified: no TLS by mistake.
+    // Without the required name nothing could be verified; it must not become plaintext.
     let uri = |e: &mut destination::WeightedAddr| {
         let uri = tls_identity::UriLikeIdentity {
             uri: "spiffe://td/web".into(),
@@ -343,7 +343,7 @@ fn observations_need_a_limit_and_a_match() {
 }
 
 #[test]
-fn a_filter_that_a_route_cannot_carry_refuses_requests() {
+fn filters_that_a_route_cannot_carry_fail_requests() {
     let unable = [
         Filter::RequestHeaders(HeaderModifier::default()),
         Filter::ResponseHeaders(HeaderModifier::default()),
@@ -391,7 +391,7 @@ fn a_filter_that_a_route_cannot_carry_refuses_requests() {
 }
 
 #[test]
-fn a_filter_that_a_server_cannot_carry_refuses_requests() {
+fn filters_that_a_server_cannot_carry_fail_requests() {
     let rules = vec![Rule {
         matches: Vec::new(),
         filters: vec![Filter::ResponseHeaders(HeaderModifier::default())],

@@ -1,4 +1,4 @@
-//! The proxy's dealings with the control plane: its clients, its leaf, the age of what it was told.
+//! Metrics of the control plane's use: clients, the leaf, the age of answers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,12 +28,12 @@ impl ControlSlot {
         }
     }
 
-    /// A request went out.
+    /// Counts a request.
     pub fn request(&self) {
         self.requests.inc();
     }
 
-    /// Its response ended with this gRPC code; none if the connection failed.
+    /// Counts a response with this gRPC code; none if the connection failed.
     pub fn response(&self, grpc_status: Option<u32>) {
         let class = if grpc_status == Some(0) {
             classification::SUCCESS
@@ -55,7 +55,7 @@ impl ControlSlot {
     }
 }
 
-/// The leaf's times.
+/// Times of the leaf.
 #[derive(Clone, Debug)]
 pub struct CertMetrics {
     expiration: SharedCounter,
@@ -74,14 +74,14 @@ impl CertMetrics {
         }
     }
 
-    /// A leaf was taken into use now and ends at `valid_until`.
+    /// Records a new leaf, which expires at `valid_until`.
     pub fn refreshed(&self, valid_until: SystemTime) {
         self.expiration.set(unix(valid_until));
         self.refresh.set(unix(SystemTime::now()));
         self.ok.inc();
     }
 
-    /// An attempt to get a leaf failed.
+    /// Counts a failed attempt to get a leaf.
     pub fn failed(&self) {
         self.error.inc();
     }
@@ -91,7 +91,7 @@ fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
-/// The age of one answer. Its series goes when this is dropped.
+/// Age of one answer. Its series ends when this is dropped.
 #[derive(Debug)]
 pub struct AnswerAge {
     metrics: Metrics,
@@ -121,7 +121,7 @@ impl AnswerAge {
         age
     }
 
-    /// The control plane confirmed or changed the answer just now.
+    /// Records that the control plane confirmed or changed the answer.
     pub fn confirmed(&mut self) {
         self.touch();
         if !self.is_connected {
@@ -134,7 +134,7 @@ impl AnswerAge {
         }
     }
 
-    /// The stream of the answer is down; the answer stays in use and grows old.
+    /// Records that the answer's stream is down; the answer stays in use and ages.
     pub fn disconnected(&mut self) {
         if self.is_connected {
             self.touch();

@@ -15,12 +15,12 @@ use crate::{
     slot::{Counter, Histogram},
 };
 
-/// Whether a response is as it should be.
+/// Class of a response.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// It is.
+    /// Success.
     Success,
-    /// It is a failure.
+    /// Failure.
     Failure,
 }
 
@@ -94,15 +94,15 @@ impl HttpSlot {
         self.request_since(Instant::now())
     }
 
-    /// Counts a request that began at `started`, so that several guards share one look at the clock.
+    /// Counts a request that began at `started`, so that several guards share one reading of the clock.
     pub fn request_since(self: &Rc<Self>, started: Instant) -> RequestGuard {
         let mut guard = self.attempt_since(started);
         guard.count();
         guard
     }
 
-    /// A request that may turn out never to have arrived: it counts when its response or its failure is known, or when
-    /// it is cancelled, but not when it is [forgotten](RequestGuard::never_arrived).
+    /// A request that may never have arrived: it counts when its response or its failure is known, or when it is
+    /// cancelled, but not when it is [discarded](RequestGuard::never_arrived).
     pub fn attempt_since(self: &Rc<Self>, started: Instant) -> RequestGuard {
         RequestGuard {
             slot: self.clone(),
@@ -145,7 +145,7 @@ impl HttpSlot {
     }
 }
 
-/// A status as a label: nothing where there is none.
+/// A status as a label; empty where there is none.
 struct Status(u16);
 
 impl std::fmt::Display for Status {
@@ -154,7 +154,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// One request under way. It is recorded once; if it is dropped before its end, as `cancelled`.
+/// One request in flight. It is recorded once; if dropped before its end, as `cancelled`.
 #[derive(Debug)]
 #[must_use = "a request that is dropped counts as cancelled"]
 pub struct RequestGuard {
@@ -172,20 +172,20 @@ impl RequestGuard {
         self.started
     }
 
-    /// The response's head came.
+    /// Records the response's head.
     pub fn response(&mut self, status: StatusCode) {
         self.count();
         self.status = status.as_u16();
     }
 
-    /// A frame of the response's body came; the first one is the latency.
+    /// Records a frame of the response's body; the first ends the latency.
     pub fn frame(&mut self) {
         if !self.timed {
             self.frame_at(Instant::now());
         }
     }
 
-    /// The same, at a time that is known already.
+    /// The same, at a known time.
     pub fn frame_at(&mut self, now: Instant) {
         if !self.timed {
             self.timed = true;
@@ -193,13 +193,14 @@ impl RequestGuard {
         }
     }
 
-    /// The response ended, with this gRPC status if it has one.
+    /// Records the response's end, with its gRPC status if it has one.
     pub fn end(mut self, class: Class, grpc_status: Option<u32>) {
         self.frame();
         self.record(class, grpc_status, "");
     }
 
-    /// The proxy failed the request ([`names::error`]); `status` is what the client was told, if it was.
+    /// Records that the proxy failed the request ([`names::error`]); `status` is the client's response, if there was
+    /// one.
     pub fn fail(mut self, status: Option<StatusCode>, error: &'static str) {
         if let Some(status) = status {
             self.status = status.as_u16();
@@ -208,7 +209,7 @@ impl RequestGuard {
         self.record(Class::Failure, None, error);
     }
 
-    /// The request provably never arrived and is sent elsewhere: nothing is recorded of it here.
+    /// Discards a request that provably never arrived and is sent elsewhere.
     pub fn never_arrived(mut self) {
         self.done = true;
     }
@@ -235,7 +236,7 @@ impl RequestGuard {
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         if !self.done {
-            // The client went away. With a head, the response is what the head said, as upstream has it.
+            // The client went away. With a head, the response counts by the head, as upstream's.
             let ok = self.status != 0 && self.status < 500;
             let class = if ok { Class::Success } else { Class::Failure };
             self.record(class, None, error::CANCELLED);
@@ -243,14 +244,14 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A route of a profile: what the application sees, what was really sent, and what could be retried.
+/// A route of a profile: responses to the application, attempts, and retries.
 #[derive(Debug)]
 pub struct RouteSlot {
-    /// What the application sees.
+    /// Requests of the application.
     pub route: Rc<HttpSlot>,
     /// Every attempt.
     pub actual: Rc<HttpSlot>,
-    /// Failures that could be retried.
+    /// Failures that may be retried.
     pub retryable: Counter,
     /// Failures that were not retried because the budget was spent.
     pub no_budget: Counter,

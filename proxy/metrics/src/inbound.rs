@@ -1,4 +1,4 @@
-//! Inbound decisions: who was let in, who was not, and why.
+//! Inbound decisions: authorizations, denials, rate limits, errors.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -36,7 +36,7 @@ impl AuthzLabels<'_> {
 }
 
 impl Recorder {
-    /// Requests that `authz` let in.
+    /// Requests that `authz` allowed.
     pub fn http_authz_allow(&self, labels: &AuthzLabels<'_>, authz: &ResourceLabels<'_>) -> Counter {
         self.counter(
             &names::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL,
@@ -44,7 +44,7 @@ impl Recorder {
         )
     }
 
-    /// Requests that nothing let in.
+    /// Requests that were denied.
     pub fn http_authz_deny(&self, labels: &AuthzLabels<'_>) -> Counter {
         self.counter(&names::INBOUND_HTTP_AUTHZ_DENY_TOTAL, labels.text(None).as_str())
     }
@@ -54,7 +54,7 @@ impl Recorder {
         self.counter(&names::INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, labels.text(None).as_str())
     }
 
-    /// Requests that a rate limit refused; `scope` is `total` or `identity`.
+    /// Requests over a rate limit; `scope` is `total` or `identity`.
     pub fn http_rate_limited(
         &self,
         labels: &AuthzLabels<'_>,
@@ -65,12 +65,12 @@ impl Recorder {
         self.counter(&names::INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL, text.as_str())
     }
 
-    /// Connections that `authz` let in.
+    /// Connections that `authz` allowed.
     pub fn tcp_authz_allow(&self, labels: &AuthzLabels<'_>, authz: &ResourceLabels<'_>) -> Counter {
         self.counter(&names::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, labels.text(Some(authz)).as_str())
     }
 
-    /// Connections that nothing let in.
+    /// Connections that were denied.
     pub fn tcp_authz_deny(&self, labels: &AuthzLabels<'_>) -> Counter {
         self.counter(&names::INBOUND_TCP_AUTHZ_DENY_TOTAL, labels.text(None).as_str())
     }

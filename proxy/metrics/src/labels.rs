@@ -6,7 +6,7 @@ use proxy_model::{Id, Meta, tap::Direction};
 
 use crate::names::label;
 
-/// How a connection is protected, as labels.
+/// Protection of a connection, as labels.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Tls<'a> {
     /// Mesh TLS to this server.
@@ -19,16 +19,16 @@ pub enum Tls<'a> {
     None(NoTls),
 }
 
-/// Why a connection has no TLS.
+/// Reason for a connection without TLS.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum NoTls {
     /// The peer is this workload itself.
     Loopback,
     /// Discovery gave no identity.
     NotProvidedByServiceDiscovery,
-    /// The client did not begin with TLS.
+    /// The client does not use TLS.
     NoTlsFromRemote,
-    /// TLS is not looked for at this port.
+    /// TLS is not detected at this port.
     PortSkipped,
     /// An ingress sent the request to its original destination.
     IngressWithoutOverride,
@@ -56,7 +56,7 @@ pub struct OutboundLabels<'a> {
     pub target: SocketAddr,
     /// TLS.
     pub tls: Tls<'a>,
-    /// Labels that discovery gave, without prefix.
+    /// Labels from discovery, without prefix.
     pub endpoint: &'a BTreeMap<String, String>,
 }
 
@@ -97,7 +97,7 @@ impl<'a> From<&'a Meta> for ResourceLabels<'a> {
 /// Labels of an inbound HTTP request.
 #[derive(Copy, Clone, Debug)]
 pub struct InboundHttpLabels<'a> {
-    /// Only when asked for: an authority is the client's to choose.
+    /// Only where enabled: the client chooses the authority.
     pub authority: Option<&'a str>,
     /// Address and port of the application.
     pub target: SocketAddr,
@@ -111,7 +111,7 @@ pub struct InboundHttpLabels<'a> {
     pub authz: Option<ResourceLabels<'a>>,
 }
 
-/// A list of labels as it is printed between braces.
+/// A list of labels, as printed between braces.
 #[derive(Debug, Default)]
 pub struct LabelText(String);
 
@@ -253,7 +253,7 @@ impl InboundHttpLabels<'_> {
     }
 }
 
-/// Escapes what a label value may not have as it is.
+/// Escapes a label value.
 struct Escaped<'a>(&'a mut String);
 
 impl fmt::Write for Escaped<'_> {
@@ -270,10 +270,10 @@ impl fmt::Write for Escaped<'_> {
     }
 }
 
-/// A word of a fixed set as a label's value; empty where there is nothing to say.
+/// Value of a label from a fixed set of words; empty where there is none.
 ///
-/// It is compared for every request, and mostly there is nothing to say. glibc compares no bytes at all by a masked load:
-/// where no memory is, as at the address of an empty literal, that takes a CPU with AVX-512 up to a microsecond.
+/// It is compared for every request, and is mostly empty. glibc compares zero bytes by a masked load, too: at an
+/// address without memory, such as an empty literal's, that takes a CPU with AVX-512 up to a microsecond.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Word(pub(crate) &'static str);
 

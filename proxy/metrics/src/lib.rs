@@ -1,7 +1,7 @@
 //! Metric and label names, per-worker recorders, text format.
 //!
 //! A value lives in a slot that one worker alone writes (a relaxed load and store, no read-modify-write); the registry
-//! knows all slots of a series and adds them up when somebody asks. Slots are resolved once per connection, route or
+//! knows all slots of a series and adds them up for a scrape. Slots are resolved once per connection, route or
 //! endpoint, so that a request only bumps counters.
 //!
 //! ```text

@@ -1,8 +1,8 @@
-//! The families: every name of a metric, with its help, its kind, and the part of the text it is printed in.
+//! Families of metrics: name, help, kind, and the part of the text that each is printed in.
 //!
-//! Names of labels that other components read are here too.
+//! Names of labels that other components read are here, too.
 
-/// What a family measures, and how it is printed.
+/// Unit of a family, and its form in the text.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only rises.
@@ -21,7 +21,7 @@ pub enum Kind {
     Timestamp,
 }
 
-/// Where a family is printed. Consumers of Linkerd know both forms.
+/// Part of the text that a family is printed in. Consumers of Linkerd know both forms.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// First part, names as they are.
@@ -37,9 +37,9 @@ pub struct Family {
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
-    /// What it measures.
+    /// Unit and form.
     pub kind: Kind,
-    /// Where it is printed.
+    /// Part of the text.
     pub part: Part,
     pub(crate) index: usize,
 }
@@ -137,14 +137,14 @@ families! {
     OUTBOUND_TCP_ROUTE_OPEN = Registry Kind::Counter, "outbound_tcp_route_open", "Connections that a route took";
     OUTBOUND_TCP_ROUTE_CLOSE = Registry Kind::Counter, "outbound_tcp_route_close", "Connections of a route that ended";
     OUTBOUND_TCP_PROTOCOL_CONNECTIONS = Registry Kind::Counter, "outbound_tcp_protocol_connections", "Connections by protocol";
-    CERT_EXPIRATION = Registry Kind::Timestamp, "control_identity_cert_expiration_timestamp_seconds", "When the leaf ends";
-    CERT_REFRESH = Registry Kind::Timestamp, "control_identity_cert_refresh_timestamp_seconds", "When the leaf was made";
+    CERT_EXPIRATION = Registry Kind::Timestamp, "control_identity_cert_expiration_timestamp_seconds", "Expiry of the leaf";
+    CERT_REFRESH = Registry Kind::Timestamp, "control_identity_cert_refresh_timestamp_seconds", "Time that the leaf was issued";
     CERT_REFRESHES = Registry Kind::Counter, "control_identity_cert_refreshes", "Attempts to get a leaf";
-    LIMIT_REFUSED = Registry Kind::Counter, "mesh_limit_refused", "What a limit of the proxy refused";
+    LIMIT_REFUSED = Registry Kind::Counter, "mesh_limit_refused", "Refusals by limits of the proxy";
     NEVER_ARRIVED = Registry Kind::Counter, "mesh_never_arrived_resent", "Requests that never reached the application and went to another endpoint";
     PANICS = Registry Kind::Counter, "mesh_connection_panics", "Connections that a panic ended";
     DISCOVERY_AGE = Registry Kind::Age, "mesh_discovery_age_seconds", "Time since the control plane last confirmed an answer";
-    DISCOVERY_CONNECTED = Registry Kind::Gauge, "mesh_discovery_connected", "Whether the answer's stream is up";
+    DISCOVERY_CONNECTED = Registry Kind::Gauge, "mesh_discovery_connected", "1 while the answer's stream is up";
     DISCOVERY_RECONNECTS = Registry Kind::Counter, "mesh_discovery_reconnects", "Streams of discovery that were established again";
 }
 
@@ -171,7 +171,7 @@ pub mod label {
     pub const CLIENT_ID: &str = "client_id";
     /// Identity of the server.
     pub const SERVER_ID: &str = "server_id";
-    /// Why there is no TLS.
+    /// Reason for a connection without TLS.
     pub const NO_TLS_REASON: &str = "no_tls_reason";
     /// HTTP status.
     pub const STATUS_CODE: &str = "status_code";
@@ -209,13 +209,13 @@ pub mod label {
 
 /// Values of the label [`label::CLASSIFICATION`].
 pub mod classification {
-    /// The response is as it should be.
+    /// The response is a success.
     pub const SUCCESS: &str = "success";
     /// The response is a failure.
     pub const FAILURE: &str = "failure";
 }
 
-/// Values of the label [`label::ERROR`] on the families that errors of the proxy's own are counted in.
+/// Values of the label [`label::ERROR`] in the families of the proxy's own errors; upstream's words, from [`Reason`].
 pub mod error {
     use proxy_model::Reason;
 
@@ -243,7 +243,7 @@ pub mod error {
     pub const CANCELLED: &str = label(Reason::ClientCancelled);
 }
 
-/// What mesh-viz tells of itself.
+/// Metrics of mesh-viz itself.
 pub mod viz {
     /// Pods whose samples are kept.
     pub const PODS: &str = "mesh_viz_scraped_pods";
@@ -251,7 +251,7 @@ pub mod viz {
     pub const PODS_FAILING: &str = "mesh_viz_failing_pods";
     /// The longest time that samples cover, in milliseconds.
     pub const COVERED_MS: &str = "mesh_viz_covered_ms";
-    /// Pods and series that a limit kept out.
+    /// Pods and series left out by a limit.
     pub const REFUSED_TOTAL: &str = "mesh_viz_refused_total";
     /// Lines of taps that a slow reader lost.
     pub const TAP_DROPPED_TOTAL: &str = "mesh_viz_tap_dropped_total";

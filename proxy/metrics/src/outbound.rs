@@ -11,7 +11,7 @@ use crate::{
     slot::{Counter, Gauge, Histogram},
 };
 
-/// Whether a policy route is for HTTP or gRPC: it decides the families.
+/// Kind of a policy route, which decides the families.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum RouteKind {
     /// `outbound_http_route_*`.
@@ -20,7 +20,7 @@ pub enum RouteKind {
     Grpc,
 }
 
-/// How an exchange ended, as the registry families tell it.
+/// End of an exchange, as labels of the registry families.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// HTTP status or gRPC code; none if there was none.
@@ -252,7 +252,7 @@ impl Recorder {
         self.counter(&names::OUTBOUND_TCP_PROTOCOL_CONNECTIONS, labels.as_str())
     }
 
-    /// Connections that an opaque route took, for `target`.
+    /// Connections of an opaque route to `target`.
     pub fn tcp_route_open(&self, parent: &Meta, route: &Meta, target: SocketAddr) -> Counter {
         self.counter(
             &names::OUTBOUND_TCP_ROUTE_OPEN,

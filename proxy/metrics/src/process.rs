@@ -1,4 +1,4 @@
-//! The figures of the process itself, read when somebody asks.
+//! Metrics of the process itself, read for each scrape.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::{names, registry::BuildInfo};
 
-/// Writes `process_*`. What the system does not tell is left out.
+/// Writes `process_*`. Values that the system does not report are left out.
 pub(crate) fn write(out: &mut String, started_at: SystemTime) {
     clocks(out, started_at);
     if let Some(stat) = Stat::read() {

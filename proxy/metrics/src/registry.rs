@@ -20,14 +20,14 @@ use crate::{
     text,
 };
 
-/// Worker id of what any thread may write.
+/// Worker id of slots that any thread may write.
 const SHARED: u32 = 0;
 /// Series idle for longer disappear, as upstream's do.
 const RETAIN_IDLE: Duration = Duration::from_secs(600);
-/// Labels of the series that takes what goes beyond the limit.
+/// Labels of the series that counts for all beyond the limit.
 const OVERFLOW: &str = "overflow=\"true\"";
 
-/// What `proxy_build_info` says.
+/// Labels of `proxy_build_info`.
 #[derive(Copy, Clone, Debug)]
 pub struct BuildInfo {
     /// Version of the program.
@@ -36,9 +36,9 @@ pub struct BuildInfo {
     pub git_sha: &'static str,
     /// `debug` or `release`.
     pub profile: &'static str,
-    /// Who built it.
+    /// Vendor of the build.
     pub vendor: &'static str,
-    /// When.
+    /// Date of the build.
     pub date: &'static str,
 }
 
@@ -93,7 +93,7 @@ impl Series {
         }
     }
 
-    /// The sum of one cell over all workers.
+    /// Sum of one cell over all workers.
     pub(crate) fn sum(&self, index: usize) -> u64 {
         self.slots
             .iter()
@@ -114,7 +114,7 @@ impl Registry {
     fn slot(&mut self, family: &'static Family, worker: u32, labels: &str, now: Instant) -> Arc<Cells> {
         let series = &mut self.families[family.index];
         if !series.contains_key(labels) {
-            // Labels of the limits' own family are the program's, so they are few.
+            // Labels of the limits' own family come from the program, so they are few.
             let exempt = labels == OVERFLOW || family.index == names::LIMIT_REFUSED.index;
             if self.len >= self.limit && !exempt {
                 return self.slot(family, worker, OVERFLOW, now);
@@ -136,7 +136,7 @@ impl Registry {
         cells
     }
 
-    /// Drops series that nobody holds and that have not changed for `retain`.
+    /// Drops series without a holder that have not changed for `retain`.
     fn evict(&mut self, retain: Duration, now: Instant) {
         for (family, series) in names::ALL.iter().zip(&mut self.families) {
             let before = series.len();
@@ -169,7 +169,7 @@ impl Metrics {
         Self::with_limits(build, limits::METRIC_SERIES.value, RETAIN_IDLE)
     }
 
-    /// The same, with another limit of series and another time that idle series are kept for.
+    /// The same, with another limit of series and another retention of idle ones.
     pub fn with_limits(build: BuildInfo, series: usize, retain_idle: Duration) -> Self {
         let families = names::ALL.iter().map(|_| BTreeMap::new()).collect();
         Self(Arc::new(Inner {
@@ -186,7 +186,7 @@ impl Metrics {
         }))
     }
 
-    /// The recorder of one more worker. What it hands out must be written by that worker's thread alone.
+    /// A recorder for one more worker. Its counters must be written by that worker's thread alone.
     pub fn recorder(&self) -> Recorder {
         Recorder {
             metrics: self.clone(),
@@ -263,7 +263,7 @@ impl Metrics {
     }
 }
 
-/// What one worker records with. Cheap to clone, but only for use on that worker's thread.
+/// Recorder of one worker. Cheap to clone, but only for use on that worker's thread.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     metrics: Metrics,

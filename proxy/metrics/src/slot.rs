@@ -1,4 +1,4 @@
-//! The cells that values live in, and the handles that write them.
+//! Cells of values, and the handles that write them.
 
 use std::{
     sync::{
@@ -48,7 +48,7 @@ impl Counter {
         self.0.add(0, n);
     }
 
-    /// What this worker has counted.
+    /// Returns this worker's count.
     pub fn value(&self) -> u64 {
         self.0.get(0)
     }
@@ -101,7 +101,7 @@ impl Histogram {
     }
 }
 
-/// A counter that any thread may write; for what is rare.
+/// A counter that any thread may write; for rare events.
 #[derive(Clone, Debug)]
 pub struct SharedCounter(pub(crate) Arc<Cells>);
 
@@ -116,7 +116,7 @@ impl SharedCounter {
         self.0.0[0].fetch_add(n, Relaxed);
     }
 
-    /// Takes `n` away; for gauges.
+    /// Subtracts `n`; for gauges.
     pub(crate) fn sub(&self, n: u64) {
         self.0.0[0].fetch_sub(n, Relaxed);
     }
@@ -126,7 +126,7 @@ impl SharedCounter {
         self.0.0[0].store(value, Relaxed);
     }
 
-    /// What has been counted.
+    /// Returns the count.
     pub fn value(&self) -> u64 {
         self.0.get(0)
     }

@@ -16,7 +16,7 @@ use crate::{
     slot::{Counter, Gauge},
 };
 
-/// Which end of the proxy a connection is at.
+/// Side of the proxy that a connection is on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A connection that the proxy accepted.
@@ -46,8 +46,8 @@ pub struct TransportSlot {
     closed: Counter,
 }
 
-/// The slots of one worker that somebody holds, by their labels: thousands of connections count into the same one. There
-/// are never more than connections and endpoints, which have limits of their own.
+/// Slots of one worker that are in use, by their labels: thousands of connections count into the same one. There are
+/// never more than connections and endpoints, which have limits of their own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transports(Arc<Mutex<HashMap<String, Weak<TransportSlot>>>>);
 
@@ -83,7 +83,7 @@ impl TransportSlot {
         })
     }
 
-    /// Counts a connection that is open from now on.
+    /// Counts a connection that is now open.
     pub fn open(self: &Arc<Self>) -> TransportGuard {
         self.open_total.inc();
         self.open.inc();
@@ -97,7 +97,7 @@ impl TransportSlot {
 impl Drop for TransportSlot {
     fn drop(&mut self) {
         let mut transports = self.recorder.transports.lock();
-        // The next one of these labels may be there already.
+        // A new slot with these labels may exist already.
         if transports
             .get(&self.labels)
             .is_some_and(|slot| slot.strong_count() == 0)
@@ -107,7 +107,7 @@ impl Drop for TransportSlot {
     }
 }
 
-/// One open connection; dropped, it is closed.
+/// One open connection, closed when dropped.
 #[derive(Debug)]
 #[must_use = "a connection is open as long as its guard lives"]
 pub struct TransportGuard {
@@ -116,17 +116,17 @@ pub struct TransportGuard {
 }
 
 impl TransportGuard {
-    /// Bytes came.
+    /// Counts received bytes.
     pub fn read(&self, bytes: usize) {
         self.slot.read.add(bytes as u64);
     }
 
-    /// Bytes went.
+    /// Counts sent bytes.
     pub fn wrote(&self, bytes: usize) {
         self.slot.written.add(bytes as u64);
     }
 
-    /// The connection failed; the first reason is the one that counts.
+    /// Records that the connection failed; the first reason counts.
     pub fn failed(&mut self, error: &io::Error) {
         if self.errno.is_empty() {
             self.errno = errno(error);
@@ -148,7 +148,7 @@ impl Drop for TransportGuard {
     }
 }
 
-/// The symbol of an error number; empty where there is none to tell.
+/// Symbol of an error number; empty where there is none.
 fn errno(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionReset => "ECONNRESET",

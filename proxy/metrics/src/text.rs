@@ -88,7 +88,7 @@ fn histogram(out: &mut String, family: &Family, labels: &str, series: &Series) {
     }
 }
 
-/// An upper bound as it is printed.
+/// Formats an upper bound.
 struct Bound(Kind, Option<u64>);
 
 impl std::fmt::Display for Bound {

@@ -17,11 +17,11 @@ macro_rules! address {
 }
 
 address! {
-    /// The peer's address on a connection that we accepted.
+    /// The peer's address of an accepted connection.
     ClientAddr
 }
 address! {
-    /// The address that a connection of ours goes to.
+    /// The address that the proxy connects to.
     ServerAddr
 }
 address! {
@@ -36,19 +36,19 @@ pub struct Authority {
     port: u16,
 }
 
-/// Why a text is no [`Authority`].
+/// Error for a text that is not an [`Authority`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAuthority {
     /// There is no host before the port.
     #[error("the authority {0:?} has no host")]
     NoHost(String),
-    /// The port is missing, no number, or 0.
+    /// The port is missing, 0 or not a number.
     #[error("the authority {0:?} has no port from 1 to 65535")]
     BadPort(String),
 }
 
 impl Authority {
-    /// Makes an authority of a host and a port; the host is normalised.
+    /// Makes an authority from a host and a port; the host is normalised.
     pub fn new(host: &str, port: u16) -> Self {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         Self {
@@ -57,7 +57,7 @@ impl Authority {
         }
     }
 
-    /// Reads `host[:port]`; a missing port is `default_port`.
+    /// Parses `host[:port]`; a missing port is `default_port`.
     pub fn parse_or_port(text: &str, default_port: u16) -> Result<Self, InvalidAuthority> {
         match text.rsplit_once(':') {
             Some((host, port)) if !text.ends_with(']') => {
@@ -99,7 +99,7 @@ impl fmt::Display for Authority {
 impl FromStr for Authority {
     type Err = InvalidAuthority;
 
-    /// Reads `host:port`; the port is not optional.
+    /// Parses `host:port`; the port is required.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if !text.contains(':') {
             return Err(InvalidAuthority::BadPort(text.to_owned()));
@@ -108,12 +108,12 @@ impl FromStr for Authority {
     }
 }
 
-/// What an outbound lookup names: the original destination, or an authority (ingress, gateway).
+/// Name of an outbound lookup: the original destination, or an authority (ingress, gateway).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OutboundTarget {
     /// The original destination of a connection.
     Addr(SocketAddr),
-    /// A name, as an ingress or a gateway asks for it.
+    /// A name, as ingresses and gateways look it up.
     Authority(Authority),
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authorities_are_normalised_and_refused_with_a_reason() {
+    fn authorities_are_normalised_or_rejected_with_a_reason() {
         let a: Authority = "Web.NS.svc.cluster.local.:80".parse().expect("valid");
         assert_eq!((a.host(), a.port()), ("web.ns.svc.cluster.local", 80));
         assert_eq!(

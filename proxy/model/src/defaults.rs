@@ -1,4 +1,4 @@
-//! Defaults that more than one component relies on: names, networks, times. Upstream's figures unless a comment says otherwise.
+//! Defaults that more than one component relies on: names, networks, times. Upstream's figures unless noted.
 //!
 //! A default that must also stand in YAML (charts, CRDs) is compared with its constant here by a test of the chart.
 

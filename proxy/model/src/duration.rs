@@ -1,5 +1,5 @@
-//! The two grammars of durations: Go's (`1m30s`, `1.5s`) in Kubernetes objects, and Linkerd's (`5s`, one unit) in annotations,
-//! headers and the environment.
+//! The two grammars of durations: Go's (`1m30s`, `1.5s`) in Kubernetes objects, and Linkerd's (`5s`, one unit) in
+//! annotations, headers and the environment.
 
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ pub fn go(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
-/// Parses Linkerd's form: an integer with one of `ms`, `s`, `m`, `h`, `d`; `0` needs no unit. Blanks around it are ignored.
+/// Parses Linkerd's form: an integer with one of `ms`, `s`, `m`, `h`, `d`; `0` needs no unit. Blanks around it are
+/// ignored.
 pub fn linkerd(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -7,15 +7,15 @@ use crate::{Authority, Meta, TlsIdentity};
 /// Metric labels, sorted by key so that they print in one order.
 pub type Labels = Arc<BTreeMap<String, String>>;
 
-/// What the endpoint's sidecar can take.
+/// Protocol that the endpoint's sidecar accepts.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hint {
-    /// Nothing is known: speak the client's own protocol.
+    /// Unknown: use the client's own protocol.
     #[default]
     Unknown,
-    /// HTTP/1 may ride in HTTP/2 (`l5d-orig-proto`).
+    /// HTTP/1 may be carried in HTTP/2 (`l5d-orig-proto`).
     Http2,
-    /// The port is opaque there.
+    /// The port is opaque.
     Opaque,
 }
 
@@ -24,11 +24,11 @@ pub enum Hint {
 pub struct Endpoint {
     /// Address of the application's own port.
     pub addr: SocketAddr,
-    /// Upstream's weight, 10,000 by default; a proxy of upstream's ignores it.
+    /// Weight, 10,000 by default; upstream's proxies ignore it.
     pub weight: u32,
-    /// Whom to expect; none means no TLS.
+    /// Identity to verify; none means no TLS.
     pub identity: Option<TlsIdentity>,
-    /// What the endpoint's sidecar can take.
+    /// Protocol that the endpoint's sidecar accepts.
     pub hint: Hint,
     /// Inbound port of the endpoint's sidecar, for the transport header.
     pub opaque_transport_port: Option<NonZeroU16>,
@@ -36,9 +36,9 @@ pub struct Endpoint {
     pub authority_override: Option<Authority>,
     /// Labels of this endpoint, without the set's.
     pub labels: Labels,
-    /// HTTP/2 parameters for connections to it.
+    /// HTTP/2 parameters of connections to the endpoint.
     pub http2: Option<Http2Params>,
-    /// Object behind it, as far as the control plane says.
+    /// Kubernetes object of the endpoint, if the control plane names it.
     pub resource: Option<Meta>,
 }
 
@@ -103,12 +103,12 @@ pub struct Http2Internals {
     pub max_send_buf_size: u32,
 }
 
-/// The endpoints of one `name:port`, as of now.
+/// The current endpoints of one `name:port`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSet {
-    /// Whether the service exists at all.
+    /// The service exists.
     pub exists: bool,
-    /// Labels that hold for all of them.
+    /// Labels of all endpoints.
     pub labels: Labels,
     /// Endpoints by address.
     pub endpoints: BTreeMap<SocketAddr, Arc<Endpoint>>,
@@ -117,18 +117,18 @@ pub struct EndpointSet {
 /// One message about the endpoints of a `name:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointUpdate {
-    /// These are there, or have changed.
+    /// Endpoints were added, or have changed.
     Add {
-        /// Labels that hold for all of them.
+        /// Labels of all endpoints.
         labels: Labels,
         /// The endpoints.
         endpoints: Vec<Endpoint>,
     },
-    /// These are gone.
+    /// Endpoints were removed.
     Remove(Vec<SocketAddr>),
-    /// There are none at all.
+    /// The service has no endpoints.
     NoEndpoints {
-        /// Whether the service exists.
+        /// The service exists.
         exists: bool,
     },
 }

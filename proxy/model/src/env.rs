@@ -1,6 +1,6 @@
-//! Names of the proxy's environment, so that who writes it (injector, `mesh local`) and who reads it agree.
+//! Names of the proxy's environment variables, shared by its writers (injector, `mesh local`) and its reader.
 //!
-//! All are Linkerd's own (`LINKERD2_PROXY_*`), but for the few at the end, which are ours.
+//! All are Linkerd's (`LINKERD2_PROXY_*`) but the last, which is ours.
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident;)*) => {
@@ -9,45 +9,45 @@ macro_rules! names {
 }
 
 names! {
-    /// Workers.
+    /// Number of workers.
     CORES;
-    /// Fewest workers.
+    /// Minimum number of workers.
     CORES_MIN;
-    /// Most workers.
+    /// Maximum number of workers.
     CORES_MAX;
-    /// Share of the machine's cores.
+    /// Maximum number of workers, as a share of the machine's cores.
     CORES_MAX_RATIO;
     /// Log filter.
     LOG;
     /// `plain` or `json`.
     LOG_FORMAT;
-    /// Where `Destination` is.
+    /// Address of `Destination`.
     DESTINATION_SVC_ADDR;
-    /// Who it is.
+    /// Identity of `Destination`.
     DESTINATION_SVC_NAME;
-    /// Where the policy APIs are.
+    /// Address of the policy APIs.
     POLICY_SVC_ADDR;
-    /// Who they are.
+    /// Identity of the policy APIs.
     POLICY_SVC_NAME;
-    /// Where `Identity` is.
+    /// Address of `Identity`.
     IDENTITY_SVC_ADDR;
-    /// Who it is.
+    /// Identity of `Identity`.
     IDENTITY_SVC_NAME;
-    /// Networks for whose addresses profiles are looked up.
+    /// Networks whose addresses are looked up in profiles.
     DESTINATION_PROFILE_NETWORKS;
-    /// Networks that `cluster-*` policies mean.
+    /// Networks that `cluster-*` policies admit.
     POLICY_CLUSTER_NETWORKS;
     /// Token that names this workload to the policy API.
     POLICY_WORKLOAD;
     /// Token that names this workload to `Destination`.
     DESTINATION_CONTEXT;
-    /// Policy until the control plane says another.
+    /// Default policy of ports, until the control plane answers.
     INBOUND_DEFAULT_POLICY;
     /// Time for a stream's first message.
     CONTROL_STREAM_INITIAL_TIMEOUT;
-    /// Time without a message after which a stream is asked again.
+    /// Time without a message after which a stream is replaced.
     CONTROL_STREAM_IDLE_TIMEOUT;
-    /// Age after which a stream is asked again.
+    /// Age after which a stream is replaced.
     CONTROL_STREAM_LIFETIME;
     /// Time to connect to the application.
     INBOUND_CONNECT_TIMEOUT;
@@ -61,11 +61,11 @@ names! {
     OUTBOUND_DETECT_TIMEOUT;
     /// Time for the first bytes, inbound.
     INBOUND_DETECT_TIMEOUT;
-    /// Tap's address.
+    /// Address that tap listens on.
     CONTROL_LISTEN_ADDR;
-    /// Admin's address.
+    /// Address that the admin server listens on.
     ADMIN_LISTEN_ADDR;
-    /// Outbound address (one; older).
+    /// Outbound address (one; legacy).
     OUTBOUND_LISTEN_ADDR;
     /// Outbound addresses.
     OUTBOUND_LISTEN_ADDRS;
@@ -75,7 +75,7 @@ names! {
     INBOUND_IPS;
     /// Ports whose policy is watched from the start.
     INBOUND_PORTS;
-    /// Ports that are opaque until the control plane says otherwise.
+    /// Ports that are opaque, until the control plane answers.
     INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION;
     /// Suffixes of names that may have profiles.
     DESTINATION_PROFILE_SUFFIXES;
@@ -87,74 +87,74 @@ names! {
     INBOUND_ACCEPT_USER_TIMEOUT;
     /// TCP_USER_TIMEOUT of connections to endpoints.
     OUTBOUND_CONNECT_USER_TIMEOUT;
-    /// PINGs of the inbound HTTP/2 server.
+    /// Interval of PINGs of the inbound HTTP/2 server.
     INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL;
-    /// Time for their answer.
+    /// Time for the answer to such a PING.
     INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT;
-    /// PINGs of the outbound HTTP/2 server.
+    /// Interval of PINGs of the outbound HTTP/2 server.
     OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL;
-    /// Time for their answer.
+    /// Time for the answer to such a PING.
     OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT;
-    /// Folder of key and CSR.
+    /// Directory of key and CSR.
     IDENTITY_DIR;
     /// Trust anchors, PEM.
     IDENTITY_TRUST_ANCHORS;
     /// File of the service account's token.
     IDENTITY_TOKEN_FILE;
-    /// Who this workload is.
+    /// Identity of this workload.
     IDENTITY_LOCAL_NAME;
-    /// Soonest renewal.
+    /// Earliest renewal of the leaf.
     IDENTITY_MIN_REFRESH;
-    /// Latest renewal.
+    /// Latest renewal of the leaf.
     IDENTITY_MAX_REFRESH;
     /// Time that a drain may take.
     SHUTDOWN_GRACE_PERIOD;
     /// `true` allows POST /shutdown.
     SHUTDOWN_ENDPOINT_ENABLED;
-    /// Who may tap; tap is off without it.
+    /// Identity that may tap; without it tap is off.
     TAP_SVC_NAME;
-    /// `true` means responses carry no `l5d-proxy-error`.
+    /// `true` removes `l5d-proxy-error` from responses.
     OUTBOUND_DISABLE_INFORMATIONAL_HEADERS;
-    /// `unsafe` turns the inbound `authority` label on.
+    /// `unsafe` enables the inbound label `authority`.
     INBOUND_METRICS_AUTHORITY_LABELS;
     /// Time that an idle HTTP/1 connection to an endpoint is kept.
     OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT;
     /// Time that an idle HTTP/1 connection to the application is kept.
     INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT;
-    /// Time that nothing may be ready before requests fail, outbound HTTP.
+    /// Time without a ready endpoint after which outbound requests fail.
     OUTBOUND_HTTP_FAILFAST_TIMEOUT;
-    /// Time that nothing may be ready before connections fail, outbound TCP.
+    /// Time without a ready endpoint after which outbound connections fail.
     OUTBOUND_TCP_FAILFAST_TIMEOUT;
-    /// Time that the application may be unreachable before requests fail.
+    /// Time without a reachable application after which inbound requests fail.
     INBOUND_HTTP_FAILFAST_TIMEOUT;
-    /// Ports whose clients must have an identity; the control plane acts on it, the proxy does not.
+    /// Ports whose clients must have an identity; enforced by the control plane's policies.
     INBOUND_PORTS_REQUIRE_IDENTITY;
-    /// Ports whose clients must speak TLS; likewise.
+    /// Ports whose clients must use mesh TLS; likewise.
     INBOUND_PORTS_REQUIRE_TLS;
-    /// Suffixes of names that a gateway forwards for.
+    /// Suffixes of names that a gateway forwards to.
     INBOUND_GATEWAY_SUFFIXES;
-    /// `true`: requests say by header where they go.
+    /// `true` enables routing by the header `l5d-dst-override`.
     INGRESS_MODE;
-    /// Whether outbound metrics name hosts.
+    /// `true` enables the outbound label `hostname`.
     OUTBOUND_METRICS_HOSTNAME_LABELS;
     /// `apache` or `json`.
     ACCESS_LOG;
-    /// File of the pod's labels, which become attributes of spans.
+    /// File with the pod's labels, which become attributes of spans.
     TRACE_ATTRIBUTES_PATH;
-    /// File of the pod's annotations, likewise.
+    /// File with the pod's annotations, likewise.
     TRACE_ANNOTATIONS_PATH;
-    /// How spans are told.
+    /// Protocol of the trace collector.
     TRACE_PROTOCOL;
     /// Name of the service in spans.
     TRACE_SERVICE_NAME;
-    /// Where spans go.
+    /// Address of the trace collector.
     TRACE_COLLECTOR_SVC_ADDR;
-    /// Who takes them.
+    /// Identity of the trace collector.
     TRACE_COLLECTOR_SVC_NAME;
-    /// More attributes of spans.
+    /// Further attributes of spans.
     TRACE_EXTRA_ATTRIBUTES;
 }
 
-/// Ours: mark (`SO_MARK`) on the proxy's own sockets, which redirection lets pass; for places where a uid of its own is
-/// not to be had (a private user namespace maps one uid).
+/// Ours: mark (`SO_MARK`) of the proxy's own sockets, which redirection ignores; for places where the proxy cannot have
+/// a uid of its own (a private user namespace maps one uid).
 pub const SOCKET_MARK: &str = "MESH_PROXY_SOCKET_MARK";

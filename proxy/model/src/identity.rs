@@ -1,4 +1,4 @@
-//! Who a workload is: the name in a leaf's SAN, and how a client names the server it wants.
+//! Identities: the name in a leaf's SAN, and the names by which a client verifies a server.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,7 +11,7 @@ pub enum Id {
     Uri(Arc<str>),
 }
 
-/// Why a text is no [`Id`].
+/// Error for a text that is not an [`Id`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a DNS name nor a spiffe:// URI")]
 pub struct InvalidId(pub String);
@@ -22,14 +22,14 @@ impl Id {
         mesh.service_account(name, namespace).parse()
     }
 
-    /// The text of it.
+    /// The identity as text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Dns(name) | Self::Uri(name) => name,
         }
     }
 
-    /// Whether this is a DNS name that ends in `suffix` (already normalised; empty matches any DNS name).
+    /// Returns true for a DNS name that ends in `suffix` (already normalised; empty matches all DNS names).
     pub fn has_suffix(&self, suffix: &str) -> bool {
         match self {
             Self::Uri(_) => false,
@@ -125,12 +125,12 @@ impl<'a> ServiceAccount<'a> {
     }
 }
 
-/// How a client proves whom it reached: the SNI it asks for, and the name that the leaf must carry.
+/// Identity by which a client verifies a server: the SNI to send, and the name that the leaf must carry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TlsIdentity {
     /// Name that the server's leaf must carry.
     pub server_id: Id,
-    /// SNI to send. Equals the id where discovery gave no name of its own.
+    /// SNI to send. Equals the id where discovery gave no other.
     pub server_name: Arc<str>,
 }
 

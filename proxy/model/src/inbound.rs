@@ -1,4 +1,4 @@
-//! Server policy: what the control plane says about a port of this workload (`InboundServerPolicies.WatchPort`).
+//! Server policy: the control plane's answer for a port of this workload (`InboundServerPolicies.WatchPort`).
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -28,29 +28,29 @@ pub fn catch_all<M: Default>() -> Route<M, Action> {
     }
 }
 
-/// What an inbound rule leads to: the application, always.
+/// Action of an inbound rule: forward to the application, always.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action;
 
-/// The answer for one port.
+/// Policy of one port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerPolicy {
     /// Protocol and routes.
     pub protocol: ServerProtocol,
-    /// Who may; empty is nobody.
+    /// Authorized clients; an empty list denies all.
     pub authorizations: Vec<Authorization>,
     /// `group`, `kind`, `name` of the Server or default (`srv_*` labels).
     pub labels: BTreeMap<String, String>,
-    /// Addresses of the server as far as upstream says; not used.
+    /// Addresses of the server, as on upstream's wire; not used.
     pub server_ips: Vec<IpAddr>,
 }
 
 /// Protocol of a port, with its routes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerProtocol {
-    /// Decide from the first bytes.
+    /// Detected from the first bytes.
     Detect {
-        /// Time for the first bytes; afterwards the connection is opaque.
+        /// Time for the first bytes, after which the connection is opaque.
         timeout: Option<Duration>,
         /// Routes for HTTP.
         routes: Vec<HttpRoute>,
@@ -76,20 +76,20 @@ pub enum ServerProtocol {
         /// Routes.
         routes: Vec<GrpcRoute>,
     },
-    /// Bytes; not even TLS is looked for.
+    /// Opaque bytes, without detection of TLS either.
     Opaque,
     /// TLS of the application's own.
     Tls,
 }
 
-/// Who may, and where it says so.
+/// Clients that are authorized, and the object that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
     /// Clients' networks.
     pub networks: Vec<NetworkMatch>,
-    /// How the client proves itself; none on the wire is an invalid policy.
+    /// Proof of the client's identity; missing on the wire, the policy is invalid.
     pub authentication: Authentication,
-    /// Labels of older control planes.
+    /// Labels, from older control planes.
     pub labels: BTreeMap<String, String>,
     /// The object (`authz_*` labels).
     pub meta: Option<Meta>,
@@ -117,12 +117,12 @@ impl Authorization {
     }
 }
 
-/// A network without some parts of it.
+/// A network with exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkMatch {
     /// The network.
     pub net: IpNet,
-    /// Parts of it that don't count.
+    /// Parts that are excluded.
     pub except: Vec<IpNet>,
 }
 
@@ -135,20 +135,20 @@ impl NetworkMatch {
         }
     }
 
-    /// Whether `addr` is in the network and in none of the exceptions.
+    /// Returns true if `addr` is in the network and in none of the exceptions.
     pub fn contains(&self, addr: &IpAddr) -> bool {
         self.net.contains(addr) && !self.except.iter().any(|net| net.contains(addr))
     }
 }
 
-/// How a client proves itself.
+/// Proof of identity that a client needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
-    /// Not at all.
+    /// None.
     Unauthenticated,
-    /// By mesh TLS, with or without a client leaf.
+    /// Mesh TLS, with or without a client leaf.
     TlsUnauthenticated,
-    /// By mesh TLS with one of these identities.
+    /// Mesh TLS with one of these identities.
     TlsAuthenticated {
         /// Identities.
         identities: Vec<Id>,
@@ -167,7 +167,7 @@ impl Authentication {
     }
 }
 
-/// Requests per second that a port takes.
+/// Requests per second that a port accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// The object.
@@ -176,11 +176,11 @@ pub struct RateLimit {
     pub total: Option<u32>,
     /// For each identity.
     pub identity: Option<u32>,
-    /// For some identities.
+    /// For particular identities, instead.
     pub overrides: Vec<RateLimitOverride>,
 }
 
-/// Requests per second for some identities.
+/// Requests per second of particular identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitOverride {
     /// Requests per second.

@@ -1,11 +1,11 @@
 //! The nouns that the proxy and the control plane share: one definition for both ends of every contract.
 //!
-//! Plain values with nothing of ours below them. `proxy-api` turns them into protobuf and back, the index makes them,
-//! the proxy acts on them.
+//! Plain values that depend on no other crate of the mesh. `proxy-api` encodes them as protobuf, the index makes them,
+//! the proxy acts on them. Mesh-wide facts live here, too: names of identities, ports, defaults, limits, reasons.
 //!
 //! ```text
 //! [ServerPolicy] --authorizes--> inbound            [ClientPolicy] -route-> [Backend] -discovers-> [EndpointSet]
-//! [Profile]      --the older, per-authority form of routes and splits
+//! [Profile]      --the legacy, per-authority form of routes and splits
 //! ```
 
 pub mod addr;

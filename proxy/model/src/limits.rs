@@ -112,6 +112,10 @@ crate::limits! {
     TAP_EVENTS: usize = 400;
     /// Tap observers at a time, each on a connection.
     TAP_OBSERVERS: usize = 64;
+    /// Tap connections of one client address: mesh-viz has one for each tap of a pod.
+    TAP_OBSERVERS_PER_CLIENT: usize = 32;
+    /// Bytes of the stream window of tap; upstream's figure.
+    TAP_STREAM_WINDOW: u32 = 1024 * 1024;
     /// Streams of one tap connection; upstream's figure.
     TAP_STREAMS: u32 = 200;
     /// Tapped requests of one observation whose events are put together.
@@ -140,10 +144,11 @@ crate::limits! {
     COPY_POOL: usize = 64;
     /// Connections waiting to be accepted; the system's default.
     LISTEN_BACKLOG: u16 = 4096;
-    /// Bytes read from an HTTP/1 connection at a time, for which its buffer keeps room: eight frames of HTTP/2, each of which
-    /// fills a TLS record. A MiB costs the inbound side a quarter more with half of it, and no less with twice as much.
+    /// Bytes read from an HTTP/1 connection at a time, for which its buffer keeps room: eight frames of HTTP/2, each of
+    /// which fills a TLS record. A MiB costs the inbound side a quarter more with half of it, and no less with twice as
+    /// much.
     HTTP1_READ_BYTES: u64 = 8 * (16_384 - 9);
-    /// Bytes read from a TLS connection at a time: four records, so that a large body costs a system call for each 64 KiB.
+    /// Bytes read from a TLS connection at a time: four records, so that a large body costs one system call per 64 KiB.
     TLS_READ_BYTES: usize = 64 * 1024;
     /// Bytes of plaintext sealed for one write; a connection whose peer does not read keeps no more than this.
     TLS_WRITE_BYTES: usize = 64 * 1024;
@@ -155,8 +160,8 @@ crate::limits! {
     TLS_HANDSHAKE: Duration = Duration::from_secs(5);
     /// Bytes of the file in which the control plane's answers outlive the process: it lies in the pod's memory.
     MEMORY_BYTES: usize = 2 * 1024 * 1024;
-    /// Bytes of a message from the control plane: 10,000 endpoints of 1 KiB and room; gRPC's usual 4 MiB would cut a large
-    /// service off.
+    /// Bytes of a message from the control plane: 10,000 endpoints of 1 KiB and room; gRPC's usual 4 MiB would cut off
+    /// a large service.
     CONTROL_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 }
 

@@ -1,17 +1,17 @@
-//! Which object an answer came from: the name that every metric label and every refusal carries.
+//! Origin of an answer: the name of an object that every metric label and every rejection carries.
 
 use std::{fmt, num::NonZeroU16, sync::Arc};
 
 /// The source of a policy, route or backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Meta {
-    /// Made by the mesh itself; the name says which default it is.
+    /// A default of the mesh, by name.
     Default(Arc<str>),
     /// A Kubernetes object.
     Resource {
         /// API group; empty is the core group.
         group: Arc<str>,
-        /// Kind, as upstream writes it there (see the facts on lower and upper case).
+        /// Kind, in the case that upstream uses for it.
         kind: Arc<str>,
         /// Name of the object.
         name: Arc<str>,
@@ -19,7 +19,7 @@ pub enum Meta {
         namespace: Arc<str>,
         /// Section of the object; empty for the whole of it.
         section: Arc<str>,
-        /// Port of the object, when one port of it is meant.
+        /// Port of the object, if one port of it is meant.
         port: Option<NonZeroU16>,
     },
 }
@@ -72,7 +72,7 @@ impl Meta {
         }
     }
 
-    /// Label value `*_kind`; `default` for what the mesh made itself.
+    /// Label value `*_kind`; `default` for a default of the mesh.
     pub fn kind(&self) -> &str {
         match self {
             Self::Default(_) => "default",

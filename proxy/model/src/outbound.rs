@@ -1,4 +1,4 @@
-//! Client policy: what the control plane says about a destination (`OutboundPolicies.Watch`).
+//! Client policy: the control plane's answer for a destination (`OutboundPolicies.Watch`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ pub type HttpRoute = Route<HttpMatch, Action>;
 /// A route of a gRPC destination.
 pub type GrpcRoute = Route<GrpcMatch, Action>;
 
-/// The answer for one destination.
+/// Policy of one destination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientPolicy {
-    /// The object that the destination is (`parent_*` labels).
+    /// Object of the destination (`parent_*` labels).
     pub meta: Meta,
     /// Protocol and routes.
     pub protocol: ClientProtocol,
@@ -24,9 +24,9 @@ pub struct ClientPolicy {
 /// Protocol of a destination, with its routes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientProtocol {
-    /// Decide from the first bytes.
+    /// Detected from the first bytes.
     Detect {
-        /// Time for the first bytes; afterwards the connection is opaque.
+        /// Time for the first bytes, after which the connection is opaque.
         timeout: Duration,
         /// For HTTP/1.
         http1: Http,
@@ -41,7 +41,7 @@ pub enum ClientProtocol {
     Http2(Http),
     /// gRPC without detection.
     Grpc(Grpc),
-    /// Bytes.
+    /// Opaque bytes.
     Opaque(Opaque),
     /// TLS of the application's own, routed by SNI.
     Tls(Tls),
@@ -50,18 +50,18 @@ pub enum ClientProtocol {
 /// HTTP routes and the breaker of the destination.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Http {
-    /// Routes, best match wins.
+    /// Routes; the best match wins.
     pub routes: Vec<HttpRoute>,
-    /// Breaker; none means none.
+    /// Breaker, if any.
     pub failure_accrual: Option<FailureAccrual>,
 }
 
 /// gRPC routes and the breaker of the destination.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grpc {
-    /// Routes, best match wins.
+    /// Routes; the best match wins.
     pub routes: Vec<GrpcRoute>,
-    /// Breaker; none means none.
+    /// Breaker, if any.
     pub failure_accrual: Option<FailureAccrual>,
 }
 
@@ -75,43 +75,43 @@ pub struct Opaque {
 /// Routes by SNI.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tls {
-    /// Routes; best match of the SNI wins.
+    /// Routes; the best match of the SNI wins.
     pub routes: Vec<TcpRoute>,
 }
 
-/// A route for bytes. `snis` is used by [`Tls`] only.
+/// Route of opaque connections. `snis` is used by [`Tls`] only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TcpRoute {
     /// The object that the route came from.
     pub meta: Meta,
-    /// SNIs that it is for; empty is all.
+    /// SNIs of the route; empty is all.
     pub snis: Vec<HostMatch>,
     /// Rules; exactly one is valid.
     pub rules: Vec<Rule<(), Distribution>>,
 }
 
-/// What an HTTP or gRPC rule leads to.
+/// Action of an HTTP or gRPC rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
-    /// Where requests go.
+    /// Backends of the requests.
     pub distribution: Distribution,
     /// Timeouts.
     pub timeouts: Timeouts,
-    /// Retries; none means none.
+    /// Retries, if any.
     pub retry: Option<Retry>,
-    /// Requests may set timeouts and retries by `l5d-*` headers.
+    /// Requests may override timeouts and retries by `l5d-*` headers.
     pub allow_l5d_request_headers: bool,
 }
 
-/// How requests are shared among backends.
+/// Distribution of requests over backends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Distribution {
-    /// Nowhere.
+    /// No backend.
     #[default]
     Empty,
     /// The first that is ready.
     FirstAvailable(Vec<RouteBackend>),
-    /// At random by weight, among those that are ready.
+    /// Random by weight, among those that are ready.
     RandomAvailable(Vec<(RouteBackend, u32)>),
 }
 
@@ -120,41 +120,41 @@ pub enum Distribution {
 pub struct RouteBackend {
     /// The backend.
     pub backend: Arc<Backend>,
-    /// Filters for requests that go there.
+    /// Filters for requests to this backend.
     pub filters: Vec<Filter>,
 }
 
-/// Where requests go.
+/// Destination of requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {
-    /// The object that it is (`backend_*` labels).
+    /// Object of the backend (`backend_*` labels).
     pub meta: Meta,
-    /// What it is made of; none is an invalid backend (502).
+    /// Endpoint or balancer; none is an invalid backend (502).
     pub dispatch: Option<Dispatch>,
-    /// Queue, as upstream sends it; a proxy uses its own limits.
+    /// Queue, as on upstream's wire; the proxy uses its own limits.
     pub queue: Option<Queue>,
 }
 
-/// What a backend is made of.
+/// Endpoint or balancer of a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dispatch {
     /// One address.
     Forward(Arc<Endpoint>),
-    /// A balancer over what `Destination.Get` says about `path` (`name:port`).
+    /// A balancer over the endpoints of `path` (`name:port`), from `Destination.Get`.
     Balance {
         /// Path for `Destination.Get`.
         path: Arc<str>,
-        /// How load is estimated.
+        /// Estimate of load.
         load: Load,
     },
 }
 
-/// How load is estimated.
+/// Estimate of an endpoint's load.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Peak EWMA of the response time, times requests under way.
+    /// Peak EWMA of the response time, times requests in flight.
     PeakEwma(PeakEwma),
-    /// The same, with a penalty for responses that say "too much".
+    /// The same, with a penalty for responses that report overload.
     PenaltyPeakEwma {
         /// Base estimate.
         ewma: PeakEwma,
@@ -170,51 +170,51 @@ pub enum Load {
 /// Parameters of the estimate.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct PeakEwma {
-    /// What a new endpoint is taken for.
+    /// Response time assumed of a new endpoint.
     pub default_rtt: Duration,
-    /// Time over which an observation fades.
+    /// Time over which an observation decays.
     pub decay: Duration,
 }
 
-/// Queue parameters as upstream sends them.
+/// Queue parameters, as on upstream's wire.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Requests.
     pub capacity: u32,
-    /// Time that nothing may be ready.
+    /// Time without a ready endpoint after which requests fail.
     pub failfast_timeout: Option<Duration>,
 }
 
-/// When an endpoint is taken out.
+/// Condition that ejects an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum FailureAccrual {
     /// After failures in a row.
     Consecutive {
         /// Failures in a row.
         max_failures: u32,
-        /// Time out of the pool.
+        /// Time that the endpoint stays ejected.
         backoff: Option<Backoff>,
-        /// Endpoints that must stay; 0 is no floor.
+        /// Endpoints that must stay; 0 means none.
         min_ready: Option<u32>,
     },
     /// After failures in a row, or below a success rate.
     Unified {
-        /// Success rate, 0.0 to 1.0; 0 switches it off.
+        /// Success rate, 0.0 to 1.0; 0 disables it.
         success_rate_threshold: f64,
         /// Window of the rate.
         decay: Option<Duration>,
         /// Requests before the rate counts.
         min_requests: u32,
-        /// Failures in a row; 0 switches it off.
+        /// Failures in a row; 0 disables it.
         max_consecutive_failures: u32,
-        /// Time out of the pool.
+        /// Time that the endpoint stays ejected.
         backoff: Option<Backoff>,
-        /// Endpoints that must stay; 0 is no floor.
+        /// Endpoints that must stay; 0 means none.
         min_ready: Option<u32>,
     },
-    /// Only a floor was said, no policy.
+    /// Never; only the floor is set.
     None {
-        /// Endpoints that must stay; 0 is no floor.
+        /// Endpoints that must stay; 0 means none.
         min_ready: Option<u32>,
     },
 }

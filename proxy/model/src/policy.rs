@@ -56,12 +56,12 @@ impl DefaultPolicy {
         }
     }
 
-    /// Whether clients need a mesh identity.
+    /// Returns true if clients need a mesh identity.
     pub const fn requires_identity(self) -> bool {
         matches!(self, Self::AllAuthenticated | Self::ClusterAuthenticated)
     }
 
-    /// Whether clients must be in the cluster's networks.
+    /// Returns true if clients must be in the cluster's networks.
     pub const fn is_cluster_only(self) -> bool {
         matches!(self, Self::ClusterUnauthenticated | Self::ClusterAuthenticated)
     }

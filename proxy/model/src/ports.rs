@@ -1,4 +1,4 @@
-//! The ports of the mesh, as Linkerd uses them, and sets of ports as its environment writes them.
+//! Ports of the mesh's programs, as Linkerd has them, and sets of ports, as its environment spells them.
 
 use std::str::FromStr;
 
@@ -63,18 +63,18 @@ pub const DEFAULT_SKIPPED: &str = "4567,4568";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(Vec<(u16, u16)>);
 
-/// Why a text is no [`PortSet`].
+/// Error for a text that is not a [`PortSet`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a port from 1 to 65535 nor a range of such ports")]
 pub struct InvalidPorts(pub String);
 
 impl PortSet {
-    /// Whether `port` is in the set.
+    /// Returns true if `port` is in the set.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|(low, high)| (*low..=*high).contains(&port))
     }
 
-    /// The ranges, in the order they were written.
+    /// Ranges, in the order of the text.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0
     }
@@ -95,7 +95,7 @@ impl FromIterator<(u16, u16)> for PortSet {
 impl FromStr for PortSet {
     type Err = InvalidPorts;
 
-    /// Reads `25,587,8000-8010`; blanks and empty items are tolerated.
+    /// Parses `25,587,8000-8010`; blanks and empty items are ignored.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let port = |t: &str| t.trim().parse::<u16>().ok().filter(|p| *p != 0);
         let item = |t: &str| {

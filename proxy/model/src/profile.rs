@@ -1,4 +1,4 @@
-//! Service profiles: the older, per-authority form of routes and splits (`Destination.GetProfile`).
+//! Service profiles: the legacy, per-authority form of routes and splits (`Destination.GetProfile`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,20 +6,20 @@ use http::Method;
 
 use crate::{Authority, Endpoint, Meta, route::Pattern};
 
-/// The answer for one authority or address.
+/// Profile of one authority or address.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
     /// Full name of the service; empty for an address.
     pub fully_qualified_name: String,
     /// The port is opaque.
     pub opaque_protocol: bool,
-    /// Routes; the first that matches.
+    /// Routes; the first match wins.
     pub routes: Vec<ProfileRoute>,
     /// Budget of retries.
     pub retry_budget: Option<RetryBudget>,
     /// Targets with weights (TrafficSplit, dstOverrides); empty is the service itself.
     pub targets: Vec<Target>,
-    /// The one endpoint, when the lookup was for an address.
+    /// The only endpoint, if the lookup was for an address.
     pub endpoint: Option<Arc<Endpoint>>,
     /// The Service.
     pub parent: Option<Meta>,
@@ -27,31 +27,31 @@ pub struct Profile {
     pub profile: Option<Meta>,
 }
 
-/// One target of a split. Weights are in ten-thousandths of nothing in particular: only their ratio counts.
+/// One target of a split. Of weights only the ratio counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// Where.
+    /// Name and port of the target.
     pub authority: Authority,
-    /// How much.
+    /// Relative weight.
     pub weight: u32,
-    /// The object behind it.
+    /// Object of the target.
     pub backend: Option<Meta>,
 }
 
 /// A route of a profile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfileRoute {
-    /// What a request must look like.
+    /// Condition on requests.
     pub condition: Option<RequestMatch>,
-    /// Which responses are failures; the first that matches.
+    /// Classes of responses; the first match wins.
     pub response_classes: Vec<ResponseClass>,
     /// Labels (`rt_*`).
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Failures are sent again, within the budget.
+    /// Failures are retried, within the budget.
     pub is_retryable: bool,
     /// Time for the whole exchange.
     pub timeout: Option<Duration>,
-    /// A budget of the route's own; our extension, never on upstream's wire.
+    /// Budget of this route alone; our extension, never on upstream's wire.
     pub retry_budget: Option<RetryBudget>,
 }
 
@@ -62,44 +62,44 @@ pub struct RetryBudget {
     pub ratio: f32,
     /// Retries per second that are always allowed.
     pub min_per_second: u32,
-    /// How long a request counts.
+    /// Time that a request counts.
     pub ttl: Option<Duration>,
 }
 
-/// What a request must look like.
+/// Condition on a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestMatch {
-    /// All hold.
+    /// All conditions hold.
     All(Vec<RequestMatch>),
-    /// One holds.
+    /// At least one condition holds.
     Any(Vec<RequestMatch>),
-    /// It does not hold.
+    /// The condition does not hold.
     Not(Box<RequestMatch>),
     /// The whole path matches.
     Path(Pattern),
-    /// The method is this.
+    /// The method is equal.
     Method(Method),
 }
 
-/// Which responses are failures.
+/// Class of the responses that a condition matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResponseClass {
-    /// What a response must look like.
+    /// Condition on responses.
     pub condition: Option<ResponseMatch>,
-    /// Whether it is a failure.
+    /// Such a response is a failure.
     pub is_failure: bool,
 }
 
-/// What a response must look like.
+/// Condition on a response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ResponseMatch {
-    /// All hold.
+    /// All conditions hold.
     All(Vec<ResponseMatch>),
-    /// One holds.
+    /// At least one condition holds.
     Any(Vec<ResponseMatch>),
-    /// It does not hold.
+    /// The condition does not hold.
     Not(Box<ResponseMatch>),
-    /// The status is in this inclusive range; `max` 0 is as upstream sends "no maximum".
+    /// The status is in this inclusive range; on upstream's wire a `max` of 0 means "no maximum".
     Status {
         /// Lowest.
         min: u16,

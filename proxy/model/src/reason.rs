@@ -1,6 +1,6 @@
 //! Reasons for which the mesh refuses, fails or breaks off something: one table for headers, logs, metrics and tap.
 //!
-//! The code is ours and stable; it is what `reason=` in a log shows. Labels and words are upstream's, which dashboards match on.
+//! The code is ours and stable; logs show it as `reason=`. Labels and words are upstream's, which dashboards match on.
 
 /// Party whose action or setting must change for the outcome to change.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,13 +39,13 @@ pub struct Row {
     pub blame: Blame,
     /// Description for people, without the particulars of one case.
     pub sentence: &'static str,
-    /// Whether the same may succeed when tried again.
+    /// A retry may succeed.
     pub may_retry: bool,
     /// Status for HTTP, where a response explains it.
     pub status: Option<u16>,
     /// Code for gRPC, where a response explains it.
     pub grpc: Option<u16>,
-    /// Whether the client should not use its connection again.
+    /// The client should not use its connection again.
     pub closes: bool,
     /// Label `error` or `reason` of the counters of the component; none where it is not counted there.
     pub label: Option<&'static str>,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_policy_decides_is_not_retried() {
+    fn decisions_of_a_policy_are_not_retried() {
         for row in Reason::ALL.iter().map(|reason| reason.row()) {
             assert!(row.blame != Blame::Policy || !row.may_retry, "{row:?}");
         }

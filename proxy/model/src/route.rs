@@ -1,4 +1,4 @@
-//! Routes: what a request must look like, what happens to it, where it goes. Inbound and outbound share these types.
+//! Routes: conditions on requests, filters, actions. Inbound and outbound share these types.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,18 +13,18 @@ pub struct Pattern {
     regex: regex::Regex,
 }
 
-/// Why a regular expression was refused.
+/// Error for an invalid regular expression.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the regular expression {text:?} is invalid: {reason}")]
 pub struct InvalidPattern {
-    /// The expression as it was written.
+    /// Text of the expression.
     pub text: String,
-    /// What the parser said.
+    /// Error of the parser.
     pub reason: String,
 }
 
 impl Pattern {
-    /// Compiles `text`, anchored at both ends; [`Pattern::as_str`] gives it back as it was written.
+    /// Compiles `text`, anchored at both ends; [`Pattern::as_str`] returns the original text.
     pub fn anchored(text: &str) -> Result<Self, InvalidPattern> {
         let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
             .size_limit(crate::limits::REGEX_BYTES.value)
@@ -39,12 +39,12 @@ impl Pattern {
         })
     }
 
-    /// The expression as it was written.
+    /// Text of the expression.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the whole of `input` matches.
+    /// Returns true if the whole of `input` matches.
     pub fn is_match(&self, input: &str) -> bool {
         self.regex.is_match(input)
     }
@@ -64,26 +64,26 @@ impl Eq for Pattern {}
 pub struct Route<M, T> {
     /// The object that the route came from.
     pub meta: Meta,
-    /// Hosts that it is for; empty is all.
+    /// Hosts of the route; empty is all.
     pub hosts: Vec<HostMatch>,
     /// Rules, in order.
     pub rules: Vec<Rule<M, T>>,
-    /// What holds for the whole route (inbound: its own authorizations; outbound: nothing).
+    /// Authorizations of the route itself; outbound has none.
     pub authorizations: Vec<crate::inbound::Authorization>,
 }
 
 /// One rule of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule<M, T> {
-    /// Matches; any of them suffices; empty matches everything.
+    /// Conditions, of which one must hold; an empty list matches all requests.
     pub matches: Vec<M>,
     /// Filters, in order.
     pub filters: Vec<Filter>,
-    /// What the rule leads to.
+    /// Action for requests that match.
     pub action: T,
 }
 
-/// Which host a route is for.
+/// Condition on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostMatch {
     /// Exactly this name.
@@ -92,7 +92,7 @@ pub enum HostMatch {
     Suffix(Vec<String>),
 }
 
-/// What an HTTP request must look like. All parts must hold.
+/// Condition on an HTTP request. All parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpMatch {
     /// Path; none matches every path.
@@ -105,7 +105,7 @@ pub struct HttpMatch {
     pub method: Option<Method>,
 }
 
-/// Which path.
+/// Condition on the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatch {
     /// Exactly this path.
@@ -116,16 +116,16 @@ pub enum PathMatch {
     Regex(Pattern),
 }
 
-/// Which header.
+/// Condition on a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
     /// Name of the header.
     pub name: HeaderName,
-    /// What its value must be.
+    /// Condition on the value.
     pub value: HeaderValueMatch,
 }
 
-/// Which value of a header.
+/// Condition on a header's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderValueMatch {
     /// Exactly these bytes.
@@ -134,16 +134,16 @@ pub enum HeaderValueMatch {
     Regex(Pattern),
 }
 
-/// Which query parameter.
+/// Condition on a query parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryMatch {
     /// Name of the parameter.
     pub name: String,
-    /// What its value must be.
+    /// Condition on the value.
     pub value: QueryValueMatch,
 }
 
-/// Which value of a query parameter.
+/// Condition on a query parameter's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryValueMatch {
     /// Exactly this value.
@@ -152,7 +152,7 @@ pub enum QueryValueMatch {
     Regex(Pattern),
 }
 
-/// What a gRPC request must look like. All parts must hold.
+/// Condition on a gRPC request. All parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrpcMatch {
     /// Service; none matches every service.
@@ -161,11 +161,11 @@ pub struct GrpcMatch {
     pub method: Option<String>,
     /// Headers.
     pub headers: Vec<HeaderMatch>,
-    /// Whether the wire had an `rpc` message at all (kept so that an answer encodes as it was).
+    /// The message `rpc` was on the wire (kept so that an answer encodes as it was decoded).
     pub has_rpc: bool,
 }
 
-/// What happens to a request or its response on the way.
+/// Change to a request or response, or an answer in its stead.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
     /// Answer with this HTTP status instead of forwarding.
@@ -192,23 +192,23 @@ pub enum Filter {
     ResponseHeaders(HeaderModifier),
     /// Answer with a redirect.
     Redirect(Redirect),
-    /// Refuse: nothing may go there.
+    /// Reject: the route is forbidden.
     Forbidden,
-    /// Refuse: the route is invalid, for this reason.
+    /// Reject: the route is invalid, for this reason.
     Invalid(String),
 }
 
-/// A share: `numerator / denominator`; `None` on the wire is everything.
+/// A share: `numerator / denominator`; `None` on the wire means all.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Ratio {
-    /// Part.
+    /// Part of the whole.
     pub numerator: u32,
     /// Whole; never 0.
     pub denominator: u32,
 }
 
 impl Ratio {
-    /// Everything.
+    /// All.
     pub const ALL: Self = Self {
         numerator: 1,
         denominator: 1,
@@ -226,7 +226,7 @@ pub struct HeaderModifier {
     pub remove: Vec<HeaderName>,
 }
 
-/// A redirect; what is `None` stays as the request had it.
+/// A redirect; parts that are `None` stay as in the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
     /// Scheme, lower case.
@@ -241,32 +241,32 @@ pub struct Redirect {
     pub status: Option<u16>,
 }
 
-/// How a redirect changes the path.
+/// Change of the path by a redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathModifier {
-    /// The whole path.
+    /// Replaces the whole path.
     Full(String),
-    /// The prefix that matched.
+    /// Replaces the prefix that matched.
     Prefix(String),
 }
 
 /// Timeouts of a route.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the request fully sent to the response's end.
+    /// From the end of the request to the end of the response.
     pub response: Option<Duration>,
-    /// The whole exchange, retries included.
+    /// For the whole exchange, retries included.
     pub request: Option<Duration>,
-    /// No frame in either direction.
+    /// Without a frame in either direction.
     pub idle: Option<Duration>,
 }
 
-/// When and how often a request is sent again.
+/// Conditions and number of retries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// Retries after the first attempt.
     pub max_retries: u16,
-    /// Request body that is kept for a retry, in bytes.
+    /// Bytes of a request body kept for retries.
     pub max_request_bytes: u32,
     /// HTTP statuses that are retried, as inclusive ranges.
     pub statuses: Vec<(u16, u16)>,
@@ -274,7 +274,7 @@ pub struct Retry {
     pub grpc: GrpcRetry,
     /// Time for one attempt until its response headers.
     pub timeout: Option<Duration>,
-    /// Waits between attempts.
+    /// Pauses between attempts.
     pub backoff: Option<Backoff>,
 }
 
@@ -293,15 +293,15 @@ pub struct GrpcRetry {
     pub unavailable: bool,
 }
 
-/// Exponential waits.
+/// Exponential pauses.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Backoff {
-    /// First wait.
+    /// First pause.
     pub min: Duration,
-    /// Longest wait.
+    /// Longest pause.
     pub max: Duration,
-    /// Share of a wait that may be added at random.
+    /// Share of a pause that may be added at random.
     pub jitter: f32,
-    /// Use the response's `retry-after` as first wait.
+    /// Use the response's `retry-after` as first pause.
     pub respect_retry_after_hint: bool,
 }

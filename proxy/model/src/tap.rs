@@ -1,4 +1,4 @@
-//! Tap: which requests somebody wants to see, and what is told of each.
+//! Tap: conditions on requests to observe, and the events of each.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,14 +7,14 @@ use ipnet::IpNet;
 
 use crate::endpoint::Labels;
 
-/// Which requests to tell of.
+/// Condition on requests to observe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TapMatch {
-    /// All hold.
+    /// All conditions hold.
     All(Vec<TapMatch>),
-    /// One holds.
+    /// At least one condition holds.
     Any(Vec<TapMatch>),
-    /// It does not hold.
+    /// The condition does not hold.
     Not(Box<TapMatch>),
     /// The client's address.
     Source(TcpMatch),
@@ -34,7 +34,7 @@ pub enum TapMatch {
     Path(TextMatch),
 }
 
-/// Which address.
+/// Condition on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TcpMatch {
     /// Network.
@@ -43,7 +43,7 @@ pub enum TcpMatch {
     Ports(u16, u16),
 }
 
-/// Which text.
+/// Condition on a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextMatch {
     /// Exactly this.
@@ -55,7 +55,7 @@ pub enum TextMatch {
 /// One request as tap matches it, and as its event begins.
 #[derive(Clone, Debug)]
 pub struct TapRequest {
-    /// Which side of the proxy saw it.
+    /// Side of the proxy that saw the request.
     pub direction: Direction,
     /// Client's address.
     pub source: SocketAddr,
@@ -77,7 +77,7 @@ pub struct TapRequest {
     pub path: String,
 }
 
-/// Which side of the proxy.
+/// Side of the proxy.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Toward the application.
@@ -86,32 +86,32 @@ pub enum Direction {
     Outbound,
 }
 
-/// What is told of a request.
+/// Event of a request.
 #[derive(Clone, Debug)]
 pub struct TapEvent {
-    /// The request that it is about.
+    /// The request.
     pub request: Arc<TapRequest>,
     /// Number of the request within its observation, from 0.
     pub stream: u64,
-    /// What happened.
+    /// Kind, with particulars.
     pub kind: TapEventKind,
 }
 
-/// What happened. Headers are there only when the observation asked for them.
+/// Kind of an event. Headers are included only if the observation asked for them.
 #[derive(Clone, Debug)]
 pub enum TapEventKind {
-    /// The request's head came.
+    /// The request's head arrived.
     RequestInit {
-        /// Its headers.
+        /// Headers.
         headers: Option<HeaderMap>,
     },
-    /// The response's head came.
+    /// The response's head arrived.
     ResponseInit {
         /// Time since the request's head.
         since_request: Duration,
         /// Status.
         status: u16,
-        /// Its headers.
+        /// Headers.
         headers: Option<HeaderMap>,
     },
     /// The response ended.
@@ -122,17 +122,17 @@ pub enum TapEventKind {
         since_response: Duration,
         /// Bytes of the response's body.
         response_bytes: u64,
-        /// How it ended.
+        /// End of the stream.
         end: StreamEnd,
-        /// Its trailers.
+        /// Trailers.
         trailers: Option<HeaderMap>,
     },
 }
 
-/// How a stream ended.
+/// End of a stream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// Complete, no gRPC status.
+    /// Complete, without a gRPC status.
     Complete,
     /// Complete, with this gRPC status.
     Grpc(u32),

@@ -1,4 +1,6 @@
-//! What every server program of the mesh does the same way: log, signals, owned tasks, drain, admin server, exit.
+//! Skeleton of the mesh's programs: log, signals, owned tasks, servers with limits, drain, admin server, exit.
+//!
+//! [`program::main`] runs a whole program; [`serve::Server`] is the server of every port.
 //!
 //! ```no_run
 //! # async fn program() -> Result<(), proxy_process::Error> {
@@ -24,24 +26,24 @@ pub mod tasks;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-/// What goes wrong with a process as such.
+/// Error of a process as such.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log filter does not parse.
-    #[error("the log filter {filter:?} is invalid: {reason}")]
+    #[error("invalid log filter {filter:?}: {reason}")]
     LogFilter {
         /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// Error of the parser.
         reason: String,
     },
-    /// There is no such log format.
-    #[error("{0:?} is no log format; it is plain or json")]
+    /// The log format is unknown.
+    #[error("invalid log format {0:?}: must be plain or json")]
     LogFormat(String),
-    /// The log was set up before.
+    /// The log is set up twice.
     #[error("the log is already set up")]
     LogTwice,
-    /// The system gives no signals.
+    /// Signals are not available.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// The address cannot be listened on.
@@ -49,28 +51,28 @@ pub enum Error {
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// A server stopped serving.
     #[error("serving failed: {0}")]
     Serve(io::Error),
     /// A task that should run as long as the process ended.
-    #[error("the task {name:?} ended: {reason}")]
+    #[error("task {name:?} ended: {reason}")]
     TaskEnded {
-        /// Its name.
+        /// Name of the task.
         name: &'static str,
-        /// Why.
+        /// Error of the task.
         reason: String,
     },
-    /// Tasks were still busy when the time was over.
-    #[error("{count} tasks had not ended {grace:?} after the stop: {names}")]
+    /// Tasks did not end in time.
+    #[error("{count} tasks still running {grace:?} after the stop: {names}")]
     Undrained {
-        /// How many.
+        /// Number of tasks.
         count: usize,
-        /// Which.
+        /// Names of the tasks.
         names: String,
-        /// The time they had.
+        /// Time that they had.
         grace: Duration,
     },
 }

@@ -1,7 +1,7 @@
 //! The log: on stdout, as Linkerd's proxies write it, with a filter that can be changed while the process runs.
 //!
-//! A filter is a list of `LEVEL`, `TARGET=LEVEL` and `[{FIELD}]=LEVEL`. What is said of spans matches nothing, because
-//! nothing of ours opens one; so that no program carries the regular expressions that would look for them.
+//! A filter is a list of `LEVEL`, `TARGET=LEVEL` and `[{FIELD}]=LEVEL`. Filters of spans match nothing, because our
+//! code opens none; so no program carries the regular expressions to match them.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Instant};
 
@@ -16,13 +16,13 @@ use tracing_subscriber::{
 
 use crate::Error;
 
-/// How lines look.
+/// Format of lines.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Text, with the time since the start.
     #[default]
     Plain,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -38,23 +38,23 @@ impl FromStr for Format {
     }
 }
 
-/// Reads and changes the filter of the running process.
+/// Handle on the filter of the running process.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<reload::Handle<Targets, Registry>>);
 
 impl Handle {
-    /// The filter as it is in force.
+    /// Filter in force.
     pub fn filter(&self) -> String {
         self.0.with_current(ToString::to_string).unwrap_or_default()
     }
 
-    /// Puts another filter in force.
+    /// Replaces the filter.
     pub fn set_filter(&self, filter: &str) -> Result<(), Error> {
         self.0.reload(parse(filter)?).map_err(|error| invalid(filter, &error))
     }
 }
 
-/// Sets the log up; once in a process.
+/// Sets up the log, once per process.
 pub fn init(filter: &str, format: Format) -> Result<Handle, Error> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     let lines = tracing_subscriber::fmt::layer().with_thread_ids(true).with_ansi(false);
@@ -87,8 +87,8 @@ fn invalid(filter: &str, error: &dyn fmt::Display) -> Error {
     }
 }
 
-/// Filters are written for Linkerd (`linkerd=info`); what they say of it holds for our programs and crates too. What is
-/// said of ours by name comes later in the list and wins.
+/// Filters are written for Linkerd (`linkerd=info`); its level applies to our programs and crates, too. Directives that
+/// name ours come later in the list and win.
 fn with_our_targets(filter: &str) -> String {
     let level = filter
         .split(',')
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_written_for_linkerd_hold_for_us() {
+    fn filters_for_linkerd_apply_to_our_crates() {
         let injected = "warn,linkerd=info,hickory=error,[{headers}]=off,[{request}]=off";
         assert!(with_our_targets(injected).starts_with("mesh=info,proxy_=info,warn,linkerd=info"));
         assert_eq!(with_our_targets("debug"), "debug");
@@ -128,14 +128,11 @@ mod tests {
         assert!(!parsed.would_enable("proxy_http::client", &Level::DEBUG));
         assert!(!parsed.would_enable("hickory", &Level::WARN) && parsed.would_enable("h2", &Level::WARN));
         let error = parse("linkerd=loud").expect_err("no level").to_string();
-        assert!(
-            error.starts_with("the log filter \"linkerd=loud\" is invalid"),
-            "{error}"
-        );
+        assert!(error.starts_with("invalid log filter \"linkerd=loud\":"), "{error}");
     }
 
     #[test]
-    fn blanks_and_nothing_between_commas_do_not_matter() {
+    fn ignores_blanks_and_empty_items() {
         let filter = parse(" debug, ,h2=off,").expect("valid");
         assert!(filter.would_enable("mesh", &Level::DEBUG) && !filter.would_enable("h2", &Level::ERROR));
         let nothing = parse(" ").expect("valid");
@@ -143,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_plain_or_json() {
+    fn parses_plain_and_json_formats() {
         assert_eq!("json".parse::<Format>().expect("known"), Format::Json);
         assert!(matches!("xml".parse::<Format>(), Err(Error::LogFormat(_))));
     }

@@ -1,4 +1,4 @@
-//! Tasks that somebody owns: the first that ends without having been asked stops the process.
+//! Owned tasks: the first that ends before the stop stops the process.
 
 use std::{collections::HashMap, convert::Infallible, fmt::Display, future::Future, time::Duration};
 
@@ -16,7 +16,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet; they end after `stop`.
+    /// An empty set; its tasks end after `stop`.
     pub fn new(stop: CancellationToken) -> Self {
         Self {
             set: JoinSet::new(),
@@ -25,7 +25,7 @@ impl Tasks {
         }
     }
 
-    /// Starts a task that ends only with an error, or after the stop.
+    /// Starts a task that ends with an error, or after the stop.
     pub fn spawn<E: Display>(
         &mut self,
         name: &'static str,
@@ -37,7 +37,7 @@ impl Tasks {
         self.names.insert(handle.id(), name);
     }
 
-    /// Starts a task that would go on for ever, and ends it with the stop.
+    /// Starts a task that never ends by itself; the stop cancels it.
     pub fn spawn_until_stop(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.spawn(name, async move {
@@ -46,7 +46,7 @@ impl Tasks {
         });
     }
 
-    /// The same as [`Tasks::spawn`], for a task that cannot leave its thread.
+    /// Like [`Tasks::spawn`], for a task that cannot leave its thread.
     pub fn spawn_local<E: Display>(&mut self, name: &'static str, task: impl Future<Output = Result<(), E>> + 'static) {
         let handle = self
             .set
@@ -54,18 +54,18 @@ impl Tasks {
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits for the stop, then up to `grace` for all tasks. A task that ends before the stop causes it, and is the error.
+    /// Waits for the stop, then up to `grace` for all tasks. A task that ends early causes the stop, and is the error.
     pub async fn finish(mut self, grace: Duration) -> Result<(), Error> {
         let stop = self.stop.clone();
         let early = tokio::select! {
-            // The stop first: a task that ended because of it did not end early.
+            // The stop first: a task that it ended did not end early.
             biased;
             () = stop.cancelled() => None,
             Some(ended) = self.set.join_next_with_id() => Some(self.ended(ended)),
         };
         stop.cancel();
         let early = early.map(|(name, reason)| {
-            tracing::error!(task = name, %reason, "a task ended; stopping");
+            tracing::error!(task = name, %reason, "task ended early; stopping");
             Error::TaskEnded { name, reason }
         });
         let all = async {
@@ -84,7 +84,7 @@ impl Tasks {
 
     fn ended(&mut self, ended: Result<(Id, Result<(), String>), JoinError>) -> (&'static str, String) {
         let (id, reason) = match ended {
-            Ok((id, Ok(()))) => (id, "it had nothing more to do".to_owned()),
+            Ok((id, Ok(()))) => (id, "finished early".to_owned()),
             Ok((id, Err(error))) => (id, error),
             Err(error) => (error.id(), error.to_string()),
         };
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_ends_with_the_stop_is_no_error() {
+    async fn a_task_that_ends_with_the_stop_is_not_an_error() {
         for _ in 0..64 {
             let stop = CancellationToken::new();
             let mut tasks = Tasks::new(stop.clone());
@@ -139,12 +139,12 @@ mod tests {
             .await
             .expect_err("broken")
             .to_string();
-        assert_eq!(error, "the task \"broken\" ended: no more files");
+        assert_eq!(error, "task \"broken\" ended: no more files");
         assert!(stop.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_grace_period_ends_the_waiting() {
+    async fn the_grace_period_limits_the_wait() {
         let stop = CancellationToken::new();
         let mut tasks = Tasks::new(stop.clone());
         tasks.spawn("idle", std::future::pending::<Result<(), String>>());
@@ -154,7 +154,7 @@ mod tests {
             .await
             .expect_err("still busy")
             .to_string();
-        assert_eq!(error, "1 tasks had not ended 5s after the stop: idle");
+        assert_eq!(error, "1 tasks still running 5s after the stop: idle");
         let tasks = Tasks::new(stop);
         tasks.finish(Duration::ZERO).await.expect("nothing to wait for");
     }

@@ -1,6 +1,6 @@
 //! One connection to a service of the control plane, kept up by a task; calls wait for it while it is down.
 //!
-//! That calls wait is what brings all streams back at once after an outage: none of them sleeps through the return.
+//! Because calls wait, all streams return at once after an outage: none of them sleeps through the reconnection.
 
 use std::{
     future::Future,
@@ -21,18 +21,18 @@ use tower::Service;
 
 use super::{Connector, Error, connect::Connected, counted::Counted};
 
-/// First wait before the next attempt.
+/// First pause before the next attempt.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest wait: all streams must be back within 2 s after an outage.
+/// Longest pause: all streams must be back within 2 s after an outage.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Time that a connection may be asked without any answer. A replica that has just started is connected to before it has
-/// read everything; another one may have.
+/// Time that a connection may stay without an answer. A replica that has just started accepts connections before its
+/// initial sync; another replica may be ready.
 const SILENCE: Duration = Duration::from_secs(3);
 
 type Sender = Option<Live>;
 
-/// A connection, and whether it is of use.
+/// A connection, and its progress.
 #[derive(Clone, Debug)]
 struct Live {
     send: SendRequest<tonic::body::Body>,
@@ -46,7 +46,7 @@ impl Live {
     }
 }
 
-/// What passed on a connection so far.
+/// Progress on a connection.
 #[derive(Debug, Default)]
 struct Usage {
     asked: AtomicBool,
@@ -54,7 +54,7 @@ struct Usage {
 }
 
 impl Usage {
-    /// Ends when the connection was asked and said nothing for a while, to anything. One that has answered once stays.
+    /// Ends when calls have had no answer for a while. A connection that has answered once stays.
     async fn silent(&self, after: Duration) {
         let mut asked = false;
         while !self.answered.load(Relaxed) {
@@ -69,7 +69,7 @@ impl Usage {
     }
 }
 
-/// What carries calls to a service. Cheap to clone.
+/// Transport of calls to a service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Channel {
     connection: watch::Receiver<Sender>,
@@ -78,7 +78,7 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// A channel, and the task that keeps it up until nobody holds it.
+    /// A channel, and the task that keeps it up until all its clones are dropped.
     pub(crate) fn new(connector: Connector, metrics: ControlSlot) -> (Self, impl Future<Output = ()>) {
         let (sender, connection) = watch::channel(None);
         let text = connector.service.addr.to_string();
@@ -97,7 +97,7 @@ impl Channel {
     pub(crate) async fn connected(&self) {
         let mut connection = self.connection.clone();
         if connection.wait_for(Option::is_some).await.is_err() {
-            // Nobody keeps it up any more: there will be none.
+            // Its task has ended, so a connection can no longer come.
             std::future::pending::<()>().await;
         }
     }
@@ -130,11 +130,11 @@ async fn keep_up(connector: Connector, sender: watch::Sender<Sender>) {
     let service = connector.service.addr.to_string();
     let mut wait = BACKOFF_MIN;
     let mut down = false;
-    // The replica that answered nothing.
+    // The replica that did not answer.
     let mut avoid = None;
     loop {
         if connector.service.tls.is_some() {
-            // Who we are is part of every question.
+            // Every call depends on the proxy's identity.
             connector.tls.certified().await;
         }
         match connector.connect(avoid.take()).await {
@@ -155,7 +155,7 @@ async fn keep_up(connector: Connector, sender: watch::Sender<Sender>) {
                 tracing::info!(%service, %reason, "disconnected from the control plane");
             }
             Err(error) if !std::mem::replace(&mut down, true) => {
-                tracing::warn!(%service, %error, "cannot connect to the control plane; trying again");
+                tracing::warn!(%service, %error, "cannot connect to the control plane; retrying");
             }
             Err(error) => tracing::debug!(%service, %error, "cannot connect to the control plane"),
         }

@@ -1,4 +1,4 @@
-//! Makes connections to one service of the control plane: resolve, connect, mesh TLS, HTTP/2.
+//! Connects to one service of the control plane: resolve, connect, mesh TLS, HTTP/2.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::{
     io::AnyIo,
 };
 
-/// Time between PINGs; also when no stream is open, because what is waited for is a change that may come in days.
+/// Time between PINGs, without open streams, too: the next change may be days away.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for their answer.
+/// Time for the answer to a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time that an address has before the next one is tried beside it.
+/// Time before the next address is tried in parallel.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Time for a resolver.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Body = tonic::body::Body;
 
-/// Makes connections to one service.
+/// Connector to one service.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     pub(crate) service: Service,
@@ -34,7 +34,7 @@ pub(crate) struct Connector {
     pub(crate) tcp: Connect,
 }
 
-/// A connection, and what has to be polled for it to move.
+/// A connection, and the future that drives it.
 pub(crate) struct Connected {
     pub(crate) send: SendRequest<Body>,
     pub(crate) addr: SocketAddr,
@@ -42,8 +42,8 @@ pub(crate) struct Connected {
 }
 
 impl Connector {
-    /// Tries every address of the service once, beginning with any but the one to avoid. The next one's turn comes when one fails or takes its
-    /// time: a replica that is gone does not hold up what another could answer.
+    /// Tries every address of the service once, the one to avoid last. The next is tried when one fails or is slow, so
+    /// that a replica that is gone does not delay the others.
     pub(crate) async fn connect(&self, avoid: Option<SocketAddr>) -> Result<Connected, Error> {
         let mut addrs = resolve(&self.service.addr).await?;
         fastrand::shuffle(&mut addrs);
@@ -98,7 +98,7 @@ async fn http2(io: AnyIo, addr: SocketAddr) -> Result<Connected, Error> {
     })
 }
 
-/// The service's addresses. A loopback name needs no resolver.
+/// Resolves the service's addresses. A loopback name needs no resolver.
 async fn resolve(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
     if addr.is_loopback() {
         let ip = addr.host.parse().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
@@ -126,9 +126,9 @@ async fn resolve(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
     Err(failed(reason.unwrap_or_else(|| "it has no address".to_owned())))
 }
 
-/// The names under which a service is looked for, one after another: as written, where a dot at the end means that no search list is
-/// used; without that dot, as /etc/hosts has no such names; and the name beside it that has a virtual address. Who asked for a headless
-/// name while no replica was there is told for 5 s longer that there is none (CoreDNS keeps that in mind).
+/// Names of a service, in the order of their lookup: as written, where a final dot means that no search list is used;
+/// without that dot, because /etc/hosts has none; and the sibling with a virtual address. A headless name that was
+/// looked up without replicas stays empty for 5 s, because CoreDNS caches the answer.
 fn names(host: &str) -> Vec<String> {
     let without_dot = host.trim_end_matches('.');
     let mut names = vec![host.to_owned()];

@@ -1,4 +1,4 @@
-//! A response's body that counts how the call ended.
+//! Body of a response that counts the call's end.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use proxy_metrics::ControlSlot;
 
-/// The body of a response of the control plane.
+/// Body of a response of the control plane.
 pub(crate) struct Counted {
     body: Incoming,
     metrics: Option<ControlSlot>,
@@ -69,7 +69,7 @@ impl Body for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // We have heard enough: cancelled.
+        // Dropped before its end: cancelled.
         const CANCELLED: u32 = 1;
         self.ended(Some(CANCELLED));
     }

@@ -12,9 +12,9 @@ use super::Channel;
 pub(crate) struct Grpc {
     pub(crate) destination: Channel,
     pub(crate) policy: Channel,
-    /// Token that names us to the policy API.
+    /// Token that names the workload to the policy API.
     pub(crate) workload: String,
-    /// Token that names us to `Destination`.
+    /// Token that names the workload to `Destination`.
     pub(crate) context: String,
 }
 

@@ -13,20 +13,20 @@ use proxy_tls::{Credentials, Tls};
 use super::{Channel, Connector};
 use crate::env;
 
-/// Files of the identity directory: those of upstream's helper, and the leaf, for a process that starts while the identity
-/// service is away.
+/// Files of the identity directory: those of upstream's helper, and the leaf, for a process that starts without the
+/// identity service.
 const KEY: &str = "key.p8";
 const CSR: &str = "csr.der";
 const LEAF: &str = "leaf.pb";
-/// Share of a leaf's time after which the next is asked for; upstream's figure.
+/// Share of a leaf's lifetime after which it is renewed; upstream's figure.
 const REFRESH_AT: f64 = 0.7;
-/// Waits while there is no valid leaf: then nothing works, so they are short.
+/// Pauses without a valid leaf: nothing works until then, so they are short.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Time for one attempt, connection included.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Why there is no (new) leaf.
+/// Error of a request for a leaf.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the file {path} cannot be {done}: {source}")]
@@ -47,13 +47,13 @@ pub(crate) enum Error {
     Silent,
 }
 
-/// Key and request, as the helper of upstream's image leaves them in the identity directory. Never printed.
+/// Key and CSR, as the helper of upstream's image writes them to the identity directory. Never printed.
 struct KeyAndRequest {
     key_pkcs8: Vec<u8>,
     csr: Vec<u8>,
 }
 
-/// Asks for leaves.
+/// Client of the identity service.
 pub(crate) struct Certifier {
     config: env::Identity,
     files: KeyAndRequest,
@@ -63,7 +63,7 @@ pub(crate) struct Certifier {
     calls: ControlSlot,
 }
 
-/// How a [`Certifier`] reaches the service, and what it counts.
+/// Connection and metrics of a [`Certifier`].
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) tls: Tls,
@@ -73,7 +73,7 @@ pub(crate) struct Parts {
 }
 
 impl Certifier {
-    /// Reads key and request, or makes them.
+    /// Reads key and CSR, or makes them.
     pub(crate) fn new(config: env::Identity, parts: Parts) -> Result<Self, Error> {
         let files = key_and_request(&config.dir, config.local_id.as_str())?;
         let Parts {
@@ -92,7 +92,7 @@ impl Certifier {
         })
     }
 
-    /// Asks, and asks again in time. Never ends.
+    /// Requests a leaf, and renews it in time. Never ends.
     pub(crate) async fn run(self) {
         let mut wait = BACKOFF_MIN;
         loop {
@@ -106,7 +106,7 @@ impl Certifier {
                 }
                 Err(error) => {
                     self.metrics.failed();
-                    tracing::warn!(%error, "could not get a certificate; trying again");
+                    tracing::warn!(%error, "cannot renew the certificate; retrying");
                     let pause = self.retry_in(wait, SystemTime::now());
                     wait = (wait * 2).min(BACKOFF_MAX);
                     pause
@@ -122,7 +122,7 @@ impl Certifier {
             .clamp(self.config.min_refresh, self.config.max_refresh)
     }
 
-    /// Unhurried while the leaf is valid, but not so that it ends meanwhile.
+    /// Pause before a retry: long while the leaf is valid, but not beyond its expiry.
     fn retry_in(&self, backoff: Duration, now: SystemTime) -> Duration {
         let left = self.tls.valid_until().and_then(|until| until.duration_since(now).ok());
         backoff.max(left.map_or(Duration::ZERO, |left| (left / 2).min(self.config.min_refresh)))
@@ -137,7 +137,7 @@ impl Certifier {
             done: "read",
             source,
         })?;
-        // A new connection each time, with the leaf of now; for the first there is none, and the service allows that.
+        // A new connection each time, with the current leaf; the first has none, which the service allows.
         let connected = self.connector.connect(None).await?;
         let (channel, driver) = Channel::over(connected, &self.connector, self.calls.clone());
         let call = proxy_api::client::certify(channel, self.tls.local_id().as_str(), token, self.files.csr.clone());
@@ -155,13 +155,13 @@ impl Certifier {
         self.tls
             .publish(&Credentials::new(leaf, intermediates, key, valid_until))?;
         if let Err(error) = write(&self.config.dir.join(LEAF), &kept) {
-            tracing::warn!(%error, "the certificate will not outlive this process");
+            tracing::warn!(%error, "cannot persist the certificate");
         }
         Ok(valid_until)
     }
 }
 
-/// Uses the leaf of an earlier process, if there is one and peers still believe it; says whether it did.
+/// Restores the leaf of an earlier process, if peers still accept it; returns true if so.
 pub(crate) fn restore(dir: &Path, tls: &Tls) -> bool {
     let restored = || -> Result<Option<SystemTime>, Error> {
         let (Some(key), Some(leaf)) = (read(&dir.join(KEY))?, read(&dir.join(LEAF))?) else {
@@ -175,12 +175,12 @@ pub(crate) fn restore(dir: &Path, tls: &Tls) -> bool {
     match restored() {
         Ok(Some(valid_until)) => {
             let left = valid_until.duration_since(SystemTime::now()).unwrap_or_default();
-            tracing::info!(id = %tls.local_id(), valid_seconds = left.as_secs(), "starting with an earlier certificate");
+            tracing::info!(id = %tls.local_id(), valid_seconds = left.as_secs(), "restored certificate");
             true
         }
         Ok(None) => false,
         Err(error) => {
-            tracing::info!(%error, "an earlier certificate is of no use");
+            tracing::info!(%error, "cannot restore the certificate");
             false
         }
     }
@@ -197,7 +197,7 @@ fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
         done: "made",
         source,
     })?;
-    // A leaf is of no use without its key.
+    // A leaf is useless without its key.
     let _ = fs::remove_file(dir.join(LEAF));
     let made = identity_x509::make_key_and_csr(name)?;
     write(&key_path, &made.key_pkcs8_der)?;
@@ -220,7 +220,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Written beside and moved into place, so that a half-written key is never read; for its owner's eyes only.
+/// Writes a file that only its owner can read; moved into place, so that it is never read half-written.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let beside = path.with_extension("new");
     let written = || {

@@ -1,10 +1,10 @@
-//! Reads single variables and keeps what was wrong with them.
+//! Reads single variables and keeps their errors.
 
 use std::collections::BTreeMap;
 
 use super::Invalid;
 
-/// The environment, and the mistakes found in it so far.
+/// The environment, and the errors found in it so far.
 #[derive(Debug)]
 pub(crate) struct Env<'a> {
     variables: &'a BTreeMap<String, String>,
@@ -19,7 +19,7 @@ impl<'a> Env<'a> {
         }
     }
 
-    /// The value as it is, empty or not.
+    /// The value, empty or not.
     pub(crate) fn raw(&self, variable: &str) -> Option<&'a str> {
         self.variables.get(variable).map(String::as_str)
     }
@@ -29,7 +29,7 @@ impl<'a> Env<'a> {
         self.raw(variable).filter(|text| !text.trim().is_empty())
     }
 
-    /// A value that may be missing.
+    /// An optional value.
     pub(crate) fn optional<T>(
         &mut self,
         variable: &'static str,
@@ -39,7 +39,7 @@ impl<'a> Env<'a> {
         parse(text).map_err(|reason| self.refuse(variable, &reason)).ok()
     }
 
-    /// A value with a default. The default also stands in for a mistake, so that the rest can be read.
+    /// A value with a default, which also replaces an invalid value, so that the rest can be read.
     pub(crate) fn or<T>(
         &mut self,
         variable: &'static str,
@@ -49,19 +49,19 @@ impl<'a> Env<'a> {
         self.optional(variable, parse).unwrap_or(default)
     }
 
-    /// A value that must be there.
+    /// A required value.
     pub(crate) fn required<T>(
         &mut self,
         variable: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         if self.text(variable).is_none() {
-            self.refuse(variable, "it is needed, and missing or empty");
+            self.refuse(variable, "required, but missing or empty");
         }
         self.optional(variable, parse)
     }
 
-    /// Keeps a mistake.
+    /// Keeps an error.
     pub(crate) fn refuse(&mut self, variable: &str, reason: &str) {
         self.errors.push(Invalid {
             variable: variable.to_owned(),

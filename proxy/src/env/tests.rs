@@ -1,4 +1,4 @@
-//! The environment that the injector writes is understood; every mistake in another one is told.
+//! Parses the injector's environment; reports every error in another one.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -77,7 +77,7 @@ fn token() -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn what_the_injector_writes_is_understood() {
+fn parses_the_injectors_environment() {
     let token = token();
     let path = token.path().to_str().expect("UTF-8");
     let config = Config::read(injected(path)).expect("valid");
@@ -106,7 +106,7 @@ fn what_the_injector_writes_is_understood() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn reports_all_errors_at_once() {
     let mut environment = injected("/nowhere/token");
     let wrong = [
         (name::INBOUND_LISTEN_ADDR, "4143"),
@@ -136,7 +136,7 @@ fn all_mistakes_are_told_at_once() {
     let sentence = errors
         .iter()
         .find(|e| e.variable == name::INBOUND_CONNECT_TIMEOUT)
-        .expect("told")
+        .expect("reported")
         .to_string();
     assert_eq!(
         sentence,
@@ -145,7 +145,7 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn a_control_plane_on_this_host_needs_no_name_and_no_limits() {
+fn a_control_plane_on_loopback_needs_neither_names_nor_limits() {
     let token = token();
     let mut environment = injected(token.path().to_str().expect("UTF-8"));
     environment.insert(name::DESTINATION_SVC_ADDR.into(), "localhost.:8086".into());
@@ -157,7 +157,7 @@ fn a_control_plane_on_this_host_needs_no_name_and_no_limits() {
         config.discovery.destination_limits,
         proxy_discovery::StreamLimits::default()
     );
-    assert_eq!(config.discovery.policy_limits.idle, None, "empty is no limit");
+    assert_eq!(config.discovery.policy_limits.idle, None, "empty is unlimited");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How values are written.
+//! Grammars of values.
 
 use std::{
     fmt,
@@ -14,13 +14,13 @@ use proxy_model::{Id, duration, ports::PortSet};
 /// A service's address: a name or an IP, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPort {
-    /// As written, with a trailing dot if it has one: then the resolver's search list is not used.
+    /// As written; with a trailing dot, the resolver's search list is not used.
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl HostPort {
-    /// Whether it is this host: then neither TLS nor a resolver is used.
+    /// Returns true for this host, which needs neither TLS nor a resolver.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.host.trim_end_matches('.');
         host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -67,7 +67,7 @@ pub(crate) fn token_file(text: &str) -> Result<PathBuf, String> {
     match std::fs::read(text) {
         Ok(bytes) if bytes.is_empty() => Err(format!("the file {text} is empty")),
         Ok(_) => Ok(PathBuf::from(text)),
-        Err(error) => Err(format!("the file {text} cannot be read: {error}")),
+        Err(error) => Err(format!("cannot read {text}: {error}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may see requests, and what is seen of them.
+//! Authorization of tap, and the events of requests.
 
 use http_body_util::{BodyExt, Full};
 use proxy_api::{Kind, Observation, client};
@@ -31,7 +31,7 @@ fn workload(pki: &Pki, name: &str) -> Tls {
         made.key_pkcs8_der,
         made.valid_until,
     );
-    tls.publish(&credentials).expect("believed");
+    tls.publish(&credentials).expect("accepted");
     tls
 }
 
@@ -109,9 +109,7 @@ async fn only_the_named_client_sees_requests() {
         authority: "web".into(),
         path: "/api".into(),
     };
-    let mut tapped = registry
-        .request(request, &http::HeaderMap::new())
-        .expect("somebody taps");
+    let mut tapped = registry.request(request, &http::HeaderMap::new()).expect("an observer");
     tapped.response(http::StatusCode::OK, &http::HeaderMap::new());
     drop(tapped);
     let first = events.next().await.expect("open").expect("an event");
@@ -127,7 +125,7 @@ async fn only_the_named_client_sees_requests() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_as_upstream_tells_it() {
+async fn rejects_other_clients_with_upstreams_status() {
     let pki = Pki::new();
     let (addr, _) = serving(&pki).await;
     let tls = workload(&pki, "other.ns.serviceaccount.identity.linkerd.cluster.local");

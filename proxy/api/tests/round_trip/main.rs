@@ -1,7 +1,7 @@
-//! Whatever the model can say comes back from the wire as it was said: model, encoded, to bytes, from bytes, decoded.
+//! Values of the model survive the wire: encoded, to bytes, from bytes, decoded.
 //!
-//! The generators stay within what the wire can say (a gRPC route has no redirect, for example); what lies outside is encoded
-//! as a refusal, which the tests of `refusals.rs` look at.
+//! The generators stay within the wire's types (a gRPC route cannot redirect, for example); everything else is encoded
+//! as a failure, which `refusals.rs` tests.
 
 mod destination;
 mod inbound;
@@ -25,7 +25,7 @@ use crate::{
     values::{addr, authority, text},
 };
 
-/// To bytes and back, as the wire does it.
+/// Encodes to bytes and decodes them.
 fn over_the_wire<W: Message + Default>(wire: W) -> W {
     W::decode(wire.encode_to_vec().as_slice()).expect("what was encoded")
 }

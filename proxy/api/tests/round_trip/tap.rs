@@ -1,4 +1,4 @@
-//! What tap matches.
+//! Conditions of taps.
 
 use proptest::{collection::vec, prelude::*};
 use proxy_model::tap::{TapMatch, TcpMatch, TextMatch};

@@ -1,4 +1,4 @@
-//! Texts, addresses, identities: the parts that everything is made of.
+//! Texts, addresses, identities: parts of all messages.
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, time::Duration};
 

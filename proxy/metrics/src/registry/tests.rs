@@ -66,7 +66,7 @@ fn requests_of_two_workers_are_one_series_with_upstreams_labels() {
 }
 
 #[test]
-fn connections_are_open_until_their_guard_goes() {
+fn connections_are_open_until_their_guard_is_dropped() {
     let metrics = Metrics::default();
     let slot = metrics
         .recorder()
@@ -86,7 +86,7 @@ fn connections_are_open_until_their_guard_goes() {
 }
 
 #[test]
-fn more_series_than_the_limit_count_into_one() {
+fn series_beyond_the_limit_count_into_one() {
     let metrics = Metrics::with_limits(BuildInfo::default(), 2, Duration::from_secs(600));
     let recorder = metrics.recorder();
     let counters: Vec<_> = (0..5)
@@ -102,7 +102,7 @@ fn more_series_than_the_limit_count_into_one() {
 }
 
 #[test]
-fn idle_series_go_but_not_while_somebody_holds_them() {
+fn idle_series_are_dropped_unless_they_are_held() {
     let metrics = Metrics::with_limits(BuildInfo::default(), 100, Duration::ZERO);
     let recorder = metrics.recorder();
     let held = recorder.counter(&names::REQUEST_TOTAL, "a=\"1\"");
@@ -113,7 +113,7 @@ fn idle_series_go_but_not_while_somebody_holds_them() {
 }
 
 #[test]
-fn ages_are_of_the_last_word_and_go_with_their_answer() {
+fn ages_count_from_the_last_message_and_end_with_their_answer() {
     let metrics = Metrics::default();
     let mut age = metrics.answer_age("endpoints", "web.ns:80");
     age.confirmed();
