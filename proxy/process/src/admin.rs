@@ -1,4 +1,4 @@
-//! The admin server: `/ready`, `/live`, `/metrics`, and what a program adds to them.
+//! The admin server: `/ready`, `/live`, `/metrics`, and a program's own endpoints.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -21,29 +21,33 @@ use flate2::{Compression, write::GzEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::{
+    Error,
+    serve::{Plain, Refusals, Server, limits::ADMIN_BODY_BYTES},
+};
 
-/// Whether the process can do its work. Once it can it stays so.
+/// Readiness of the process. Once ready, it stays so.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// It can.
+    /// Marks the process as ready.
     pub fn set(&self) {
         self.0.store(true, Relaxed);
     }
 
-    /// Whether it can.
+    /// Returns true once the process is ready.
     pub fn is_ready(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
-/// What the admin server tells.
+/// Endpoints of the admin server.
 #[derive(Clone)]
 pub struct Admin {
     ready: Readiness,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    refusals: Refusals,
     more: Router,
 }
 
@@ -61,6 +65,7 @@ impl Admin {
         Self {
             ready,
             metrics: Arc::new(metrics),
+            refusals: Refusals::default(),
             more: Router::new(),
         }
     }
@@ -72,14 +77,31 @@ impl Admin {
         self
     }
 
-    /// The endpoints, for a program that serves them itself.
-    pub fn router(&self) -> Router {
-        let own = Router::new()
+    /// Adds the refusals of a program's servers to `/metrics`.
+    #[must_use]
+    pub fn with_refusals(self, refusals: Refusals) -> Self {
+        Self { refusals, ..self }
+    }
+
+    /// Services of plaintext connections.
+    pub fn plain(&self) -> Plain {
+        let own = Router::new().route("/metrics", get(metrics)).with_state(self.clone());
+        let probes = self.probes();
+        Plain {
+            service: probes
+                .clone()
+                .merge(own)
+                .merge(self.more.clone())
+                .layer(DefaultBodyLimit::max(ADMIN_BODY_BYTES.value)),
+            probes: probes.fallback(async || (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n")),
+        }
+    }
+
+    fn probes(&self) -> Router {
+        Router::new()
             .route("/ready", get(ready))
             .route("/live", get(async || "live\n"))
-            .route("/metrics", get(metrics))
-            .with_state(self.clone());
-        own.merge(self.more.clone())
+            .with_state(self.clone())
     }
 }
 
@@ -92,7 +114,8 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let text = (admin.metrics)();
+    let mut text = (admin.metrics)();
+    admin.refusals.append(&mut text);
     let plain = (header::CONTENT_TYPE, "text/plain");
     let accepts = |value: &str| value.split(',').any(|coding| coding.trim().starts_with("gzip"));
     let accepted = headers
@@ -121,10 +144,11 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
     if let Ok(addr) = listener.local_addr() {
         tracing::info!(%addr, "Admin interface");
     }
-    let served = axum::serve(listener, admin.router()).with_graceful_shutdown(stop.cancelled_owned());
-    served.await.map_err(Error::Serve)
+    let refusals = admin.refusals.clone();
+    let server = Server::new("admin", move |limit| refusals.count(limit));
+    let Ok(()) = server.serve(listener, admin.plain(), stop).await;
+    Ok(())
 }
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -149,20 +173,41 @@ mod tests {
         String::from_utf8(request(addr, path, "").await).expect("text")
     }
 
-    #[tokio::test]
-    async fn readiness_liveness_metrics_and_the_programs_own() {
-        let listener = listen("127.0.0.1:0".parse().expect("valid"))
-            .await
-            .expect("a free port");
-        let (addr, ready, stop) = (
-            listener.local_addr().expect("bound"),
-            Readiness::default(),
-            CancellationToken::new(),
-        );
-        let own = Router::new().route("/own", get(async || "mine"));
-        let admin = Admin::new(ready.clone(), || "up 1\n".to_owned()).with(own);
-        let server = tokio::spawn(serve(listener, admin, stop.clone()));
+    struct Served {
+        addr: SocketAddr,
+        ready: Readiness,
+        refusals: Refusals,
+        stop: CancellationToken,
+        server: tokio::task::JoinHandle<Result<(), Error>>,
+    }
 
+    async fn served() -> Served {
+        let listener = listen("127.0.0.1:0".parse().expect("valid")).await;
+        let listener = listener.expect("a free port");
+        let (addr, ready) = (listener.local_addr().expect("bound"), Readiness::default());
+        let (refusals, stop) = (Refusals::default(), CancellationToken::new());
+        let own = Router::new().route("/own", get(async || "mine"));
+        let admin = Admin::new(ready.clone(), || "up 1\n# EOF\n".to_owned());
+        let admin = admin.with(own).with_refusals(refusals.clone());
+        let server = tokio::spawn(serve(listener, admin, stop.clone()));
+        Served {
+            addr,
+            ready,
+            refusals,
+            stop,
+            server,
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_probes_and_the_programs_own_endpoints() {
+        let Served {
+            addr,
+            ready,
+            stop,
+            server,
+            ..
+        } = served().await;
         let before = text(addr, "/ready").await;
         assert!(
             before.starts_with("HTTP/1.1 503") && before.ends_with("not ready\n"),
@@ -173,17 +218,24 @@ mod tests {
         assert!(text(addr, "/live").await.ends_with("live\n"));
         assert!(text(addr, "/own").await.ends_with("mine"));
         assert!(text(addr, "/other").await.starts_with("HTTP/1.1 404"));
-        assert!(text(addr, "/metrics").await.ends_with("\r\n\r\nup 1\n"));
+        stop.cancel();
+        server.await.expect("no panic").expect("ended well");
+    }
 
+    #[tokio::test]
+    async fn serves_metrics_with_refusals_plain_or_zipped() {
+        let Served { addr, refusals, .. } = served().await;
+        assert!(text(addr, "/metrics").await.ends_with("\r\n\r\nup 1\n# EOF\n"));
+        refusals.count(ADMIN_BODY_BYTES.row());
         let zipped = request(addr, "/metrics", "accept-encoding: deflate, gzip;q=1\r\n").await;
         let body = zipped.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
         let mut plain = String::new();
         flate2::read::GzDecoder::new(&zipped[body..])
             .read_to_string(&mut plain)
             .expect("gzip");
-        assert_eq!(plain, "up 1\n");
-
-        stop.cancel();
-        server.await.expect("no panic").expect("ended well");
+        assert!(
+            plain.starts_with("up 1\n") && plain.ends_with("{limit=\"ADMIN_BODY_BYTES\"} 1\n# EOF\n"),
+            "{plain}"
+        );
     }
 }

@@ -3,24 +3,22 @@
 //! [`program::main`] runs a whole program; [`serve::Server`] is the server of every port.
 //!
 //! ```no_run
-//! # async fn program() -> Result<(), proxy_process::Error> {
-//! use proxy_process::{admin, admin::{Admin, Readiness}, log, signals, tasks::Tasks};
+//! # use std::time::Duration;
+//! use proxy_process::{Error, program::{self, Context, Program}};
 //!
-//! let log = log::init("warn,mesh=info", log::Format::Plain)?;
-//! let stop = signals::stop_token()?;
-//! let ready = Readiness::default();
-//! let mut tasks = Tasks::new(stop.clone());
-//! let listener = admin::listen("0.0.0.0:9990".parse().expect("an address")).await?;
-//! let admin = Admin::new(ready.clone(), || "# metrics\n".to_owned());
-//! tasks.spawn("admin", admin::serve(listener, admin, stop.clone()));
-//! ready.set();
-//! tasks.finish(std::time::Duration::from_secs(10)).await
-//! # }
+//! let program = Program { name: "mesh-example", threads: 0, grace: Duration::from_secs(10) };
+//! program::main(program, |mut context: Context| async move {
+//!     let listener = context.listen("0.0.0.0:9990".parse().expect("an address")).await?;
+//!     context.serve_admin(listener, || "# metrics\n".to_owned(), axum::Router::new());
+//!     context.ready.set();
+//!     Ok::<_, Error>(context.tasks)
+//! });
 //! ```
 
 pub mod admin;
 pub mod log;
 pub mod program;
+pub mod serve;
 pub mod signals;
 pub mod tasks;
 
