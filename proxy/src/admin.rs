@@ -1,51 +1,46 @@
-//! The admin server of the proxy: what every program has, the proxy's own endpoints, and mesh TLS for clients that ask
-//! for our name.
+//! The admin server of the proxy: the endpoints of every program, the proxy's own, and mesh TLS for clients that ask
+//! for the proxy's identity.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json, Router,
-    extract::{RawQuery, State},
-    http::{StatusCode, header},
+    Json, Router,
+    extract::{FromRequestParts, RawQuery, State},
+    http::{StatusCode, header, request::Parts as RequestParts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytes::BytesMut;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
 use proxy_core::detect;
 use proxy_discovery::{Discovery, Status};
+use proxy_metrics::Metrics;
 use proxy_model::{ClientAddr, Id, limits::DETECT_TLS_BYTES};
-use proxy_process::{admin::Admin, log};
+use proxy_process::{
+    admin::Admin,
+    log,
+    serve::{self, Acceptor, AnyIo, Client, Plain},
+};
 use proxy_tls::{Alpn, Tls};
 use proxy_transport::PrefixedIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::io::AnyIo;
-
 /// Time for a client's first bytes; upstream's figure.
 const DETECT: Duration = Duration::from_secs(1);
-/// First size of the buffer for them: a ClientHello with a hybrid key share fits.
+/// Initial size of the buffer for them: a ClientHello with a hybrid key share fits.
 const HELLO_BYTES: usize = 2048;
-/// Connections at a time: probes, scrapers, a person.
-const CONNECTIONS: usize = 256;
 
-/// What the proxy's own endpoints show and do.
+/// Parts of the proxy that its own endpoints show or change.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     pub(crate) log: log::Handle,
     pub(crate) discovery: Discovery,
     pub(crate) environment: Arc<BTreeMap<String, String>>,
-    /// Begins the shutdown; none if that may not be asked for.
+    /// Begins the shutdown; none if the endpoint is disabled.
     pub(crate) shutdown: Option<CancellationToken>,
 }
 
@@ -78,65 +73,58 @@ async fn discovery(State(parts): State<Parts>) -> Json<Vec<Status>> {
     Json(status)
 }
 
-/// The refusal for a client that is not on this host.
-fn unless_local(client: SocketAddr) -> Option<Response> {
-    let refusal = || {
+/// Proof that a request's client is on this host. An argument before the body, so that no other client's body is read.
+struct LocalClient;
+
+impl<S: Sync> FromRequestParts<S> for LocalClient {
+    type Rejection = (StatusCode, [(header::HeaderName, &'static str); 1], &'static str);
+
+    async fn from_request_parts(parts: &mut RequestParts, _: &S) -> Result<Self, Self::Rejection> {
+        let client = parts.extensions.get::<ClientAddr>();
+        if client.is_some_and(|client| client.0.ip().to_canonical().is_loopback()) {
+            return Ok(Self);
+        }
         let plain = [(header::CONTENT_TYPE, "text/plain")];
-        (
-            StatusCode::FORBIDDEN,
-            plain,
-            "Requests are only permitted from localhost.",
-        )
-            .into_response()
-    };
-    (!client.ip().to_canonical().is_loopback()).then(refusal)
+        let reason = "Requests are only permitted from localhost.";
+        Err((StatusCode::FORBIDDEN, plain, reason))
+    }
 }
 
-async fn shutdown(State(parts): State<Parts>, Extension(ClientAddr(client)): Extension<ClientAddr>) -> Response {
-    if let Some(refused) = unless_local(client) {
-        return refused;
-    }
+async fn shutdown(State(parts): State<Parts>, _: LocalClient) -> Response {
     match &parts.shutdown {
         None => (StatusCode::NOT_FOUND, "shutdown endpoint is not enabled").into_response(),
         Some(stop) => {
-            tracing::info!("shutting down, as asked by POST /shutdown");
+            tracing::info!("shutting down: POST /shutdown");
             stop.cancel();
             "shutdown\n".into_response()
         }
     }
 }
 
-async fn log_level(State(parts): State<Parts>, Extension(ClientAddr(client)): Extension<ClientAddr>) -> Response {
-    unless_local(client).unwrap_or_else(|| parts.log.filter().into_response())
+async fn log_level(State(parts): State<Parts>, _: LocalClient) -> String {
+    parts.log.filter()
 }
 
-async fn set_log_level(
-    State(parts): State<Parts>,
-    Extension(ClientAddr(client)): Extension<ClientAddr>,
-    filter: String,
-) -> Response {
-    if let Some(refused) = unless_local(client) {
-        return refused;
-    }
+async fn set_log_level(State(parts): State<Parts>, _: LocalClient, filter: String) -> Response {
     match parts.log.set_filter(&filter) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
 }
 
-/// What a connection to one of our own ports begins with.
+/// Beginning of a connection to one of the proxy's own ports.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hello {
-    /// TLS that asks for our name.
+    /// TLS for the proxy's identity.
     Ours,
     /// Anything else.
     NotOurs,
-    /// Nothing in time.
+    /// Nothing, in time.
     Silent,
 }
 
-/// Looks at the first bytes of a connection; they come again when it is read.
-pub(crate) async fn hello<I: AsyncRead + Unpin>(mut io: I, local_id: &Id) -> (Hello, PrefixedIo<I>) {
+/// Reads the first bytes of a connection, which the returned stream repeats.
+pub(crate) async fn read_client_hello<I: AsyncRead + Unpin>(mut io: I, local_id: &Id) -> (Hello, PrefixedIo<I>) {
     let mut buf = BytesMut::with_capacity(HELLO_BYTES);
     let looked = tokio::time::timeout(DETECT, async {
         loop {
@@ -157,58 +145,50 @@ pub(crate) async fn hello<I: AsyncRead + Unpin>(mut io: I, local_id: &Id) -> (He
     (hello, PrefixedIo::new(buf.freeze(), io))
 }
 
-/// Serves until it is dropped: TLS if a client asks for our name, else plaintext; HTTP/1 or HTTP/2.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin, tls: Tls) -> Result<(), Infallible> {
-    if let Ok(addr) = listener.local_addr() {
-        tracing::info!("Admin interface on {addr}");
-    }
-    let router = admin.router();
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let room = Arc::clone(&room).acquire_owned().await;
-        let accepted = loop {
-            tokio::select! {
-                accepted = listener.accept() => break accepted,
-                Some(_) = connections.join_next() => {}
+/// Connections to the admin port: mesh TLS for clients that ask for the proxy's identity, else plaintext.
+struct MeshOrPlain {
+    tls: Tls,
+    plain: Plain,
+}
+
+impl Acceptor for MeshOrPlain {
+    type Service = TowerToHyperService<Router>;
+
+    async fn accept(&self, socket: TcpStream, client: Client) -> io::Result<(AnyIo, Self::Service)> {
+        let (hello, stream) = read_client_hello(socket, self.tls.local_id()).await;
+        let stream: AnyIo = match hello {
+            Hello::Ours => {
+                let accepted = self.tls.accept(stream, Alpn::None).await;
+                Box::new(accepted.map_err(io::Error::other)?.io)
             }
+            Hello::NotOurs => Box::new(stream),
+            Hello::Silent => return Err(io::ErrorKind::TimedOut.into()),
         };
-        match accepted {
-            Ok((socket, client)) => {
-                let (router, tls) = (router.clone().layer(Extension(ClientAddr(client))), tls.clone());
-                connections.spawn(async move {
-                    connection(socket, router, &tls).await;
-                    drop(room);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "admin cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        Ok((stream, self.plain.service(client)))
+    }
+}
+
+/// Server of the admin port.
+pub(crate) struct Server {
+    pub(crate) admin: Admin,
+    pub(crate) tls: Tls,
+    pub(crate) metrics: Metrics,
+}
+
+impl Server {
+    /// Serves until `stop`.
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), Infallible> {
+        let Self { admin, tls, metrics } = self;
+        if let Ok(addr) = listener.local_addr() {
+            tracing::info!("Admin interface on {addr}");
         }
-    }
-}
-
-async fn connection(socket: TcpStream, router: Router, tls: &Tls) {
-    let (hello, io) = hello(socket, tls.local_id()).await;
-    match hello {
-        Hello::Ours => match tls.accept(io, Alpn::None).await {
-            Ok(accepted) => http(Box::new(accepted.io), router).await,
-            Err(error) => tracing::debug!(%error, "admin refused a connection"),
-        },
-        Hello::NotOurs => http(Box::new(io), router).await,
-        Hello::Silent => {}
-    }
-}
-
-async fn http(io: AnyIo, router: Router) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
-    let served = builder
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection broke");
+        let acceptor = MeshOrPlain {
+            tls,
+            plain: admin.plain(),
+        };
+        serve::Server::new("admin", move |limit| metrics.limit_refused(limit))
+            .serve(listener, acceptor, stop)
+            .await
     }
 }
 

@@ -4,7 +4,6 @@ mod accept;
 mod admin;
 mod control;
 mod env;
-mod io;
 mod memory;
 mod run;
 mod tap;

@@ -228,7 +228,12 @@ impl Proxy {
         let listener = TcpListener::from_std(admin_socket)?;
         tasks.spawn_local(
             "admin",
-            until(end.clone(), admin::serve(listener, admin, self.tls.clone())),
+            admin::Server {
+                admin,
+                tls: self.tls.clone(),
+                metrics: self.metrics.clone(),
+            }
+            .serve(listener, end.clone()),
         );
         if let (Some(socket), Some(client)) = (tap_socket, self.config.tap_client.clone()) {
             let (tls, registry) = (self.tls.clone(), self.registry.clone());
@@ -239,7 +244,8 @@ impl Proxy {
                 next: Arc::default(),
             };
             tracing::info!("Tap interface on {}", self.config.listen.tap);
-            tasks.spawn_local("tap", until(end.clone(), server.serve(TcpListener::from_std(socket)?)));
+            let served = server.serve(TcpListener::from_std(socket)?, self.metrics.clone(), end.clone());
+            tasks.spawn_local("tap", served);
         }
         Ok(())
     }

@@ -2,21 +2,17 @@
 
 use std::{
     convert::Infallible,
+    io,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use axum::{BoxError, Router};
+use axum::Router;
 use futures_util::StreamExt;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
 use proxy_api::{
     decode, encode,
     wire::tap::{
@@ -25,115 +21,84 @@ use proxy_api::{
     },
 };
 use proxy_http::tap::{ObserveError, Registry};
+use proxy_metrics::Metrics;
 use proxy_model::{Id, limits};
-use proxy_tls::Tls;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-};
+use proxy_process::serve::{self, Acceptor, AnyIo, Client, Limits, Protocol};
+use proxy_tls::{Alpn, Tls};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{
-    admin::{Hello, hello},
-    io::AnyIo,
-};
+use crate::admin::{Hello, read_client_hello};
 
-/// Window of a stream, in bytes; upstream's figure.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Connections at a time: observers come one on each.
-const CONNECTIONS: usize = limits::TAP_OBSERVERS.value;
-/// Time between PINGs: who taps may be gone for good.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What the tap server needs.
+/// Server of the tap port.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) tls: Tls,
     pub(crate) registry: Registry,
-    /// Who may tap.
+    /// Identity that may tap.
     pub(crate) client: Id,
     /// Number of the next observation.
     pub(crate) next: Arc<AtomicU32>,
 }
 
 impl Server {
-    /// Serves until it is dropped.
-    pub(crate) async fn serve(self, listener: TcpListener) -> Result<(), Infallible> {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut connections = JoinSet::new();
-        loop {
-            let room = Arc::clone(&room).acquire_owned().await;
-            let accepted = loop {
-                tokio::select! {
-                    accepted = listener.accept() => break accepted,
-                    Some(_) = connections.join_next() => {}
-                }
-            };
-            match accepted {
-                Ok((socket, _)) => {
-                    let server = self.clone();
-                    connections.spawn(async move {
-                        server.connection(socket).await;
-                        drop(room);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "tap cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(self, socket: TcpStream) {
-        let (hello, io) = hello(socket, self.tls.local_id()).await;
-        let ended = match hello {
-            Hello::Ours => match self.tls.accept(io, proxy_tls::Alpn::None).await {
-                Ok(accepted) => {
-                    let allowed = match accepted.client_id {
-                        Some(id) if id == self.client => Ok(()),
-                        _ => Err("Unauthorized client"),
-                    };
-                    self.http2(Box::new(accepted.io), allowed).await
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "tap refused a connection");
-                    return;
-                }
-            },
-            Hello::NotOurs => self.http2(Box::new(io), Err("no_tls_from_remote")).await,
-            Hello::Silent => return,
+    /// Serves until `stop`; refusals are counted in `metrics`.
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Result<(), Infallible> {
+        let mut server = serve::Server::new("tap", move |limit| metrics.limit_refused(limit));
+        server.protocol = Protocol::Http2;
+        server.limits = Limits {
+            connections: limits::TAP_OBSERVERS,
+            per_client: limits::TAP_OBSERVERS_PER_CLIENT,
+            probes: None,
+            streams: limits::TAP_STREAMS,
+            header_list_bytes: limits::HEADER_LIST_BYTES,
+            stream_window: limits::TAP_STREAM_WINDOW,
+            ..Limits::default()
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a tap connection broke");
-        }
+        server.serve(listener, self, stop).await
     }
 
-    /// Served as the admin server serves, so that the program has the code once.
-    async fn http2(&self, io: AnyIo, allowed: Result<(), &'static str>) -> Result<(), BoxError> {
+    fn authorize(&self, client: Option<&Id>) -> Result<(), &'static str> {
+        match client {
+            Some(id) if *id == self.client => Ok(()),
+            _ => Err("Unauthorized client"),
+        }
+    }
+}
+
+impl Acceptor for Server {
+    type Service = TowerToHyperService<Router>;
+
+    async fn accept(&self, socket: TcpStream, _: Client) -> io::Result<(AnyIo, Self::Service)> {
+        let (hello, stream) = read_client_hello(socket, self.tls.local_id()).await;
+        let (stream, allowed): (AnyIo, _) = match hello {
+            Hello::Ours => {
+                let accepted = self.tls.accept(stream, Alpn::None).await;
+                let accepted = accepted.map_err(io::Error::other)?;
+                let allowed = self.authorize(accepted.client_id.as_ref());
+                (Box::new(accepted.io), allowed)
+            }
+            Hello::NotOurs => (Box::new(stream), Err("no_tls_from_remote")),
+            Hello::Silent => return Err(io::ErrorKind::TimedOut.into()),
+        };
         let observer = Observer {
             server: self.clone(),
             allowed,
         };
+        // A router, as the admin server's, so that the program has the code of a server once.
         let router = Router::new().fallback_service(TapServer::new(observer));
-        let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits::TAP_STREAMS.value)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .max_frame_size(16_384)
-            .max_header_list_size(limits::HEADER_LIST_BYTES.value)
-            .keep_alive_interval(PING_INTERVAL);
-        builder
-            .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))
-            .await
+        Ok((stream, TowerToHyperService::new(router)))
     }
 }
 
-/// One client, and whether it may.
+/// Service of one client, with the reason if it may not tap.
 #[derive(Debug)]
 struct Observer {
     server: Server,

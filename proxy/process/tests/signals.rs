@@ -23,7 +23,7 @@ const CHILD: &str = "PROXY_PROCESS_TEST_CHILD";
 #[test]
 fn a_second_signal_ends_the_drain() {
     if env::var_os(CHILD).is_some() {
-        return drain_for_ever();
+        return drain_without_end();
     }
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", "a_second_signal_ends_the_drain", "--nocapture"])
@@ -46,7 +46,7 @@ fn a_second_signal_ends_the_drain() {
     assert_eq!(child.wait().expect("our child").code(), Some(143));
 }
 
-fn drain_for_ever() {
+fn drain_without_end() {
     let program = Program {
         name: "test",
         threads: 0,

@@ -6,14 +6,12 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proxy_model::{ServerAddr, limits};
+use proxy_process::serve::AnyIo;
 use proxy_tls::{Alpn, Tls};
 use proxy_transport::Connect;
 
 use super::Error;
-use crate::{
-    env::{HostPort, Service},
-    io::AnyIo,
-};
+use crate::env::{HostPort, Service};
 
 /// Time between PINGs, without open streams, too: the next change may be days away.
 const PING_INTERVAL: Duration = Duration::from_secs(10);

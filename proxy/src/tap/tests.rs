@@ -1,6 +1,7 @@
 //! Authorization of tap, and the events of requests.
 
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use proxy_api::{Kind, Observation, client};
 use proxy_model::{
     TlsIdentity,
@@ -45,7 +46,7 @@ async fn serving(pki: &Pki) -> (std::net::SocketAddr, Registry) {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("bound");
-    tokio::spawn(server.serve(listener));
+    tokio::spawn(server.serve(listener, Metrics::default(), CancellationToken::new()));
     (addr, registry)
 }
 
@@ -57,7 +58,7 @@ fn channel(addr: std::net::SocketAddr, tls: Option<Tls>) -> Channel {
         addr: addr.to_string().parse().expect("valid"),
         tls: server,
     };
-    let slot = proxy_metrics::Metrics::default().control("tap", &proxy_metrics::Tls::Client(None));
+    let slot = Metrics::default().control("tap", &proxy_metrics::Tls::Client(None));
     let (channel, keep_up) = Channel::new(
         Connector {
             service,

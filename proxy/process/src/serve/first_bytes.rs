@@ -23,7 +23,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Byte stream that fails when the version of HTTP is not known in time.
 pub(super) struct FirstBytes {
     io: AnyIo,
-    /// Bytes read that may still become the preface of HTTP/2, and the time left for it; none once the version is known.
+    /// Bytes read that may still become the preface of HTTP/2, and the time for it; none once the version is known.
     undecided: Option<(usize, Pin<Box<Sleep>>)>,
     is_http2: Arc<AtomicBool>,
 }
