@@ -1,4 +1,4 @@
-//! `mesh authz`: which authorizations are there for a workload's ports.
+//! `mesh authz`: the authorizations that apply to a workload's ports.
 
 use std::process::ExitCode;
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::{
     kube::{
-        self, Flags, Namespaced,
+        self, ClusterFlags, NamespaceFlag,
         pods::{self, containers, name_of},
     },
     output::{self, Align, Table},
 };
 
-/// What `mesh authz` understands.
+/// Arguments of `mesh authz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuthzArgs {
     /// KIND/NAME or KIND NAME.
@@ -22,13 +22,13 @@ pub(crate) struct AuthzArgs {
     resource: Vec<String>,
 
     #[command(flatten)]
-    namespace: Namespaced,
+    namespace: NamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// The objects that speak of who may.
+/// Policy objects of one namespace.
 #[derive(Debug, Default)]
 struct Policies {
     servers: Vec<Value>,
@@ -44,7 +44,7 @@ pub(crate) fn authz(args: &AuthzArgs) -> Result<ExitCode> {
         let client = args.cluster.connect().await?;
         let namespace = args.namespace.on(&client);
         let pods = named.pods(&client, &namespace).await?;
-        let policies = output::patiently("asking the cluster", read(&client, &namespace)).await?;
+        let policies = output::patiently("reading policies", read(&client, &namespace)).await?;
         let rows = rows(&pods, &policies, &namespace);
         if rows.is_empty() {
             eprintln!("No Server of the namespace {namespace} chooses these pods: the default policy holds.");
@@ -66,7 +66,7 @@ async fn read(client: &Client, namespace: &str) -> Result<Policies> {
         all.list(client, Filter::default()).await
     };
     let mut routes = list("policy.linkerd.io/v1beta3", "httproutes").await?;
-    // The Gateway API is not everywhere.
+    // The Gateway API is not installed everywhere.
     routes.extend(
         list("gateway.networking.k8s.io/v1", "httproutes")
             .await
@@ -80,7 +80,7 @@ async fn read(client: &Client, namespace: &str) -> Result<Policies> {
     })
 }
 
-/// One row: the route, the Server, and who lets in.
+/// Row of the table: route, Server, AuthorizationPolicy, ServerAuthorization.
 type Row = [String; 4];
 
 fn rows(pods: &[Value], policies: &Policies, namespace: &str) -> Vec<Row> {
@@ -116,14 +116,14 @@ fn row(route: &str, server: &str, policy: &str, authorization: &str) -> Row {
     [route, server, policy, authorization].map(str::to_owned)
 }
 
-/// Whether a Server is about one of the pod's ports.
+/// Returns true if a Server selects one of the pod's ports.
 fn chooses(server: &Value, pod: &Value) -> bool {
     let spec = &server["spec"];
     if spec["podSelector"].is_null() || !selects(&spec["podSelector"], &pod["metadata"]["labels"]) {
         return false;
     }
     let mut ports = containers(pod).flat_map(|container| container["ports"].as_array().into_iter().flatten());
-    // A port that no container lists may be listened on all the same.
+    // A container may listen on a port that it does not list.
     spec["port"].is_u64() || ports.any(|port| port["name"] == spec["port"])
 }
 
@@ -134,7 +134,7 @@ fn has_parent(route: &Value, server: &str) -> bool {
         .any(|parent| parent["kind"] == "Server" && parent["name"] == server)
 }
 
-/// Whether a label selector chooses these labels.
+/// Evaluates a label selector.
 fn selects(selector: &Value, labels: &Value) -> bool {
     let mut pairs = selector["matchLabels"].as_object().into_iter().flatten();
     let mut terms = selector["matchExpressions"].as_array().into_iter().flatten();
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_way_to_be_let_in_is_a_row() {
+    fn lists_each_authorization_of_a_server() {
         let pod = json!({"metadata": {"name": "web-1", "labels": {"app": "web"}},
             "spec": {"containers": [{"ports": [{"name": "http", "containerPort": 80}]}]}});
         let object =

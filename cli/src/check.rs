@@ -1,4 +1,4 @@
-//! `mesh check`: is the mesh installed, whole and healthy. The checks themselves are in the crate cli-check.
+//! `mesh check`: verifies that the mesh is installed correctly and healthy. The checks are in the crate cli-check.
 
 mod load;
 
@@ -7,91 +7,92 @@ pub(crate) use load::admin_port;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use cli_check::{Ask, Category, Event, Format, Mode, Report};
+use cli_check::{Category, Event, Mode, Report, ReportFormat, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    kube::{self, Flags, Namespaced},
+    kube::{self, ClusterFlags, NamespaceFlag},
     output,
 };
 
-/// What `mesh check` understands.
+/// Arguments of `mesh check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
-    /// Whether the mesh can be installed, before it is.
+    /// Check before installation whether the mesh can be installed.
     #[arg(long, conflicts_with_all = ["proxy", "crds"])]
     pre: bool,
 
-    /// The data plane too: sidecars are ready, of the right version and with valid certificates.
+    /// Also check the data plane: readiness, versions and certificates of sidecars.
     #[arg(long, conflicts_with = "crds")]
     proxy: bool,
 
-    /// Only the custom resources, before the control plane is installed.
+    /// Check only the custom resources, before installing the control plane.
     #[arg(long)]
     crds: bool,
 
-    /// Whether the CNI plugin is there, which the mesh is then installed with.
+    /// Also check for the CNI plugin.
     #[arg(long, requires = "pre")]
     linkerd_cni_enabled: bool,
 
-    /// The control plane's version should be this.
+    /// Expected version of the control plane.
     #[arg(long, value_name = "VERSION")]
     expected_version: Option<String>,
 
-    /// Take this program for another version of it.
+    /// Check as if this program were another version.
     #[arg(long, value_name = "VERSION", hide = true)]
     cli_version_override: Option<String>,
 
     #[command(flatten)]
-    common: Common,
+    common: CommonCheckArgs,
 }
 
-/// What every `check` understands.
+/// Arguments shared by `mesh check` and `mesh viz check`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Common {
-    /// How long to wait for what may come true by itself.
+pub(crate) struct CommonCheckArgs {
+    /// Time to wait for pending checks to pass.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     wait: Duration,
 
-    /// Form of the output.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: CheckOutput,
 
-    /// The namespace of viz.
+    /// Namespace of viz.
     #[arg(long, value_name = "NAME", default_value = "linkerd-viz")]
     viz_namespace: String,
 
-    /// The namespace of the CNI plugin.
+    /// Namespace of the CNI plugin.
     #[arg(long, value_name = "NAME", default_value = "linkerd-cni")]
     cni_namespace: String,
 
     #[command(flatten)]
-    namespace: Namespaced,
+    namespace: NamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// In which form.
+/// Output format of a check.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// All checks, as they are decided.
+enum CheckOutput {
+    /// All checks, as they complete
     #[default]
     Table,
-    /// Only what is not as it should be.
+    /// Only warnings and errors
     Short,
-    /// JSON.
+    /// JSON
     Json,
 }
 
-/// Reads `30s`, `5m`.
+/// Parses a duration such as `30s` or `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    destination_k8s::duration::go(text).ok_or_else(|| format!("{text:?} is no duration such as 30s or 5m"))
+    destination_k8s::duration::go(text)
+        .ok_or_else(|| format!("invalid duration {text:?}: expected for example 30s or 5m"))
 }
 
 /// `mesh check`
 pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
-    let ask = Ask {
+    let scope = Scope {
         mode: match (args.pre, args.crds) {
             (true, _) => Mode::Pre,
             (_, true) => Mode::Crds,
@@ -100,37 +101,37 @@ pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
         proxy: args.proxy,
         cni_enabled: args.linkerd_cni_enabled,
         expected_version: args.expected_version,
-        ..Ask::default()
+        ..Scope::default()
     };
     let version = args.cli_version_override;
     let version = version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned());
-    run(Ask { version, ..ask }, args.common, |_| true)
+    run(Scope { version, ..scope }, args.common, |_| true)
 }
 
 /// `mesh viz check`
-pub(crate) fn check_viz(common: Common) -> Result<ExitCode> {
+pub(crate) fn check_viz(common: CommonCheckArgs) -> Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let ask = Ask {
+    let scope = Scope {
         version,
-        ..Ask::default()
+        ..Scope::default()
     };
-    run(ask, common, |name| matches!(name, "kubernetes-api" | "linkerd-viz"))
+    run(scope, common, |name| matches!(name, "kubernetes-api" | "linkerd-viz"))
 }
 
-fn run(ask: Ask, common: Common, is_wanted: impl Fn(&str) -> bool) -> Result<ExitCode> {
-    let ask = Ask {
+fn run(scope: Scope, common: CommonCheckArgs, is_wanted: impl Fn(&str) -> bool) -> Result<ExitCode> {
+    let scope = Scope {
         namespace: common.namespace.namespace,
         control_plane: common.cluster.linkerd_namespace.clone(),
         viz: common.viz_namespace,
         cni: common.cni_namespace,
         resources: load::resources()?,
-        ..ask
+        ..scope
     };
-    let mut categories = cli_check::categories(&ask);
+    let mut categories = cli_check::categories(&scope);
     categories.retain(|category: &Category| is_wanted(category.name()));
     let report = kube::block_on(async {
-        let mut source = load::Loader::new(&common.cluster, ask, common.wait).await;
-        let mut view = View::new(common.output);
+        let mut source = load::Loader::new(&common.cluster, scope, common.wait).await;
+        let mut view = CheckView::new(common.output);
         let report = cli_check::run(&mut source, &categories, |event| view.show(event)).await;
         view.end(&report)?;
         Ok(report)
@@ -142,19 +143,19 @@ fn run(ask: Ask, common: Common, is_wanted: impl Fn(&str) -> bool) -> Result<Exi
     })
 }
 
-/// What people see while the checks run.
-struct View {
-    output: Output,
+/// Terminal output while the checks run.
+struct CheckView {
+    output: CheckOutput,
     spinner: ProgressBar,
     categories: usize,
 }
 
-impl View {
-    fn new(output: Output) -> Self {
-        // Draws on stderr, and nothing if that is no terminal.
+impl CheckView {
+    fn new(output: CheckOutput) -> Self {
+        // Draws on stderr, and only if that is a terminal.
         let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("a template");
         let spinner = ProgressBar::new_spinner().with_style(style);
-        spinner.set_message("asking the cluster");
+        spinner.set_message("querying the cluster");
         spinner.enable_steady_tick(Duration::from_millis(100));
         Self {
             output,
@@ -176,9 +177,9 @@ impl View {
             }
             Event::Decided(check) => check.render(),
         };
-        self.spinner.set_message("asking the cluster");
-        if self.output == Output::Table {
-            // What cannot be written now cannot be at the end either, and is told there.
+        self.spinner.set_message("querying the cluster");
+        if self.output == CheckOutput::Table {
+            // A write that fails here fails at the end too, and is reported there.
             let _ = self.spinner.suspend(|| output::print(&text));
         }
     }
@@ -186,9 +187,9 @@ impl View {
     fn end(&self, report: &Report) -> Result<()> {
         self.spinner.finish_and_clear();
         output::print(&match self.output {
-            Output::Table => format!("\n{}", report.status()),
-            Output::Short => report.render(Format::Short),
-            Output::Json => report.render(Format::Json),
+            CheckOutput::Table => format!("\n{}", report.status()),
+            CheckOutput::Short => report.render(ReportFormat::Short),
+            CheckOutput::Json => report.render(ReportFormat::Json),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The table of commands: what `mesh` understands, and who does it. One line per command in [`Command`] and in [`run`].
+//! Table of commands: one line per command in [`Command`] and in [`run`].
 
 mod line;
 
@@ -22,52 +22,52 @@ struct Mesh {
 enum Command {
     /// Run a mesh on this machine, without a cluster.
     Local(cli_local::Args),
-    /// Run a demo on this machine: an application of ours behind real sidecars.
-    Demo(demo::Args),
+    /// Run a demo on this machine: a sample application behind real sidecars.
+    Demo(demo::DemoArgs),
     /// Show success rates, latencies, edges and live requests.
     #[command(subcommand)]
-    Viz(viz::Command),
+    Viz(viz::VizCommand),
     /// Print the manifests of the control plane, for `kubectl apply -f -`.
     Install(Box<install::InstallArgs>),
-    /// Print the manifests of the CNI plugin, for `kubectl apply -f -`; the same, for `kubectl delete -f -`, take it away.
+    /// Print the manifests of the CNI plugin, for `kubectl apply -f -` (or `kubectl delete -f -` to remove it).
     InstallCni(Box<install::cni::InstallCniArgs>),
-    /// Print the manifests of this version for the mesh that is there, for `kubectl apply -f -`.
+    /// Print the manifests that upgrade the installed mesh to this version, for `kubectl apply -f -`.
     Upgrade(Box<install::upgrade::UpgradeArgs>),
-    /// Print everything of the mesh, for `kubectl delete -f -`.
+    /// Print all objects of the installed mesh, for `kubectl delete -f -`.
     Uninstall(uninstall::UninstallArgs),
-    /// Print what former versions of the mesh left behind, for `kubectl delete -f -`.
+    /// Print objects left behind by earlier versions, for `kubectl delete -f -`.
     Prune(uninstall::PruneArgs),
-    /// Check that the mesh is installed, whole and healthy.
+    /// Check that the mesh is installed correctly and healthy.
     Check(check::CheckArgs),
-    /// Show the versions of this program, of the control plane and of the sidecars.
+    /// Show the versions of this program, the control plane and the sidecars.
     Version(version::VersionArgs),
-    /// Show the certificates of pods' sidecars.
+    /// Show the certificates that sidecars present.
     Identity(identity::IdentityArgs),
-    /// Show which authorizations there are for a workload.
+    /// List the authorizations that apply to a workload.
     Authz(authz::AuthzArgs),
-    /// Print a ServiceProfile to begin with.
+    /// Generate a ServiceProfile.
     Profile(profile::ProfileArgs),
-    /// Show what the control plane and the sidecars say of themselves.
+    /// Show the internal state of the control plane and the sidecars.
     #[command(subcommand, visible_alias = "dg")]
-    Diagnostics(diagnostics::Command),
-    /// Add the sidecar to manifests, or the annotation that lets the cluster add it.
+    Diagnostics(diagnostics::DiagnosticsCommand),
+    /// Add the sidecar, or the annotation that requests it, to manifests.
     Inject(Box<inject::InjectArgs>),
-    /// Take the sidecar out of manifests.
+    /// Remove the sidecar from manifests.
     Uninject(inject::UninjectArgs),
-    /// The demo's application.
+    /// Run one part of the demo application.
     #[command(subcommand, hide = true)]
     DemoApp(cli_demo_app::Command),
     /// Write the manual pages.
     #[command(hide = true)]
     ManPages(man::ManArgs),
-    /// Print the completion script of a shell.
+    /// Print a shell completion script.
     Completion {
-        /// The shell.
+        /// Shell to complete for.
         shell: clap_complete::Shell,
     },
 }
 
-/// Runs what the command line says. An error is one sentence on stderr and the exit code 1.
+/// Runs the command named on the command line. An error is one sentence on stderr and exit code 1.
 pub(crate) fn run() -> ExitCode {
     let result = match parse().command {
         Command::Local(args) => cli_local::run(args),
@@ -89,7 +89,7 @@ pub(crate) fn run() -> ExitCode {
         Command::DemoApp(role) => cli_demo_app::run(role),
         Command::ManPages(args) => man::pages(&args, Mesh::command()),
         Command::Completion { shell } => {
-            // Into memory first: clap panics where a reader goes away (`| head`).
+            // Into memory first: clap panics when the reader closes the pipe (`| head`).
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Mesh::command(), "mesh", &mut script);
             output::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
@@ -101,7 +101,7 @@ pub(crate) fn run() -> ExitCode {
     })
 }
 
-/// Reads the command line; what is wrong with it is clap's to say.
+/// Parses the command line; on a usage error clap prints it and exits.
 fn parse() -> Mesh {
     let (args, name) = line::command_line(std::env::args_os());
     let command = Mesh::command().bin_name(name);
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_consistent() {
+    fn command_table_is_consistent() {
         Mesh::command().debug_assert();
     }
 }

@@ -1,10 +1,10 @@
-//! `mesh demo`: an application of our own behind real sidecars, on this machine alone.
+//! `mesh demo`: a sample application behind real sidecars, on this machine only.
 //!
 //! ```text
 //! mesh demo          start ──▶ a live table until Ctrl-C ............. live.rs
 //! mesh demo --manifest       the application for a cluster ............. cluster.rs
-//! mesh demo --check  start ──▶ a fixed load, and what must be true ... check/
-//! mesh demo-app      the application itself, one role a process ...... cli/demo-app
+//! mesh demo --check  start ──▶ a fixed load, with assertions .......... check/
+//! mesh demo-app      the application itself, one role per process .... cli/demo-app
 //! ```
 
 mod check;
@@ -21,33 +21,33 @@ use cli_local::StartOptions;
 /// Namespace of the application.
 const NAMESPACE: &str = "vote";
 
-/// How to run it.
+/// Arguments of `mesh demo`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Drive a fixed load, verify what the mesh promises, print each result and end with 0 or 1.
+pub(crate) struct DemoArgs {
+    /// Run a fixed load, verify the mesh's guarantees, and exit with 0 or 1.
     #[arg(long)]
     check: bool,
     /// Print the application's manifests for a cluster, for `mesh inject - | kubectl apply -f -`.
     #[arg(long, conflicts_with_all = ["check", "name", "viz_port", "requests"])]
     manifest: bool,
-    /// The application's image.
+    /// Image of the application.
     #[arg(long, value_name = "IMAGE", requires = "manifest", default_value = concat!("localhost/mesh-app:", env!("CARGO_PKG_VERSION")))]
     image: String,
-    /// Name of the mesh; another one can run beside it under another name.
+    /// Name of the mesh; several can run under different names.
     #[arg(long, default_value = "demo")]
     name: String,
-    /// Port on this machine's loopback where the viz API answers; 0 takes a free one.
+    /// Loopback port of the viz API; 0 picks a free one.
     #[arg(long, default_value_t = 0)]
     viz_port: u16,
-    /// Requests of the check's load.
+    /// Number of requests sent by --check.
     #[arg(long, default_value_t = 10_000, requires = "check", value_parser = clap::value_parser!(u64).range(1000..=1_000_000))]
     requests: u64,
 }
 
-/// Runs it.
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
+/// `mesh demo`
+pub(crate) fn run(args: DemoArgs) -> Result<ExitCode> {
     if args.manifest {
-        crate::install::manifests::write(&manifests::for_cluster(&args.image)?)?;
+        crate::output::print_manifests(&manifests::for_cluster(&args.image)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let interrupts = cli_local::interrupts()?;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         return passed.map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     match live::run(&running, &manifests, &interrupts) {
-        // `mesh local down` from another terminal, which has said so there, or a failure.
+        // `mesh local down` in another terminal, which has reported it there, or a failure.
         Ok(cli_local::Ended::ByItself) => running.outcome().map(|()| ExitCode::SUCCESS),
         shown => {
             cli_local::end(running, &interrupts);
@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-fn options(args: &Args, dir: PathBuf) -> StartOptions<()> {
+fn options(args: &DemoArgs, dir: PathBuf) -> StartOptions<()> {
     StartOptions {
         name: args.name.clone(),
         dir,

@@ -1,5 +1,4 @@
-//! `mesh diagnostics`: what the control plane and the sidecars say of themselves, and what the control plane would tell a
-//! proxy.
+//! `mesh diagnostics`: internal state of the control plane and the sidecars, and discovery answers to a proxy.
 
 mod dump;
 mod lookup;
@@ -10,47 +9,47 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::kube::{self, Flags, Namespaced};
+use crate::kube::{self, ClusterFlags, NamespaceFlag};
 
-/// Which question.
+/// Subcommands of `mesh diagnostics`.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum DiagnosticsCommand {
     /// Print the metrics of sidecars.
-    ProxyMetrics(metrics::ProxyArgs),
+    ProxyMetrics(metrics::ProxyMetricsArgs),
     /// Print the metrics of the control plane.
     #[command(visible_alias = "cp-metrics")]
-    ControllerMetrics(metrics::ControllerArgs),
-    /// Show the endpoints that the control plane tells for authorities.
+    ControllerMetrics(metrics::ControllerMetricsArgs),
+    /// Show the endpoints that the control plane returns for authorities.
     #[command(visible_alias = "ep")]
     Endpoints(lookup::EndpointsArgs),
-    /// Show the policy that the control plane tells: a pod's for a port, or a Service's for its clients.
+    /// Show the policy that the control plane returns: for a pod's port, or for clients of a Service.
     Policy(lookup::PolicyArgs),
-    /// Show the profile that the control plane tells for an address.
-    Profile(lookup::ProfileArgs),
-    /// Show the streams of proxies that the control plane has open, with their ages.
+    /// Show the profile that the control plane returns for an address.
+    Profile(lookup::ProfileLookupArgs),
+    /// Show the open discovery streams of the control plane.
     Streams(streams::StreamsArgs),
 }
 
 /// `mesh diagnostics`
-pub(crate) fn run(command: Command) -> Result<ExitCode> {
+pub(crate) fn run(command: DiagnosticsCommand) -> Result<ExitCode> {
     kube::block_on(async {
         match command {
-            Command::ProxyMetrics(args) => metrics::proxy(&args).await,
-            Command::ControllerMetrics(args) => metrics::controller(&args).await,
-            Command::Endpoints(args) => lookup::endpoints(&args).await,
-            Command::Policy(args) => lookup::policy(&args).await,
-            Command::Profile(args) => lookup::profile(&args).await,
-            Command::Streams(args) => streams::streams(&args).await,
+            DiagnosticsCommand::ProxyMetrics(args) => metrics::proxy(&args).await,
+            DiagnosticsCommand::ControllerMetrics(args) => metrics::controller(&args).await,
+            DiagnosticsCommand::Endpoints(args) => lookup::endpoints(&args).await,
+            DiagnosticsCommand::Policy(args) => lookup::policy(&args).await,
+            DiagnosticsCommand::Profile(args) => lookup::profile(&args).await,
+            DiagnosticsCommand::Streams(args) => streams::streams(&args).await,
         }
     })
 }
 
-/// Which cluster, and which namespace.
+/// Flags that select a cluster and a namespace.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Where {
+pub(crate) struct TargetFlags {
     #[command(flatten)]
-    namespace: Namespaced,
+    namespace: NamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }

@@ -1,4 +1,4 @@
-//! `mesh identity`: the certificates that pods' sidecars show, as text.
+//! `mesh identity`: the certificates that sidecars present, as text.
 
 use std::{
     process::ExitCode,
@@ -21,26 +21,26 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::{
     check::admin_port,
-    kube::{self, Flags, Namespaced, pods},
+    kube::{self, ClusterFlags, NamespaceFlag, pods},
     output,
 };
 
-/// What `mesh identity` understands.
+/// Arguments of `mesh identity`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct IdentityArgs {
-    /// The pods.
+    /// Pods to query.
     #[arg(value_name = "POD", required_unless_present = "selector")]
     pods: Vec<String>,
 
-    /// The pods that carry these labels.
+    /// Label selector of the pods to query.
     #[arg(long, short = 'l', value_name = "LABELS", conflicts_with = "pods")]
     selector: Option<String>,
 
     #[command(flatten)]
-    namespace: Namespaced,
+    namespace: NamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
 /// `mesh identity`
@@ -53,7 +53,7 @@ pub(crate) fn identity(args: &IdentityArgs) -> Result<ExitCode> {
         for (i, pod) in pods.iter().enumerate() {
             let name = pods::name_of(pod);
             output::print(&format!("\nPOD {name} ({} of {})\n\n", i + 1, pods.len()))?;
-            match output::patiently(&format!("asking {name}"), of_pod(&client, pod)).await {
+            match output::patiently(&format!("querying {name}"), pod_chain(&client, pod)).await {
                 Ok(chain) => output::print(&render(&chain)?)?,
                 Err(error) => {
                     eprintln!("mesh: {namespace}/{name}: {error:#}");
@@ -77,18 +77,18 @@ async fn find(args: &IdentityArgs, client: &Client, namespace: &str) -> Result<V
     };
     let found = all.list(client, Filter { labels, fields: "" }).await?;
     if found.is_empty() {
-        bail!("no pod in the namespace {namespace} carries {labels}");
+        bail!("no pod in the namespace {namespace} matches {labels}");
     }
     Ok(found)
 }
 
-async fn of_pod(client: &Client, pod: &Value) -> Result<Vec<CertificateDer<'static>>> {
-    let name = local_name(pod).ok_or_else(|| anyhow!("it has no sidecar with an identity"))?;
-    let to: PodPort = admin_port(pod).ok_or_else(|| anyhow!("its sidecar is not running"))?;
-    shown(source::forward(client, &to).await?, &name).await
+async fn pod_chain(client: &Client, pod: &Value) -> Result<Vec<CertificateDer<'static>>> {
+    let name = local_name(pod).ok_or_else(|| anyhow!("the pod has no sidecar with an identity"))?;
+    let to: PodPort = admin_port(pod).ok_or_else(|| anyhow!("the sidecar is not running"))?;
+    presented_chain(source::forward(client, &to).await?, &name).await
 }
 
-/// The identity that the sidecar asks for: its variable, with what it refers to.
+/// Identity that the sidecar requests: its environment variable, with references expanded.
 fn local_name(pod: &Value) -> Option<String> {
     let proxy = pods::containers(pod).find(|container| container["name"] == PROXY_CONTAINER)?;
     let env = proxy["env"].as_array()?;
@@ -113,14 +113,14 @@ fn local_name(pod: &Value) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Takes whatever a server shows: people want to see it, above all when it is wrong.
+/// Verifier that accepts any certificate and records the chain: an invalid one is the most interesting.
 #[derive(Debug)]
-struct Look {
+struct RecordingVerifier {
     provider: Arc<CryptoProvider>,
     seen: Arc<Mutex<Vec<CertificateDer<'static>>>>,
 }
 
-impl ServerCertVerifier for Look {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -159,26 +159,29 @@ impl ServerCertVerifier for Look {
     }
 }
 
-/// The chain that a server shows who asks for this name.
-async fn shown(stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> Result<Vec<CertificateDer<'static>>> {
+/// Returns the chain that a server presents for this name.
+async fn presented_chain(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    name: &str,
+) -> Result<Vec<CertificateDer<'static>>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let look = Look {
+    let verifier = RecordingVerifier {
         provider: provider.clone(),
         seen: seen.clone(),
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(look))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    let server = ServerName::try_from(name.to_owned()).with_context(|| format!("{name:?} is no server name"))?;
+    let server = ServerName::try_from(name.to_owned()).with_context(|| format!("invalid server name {name:?}"))?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
-    // A server that wants a certificate of ours ends the handshake, but has shown its own by then.
+    // A server that requires a client certificate aborts the handshake, but has presented its own by then.
     let chain = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
     if chain.is_empty() {
-        handshake.with_context(|| format!("its sidecar shows no certificate for {name}"))?;
-        bail!("its sidecar shows no certificate for {name}");
+        handshake.with_context(|| format!("the sidecar presents no certificate for {name}"))?;
+        bail!("the sidecar presents no certificate for {name}");
     }
     Ok(chain)
 }
@@ -186,7 +189,8 @@ async fn shown(stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> Resul
 fn render(chain: &[CertificateDer<'_>]) -> Result<String> {
     let mut text = String::new();
     for der in chain {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|error| anyhow!("its certificate: {error}"))?;
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|error| anyhow!("invalid certificate: {error}"))?;
         text.push_str(&as_text(&certificate));
     }
     Ok(text)
@@ -252,7 +256,7 @@ mod tests {
     const NAME: &str = "web.vote.serviceaccount.identity.linkerd.cluster.local";
 
     #[test]
-    fn an_identity_is_put_together_of_the_pods_own_fields() {
+    fn expands_the_local_name_from_pod_fields() {
         let env = json!([
             {"name": "_pod_ns", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "_pod_sa", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_sidecar_shows_is_printed() {
+    async fn prints_the_presented_chain() {
         let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
         let anchor = Anchor::generate("root", year).expect("an anchor");
         let issuer = Issuer::generate(&anchor, "issuer", year).expect("an issuer");
@@ -285,9 +289,9 @@ mod tests {
             .expect("a chain");
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        // It may find the client gone: who has seen the chain hangs up.
+        // May fail: the client hangs up once it has seen the chain.
         tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
-        let text = render(&shown(ours, NAME).await.expect("shown")).expect("certificates");
+        let text = render(&presented_chain(ours, NAME).await.expect("a chain")).expect("certificates");
         assert_eq!(text.matches("Certificate:").count(), 2, "{text}");
         assert!(
             text.contains(&format!("DNS:{NAME}")) && text.contains("ECDSA-SHA256"),

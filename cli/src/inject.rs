@@ -1,4 +1,4 @@
-//! `mesh inject` and `mesh uninject`: manifests in, manifests out, a report on stderr.
+//! `mesh inject` and `mesh uninject`: transform manifests, with a report on stderr.
 //!
 //! ```text
 //! FILE | DIR | - ──[input]──▶ documents ──[transform]──▶ [yaml] ──▶ stdout
@@ -16,22 +16,13 @@ mod tests;
 
 use std::{io::Write, process::ExitCode};
 
-use anyhow::Context;
 use serde_json::Value;
 
 pub(crate) use flags::{InjectArgs, UninjectArgs};
 use input::Document;
-use report::Line;
+use report::ObjectResult;
 
-/// How manifests are written.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Output {
-    /// Documents between lines of dashes.
-    #[default]
-    Yaml,
-    /// One object a line.
-    Json,
-}
+use crate::output::{self, DocumentFormat};
 
 /// `mesh inject`
 pub(crate) fn inject(args: InjectArgs) -> anyhow::Result<ExitCode> {
@@ -48,21 +39,21 @@ pub(crate) fn uninject(args: UninjectArgs) -> anyhow::Result<ExitCode> {
     write(&text, &report::uninjected(&lines))
 }
 
-/// Everything is worked out before the first byte is written, so that `kubectl apply` never gets half of it.
 fn write(text: &str, report: &str) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write the manifests")?;
-    // Whoever reads no further has what he wanted.
+    output::print_manifests(text)?;
+    // A closed stderr is not an error.
     let _ = std::io::stderr().write_all(report.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
-type Change<'a> = &'a dyn Fn(&mut Value) -> anyhow::Result<Line>;
+type Change<'a> = &'a dyn Fn(&mut Value) -> anyhow::Result<ObjectResult>;
 
-/// Changes all objects of all documents. What is not changed comes out as it was written, comments and all.
-fn rewrite(documents: &[Document], output: Output, change: Change<'_>) -> anyhow::Result<(String, Vec<Line>)> {
+/// Changes all objects of all documents. Unchanged documents are copied verbatim, with their comments.
+fn rewrite(
+    documents: &[Document],
+    output: DocumentFormat,
+    change: Change<'_>,
+) -> anyhow::Result<(String, Vec<ObjectResult>)> {
     let (mut text, mut lines) = (String::new(), vec![]);
     for document in documents {
         let mut value = document.value.clone();
@@ -73,13 +64,13 @@ fn rewrite(documents: &[Document], output: Output, change: Change<'_>) -> anyhow
             _ => vec![&mut value],
         };
         for object in objects {
-            let line = change(object).map_err(|error| input::blame(document, &error))?;
+            let line = change(object).map_err(|error| input::locate(document, &error))?;
             lines.push(line);
         }
         match output {
-            Output::Json => text.push_str(&format!("{value}\n")),
-            Output::Yaml if value == document.value => text.push_str(&verbatim(&document.text)),
-            Output::Yaml => text.push_str(&format!("{}---\n", yaml::emit(&value))),
+            DocumentFormat::Json => text.push_str(&format!("{value}\n")),
+            DocumentFormat::Yaml if value == document.value => text.push_str(&verbatim(&document.text)),
+            DocumentFormat::Yaml => text.push_str(&format!("{}---\n", yaml::emit(&value))),
         }
     }
     Ok((text, lines))

@@ -1,11 +1,11 @@
-//! `mesh install`: the charts, rendered to stdout, with credentials of their own when none are given.
+//! `mesh install`: the charts, rendered to stdout, with generated credentials unless some are given.
 //!
 //! ```text
 //! values files, flags, --set ─[given]─┐
 //! cluster ────────────────[present]───┼─[credentials]─▶ mesh-charts ─[manifests]─▶ stdout
 //! identity files ─────────────────────┘
 //! ```
-//! `mesh upgrade`, `mesh uninstall` and `mesh prune` stand on the same.
+//! `mesh upgrade`, `mesh uninstall` and `mesh prune` share these modules.
 
 pub(crate) mod cni;
 mod credentials;
@@ -24,24 +24,27 @@ use destination_source::cluster::Client;
 use mesh_charts::Chart;
 use serde_json::Value;
 
-use crate::{kube, output};
+use crate::{
+    kube,
+    output::{self, DocumentFormat},
+};
 use given::{NamedArgs, ValueArgs, read};
-use manifests::{Manifest, Output};
+use manifests::Manifest;
 
-/// What `mesh install` understands.
+/// Arguments of `mesh install`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InstallArgs {
-    /// Only the custom resources; they are installed first.
+    /// Print only the custom resources; install them first.
     #[arg(long)]
     crds: bool,
 
-    /// Ask no cluster whether there is a mesh already.
+    /// Skip the check for an existing installation.
     #[arg(long)]
     ignore_cluster: bool,
 
-    /// How manifests are written.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: DocumentFormat,
 
     #[command(flatten)]
     values: ValueArgs,
@@ -50,31 +53,31 @@ pub(crate) struct InstallArgs {
     named: NamedArgs,
 
     #[command(flatten)]
-    identity: IdentityArgs,
+    identity: CredentialArgs,
 
     #[command(flatten)]
-    cluster: kube::Flags,
+    cluster: kube::ClusterFlags,
 }
 
-/// Credentials that somebody else made.
+/// Flags for existing credentials.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Identity")]
-pub(crate) struct IdentityArgs {
-    /// The trust anchors, PEM. Without the three files, the anchor and the issuer are made.
+pub(crate) struct CredentialArgs {
+    /// Trust anchors, PEM. Without the three files, anchor and issuer are generated.
     #[arg(long, value_name = "FILE")]
     identity_trust_anchors_file: Option<PathBuf>,
 
-    /// The issuer's certificate, PEM; what stands between it and the anchor may follow it.
+    /// Issuer certificate, PEM; intermediate certificates may follow it.
     #[arg(long, value_name = "FILE", requires_all = ["identity_trust_anchors_file", "identity_issuer_key_file"])]
     identity_issuer_certificate_file: Option<PathBuf>,
 
-    /// The issuer's private key, PEM.
+    /// Private key of the issuer, PEM.
     #[arg(long, value_name = "FILE", requires_all = ["identity_trust_anchors_file", "identity_issuer_certificate_file"])]
     identity_issuer_key_file: Option<PathBuf>,
 }
 
-impl IdentityArgs {
-    fn over(&self, values: &mut Value) -> anyhow::Result<()> {
+impl CredentialArgs {
+    fn apply_to(&self, values: &mut Value) -> anyhow::Result<()> {
         for (path, file) in [
             (credentials::ANCHORS, &self.identity_trust_anchors_file),
             (credentials::ISSUER_CERTIFICATE, &self.identity_issuer_certificate_file),
@@ -90,78 +93,77 @@ impl IdentityArgs {
 
 /// `mesh install`
 pub(crate) fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
-    let mut found = Found::default();
+    let mut found = ClusterFacts::default();
     if !args.ignore_cluster {
-        let asked = kube::block_on(output::patiently("looking at the cluster", found_on(args)));
+        let asked = kube::block_on(output::patiently("reading the cluster", inspect_cluster(args)));
         found = asked.map_err(|error| match error.downcast_ref::<destination_source::Error>() {
-            Some(_) => error
-                .context("the cluster cannot be asked (to render the manifests without one, give --ignore-cluster)"),
+            Some(_) => {
+                error.context("cannot query the cluster (use --ignore-cluster to render the manifests without one)")
+            }
             None => error,
         })?;
     }
     let manifests = rendered(args, &found, SystemTime::now())?;
-    manifests::write(&manifests::text(&manifests, args.output))?;
+    output::print_manifests(&manifests::text(&manifests, args.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a cluster says that the manifests follow.
+/// Properties of a cluster that the manifests depend on.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// The ports of the API server.
+pub(crate) struct ClusterFacts {
+    /// Ports of the API server.
     pub(crate) api_server_ports: Option<String>,
 }
 
-impl Found {
-    /// What nobody asked for is as the cluster has it.
-    pub(crate) fn under(&self, values: &mut Value) -> anyhow::Result<()> {
-        let said = values.pointer("/proxyInit/kubeAPIServerPorts").is_some();
-        if let Some(ports) = self.api_server_ports.as_ref().filter(|_| !said) {
+impl ClusterFacts {
+    /// Fills in values that the user has not set.
+    pub(crate) fn fill(&self, values: &mut Value) -> anyhow::Result<()> {
+        let is_set = values.pointer("/proxyInit/kubeAPIServerPorts").is_some();
+        if let Some(ports) = self.api_server_ports.as_ref().filter(|_| !is_set) {
             mesh_charts::set_text(values, "proxyInit.kubeAPIServerPorts", ports.clone())?;
         }
         Ok(())
     }
 }
 
-/// Asks the cluster, and refuses one that cannot take a mesh.
-async fn found_on(args: &InstallArgs) -> anyhow::Result<Found> {
+/// Inspects the cluster, and rejects one that cannot take this mesh.
+async fn inspect_cluster(args: &InstallArgs) -> anyhow::Result<ClusterFacts> {
     let client: Client = args.cluster.connect().await?;
     let there = present::control_planes(&client).await?;
     if args.crds {
-        // Our own are older ones of these resources, and may be made newer.
+        // Our own custom resources may be older, and are then upgraded.
         let others: Vec<_> = there.into_iter().filter(|there| !there.is_ours()).collect();
-        present::refuse(&others, &args.cluster.linkerd_namespace)?;
-        return Ok(Found::default());
+        present::reject_existing(&others, &args.cluster.linkerd_namespace)?;
+        return Ok(ClusterFacts::default());
     }
-    present::refuse(&there, &args.cluster.linkerd_namespace)?;
-    present::resources(&client, &args.cluster.linkerd_namespace).await?;
-    Ok(Found {
+    present::reject_existing(&there, &args.cluster.linkerd_namespace)?;
+    present::check_resources(&client, &args.cluster.linkerd_namespace).await?;
+    Ok(ClusterFacts {
         api_server_ports: present::api_server_ports(&client).await,
     })
 }
 
-fn rendered(args: &InstallArgs, found: &Found, now: SystemTime) -> anyhow::Result<Vec<Manifest>> {
+fn rendered(args: &InstallArgs, found: &ClusterFacts, now: SystemTime) -> anyhow::Result<Vec<Manifest>> {
     let namespace = &args.cluster.linkerd_namespace;
     if args.crds {
-        // Whatever is said of the control plane is none of theirs.
+        // Values of the control plane do not apply to them.
         return manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?);
     }
     let mut values = mesh_charts::parse("")?;
-    args.named.over(&mut values)?;
-    args.values.over(&mut values)?;
-    args.identity.over(&mut values)?;
-    remember(&mut values)?;
-    found.under(&mut values)?;
+    args.named.apply_to(&mut values)?;
+    args.values.apply_to(&mut values)?;
+    args.identity.apply_to(&mut values)?;
+    record_given(&mut values)?;
+    found.fill(&mut values)?;
     credentials::fill(&mut values, now)?;
     manifests::render(Chart::ControlPlane, namespace, &values)
 }
 
-/// Writes down what was said, without secrets, for `mesh upgrade`.
-pub(crate) fn remember(values: &mut Value) -> anyhow::Result<()> {
+/// Records the given values, without secrets, for `mesh upgrade`.
+pub(crate) fn record_given(values: &mut Value) -> anyhow::Result<()> {
     let mut given = values.clone();
     credentials::take(&mut given);
-    let map = given
-        .as_object_mut()
-        .context("the values are no map of names to values")?;
+    let map = given.as_object_mut().context("values must be a mapping")?;
     map.remove("given");
     let text = if map.is_empty() {
         "{}\n".to_owned()

@@ -1,5 +1,5 @@
-//! `mesh profile`: a ServiceProfile to begin with: commented, or with the routes of an OpenAPI document or of a protobuf
-//! file.
+//! `mesh profile`: generates a ServiceProfile: a commented template, or one with the routes of an OpenAPI document or a
+//! protobuf file.
 
 mod openapi;
 mod proto;
@@ -11,56 +11,46 @@ use destination_source::cluster::Resource;
 use serde_json::{Value, json};
 
 use crate::{
-    kube::{self, Flags, Namespaced},
-    output,
+    kube::{self, ClusterFlags, NamespaceFlag},
+    output::{self, DocumentFormat},
 };
 
-/// What `mesh profile` understands.
+/// Arguments of `mesh profile`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["template", "open_api", "proto"]))]
 pub(crate) struct ProfileArgs {
-    /// The Service.
+    /// Name of the Service.
     #[arg(value_name = "SERVICE")]
     service: String,
 
-    /// With all fields, commented.
+    /// Print a commented template with all fields.
     #[arg(long)]
     template: bool,
 
-    /// With the routes of an OpenAPI (Swagger) document, YAML or JSON; - reads standard input.
+    /// Generate routes from an OpenAPI (Swagger) document in YAML or JSON; - reads standard input.
     #[arg(long, value_name = "FILE")]
     open_api: Option<PathBuf>,
 
-    /// With the routes of a protobuf file; - reads standard input.
+    /// Generate routes from a protobuf file; - reads standard input.
     #[arg(long, value_name = "FILE")]
     proto: Option<PathBuf>,
 
-    /// Ask no cluster for its domain; it is cluster.local.
+    /// Assume the cluster domain cluster.local instead of querying the cluster.
     #[arg(long)]
     ignore_cluster: bool,
 
-    /// Form of the output.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: DocumentFormat,
 
     #[command(flatten)]
-    namespace: Namespaced,
+    namespace: NamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// In which form.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// YAML.
-    #[default]
-    Yaml,
-    /// JSON.
-    Json,
-}
-
-/// One route of a profile.
+/// Route of a profile.
 #[derive(Clone, Debug, PartialEq)]
 struct Route {
     name: String,
@@ -68,7 +58,7 @@ struct Route {
     path_regex: String,
     is_retryable: bool,
     timeout: Option<String>,
-    /// Statuses that the document names, and whether each is a failure.
+    /// Documented statuses, each with whether it is a failure.
     statuses: Vec<(u16, bool)>,
 }
 
@@ -80,13 +70,13 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<ExitCode> {
         ("cluster.local".to_owned(), namespace)
     } else {
         kube::block_on(domain(args))
-            .context("the cluster is asked for its domain; with --ignore-cluster it is cluster.local")?
+            .context("cannot determine the cluster domain (use --ignore-cluster to assume cluster.local)")?
     };
     let name = format!("{}.{namespace}.svc.{domain}", args.service);
     let routes = match (&args.open_api, &args.proto) {
         (Some(file), _) => openapi::routes(&read(file)?).with_context(|| file.display().to_string())?,
         (_, Some(file)) => proto::routes(&read(file)?).with_context(|| file.display().to_string())?,
-        _ if args.output == Output::Yaml => {
+        _ if args.output == DocumentFormat::Yaml => {
             output::print(&template(&name, &namespace))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -95,36 +85,38 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<ExitCode> {
     if routes.is_empty() {
         let file = args.open_api.as_ref().or(args.proto.as_ref());
         let file = file.map_or_else(String::new, |file| format!("{}: ", file.display()));
-        bail!("{file}the document names no route");
+        bail!("{file}no routes found");
     }
     let profile = render(&name, &namespace, &routes);
     output::print(&match args.output {
-        Output::Yaml => serde_yaml_ng::to_string(&profile)?,
-        Output::Json => serde_json::to_string_pretty(&profile)? + "\n",
+        DocumentFormat::Yaml => serde_yaml_ng::to_string(&profile)?,
+        DocumentFormat::Json => serde_json::to_string_pretty(&profile)? + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name that no Service can have makes a profile that no cluster takes.
+/// Rejects invalid Service names: the cluster would reject the profile.
 fn check_service(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_name = !name.is_empty() && name.len() <= 63 && name.chars().all(plain);
     if !is_name || name.starts_with('-') || name.ends_with('-') {
-        bail!("{name:?} is no name of a Service: lower-case letters, digits and dashes, without namespace and domain");
+        bail!(
+            "invalid Service name {name:?}: expected lower-case letters, digits and dashes, without namespace and domain"
+        );
     }
     Ok(())
 }
 
-/// The cluster's domain, as the control plane knows it, and the namespace that is meant.
+/// Reads the cluster's domain from the control plane, and resolves the namespace.
 async fn domain(args: &ProfileArgs) -> Result<(String, String)> {
     let client = args.cluster.connect().await?;
     let configs = Resource::new("v1", "configmaps").within(&args.cluster.linkerd_namespace);
     let config = configs.get(&client, "linkerd-config").await?;
     let values = config["data"]["values"].as_str().unwrap_or_default();
-    let said = values.lines().find_map(|line| line.strip_prefix("clusterDomain:"));
-    let said = said.map(|domain| domain.trim().trim_matches('"').to_owned());
+    let configured = values.lines().find_map(|line| line.strip_prefix("clusterDomain:"));
+    let configured = configured.map(|domain| domain.trim().trim_matches('"').to_owned());
     Ok((
-        said.unwrap_or_else(|| "cluster.local".to_owned()),
+        configured.unwrap_or_else(|| "cluster.local".to_owned()),
         args.namespace.on(&client),
     ))
 }
@@ -134,10 +126,10 @@ fn read(file: &std::path::Path) -> Result<String> {
         let mut text = String::new();
         std::io::stdin()
             .read_to_string(&mut text)
-            .context("standard input cannot be read")?;
+            .context("cannot read standard input")?;
         return Ok(text);
     }
-    std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn example() -> Route {
@@ -187,33 +179,33 @@ fn route(route: &Route) -> Value {
 
 fn template(name: &str, namespace: &str) -> String {
     format!(
-        r"### A ServiceProfile says what the routes of a Service are, which of them may be retried, and how long they may take.
+        r"### A ServiceProfile defines the routes of a Service, which of them may be retried, and their timeouts.
 apiVersion: linkerd.io/v1alpha2
 kind: ServiceProfile
 metadata:
   name: {name}
   namespace: {namespace}
 spec:
-  # Requests belong to the first route whose condition holds.
+  # A request belongs to the first route whose condition matches.
   routes:
-    # The route's name, in metrics and in `mesh viz routes`.
+    # Name of the route in metrics and in `mesh viz routes`.
     - name: '/authors/{{id}}'
-      # method and pathRegex (of the whole path) are matched; all, any and not combine conditions.
+      # Conditions are method and pathRegex (of the whole path), combined by all, any and not.
       condition:
         method: POST
         pathRegex: '/authors/\d+'
-      # Which responses are failures; without this, statuses from 500.
+      # Responses that count as failures; by default those with status 500 or higher.
       responseClasses:
         - condition:
             status:
               min: 500
               max: 599
           isFailure: true
-      # Whether a request that failed may be sent again, within the budget.
+      # Retry failed requests, within the budget.
       isRetryable: true
-      # How long a request may take, retries included.
+      # Timeout of a request, including retries.
       timeout: 250ms
-  # How many retries there may be beside the requests: a share, and a few a second in any case.
+  # Retries allowed relative to the requests, plus a minimum per second. A budget without retryable routes still applies.
   retryBudget:
     retryRatio: 0.2
     minRetriesPerSecond: 10
@@ -229,16 +221,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_services_name_is_taken() {
+    fn rejects_invalid_service_names() {
         check_service("web-2").expect("a name");
         for bad in ["", "web b", "Web", "web.vote", "-web", "web-"] {
             let error = check_service(bad).expect_err(bad).to_string();
-            assert!(error.contains("no name of a Service"), "{error}");
+            assert!(error.contains("invalid Service name"), "{error}");
         }
     }
 
     #[test]
-    fn what_is_printed_is_a_profile() {
+    fn generates_valid_profiles() {
         let text = template("web.vote.svc.cluster.local", "vote");
         let value: Value = serde_yaml_ng::from_str(&text).expect("YAML");
         Object::from_value(value).expect("the template is valid");

@@ -1,7 +1,7 @@
-//! `mesh uninstall` and `mesh prune`: what `kubectl delete -f -` is to delete, read from the cluster.
+//! `mesh uninstall` and `mesh prune`: the objects to delete with `kubectl delete -f -`, read from the cluster.
 //!
-//! Everything that a mesh made carries the label of its control plane. What its programs made themselves, and what Kubernetes
-//! made of its objects, goes with the namespace, or with its owner.
+//! Everything that belongs to a mesh carries the label of its control plane. Objects created by its programs, or by
+//! Kubernetes from its objects, are deleted with the namespace or with their owner.
 
 use std::process::ExitCode;
 
@@ -16,23 +16,23 @@ use serde_json::{Value, json};
 
 use crate::{
     install::{
-        Found,
-        manifests::{self, Output},
+        ClusterFacts, manifests,
         present::{self, ControlPlane},
         upgrade::Installed,
     },
-    kube, output,
+    kube,
+    output::{self, DocumentFormat},
 };
 
-/// Label of extensions, which uninstall themselves.
+/// Label of extensions, which have their own uninstall command.
 const EXTENSION: &str = "linkerd.io/extension";
-/// Most pods that are named, before "and others".
+/// Maximum number of pods named in a message, before "and others".
 const NAMED_MAX: usize = 5;
-/// The webhook's certificate, which the injector makes.
+/// Objects created at run time: the webhook's certificate, by the injector.
 const MADE_BY_PROGRAMS: [&str; 1] = ["linkerd-proxy-injector-k8s-tls"];
 
-/// Kinds of which a mesh has objects outside its namespace, in the order in which they go: webhooks first, so that nothing waits
-/// for a program that is gone.
+/// Kinds of objects outside the control plane's namespace, in order of deletion: webhooks first, so that nothing waits
+/// for a deleted program.
 const OUTSIDE: [(&str, &str, &str); 9] = [
     (
         "admissionregistration.k8s.io/v1",
@@ -60,7 +60,7 @@ const OUTSIDE: [(&str, &str, &str); 9] = [
     ),
     ("v1", "namespaces", "Namespace"),
 ];
-/// Kinds of which it has objects within.
+/// Kinds of objects within the control plane's namespace.
 const WITHIN: [(&str, &str, &str); 8] = [
     ("apps/v1", "deployments", "Deployment"),
     ("apps/v1", "daemonsets", "DaemonSet"),
@@ -72,44 +72,44 @@ const WITHIN: [(&str, &str, &str); 8] = [
     ("v1", "serviceaccounts", "ServiceAccount"),
 ];
 
-/// What `mesh uninstall` understands.
+/// Arguments of `mesh uninstall`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UninstallArgs {
-    /// Print it although pods with a sidecar, or extensions, remain.
+    /// Print the objects even if meshed pods or extensions remain.
     #[arg(long, short)]
     force: bool,
 
-    /// How manifests are written.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: DocumentFormat,
 
     #[command(flatten)]
-    cluster: kube::Flags,
+    cluster: kube::ClusterFlags,
 }
 
-/// What `mesh prune` understands.
+/// Arguments of `mesh prune`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PruneArgs {
-    /// How manifests are written.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: DocumentFormat,
 
     #[command(flatten)]
-    cluster: kube::Flags,
+    cluster: kube::ClusterFlags,
 }
 
 /// `mesh uninstall`
 pub(crate) fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
     let namespace = &args.cluster.linkerd_namespace;
-    let found = kube::block_on(output::patiently("looking at the cluster", async {
+    let found = kube::block_on(output::patiently("reading the cluster", async {
         let client = args.cluster.connect().await?;
         let there = present::control_planes(&client).await?;
-        not_of_others(there.iter().find(|there| there.namespace == *namespace))?;
+        check_ownership(there.iter().find(|there| there.namespace == *namespace))?;
         if !args.force {
             let extensions = extensions(&client).await?;
             if !extensions.is_empty() {
                 bail!(
-                    "extensions are installed ({}): uninstall them first (mesh viz uninstall | kubectl delete -f -), or give --force",
+                    "extensions are installed ({}): uninstall them first (`mesh viz uninstall | kubectl delete -f -`), or use --force",
                     extensions.join(", ")
                 );
             }
@@ -118,30 +118,30 @@ pub(crate) fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
         labelled(&client, namespace).await
     }))?;
     if found.is_empty() {
-        bail!("there is nothing of a mesh whose control plane is in the namespace {namespace}; name another by -L");
+        bail!("no mesh found with its control plane in the namespace {namespace}: select another with -L");
     }
-    manifests::write(&manifests::of_objects(&found, args.output)?)?;
+    output::print_manifests(&manifests::objects_text(&found, args.output)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `mesh prune`
 pub(crate) fn prune(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let namespace = &args.cluster.linkerd_namespace;
-    let stale = kube::block_on(output::patiently("looking at the cluster", async {
+    let stale = kube::block_on(output::patiently("reading the cluster", async {
         let client = args.cluster.connect().await?;
         let installed = Installed::read(&client, namespace).await?;
         let mut current = manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?)?;
-        current.extend(installed.render(namespace, installed.given.clone(), &Found::default())?);
+        current.extend(installed.render(namespace, installed.given.clone(), &ClusterFacts::default())?);
         let current: Vec<Value> = current.into_iter().map(|manifest| manifest.object).collect();
         let mut found = labelled(&client, namespace).await?;
         found.retain(|object| !current.iter().any(|other| is_same(object, other)));
         Ok(found)
     }))?;
-    manifests::write(&manifests::of_objects(&stale, args.output)?)?;
+    output::print_manifests(&manifests::objects_text(&stale, args.output)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Group, kind, namespace and name; a version is only another way to see an object.
+/// Compares group, kind, namespace and name; versions are only different views of an object.
 fn is_same(one: &Value, other: &Value) -> bool {
     let group = |of: &Value| {
         let version = of["apiVersion"].as_str().unwrap_or_default();
@@ -155,25 +155,25 @@ fn is_same(one: &Value, other: &Value) -> bool {
             .all(|name| one["metadata"][name] == other["metadata"][name])
 }
 
-/// Helm's is Helm's to uninstall, and another Linkerd's is its own.
-fn not_of_others(there: Option<&ControlPlane>) -> anyhow::Result<()> {
+/// Rejects control planes installed by Helm or by another program.
+fn check_ownership(there: Option<&ControlPlane>) -> anyhow::Result<()> {
     let Some(there) = there else { return Ok(()) };
     let namespace = &there.namespace;
     if let Some(release) = &there.release {
         bail!(
-            "the mesh in the namespace {namespace} was installed by Helm: uninstall it with helm uninstall {release} -n {namespace}"
+            "the mesh in the namespace {namespace} was installed by Helm: run `helm uninstall {release} -n {namespace}`"
         );
     }
     if !there.is_ours() {
         bail!(
-            "the control plane in the namespace {namespace} was made by {:?}, not by this program: uninstall it with what made it",
+            "the control plane in the namespace {namespace} was installed by {:?}: use that program to uninstall it",
             there.created_by
         );
     }
     Ok(())
 }
 
-/// The names of extensions.
+/// Lists the installed extensions.
 async fn extensions(client: &Client) -> anyhow::Result<Vec<String>> {
     let labelled = Filter {
         labels: EXTENSION,
@@ -186,21 +186,21 @@ async fn extensions(client: &Client) -> anyhow::Result<Vec<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
-/// The pods that have a sidecar of this control plane, its own ones not counted.
+/// Lists the pods injected by this control plane, except its own.
 async fn injected(client: &Client, namespace: &str) -> anyhow::Result<Vec<String>> {
     let labels = format!("{}={namespace}", keys::CONTROL_PLANE_NS);
     let filter = Filter {
         labels: &labels,
-        // What has ended needs no control plane.
+        // Finished pods need no control plane.
         fields: "status.phase!=Succeeded,status.phase!=Failed",
     };
     let pods = Resource::new("v1", "pods").list(client, filter).await?;
-    let staying = pods.iter().filter(|pod| needs_us(pod, namespace));
+    let staying = pods.iter().filter(|pod| needs_control_plane(pod, namespace));
     Ok(staying.map(named).collect())
 }
 
-/// Whether somebody's pod stays with a sidecar: one that is ending already needs no control plane for that.
-fn needs_us(pod: &Value, namespace: &str) -> bool {
+/// Returns true for a user's pod that stays; a terminating one needs no control plane.
+fn needs_control_plane(pod: &Value, namespace: &str) -> bool {
     let metadata = &pod["metadata"];
     metadata["namespace"] != namespace
         && metadata["labels"][EXTENSION].is_null()
@@ -219,7 +219,7 @@ fn in_use(pods: &[String]) -> anyhow::Result<()> {
     let more = if pods.len() > NAMED_MAX { ", and others" } else { "" };
     let named = pods[..pods.len().min(NAMED_MAX)].join(", ");
     bail!(
-        "{} still {} a sidecar ({named}{more}): take the annotation linkerd.io/inject away and restart them first, or give --force",
+        "{} still {} a sidecar ({named}{more}): remove the annotation linkerd.io/inject and restart them first, or use --force",
         if pods.len() == 1 {
             "1 pod".to_owned()
         } else {
@@ -229,7 +229,7 @@ fn in_use(pods: &[String]) -> anyhow::Result<()> {
     );
 }
 
-/// Everything that carries the control plane's label, to be deleted.
+/// Lists everything that carries the control plane's label.
 async fn labelled(client: &Client, namespace: &str) -> anyhow::Result<Vec<Value>> {
     let labels = format!("{}={namespace}", keys::CONTROL_PLANE_NS);
     let filter = Filter {
@@ -248,19 +248,19 @@ async fn labelled(client: &Client, namespace: &str) -> anyhow::Result<Vec<Value>
             Ok(objects) => found.extend(
                 objects
                     .iter()
-                    .filter(|object| is_made_by_us(object))
+                    .filter(|object| is_installed_by_us(object))
                     .map(|object| reference(version, kind, object)),
             ),
-            // A kind that the cluster does not have.
+            // The cluster does not have this kind.
             Err(Error::Absent { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(without_what_goes_along(found))
+    Ok(without_namespaced_dependents(found))
 }
 
-/// Not an extension's, not Kubernetes' own, and not what a program makes again.
-fn is_made_by_us(object: &Value) -> bool {
+/// Returns true unless the object belongs to an extension, to Kubernetes, or is recreated by a program.
+fn is_installed_by_us(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     metadata["labels"][EXTENSION].is_null()
@@ -268,7 +268,7 @@ fn is_made_by_us(object: &Value) -> bool {
         && !MADE_BY_PROGRAMS.contains(&name)
 }
 
-/// As much of an object as it takes to delete it.
+/// Reduces an object to the fields needed to delete it.
 fn reference(version: &str, kind: &str, object: &Value) -> Value {
     let mut metadata = json!({"name": object["metadata"]["name"]});
     if object["metadata"]["namespace"].is_string() {
@@ -277,8 +277,8 @@ fn reference(version: &str, kind: &str, object: &Value) -> Value {
     json!({"apiVersion": version, "kind": kind, "metadata": metadata})
 }
 
-/// Where a namespace goes, what is in it goes along.
-fn without_what_goes_along(mut found: Vec<Value>) -> Vec<Value> {
+/// Removes objects that are deleted with their namespace.
+fn without_namespaced_dependents(mut found: Vec<Value>) -> Vec<Value> {
     let namespaces: Vec<Value> = found
         .iter()
         .filter(|object| object["kind"] == "Namespace")
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_a_namespace_goes_with_it() {
+    fn omits_objects_deleted_with_their_namespace() {
         let object = |kind: &str, name: &str, namespace: Option<&str>| {
             let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": "u"}, "spec": {}});
             reference("v1", kind, &object)
@@ -308,7 +308,7 @@ mod tests {
             object("RoleBinding", "c", Some("linkerd")),
             object("Namespace", "linkerd", None),
         ];
-        let kept = without_what_goes_along(found);
+        let kept = without_namespaced_dependents(found);
         let names: Vec<_> = kept.iter().map(|object| object["metadata"]["name"].clone()).collect();
         assert_eq!(names, ["a", "b", "linkerd"]);
         assert_eq!(
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_end_hold_nobody_up() {
+    fn terminating_pods_do_not_block_uninstallation() {
         let pod = |namespace: &str, more: Value| {
             let mut pod = json!({"metadata": {"name": "web", "namespace": namespace}});
             for (key, value) in more.as_object().expect("an object") {
@@ -326,24 +326,24 @@ mod tests {
             }
             pod
         };
-        assert!(needs_us(&pod("shop", json!({})), "linkerd"));
-        assert!(!needs_us(&pod("linkerd", json!({})), "linkerd"));
+        assert!(needs_control_plane(&pod("shop", json!({})), "linkerd"));
+        assert!(!needs_control_plane(&pod("linkerd", json!({})), "linkerd"));
         let labels = json!({"labels": {"linkerd.io/extension": "viz"}});
-        assert!(!needs_us(&pod("linkerd-viz", labels), "linkerd"));
+        assert!(!needs_control_plane(&pod("linkerd-viz", labels), "linkerd"));
         let ending = json!({"deletionTimestamp": "2026-11-21T09:00:00Z"});
-        assert!(!needs_us(&pod("shop", ending), "linkerd"));
+        assert!(!needs_control_plane(&pod("shop", ending), "linkerd"));
         assert_eq!(named(&pod("shop", json!({}))), "shop/web");
     }
 
     #[test]
-    fn what_others_made_is_theirs_and_pods_are_named() {
+    fn keeps_objects_of_others_and_names_meshed_pods() {
         let made = |labels: Value, owners: Value| {
-            is_made_by_us(&json!({"metadata": {"name": "x", "labels": labels, "ownerReferences": owners}}))
+            is_installed_by_us(&json!({"metadata": {"name": "x", "labels": labels, "ownerReferences": owners}}))
         };
         assert!(made(json!({}), Value::Null));
         assert!(!made(json!({"linkerd.io/extension": "viz"}), Value::Null));
         assert!(!made(json!({}), json!([{"kind": "ReplicaSet"}])));
-        in_use(&[]).expect("nobody");
+        in_use(&[]).expect("no pods");
         let pods: Vec<String> = (0..7).map(|n| format!("shop/web-{n}")).collect();
         let error = in_use(&pods).expect_err("in use").to_string();
         assert!(
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_of_an_object_is_the_same_object() {
+    fn ignores_the_version_when_comparing_objects() {
         let object =
             |version: &str, name: &str| json!({"apiVersion": version, "kind": "Role", "metadata": {"name": name}});
         assert!(is_same(&object("rbac/v1", "a"), &object("rbac/v2", "a")));
@@ -368,18 +368,18 @@ mod tests {
     }
 
     #[test]
-    fn helms_and_others_are_left_to_them() {
+    fn rejects_control_planes_of_helm_and_others() {
         let there = |created_by: &str, release: Option<&str>| ControlPlane {
             namespace: "linkerd".into(),
             created_by: created_by.into(),
             release: release.map(str::to_owned),
         };
-        not_of_others(None).expect("what is left of one may go");
-        not_of_others(Some(&there("mesh/0.1.0", None))).expect("ours");
-        let helm = not_of_others(Some(&there("mesh/0.1.0", Some("m"))))
+        check_ownership(None).expect("leftovers may be deleted");
+        check_ownership(Some(&there("mesh/0.1.0", None))).expect("ours");
+        let helm = check_ownership(Some(&there("mesh/0.1.0", Some("m"))))
             .expect_err("Helm's")
             .to_string();
         assert!(helm.contains("helm uninstall m -n linkerd"), "{helm}");
-        assert!(not_of_others(Some(&there("linkerd/cli", None))).is_err());
+        assert!(check_ownership(Some(&there("linkerd/cli", None))).is_err());
     }
 }

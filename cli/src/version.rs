@@ -1,4 +1,4 @@
-//! `mesh version`: this program's, the control plane's and the sidecars'.
+//! `mesh version`: versions of this program, the control plane and the sidecars.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -8,30 +8,30 @@ use destination_source::cluster::{Client, Filter, Resource};
 use serde_json::Value;
 
 use crate::{
-    kube::{self, Flags, Namespaced, pods},
+    kube::{self, ClusterFlags, NamespaceFlag, pods},
     output,
 };
 
-/// What `mesh version` understands.
+/// Arguments of `mesh version`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VersionArgs {
-    /// Only this program's; no cluster is asked.
+    /// Show only the version of this program; do not contact a cluster.
     #[arg(long)]
     client: bool,
 
-    /// Only the numbers.
+    /// Print only the version numbers.
     #[arg(long)]
     short: bool,
 
-    /// The sidecars' too.
+    /// Show the versions of sidecars too.
     #[arg(long, conflicts_with = "client")]
     proxy: bool,
 
     #[command(flatten)]
-    namespace: Namespaced,
+    namespace: NamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
 /// `mesh version`
@@ -52,7 +52,11 @@ pub(crate) fn version(args: &VersionArgs) -> Result<ExitCode> {
         let client = args.cluster.connect().await;
         let server = match &client {
             Ok(client) => {
-                output::patiently("asking the cluster", server(client, &args.cluster.linkerd_namespace)).await
+                output::patiently(
+                    "reading linkerd-config",
+                    server(client, &args.cluster.linkerd_namespace),
+                )
+                .await
             }
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         };
@@ -73,15 +77,15 @@ async fn server(client: &Client, namespace: &str) -> Result<String> {
     let configs = Resource::new("v1", "configmaps").within(namespace);
     let config = configs.get(client, "linkerd-config").await.map_err(|error| match error {
         destination_source::Error::Absent { .. } => anyhow::anyhow!(
-            "no control plane is installed in the namespace {namespace}: run `mesh install | kubectl apply -f -`, or name \
-             its namespace by -L"
+            "no control plane is installed in the namespace {namespace}: run `mesh install | kubectl apply -f -`, or select \
+            its namespace with -L"
         ),
         error => error.into(),
     })?;
     Ok(cli_check::version_of(&config).unwrap_or_else(|| "unknown".to_owned()))
 }
 
-/// How many pods have a sidecar of which version.
+/// Counts pods by the version of their sidecar.
 async fn proxies(client: &Client, namespace: Option<&str>) -> Result<BTreeMap<String, usize>> {
     let mut all = Resource::new("v1", "pods");
     all.namespace = namespace.map(str::to_owned);
@@ -91,15 +95,15 @@ async fn proxies(client: &Client, namespace: Option<&str>) -> Result<BTreeMap<St
     };
     let mut versions = BTreeMap::new();
     for pod in all.list(client, filter).await? {
-        if let Some(version) = of_proxy(&pod) {
+        if let Some(version) = proxy_version(&pod) {
             *versions.entry(version).or_insert(0) += 1;
         }
     }
     Ok(versions)
 }
 
-/// The version of a pod's sidecar: as the injector wrote it, or its image's tag.
-fn of_proxy(pod: &Value) -> Option<String> {
+/// Returns the version of a pod's sidecar: from the injector's annotation, else from the image tag.
+fn proxy_version(pod: &Value) -> Option<String> {
     let proxy = pods::containers(pod).find(|container| container["name"] == PROXY_CONTAINER)?;
     let annotated = pod["metadata"]["annotations"]["linkerd.io/proxy-version"].as_str();
     let tag = || proxy["image"].as_str()?.rsplit_once(':').map(|(_, tag)| tag);
@@ -136,17 +140,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sidecars_are_counted_by_version() {
+    fn counts_sidecars_by_version() {
         let pod = |annotations: Value| {
             json!({"metadata": {"annotations": annotations},
                 "spec": {"initContainers": [{"name": "linkerd-proxy", "image": "localhost/mesh-proxy:0.1.0"}]}})
         };
-        assert_eq!(of_proxy(&pod(json!({}))).as_deref(), Some("0.1.0"));
+        assert_eq!(proxy_version(&pod(json!({}))).as_deref(), Some("0.1.0"));
         assert_eq!(
-            of_proxy(&pod(json!({"linkerd.io/proxy-version": "2"}))).as_deref(),
+            proxy_version(&pod(json!({"linkerd.io/proxy-version": "2"}))).as_deref(),
             Some("2")
         );
-        assert_eq!(of_proxy(&json!({"spec": {"containers": [{"name": "app"}]}})), None);
+        assert_eq!(proxy_version(&json!({"spec": {"containers": [{"name": "app"}]}})), None);
         let versions = BTreeMap::from([("0.1.0".to_owned(), 3), ("2".to_owned(), 1)]);
         assert_eq!(
             render(&versions, false),

@@ -1,4 +1,4 @@
-//! `mesh viz`: success rates, edges and live requests of a running mesh. Flags and columns are Linkerd's.
+//! `mesh viz`: success rates, edges and live requests of a running mesh, with Linkerd's flags and columns.
 
 mod api;
 mod authz;
@@ -17,52 +17,52 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context, Result, bail};
 use cli_local::state::State;
 
-use crate::kube::Flags;
+use crate::kube::ClusterFlags;
 
-/// Which view.
+/// Subcommands of `mesh viz`.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
-    /// Show success rate, requests a second and latencies of resources.
-    Stat(stat::Args),
-    /// Show who talks to whom, and with which identities.
-    Edges(edges::Args),
-    /// Show requests as they pass.
-    Tap(tap::Args),
-    /// Show the paths that are asked for just now.
-    Top(top::Args),
-    /// Show figures of each route.
-    Routes(routes::Args),
-    /// Show who was let in, by what.
-    Authz(authz::Args),
+pub(crate) enum VizCommand {
+    /// Show success rates, request rates and latencies of resources.
+    Stat(stat::StatArgs),
+    /// Show connections between workloads and their identities.
+    Edges(edges::EdgesArgs),
+    /// Show live requests.
+    Tap(tap::TapArgs),
+    /// Show live traffic by path.
+    Top(top::TopArgs),
+    /// Show metrics by route.
+    Routes(routes::RoutesArgs),
+    /// Show authorization metrics.
+    Authz(authz::VizAuthzArgs),
     /// Check that viz is installed and healthy.
-    Check(crate::check::Common),
+    Check(crate::check::CommonCheckArgs),
     /// Print the manifests of mesh-viz, for `kubectl apply -f -`.
-    Install(install::InstallArgs),
-    /// Print what `mesh viz install` has installed, for `kubectl delete -f -`.
-    Uninstall(install::UninstallArgs),
+    Install(install::VizInstallArgs),
+    /// Print the objects that `mesh viz install` created, for `kubectl delete -f -`.
+    Uninstall(install::VizUninstallArgs),
 }
 
-/// Where to ask: `--api-addr`; a mesh on this machine by `--name`; a cluster by a flag or `$KUBECONFIG`; else the mesh that
-/// runs on this machine, and the cluster of `~/.kube/config` if none does.
+/// Flags that select the mesh-viz to query: `--api-addr`; a mesh on this machine by `--name`; a cluster by a flag or
+/// `$KUBECONFIG`; else the mesh that runs on this machine, and the cluster of `~/.kube/config` if none does.
 #[derive(Clone, Debug, clap::Args)]
-struct Source {
-    /// Name of a mesh on this machine.
+struct ApiFlags {
+    /// Query the mesh of this name on this machine.
     #[arg(long, value_name = "MESH")]
     name: Option<String>,
-    /// URL of mesh-viz, such as http://127.0.0.1:8085.
+    /// URL of mesh-viz (for example http://127.0.0.1:8085).
     #[arg(long, value_name = "URL", env = "MESH_VIZ_ADDR")]
     api_addr: Option<String>,
-    /// Namespace of viz in a cluster; linkerd-viz if none is named.
+    /// Namespace of viz in the cluster [default: linkerd-viz]
     #[arg(long, value_name = "NAME")]
     viz_namespace: Option<String>,
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// Where viz is in a cluster.
+/// Default namespace of viz in a cluster.
 const VIZ_NAMESPACE: &str = "linkerd-viz";
 
-impl Source {
+impl ApiFlags {
     async fn api(&self) -> Result<Api> {
         if let Some(url) = &self.api_addr {
             return Api::new(url).with_context(|| format!("--api-addr {url:?}"));
@@ -79,11 +79,11 @@ impl Source {
         let client = match self.cluster.connect().await {
             Ok(client) => client,
             Err(error) if named => return Err(error),
-            Err(error) => bail!("{error:#}; and no mesh runs on this machine: `mesh demo` starts one"),
+            Err(error) => bail!("{error:#}\nno mesh runs on this machine either: run `mesh demo` to start one"),
         };
         if runs_here && !named {
             eprintln!(
-                "from the cluster at {}, for KUBECONFIG is set; the mesh on this machine is asked by --name",
+                "querying the cluster at {} because KUBECONFIG is set; use --name to query the mesh on this machine",
                 client.url()
             );
         }
@@ -95,69 +95,69 @@ fn local(state: State) -> Result<Api> {
     Ok(Api::new(&state.viz_url())?.named(format!("the mesh {} on this machine", state.name)))
 }
 
-/// Whose namespace.
+/// Flags that select the namespaces to show.
 #[derive(Clone, Debug, clap::Args)]
-struct Namespace {
-    /// Namespace of the resources; by default the context's of a cluster, else `default`.
+struct NamespaceFlags {
+    /// Namespace of the resources; defaults to the cluster context's, else `default`.
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
-    /// All namespaces.
+    /// Show all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
 }
 
-impl Namespace {
+impl NamespaceFlags {
     fn get(&self, api: &Api) -> Option<String> {
         let named = self.namespace.as_deref().unwrap_or_else(|| api.namespace());
         (!self.all_namespaces).then(|| named.to_owned())
     }
 }
 
-/// In which form.
+/// Output format of the views.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// Columns.
+enum ViewFormat {
+    /// Table
     #[default]
     Table,
-    /// More columns.
+    /// Table with additional columns
     Wide,
-    /// JSON.
+    /// JSON
     Json,
 }
 
-/// Shows what was asked for.
-pub(crate) fn run(command: Command) -> Result<ExitCode> {
-    if let Command::Check(args) = command {
+/// `mesh viz`
+pub(crate) fn run(command: VizCommand) -> Result<ExitCode> {
+    if let VizCommand::Check(args) = command {
         return crate::check::check_viz(args);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Stat(args) => stat::run(args).await,
-            Command::Edges(args) => edges::run(args).await,
-            Command::Tap(args) => tap::run(args).await,
-            Command::Top(args) => top::run(args).await,
-            Command::Routes(args) => routes::run(args).await,
-            Command::Authz(args) => authz::run(args).await,
-            Command::Check(_) => unreachable!("it was run above"),
-            Command::Install(args) => install::install(&args).await,
-            Command::Uninstall(args) => install::uninstall(&args),
+            VizCommand::Stat(args) => stat::run(args).await,
+            VizCommand::Edges(args) => edges::run(args).await,
+            VizCommand::Tap(args) => tap::run(args).await,
+            VizCommand::Top(args) => top::run(args).await,
+            VizCommand::Routes(args) => routes::run(args).await,
+            VizCommand::Authz(args) => authz::run(args).await,
+            VizCommand::Check(_) => unreachable!("handled above"),
+            VizCommand::Install(args) => install::install(&args).await,
+            VizCommand::Uninstall(args) => install::uninstall(&args),
         }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads `90s`, `1m30s`; a rate needs two scrapes.
+/// Parses a time window such as `90s` or `1m30s`; a rate needs two scrapes.
 fn window(text: &str) -> Result<Duration, String> {
-    let window =
-        destination_k8s::duration::go(text).ok_or_else(|| format!("{text:?} is no duration such as 30s or 1m"))?;
+    let window = destination_k8s::duration::go(text)
+        .ok_or_else(|| format!("invalid duration {text:?}: expected for example 30s or 1m"))?;
     if window < Duration::from_secs(2) {
-        return Err("a rate needs a window of at least 2s".to_owned());
+        return Err("the window must be at least 2s".to_owned());
     }
     Ok(window)
 }
 
-/// Says on standard error what rows rest on, always when they are old.
+/// Notes on stderr which scrapes the rows are based on, always if they are old.
 fn note_source(api: &Api, source: &viz_api::Source, wide: bool) {
     let Some(age) = source.age_ms else { return };
     let interval = source.scrape_interval_ms.max(1000);

@@ -1,4 +1,4 @@
-//! The demo's application over loopback, without any mesh: what its roles say to each other, and what `load` counts.
+//! Demo application over loopback, without a mesh: calls between its roles, and the counts of `load`.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Ends a role whatever happens to the test.
+/// Kills a role when the test ends.
 struct Role(Child);
 
 impl Drop for Role {
@@ -36,7 +36,7 @@ fn wait_for(ports: &[String]) {
     let deadline = Instant::now() + Duration::from_secs(20);
     for port in ports {
         while TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
-            assert!(Instant::now() < deadline, "nobody listens on {port}");
+            assert!(Instant::now() < deadline, "nothing listens on {port}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -52,7 +52,7 @@ fn load(web: &str, path: &str, more: &[&str]) -> serde_json::Value {
 }
 
 #[test]
-fn votes_go_through_and_each_nth_fails() {
+fn counts_votes_and_every_nth_failure() {
     let ports = free_ports::<4>();
     let [web, emoji, voting, results] = &ports;
     let url = |port: &str| format!("http://127.0.0.1:{port}");
@@ -103,9 +103,9 @@ fn votes_go_through_and_each_nth_fails() {
 }
 
 #[test]
-fn what_has_no_answer_is_counted_as_such() {
-    let [nobody] = free_ports();
-    let report = load(&nobody, "/", &["--requests", "3", "--connections", "1"]);
+fn counts_requests_without_a_response() {
+    let [unused] = free_ports();
+    let report = load(&unused, "/", &["--requests", "3", "--connections", "1"]);
     assert_eq!(
         (&report["unanswered"], &report["total"]["failures"]),
         (&3.into(), &3.into())

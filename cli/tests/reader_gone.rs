@@ -1,4 +1,4 @@
-//! What the program does when nobody reads what it prints: `| head` ends it quietly, a full disk is told in a sentence.
+//! Output that cannot be written: `| head` ends the program quietly, a full disk is an error in one sentence.
 
 use std::{
     fs::File,
@@ -15,37 +15,37 @@ fn mesh(args: &[&str], out: impl Into<Stdio>) -> Output {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_fault() {
+fn a_closed_reader_is_not_an_error() {
     for args in [&["completion", "zsh"][..], &["version", "--client"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let output = mesh(args, writer);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), told.as_str()), (Some(0), ""), "{args:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{args:?}");
     }
 }
 
 #[test]
-fn a_full_disk_is_told_in_one_sentence() {
+fn reports_a_full_disk_in_one_sentence() {
     for args in [&["completion", "bash"][..], &["version", "--client"]] {
         let full = File::options().write(true).open("/dev/full").expect("Linux has it");
         let output = mesh(args, full);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {told}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
         assert_eq!(
-            told, "mesh: cannot write to standard output: No space left on device (os error 28)\n",
+            stderr, "mesh: cannot write to standard output: No space left on device (os error 28)\n",
             "{args:?}"
         );
     }
 }
 
 #[test]
-fn nobody_hears_an_error_and_the_code_is_still_one() {
+fn exits_with_one_even_if_stderr_is_closed() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesh"));
     let status = command
-        .args(["local", "status", "--name", "nobody-has-this"])
+        .args(["local", "status", "--name", "no-such-mesh"])
         .stderr(writer)
         .status();
     assert_eq!(status.expect("the program runs").code(), Some(1));

@@ -1,23 +1,23 @@
-//! A check: what it is called, what helps when it fails, and the function that decides.
+//! Definition of a check: description, hint and the deciding function.
 
 use crate::Facts;
 
-/// What a check finds.
+/// Outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// As it should be.
+    /// Passed.
     Pass,
-    /// It does not apply here, and is not shown.
+    /// Does not apply, and is not shown.
     Skip,
-    /// Something is wrong: what, in one sentence.
+    /// Failed, with the reason in one sentence.
     Fail(String),
-    /// It could not be found out: why, in one sentence. Waiting would not help.
+    /// Could not be decided, with the reason in one sentence. Waiting would not help.
     Unknown(String),
 }
 
 impl Outcome {
-    /// A failure that names what is wrong, or a pass if nothing is.
-    pub fn none_of(wrong: &[String], sentence: impl FnOnce(&str) -> String) -> Self {
+    /// Fails with a sentence about `wrong`, or passes if it is empty.
+    pub fn fail_if_any(wrong: &[String], sentence: impl FnOnce(&str) -> String) -> Self {
         if wrong.is_empty() {
             return Self::Pass;
         }
@@ -25,7 +25,7 @@ impl Outcome {
     }
 }
 
-/// A few names, and how many more there are.
+/// Joins the first names, and counts the rest.
 pub(crate) fn names(all: &[String]) -> String {
     let shown = all
         .iter()
@@ -39,20 +39,20 @@ pub(crate) fn names(all: &[String]) -> String {
     }
 }
 
-/// How bad it is when a check fails.
+/// Severity of a failure.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// It should be looked at; the mesh works.
+    /// Needs attention, but the mesh works.
     Warning,
-    /// The mesh, or a part of it, does not work.
+    /// The mesh, or part of it, does not work.
     Error,
-    /// Nothing can be found out after this.
+    /// Later checks cannot be decided.
     Fatal,
 }
 
 type Decide = Box<dyn Fn(&Facts) -> Outcome + Send + Sync>;
 
-/// One check.
+/// Single check.
 pub struct Check {
     pub(crate) description: String,
     pub(crate) hint: String,
@@ -62,7 +62,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// A check whose failure is an error.
+    /// Creates a check whose failure is an error.
     pub fn new(description: impl Into<String>, decide: impl Fn(&Facts) -> Outcome + Send + Sync + 'static) -> Self {
         Self {
             description: description.into(),
@@ -73,35 +73,35 @@ impl Check {
         }
     }
 
-    /// What helps when it fails: one sentence, or a command.
+    /// Sets the remedy: one sentence, or a command.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
 
-    /// A failure is a warning.
+    /// Makes a failure a warning.
     #[must_use]
-    pub fn warns(mut self) -> Self {
+    pub fn warning(mut self) -> Self {
         self.severity = Severity::Warning;
         self
     }
 
-    /// Nothing can be found out after a failure.
+    /// Makes a failure fatal: no later check runs.
     #[must_use]
-    pub fn is_fatal(mut self) -> Self {
+    pub fn fatal(mut self) -> Self {
         self.severity = Severity::Fatal;
         self
     }
 
-    /// It may come true by itself, so it is waited for.
+    /// Retries the check until it passes or the time is up.
     #[must_use]
-    pub fn is_waited_for(mut self) -> Self {
+    pub fn retried(mut self) -> Self {
         self.retry = true;
         self
     }
 
-    /// It is skipped where it does not apply.
+    /// Skips the check where it does not apply.
     #[must_use]
     pub fn only_if(self, applies: impl Fn(&Facts) -> bool + Send + Sync + 'static) -> Self {
         let decide = self.decide;
@@ -116,19 +116,19 @@ impl Check {
     }
 }
 
-/// Checks of one subject.
+/// Group of checks on one subject.
 pub struct Category {
     pub(crate) name: &'static str,
     pub(crate) checks: Vec<Check>,
 }
 
 impl Category {
-    /// A category under Linkerd's name.
+    /// Creates a category, with Linkerd's name.
     pub fn new(name: &'static str, checks: Vec<Check>) -> Self {
         Self { name, checks }
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &'static str {
         self.name
     }

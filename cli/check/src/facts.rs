@@ -1,56 +1,56 @@
-//! What is known of a cluster at one moment: objects as the API server has them, rights, what proxies say of themselves.
+//! Snapshot of a cluster: objects, permissions, metrics of proxies.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::Value;
 
-/// What is looked at.
+/// Stage of the installation to check.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// An installed mesh.
+    /// Installed mesh.
     #[default]
     Installed,
-    /// Whether one can be installed (`--pre`).
+    /// Before the installation (`--pre`).
     Pre,
-    /// Whether the custom resources are there (`--crds`).
+    /// After the custom resources are installed (`--crds`).
     Crds,
 }
 
-/// What was asked for.
+/// Scope of a run, from the command line.
 #[derive(Clone, Debug, Default)]
-pub struct Ask {
-    /// What is looked at.
+pub struct Scope {
+    /// Stage of the installation.
     pub mode: Mode,
-    /// Whether the data plane is checked too (`--proxy`).
+    /// Also check the data plane (`--proxy`).
     pub proxy: bool,
-    /// The namespace of the data plane; none means all.
+    /// Namespace of the data plane; none means all.
     pub namespace: Option<String>,
-    /// The control plane's namespace.
+    /// Namespace of the control plane.
     pub control_plane: String,
-    /// The namespace of viz.
+    /// Namespace of viz.
     pub viz: String,
-    /// The namespace of the CNI plugin.
+    /// Namespace of the CNI plugin.
     pub cni: String,
-    /// Whether the CNI plugin must be there before the mesh is installed (`--pre --linkerd-cni-enabled`).
+    /// Require the CNI plugin (`--pre --linkerd-cni-enabled`).
     pub cni_enabled: bool,
-    /// This program's version, or the one that was given instead.
+    /// Version of this program, or its override.
     pub version: String,
-    /// The version that the control plane should have (`--expected-version`).
+    /// Expected version of the control plane (`--expected-version`).
     pub expected_version: Option<String>,
-    /// The custom resources' version that this program's chart has: name of the CRD and the versions that it serves.
+    /// Custom resources of this program's chart: name of the CRD, and the versions it serves.
     pub resources: Vec<(String, Vec<String>)>,
 }
 
-/// Why there is no list.
+/// Reason for a missing list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum ListError {
     /// The cluster has no such kind.
     Absent,
-    /// It could not be read: why.
+    /// The list could not be read, for this reason.
     Error(String),
 }
 
-impl std::fmt::Display for Missing {
+impl std::fmt::Display for ListError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Absent => f.write_str("the cluster has no such kind"),
@@ -59,24 +59,24 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// The objects of a kind.
-pub type List = Result<Vec<Value>, Missing>;
+/// Objects of a kind.
+pub type List = Result<Vec<Value>, ListError>;
 
 macro_rules! whats {
     ($($(#[$doc:meta])* $name:ident = $version:literal $plural:literal;)*) => {
-        /// A kind of object that checks look at.
+        /// Kind of objects that checks read.
         #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum What {
+        pub enum ObjectKind {
             $($(#[$doc])* $name,)*
         }
 
-        impl What {
-            /// Group and version.
+        impl ObjectKind {
+            /// Returns group and version.
             pub fn api_version(self) -> &'static str {
                 match self { $(Self::$name => $version,)* }
             }
 
-            /// The plural.
+            /// Returns the plural.
             pub fn plural(self) -> &'static str {
                 match self { $(Self::$name => $plural,)* }
             }
@@ -147,48 +147,48 @@ whats! {
     GrpcRoutes = "gateway.networking.k8s.io/v1" "grpcroutes";
 }
 
-/// A list to be read.
+/// List to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Want {
-    /// Which kind.
-    pub what: What,
-    /// In which namespace; none means all of them.
+pub struct ListRequest {
+    /// Kind of the objects.
+    pub what: ObjectKind,
+    /// Namespace; none means all.
     pub namespace: Option<String>,
 }
 
-/// Whether we may do something.
+/// Permission to query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Right {
-    /// Such as `create`.
+pub struct Permission {
+    /// Verb, such as `create`.
     pub verb: &'static str,
-    /// The group; empty is the core group.
+    /// API group; empty is the core group.
     pub group: &'static str,
-    /// The plural.
+    /// Plural of the kind.
     pub resource: &'static str,
-    /// The namespace; empty means the whole cluster.
+    /// Namespace; empty means the whole cluster.
     pub namespace: String,
-    /// The object; empty means any.
+    /// Object name; empty means any.
     pub name: &'static str,
 }
 
-/// What is known.
+/// Facts about a cluster.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// When.
+    /// Time of the snapshot.
     pub now: SystemTime,
-    /// What was asked for.
-    pub ask: Ask,
-    /// Where the cluster is, or why that is not known.
+    /// Scope of the run.
+    pub scope: Scope,
+    /// URL of the cluster, or the error.
     pub client: Result<String, String>,
-    /// Its version, or why it does not answer.
+    /// Version of the cluster, or the error.
     pub version: Result<String, String>,
-    /// Its objects.
-    pub lists: BTreeMap<What, List>,
-    /// Our rights: allowed, not allowed, or why that is not known.
-    pub rights: Vec<(Right, Result<bool, String>)>,
-    /// What proxies say of themselves, by `namespace/pod`; only with `--proxy`.
+    /// Objects by kind.
+    pub lists: BTreeMap<ObjectKind, List>,
+    /// Permissions of the user: allowed, not allowed, or the error.
+    pub permissions: Vec<(Permission, Result<bool, String>)>,
+    /// Metrics of proxies, by `namespace/pod`; only with `--proxy`.
     pub proxies: BTreeMap<String, Result<String, String>>,
-    /// Proxies that were not asked because there are too many.
+    /// Number of proxies not queried because there are too many.
     pub proxies_left: usize,
 }
 
@@ -196,11 +196,11 @@ impl Default for Facts {
     fn default() -> Self {
         Self {
             now: SystemTime::UNIX_EPOCH,
-            ask: Ask::default(),
+            scope: Scope::default(),
             client: Ok(String::new()),
             version: Ok(String::new()),
             lists: BTreeMap::new(),
-            rights: Vec::new(),
+            permissions: Vec::new(),
             proxies: BTreeMap::new(),
             proxies_left: 0,
         }
@@ -208,63 +208,63 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// The objects of a kind; none if the kind is absent.
-    pub(crate) fn list(&self, what: What) -> Result<&[Value], String> {
+    /// Returns the objects of a kind; none if the kind is absent.
+    pub(crate) fn list(&self, what: ObjectKind) -> Result<&[Value], String> {
         match self.lists.get(&what) {
             Some(Ok(list)) => Ok(list),
-            None | Some(Err(Missing::Absent)) => Ok(&[]),
-            Some(Err(Missing::Error(error))) => Err(error.clone()),
+            None | Some(Err(ListError::Absent)) => Ok(&[]),
+            Some(Err(ListError::Error(error))) => Err(error.clone()),
         }
     }
 
-    /// The object with a name, of a kind that lives in one namespace here or in none.
-    pub(crate) fn named(&self, what: What, name: &str) -> Result<Option<&Value>, String> {
+    /// Returns an object by name, of a kind that was listed in at most one namespace.
+    pub(crate) fn named(&self, what: ObjectKind, name: &str) -> Result<Option<&Value>, String> {
         Ok(self.list(what)?.iter().find(|object| object_name(object) == name))
     }
 
-    /// The namespace of a name.
+    /// Returns a Namespace by name.
     pub(crate) fn namespace(&self, name: &str) -> Option<&Value> {
-        self.named(What::Namespaces, name).ok().flatten()
+        self.named(ObjectKind::Namespaces, name).ok().flatten()
     }
 
-    /// The pods of a namespace.
+    /// Iterates over the pods of a namespace.
     pub(crate) fn pods_in<'a>(&'a self, namespace: &'a str) -> Result<impl Iterator<Item = &'a Value>, String> {
-        let pods = self.list(What::Pods)?;
+        let pods = self.list(ObjectKind::Pods)?;
         Ok(pods.iter().filter(move |pod| object_namespace(pod) == namespace))
     }
 }
 
-/// A text in a document; empty if there is none.
+/// Returns a text in a document, or an empty one.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The elements of a list in a document.
+/// Iterates over a list in a document.
 pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// A label; empty if there is none.
+/// Returns a label, or an empty text.
 pub(crate) fn label<'a>(object: &'a Value, key: &str) -> &'a str {
     object["metadata"]["labels"][key].as_str().unwrap_or_default()
 }
 
-/// An annotation; empty if there is none.
+/// Returns an annotation, or an empty text.
 pub(crate) fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
     object["metadata"]["annotations"][key].as_str().unwrap_or_default()
 }
 
-/// Its name.
+/// Returns the name of an object.
 pub(crate) fn object_name(object: &Value) -> &str {
     text(object, "/metadata/name")
 }
 
-/// Its namespace.
+/// Returns the namespace of an object.
 pub(crate) fn object_namespace(object: &Value) -> &str {
     text(object, "/metadata/namespace")
 }
 
-/// `namespace/name`.
+/// Returns `namespace/name`.
 pub(crate) fn full_name(object: &Value) -> String {
     format!("{}/{}", object_namespace(object), object_name(object))
 }

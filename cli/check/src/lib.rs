@@ -1,11 +1,11 @@
-//! What `mesh check` finds out, without a cluster in sight: a check is a pure function of facts.
+//! Checks of `mesh check`, as pure functions of facts about a cluster. Knows no client: facts come from a `FactSource`.
 //!
 //! ```text
-//! cluster ─[Source::load]─▶ Facts ─▶ categories: Check* ─▶ Outcome ─▶ Report: table, short, JSON
-//!                              ▲         │ not yet, and worth a wait
-//!                              └─────────┘
+//! cluster ─[FactSource::load]─▶ Facts ─▶ categories: Check* ─▶ Outcome ─▶ Report: table, short, JSON
+//!                                 ▲         │ failed, but may pass later
+//!                                 └─────────┘
 //! ```
-//! So every check can be tried with made-up facts, and a check that may come true is asked again with new ones.
+//! So every check can be tested with made-up facts, and a pending check is repeated with new ones.
 
 mod categories;
 mod check;
@@ -16,16 +16,16 @@ pub mod stdout;
 
 pub use categories::{categories, version_of};
 pub use check::{Category, Check, Outcome, Severity};
-pub use facts::{Ask, Facts, List, Missing, Mode, Right, Want, What};
-pub use report::{CategoryReport, CheckReport, Format, Report, Result};
-pub use run::{Event, Source, run};
+pub use facts::{Facts, List, ListError, ListRequest, Mode, ObjectKind, Permission, Scope};
+pub use report::{CategoryReport, CheckReport, CheckResult, Report, ReportFormat};
+pub use run::{Event, FactSource, run};
 
 /// Limits, each with its reason.
 pub mod limits {
-    /// Names in one sentence; nobody reads more.
+    /// Names listed in one sentence; more are not read.
     pub const NAMES: usize = 5;
-    /// Proxies that are asked for their metrics, one connection each; the others are counted.
+    /// Proxies queried for metrics, with one connection each; the others are counted.
     pub const PROXIES: usize = 200;
-    /// Bytes of one proxy's metrics.
+    /// Size of one proxy's metrics.
     pub const METRICS_BYTES: usize = 8 * 1024 * 1024;
 }

@@ -1,60 +1,60 @@
-//! What people and programs read: Linkerd's table, its short form, and its JSON.
+//! Reports in Linkerd's formats: table, short table, JSON.
 
 use serde::Serialize;
 
-/// How a check ended.
+/// Result of a check.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Result {
-    /// As it should be.
+pub enum CheckResult {
+    /// Passed.
     Success,
-    /// It should be looked at.
+    /// Needs attention.
     Warning,
     /// Something does not work.
     Error,
 }
 
-/// In which form.
+/// Format of a report.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum ReportFormat {
     /// All checks.
     #[default]
     Table,
-    /// Those that are not as they should be.
+    /// Warnings and errors only.
     Short,
-    /// JSON, at the end.
+    /// JSON.
     Json,
 }
 
-/// A decided check.
+/// Decided check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
-    /// What was checked.
+    /// Description of the check.
     pub description: String,
-    /// What helps.
+    /// Remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What is wrong.
+    /// Reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How it ended.
-    pub result: Result,
+    /// Result.
+    pub result: CheckResult,
 }
 
-/// The decided checks of a category.
+/// Decided checks of a category.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CategoryReport {
-    /// Its name.
+    /// Name of the category.
     #[serde(rename = "categoryName")]
     pub name: String,
-    /// Its checks.
+    /// Checks, in order.
     pub checks: Vec<CheckReport>,
 }
 
-/// All that was decided.
+/// Report of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// By category.
+    /// Checks by category.
     pub categories: Vec<CategoryReport>,
 }
 
@@ -65,12 +65,12 @@ struct Json<'a> {
 }
 
 impl CheckReport {
-    /// Its lines in a table.
+    /// Renders the lines of a table.
     pub fn render(&self) -> String {
         let sign = match self.result {
-            Result::Success => "√",
-            Result::Warning => "‼",
-            Result::Error => "×",
+            CheckResult::Success => "√",
+            CheckResult::Warning => "‼",
+            CheckResult::Error => "×",
         };
         let mut text = format!("{sign} {}\n", self.description);
         for line in self.error.iter().flat_map(|error| error.lines()) {
@@ -84,18 +84,18 @@ impl CheckReport {
 }
 
 impl Report {
-    /// Whether nothing is an error.
+    /// Returns true if there are no errors.
     pub fn is_success(&self) -> bool {
         let mut checks = self.categories.iter().flat_map(|category| &category.checks);
-        checks.all(|check| check.result != Result::Error)
+        checks.all(|check| check.result != CheckResult::Error)
     }
 
-    /// The heading of a category.
+    /// Renders the heading of a category.
     pub fn heading(name: &str) -> String {
         format!("{name}\n{}\n", "-".repeat(name.chars().count()))
     }
 
-    /// The last line.
+    /// Renders the last line.
     pub fn status(&self) -> String {
         format!(
             "Status check results are {}\n",
@@ -103,9 +103,9 @@ impl Report {
         )
     }
 
-    /// Everything, in a form.
-    pub fn render(&self, format: Format) -> String {
-        if format == Format::Json {
+    /// Renders the report.
+    pub fn render(&self, format: ReportFormat) -> String {
+        if format == ReportFormat::Json {
             let json = Json {
                 success: self.is_success(),
                 categories: &self.categories,
@@ -115,7 +115,7 @@ impl Report {
         let mut text = String::new();
         for category in &self.categories {
             let checks = category.checks.iter();
-            let shown = checks.filter(|check| format == Format::Table || check.result != Result::Success);
+            let shown = checks.filter(|check| format == ReportFormat::Table || check.result != CheckResult::Success);
             let lines: String = shown.map(CheckReport::render).collect();
             if !lines.is_empty() {
                 text.push_str(&format!("{}{lines}\n", Self::heading(&category.name)));
@@ -140,14 +140,14 @@ mod tests {
             categories: vec![
                 CategoryReport {
                     name: "kubernetes-api".to_owned(),
-                    checks: vec![check("can query", Result::Success, None)],
+                    checks: vec![check("can query", CheckResult::Success, None)],
                 },
                 CategoryReport {
                     name: "linkerd-config".to_owned(),
                     checks: vec![
-                        check("exists", Result::Success, None),
-                        check("is new", Result::Warning, Some("it is old")),
-                        check("is ours", Result::Error, Some("it is not")),
+                        check("exists", CheckResult::Success, None),
+                        check("is new", CheckResult::Warning, Some("it is old")),
+                        check("is ours", CheckResult::Error, Some("it is not")),
                     ],
                 },
             ],
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_linkerds() {
+    fn renders_the_table_of_linkerd() {
         let expected = "\
 kubernetes-api
 --------------
@@ -173,19 +173,22 @@ linkerd-config
 
 Status check results are ×
 ";
-        assert_eq!(report().render(Format::Table), expected);
+        assert_eq!(report().render(ReportFormat::Table), expected);
     }
 
     #[test]
-    fn short_shows_what_is_wrong_only() {
-        let text = report().render(Format::Short);
+    fn short_format_omits_passed_checks() {
+        let text = report().render(ReportFormat::Short);
         assert!(text.starts_with("linkerd-config\n--------------\n‼ is new"), "{text}");
-        assert_eq!(Report::default().render(Format::Short), "Status check results are √\n");
+        assert_eq!(
+            Report::default().render(ReportFormat::Short),
+            "Status check results are √\n"
+        );
     }
 
     #[test]
-    fn the_json_has_linkerds_keys() {
-        let json: serde_json::Value = serde_json::from_str(&report().render(Format::Json)).expect("JSON");
+    fn json_has_the_keys_of_linkerd() {
+        let json: serde_json::Value = serde_json::from_str(&report().render(ReportFormat::Json)).expect("JSON");
         assert_eq!(json["success"], false);
         assert_eq!(json["categories"][0]["categoryName"], "kubernetes-api");
         let check = &json["categories"][1]["checks"][2];

@@ -1,35 +1,36 @@
-//! The runner: one check after the other, and those that may come true again and again until there is no time left.
+//! Runner: checks in order, pending ones repeatedly until they pass or time is up.
 
 use crate::{
     Category, Facts, Outcome, Severity,
-    report::{CategoryReport, CheckReport, Report, Result},
+    report::{CategoryReport, CheckReport, CheckResult, Report},
 };
 
-/// What helps when something cannot be found out.
-const RIGHTS: &str = "`kubectl auth can-i --list` says what we may; ask whoever runs the cluster for more";
+/// Hint for checks that cannot be decided.
+const RIGHTS: &str =
+    "run `kubectl auth can-i --list` to see your permissions, and ask the cluster's administrator for more";
 
-/// Where facts come from, and how long is waited.
+/// Source of facts, and of the time to wait.
 #[expect(async_fn_in_trait, reason = "there is one runner, and it needs no Send")]
-pub trait Source {
-    /// The facts of this moment.
+pub trait FactSource {
+    /// Loads a snapshot of the facts.
     async fn load(&mut self) -> Facts;
-    /// Waits a little before the facts are asked for again; false when there is no time left.
+    /// Waits before the next snapshot. Returns false when the time is up.
     async fn pause(&mut self) -> bool;
 }
 
-/// What happens while the checks run.
+/// Progress of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A category begins.
+    /// First check of a category, by name.
     Category(&'a str),
-    /// A check is not true yet: which one, and why.
+    /// Pending check: description and reason.
     Waiting(&'a str, &'a str),
-    /// A check is decided.
+    /// Decided check.
     Decided(&'a CheckReport),
 }
 
-/// Runs the checks.
-pub async fn run<S: Source>(source: &mut S, categories: &[Category], mut tell: impl FnMut(Event<'_>)) -> Report {
+/// Runs the checks, and reports progress to `observe`.
+pub async fn run<S: FactSource>(source: &mut S, categories: &[Category], mut observe: impl FnMut(Event<'_>)) -> Report {
     let mut facts = source.load().await;
     let mut report = Report::default();
     for category in categories {
@@ -37,14 +38,14 @@ pub async fn run<S: Source>(source: &mut S, categories: &[Category], mut tell: i
             name: category.name.to_owned(),
             checks: Vec::new(),
         };
-        let mut is_told = false;
+        let mut is_announced = false;
         for check in &category.checks {
             let mut outcome = check.decide(&facts);
             while let Outcome::Fail(why) = &outcome {
                 if !check.retry {
                     break;
                 }
-                tell(Event::Waiting(&check.description, why));
+                observe(Event::Waiting(&check.description, why));
                 if !source.pause().await {
                     break;
                 }
@@ -57,14 +58,14 @@ pub async fn run<S: Source>(source: &mut S, categories: &[Category], mut tell: i
             };
             let (result, error) = match outcome {
                 Outcome::Skip => continue,
-                Outcome::Pass => (Result::Success, None),
+                Outcome::Pass => (CheckResult::Success, None),
                 Outcome::Fail(why) | Outcome::Unknown(why) if check.severity == Severity::Warning => {
-                    (Result::Warning, Some(why))
+                    (CheckResult::Warning, Some(why))
                 }
-                Outcome::Fail(why) | Outcome::Unknown(why) => (Result::Error, Some(why)),
+                Outcome::Fail(why) | Outcome::Unknown(why) => (CheckResult::Error, Some(why)),
             };
-            if !std::mem::replace(&mut is_told, true) {
-                tell(Event::Category(category.name));
+            if !std::mem::replace(&mut is_announced, true) {
+                observe(Event::Category(category.name));
             }
             let decided = CheckReport {
                 description: check.description.clone(),
@@ -72,9 +73,9 @@ pub async fn run<S: Source>(source: &mut S, categories: &[Category], mut tell: i
                 error,
                 result,
             };
-            tell(Event::Decided(&decided));
+            observe(Event::Decided(&decided));
             done.checks.push(decided);
-            if result == Result::Error && check.severity == Severity::Fatal {
+            if result == CheckResult::Error && check.severity == Severity::Fatal {
                 report.categories.push(done);
                 return report;
             }
@@ -91,13 +92,13 @@ mod tests {
     use super::*;
     use crate::Check;
 
-    /// Facts whose version says how often they were loaded.
+    /// Source whose version counts the loads.
     struct Script {
         loads: u32,
         pauses: u32,
     }
 
-    impl Source for Script {
+    impl FactSource for Script {
         async fn load(&mut self) -> Facts {
             self.loads += 1;
             Facts {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     async fn run_all(checks: Vec<Check>, pauses: u32) -> (Report, Vec<String>) {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         let mut script = Script { loads: 0, pauses };
         let categories = [
             Category::new("one", checks),
@@ -134,46 +135,46 @@ mod tests {
                 ],
             ),
         ];
-        let report = run(&mut script, &categories, |event| told.push(format!("{event:?}"))).await;
-        (report, told)
+        let report = run(&mut script, &categories, |event| events.push(format!("{event:?}"))).await;
+        (report, events)
     }
 
     #[tokio::test]
-    async fn what_may_come_true_is_waited_for_with_new_facts() {
-        let (report, told) = run_all(vec![at_version("v3").is_waited_for()], 10).await;
+    async fn retries_a_pending_check_with_new_facts() {
+        let (report, events) = run_all(vec![at_version("v3").retried()], 10).await;
         assert!(report.is_success(), "{report:?}");
-        assert_eq!(told[0], r#"Waiting("is v3", "it is v1")"#);
-        assert_eq!(told[1], r#"Waiting("is v3", "it is v2")"#);
-        assert_eq!(told[2], r#"Category("one")"#);
+        assert_eq!(events[0], r#"Waiting("is v3", "it is v1")"#);
+        assert_eq!(events[1], r#"Waiting("is v3", "it is v2")"#);
+        assert_eq!(events[2], r#"Category("one")"#);
         assert_eq!(report.categories.len(), 2);
-        assert_eq!(report.categories[1].checks.len(), 1, "what is skipped is not shown");
+        assert_eq!(report.categories[1].checks.len(), 1, "skipped checks are not shown");
     }
 
     #[tokio::test]
-    async fn without_time_or_without_hope_a_failure_stands() {
-        let (report, _) = run_all(vec![at_version("v9").is_waited_for()], 3).await;
+    async fn fails_when_time_is_up_or_retrying_is_pointless() {
+        let (report, _) = run_all(vec![at_version("v9").retried()], 3).await;
         assert_eq!(report.categories[0].checks[0].error.as_deref(), Some("it is v3"));
-        let (report, told) = run_all(vec![at_version("v9")], 10).await;
+        let (report, events) = run_all(vec![at_version("v9")], 10).await;
         assert_eq!(report.categories[0].checks[0].error.as_deref(), Some("it is v1"));
-        assert!(!told.iter().any(|event| event.starts_with("Waiting")));
+        assert!(!events.iter().any(|event| event.starts_with("Waiting")));
         assert!(!report.is_success());
     }
 
     #[tokio::test]
-    async fn what_cannot_be_found_out_is_not_waited_for() {
-        let unknown = Check::new("is there", |_| Outcome::Unknown("we have no right".to_owned())).is_waited_for();
-        let (report, told) = run_all(vec![unknown], 10).await;
-        assert!(!told.iter().any(|event| event.starts_with("Waiting")));
+    async fn does_not_retry_an_undecidable_check() {
+        let unknown = Check::new("is there", |_| Outcome::Unknown("permission denied".to_owned())).retried();
+        let (report, events) = run_all(vec![unknown], 10).await;
+        assert!(!events.iter().any(|event| event.starts_with("Waiting")));
         assert_eq!(report.categories[0].checks[0].hint.as_deref(), Some(RIGHTS));
         assert!(!report.is_success());
     }
 
     #[tokio::test]
-    async fn a_warning_is_no_failure_and_a_fatal_one_is_the_end() {
-        let (report, _) = run_all(vec![at_version("v9").warns()], 1).await;
+    async fn continues_after_a_warning_and_stops_after_a_fatal_failure() {
+        let (report, _) = run_all(vec![at_version("v9").warning()], 1).await;
         assert!(report.is_success());
-        assert_eq!(report.categories[0].checks[0].result, Result::Warning);
-        let (report, _) = run_all(vec![at_version("v9").is_fatal(), at_version("v1")], 1).await;
+        assert_eq!(report.categories[0].checks[0].result, CheckResult::Warning);
+        let (report, _) = run_all(vec![at_version("v9").fatal(), at_version("v1")], 1).await;
         assert!(!report.is_success());
         assert_eq!((report.categories.len(), report.categories[0].checks.len()), (1, 1));
     }

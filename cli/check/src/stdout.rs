@@ -1,20 +1,20 @@
-//! Standard output, which may close early (`mesh … | head`). For every crate of the program `mesh`.
+//! Standard output, which may close early (`mesh … | head`). Used by every crate of the program `mesh`.
 
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 
-/// Prints to standard output. A reader that went away (`| head`) is no error.
+/// Prints to standard output. A closed reader (`| head`) is not an error.
 pub fn print(text: &str) -> Result<()> {
     try_print(text).map(|_| ())
 }
 
-/// Prints to standard output; whether somebody still reads it.
+/// Prints to standard output. Returns false if the reader has closed it.
 pub fn try_print(text: &str) -> Result<bool> {
     write(&mut io::stdout().lock(), text.as_bytes())
 }
 
-/// Writes to what is standard output; whether somebody still reads it.
+/// Writes to `out`, which stands for standard output. Returns false if the reader has closed it.
 pub fn write(out: &mut impl Write, bytes: &[u8]) -> Result<bool> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -40,9 +40,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {
+    fn ignores_a_closed_reader_but_reports_a_full_disk() {
         assert!(write(&mut Vec::new(), b"text").expect("written"));
-        assert!(!write(&mut Broken(io::ErrorKind::BrokenPipe), b"text").expect("nobody reads"));
+        assert!(!write(&mut Broken(io::ErrorKind::BrokenPipe), b"text").expect("a closed reader is not an error"));
         let error = write(&mut Broken(io::ErrorKind::StorageFull), b"text").expect_err("lost");
         assert_eq!(error.to_string(), "cannot write to standard output");
     }

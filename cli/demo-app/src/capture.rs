@@ -1,7 +1,7 @@
-//! `capture`: what passes on the interfaces of this network namespace, and whether a text is readable in it.
+//! `capture`: packets on the interfaces of this network namespace, searched for a marker in plaintext.
 //!
-//! The loopback interface, where a proxy and its application talk, is the counter-check: there the text must be seen, or
-//! nothing would be proved by not seeing it on the way to other pods.
+//! The loopback interface, between a proxy and its application, is the control: the marker must be seen there, or its
+//! absence on the way to other pods would prove nothing.
 
 use std::{
     collections::BTreeMap,
@@ -23,61 +23,61 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Largest packet: a veth passes on what the kernel has not yet cut.
+/// Largest packet: a veth passes segments that the kernel has not split yet.
 const PACKET_BYTES: usize = 128 * 1024;
-/// Buffer in the kernel, for bursts.
+/// Kernel receive buffer, for bursts.
 const BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
-/// What to look for.
+/// Arguments of `capture`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The text.
+    /// Text to search for.
     #[arg(long)]
     marker: String,
-    /// How long.
+    /// Duration in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
 }
 
-/// What passed on one interface.
+/// Packets captured on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Captured {
-    /// Packets.
+    /// Number of packets.
     pub packets: u64,
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Packets with the text.
+    /// Number of packets with the marker.
     pub marked: u64,
 }
 
-/// By interface.
-pub type Report = BTreeMap<String, Captured>;
+/// Captured packets by interface.
+pub type CaptureReport = BTreeMap<String, Captured>;
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let report = capture(args.marker.as_bytes(), Duration::from_secs_f64(args.seconds))?;
     crate::print(&report)
 }
 
-fn capture(marker: &[u8], time: Duration) -> Result<Report> {
+fn capture(marker: &[u8], time: Duration) -> Result<CaptureReport> {
     let socket = socket(
         AddressFamily::Packet,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::EthAll,
     );
-    let socket = socket.context("cannot capture packets; that needs the capability NET_RAW")?;
+    let socket = socket.context("cannot open a packet socket (requires the capability NET_RAW)")?;
     setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(100))?;
-    // As much as the system grants.
+    // The system may grant less.
     let _ = setsockopt(&socket, RcvBuf, &BUFFER_BYTES);
     let mut names: BTreeMap<usize, String> = BTreeMap::new();
-    let mut report = Report::new();
+    let mut report = CaptureReport::new();
     let mut packet = vec![0; PACKET_BYTES];
     let end = Instant::now() + time;
     while Instant::now() < end {
         let (length, from) = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut packet) {
             Ok(received) => received,
             Err(Errno::EAGAIN | Errno::EINTR) => continue,
-            Err(error) => return Err(io::Error::from(error)).context("capturing packets failed"),
+            Err(error) => return Err(io::Error::from(error)).context("cannot capture packets"),
         };
         let Some(from) = from else { continue };
         let name = names.entry(from.ifindex()).or_insert_with(|| interface(from.ifindex()));
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_found_wherever_it_stands() {
+    fn finds_the_marker_at_any_position() {
         assert!(
             contains(b"marker", b"marker") && contains(b"xxmarkerxx", b"marker") && contains(b"mamarker", b"marker")
         );

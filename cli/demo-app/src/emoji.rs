@@ -1,4 +1,4 @@
-//! `emoji`: the emoji that can be voted for, over gRPC.
+//! `emoji`: lists the emoji to vote for, over gRPC.
 
 use anyhow::Result;
 use http::Request;
@@ -27,10 +27,10 @@ const EMOJI: [(&str, &str); 12] = [
     (":turtle:", "🐢"),
 ];
 
-/// Where to serve.
+/// Arguments of `emoji`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Port of gRPC.
+    /// gRPC port.
     #[arg(long, default_value_t = 8080)]
     port: u16,
 }

@@ -1,4 +1,4 @@
-//! The demo's application: one hidden subcommand with several roles, so that the demo needs nothing but the program itself.
+//! Demo application: one hidden subcommand with several roles, so that the demo needs nothing but this program.
 //!
 //! A crate of its own because it is a different program that only shares the binary: it speaks gRPC with protobuf
 //! messages of its own, which the commands of `mesh` must not, and it knows neither Kubernetes nor the mesh.
@@ -18,34 +18,34 @@ mod traffic;
 mod voting;
 mod web;
 
-pub use capture::{Captured, Report as CaptureReport};
-pub use load::{Report as LoadReport, now_ms};
+pub use capture::{CaptureReport, Captured};
+pub use load::{LoadReport, now_ms};
 
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 
-/// Header that tells which version of `voting` answered.
+/// Header with the version of `voting` that answered.
 const VERSION_HEADER: &str = "x-version";
 
-/// Which role.
+/// Roles of the application.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// The front.
+    /// Web frontend.
     Web(web::Args),
-    /// The emoji that can be voted for.
+    /// Emoji to vote for.
     Emoji(emoji::Args),
-    /// The votes.
+    /// Vote counter.
     Voting(voting::Args),
-    /// Somebody who votes all the time.
+    /// Traffic generator.
     Traffic(traffic::Args),
-    /// A counted number of requests; prints the counts as JSON.
+    /// Send a fixed number of requests and print the counts as JSON.
     Load(load::Args),
-    /// Looks for a text in what passes on this network namespace's interfaces; prints the counts as JSON.
+    /// Capture packets in this network namespace, search them for a marker, and print the counts as JSON.
     Capture(capture::Args),
 }
 
-/// Plays the role.
+/// Runs a role.
 pub fn run(command: Command) -> Result<ExitCode> {
     if let Command::Capture(args) = command {
         return capture::run(&args).map(|()| ExitCode::SUCCESS);
@@ -64,7 +64,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what was counted, as JSON on one line.
+/// Prints a report as JSON on one line.
 fn print(report: &impl serde::Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(report)?)?;

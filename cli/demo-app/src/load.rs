@@ -1,5 +1,4 @@
-//! `load`: a counted number of requests over a few connections, without any retry of its own: its counts are what the
-//! proxies' counters must agree with.
+//! `load`: a fixed number of requests over a few connections, without retries, to compare with the proxies' counters.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,27 +19,27 @@ use tokio::{net::TcpStream, task::LocalSet};
 
 use super::VERSION_HEADER;
 
-/// Longest time for one request; a longer one is a failure.
+/// Time limit for one request.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// What load.
+/// Arguments of `load`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// URL, with path and query.
+    /// URL with path and query.
     url: String,
-    /// How many requests; with --seconds at most so many.
+    /// Number of requests; a maximum with --seconds.
     #[arg(long, default_value_t = 10_000)]
     requests: u64,
-    /// Ends after this time, if before the requests are sent.
+    /// Stop after this time.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Connections, each with one request at a time.
+    /// Number of connections, each with one request at a time.
     #[arg(long, default_value_t = 16)]
     connections: usize,
-    /// Requests a second, over all connections; without it as fast as possible.
+    /// Requests per second over all connections; unlimited by default.
     #[arg(long)]
     rps: Option<f64>,
-    /// Body; makes the requests POST.
+    /// Request body; makes the requests POST.
     #[arg(long)]
     body: Option<String>,
 }
@@ -48,36 +47,36 @@ pub struct Args {
 /// Counts of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// All of them.
+    /// All requests.
     pub requests: u64,
-    /// Those that had no answer, or one from 500 on.
+    /// Requests without a response, or with status 500 or higher.
     pub failures: u64,
-    /// When the last of them began, in milliseconds of Unix time.
+    /// Start of the last request, in milliseconds of Unix time.
     pub last_began_ms: u64,
 }
 
-/// What happened.
+/// Result of a load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// All requests.
+pub struct LoadReport {
+    /// Counts of all requests.
     pub total: Counts,
-    /// Requests without an answer; they are failures too.
+    /// Requests without a response; they are failures too.
     pub unanswered: u64,
-    /// What was wrong with the first of those.
+    /// Error of the first of those.
     pub first_error: Option<String>,
-    /// By the version that answered; empty if the answer did not say.
+    /// Counts by version; empty if the response does not name it.
     pub versions: BTreeMap<String, Counts>,
-    /// By status.
+    /// Counts by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
-    /// Median of the latency, in microseconds.
+    /// Median latency, in microseconds.
     pub p50_us: u64,
-    /// 99 of 100 requests were as fast as this, in microseconds.
+    /// 99th percentile of latency, in microseconds.
     pub p99_us: u64,
 }
 
-/// Unix time in milliseconds.
+/// Returns Unix time in milliseconds.
 pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -104,18 +103,21 @@ struct Load {
     authority: String,
     path: String,
     began: Instant,
-    /// Requests begun.
+    /// Number of started requests.
     sent: Cell<u64>,
-    report: RefCell<Report>,
+    report: RefCell<LoadReport>,
     latencies: RefCell<Histogram<u64>>,
     args: Args,
 }
 
 impl Load {
     fn new(args: Args) -> Result<Self> {
-        let uri: Uri = args.url.parse().with_context(|| format!("{:?} is no URL", args.url))?;
+        let uri: Uri = args
+            .url
+            .parse()
+            .with_context(|| format!("invalid URL {:?}", args.url))?;
         let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            bail!("{:?} is no http:// URL", args.url);
+            bail!("invalid URL {:?}: expected http://", args.url);
         };
         let authority = authority.as_str().to_owned();
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -139,7 +141,7 @@ impl Load {
             let began_ms = now_ms();
             let began = Instant::now();
             let result = tokio::time::timeout(REQUEST, self.exchange(&mut connection)).await;
-            let result = result.unwrap_or_else(|_| bail!("no answer within {REQUEST:?}"));
+            let result = result.unwrap_or_else(|_| bail!("timed out after {REQUEST:?}"));
             if result.is_err() {
                 connection = None;
             } else {
@@ -151,7 +153,7 @@ impl Load {
         }
     }
 
-    /// Waits until the next request is due; false when there is none.
+    /// Waits until the next request is due. Returns false when there are no more.
     async fn take_turn(&self) -> bool {
         let turn = self.sent.get();
         let over = || {

@@ -1,4 +1,4 @@
-//! The application's gRPC messages and calls, written by hand so that no build needs `protoc`.
+//! gRPC messages and calls of the application, written by hand so that no build needs `protoc`.
 
 use anyhow::{Context, Result};
 use tonic::{
@@ -11,25 +11,25 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-/// All emoji.
+/// Method that lists all emoji.
 pub(super) const LIST: &str = "/mesh.demo.Emoji/List";
-/// One emoji by its shortcode.
+/// Method that finds an emoji by its shortcode.
 pub(super) const FIND: &str = "/mesh.demo.Emoji/Find";
-/// A vote for one emoji.
+/// Method that votes for an emoji.
 pub(super) const VOTE: &str = "/mesh.demo.Voting/Vote";
 
-/// Asks for all emoji.
+/// Request for all emoji.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ListRequest {}
 
-/// All emoji.
+/// List of all emoji.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ListReply {
     #[prost(message, repeated, tag = "1")]
     pub(super) emoji: Vec<Emoji>,
 }
 
-/// An emoji.
+/// Emoji with its shortcode.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct Emoji {
     #[prost(string, tag = "1")]
@@ -38,31 +38,31 @@ pub(super) struct Emoji {
     pub(super) unicode: String,
 }
 
-/// Asks for one emoji.
+/// Request for one emoji.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct FindRequest {
     #[prost(string, tag = "1")]
     pub(super) shortcode: String,
 }
 
-/// The emoji, if there is one.
+/// Response with the emoji, if it exists.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct FindReply {
     #[prost(message, optional, tag = "1")]
     pub(super) emoji: Option<Emoji>,
 }
 
-/// A vote.
+/// Request to vote.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct VoteRequest {
     #[prost(string, tag = "1")]
     pub(super) shortcode: String,
-    /// Comes back with the answer; a check looks for it on the wire.
+    /// Echoed in the response; a check looks for it on the wire.
     #[prost(bytes = "vec", tag = "2")]
     pub(super) note: Vec<u8>,
 }
 
-/// A counted vote.
+/// Response to a vote.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct VoteReply {
     #[prost(string, tag = "1")]
@@ -73,14 +73,14 @@ pub(super) struct VoteReply {
     pub(super) note: Vec<u8>,
 }
 
-/// A client of the gRPC server at `url`; connects when it is first used, and again when a connection ends.
+/// Creates a client of the gRPC server at `url`; connects on first use, and reconnects.
 pub(super) fn channel(url: &str) -> Result<Channel> {
     Ok(Endpoint::from_shared(url.to_owned())
-        .with_context(|| format!("{url:?} is no URL"))?
+        .with_context(|| format!("invalid URL {url:?}"))?
         .connect_lazy())
 }
 
-/// Calls `path`.
+/// Calls the method at `path`.
 pub(super) async fn call<Q, R>(channel: &Channel, path: &'static str, message: Q) -> Result<R, Status>
 where
     Q: prost::Message + 'static,
@@ -96,7 +96,7 @@ where
         .map(tonic::Response::into_inner)
 }
 
-/// Answers a call with `service`.
+/// Handles a call with `service`.
 pub(super) async fn answer<Q, R>(
     request: Request<hyper::body::Incoming>,
     service: impl UnaryService<Q, Response = R>,

@@ -1,4 +1,4 @@
-//! What the application's servers do alike: accept, serve, and drain on SIGTERM.
+//! Common server of all roles: accept, serve, and drain on SIGTERM.
 
 use std::{convert::Infallible, future::Future, net::SocketAddr};
 
@@ -15,17 +15,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 
-/// An answer.
+/// HTTP response.
 pub(super) type Reply = Response<Body>;
 
-/// What is spoken on a port.
+/// Protocol of a port.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
     Grpc,
 }
 
-/// The servers of one process.
+/// Servers of one process.
 pub(super) struct Servers {
     tasks: TaskTracker,
     drain: CancellationToken,
@@ -66,7 +66,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Until SIGTERM or Ctrl-C, and then until what is under way has ended.
+    /// Waits for SIGTERM or Ctrl-C, then for requests in flight.
     pub(super) async fn finish(self) -> Result<()> {
         stopped().await?;
         self.drain.cancel();
@@ -76,7 +76,7 @@ impl Servers {
     }
 }
 
-/// Until SIGTERM or Ctrl-C.
+/// Waits for SIGTERM or Ctrl-C.
 pub(super) async fn stopped() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -95,7 +95,7 @@ where
         let reply = handler(request);
         async move { Ok::<_, Infallible>(reply.await) }
     });
-    // The two connections have no common trait, and the same life.
+    // The two connection types share no trait, but the same life.
     macro_rules! drive {
         ($connection:expr) => {{
             let mut connection = std::pin::pin!($connection);
@@ -116,7 +116,7 @@ where
     }
 }
 
-/// A text.
+/// Builds a text response.
 pub(super) fn text(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Body::new(Full::new(text.into())));
     *reply.status_mut() = status;
@@ -126,12 +126,12 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, text: impl In
     reply
 }
 
-/// JSON.
+/// Builds a JSON response.
 pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Reply {
     text(status, "application/json", value.to_string())
 }
 
-/// The answer to a path that is none.
+/// Builds the response to an unknown path.
 pub(super) fn not_found() -> Reply {
     text(StatusCode::NOT_FOUND, "text/plain", "not found\n")
 }

@@ -1,4 +1,4 @@
-//! `traffic`: somebody who votes all the time.
+//! `traffic`: traffic generator that votes continuously.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,19 +17,19 @@ use tokio::{
 
 use super::server::stopped;
 
-/// Requests under way at a time; beyond that the generator waits instead of piling up.
-const UNDER_WAY: usize = 64;
+/// Limit of concurrent requests; the generator waits beyond it.
+const CONCURRENCY: usize = 64;
 
-/// What is voted for, in turn.
+/// Choices to vote for, in turn.
 const CHOICES: [&str; 6] = [":crab:", ":doughnut:", ":rocket:", ":pizza:", ":octopus:", ":taco:"];
 
-/// Whom to ask, and how often.
+/// Arguments of `traffic`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// URL of web.
     #[arg(long, default_value = "http://web")]
     url: String,
-    /// Requests a second; 0 sends none.
+    /// Requests per second; 0 sends none.
     #[arg(long, default_value_t = 25.0)]
     rps: f64,
 }
@@ -37,12 +37,12 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> Result<()> {
     ensure!(
         args.rps >= 0.0 && args.rps <= 10_000.0,
-        "--rps {}: a number from 0 to 10000",
+        "invalid --rps {}: must be between 0 and 10000",
         args.rps
     );
     args.url
         .parse::<Uri>()
-        .with_context(|| format!("--url {:?} is no URL", args.url))?;
+        .with_context(|| format!("invalid --url {:?}", args.url))?;
     tokio::select! {
         () = generate(&args) => Ok(()),
         result = stopped() => result,
@@ -54,7 +54,7 @@ async fn generate(args: &Args) {
         return std::future::pending().await;
     }
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-    let free = Arc::new(Semaphore::new(UNDER_WAY));
+    let free = Arc::new(Semaphore::new(CONCURRENCY));
     let mut ticks = interval(Duration::from_secs_f64(1.0 / args.rps));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for n in 0_usize.. {
@@ -67,7 +67,7 @@ async fn generate(args: &Args) {
         };
         let request = client.request(request);
         tokio::spawn(async move {
-            // Whether it failed is for the mesh to tell.
+            // Failures are reported by the mesh.
             if let Ok(response) = request.await {
                 drop(response.into_body().collect().await);
             }
@@ -76,7 +76,7 @@ async fn generate(args: &Args) {
     }
 }
 
-/// Of ten requests, eight vote, one lists and one asks for the results.
+/// Of ten requests, eight vote, one lists the emoji and one gets the results.
 fn path(n: usize) -> String {
     match n % 10 {
         3 => "/api/list".to_owned(),

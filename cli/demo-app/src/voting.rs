@@ -1,5 +1,5 @@
-//! `voting`: counts votes, over gRPC; tells the result, over HTTP/1. A version may fail each Nth vote, by its own count, so
-//! that a check knows how many failures there must be.
+//! `voting`: counts votes over gRPC, and serves the results over HTTP/1. A version may fail every Nth vote by its own
+//! count, so that a check knows the exact number of failures.
 
 use std::{
     collections::BTreeMap,
@@ -21,22 +21,22 @@ use super::{
     server::{Protocol, Reply, Servers, json, not_found, text},
 };
 
-/// Names that are counted; web asks emoji first, so there are never more than it has.
+/// Limit of counted names; web asks emoji first, so there are never more than it has.
 const NAMES: usize = 1000;
 
-/// Where and how to serve.
+/// Arguments of `voting`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Port of gRPC.
+    /// gRPC port.
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// Port of HTTP/1.
+    /// HTTP/1 port.
     #[arg(long, default_value_t = 8081)]
     http_port: u16,
-    /// What this version calls itself.
+    /// Version to report.
     #[arg(long, default_value = "v1")]
     app_version: HeaderValue,
-    /// Fails each Nth vote; 0 fails none.
+    /// Fail every Nth vote; 0 fails none.
     #[arg(long, default_value_t = 0)]
     fail_every: u64,
 }
@@ -87,7 +87,7 @@ impl Votes {
                 .version
                 .as_bytes()
                 .try_into()
-                .map_err(|_| Status::internal("a strange version"))?;
+                .map_err(|_| Status::internal("invalid version"))?;
             metadata.insert(VERSION_HEADER, version);
             return Err(Status::with_metadata(
                 Code::Internal,
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_nth_vote_fails_and_says_which_version_it_was() {
+    fn every_nth_vote_fails_and_names_its_version() {
         let votes = Votes {
             version: HeaderValue::from_static("v2"),
             fail_every: 4,

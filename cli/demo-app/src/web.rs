@@ -1,4 +1,4 @@
-//! `web`: the front, HTTP/1; asks emoji and voting.
+//! `web`: HTTP/1 frontend; calls emoji and voting.
 
 use std::sync::Arc;
 
@@ -20,22 +20,22 @@ use super::{
     server::{Protocol, Reply, Servers, json, not_found, text},
 };
 
-/// Largest body that is read of a request or of voting's answer.
+/// Maximum body size of a request or of voting's response.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Where to serve, and whom to ask.
+/// Arguments of `web`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Port of HTTP/1.
+    /// HTTP/1 port.
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// URL of emoji's gRPC.
+    /// gRPC URL of emoji.
     #[arg(long, default_value = "http://emoji:8080")]
     emoji: String,
-    /// URL of voting's gRPC.
+    /// gRPC URL of voting.
     #[arg(long, default_value = "http://voting:8080")]
     voting: String,
-    /// URL of voting's HTTP/1.
+    /// HTTP/1 URL of voting.
     #[arg(long, default_value = "http://voting:8081")]
     voting_http: String,
 }
@@ -99,14 +99,17 @@ impl Web {
         Ok(text(StatusCode::OK, "text/html", page))
     }
 
-    /// The body of the request goes all the way to voting and back.
+    /// Votes. The request body is echoed through voting.
     async fn vote(&self, request: Request<Incoming>) -> Result<Reply, Status> {
         let pairs = request.uri().query().unwrap_or_default().split('&');
         let choice = pairs
             .filter_map(|pair| pair.split_once('='))
             .find(|(key, _)| *key == "choice");
         let Some((_, choice)) = choice else {
-            return Ok(json(StatusCode::BAD_REQUEST, &json!({ "error": "say ?choice=:crab:" })));
+            return Ok(json(
+                StatusCode::BAD_REQUEST,
+                &json!({ "error": "missing query parameter: ?choice=:crab:" }),
+            ));
         };
         let shortcode = choice.replace("%3A", ":").replace("%3a", ":");
         let note = Limited::new(request.into_body(), BODY_BYTES).collect().await;
@@ -125,7 +128,7 @@ impl Web {
         let Some(emoji) = found.emoji else {
             return Ok(json(
                 StatusCode::NOT_FOUND,
-                &json!({ "error": format!("there is no emoji {shortcode}") }),
+                &json!({ "error": format!("unknown emoji {shortcode}") }),
             ));
         };
         let vote: VoteReply = proto::call(&self.voting, proto::VOTE, VoteRequest { shortcode, note }).await?;
@@ -157,7 +160,7 @@ impl Web {
     }
 }
 
-/// A failed call is a failed request, and still says which version it was.
+/// Converts a failed call to a failed request that still names the version.
 fn failed(status: &Status) -> Reply {
     let mut reply = json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": status.message() }));
     if let Some(version) = status.metadata().get(VERSION_HEADER) {

@@ -1,4 +1,4 @@
-//! The facts of a cluster, asked for all at once.
+//! Facts about a cluster, fetched concurrently.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use cli_check::{Ask, Facts, List, Missing, Mode, Right, Source, Want, What, limits};
+use cli_check::{FactSource, Facts, List, ListError, ListRequest, Mode, ObjectKind, Permission, Scope, limits};
 use destination_k8s::keys::PROXY_CONTAINER;
 use destination_source::{
     Error,
@@ -16,41 +16,41 @@ use futures_util::{StreamExt as _, stream};
 use mesh_charts::{Chart, Release};
 use serde_json::Value;
 
-use crate::kube::{self, Flags};
+use crate::kube::{self, ClusterFlags};
 
-/// Requests under way at a time: an API server takes more, other people too.
+/// Concurrent requests; the API server could take more, but serves others too.
 const AT_ONCE: usize = 8;
-/// Time for one proxy to answer.
+/// Time limit for one proxy.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks, at first and later.
+/// Polling intervals, at first and later.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-/// How long the short pauses last.
+/// Time during which the short interval is used.
 const EAGER: Duration = Duration::from_secs(30);
 
-/// Asks a cluster.
+/// Loads facts from a cluster.
 pub(crate) struct Loader {
     client: Result<Client, String>,
-    ask: Ask,
+    scope: Scope,
     began: Instant,
     wait: Duration,
 }
 
 impl Loader {
-    pub(crate) async fn new(flags: &Flags, ask: Ask, wait: Duration) -> Self {
+    pub(crate) async fn new(flags: &ClusterFlags, scope: Scope, wait: Duration) -> Self {
         Self {
             client: flags.connect().await.map_err(|error| format!("{error:#}")),
-            ask,
+            scope,
             began: Instant::now(),
             wait,
         }
     }
 }
 
-impl Source for Loader {
+impl FactSource for Loader {
     async fn load(&mut self) -> Facts {
         let facts = Facts {
             now: SystemTime::now(),
-            ask: self.ask.clone(),
+            scope: self.scope.clone(),
             ..Facts::default()
         };
         let client = match &self.client {
@@ -71,14 +71,14 @@ impl Source for Loader {
         if facts.version.is_err() {
             return facts;
         }
-        let lists = lists(client, self.ask.wants()).await;
-        let (proxies, proxies_left) = if self.ask.proxy && self.ask.mode == Mode::Installed {
-            proxies(client, &self.ask, &lists).await
+        let lists = lists(client, self.scope.lists_to_read()).await;
+        let (proxies, proxies_left) = if self.scope.proxy && self.scope.mode == Mode::Installed {
+            proxies(client, &self.scope, &lists).await
         } else {
             Default::default()
         };
         Facts {
-            rights: rights(client, self.ask.rights()).await,
+            permissions: permissions(client, self.scope.permissions()).await,
             lists,
             proxies,
             proxies_left,
@@ -97,49 +97,50 @@ impl Source for Loader {
     }
 }
 
-async fn lists(client: &Client, wants: Vec<Want>) -> BTreeMap<What, List> {
-    let lists = stream::iter(wants).map(|want| async move {
+async fn lists(client: &Client, lists_to_read: Vec<ListRequest>) -> BTreeMap<ObjectKind, List> {
+    let lists = stream::iter(lists_to_read).map(|want| async move {
         let mut resource = Resource::new(want.what.api_version(), want.what.plural());
         resource.namespace = want.namespace;
         let list = resource.list(client, Filter::default()).await;
         let list = list.map_err(|error| match error {
-            Error::Absent { .. } => Missing::Absent,
-            error => Missing::Error(error.to_string()),
+            Error::Absent { .. } => ListError::Absent,
+            error => ListError::Error(error.to_string()),
         });
         (want.what, list)
     });
     lists.buffer_unordered(AT_ONCE).collect().await
 }
 
-async fn rights(client: &Client, asked: Vec<Right>) -> Vec<(Right, Result<bool, String>)> {
-    let answers = stream::iter(asked).map(|right| async move {
+async fn permissions(client: &Client, asked: Vec<Permission>) -> Vec<(Permission, Result<bool, String>)> {
+    let answers = stream::iter(asked).map(|permission| async move {
         let access = Access {
-            verb: right.verb.to_owned(),
-            group: right.group.to_owned(),
-            resource: right.resource.to_owned(),
-            namespace: right.namespace.clone(),
-            name: right.name.to_owned(),
+            verb: permission.verb.to_owned(),
+            group: permission.group.to_owned(),
+            resource: permission.resource.to_owned(),
+            namespace: permission.namespace.clone(),
+            name: permission.name.to_owned(),
             ..Access::default()
         };
         let decision = self_subject_access_review(client, &access).await;
         let allowed = decision
             .map(|decision| decision.allowed)
             .map_err(|error| error.to_string());
-        (right, allowed)
+        (permission, allowed)
     });
     answers.buffered(AT_ONCE).collect().await
 }
 
-/// What proxies say of themselves, by `namespace/pod`, and how many were not asked.
+/// Fetches metrics of proxies by `namespace/pod`, and counts the proxies left out.
 async fn proxies(
     client: &Client,
-    ask: &Ask,
-    lists: &BTreeMap<What, List>,
+    scope: &Scope,
+    lists: &BTreeMap<ObjectKind, List>,
 ) -> (BTreeMap<String, Result<String, String>>, usize) {
-    let pods = lists.get(&What::Pods).and_then(|list| list.as_ref().ok());
+    let pods = lists.get(&ObjectKind::Pods).and_then(|list| list.as_ref().ok());
     let mut ports: Vec<PodPort> = pods.into_iter().flatten().filter_map(admin_port).collect();
     ports.retain(|port| {
-        ask.namespace
+        scope
+            .namespace
             .as_ref()
             .is_none_or(|namespace| *namespace == port.namespace)
     });
@@ -149,14 +150,14 @@ async fn proxies(
         let metrics = tokio::time::timeout(PROXY_TIMEOUT, kube::metrics(client, &port)).await;
         let metrics = match metrics {
             Ok(metrics) => metrics.map_err(|error| format!("{error:#}")),
-            Err(_) => Err("its sidecar does not answer".to_owned()),
+            Err(_) => Err("timed out waiting for the sidecar".to_owned()),
         };
         (format!("{}/{}", port.namespace, port.pod), metrics)
     });
     (answers.buffer_unordered(AT_ONCE).collect().await, left)
 }
 
-/// The admin port of a running pod's sidecar.
+/// Returns the admin port of a running pod's sidecar.
 pub(crate) fn admin_port(pod: &Value) -> Option<PodPort> {
     let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     let mut containers = list("/spec/containers").chain(list("/spec/initContainers"));
@@ -171,7 +172,7 @@ pub(crate) fn admin_port(pod: &Value) -> Option<PodPort> {
     })
 }
 
-/// The custom resources of this program's chart, and the versions that they serve.
+/// Lists the custom resources of this program's chart, and the versions that they serve.
 pub(crate) fn resources() -> Result<Vec<(String, Vec<String>)>> {
     let release = Release {
         name: "mesh".to_owned(),
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_charts_resources_have_versions() {
+    fn lists_the_versions_of_chart_resources() {
         let found = resources().expect("the chart renders");
         let splits = found.iter().find(|(name, _)| name == "trafficsplits.split.smi-spec.io");
         let (_, versions) = splits.expect("splits are a resource");
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_native_sidecar_has_an_admin_port_too() {
+    fn finds_the_admin_port_of_a_native_sidecar() {
         let mut pod = json!({"metadata": {"name": "p", "namespace": "a"}, "status": {"phase": "Running"},
             "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "linkerd-proxy",
                 "ports": [{"name": "linkerd-admin", "containerPort": 5191}]}]}});

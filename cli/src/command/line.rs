@@ -1,19 +1,19 @@
-//! The command line before clap reads it. Under the name `kubectl-mesh` the program is kubectl's plugin: `kubectl mesh check`.
+//! Rewrites the command line before clap parses it. Named `kubectl-mesh`, the program is a kubectl plugin.
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// The name that kubectl looks for.
+/// Program name that kubectl looks for.
 const PLUGIN: &str = "kubectl-mesh";
 
-/// The command line, and the name that help calls the program by.
+/// Returns the rewritten command line, and the program name to show in help.
 ///
-/// Flags that say which cluster may stand before the command too, as Linkerd's do: they are moved behind it.
+/// Cluster flags may also precede the command, as in Linkerd's CLI: they are moved behind it.
 pub(crate) fn command_line(args: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, &'static str) {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let program = args.first().map(PathBuf::from);
     let is_plugin = program.is_some_and(|path| path.file_name().is_some_and(|name| name == PLUGIN));
     let leading = leading_flags(&args);
-    // Behind `--` nothing is a flag of ours.
+    // Nothing after `--` is a flag of ours.
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     if leading > 1 && leading < end {
         args[1..end].rotate_left(leading - 1);
@@ -21,7 +21,7 @@ pub(crate) fn command_line(args: impl IntoIterator<Item = OsString>) -> (Vec<OsS
     (args, if is_plugin { "kubectl mesh" } else { "mesh" })
 }
 
-/// How many words at the beginning, the program's name counted, are flags of [`crate::kube::Flags`].
+/// Number of leading words, including the program name, that belong to [`crate::kube::ClusterFlags`].
 fn leading_flags(args: &[OsString]) -> usize {
     const FLAGS: [&str; 6] = [
         "--kubeconfig",
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_before_the_command_count_as_well() {
+    fn moves_leading_cluster_flags_behind_the_command() {
         for (typed, read) in [
             ("mesh check --proxy", "mesh check --proxy"),
             ("mesh --context a check", "mesh check --context a"),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn kubectl_finds_its_plugin() {
+    fn recognizes_the_kubectl_plugin_name() {
         assert_eq!(rewritten("/usr/bin/kubectl-mesh check").1, "kubectl mesh");
         assert_eq!(rewritten("target/release/mesh check").1, "mesh");
     }

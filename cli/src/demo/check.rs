@@ -1,4 +1,4 @@
-//! `mesh demo --check`: a fixed load, and what must be true of it. Each result is one line with its figures.
+//! `mesh demo --check`: a fixed load and assertions about it. Each result is one line with its figures.
 
 mod capture;
 mod counters;
@@ -25,30 +25,28 @@ use cli_demo_app::LoadReport;
 use super::{NAMESPACE, manifests::Manifests};
 use crate::{output, viz::Api};
 
-/// URL of web, as the application's own clients name it.
+/// URL of web, as used by the application's own clients.
 const WEB: &str = "http://web.vote.svc.cluster.local";
-/// Deployments that make up the application.
+/// Deployments of the application.
 const DEPLOYMENTS: [&str; 5] = ["emoji", "traffic", "voting-v1", "voting-v2", "web"];
-/// Time for all proxies to be scraped once the pods are ready.
+/// Time limit for all proxies to be scraped once the pods are ready.
 const READY: Duration = Duration::from_secs(30);
 
-/// What the parts of the check share.
+/// State shared by the parts of the check.
 struct Check<'a> {
     running: &'a Running,
     manifests: &'a Manifests,
     api: Api,
     runtime: Runtime,
-    /// Name of the one pod of each deployment.
+    /// Name of the only pod of each deployment.
     pods: BTreeMap<String, String>,
     requests: u64,
 }
 
-/// What a part of the check has proved: its figures.
-type Proof = Result<String>;
-/// A part of the check.
-type Part = fn(&Check<'_>) -> Proof;
+/// Part of the check; returns its figures.
+type Part = fn(&Check<'_>) -> Result<String>;
 
-/// Runs all parts; whether all passed.
+/// Runs all parts. Returns true if all passed.
 pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, interrupts: &Receiver<()>) -> Result<bool> {
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -66,7 +64,7 @@ pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, inter
     if !results.add("every proxy of the application is scraped", ready)? {
         return Ok(false);
     }
-    // One load proves several things; without it there is nothing to look at.
+    // One load serves several assertions.
     match load::drive(&check) {
         Err(error) => drop(results.add("a fixed load passes", Err(error))?),
         Ok(load) => {
@@ -91,10 +89,7 @@ pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, inter
             "nothing of the application is readable between two pods",
             capture::nothing_readable,
         ),
-        (
-            "`viz tap` shows a request with all there is to know",
-            tap::shows_a_request,
-        ),
+        ("`viz tap` shows a request with all details", tap::shows_a_request),
         (
             "a changed split takes effect in under a second and loses nothing",
             reload::split,
@@ -112,17 +107,17 @@ pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, inter
     Ok(failed == 0)
 }
 
-/// How many parts passed.
+/// Number of passed and failed parts.
 struct Results {
     passed: u32,
     failed: u32,
 }
 
 impl Results {
-    fn add(&mut self, name: &str, proof: Proof) -> Result<bool> {
-        let passed = proof.is_ok();
+    fn add(&mut self, name: &str, outcome: Result<String>) -> Result<bool> {
+        let passed = outcome.is_ok();
         *if passed { &mut self.passed } else { &mut self.failed } += 1;
-        let line = match proof {
+        let line = match outcome {
             Ok(figures) => format!("ok    {name}: {figures}\n"),
             Err(error) => format!("FAIL  {name}: {error:#}\n"),
         };
@@ -132,11 +127,11 @@ impl Results {
 }
 
 impl Check<'_> {
-    /// Waits until viz has scraped each pod, and remembers their names.
-    fn wait_until_ready(&mut self, interrupts: &Receiver<()>) -> Proof {
+    /// Waits until viz has scraped each pod, and records their names.
+    fn wait_until_ready(&mut self, interrupts: &Receiver<()>) -> Result<String> {
         let until = Instant::now() + READY;
         loop {
-            let missing = match self.look_for_pods() {
+            let missing = match self.find_pods() {
                 Ok(()) => return Ok(format!("{} pods", self.pods.len())),
                 Err(missing) => missing,
             };
@@ -144,13 +139,13 @@ impl Check<'_> {
                 bail!("interrupted");
             }
             if Instant::now() > until {
-                return Err(missing).with_context(|| format!("not within {} s", READY.as_secs()));
+                return Err(missing).with_context(|| format!("timed out after {} s", READY.as_secs()));
             }
             thread::sleep(Duration::from_millis(100));
         }
     }
 
-    fn look_for_pods(&mut self) -> Result<()> {
+    fn find_pods(&mut self) -> Result<()> {
         let answer: Answer<PodRow> = self.get(viz_api::PODS, &())?;
         for deployment in DEPLOYMENTS {
             let owner = format!("deployment/{deployment}");
@@ -159,7 +154,7 @@ impl Check<'_> {
                 .iter()
                 .filter(|r| r.namespace == NAMESPACE && r.owner.as_ref() == Some(&owner));
             let (Some(row), None) = (rows.next(), rows.next()) else {
-                bail!("{deployment} has not one pod")
+                bail!("{deployment} does not have exactly one pod")
             };
             if !row.meshed {
                 bail!("{} is not meshed", row.name);
@@ -186,41 +181,41 @@ impl Check<'_> {
             .with_context(|| format!("{deployment} has no pod"))
     }
 
-    /// The metrics of a deployment's proxy, as they are now.
+    /// Fetches the current metrics of a deployment's proxy.
     fn metrics(&self, deployment: &str) -> Result<String> {
         let request = ProxyMetricsRequest {
             namespace: NAMESPACE.to_owned(),
             pod: self.pod(deployment)?.to_owned(),
         };
         let text = self.runtime.block_on(self.api.text(viz_api::PROXY_METRICS, &request))?;
-        String::from_utf8(text.into()).context("the metrics are no text")
+        String::from_utf8(text.into()).context("the metrics are not UTF-8")
     }
 
-    /// The stage for roles of the application inside a deployment's pod.
-    fn stage(&self, deployment: &str) -> Result<Stage> {
+    /// Returns a runner for roles of the application inside a deployment's pod.
+    fn runner(&self, deployment: &str) -> Result<RoleRunner> {
         let pod = format!("{NAMESPACE}/{}", self.pod(deployment)?);
-        Ok(Stage {
+        Ok(RoleRunner {
             mesh: self.running.state().name.clone(),
             pod,
         })
     }
 
-    /// Drives load from the pod of `traffic`.
+    /// Sends load from the pod of `traffic`.
     fn load(&self, path: &str, flags: &[&str]) -> Result<LoadReport> {
-        self.stage("traffic")?.load(path, flags)
+        self.runner("traffic")?.load(path, flags)
     }
 }
 
-/// A pod in which roles of the application can be played, also from another thread.
-struct Stage {
+/// Runs roles of the application inside a pod, also from another thread.
+struct RoleRunner {
     mesh: String,
     pod: String,
 }
 
-impl Stage {
-    /// Plays a role, and reads what it prints.
-    fn play<T: DeserializeOwned>(&self, role: &[&str]) -> Result<T> {
-        let program = std::env::current_exe().context("cannot find the program's own path")?;
+impl RoleRunner {
+    /// Runs a role and decodes its output.
+    fn run<T: DeserializeOwned>(&self, role: &[&str]) -> Result<T> {
+        let program = std::env::current_exe().context("cannot determine the path of this program")?;
         let program = program.to_string_lossy();
         let mut argv = vec![program.as_ref(), "demo-app"];
         argv.extend_from_slice(role);
@@ -228,7 +223,7 @@ impl Stage {
         let output = cli_local::exec(&self.mesh, pod, &argv)?;
         if output.code != 0 {
             bail!(
-                "`demo-app {role}` in {pod} ended with {}: {}",
+                "`demo-app {role}` in {pod} exited with {}: {}",
                 output.code,
                 output.stderr.trim()
             );
@@ -236,11 +231,11 @@ impl Stage {
         serde_json::from_str(&output.stdout).with_context(|| format!("`demo-app {role}` printed {:?}", output.stdout))
     }
 
-    /// Drives load at web.
+    /// Sends load to web.
     fn load(&self, path: &str, flags: &[&str]) -> Result<LoadReport> {
         let url = format!("{WEB}{path}");
         let mut role = vec!["load", url.as_str()];
         role.extend_from_slice(flags);
-        self.play(&role)
+        self.run(&role)
     }
 }

@@ -1,18 +1,18 @@
-//! The demo's application for a cluster: the same manifests, with an image and what the `restricted` Pod Security level asks for.
+//! Demo application for a cluster: the same manifests, with an image and settings for the `restricted` Pod Security level.
 
 use anyhow::Context as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-/// Where an injected namespace says so; `mesh inject` writes it, so that the application can also run without a mesh.
+/// Annotation left to `mesh inject`, so that the application can also run without a mesh.
 const INJECT: &str = destination_k8s::keys::INJECT;
 
-/// The manifests, with this image.
+/// Renders the manifests with an image.
 pub(super) fn manifests(texts: &[&str], image: &str) -> anyhow::Result<String> {
     let mut out = String::new();
     for text in texts {
         for document in serde_yaml_ng::Deserializer::from_str(text) {
-            let mut object = Value::deserialize(document).context("the demo's manifests")?;
+            let mut object = Value::deserialize(document).context("invalid demo manifests")?;
             adapt(&mut object, image);
             out += &format!("---\n{}", serde_yaml_ng::to_string(&object)?);
         }
@@ -34,7 +34,7 @@ fn adapt(object: &mut Value, image: &str) {
     };
     spec["securityContext"] = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
     for container in spec["containers"].as_array_mut().into_iter().flatten() {
-        // The image's entry point is the program; on a machine it is found by its name.
+        // The image's entry point is the program; a local mesh looks it up by name.
         let words = container["command"].take();
         let args: Vec<Value> = words.as_array().into_iter().flatten().skip(1).cloned().collect();
         container["args"] = args.into();
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_runs_the_image_with_its_role_and_few_rights() {
+    fn containers_run_their_role_without_privileges() {
         let text = "kind: Namespace\nmetadata: {name: vote, annotations: {linkerd.io/inject: enabled}}\n---\n\
             kind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: {containers: [{name: web, command: [mesh, demo-app, web]}]}}}\n";
         let made = manifests(&[text], "localhost/mesh-app:1").expect("made");

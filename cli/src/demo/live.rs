@@ -1,4 +1,4 @@
-//! The live table of the demo.
+//! Live table of the demo.
 
 use std::{
     io::IsTerminal,
@@ -16,11 +16,11 @@ use crate::{
     viz::Api,
 };
 
-/// Over which time the figures are: long enough to be steady, short enough to follow a change.
+/// Time window of the figures: long enough to be steady, short enough to follow a change.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Between two tables on a terminal.
+/// Interval of updates on a terminal.
 const REDRAW: Duration = Duration::from_secs(1);
-/// Between two tables elsewhere.
+/// Interval of updates elsewhere.
 const PRINT: Duration = Duration::from_secs(5);
 
 /// Shows the table until Ctrl-C.
@@ -51,7 +51,7 @@ pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receive
     }
 }
 
-/// Waits; what ended the demo, if something did.
+/// Waits for the next update; returns early if the demo has ended.
 fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<Ended> {
     let until = Instant::now() + time;
     while Instant::now() < until {
@@ -70,7 +70,7 @@ fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<
 fn introduction(running: &Running, manifests: &Manifests) -> String {
     let mesh = std::env::args().next().unwrap_or_else(|| "mesh".to_owned());
     let name = &running.state().name;
-    // The only mesh is found without its name.
+    // A single mesh is found without its name.
     let name = if cli_local::state::State::running().len() > 1 {
         format!(" --name {name}")
     } else {
@@ -78,14 +78,14 @@ fn introduction(running: &Running, manifests: &Manifests) -> String {
     };
     format!(
         "
-The mesh runs, and somebody votes. In another terminal, try:
+The mesh is up, and the traffic generator votes. In another terminal, try:
 
   {mesh} viz stat{name} deploy -n {NAMESPACE}
   {mesh} viz edges{name} deploy -n {NAMESPACE} -o wide
   {mesh} viz tap{name} deploy/web -n {NAMESPACE} --path /api/vote
 
-voting is split 90/10, and its second version loses every fourth vote: change the weights in
-{} and watch. Ctrl-C ends it all.
+voting is split 90/10, and its second version fails every fourth vote: change the weights in
+{} and watch. Press Ctrl-C to stop.
 
 ",
         manifests.split_file().display()
@@ -115,7 +115,7 @@ fn render(deployments: &[StatRow], split: &[StatRow]) -> String {
         .collect();
     let mut table = Table::new(&columns);
     let all: f64 = split.iter().filter_map(|row| row.rps).sum();
-    // Only what serves has figures of its own.
+    // The traffic generator serves nothing.
     for row in deployments.iter().filter(|row| row.name != "traffic") {
         let leaf = split.iter().find(|leaf| leaf.leaf.as_deref() == Some(&row.name));
         let share = leaf
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_shows_each_server_and_its_share_of_the_split() {
+    fn shows_each_server_and_its_share_of_the_split() {
         let row = |name: &str, rps: f64| StatRow {
             name: name.into(),
             rps: Some(rps),

@@ -1,4 +1,4 @@
-//! The application's manifests, written to a folder of their own for as long as the demo runs: people change the split there.
+//! Manifests of the application, written to a temporary directory while the demo runs: users edit the split there.
 
 use std::{
     fs,
@@ -13,15 +13,15 @@ const APP: &str = include_str!("manifests/app.yaml");
 const SPLIT: &str = include_str!("manifests/split.yaml");
 const TRAFFIC: &str = include_str!("manifests/traffic.yaml");
 
-/// Weights of the two versions, as the split has them at first.
+/// Initial weights of the two versions.
 pub(super) const WEIGHTS: (u32, u32) = (90, 10);
 
-/// The folder; it is removed when this is dropped.
+/// Temporary directory; removed on drop.
 pub(super) struct Manifests {
     dir: PathBuf,
 }
 
-/// Writes them. An idle generator sends nothing.
+/// Writes the manifests. An idle generator sends nothing.
 pub(super) fn write(idle: bool) -> Result<Manifests> {
     let manifests = Manifests { dir: make_dir()? };
     manifests.put("app.yaml", APP)?;
@@ -30,7 +30,7 @@ pub(super) fn write(idle: bool) -> Result<Manifests> {
     Ok(manifests)
 }
 
-/// The same for a cluster.
+/// Renders the manifests for a cluster.
 pub(super) fn for_cluster(image: &str) -> Result<String> {
     super::cluster::manifests(&[APP, SPLIT, TRAFFIC], image)
 }
@@ -49,29 +49,32 @@ fn make_dir() -> Result<PathBuf> {
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => return Ok(dir),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot make {}", dir.display())),
+            Err(error) => return Err(error).with_context(|| format!("cannot create {}", dir.display())),
         }
     }
-    bail!("{} is full of folders of former demos", std::env::temp_dir().display())
+    bail!(
+        "cannot create a directory in {}: too many are left from earlier demos",
+        std::env::temp_dir().display()
+    )
 }
 
 impl Manifests {
-    /// The folder.
+    /// Returns the directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where the split stands.
+    /// Returns the path of the split.
     pub(super) fn split_file(&self) -> PathBuf {
         self.dir.join("split.yaml")
     }
 
-    /// Gives the split other weights.
+    /// Changes the weights of the split.
     pub(super) fn set_weights(&self, v1: u32, v2: u32) -> Result<()> {
         self.put("split.yaml", &split(v1, v2))
     }
 
-    /// Writes a file as a whole: whoever reads it sees the old one or the new one.
+    /// Replaces a file atomically.
     fn put(&self, name: &str, text: &str) -> Result<()> {
         let path = self.dir.join(name);
         let new = self.dir.join(format!(".{name}.new"));
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifests_are_good_and_can_be_changed() {
+    fn writes_valid_manifests_and_changes_weights() {
         let manifests = write(true).expect("written");
         let dir = manifests.dir().to_owned();
         let loaded = destination_source::directory::load(std::slice::from_ref(&dir));

@@ -1,4 +1,4 @@
-//! What the control plane would tell a proxy: endpoints, policies, profiles; asked as a proxy asks.
+//! Discovery answers of the control plane (endpoints, policies, profiles), requested as a proxy does.
 
 use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -9,103 +9,93 @@ use proxy_api::{client as api, encode};
 use proxy_model::{Endpoint, EndpointUpdate, Hint, OutboundTarget};
 use serde::Serialize;
 
-use super::{Where, dump};
+use super::{TargetFlags, dump};
 use crate::{
-    kube::{self, Flags, http2::Connection, pods},
-    output::{self, Align, Table},
+    kube::{self, ClusterFlags, http2::Connection, pods},
+    output::{self, Align, DocumentFormat, Table},
 };
 
-/// The Deployment that answers.
+/// Deployment that serves discovery.
 const DEPLOYMENT: &str = "linkerd-destination";
-/// Its port for discovery, and that for policies.
+/// Its ports for discovery and for policies.
 const PORTS: (u16, u16) = (8086, 8090);
-/// How long the first answer, and a whole set of endpoints, is waited for.
+/// Time limit for the first answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A set is whole when nothing came for so long.
+/// A set of endpoints is complete after this time without updates.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// In which form.
+/// Output format of tables.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
-    /// Columns.
+pub(super) enum TableFormat {
+    /// Table
     #[default]
     Table,
-    /// JSON.
+    /// JSON
     Json,
 }
 
-/// In which form a policy is shown.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Document {
-    /// YAML.
-    #[default]
-    Yaml,
-    /// JSON.
-    Json,
-}
-
-/// What `endpoints` understands.
+/// Arguments of `mesh diagnostics endpoints`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EndpointsArgs {
-    /// Authorities, such as web.vote.svc.cluster.local:80.
+    /// Authorities (for example web.vote.svc.cluster.local:80).
     #[arg(required = true, value_name = "AUTHORITY")]
     authorities: Vec<String>,
 
-    /// Form of the output.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: TableFormat,
 
-    /// The token that a proxy would show, as JSON.
+    /// Context token of the proxy to act as, in JSON.
     #[arg(long, value_name = "TOKEN", default_value = "")]
     token: String,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// What `policy` understands.
+/// Arguments of `mesh diagnostics policy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PolicyArgs {
-    /// po/NAME for what the pod's sidecar lets in, svc/NAME for what clients of the Service do.
+    /// po/NAME for the inbound policy of a pod, svc/NAME for the outbound policy of a Service's clients.
     #[arg(value_name = "RESOURCE")]
     resource: String,
 
-    /// The port.
+    /// Port number.
     #[arg(value_name = "PORT")]
     port: u16,
 
-    /// Form of the output: the message as the proxy API has it.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Document,
+    output: DocumentFormat,
 
-    /// The workload that asks for a Service's policy, NAMESPACE:NAME.
+    /// Client workload for a Service's policy, NAMESPACE:NAME.
     #[arg(long, value_name = "TOKEN", default_value = "default:diagnostics")]
     token: String,
 
     #[command(flatten)]
-    at: Where,
+    at: TargetFlags,
 }
 
-/// What `profile` understands.
+/// Arguments of `mesh diagnostics profile`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ProfileArgs {
-    /// An authority, or an address such as 10.0.0.7:80.
+pub(crate) struct ProfileLookupArgs {
+    /// Authority, or address (for example 10.0.0.7:80).
     #[arg(value_name = "ADDRESS")]
     address: String,
 
-    /// The token that a proxy would show, as JSON.
+    /// Context token of the proxy to act as, in JSON.
     #[arg(long, value_name = "TOKEN", default_value = "")]
     token: String,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-async fn destination(client: &Client, flags: &Flags, port: u16) -> Result<Forwarded> {
+async fn destination(client: &Client, flags: &ClusterFlags, port: u16) -> Result<Forwarded> {
     kube::deployment(client, &flags.linkerd_namespace, DEPLOYMENT, port).await
 }
 
-/// One endpoint, as `-o json` has it.
+/// Endpoint, as printed by `-o json`.
 #[derive(Debug, Serialize)]
 struct Row {
     namespace: String,
@@ -128,32 +118,32 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
     for authority in &args.authorities {
         let port = authority.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(_))) {
-            bail!("{authority:?} has no port: write HOST:PORT");
+            bail!("invalid authority {authority:?}: expected HOST:PORT");
         }
         let stream = destination(&client, &args.cluster, PORTS.0).await?;
         let asked = endpoints_of(stream, authority, &args.token);
-        match output::patiently(&format!("asking for {authority}"), asked).await? {
+        match output::patiently(&format!("looking up {authority}"), asked).await? {
             Some(found) => rows.extend(found),
             None => {
-                eprintln!("mesh: there is no Service for {authority}");
+                eprintln!("mesh: no Service found for {authority}");
                 failed = true;
             }
         }
     }
     rows.sort_by(|a, b| (&a.service, &a.ip, a.port).cmp(&(&b.service, &b.ip, b.port)));
     match args.output {
-        Output::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?,
-        Output::Table if rows.is_empty() => eprintln!("No endpoints found."),
-        Output::Table => output::print(&render(&rows))?,
+        TableFormat::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?,
+        TableFormat::Table if rows.is_empty() => eprintln!("No endpoints found."),
+        TableFormat::Table => output::print(&render(&rows))?,
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The endpoints of an authority; none if it is nobody's.
+/// Fetches the endpoints of an authority; none if no Service has it.
 async fn endpoints_of(stream: Forwarded, authority: &str, token: &str) -> Result<Option<Vec<Row>>> {
     let service = Connection::over(stream).await?;
     let updates = tokio::time::timeout(PATIENCE, api::get(service, authority, token)).await;
-    let mut updates = match updates.map_err(|_| late())? {
+    let mut updates = match updates.map_err(|_| timed_out())? {
         Err(proxy_api::Error::Status {
             kind: proxy_api::Kind::NotFound,
             ..
@@ -183,11 +173,11 @@ async fn endpoints_of(stream: Forwarded, authority: &str, token: &str) -> Result
     Ok(Some(found.into_values().collect()))
 }
 
-fn late() -> anyhow::Error {
-    anyhow!("the control plane gave no answer in {} s", PATIENCE.as_secs())
+fn timed_out() -> anyhow::Error {
+    anyhow!("timed out waiting for the control plane ({} s)", PATIENCE.as_secs())
 }
 
-/// `web.vote` of `web.vote.svc.cluster.local:80`.
+/// Shortens `web.vote.svc.cluster.local:80` to `web.vote`.
 fn service_of(authority: &str) -> String {
     let mut parts = authority.split([':', '.']);
     match (parts.next(), parts.next()) {
@@ -251,16 +241,16 @@ pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
             let policy = first(api::watch_outbound(connection, &args.token, &target)).await?;
             dump::value(&encode::client_policy(&policy))?
         }
-        plural => bail!("{plural} have no policy of their own: name po/POD or svc/SERVICE"),
+        plural => bail!("{plural} have no policy of their own: use po/POD or svc/SERVICE"),
     };
     output::print(&match args.output {
-        Document::Yaml => serde_yaml_ng::to_string(&policy)?,
-        Document::Json => format!("{}\n", serde_json::to_string_pretty(&policy)?),
+        DocumentFormat::Yaml => serde_yaml_ng::to_string(&policy)?,
+        DocumentFormat::Json => format!("{}\n", serde_json::to_string_pretty(&policy)?),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn profile(args: &ProfileArgs) -> Result<ExitCode> {
+pub(super) async fn profile(args: &ProfileLookupArgs) -> Result<ExitCode> {
     let client = args.cluster.connect().await?;
     let connection = Connection::over(destination(&client, &args.cluster, PORTS.0).await?).await?;
     let profile = first(api::get_profile(connection, &args.address, &args.token)).await?;
@@ -269,14 +259,14 @@ pub(super) async fn profile(args: &ProfileArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first value of a stream.
+/// Awaits the first value of a stream.
 async fn first<M>(call: impl Future<Output = proxy_api::Result<api::Updates<M>>>) -> Result<M> {
     let asked = async {
         let mut updates = call.await?;
         let first = updates.next().await;
-        Ok(first.ok_or_else(|| anyhow!("the control plane ended the stream"))??)
+        Ok(first.ok_or_else(|| anyhow!("the control plane closed the stream"))??)
     };
-    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())?
+    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| timed_out())?
 }
 
 #[cfg(test)]
@@ -284,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_look_as_linkerds() {
+    fn renders_endpoints_as_linkerd_does() {
         let mut endpoint = Endpoint::bare(SocketAddr::from(([1, 2, 3, 4], 8080)));
         endpoint.hint = Hint::Http2;
         let labels = BTreeMap::from([("namespace", "emojivoto"), ("pod", "emoji-6bf9f47bd5-jjcrl")]);

@@ -1,4 +1,4 @@
-//! Metrics as they are served.
+//! Metrics of sidecars and of the control plane, as served.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -8,14 +8,14 @@ use destination_k8s::keys::PROXY_CONTAINER;
 use destination_source::cluster::{Client, Filter, PodPort, Resource};
 use serde_json::Value;
 
-use super::Where;
+use super::TargetFlags;
 use crate::{
     check::admin_port,
-    kube::{self, Flags, pods},
+    kube::{self, ClusterFlags, pods},
     output,
 };
 
-/// Labels whose values say who talks to whom.
+/// Labels whose values identify communication partners.
 const PRIVATE: [&str; 6] = [
     "authority",
     "client_id",
@@ -25,33 +25,33 @@ const PRIVATE: [&str; 6] = [
     "dst_namespace",
 ];
 
-/// What `proxy-metrics` understands.
+/// Arguments of `mesh diagnostics proxy-metrics`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ProxyArgs {
+pub(crate) struct ProxyMetricsArgs {
     /// POD, KIND/NAME or KIND NAME.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
 
-    /// Write hashes for the names of workloads and services.
+    /// Replace names of workloads and services with hashes.
     #[arg(long)]
     obfuscate: bool,
 
     #[command(flatten)]
-    at: Where,
+    at: TargetFlags,
 }
 
-/// What `controller-metrics` understands.
+/// Arguments of `mesh diagnostics controller-metrics`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ControllerArgs {
-    /// How long to wait for each.
+pub(crate) struct ControllerMetricsArgs {
+    /// Time limit for each response.
     #[arg(long, short, value_name = "TIME", default_value = "30s", value_parser = crate::check::duration)]
     wait: Duration,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-pub(super) async fn proxy(args: &ProxyArgs) -> Result<ExitCode> {
+pub(super) async fn proxy(args: &ProxyMetricsArgs) -> Result<ExitCode> {
     let named = pods::parse(&args.resource)?;
     let client = args.at.cluster.connect().await?;
     let pods = named.pods(&client, &args.at.namespace.on(&client)).await?;
@@ -59,7 +59,7 @@ pub(super) async fn proxy(args: &ProxyArgs) -> Result<ExitCode> {
     for (i, pod) in pods.iter().enumerate() {
         let name = pods::name_of(pod);
         output::print(&format!("#\n# POD {name} ({} of {})\n#\n", i + 1, pods.len()))?;
-        match of_proxy(&client, pod).await {
+        match proxy_metrics(&client, pod).await {
             Ok(text) if args.obfuscate => output::print(&obfuscate(&text))?,
             Ok(text) => output::print(&text)?,
             Err(error) => {
@@ -71,14 +71,14 @@ pub(super) async fn proxy(args: &ProxyArgs) -> Result<ExitCode> {
     Ok(exit(failed))
 }
 
-async fn of_proxy(client: &Client, pod: &Value) -> Result<String> {
+async fn proxy_metrics(client: &Client, pod: &Value) -> Result<String> {
     let Some(port) = admin_port(pod) else {
         bail!("{} has no running sidecar", pods::name_of(pod))
     };
-    output::patiently(&format!("asking {}", port.pod), kube::metrics(client, &port)).await
+    output::patiently(&format!("querying {}", port.pod), kube::metrics(client, &port)).await
 }
 
-pub(super) async fn controller(args: &ControllerArgs) -> Result<ExitCode> {
+pub(super) async fn controller(args: &ControllerMetricsArgs) -> Result<ExitCode> {
     let client = args.cluster.connect().await?;
     let namespace = &args.cluster.linkerd_namespace;
     let all = Resource::new("v1", "pods").within(namespace);
@@ -89,14 +89,14 @@ pub(super) async fn controller(args: &ControllerArgs) -> Result<ExitCode> {
     let pods = all.list(&client, filter).await?;
     let ports: Vec<(&str, PodPort)> = pods.iter().flat_map(admin_ports).collect();
     if ports.is_empty() {
-        bail!("no control plane is running in the namespace {namespace}; name its namespace by -L");
+        bail!("no control plane is running in the namespace {namespace}: select its namespace with -L");
     }
     let mut failed = false;
     for (i, (container, port)) in ports.iter().enumerate() {
         let of = format!("{} ({} of {})", port.pod, i + 1, ports.len());
         output::print(&format!("#\n# POD {of}\n# CONTAINER {container}\n#\n"))?;
         let metrics = tokio::time::timeout(args.wait, kube::metrics(&client, port)).await;
-        match metrics.context("no answer in time").and_then(|metrics| metrics) {
+        match metrics.context("timed out").and_then(|metrics| metrics) {
             Ok(text) => output::print(&text)?,
             Err(error) => {
                 output::print(&format!("# ERROR {error:#}\n"))?;
@@ -111,7 +111,7 @@ fn exit(failed: bool) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The control plane's own admin ports of a pod, with their containers.
+/// Returns the admin ports of a pod's containers, except the sidecar's.
 pub(super) fn admin_ports(pod: &Value) -> Vec<(&str, PodPort)> {
     let mut found = Vec::new();
     for container in pods::containers(pod).filter(|container| container["name"] != PROXY_CONTAINER) {
@@ -131,7 +131,7 @@ pub(super) fn admin_ports(pod: &Value) -> Vec<(&str, PodPort)> {
     found
 }
 
-/// Writes hashes for the values of private labels, so that metrics can be shown to strangers.
+/// Replaces the values of private labels with hashes, so that metrics can be shared.
 fn obfuscate(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -152,7 +152,7 @@ fn obfuscate(text: &str) -> String {
     out + rest
 }
 
-/// Where the quoted value ends.
+/// Returns the end of a quoted value.
 fn end_of_value(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -165,7 +165,7 @@ fn end_of_value(text: &str) -> usize {
     text.len()
 }
 
-/// The first four bytes of the value's SHA-256.
+/// Returns the first four bytes of the SHA-256, in hex.
 fn short_hash(text: &str) -> String {
     let hash = digest(&SHA256, text.as_bytes());
     let bytes = hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_labels_are_hashed_and_nothing_else() {
+    fn hashes_only_private_labels() {
         let text = "a{authority=\"web.vote:80\",direction=\"in\",dst_service=\"w\\\"x\"} 1\n";
         let hidden = obfuscate(text);
         assert!(!hidden.contains("web.vote") && !hidden.contains("w\\\"x"), "{hidden}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_control_planes_admin_ports_are_found_and_the_sidecars_is_not() {
+    fn finds_admin_ports_except_the_sidecars() {
         let pod = json!({"metadata": {"name": "p", "namespace": "linkerd"}, "spec": {"containers": [
             {"name": "destination", "ports": [{"name": "dest-grpc", "containerPort": 8086},
                 {"name": "dest-admin", "containerPort": 9996}]},

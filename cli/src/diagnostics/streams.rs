@@ -1,4 +1,4 @@
-//! The streams that the control plane has open: who was told what, and when.
+//! Open discovery streams of the control plane: client, target, messages, ages.
 
 use std::process::ExitCode;
 
@@ -8,25 +8,25 @@ use serde::Deserialize;
 
 use super::metrics::admin_ports;
 use crate::{
-    kube::{Flags, http1},
+    kube::{ClusterFlags, http1},
     output::{self, Align, Table},
 };
 
-/// Longest answer: a hundred thousand streams.
+/// Upper bound on a response: a hundred thousand streams.
 const ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
-/// What `streams` understands.
+/// Arguments of `mesh diagnostics streams`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StreamsArgs {
-    /// Form of the output.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: super::lookup::Output,
+    output: super::lookup::TableFormat,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// One stream, as mesh-destination shows it.
+/// Stream, as mesh-destination's `/streams` describes it.
 #[derive(Debug, Deserialize)]
 struct Row {
     rpc: String,
@@ -57,14 +57,14 @@ pub(super) async fn streams(args: &StreamsArgs) -> Result<ExitCode> {
         }
     }
     if found.is_empty() {
-        bail!("no linkerd-destination pod is ready in the namespace {namespace}; name another namespace by -L");
+        bail!("no linkerd-destination pod is ready in the namespace {namespace}: select another with -L");
     }
     for (pod, text) in found {
-        if args.output == super::lookup::Output::Json {
+        if args.output == super::lookup::TableFormat::Json {
             output::print(&format!("{text}\n"))?;
             continue;
         }
-        let rows: Vec<Row> = serde_json::from_str(&text).with_context(|| format!("the answer of {pod}"))?;
+        let rows: Vec<Row> = serde_json::from_str(&text).with_context(|| format!("invalid response from {pod}"))?;
         output::print(&render(&pod, &rows))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_has_its_age_and_that_of_its_last_message() {
+    fn shows_the_age_of_a_stream_and_of_its_last_message() {
         let text = r#"[{"rpc":"Destination.Get","target":"web:80","client":"p","messages":2,"age_seconds":61.2,
             "last_message_seconds":3.4}]"#;
         let rows: Vec<Row> = serde_json::from_str(text).expect("rows");

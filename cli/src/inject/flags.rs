@@ -1,4 +1,4 @@
-//! The command lines. Almost every flag stands for an annotation, and is checked as the webhook would check it.
+//! Command lines of `inject` and `uninject`. Most flags correspond to an annotation, and are validated like it.
 
 use std::path::PathBuf;
 
@@ -8,70 +8,67 @@ use destination_source::cluster::Resource;
 use injector_patch::{Config, Injector, annotations as a, supports_native_sidecars};
 use serde_json::Value;
 
-use super::{
-    Output,
-    transform::{Mode, Transform},
-};
-use crate::kube;
+use super::transform::{Mode, Transform};
+use crate::{kube, output::DocumentFormat};
 
 /// Add the sidecar to manifests.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InjectArgs {
-    /// A file, a folder, or - for stdin.
+    /// File, directory, or - for stdin.
     #[arg(value_name = "FILE|DIR|-")]
     pub(crate) resource: String,
 
-    /// Write the sidecar itself into the manifests, instead of the annotation that lets the cluster add it.
+    /// Add the sidecar itself, instead of the annotation that requests it.
     #[arg(long)]
     manual: bool,
-    /// With --manual: the values of the control plane's chart, YAML.
+    /// YAML file with values of the control plane's chart; requires --manual.
     #[arg(long, value_name = "FILE", requires = "manual")]
     values: Option<PathBuf>,
-    /// With --manual: the trust anchors, PEM.
+    /// Trust anchors, PEM; requires --manual.
     #[arg(long, value_name = "FILE", requires = "manual")]
     identity_trust_anchors_file: Option<PathBuf>,
-    /// Ask no cluster. One is asked only by --manual without --values, for what its control plane injects.
+    /// Do not contact a cluster; only --manual without --values does, for the control plane's configuration.
     #[arg(long)]
     ignore_cluster: bool,
-    /// How manifests are written.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Output,
-    /// Report also what is right.
+    pub(crate) output: DocumentFormat,
+    /// Also report passed checks.
     #[arg(long)]
     pub(crate) verbose: bool,
 
     #[command(flatten)]
-    cluster: kube::Flags,
+    cluster: kube::ClusterFlags,
     #[command(flatten)]
     proxy: ProxyFlags,
 }
 
-/// What is said of the sidecar.
+/// Flags that configure the sidecar.
 #[derive(Debug, Default, clap::Args)]
-#[command(next_help_heading = "The sidecar")]
+#[command(next_help_heading = "Sidecar")]
 struct ProxyFlags {
-    /// Take requests' destinations from a header, for ingress controllers.
+    /// Route requests by the l5d-dst-override header, for ingress controllers.
     #[arg(long)]
     ingress: bool,
-    /// Whether the sidecar is an init container that stays.
+    /// Run the sidecar as a native sidecar (an init container that keeps running).
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     native_sidecar: Option<String>,
     /// Add a debug container.
     #[arg(long)]
     enable_debug_sidecar: bool,
-    /// Time that half-closed connections are tracked.
+    /// Timeout for tracking half-closed connections.
     #[arg(long, value_name = "DURATION")]
     close_wait_timeout: Option<String>,
-    /// Time that the sidecar outlives the signal to stop (not for native sidecars).
+    /// Delay before the sidecar exits after SIGTERM (not for native sidecars).
     #[arg(long, value_name = "SECONDS")]
     wait_before_exit_seconds: Option<String>,
-    /// Time that a drain may take.
+    /// Time limit for draining connections.
     #[arg(long, value_name = "DURATION")]
     shutdown_grace_period: Option<String>,
-    /// Ports whose clients must have an identity.
+    /// Inbound ports that require an identity of clients.
     #[arg(long, value_name = "PORTS")]
     require_identity_on_inbound_ports: Option<String>,
-    /// Ports that are bytes.
+    /// Opaque ports, proxied without protocol detection.
     #[arg(long, value_name = "PORTS")]
     opaque_ports: Option<String>,
     /// Name of the sidecar's image.
@@ -83,34 +80,34 @@ struct ProxyFlags {
     /// Tag of the sidecar's image.
     #[arg(long, value_name = "TAG")]
     proxy_version: Option<String>,
-    /// When images are pulled.
+    /// Image pull policy.
     #[arg(long, value_name = "POLICY")]
     image_pull_policy: Option<String>,
-    /// Port for redirected traffic to the application.
+    /// Inbound port of the sidecar.
     #[arg(long, value_name = "PORT")]
     inbound_port: Option<String>,
-    /// Port for redirected traffic of the application.
+    /// Outbound port of the sidecar.
     #[arg(long, value_name = "PORT")]
     outbound_port: Option<String>,
-    /// Port of tap.
+    /// Tap port of the sidecar.
     #[arg(long, value_name = "PORT")]
     control_port: Option<String>,
-    /// Port of metrics and probes.
+    /// Admin port of the sidecar (metrics and probes).
     #[arg(long, value_name = "PORT")]
     admin_port: Option<String>,
-    /// Ports that the sidecar never sees, inbound.
+    /// Inbound ports that bypass the sidecar.
     #[arg(long, value_name = "PORTS")]
     skip_inbound_ports: Option<String>,
-    /// Ports that the sidecar never sees, outbound.
+    /// Outbound ports that bypass the sidecar.
     #[arg(long, value_name = "PORTS")]
     skip_outbound_ports: Option<String>,
-    /// Clients whose connections the sidecar never sees.
+    /// Client networks that bypass the sidecar.
     #[arg(long, value_name = "NETWORKS")]
     skip_subnets: Option<String>,
-    /// User of the sidecar.
+    /// User ID of the sidecar.
     #[arg(long, value_name = "UID")]
     proxy_uid: Option<String>,
-    /// Group of the sidecar.
+    /// Group ID of the sidecar.
     #[arg(long, value_name = "GID")]
     proxy_gid: Option<String>,
     /// Log filter of the sidecar.
@@ -119,39 +116,39 @@ struct ProxyFlags {
     /// Access log of the sidecar: apache or json.
     #[arg(long, value_name = "FORMAT")]
     access_log: Option<String>,
-    /// CPU that the sidecar asks for.
+    /// CPU request of the sidecar.
     #[arg(long, value_name = "AMOUNT")]
     proxy_cpu_request: Option<String>,
-    /// CPU that the sidecar may use.
+    /// CPU limit of the sidecar.
     #[arg(long, value_name = "AMOUNT")]
     proxy_cpu_limit: Option<String>,
-    /// Memory that the sidecar asks for.
+    /// Memory request of the sidecar.
     #[arg(long, value_name = "AMOUNT")]
     proxy_memory_request: Option<String>,
-    /// Memory that the sidecar may use.
+    /// Memory limit of the sidecar.
     #[arg(long, value_name = "AMOUNT")]
     proxy_memory_limit: Option<String>,
-    /// Look profiles up for names outside the cluster, too.
+    /// Discover profiles for names outside the cluster.
     #[arg(long)]
     enable_external_profiles: bool,
-    /// Policy of ports without a Server.
+    /// Default policy for inbound traffic.
     #[arg(long, value_name = "POLICY")]
     default_inbound_policy: Option<String>,
 }
 
-/// Take the sidecar out of manifests.
+/// Remove the sidecar from manifests.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UninjectArgs {
-    /// A file, a folder, or - for stdin.
+    /// File, directory, or - for stdin.
     #[arg(value_name = "FILE|DIR|-")]
     pub(crate) resource: String,
-    /// How manifests are written.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Output,
+    pub(crate) output: DocumentFormat,
 }
 
 impl ProxyFlags {
-    /// The annotations that flags stand for.
+    /// Converts flags to annotations.
     fn annotations(&self, image: &str) -> Vec<(String, String)> {
         let yes = |flag: bool| flag.then(|| "true".to_owned());
         let renamed = self.registry.as_ref().map(|registry| {
@@ -199,7 +196,7 @@ impl ProxyFlags {
 }
 
 impl InjectArgs {
-    /// What is done to objects.
+    /// Builds the transformation.
     pub(crate) fn transform(&self) -> anyhow::Result<Transform> {
         let config = self.config()?;
         let annotations = self.proxy.annotations(&config.proxy.image.name);
@@ -215,31 +212,31 @@ impl InjectArgs {
     }
 
     fn config(&self) -> anyhow::Result<Config> {
-        let told = self.values.is_some() || self.identity_trust_anchors_file.is_some();
-        if self.manual && !told && !self.ignore_cluster {
+        let is_given = self.values.is_some() || self.identity_trust_anchors_file.is_some();
+        if self.manual && !is_given && !self.ignore_cluster {
             return kube::block_on(installed(&self.cluster));
         }
         let mut config = match &self.values {
-            Some(file) => values(file).with_context(|| format!("the values {} cannot be used", file.display()))?,
+            Some(file) => values(file).with_context(|| format!("invalid --values {}", file.display()))?,
             None => Config::default(),
         };
         config.linkerd_namespace.clone_from(&self.cluster.linkerd_namespace);
         if let Some(file) = &self.identity_trust_anchors_file {
             let anchors = std::fs::read_to_string(file);
             config.identity_trust_anchors_pem =
-                anchors.with_context(|| format!("the trust anchors {} cannot be read", file.display()))?;
-            // A sidecar with anything else would never start.
+                anchors.with_context(|| format!("cannot read --identity-trust-anchors-file {}", file.display()))?;
+            // A sidecar without valid anchors would never start.
             identity_x509::Anchors::from_pem(&config.identity_trust_anchors_pem)
-                .with_context(|| format!("--identity-trust-anchors-file {}", file.display()))?;
+                .with_context(|| format!("invalid --identity-trust-anchors-file {}", file.display()))?;
         }
         if self.manual && config.identity_trust_anchors_pem.trim().is_empty() {
             bail!(
-                "--manual needs the trust anchors: name their file by --identity-trust-anchors-file, or values that hold \
-                 them by --values"
+                "--manual requires the trust anchors: use --identity-trust-anchors-file, or --values with a file that \
+                contains them"
             );
         }
         if !self.manual {
-            // Nothing of this is written; it only lets annotations be checked as the cluster will.
+            // Not written anywhere: only needed to validate annotations as the cluster will.
             "unused".clone_into(&mut config.identity_trust_anchors_pem);
             "unused".clone_into(&mut config.debug_container.image.name);
         }
@@ -247,8 +244,8 @@ impl InjectArgs {
     }
 }
 
-/// What the control plane of a cluster injects.
-async fn installed(flags: &kube::Flags) -> anyhow::Result<Config> {
+/// Reads the injector's configuration from a cluster.
+async fn installed(flags: &kube::ClusterFlags) -> anyhow::Result<Config> {
     let client = flags.connect().await?;
     let namespace = &flags.linkerd_namespace;
     let text = async |name: &str, key: &str| {
@@ -257,14 +254,14 @@ async fn installed(flags: &kube::Flags) -> anyhow::Result<Config> {
         let text = map.as_ref().and_then(|map| map["data"][key].as_str());
         let missing = || {
             format!(
-                "no control plane is in the namespace {namespace} (its ConfigMap {name} has no {key}): install one, name \
-                 its namespace by -L, or name files by --values and --identity-trust-anchors-file"
+                "no control plane is installed in the namespace {namespace} (the ConfigMap {name} has no {key}): install one, \
+                select its namespace with -L, or use --values and --identity-trust-anchors-file"
             )
         };
         text.map(str::to_owned).with_context(missing)
     };
     let values: Value = serde_yaml_ng::from_str(&text("linkerd-config", "values").await?)
-        .context("the values in the ConfigMap linkerd-config are no YAML")?;
+        .context("invalid YAML in the ConfigMap linkerd-config")?;
     let mut config = Config::from_values(&values)?;
     config.linkerd_namespace.clone_from(namespace);
     config.identity_trust_anchors_pem = text("linkerd-identity-trust-roots", "ca-bundle.crt").await?;

@@ -1,4 +1,4 @@
-//! Manifests from a file, a folder or stdin, cut into documents. A mistake is told with its file and line.
+//! Manifests from a file, a directory or stdin, split into documents. Errors carry file and line.
 
 use std::{
     fs,
@@ -9,38 +9,36 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
-/// Most bytes of one file or of stdin; the whole of it is kept in memory.
+/// Maximum size of one file or of stdin, which is kept in memory.
 const BYTES_MAX: u64 = 64 << 20;
-/// Depth of folders; ends loops of symbolic links.
+/// Maximum depth of directories; ends loops of symbolic links.
 const DEPTH_MAX: usize = 8;
 
-/// One document.
+/// YAML document.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
-    /// Where it stands.
+    /// File name.
     pub(crate) file: String,
-    /// The line where it begins, from 1.
+    /// First line, from 1.
     pub(crate) line: usize,
-    /// As it is written.
+    /// Source text.
     pub(crate) text: String,
-    /// What it says.
+    /// Parsed value.
     pub(crate) value: Value,
 }
 
-/// Reads a file, a folder (and those in it), or stdin.
+/// Reads a file, a directory recursively, or stdin.
 pub(crate) fn read(resource: &str) -> anyhow::Result<Vec<Document>> {
     if resource == "-" {
-        let text = text(io::stdin().lock()).context("stdin cannot be read")?;
+        let text = text(io::stdin().lock()).context("cannot read stdin")?;
         return documents("<stdin>", &text);
     }
     if resource.starts_with("http://") || resource.starts_with("https://") {
-        bail!(
-            "{resource} is a URL, and nothing is fetched from the network: download it and name the file, or pipe it to -"
-        );
+        bail!("cannot read {resource}: URLs are not fetched; download it first, or pipe it to -");
     }
     let path = Path::new(resource);
     let mut files = vec![];
-    let metadata = fs::metadata(path).with_context(|| format!("{resource} cannot be read"))?;
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {resource}"))?;
     if metadata.is_dir() {
         folder(path, 0, &mut files)?;
     } else {
@@ -51,7 +49,7 @@ pub(crate) fn read(resource: &str) -> anyhow::Result<Vec<Document>> {
         let name = file.display().to_string();
         let text = fs::File::open(&file)
             .and_then(text)
-            .with_context(|| format!("{name} cannot be read"))?;
+            .with_context(|| format!("cannot read {name}"))?;
         all.extend(documents(&name, &text)?);
     }
     Ok(all)
@@ -61,14 +59,14 @@ fn text(reader: impl Read) -> io::Result<String> {
     let mut text = String::new();
     reader.take(BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {BYTES_MAX} bytes")));
+        return Err(io::Error::other(format!("larger than {BYTES_MAX} bytes")));
     }
     Ok(text)
 }
 
 fn folder(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let entries = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    let mut entries: Vec<PathBuf> = entries.with_context(|| format!("{} cannot be read", dir.display()))?;
+    let mut entries: Vec<PathBuf> = entries.with_context(|| format!("cannot read {}", dir.display()))?;
     entries.sort();
     for path in entries {
         let is_manifest = path
@@ -83,7 +81,7 @@ fn folder(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<
     Ok(())
 }
 
-/// Cuts a text at lines of three dashes.
+/// Splits a text at lines of three dashes.
 pub(crate) fn documents(file: &str, text: &str) -> anyhow::Result<Vec<Document>> {
     let mut found = vec![];
     let (mut current, mut begin) = (String::new(), 1);
@@ -101,7 +99,7 @@ pub(crate) fn documents(file: &str, text: &str) -> anyhow::Result<Vec<Document>>
         let bare = line.trim_end();
         if bare == "---" || bare.starts_with("--- ") || bare == "..." {
             take(&mut current, begin)?;
-            // A comment may follow the dashes, or a document may begin there.
+            // A comment, or the document itself, may follow the dashes.
             current.push_str(bare.get(4..).unwrap_or_default());
             current.push('\n');
             begin = number + 1;
@@ -137,13 +135,13 @@ fn parse(file: &str, line: usize, text: String) -> anyhow::Result<Document> {
                 .map_or(line, |at| (line + at.line()).saturating_sub(skipped + 1));
             let reason = error.to_string();
             let reason = reason.split(" at line ").next().unwrap_or(&reason);
-            Err(anyhow!("{file}:{at}: this is not YAML: {reason}"))
+            Err(anyhow!("{file}:{at}: invalid YAML: {reason}"))
         }
     }
 }
 
-/// A mistake with the place of its document.
-pub(crate) fn blame(document: &Document, error: &anyhow::Error) -> anyhow::Error {
+/// Adds the location of the document to an error.
+pub(crate) fn locate(document: &Document, error: &anyhow::Error) -> anyhow::Error {
     anyhow!(
         "Error transforming resources: {}:{}: {error:#}",
         document.file,

@@ -1,12 +1,12 @@
-//! What people read on stderr: warnings first, then a line for each object.
+//! Report on stderr: warnings first, then a line for each object.
 
 use std::fmt::Write;
 
 use injector_patch::{Reason, Report};
 
-/// What became of one object.
+/// Result for one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct ObjectResult {
     pub(crate) report: Report,
     pub(crate) injected: bool,
     pub(crate) annotated: bool,
@@ -16,8 +16,8 @@ pub(crate) struct Line {
 const WARN: &str = "‼";
 const OK: &str = "√";
 
-/// The report of `mesh inject`. It begins and ends with a blank line, to stand apart from what `kubectl` says.
-pub(crate) fn injected(lines: &[Line], verbose: bool) -> String {
+/// Report of `mesh inject`. Begins and ends with a blank line, to set it apart from the output of `kubectl`.
+pub(crate) fn injected(lines: &[ObjectResult], verbose: bool) -> String {
     let mut text = warnings(lines, verbose);
     if !text.is_empty() {
         text.push('\n');
@@ -36,8 +36,8 @@ pub(crate) fn injected(lines: &[Line], verbose: bool) -> String {
     format!("\n{text}\n")
 }
 
-/// The report of `mesh uninject`.
-pub(crate) fn uninjected(lines: &[Line]) -> String {
+/// Report of `mesh uninject`.
+pub(crate) fn uninjected(lines: &[ObjectResult]) -> String {
     let mut text = String::new();
     for line in lines {
         row(&mut text, line, if line.uninjected { "uninjected" } else { "skipped" });
@@ -45,7 +45,7 @@ pub(crate) fn uninjected(lines: &[Line]) -> String {
     format!("\n{text}\n")
 }
 
-fn warnings(lines: &[Line], verbose: bool) -> String {
+fn warnings(lines: &[ObjectResult], verbose: bool) -> String {
     let with = |reason: &Reason| {
         let found = lines.iter().filter(|line| line.report.reasons.contains(reason));
         found.map(|line| line.report.resource()).collect::<Vec<_>>().join(", ")
@@ -57,21 +57,21 @@ fn warnings(lines: &[Line], verbose: bool) -> String {
         .collect();
     let verb = if udp.len() > 1 { "use" } else { "uses" };
     let nothing = !lines.iter().any(|line| line.injected || line.annotated);
-    let said = |names: &str, text: String| (!names.is_empty()).then_some(text);
+    let warn_if = |names: &str, text: String| (!names.is_empty()).then_some(text);
     let (host, sidecar) = (with(&Reason::HostNetwork), with(&Reason::SidecarExists));
     let (off, token) = (with(&Reason::Disabled), with(&Reason::NoToken));
     let udp = udp.join(", ");
     let rules = [
         (
-            said(&host, format!("\"hostNetwork: true\" detected in {host}")),
+            warn_if(&host, format!("\"hostNetwork: true\" detected in {host}")),
             "pods do not use host networking",
         ),
         (
-            said(&sidecar, format!("known 3rd party sidecar detected in {sidecar}")),
+            warn_if(&sidecar, format!("known 3rd party sidecar detected in {sidecar}")),
             "pods do not have a 3rd party proxy or initContainer already injected",
         ),
         (
-            said(&off, format!("\"linkerd.io/inject: disabled\" annotation set on {off}")),
+            warn_if(&off, format!("\"linkerd.io/inject: disabled\" annotation set on {off}")),
             "pods are not annotated to disable injection",
         ),
         (
@@ -79,11 +79,11 @@ fn warnings(lines: &[Line], verbose: bool) -> String {
             "at least one resource can be injected or annotated",
         ),
         (
-            said(&udp, format!("{udp} {verb} \"protocol: UDP\"")),
+            warn_if(&udp, format!("{udp} {verb} \"protocol: UDP\"")),
             "pod specs do not include UDP ports",
         ),
         (
-            said(
+            warn_if(
                 &token,
                 format!("\"automountServiceAccountToken: false\" set on {token}"),
             ),
@@ -102,7 +102,7 @@ fn warnings(lines: &[Line], verbose: bool) -> String {
     text
 }
 
-fn row(text: &mut String, line: &Line, what: &str) {
+fn row(text: &mut String, line: &ObjectResult, what: &str) {
     let Report { kind, name, .. } = &line.report;
     let _ = if kind.is_empty() {
         writeln!(text, "document missing \"kind\" field, {what}")

@@ -4,7 +4,7 @@ use clap::Parser;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{InjectArgs, Output, input, report, rewrite, transform, yaml};
+use super::{DocumentFormat, InjectArgs, input, report, rewrite, transform, yaml};
 
 const WEB: &str = "# the web\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  \
     template:\n    spec:\n      containers:\n      - {name: web, image: w, ports: [{containerPort: 8080}]}\n";
@@ -29,8 +29,10 @@ fn inject(text: &str, flags: &[&str]) -> Result<(String, String), String> {
 
 fn uninject(text: &str) -> (String, String) {
     let documents = input::documents("a.yaml", text).expect("YAML");
-    let (text, lines) =
-        rewrite(&documents, Output::Yaml, &|value| Ok(transform::uninject(value))).expect("never fails");
+    let (text, lines) = rewrite(&documents, DocumentFormat::Yaml, &|value| {
+        Ok(transform::uninject(value))
+    })
+    .expect("never fails");
     (text, report::uninjected(&lines))
 }
 
@@ -51,7 +53,7 @@ fn anchors() -> (tempfile::NamedTempFile, String) {
 }
 
 #[test]
-fn by_default_objects_are_only_annotated() {
+fn annotates_objects_by_default() {
     let (text, report) = inject(WEB, &["--proxy-log-level", "debug"]).expect("fine");
     assert_eq!(report, "\ndeployment \"web\" injected\n\n");
     let template = &values(&text)[0]["spec"]["template"];
@@ -62,7 +64,7 @@ fn by_default_objects_are_only_annotated() {
 }
 
 #[test]
-fn manually_the_sidecar_itself_is_written_and_can_be_taken_out() {
+fn manual_mode_adds_a_sidecar_that_uninject_removes() {
     let (_file, path) = anchors();
     let flags = ["--manual", "--identity-trust-anchors-file", &path];
     let (text, report) = inject(WEB, &flags).expect("fine");
@@ -79,7 +81,7 @@ fn manually_the_sidecar_itself_is_written_and_can_be_taken_out() {
 }
 
 #[test]
-fn lists_namespaces_services_and_others() {
+fn transforms_lists_namespaces_services_and_others() {
     let list = "apiVersion: v1\nkind: List\nitems:\n- {kind: Deployment, metadata: {name: a}, spec: {template: {spec: \
         {containers: [{name: c}]}}}}\n- {kind: Service, metadata: {name: s}, spec: {}}\n---\nkind: Namespace\nmetadata: \
         {name: n}\n---\n# kept\nkind: ConfigMap\nmetadata: {name: m} # as it is\n---\n{a: 1}\n";
@@ -108,7 +110,7 @@ fn lists_namespaces_services_and_others() {
 }
 
 #[test]
-fn warnings_come_first() {
+fn reports_warnings_first() {
     let with = |line: &str| {
         WEB.replace(
             "    spec:\n      containers",
@@ -131,7 +133,7 @@ fn warnings_come_first() {
 }
 
 #[test]
-fn what_is_refused_is_one_sentence() {
+fn rejects_invalid_input_in_one_sentence() {
     let wrong = WEB.replace(
         "    spec:\n      c",
         "    metadata: {annotations: {config.linkerd.io/proxy-uid: x}}\n    spec:\n      c",
@@ -147,67 +149,68 @@ fn what_is_refused_is_one_sentence() {
     );
     let error = inject(WEB, &["--admin-port", "x"]).expect_err("no port");
     assert!(
-        error.starts_with("a flag is wrong: invalid annotation config.linkerd.io/admin-port"),
+        error.starts_with("invalid flag: invalid annotation config.linkerd.io/admin-port"),
         "{error}"
     );
     let error = inject(WEB, &["--manual", "--ignore-cluster"]).expect_err("no anchors");
-    assert!(error.starts_with("--manual needs the trust anchors"), "{error}");
+    assert!(error.starts_with("--manual requires the trust anchors"), "{error}");
     let junk = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(&junk, WEB).expect("writable");
     let path = junk.path().display().to_string();
     let error = inject(WEB, &["--manual", "--identity-trust-anchors-file", &path]).expect_err("no PEM");
     assert!(
-        error.starts_with(&format!("--identity-trust-anchors-file {path}: ")) && error.contains("no certificate"),
+        error.starts_with(&format!("invalid --identity-trust-anchors-file {path}: "))
+            && error.contains("no certificate"),
         "{error}"
     );
     let error = inject(WEB, &["--manual", "--kubeconfig", "/nowhere"]).expect_err("no cluster");
-    assert!(error.starts_with("the kubeconfig /nowhere cannot be read"), "{error}");
+    assert!(error.contains("kubeconfig /nowhere"), "{error}");
     let error = inject(&format!("{WEB}---\na: b\nc: [\n"), &[]).expect_err("no YAML");
     assert!(
-        error.starts_with("a.yaml:1") && error.contains(": this is not YAML: "),
+        error.starts_with("a.yaml:1") && error.contains(": invalid YAML: "),
         "{error}"
     );
     let error = input::read("https://example.org/a.yaml")
         .expect_err("no network")
         .to_string();
-    assert!(error.contains("nothing is fetched from the network"), "{error}");
+    assert!(error.contains("URLs are not fetched"), "{error}");
     let error = format!("{:#}", input::read("/nowhere/at/all").expect_err("no file"));
-    assert!(error.starts_with("/nowhere/at/all cannot be read: "), "{error}");
+    assert!(error.starts_with("cannot read /nowhere/at/all: "), "{error}");
     let own = WEB.replace(
         "    spec:\n      c",
         "    metadata: {annotations: {linkerd.io/inject: enabled}}\n    spec:\n      hostNetwork: true\n      c",
     );
     let error = inject(&own, &["--manual", "--values", "/dev/null"]).expect_err("no values");
     assert!(
-        error.contains("--manual needs the trust anchors") || error.contains("cannot be used"),
+        error.contains("--manual requires the trust anchors") || error.contains("invalid --values"),
         "{error}"
     );
 }
 
 #[test]
-fn a_wish_that_nobody_understands_is_not_written_over() {
-    let error_of = |text: &str| inject(text, &[]).expect_err("nobody understands it");
+fn rejects_unknown_inject_values() {
+    let error_of = |text: &str| inject(text, &[]).expect_err("unknown value");
     let web = WEB.replace(
         "    spec:\n      c",
         "    metadata: {annotations: {linkerd.io/inject: maybe}}\n    spec:\n      c",
     );
     assert!(
         error_of(&web).ends_with(
-            "failed to inject deployment/web: the annotation linkerd.io/inject is \"maybe\", but must be one of enabled, ingress, disabled"
+            "failed to inject deployment/web: invalid annotation linkerd.io/inject: \"maybe\": must be one of enabled, ingress, disabled"
         ),
         "{}",
         error_of(&web)
     );
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: {linkerd.io/inject: true}}\n";
     assert!(
-        error_of(namespace).contains("namespace/shop: the annotation linkerd.io/inject is true"),
+        error_of(namespace).contains("namespace/shop: invalid annotation linkerd.io/inject: true"),
         "{}",
         error_of(namespace)
     );
 }
 
 #[test]
-fn texts_that_yaml_takes_for_something_else_are_quoted() {
+fn quotes_strings_that_yaml_would_misread() {
     for text in [
         "on",
         "Yes",
@@ -237,9 +240,9 @@ fn texts_that_yaml_takes_for_something_else_are_quoted() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What is written is what is read.
+    /// Written values are read back unchanged.
     #[test]
-    fn yaml_loses_nothing(texts in proptest::collection::vec("[ -~\n\t\u{7f}\u{85}\u{2028}é]{0,12}", 1..6)) {
+    fn yaml_round_trips(texts in proptest::collection::vec("[ -~\n\t\u{7f}\u{85}\u{2028}é]{0,12}", 1..6)) {
         let value = json!({"list": [texts.clone(), texts[0], {"a": texts[0], "b": {}}, []], (texts[0].clone()): {"x": texts}});
         let read: Value = serde_yaml_ng::from_str(&yaml::emit(&value)).map_err(|error| {
             TestCaseError::fail(format!("{error}\n{}", yaml::emit(&value)))

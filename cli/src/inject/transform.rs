@@ -1,54 +1,54 @@
-//! What is done to one object.
+//! Transformation of one object.
 
 use anyhow::{Context, bail};
 use destination_k8s::keys;
 use injector_patch::{Injector, Namespace, Origin, Outcome, Reason, Report, Workload, edit, template_path};
 use serde_json::{Value, json};
 
-use super::report::Line;
+use super::report::ObjectResult;
 
-/// How an object is injected.
+/// Injection mode.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// The cluster does it, because an annotation says so.
+    /// Adds the annotation that requests injection by the cluster.
     Annotate,
-    /// Here and now.
+    /// Adds the sidecar itself.
     Manual,
 }
 
-/// What is done to objects.
+/// Transformation of objects, as configured by flags.
 pub(crate) struct Transform {
     pub(crate) mode: Mode,
     pub(crate) injector: Injector,
-    /// What flags say.
+    /// Annotations that correspond to flags.
     pub(crate) annotations: Vec<(String, String)>,
-    /// The flag of this name; the only one that Services are told.
+    /// Value of --opaque-ports, the only flag that applies to Services.
     pub(crate) opaque_ports: Option<String>,
 }
 
 impl Transform {
-    /// Checks what flags say on a pod that could not be plainer, so that a wrong flag is one even if no object is injected.
+    /// Validates the flags on a minimal pod, so that an invalid flag is reported even if no object is injected.
     pub(crate) fn check_flags(&self) -> anyhow::Result<()> {
         let mut pod = json!({"kind": "Pod", "spec": {"containers": [{"name": "app"}]}});
         edit::annotate(&mut pod, &self.annotations);
-        self.inject(&pod, &Namespace::default()).context("a flag is wrong")?;
+        self.inject(&pod, &Namespace::default()).context("invalid flag")?;
         Ok(())
     }
 
-    /// Injects an object; a sidecar that it has goes first.
-    pub(crate) fn object(&self, object: &mut Value) -> anyhow::Result<Line> {
+    /// Injects an object, after removing an existing sidecar.
+    pub(crate) fn object(&self, object: &mut Value) -> anyhow::Result<ObjectResult> {
         let kind = object
             .get("kind")
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        // Read before what an earlier injection left is taken out, which takes this annotation along.
-        known_wish(object, &kind)?;
+        // Before the result of an earlier injection is removed, together with this annotation.
+        check_inject_value(object, &kind)?;
         edit::uninject(object);
         match kind.as_str() {
             "Namespace" => {
-                edit::annotate(object, &self.wanted(Mode::Annotate));
-                Ok(Line {
+                edit::annotate(object, &self.annotations_for(Mode::Annotate));
+                Ok(ObjectResult {
                     annotated: true,
                     ..self.line(object)
                 })
@@ -59,7 +59,7 @@ impl Transform {
                     .iter()
                     .map(|ports| (keys::OPAQUE_PORTS.to_owned(), ports.clone()));
                 let annotated = edit::annotate(object, &opaque.collect::<Vec<_>>()) || self.opaque_ports.is_some();
-                Ok(Line {
+                Ok(ObjectResult {
                     annotated,
                     ..self.line(object)
                 })
@@ -69,7 +69,7 @@ impl Transform {
         }
     }
 
-    fn workload(&self, object: &mut Value) -> anyhow::Result<Line> {
+    fn workload(&self, object: &mut Value) -> anyhow::Result<ObjectResult> {
         let line = self.line(object);
         let report = &line.report;
         if !report.is_injectable() {
@@ -88,7 +88,7 @@ impl Transform {
         if self.mode == Mode::Annotate && !component.is_null() {
             bail!("--manual must be set when injecting control plane components");
         }
-        edit::annotate(object, &self.wanted(self.mode));
+        edit::annotate(object, &self.annotations_for(self.mode));
         let namespace = namespace(object);
         let outcome = self
             .inject(object, &namespace)
@@ -96,15 +96,15 @@ impl Transform {
         if let (Mode::Manual, Outcome::Inject(_, patch)) = (self.mode, outcome) {
             patch.apply(object)?;
         }
-        Ok(Line {
+        Ok(ObjectResult {
             injected: true,
             annotated: self.opaque_ports.is_some(),
             ..line
         })
     }
 
-    /// What an object is annotated with; a namespace is the same way in both modes.
-    fn wanted(&self, mode: Mode) -> Vec<(String, String)> {
+    /// Annotations of an object in a mode; namespaces are annotated in both modes.
+    fn annotations_for(&self, mode: Mode) -> Vec<(String, String)> {
         let mut wanted = self.annotations.clone();
         if mode == Mode::Annotate && !wanted.iter().any(|(key, _)| key == keys::INJECT) {
             wanted.push((keys::INJECT.to_owned(), keys::INJECT_ENABLED.to_owned()));
@@ -121,7 +121,7 @@ impl Transform {
         })
     }
 
-    fn line(&self, object: &Value) -> Line {
+    fn line(&self, object: &Value) -> ObjectResult {
         let namespace = namespace(object);
         let workload = Workload {
             object,
@@ -129,27 +129,27 @@ impl Transform {
             owner: None,
             origin: Origin::Command,
         };
-        Line {
+        ObjectResult {
             report: self.injector.report(&workload),
-            ..Line::default()
+            ..ObjectResult::default()
         }
     }
 }
 
-/// Refuses a wish that the webhook would not understand, rather than to write another one over it.
-fn known_wish(object: &Value, kind: &str) -> anyhow::Result<()> {
+/// Rejects a value of the inject annotation that the webhook would not understand, rather than overwriting it.
+fn check_inject_value(object: &Value, kind: &str) -> anyhow::Result<()> {
     let path: &[&str] = if kind == "Namespace" {
         &[]
     } else {
         template_path(kind).unwrap_or_default()
     };
     let holder = path.iter().try_fold(object, |value, key| value.get(key));
-    let wish = holder.and_then(|holder| holder.pointer("/metadata/annotations")?.get(keys::INJECT));
-    let known = |wish: &Value| wish.as_str().is_some_and(|wish| keys::INJECT_VALUES.contains(&wish));
-    if let Some(wish) = wish.filter(|wish| !known(wish)) {
+    let value = holder.and_then(|holder| holder.pointer("/metadata/annotations")?.get(keys::INJECT));
+    let known = |value: &Value| value.as_str().is_some_and(|value| keys::INJECT_VALUES.contains(&value));
+    if let Some(value) = value.filter(|value| !known(value)) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         bail!(
-            "failed to inject {}/{name}: the annotation {} is {wish}, but must be one of {}",
+            "failed to inject {}/{name}: invalid annotation {}: {value}: must be one of {}",
             kind.to_lowercase(),
             keys::INJECT,
             keys::INJECT_VALUES.join(", ")
@@ -169,8 +169,8 @@ fn namespace(object: &Value) -> Namespace {
     }
 }
 
-/// Takes the sidecar out of an object.
-pub(crate) fn uninject(object: &mut Value) -> Line {
+/// Removes the sidecar from an object.
+pub(crate) fn uninject(object: &mut Value) -> ObjectResult {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let name = object.get("metadata").and_then(|metadata| metadata.get("name"));
     let report = Report {
@@ -178,9 +178,9 @@ pub(crate) fn uninject(object: &mut Value) -> Line {
         name: text(name),
         ..Report::default()
     };
-    Line {
+    ObjectResult {
         uninjected: edit::uninject(object),
         report,
-        ..Line::default()
+        ..ObjectResult::default()
     }
 }

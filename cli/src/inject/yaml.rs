@@ -1,14 +1,14 @@
-//! Objects as YAML that every reader takes the same way. `kubectl` reads YAML 1.1, where `on`, `yes` or `1_000` are no texts;
-//! so every text that is not plainly one is quoted.
+//! Objects as YAML that every parser reads alike. `kubectl` parses YAML 1.1, where `on`, `yes` or `1_000` are not
+//! strings; so every string that is not plain is quoted.
 
 use serde_json::{Map, Value};
 
-/// What YAML 1.1 or 1.2 takes for something else than a text.
+/// Words that YAML 1.1 or 1.2 does not parse as strings.
 const WORDS: [&str; 11] = [
     "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf",
 ];
 
-/// Writes a value as a document of its own.
+/// Writes a value as a document.
 pub(crate) fn emit(value: &Value) -> String {
     let mut out = String::new();
     match value {
@@ -24,7 +24,7 @@ pub(crate) fn emit(value: &Value) -> String {
 
 fn object(out: &mut String, map: &Map<String, Value>, depth: usize) {
     for (at, (key, value)) in map.iter().enumerate() {
-        // The first key of an element stands behind its dash.
+        // The first key of a list element follows its dash.
         if at > 0 || !out.ends_with("- ") {
             indent(out, depth);
         }
@@ -40,7 +40,7 @@ fn nested(out: &mut String, value: &Value, depth: usize) {
             out.push('\n');
             object(out, map, depth + 1);
         }
-        // Lists stand at the depth of their key, as kubectl writes them.
+        // Lists are indented like their key, as kubectl does.
         Value::Array(list) if !list.is_empty() => {
             out.push('\n');
             array(out, list, depth);
@@ -60,7 +60,7 @@ fn array(out: &mut String, list: &[Value], depth: usize) {
         match value {
             Value::Object(map) if !map.is_empty() => object(out, map, depth + 1),
             Value::Array(_) => {
-                // A list in a list is rare enough for one line.
+                // A list within a list is rare enough for one line.
                 out.push_str(&json(value));
                 out.push('\n');
             }
@@ -86,7 +86,7 @@ fn inline(out: &mut String, value: &Value, depth: usize) {
     }
 }
 
-/// A text of several lines, as it is, where that is safe.
+/// Writes a multi-line string as a block, where that is safe.
 fn block(text: &str, depth: usize) -> Option<String> {
     let body = text.strip_suffix('\n').unwrap_or(text);
     let odd = |c: char| c.is_control() && c != '\n' || special(c);
@@ -119,7 +119,7 @@ fn scalar(text: &str) -> String {
     json(&Value::from(text))
 }
 
-/// JSON, which is YAML but for a few characters.
+/// Writes JSON, which is YAML except for a few characters.
 fn json(value: &Value) -> String {
     let escape = |c: char| {
         if special(c) {
@@ -131,7 +131,7 @@ fn json(value: &Value) -> String {
     value.to_string().chars().map(escape).collect()
 }
 
-/// What YAML does not take as it is, and JSON does.
+/// Returns true for characters that JSON allows unescaped and YAML does not.
 fn special(c: char) -> bool {
     matches!(
         c,

@@ -1,86 +1,84 @@
-//! `mesh install-cni`: the chart of the CNI plugin, rendered to stdout.
+//! `mesh install-cni`: the CNI plugin's chart, rendered to stdout.
 
 use std::process::ExitCode;
 
 use mesh_charts::Chart;
 use serde_json::Value;
 
-use super::{
-    given::ValueArgs,
-    manifests::{self, Output},
-};
+use super::{given::ValueArgs, manifests};
+use crate::output::{self, DocumentFormat};
 
-/// What `mesh install-cni` understands.
+/// Arguments of `mesh install-cni`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InstallCniArgs {
-    /// The namespace of the plugin.
+    /// Namespace of the plugin.
     #[arg(long, value_name = "NAME", default_value = "linkerd-cni")]
     cni_namespace: String,
 
-    /// How manifests are written.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: DocumentFormat,
 
     #[command(flatten)]
     values: ValueArgs,
 
     #[command(flatten)]
-    named: NamedArgs,
+    named: CniNamedArgs,
 }
 
-/// Flags that stand for a value each, by Linkerd's names.
+/// Flags that each set one chart value, with Linkerd's names.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Values by name")]
-struct NamedArgs {
-    /// Where the image is, such as registry.example.org/mesh.
+struct CniNamedArgs {
+    /// Registry of the image (for example registry.example.org/mesh).
     #[arg(long, value_name = "REGISTRY", env = "LINKERD_DOCKER_REGISTRY")]
     registry: Option<String>,
 
-    /// The image.
+    /// Name of the image.
     #[arg(long, value_name = "IMAGE", conflicts_with = "registry")]
     cni_image: Option<String>,
 
-    /// Its tag.
+    /// Tag of the image.
     #[arg(long, value_name = "TAG")]
     cni_image_version: Option<String>,
 
-    /// What is logged.
+    /// Log filter.
     #[arg(long, value_name = "FILTER")]
     cni_log_level: Option<String>,
 
-    /// Where the container runtime looks for plugins.
+    /// Directory on the node for CNI plugins.
     #[arg(long, value_name = "DIR")]
     dest_cni_bin_dir: Option<String>,
 
-    /// Where it looks for network configurations.
+    /// Directory on the node for CNI configurations.
     #[arg(long, value_name = "DIR")]
     dest_cni_net_dir: Option<String>,
 
-    /// How important the pods are.
+    /// Priority class of the pods.
     #[arg(long, value_name = "NAME")]
     priority_class_name: Option<String>,
 
-    /// User of the sidecars.
+    /// User ID of the sidecars.
     #[arg(long, value_name = "UID")]
     proxy_uid: Option<i64>,
 
-    /// Group of the sidecars.
+    /// Group ID of the sidecars.
     #[arg(long, value_name = "GID")]
     proxy_gid: Option<i64>,
 
-    /// Port of the sidecars for inbound traffic.
+    /// Inbound port of the sidecars.
     #[arg(long, value_name = "PORT")]
     inbound_port: Option<u16>,
 
-    /// Port of the sidecars for outbound traffic.
+    /// Outbound port of the sidecars.
     #[arg(long, value_name = "PORT")]
     outbound_port: Option<u16>,
 
-    /// Port of the sidecars for tap.
+    /// Tap port of the sidecars.
     #[arg(long, value_name = "PORT")]
     control_port: Option<u16>,
 
-    /// Port of the sidecars for metrics and probes.
+    /// Admin port of the sidecars (metrics and probes).
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
 
@@ -92,11 +90,11 @@ struct NamedArgs {
     #[arg(long, value_name = "PORTS")]
     skip_outbound_ports: Option<String>,
 
-    /// The only inbound ports to redirect.
+    /// Redirect only these inbound ports.
     #[arg(long, value_name = "PORTS")]
     redirect_ports: Option<String>,
 
-    /// Not needed: there is no lock to wait for, because no iptables program is used.
+    /// Accepted for compatibility; nftables needs no lock.
     #[arg(long)]
     use_wait_flag: bool,
 }
@@ -104,19 +102,19 @@ struct NamedArgs {
 /// `mesh install-cni`
 pub(crate) fn install(args: &InstallCniArgs) -> anyhow::Result<ExitCode> {
     if args.named.use_wait_flag {
-        eprintln!("mesh: --use-wait-flag is not used: rules are made by nftables, which has no lock to wait for");
+        eprintln!("mesh: --use-wait-flag is ignored: nftables needs no lock");
     }
     let mut values = mesh_charts::parse("")?;
-    args.named.over(&mut values)?;
-    args.values.over(&mut values)?;
+    args.named.apply_to(&mut values)?;
+    args.values.apply_to(&mut values)?;
     let manifests = manifests::render(Chart::Cni, &args.cni_namespace, &values)?;
-    manifests::write(&manifests::text(&manifests, args.output))?;
+    output::print_manifests(&manifests::text(&manifests, args.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
-impl NamedArgs {
-    /// Lays what they say over `values`.
-    fn over(&self, values: &mut Value) -> anyhow::Result<()> {
+impl CniNamedArgs {
+    /// Sets the values of the given flags.
+    fn apply_to(&self, values: &mut Value) -> anyhow::Result<()> {
         let image = self
             .registry
             .as_deref()
@@ -171,14 +169,14 @@ mod tests {
     fn objects(line: &[&str]) -> Vec<Value> {
         let args = Line::parse_from([&["mesh"], line].concat()).args;
         let mut values = mesh_charts::parse("").expect("empty");
-        args.named.over(&mut values).expect("values");
-        args.values.over(&mut values).expect("values");
+        args.named.apply_to(&mut values).expect("values");
+        args.values.apply_to(&mut values).expect("values");
         let manifests = manifests::render(Chart::Cni, &args.cni_namespace, &values).expect("it renders");
         manifests.into_iter().map(|manifest| manifest.object).collect()
     }
 
     #[test]
-    fn flags_are_values_and_the_namespace_comes_first() {
+    fn flags_set_values() {
         let all = objects(&[
             "--cni-namespace=net",
             "--registry=r.io/x/",
@@ -203,7 +201,7 @@ mod tests {
         assert!(!pod["containers"][0]["args"].to_string().contains("--repair"));
         assert!(
             !kind("ClusterRole")["rules"].to_string().contains("delete"),
-            "no right that is not needed"
+            "no permission that is not needed"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What the user says of values: files, then flags that are names for a value, then `--set`, as Linkerd and Helm have them.
+//! Chart values given by the user: files, flags for single values, then `--set`, as in Linkerd and Helm.
 
 use std::{
     fs,
@@ -9,93 +9,94 @@ use anyhow::{Context as _, bail};
 use mesh_charts::Chart;
 use serde_json::Value;
 
-/// Where values come from.
+/// Flags for arbitrary values.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Values")]
 pub(crate) struct ValueArgs {
-    /// A file of values, YAML; may be given several times, and a later one wins.
+    /// YAML file with chart values; may be repeated, later files take precedence.
     #[arg(long, short = 'f', value_name = "FILE")]
     values: Vec<PathBuf>,
 
-    /// A value, such as controllerReplicas=3; may be given several times, and wins over files.
+    /// Chart value (for example controllerReplicas=3); may be repeated, takes precedence over files.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 
-    /// A value that is text, whatever it looks like.
+    /// Chart value, taken as text.
     #[arg(long, value_name = "NAME=VALUE")]
     set_string: Vec<String>,
 
-    /// A value that is the text of a file.
+    /// Chart value, read from a file.
     #[arg(long, value_name = "NAME=FILE")]
     set_file: Vec<String>,
 }
 
-/// Flags that stand for a value each, by Linkerd's names.
+/// Flags that each set one chart value, with Linkerd's names.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Values by name")]
 pub(crate) struct NamedArgs {
-    /// Three of everything, on different nodes; a pod does not start without its sidecar.
+    /// High availability: three replicas per component, anti-affinity, fail-closed webhook.
     #[arg(long)]
     ha: bool,
 
-    /// A CNI plugin redirects, instead of an init container.
+    /// Use the CNI plugin instead of an init container for redirection.
     #[arg(long)]
     linkerd_cni_enabled: bool,
 
-    /// The domain of the cluster's DNS names.
+    /// DNS domain of the cluster.
     #[arg(long, value_name = "NAME")]
     cluster_domain: Option<String>,
 
-    /// The suffix of all identities.
+    /// Trust domain of identities.
     #[arg(long, value_name = "NAME")]
     identity_trust_domain: Option<String>,
 
-    /// How long a workload's certificate is valid.
+    /// Validity of workload certificates.
     #[arg(long, value_name = "DURATION")]
     identity_issuance_lifetime: Option<String>,
 
-    /// How far the clocks of workloads may differ.
+    /// Allowed clock skew between workloads.
     #[arg(long, value_name = "DURATION")]
     identity_clock_skew_allowance: Option<String>,
 
-    /// The issuer's Secret is there already, as cert-manager makes it.
+    /// Use an existing issuer Secret (for example from cert-manager).
     #[arg(long)]
     identity_external_issuer: bool,
 
-    /// The ConfigMap of the trust anchors is there already, as trust-manager makes it.
+    /// Use an existing trust anchor ConfigMap (for example from trust-manager).
     #[arg(long)]
     identity_external_ca: bool,
 
-    /// How many pods each part of the control plane has.
+    /// Replicas of each control plane component.
     #[arg(long, value_name = "NUMBER")]
     controller_replicas: Option<u32>,
 
-    /// What each part of the control plane logs.
+    /// Log filter of the control plane.
     #[arg(long, value_name = "FILTER")]
     controller_log_level: Option<String>,
 
-    /// Which clients may come when no policy says so.
+    /// Default policy for inbound traffic.
     #[arg(long, value_name = "POLICY")]
     default_inbound_policy: Option<String>,
 
-    /// What sidecars log.
+    /// Log filter of sidecars.
     #[arg(long, value_name = "FILTER")]
     proxy_log_level: Option<String>,
 
-    /// When images are pulled.
+    /// Image pull policy.
     #[arg(long, value_name = "POLICY")]
     image_pull_policy: Option<String>,
 
-    /// Where the images are, such as registry.example.org/mesh.
+    /// Registry of the images (for example registry.example.org/mesh).
     #[arg(long, value_name = "REGISTRY", env = "LINKERD_DOCKER_REGISTRY")]
     registry: Option<String>,
 }
 
 impl ValueArgs {
-    /// Lays what they say over `values`.
-    pub(crate) fn over(&self, values: &mut Value) -> anyhow::Result<()> {
+    /// Sets the values of the given flags.
+    pub(crate) fn apply_to(&self, values: &mut Value) -> anyhow::Result<()> {
         for file in &self.values {
-            let over = mesh_charts::parse(&read(file)?).with_context(|| format!("--values {}", file.display()))?;
+            let over =
+                mesh_charts::parse(&read(file)?).with_context(|| format!("invalid --values {}", file.display()))?;
             mesh_charts::merge(values, &over);
         }
         for text in &self.set {
@@ -106,7 +107,7 @@ impl ValueArgs {
         }
         for text in &self.set_file {
             let Some((path, file)) = text.split_once('=') else {
-                bail!("--set-file: {text:?} is not NAME=FILE");
+                bail!("invalid --set-file {text:?}: expected NAME=FILE");
             };
             mesh_charts::set_text(values, path, read(Path::new(file))?)?;
         }
@@ -115,18 +116,18 @@ impl ValueArgs {
 }
 
 impl NamedArgs {
-    /// Lays what they say over `values`.
-    pub(crate) fn over(&self, values: &mut Value) -> anyhow::Result<()> {
+    /// Sets the values of the given flags.
+    pub(crate) fn apply_to(&self, values: &mut Value) -> anyhow::Result<()> {
         if self.ha
             && let Some(high) = Chart::ControlPlane.high_availability()
         {
             mesh_charts::merge(values, &mesh_charts::parse(high)?);
         }
-        let truths = [
+        let switches = [
             ("cniEnabled", self.linkerd_cni_enabled),
             ("identity.externalCA", self.identity_external_ca),
         ];
-        for (path, _) in truths.into_iter().filter(|(_, said)| *said) {
+        for (path, _) in switches.into_iter().filter(|(_, is_set)| *is_set) {
             mesh_charts::set(values, &format!("{path}=true"))?;
         }
         if self.identity_external_issuer {
@@ -159,7 +160,7 @@ impl NamedArgs {
     }
 }
 
-/// The images of the chart, from another registry.
+/// Sets the registry of all images of the chart.
 fn from_registry(values: &mut Value, registry: &str) -> anyhow::Result<()> {
     let defaults = Chart::ControlPlane.values(&mesh_charts::parse("")?)?;
     for (part, value) in defaults.as_object().into_iter().flatten() {
@@ -172,7 +173,7 @@ fn from_registry(values: &mut Value, registry: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text of a file that a flag names.
+/// Reads a file named by a flag.
 pub(super) fn read(file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

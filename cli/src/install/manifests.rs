@@ -1,13 +1,13 @@
-//! Manifests: rendered, in the order in which a cluster takes them, and written.
-
-use std::io::Write as _;
+//! Manifests: rendered, in the order in which a cluster accepts them, and written.
 
 use anyhow::Context as _;
 use mesh_charts::{Chart, Release};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-/// Kinds that others need come first, those that need others last; what is not here comes in between.
+use crate::output::DocumentFormat;
+
+/// Kinds that others depend on come first, those that depend on others last, all others in between.
 const FIRST: [&str; 10] = [
     "Namespace",
     "CustomResourceDefinition",
@@ -26,23 +26,13 @@ const LAST: [&str; 3] = [
     "ValidatingWebhookConfiguration",
 ];
 
-/// How manifests are written.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Output {
-    /// YAML, one document an object.
-    #[default]
-    Yaml,
-    /// JSON, one line an object.
-    Json,
-}
-
-/// An object, and its text as the chart has it.
+/// Object, with its text as rendered by the chart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
-    /// Where in the chart it comes from.
+    /// Template in the chart.
     source: String,
     text: String,
-    /// The object.
+    /// Parsed object.
     pub(crate) object: Value,
 }
 
@@ -58,7 +48,7 @@ pub(crate) fn render(chart: Chart, namespace: &str, values: &Value) -> anyhow::R
         let source = format!("{}/templates/{file}", chart.name());
         for text in documents(&text) {
             let yaml = serde_yaml_ng::Deserializer::from_str(&text);
-            let object = Value::deserialize(yaml).with_context(|| format!("{source} renders to no YAML"))?;
+            let object = Value::deserialize(yaml).with_context(|| format!("{source} renders invalid YAML"))?;
             if !object.is_null() {
                 let source = source.clone();
                 manifests.push(Manifest { source, text, object });
@@ -76,7 +66,7 @@ fn rank(kind: &str) -> usize {
         .unwrap_or(FIRST.len())
 }
 
-/// The documents of a stream; only a line of its own parts two.
+/// Splits a stream into documents, at lines that consist of `---`.
 fn documents(text: &str) -> Vec<String> {
     let mut documents = vec![String::new()];
     for line in text.lines() {
@@ -91,31 +81,23 @@ fn documents(text: &str) -> Vec<String> {
     documents
 }
 
-/// Their text.
-pub(crate) fn text(manifests: &[Manifest], output: Output) -> String {
+/// Writes rendered manifests as text.
+pub(crate) fn text(manifests: &[Manifest], output: DocumentFormat) -> String {
     let one = |manifest: &Manifest| match output {
-        Output::Yaml => format!("---\n# Source: {}\n{}\n", manifest.source, manifest.text.trim_end()),
-        Output::Json => format!("{}\n", manifest.object),
+        DocumentFormat::Yaml => format!("---\n# Source: {}\n{}\n", manifest.source, manifest.text.trim_end()),
+        DocumentFormat::Json => format!("{}\n", manifest.object),
     };
     manifests.iter().map(one).collect()
 }
 
-/// Objects that have no text of their own.
-pub(crate) fn of_objects(objects: &[Value], output: Output) -> anyhow::Result<String> {
+/// Writes objects as text.
+pub(crate) fn objects_text(objects: &[Value], output: DocumentFormat) -> anyhow::Result<String> {
     let mut text = String::new();
     for object in objects {
         text += &match output {
-            Output::Yaml => format!("---\n{}", serde_yaml_ng::to_string(object)?),
-            Output::Json => format!("{object}\n"),
+            DocumentFormat::Yaml => format!("---\n{}", serde_yaml_ng::to_string(object)?),
+            DocumentFormat::Json => format!("{object}\n"),
         };
     }
     Ok(text)
-}
-
-/// Writes to stdout. Everything is worked out before the first byte, so that `kubectl apply` never gets half of it.
-pub(crate) fn write(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write the manifests")
 }

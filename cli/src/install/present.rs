@@ -1,4 +1,4 @@
-//! What of a mesh is on a cluster already, and what of it stands in the way.
+//! Existing installations on a cluster, and those that conflict.
 
 use anyhow::bail;
 use destination_source::cluster::{Client, Filter, Resource};
@@ -7,32 +7,32 @@ use serde_json::Value;
 
 use super::manifests;
 
-/// The ConfigMap that every Linkerd-compatible control plane has.
+/// ConfigMap of every Linkerd-compatible control plane.
 pub(crate) const CONFIG: &str = "linkerd-config";
-/// Who made an object.
+/// Annotation with the program that created an object.
 const CREATED_BY: &str = "linkerd.io/created-by";
-/// Helm's own mark: the release.
+/// Helm's annotation with the release.
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
 
-/// A control plane.
+/// Installed control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ControlPlane {
-    /// Its namespace.
+    /// Namespace it runs in.
     pub(crate) namespace: String,
-    /// Who made it, in its own words.
+    /// Program that created it.
     pub(crate) created_by: String,
-    /// The release, where Helm made it.
+    /// Helm release, if installed by Helm.
     pub(crate) release: Option<String>,
 }
 
 impl ControlPlane {
-    /// Whether it is of this program's kind.
+    /// Returns true if it was installed by this program or its charts.
     pub(crate) fn is_ours(&self) -> bool {
         self.created_by.starts_with("mesh/")
     }
 
-    /// What an object says of who made it.
-    pub(crate) fn of(config: &Value) -> Self {
+    /// Reads the annotations of its ConfigMap.
+    pub(crate) fn from_config(config: &Value) -> Self {
         let metadata = &config["metadata"];
         let note = |key: &str| metadata["annotations"][key].as_str().map(str::to_owned);
         Self {
@@ -43,18 +43,18 @@ impl ControlPlane {
     }
 }
 
-/// The control planes of a cluster.
+/// Lists the control planes of a cluster.
 pub(crate) async fn control_planes(client: &Client) -> anyhow::Result<Vec<ControlPlane>> {
     let filter = Filter {
         fields: &format!("metadata.name={CONFIG}"),
         ..Filter::default()
     };
     let found = Resource::new("v1", "configmaps").list(client, filter).await?;
-    Ok(found.iter().map(ControlPlane::of).collect())
+    Ok(found.iter().map(ControlPlane::from_config).collect())
 }
 
-/// Refuses to install beside another control plane.
-pub(crate) fn refuse(found: &[ControlPlane], namespace: &str) -> anyhow::Result<()> {
+/// Fails if a control plane is already installed.
+pub(crate) fn reject_existing(found: &[ControlPlane], namespace: &str) -> anyhow::Result<()> {
     let Some(there) = found
         .iter()
         .find(|there| there.namespace != namespace)
@@ -65,24 +65,24 @@ pub(crate) fn refuse(found: &[ControlPlane], namespace: &str) -> anyhow::Result<
     let place = &there.namespace;
     if !there.is_ours() {
         let who = if there.created_by.is_empty() {
-            "somebody else"
+            "an unknown program"
         } else {
             &there.created_by
         };
         bail!(
-            "another Linkerd is on the cluster, in the namespace {place} (made by {who}), and two cannot share it: uninstall that one \
-             first (linkerd uninstall | kubectl delete -f -), or render the manifests regardless with --ignore-cluster"
+            "another Linkerd control plane (installed by {who}) runs in the namespace {place}, and two cannot share a cluster: \
+            uninstall it first (`linkerd uninstall | kubectl delete -f -`), or use --ignore-cluster to render the manifests anyway"
         );
     }
     if let Some(release) = &there.release {
         bail!(
-            "the mesh is installed already, by Helm in the namespace {place} (release {release}): upgrade it with helm upgrade, \
-             or uninstall it with helm uninstall {release} -n {place}"
+            "the mesh is already installed by Helm in the namespace {place} (release {release}): upgrade it with `helm upgrade`, \
+            or uninstall it with `helm uninstall {release} -n {place}`"
         );
     }
     bail!(
-        "the mesh is installed already, in the namespace {place}: to change it run mesh upgrade{flag} | kubectl apply -f -, to take it \
-         away mesh uninstall{flag} | kubectl delete -f -",
+        "the mesh is already installed in the namespace {place}: change it with `mesh upgrade{flag} | kubectl apply -f -`, \
+        or remove it with `mesh uninstall{flag} | kubectl delete -f -`",
         flag = if place == "linkerd" {
             String::new()
         } else {
@@ -91,19 +91,17 @@ pub(crate) fn refuse(found: &[ControlPlane], namespace: &str) -> anyhow::Result<
     );
 }
 
-/// Refuses a cluster whose custom resources are not there, or older than this program's.
-pub(crate) async fn resources(client: &Client, namespace: &str) -> anyhow::Result<()> {
+/// Fails if custom resources are missing, or older than this program's.
+pub(crate) async fn check_resources(client: &Client, namespace: &str) -> anyhow::Result<()> {
     let of_cluster = Resource::new("apiextensions.k8s.io/v1", "customresourcedefinitions");
     for wanted in manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?)? {
         let name = wanted.object["metadata"]["name"].as_str().unwrap_or_default();
-        let way = "run mesh install --crds | kubectl apply -f - first";
+        let remedy = "run `mesh install --crds | kubectl apply -f -` first";
         match of_cluster.find(client, name).await? {
-            None => bail!("the custom resource {name} is not installed: {way}"),
+            None => bail!("the custom resource {name} is not installed: {remedy}"),
             Some(found) => {
                 if let Some(lack) = lacks(&wanted.object, &found) {
-                    bail!(
-                        "the custom resource {name} of the cluster is older than this program, it has no {lack}: {way}"
-                    );
+                    bail!("the custom resource {name} on the cluster is outdated (it lacks {lack}): {remedy}");
                 }
             }
         }
@@ -111,7 +109,7 @@ pub(crate) async fn resources(client: &Client, namespace: &str) -> anyhow::Resul
     Ok(())
 }
 
-/// What a custom resource has not that another has: a version, or a field.
+/// Returns the first version or field that `found` lacks in comparison with `wanted`.
 pub(crate) fn lacks(wanted: &Value, found: &Value) -> Option<String> {
     let versions = |of: &Value| of["spec"]["versions"].as_array().cloned().unwrap_or_default();
     let served = versions(found);
@@ -128,7 +126,7 @@ pub(crate) fn lacks(wanted: &Value, found: &Value) -> Option<String> {
     })
 }
 
-/// The first field of a schema that another does not have.
+/// Returns the first field of a schema that another schema lacks.
 fn field(wanted: &Value, found: &Value, path: &str) -> Option<String> {
     if found["x-kubernetes-preserve-unknown-fields"] == true {
         return None;
@@ -156,7 +154,7 @@ fn field(wanted: &Value, found: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// The ports of the API server, which the control plane's pods reach without their sidecar.
+/// Reads the ports of the API server, which the control plane's pods reach without their sidecar.
 pub(crate) async fn api_server_ports(client: &Client) -> Option<String> {
     let services = Resource::new("v1", "services").within("default");
     let service = services.find(client, "kubernetes").await.ok().flatten()?;

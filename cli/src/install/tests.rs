@@ -1,4 +1,4 @@
-//! What `mesh install` prints, and what it refuses.
+//! Output and errors of `mesh install`.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,8 @@ fn args(line: &[&str]) -> InstallArgs {
 
 fn printed(line: &[&str]) -> Result<Vec<Value>, String> {
     let args = args(line);
-    let rendered = rendered(&args, &Found::default(), SystemTime::now()).map_err(|error| format!("{error:#}"))?;
+    let rendered =
+        rendered(&args, &ClusterFacts::default(), SystemTime::now()).map_err(|error| format!("{error:#}"))?;
     let text = manifests::text(&rendered, args.output);
     let documents = serde_yaml_ng::Deserializer::from_str(&text);
     let objects = documents.map(|document| serde::Deserialize::deserialize(document).expect("YAML"));
@@ -50,7 +51,7 @@ fn files(dir: &Path, anchors: &str, certificate: &str, key: &str) -> Vec<String>
 }
 
 #[test]
-fn an_installation_makes_its_own_credentials() {
+fn generates_credentials() {
     let objects = printed(&[]).expect("rendered");
     assert_eq!(objects[0]["kind"], "Namespace", "it comes before what is in it");
     let anchors = find(&objects, "linkerd-identity-trust-roots")["data"]["ca-bundle.crt"].as_str();
@@ -69,7 +70,7 @@ fn an_installation_makes_its_own_credentials() {
 }
 
 #[test]
-fn files_come_before_set_and_the_namespace_is_everywhere() {
+fn set_overrides_values_files() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("values.yaml");
     fs::write(&file, "controllerReplicas: 2\ncontrollerLogLevel: debug\n").expect("written");
@@ -88,11 +89,14 @@ fn files_come_before_set_and_the_namespace_is_everywhere() {
     assert_eq!(destination["metadata"]["namespace"], "mesh");
     fs::write(&file, "- a").expect("written");
     let error = printed(&["-f", &file]).expect_err("no map");
-    assert!(error.starts_with("--values ") && error.contains("no map"), "{error}");
+    assert!(
+        error.starts_with("invalid --values ") && error.contains("map"),
+        "{error}"
+    );
 }
 
 #[test]
-fn credentials_that_cannot_work_are_refused_in_a_sentence() {
+fn rejects_unusable_credentials() {
     let dir = tempfile::tempdir().expect("a folder");
     let refused = |anchors: &Anchor, issuer: &Issuer, key: &Issuer| {
         let flags = files(
@@ -127,10 +131,10 @@ fn credentials_that_cannot_work_are_refused_in_a_sentence() {
 }
 
 #[test]
-fn a_mesh_that_is_there_is_refused_with_the_way_out() {
+fn rejects_an_existing_mesh_with_a_hint() {
     let config = |namespace: &str, annotations: Value| {
         let metadata = serde_json::json!({"namespace": namespace, "annotations": annotations});
-        present::ControlPlane::of(&serde_json::json!({ "metadata": metadata }))
+        present::ControlPlane::from_config(&serde_json::json!({ "metadata": metadata }))
     };
     let ours = config("linkerd", serde_json::json!({"linkerd.io/created-by": "mesh/0.1.0"}));
     let release = serde_json::json!({"linkerd.io/created-by": "mesh/0.1.0", "meta.helm.sh/release-name": "m"});
@@ -139,10 +143,10 @@ fn a_mesh_that_is_there_is_refused_with_the_way_out() {
         serde_json::json!({"linkerd.io/created-by": "linkerd/cli edge-1"}),
     );
     let refused = |there: &[present::ControlPlane]| {
-        let error = present::refuse(there, "linkerd").expect_err("refused");
+        let error = present::reject_existing(there, "linkerd").expect_err("refused");
         error.to_string()
     };
-    present::refuse(&[], "linkerd").expect("nothing in the way");
+    present::reject_existing(&[], "linkerd").expect("no other control plane");
     assert!(refused(std::slice::from_ref(&ours)).contains("mesh upgrade | kubectl apply -f -"));
     assert!(refused(&[config("b", release)]).contains("by Helm in the namespace b (release m)"));
     let both = refused(&[ours, other]);
@@ -150,11 +154,11 @@ fn a_mesh_that_is_there_is_refused_with_the_way_out() {
         both.contains("another Linkerd") && both.contains("linkerd/cli edge-1"),
         "{both}"
     );
-    assert!(refused(&[config("x", Value::Null)]).contains("made by somebody else"));
+    assert!(refused(&[config("x", Value::Null)]).contains("installed by an unknown program"));
 }
 
 #[test]
-fn resources_that_are_older_are_told_by_what_they_lack() {
+fn names_the_field_that_an_older_resource_lacks() {
     let ours = printed(&["--crds"]).expect("rendered");
     for resource in &ours {
         assert_eq!(present::lacks(resource, resource), None);
@@ -186,7 +190,7 @@ fn resources_that_are_older_are_told_by_what_they_lack() {
 }
 
 #[test]
-fn what_was_said_is_remembered_without_secrets() {
+fn records_given_values_without_secrets() {
     let dir = tempfile::tempdir().expect("a folder");
     let anchor = Anchor::generate("root", std::time::Duration::from_secs(864_000)).expect("made");
     let issuer = Issuer::generate(&anchor, "issuer", std::time::Duration::from_secs(864_000)).expect("made");
@@ -226,7 +230,7 @@ fn what_was_said_is_remembered_without_secrets() {
 }
 
 #[test]
-fn manifests_come_in_an_order_that_a_cluster_takes() {
+fn orders_manifests_by_dependency() {
     let objects = printed(&[]).expect("rendered");
     let kinds: Vec<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
     let place = |kind: &str| kinds.iter().position(|other| *other == kind).expect("there");
@@ -234,8 +238,8 @@ fn manifests_come_in_an_order_that_a_cluster_takes() {
     assert!(place("ServiceAccount") < place("Deployment") && place("ClusterRole") < place("Deployment"));
     assert_eq!(*kinds.last().expect("some"), "ValidatingWebhookConfiguration");
     let args = args(&["--crds"]);
-    let rendered = rendered(&args, &Found::default(), SystemTime::now()).expect("rendered");
-    let lines = manifests::text(&rendered, Output::Json);
+    let rendered = rendered(&args, &ClusterFacts::default(), SystemTime::now()).expect("rendered");
+    let lines = manifests::text(&rendered, DocumentFormat::Json);
     assert!(
         lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()),
         "an object a line"

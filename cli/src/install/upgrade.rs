@@ -1,5 +1,5 @@
-//! `mesh upgrade`: the charts of this version with the values that the mesh was installed with, and the trust anchors and the
-//! issuer that it has. Nothing here replaces a credential.
+//! `mesh upgrade`: the charts of this version, with the values the mesh was installed with and its existing trust
+//! anchors and issuer. Nothing here replaces a credential.
 
 use std::{collections::BTreeMap, process::ExitCode, time::SystemTime};
 
@@ -11,29 +11,32 @@ use mesh_charts::Chart;
 use serde_json::Value;
 
 use super::{
-    Found, credentials,
+    ClusterFacts, credentials,
     given::{NamedArgs, ValueArgs},
-    manifests::{self, Manifest, Output},
+    manifests::{self, Manifest},
     present::{self, CONFIG, ControlPlane},
-    remember,
+    record_given,
 };
-use crate::{kube, output};
+use crate::{
+    kube,
+    output::{self, DocumentFormat},
+};
 
-/// The ConfigMap of the trust anchors.
+/// ConfigMap of the trust anchors.
 const TRUST_ROOTS: &str = "linkerd-identity-trust-roots";
-/// The Secret of the issuer.
+/// Secret of the issuer.
 const ISSUER: &str = "linkerd-identity-issuer";
 
-/// What `mesh upgrade` understands.
+/// Arguments of `mesh upgrade`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UpgradeArgs {
-    /// Only the custom resources; they are upgraded first.
+    /// Print only the custom resources; upgrade them first.
     #[arg(long)]
     crds: bool,
 
-    /// How manifests are written.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: DocumentFormat,
 
     #[command(flatten)]
     values: ValueArgs,
@@ -42,63 +45,62 @@ pub(crate) struct UpgradeArgs {
     named: NamedArgs,
 
     #[command(flatten)]
-    cluster: kube::Flags,
+    cluster: kube::ClusterFlags,
 }
 
 /// `mesh upgrade`
 pub(crate) fn upgrade(args: &UpgradeArgs) -> anyhow::Result<ExitCode> {
     let namespace = &args.cluster.linkerd_namespace;
-    let manifests = kube::block_on(output::patiently("looking at the cluster", async {
+    let manifests = kube::block_on(output::patiently("reading the cluster", async {
         let client = args.cluster.connect().await?;
         let installed = Installed::read(&client, namespace).await?;
         if args.crds {
             return manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?);
         }
-        present::resources(&client, namespace).await?;
-        let found = Found {
+        present::check_resources(&client, namespace).await?;
+        let found = ClusterFacts {
             api_server_ports: present::api_server_ports(&client).await,
         };
         let mut values = installed.given.clone();
-        args.named.over(&mut values)?;
-        args.values.over(&mut values)?;
+        args.named.apply_to(&mut values)?;
+        args.values.apply_to(&mut values)?;
         installed.render(namespace, values, &found)
     }))?;
-    manifests::write(&manifests::text(&manifests, args.output))?;
+    output::print_manifests(&manifests::text(&manifests, args.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a cluster says of its mesh.
+/// Mesh installed on a cluster.
 pub(crate) struct Installed {
-    /// What it was installed with.
+    /// Values it was installed with.
     pub(crate) given: Value,
     anchors: Option<String>,
-    /// The issuer's certificate and key.
+    /// Certificate and key of the issuer.
     issuer: Option<(String, String)>,
 }
 
 impl Installed {
-    /// Reads it. Helm's and another Linkerd's are refused, with the way out.
+    /// Reads the installation. Rejects those of Helm and of other programs, with a hint.
     pub(crate) async fn read(client: &Client, namespace: &str) -> anyhow::Result<Self> {
         let maps = Resource::new("v1", "configmaps").within(namespace);
         let Some(config) = maps.find(client, CONFIG).await? else {
-            bail!(
-                "there is no mesh in the namespace {namespace}: install one by mesh install, or name its namespace by -L"
-            );
+            bail!("no mesh is installed in the namespace {namespace}: run `mesh install`, or select another with -L");
         };
-        let there = ControlPlane::of(&config);
+        let there = ControlPlane::from_config(&config);
         if let Some(release) = &there.release {
             bail!(
-                "the mesh in the namespace {namespace} was installed by Helm: upgrade it with helm upgrade {release}"
+                "the mesh in the namespace {namespace} was installed by Helm: upgrade it with `helm upgrade {release}`"
             );
         }
         if !there.is_ours() {
             bail!(
-                "the control plane in the namespace {namespace} was made by {:?}, not by this program: upgrade it with what made it",
+                "the control plane in the namespace {namespace} was installed by {:?}: use that program to upgrade it",
                 there.created_by
             );
         }
         let given = config["data"]["given"].as_str().unwrap_or_default();
-        let given = mesh_charts::parse(given).with_context(|| format!("the ConfigMap {namespace}/{CONFIG}, given"))?;
+        let given = mesh_charts::parse(given)
+            .with_context(|| format!("invalid field given in the ConfigMap {namespace}/{CONFIG}"))?;
         let anchors = maps.find(client, TRUST_ROOTS).await?;
         let secrets = Resource::new("v1", "secrets").within(namespace);
         let issuer = secrets.find(client, ISSUER).await?;
@@ -109,29 +111,34 @@ impl Installed {
         })
     }
 
-    /// The manifests of this version for it.
-    pub(crate) fn render(&self, namespace: &str, mut values: Value, found: &Found) -> anyhow::Result<Vec<Manifest>> {
+    /// Renders the manifests of this version for it.
+    pub(crate) fn render(
+        &self,
+        namespace: &str,
+        mut values: Value,
+        found: &ClusterFacts,
+    ) -> anyhow::Result<Vec<Manifest>> {
         let mut without = values.clone();
         credentials::take(&mut without);
         if without != values {
             bail!(
-                "mesh upgrade keeps the trust anchors and the issuer that the cluster has, so the values must have none: to change them, \
-                 change the ConfigMap {namespace}/{TRUST_ROOTS} and the Secret {namespace}/{ISSUER}, which are followed while all runs"
+                "mesh upgrade keeps the existing trust anchors and issuer, so the values must not set them: to change them, edit the \
+                ConfigMap {namespace}/{TRUST_ROOTS} and the Secret {namespace}/{ISSUER}, which are reloaded at run time"
             );
         }
-        remember(&mut values)?;
-        found.under(&mut values)?;
-        self.keep(namespace, &mut values)?;
+        record_given(&mut values)?;
+        found.fill(&mut values)?;
+        self.keep_credentials(namespace, &mut values)?;
         manifests::render(Chart::ControlPlane, namespace, &values)
     }
 
-    /// Puts the credentials of the cluster into values.
-    fn keep(&self, namespace: &str, values: &mut Value) -> anyhow::Result<()> {
+    /// Copies the existing credentials into the values.
+    fn keep_credentials(&self, namespace: &str, values: &mut Value) -> anyhow::Result<()> {
         if values.pointer("/identity/externalCA") == Some(&Value::Bool(true)) {
             return Ok(());
         }
         let missing = |what: &str| {
-            format!("the namespace {namespace} has no {what}, which must not be made anew for a mesh that runs")
+            format!("the namespace {namespace} has no {what}, which must not be replaced while the mesh runs")
         };
         let anchors = self.anchors.as_ref().with_context(|| missing("trust anchors"))?;
         credentials::put(values, credentials::ANCHORS, anchors.clone());
@@ -142,7 +149,7 @@ impl Installed {
         let usable = Issuer::from_pem(certificate, key)
             .and_then(|issuer| issuer.check(&Anchors::from_pem(anchors)?, SystemTime::now()));
         if let Err(error) = usable {
-            eprintln!("mesh: {error}: the upgrade keeps it, but replace it soon");
+            eprintln!("mesh: {error}: kept by the upgrade, but replace it soon");
         }
         credentials::put(values, credentials::ISSUER_CERTIFICATE, certificate.clone());
         credentials::put(values, credentials::ISSUER_KEY, key.clone());

@@ -1,4 +1,4 @@
-//! One HTTP request over a connection to a pod.
+//! Single HTTP/1 requests over a connection to a pod.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Asks for a path. The connection lives as long as the answer's body is read.
+/// Sends a GET request. The connection lives as long as the response body is read.
 pub(crate) async fn get(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
@@ -16,12 +16,12 @@ pub(crate) async fn get(
     let request = Request::get(path)
         .header(http::header::HOST, "localhost")
         .body(Empty::<Bytes>::new())
-        .with_context(|| format!("{path:?} is no path"))?;
+        .with_context(|| format!("invalid path {path:?}"))?;
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await;
     if let Err(error) = answer {
-        // What broke the connection says more than that it broke.
+        // The cause of a broken connection says more than that it broke.
         return Err(match connection.await {
             Ok(Err(cause)) => anyhow!("{}", innermost(&cause)),
             _ => anyhow!("{}", innermost(&error)),
@@ -30,7 +30,7 @@ pub(crate) async fn get(
     Ok(answer?)
 }
 
-/// Asks for a path, and reads a text of at most so many bytes.
+/// Sends a GET request and reads a text body of at most `limit` bytes.
 pub(crate) async fn text(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,
@@ -38,10 +38,10 @@ pub(crate) async fn text(
 ) -> Result<String> {
     let answer = get(stream, path).await?;
     if answer.status() != StatusCode::OK {
-        bail!("{path} is answered by {}", answer.status());
+        bail!("{path} returned {}", answer.status());
     }
     let body = Limited::new(answer.into_body(), limit).collect().await;
-    let body = body.map_err(|error| anyhow!("the answer of {path} broke off: {error}"))?;
+    let body = body.map_err(|error| anyhow!("cannot read the response to {path}: {error}"))?;
     Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
 }
 

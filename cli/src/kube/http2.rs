@@ -1,4 +1,4 @@
-//! gRPC over a connection to a pod: one HTTP/2 connection, as a service that takes requests.
+//! gRPC over a connection to a pod: one HTTP/2 connection as a tower service.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// One connection. It ends when the last clone is dropped and no answer is read any more.
+/// HTTP/2 connection. It closes when the last clone is dropped and all responses have been read.
 pub(crate) struct Connection<B>(http2::SendRequest<B>);
 
 impl<B> Clone for Connection<B> {
@@ -27,7 +27,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Speaks HTTP/2 over a stream.
+    /// Performs the HTTP/2 handshake over a stream.
     pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self> {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -48,7 +48,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // HTTP/2 wants a scheme and an authority, whatever they are.
+        // HTTP/2 requires a scheme and an authority, whatever they are.
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         if let Ok(uri) = format!("http://localhost{path}").parse::<Uri>() {
             *request.uri_mut() = uri;

@@ -1,21 +1,21 @@
-//! The pods that people name: `web-1`, `po/web-1`, `deploy/web`, `deploy web`, `svc/web`, `ns/vote`.
+//! Pods selected on the command line: `web-1`, `po/web-1`, `deploy/web`, `deploy web`, `svc/web`, `ns/vote`.
 
 use anyhow::{Result, anyhow, bail};
 use destination_source::cluster::{Client, Filter, Resource, pods_of};
 use serde_json::Value;
 
-/// What people named: a kind's plural and a name.
+/// Resource named on the command line, whose pods are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Named {
-    /// Group and version of the kind.
+pub(crate) struct NamedResource {
+    /// API version of the kind.
     pub(crate) api_version: &'static str,
-    /// The kind's plural.
+    /// Plural of the kind.
     pub(crate) plural: &'static str,
-    /// The name.
+    /// Name of the resource.
     pub(crate) name: String,
 }
 
-/// Group and version, plural, singular and short name.
+/// API version, plural, singular and short name.
 const KINDS: [(&str, &str, &str, &str); 9] = [
     ("v1", "pods", "pod", "po"),
     ("v1", "services", "service", "svc"),
@@ -28,12 +28,12 @@ const KINDS: [(&str, &str, &str, &str); 9] = [
     ("batch/v1", "jobs", "job", "job"),
 ];
 
-/// Reads `KIND/NAME` or `KIND NAME`; one word without a kind names a pod.
-pub(crate) fn parse(words: &[String]) -> Result<Named> {
+/// Parses `KIND/NAME` or `KIND NAME`; a single word without a kind names a pod.
+pub(crate) fn parse(words: &[String]) -> Result<NamedResource> {
     let (kind, name) = match words {
         [word] => word.split_once('/').unwrap_or(("pod", word)),
         [kind, name] => (kind.as_str(), name.as_str()),
-        _ => bail!("one resource at a time: KIND/NAME or KIND NAME"),
+        _ => bail!("expected one resource: KIND/NAME or KIND NAME"),
     };
     let lower = kind.to_ascii_lowercase();
     let known = KINDS
@@ -41,20 +41,20 @@ pub(crate) fn parse(words: &[String]) -> Result<Named> {
         .find(|kind| [kind.1, kind.2, kind.3].contains(&lower.as_str()));
     let Some((api_version, plural, ..)) = known else {
         let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.3).collect();
-        bail!("{kind:?} is no kind that has pods (there are {})", kinds.join(", "));
+        bail!("unknown kind {kind:?}: expected one of {}", kinds.join(", "));
     };
     if name.is_empty() || name.contains('/') {
-        bail!("{name:?} is no name");
+        bail!("invalid name {name:?}");
     }
-    Ok(Named {
+    Ok(NamedResource {
         api_version,
         plural,
         name: name.to_owned(),
     })
 }
 
-impl Named {
-    /// Its pods, by name.
+impl NamedResource {
+    /// Lists its pods, sorted by name.
     pub(crate) async fn pods(&self, client: &Client, namespace: &str) -> Result<Vec<Value>> {
         let all = Resource::new("v1", "pods");
         let mut pods = match self.plural {
@@ -68,18 +68,18 @@ impl Named {
         pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         pods.sort_by(|a, b| name_of(a).cmp(name_of(b)));
         if pods.is_empty() {
-            return Err(anyhow!("no pod belongs to {} {namespace}/{}", self.plural, self.name));
+            return Err(anyhow!("no pods found for {} {namespace}/{}", self.plural, self.name));
         }
         Ok(pods)
     }
 }
 
-/// A pod's name.
+/// Returns an object's name.
 pub(crate) fn name_of(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
-/// All containers of a pod, native sidecars among them.
+/// Iterates over all containers of a pod, including native sidecars.
 pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     list("/spec/containers").chain(list("/spec/initContainers"))
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resources_are_read_as_people_type_them() {
+    fn parses_the_resource_forms_of_kubectl() {
         let parse = |text: &str| {
             let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
             parse(&words)
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(parse("web-1"), Ok("pods/web-1".to_owned()));
         assert_eq!(parse("deploy/web"), Ok("deployments/web".to_owned()));
         assert_eq!(parse("svc web"), Ok("services/web".to_owned()));
-        assert!(parse("banana/x").is_err_and(|error| error.contains("\"banana\" is no kind")));
+        assert!(parse("banana/x").is_err_and(|error| error.contains("unknown kind \"banana\"")));
         assert!(parse("deploy/").is_err());
     }
 }

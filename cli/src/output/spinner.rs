@@ -1,19 +1,19 @@
-//! A spinner for what takes long.
+//! Spinner for slow operations.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How long something takes before people are told what it is.
+/// Delay before a slow operation is announced.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits for `work`; when it takes over a second, a person at a terminal sees what for.
+/// Awaits `work`; if it takes longer than a second, shows a spinner with `what` on a terminal.
 pub(crate) async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
         return done;
     }
-    // Draws on stderr, and nothing if that is no terminal.
+    // Draws on stderr, and only if that is a terminal.
     let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a template");
     let spinner = ProgressBar::new_spinner()
         .with_style(style)

@@ -1,24 +1,24 @@
-//! Tables as kubectl and Linkerd print them: no borders, three blanks between columns.
+//! Tables as kubectl and Linkerd print them: no borders, three spaces between columns.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Lines, presets};
 
-/// Where a column's text stands.
+/// Alignment of a column.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
-    /// Names.
+    /// For names.
     Left,
-    /// Figures.
+    /// For figures.
     Right,
 }
 
-/// A table.
+/// Table under construction.
 pub(crate) struct Table {
     lines: Lines,
     columns: usize,
 }
 
 impl Table {
-    /// An empty table with these columns.
+    /// Creates an empty table with these columns.
     pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
         let mut lines = Lines::new();
         lines
@@ -26,7 +26,7 @@ impl Table {
             .set_content_arrangement(ContentArrangement::Disabled);
         lines.set_header(columns.iter().map(|(name, _)| *name));
         for (at, (_, align)) in columns.iter().enumerate() {
-            let column = lines.column_mut(at).expect("just made by the header");
+            let column = lines.column_mut(at).expect("the header has created the column");
             column.set_padding((if at == 0 { 0 } else { 3 }, 0));
             column.set_cell_alignment(match align {
                 Align::Left => CellAlignment::Left,
@@ -45,7 +45,7 @@ impl Table {
         self.lines.add_row(cells);
     }
 
-    /// The lines, without blanks at their ends.
+    /// Renders the lines, without trailing spaces.
     pub(crate) fn render(&self) -> String {
         self.lines
             .lines()
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_three_blanks_apart_and_lines_end_clean() {
+    fn separates_columns_by_three_spaces_and_trims_lines() {
         let mut table = Table::new(&[("NAME", Align::Left), ("RPS", Align::Right), ("NOTE", Align::Left)]);
         table.row(vec!["web".into(), "12.0rps".into(), "x".into()]);
         table.row(vec!["voting".into(), "1.0rps".into(), String::new()]);

@@ -1,4 +1,4 @@
-//! The routes of an OpenAPI document, version 2 or 3.
+//! Routes of an OpenAPI document, version 2 or 3.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use super::Route;
 
 const METHODS: [&str; 7] = ["delete", "get", "head", "options", "patch", "post", "put"];
 
-/// Reads them, in the order of their paths.
+/// Parses the routes, sorted by path.
 pub(super) fn routes(text: &str) -> Result<Vec<Route>> {
-    let document: Value = serde_yaml_ng::from_str(text).context("it is neither YAML nor JSON")?;
-    let paths = document["paths"].as_object().context("it has no paths")?;
+    let document: Value = serde_yaml_ng::from_str(text).context("invalid YAML or JSON")?;
+    let paths = document["paths"].as_object().context("missing field paths")?;
     let base = base(&document);
     let mut names: Vec<&String> = paths.keys().collect();
     names.sort();
@@ -27,7 +27,7 @@ pub(super) fn routes(text: &str) -> Result<Vec<Route>> {
     Ok(routes)
 }
 
-/// The path before all paths: of version 2, or of the first server of version 3.
+/// Returns the base path: `basePath` of version 2, or the path of the first server of version 3.
 fn base(document: &Value) -> String {
     let server = document["servers"][0]["url"].as_str().unwrap_or_default();
     let path = match server.split_once("://") {
@@ -56,7 +56,7 @@ fn route(path: &str, method: &str, operation: &Value) -> Route {
     }
 }
 
-/// A path with parameters, as a regular expression.
+/// Converts a path with parameters to a regular expression.
 fn regex(path: &str) -> String {
     let mut out = String::new();
     let mut rest = path;
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_operation_is_a_route() {
+    fn turns_each_operation_into_a_route() {
         let text = "swagger: '2.0'\nbasePath: /v1\npaths:\n  /pets/{id}.json:\n    get:\n      x-linkerd-timeout: 1s\n      \
                     responses: {'200': {}, '503': {}, default: {}}\n    parameters: []\n  /a:\n    post:\n      \
                     x-linkerd-retryable: true\n      responses: {}\n";
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn version_3_has_its_base_in_a_servers_url() {
+    fn takes_the_base_path_of_version_3_from_the_server_url() {
         let text = "servers: [{url: 'https://x.y/api/'}]\npaths: {/a: {get: {}}}";
         assert_eq!(routes(text).expect("valid")[0].path_regex, "/api/a");
     }

@@ -1,10 +1,10 @@
-//! The routes of a protobuf file: one for each method of its services.
+//! Routes of a protobuf file: one for each method of its services.
 
 use anyhow::Result;
 
 use super::Route;
 
-/// Reads them, in their order.
+/// Parses the routes, in file order.
 pub(super) fn routes(text: &str) -> Result<Vec<Route>> {
     let text = without_comments(text);
     let words: Vec<&str> = text
@@ -69,7 +69,7 @@ fn without_comments(text: &str) -> String {
     out + rest
 }
 
-/// Text as a regular expression that matches itself.
+/// Escapes a text for use in a regular expression.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_method_of_each_service_is_a_route() {
+    fn turns_each_method_into_a_route() {
         let text = "syntax = \"proto3\"; // package no;\npackage emoji.v1;\nmessage M { string service = 1; }\n\
                     service Emoji {\n  rpc List(ListRequest) returns (stream M) { option x = 1; }\n  /* rpc Not (M) */\n  \
                     rpc Find (M) returns (M);\n}\nservice Vote{rpc Cast(M) returns(M){}}\n";

@@ -1,7 +1,7 @@
-//! The client of mesh-viz's HTTP API: of a mesh on this machine, at a URL, or in a cluster.
+//! Client of mesh-viz's HTTP API: at a URL, on this machine, or in a cluster.
 //!
-//! In a cluster the API is reached by a port-forward through the API server. Only a tap goes another way: it is an API of
-//! the API server itself, which thereby knows who asks.
+//! In a cluster the API is reached by a port-forward through the API server. Only a tap takes another path: it is an
+//! aggregated API of the API server, which thus authenticates the user.
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
@@ -20,32 +20,32 @@ use crate::{
     output,
 };
 
-/// Largest answer that is read; a row has some 500 bytes.
+/// Upper bound on a response; a row has some 500 bytes.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// The Deployment of mesh-viz.
+/// Deployment of mesh-viz.
 const DEPLOYMENT: &str = "mesh-viz";
-/// Its port.
+/// API port of mesh-viz.
 const PORT: u16 = 8085;
 
-/// An answer's body, as it comes.
+/// Streamed response body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
-/// A client of one mesh-viz.
+/// Client of one mesh-viz.
 #[derive(Clone)]
 pub(crate) struct Api {
-    way: Way,
+    way: Transport,
     place: String,
     namespace: String,
 }
 
 #[derive(Clone)]
-enum Way {
+enum Transport {
     Url(String, Client<HttpConnector, Empty<Bytes>>),
     Cluster(Cluster, String),
 }
 
 impl Api {
-    /// A client of the mesh-viz at `base`.
+    /// Creates a client of the mesh-viz at the URL `base`.
     pub(crate) fn new(base: &str) -> Result<Self> {
         let base = base.trim_end_matches('/');
         let base = if base.contains("://") {
@@ -53,78 +53,79 @@ impl Api {
         } else {
             format!("http://{base}")
         };
-        let uri: Uri = base.parse().map_err(|_| anyhow!("{base:?} is no URL"))?;
+        let uri: Uri = base.parse().map_err(|_| anyhow!("invalid URL {base:?}"))?;
         if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            bail!("{base:?} is no http:// URL");
+            bail!("invalid URL {base:?}: expected http://HOST:PORT");
         }
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         Ok(Self {
             place: base.clone(),
-            way: Way::Url(base, client),
+            way: Transport::Url(base, client),
             namespace: "default".to_owned(),
         })
     }
 
-    /// A client of the mesh-viz in a namespace of a cluster.
+    /// Creates a client of the mesh-viz in a namespace of a cluster.
     pub(crate) fn on(client: Cluster, namespace: &str) -> Self {
         Self {
             place: format!("the cluster at {}", client.url()),
             namespace: client.namespace().to_owned(),
-            way: Way::Cluster(client, namespace.to_owned()),
+            way: Transport::Cluster(client, namespace.to_owned()),
         }
     }
 
-    /// Under another name of where it is.
+    /// Replaces the description of the place in messages.
     pub(crate) fn named(self, place: String) -> Self {
         Self { place, ..self }
     }
 
-    /// Where it is, for people.
+    /// Describes where mesh-viz runs, for messages.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    /// The namespace that is meant when none is named.
+    /// Default namespace of resources.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Asks, and reads the answer.
+    /// Sends a request and decodes the JSON response.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T> {
         let text = self.text(path, request).await?;
-        serde_json::from_slice(&text).with_context(|| format!("the answer of {} is not mesh-viz's", self.place))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("unexpected response from {}: is it mesh-viz?", self.place))
     }
 
-    /// Asks, and reads the answer as it is.
+    /// Sends a request and reads the response as bytes.
     pub(crate) async fn text(&self, path: &str, request: &impl Serialize) -> Result<Bytes> {
-        let what = format!("asking mesh-viz at {}", self.place);
+        let what = format!("querying mesh-viz at {}", self.place);
         output::patiently(&what, async {
             let body = Limited::new(self.open(path, request).await?, ANSWER_BYTES)
                 .collect()
                 .await;
             Ok(body
-                .map_err(|error| anyhow!("the answer of {} broke off: {error}", self.place))?
+                .map_err(|error| anyhow!("cannot read the response of {}: {error}", self.place))?
                 .to_bytes())
         })
         .await
     }
 
-    /// Asks, and leaves the answer's body to be read as it comes. A refusal is the error, in mesh-viz's own words.
+    /// Sends a request and returns the response body as a stream. An error response becomes an error.
     pub(crate) async fn open(&self, path: &str, request: &impl Serialize) -> Result<Body> {
         let path = format!("{path}?{}", viz_api::query_string(request));
         let response = match &self.way {
-            Way::Url(base, client) => {
+            Transport::Url(base, client) => {
                 let request = Request::get(format!("{base}{path}")).body(Empty::new());
-                let request = request.context("the request is invalid")?;
+                let request = request.context("invalid request")?;
                 let response = client.request(request).await;
-                response.with_context(|| format!("mesh-viz does not answer at {base}"))?
+                response.with_context(|| format!("cannot reach mesh-viz at {base}"))?
             }
-            Way::Cluster(client, namespace) => {
+            Transport::Cluster(client, namespace) => {
                 let stream = kube::deployment(client, namespace, DEPLOYMENT, PORT).await;
                 let stream = stream.map_err(|error| missing(error, namespace))?;
                 http1::get(stream, &path)
                     .await
-                    .with_context(|| format!("mesh-viz does not answer in the namespace {namespace}"))?
+                    .with_context(|| format!("cannot reach mesh-viz in the namespace {namespace}"))?
             }
         };
         if response.status() == StatusCode::OK {
@@ -135,13 +136,13 @@ impl Api {
         let text = body.map(|b| b.to_bytes()).unwrap_or_default();
         match serde_json::from_slice::<Problem>(&text) {
             Ok(problem) => bail!(problem.error),
-            Err(_) => bail!("{} answered {status}; is it mesh-viz?", self.place),
+            Err(_) => bail!("{} returned {status}: is it mesh-viz?", self.place),
         }
     }
 
-    /// Taps: by the API server of a cluster, which says who asks, else by mesh-viz itself.
+    /// Starts a tap: in a cluster through the API server, which authenticates the user, else directly.
     pub(crate) async fn tap(&self, request: &TapRequest) -> Result<Body> {
-        let Way::Cluster(client, namespace) = &self.way else {
+        let Transport::Cluster(client, namespace) = &self.way else {
             return self.open(viz_api::TAP, request).await;
         };
         let of = request.namespace.as_deref().unwrap_or_else(|| client.namespace());
@@ -153,13 +154,13 @@ impl Api {
         };
         let body = match source::post(client, call).await {
             Ok(body) => body,
-            Err(error) => return Err(why_no_tap(client, namespace, error).await),
+            Err(error) => return Err(explain_tap_error(client, namespace, error).await),
         };
         Ok(body.map_err(|error| anyhow!("{error}")).boxed_unsync())
     }
 }
 
-/// What is missing when there is no pod of mesh-viz.
+/// Explains an absent mesh-viz; other errors are kept.
 fn missing(error: anyhow::Error, namespace: &str) -> anyhow::Error {
     use destination_source::Error as Cause;
     match error.downcast_ref::<Cause>() {
@@ -171,8 +172,8 @@ fn missing(error: anyhow::Error, namespace: &str) -> anyhow::Error {
     }
 }
 
-/// The API server says of an API that it does not have only that there is no such thing.
-async fn why_no_tap(client: &Cluster, namespace: &str, error: destination_source::Error) -> anyhow::Error {
+/// Explains a failed tap: for an absent API, the API server only reports "not found".
+async fn explain_tap_error(client: &Cluster, namespace: &str, error: destination_source::Error) -> anyhow::Error {
     let is_missing = matches!(error, destination_source::Error::Absent { .. });
     let deployments = Objects::new("apps/v1", "deployments").within(namespace);
     if is_missing && deployments.get(client, DEPLOYMENT).await.is_err() {

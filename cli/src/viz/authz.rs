@@ -1,36 +1,36 @@
-//! `mesh viz authz`: who was let in by what, and who was not.
+//! `mesh viz authz`: metrics by authorization, and of unauthorized requests.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use viz_api::{Answer, AuthzRequest, AuthzRow, Resource};
 
-use super::{Api, Format, Namespace, Source, note_source, resources, window};
+use super::{Api, ApiFlags, NamespaceFlags, ViewFormat, note_source, resources, window};
 use crate::output::{self, Align, Table, milliseconds, percent, requests_per_second};
 
-/// What to show.
+/// Arguments of `mesh viz authz`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct VizAuthzArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resources: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// Over which time, for example 30s.
+    namespace: NamespaceFlags,
+    /// Time window (for example 30s).
     #[arg(short, long, default_value = "1m", value_parser = window)]
     time_window: Duration,
-    /// Only what carries these labels, for example app=web,tier!=test.
+    /// Label selector (for example app=web,tier!=test).
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: ViewFormat,
     #[command(flatten)]
-    source: Source,
+    source: ApiFlags,
 }
 
-/// Shows it.
-pub(super) async fn run(args: Args) -> Result<()> {
+/// `mesh viz authz`
+pub(super) async fn run(args: VizAuthzArgs) -> Result<()> {
     let api = args.source.api().await?;
     let mut rows = Vec::new();
     let mut source = None;
@@ -39,7 +39,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
         rows.extend(answer.rows);
         source = Some(answer.source);
     }
-    if args.output == Format::Json {
+    if args.output == ViewFormat::Json {
         return output::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
     }
     if rows.is_empty() {
@@ -48,12 +48,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
         output::print(&render(&rows))?;
     }
     if let Some(source) = source {
-        note_source(&api, &source, args.output == Format::Wide);
+        note_source(&api, &source, args.output == ViewFormat::Wide);
     }
     Ok(())
 }
 
-impl Args {
+impl VizAuthzArgs {
     fn request(&self, api: &Api, resource: Resource) -> AuthzRequest {
         AuthzRequest {
             namespace: self.namespace.get(api),
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_columns_are_linkerds() {
+    fn renders_the_columns_of_linkerd() {
         let row = AuthzRow {
             route: "default".into(),
             server: "web-http".into(),

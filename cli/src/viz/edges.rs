@@ -1,33 +1,33 @@
-//! `mesh viz edges`: who talks to whom, and with which identities.
+//! `mesh viz edges`: connections between workloads, and their identities.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use viz_api::{Answer, EdgeRow, EdgesRequest, Kind};
 
-use super::{Format, Namespace, Source, note_source, window};
+use super::{ApiFlags, NamespaceFlags, ViewFormat, note_source, window};
 use crate::output::{self, Align, Table};
 
-/// What to show.
+/// Arguments of `mesh viz edges`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Kind of both ends: deploy, po, sts, ds, rs, rc, job, cj.
+pub(crate) struct EdgesArgs {
+    /// Kind of the workloads at both ends: deploy, po, sts, ds, rs, rc, job, cj.
     #[arg(value_name = "KIND")]
     kind: Kind,
     #[command(flatten)]
-    namespace: Namespace,
-    /// Edges that were used in this time are shown even if no connection is open.
+    namespace: NamespaceFlags,
+    /// Include edges used within this time, even if no connection is open.
     #[arg(short, long, default_value = "1m", value_parser = window)]
     time_window: Duration,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: ViewFormat,
     #[command(flatten)]
-    source: Source,
+    source: ApiFlags,
 }
 
-/// Shows them.
-pub(super) async fn run(args: Args) -> Result<()> {
+/// `mesh viz edges`
+pub(super) async fn run(args: EdgesArgs) -> Result<()> {
     let api = args.source.api().await?;
     let window_ms = args.time_window.as_millis() as u64;
     let request = EdgesRequest {
@@ -36,14 +36,14 @@ pub(super) async fn run(args: Args) -> Result<()> {
         window_ms,
     };
     let answer: Answer<EdgeRow> = api.get(viz_api::EDGES, &request).await?;
-    if args.output == Format::Json {
+    if args.output == ViewFormat::Json {
         return output::print(&format!("{}\n", serde_json::to_string_pretty(&answer.rows)?));
     }
     if answer.rows.is_empty() {
         eprintln!("No edges found.");
         return Ok(());
     }
-    let wide = args.output == Format::Wide;
+    let wide = args.output == ViewFormat::Wide;
     output::print(&render(&answer.rows, wide))?;
     note_source(&api, &answer.source, wide);
     Ok(())
@@ -66,7 +66,7 @@ fn render(rows: &[EdgeRow], wide: bool) -> String {
     table.render()
 }
 
-/// `web.vote` of `web.vote.serviceaccount.identity.linkerd.cluster.local`; other identities are whole.
+/// Shortens `web.vote.serviceaccount.identity.linkerd.cluster.local` to `web.vote`; other identities are kept.
 pub(super) fn short_id(id: &str) -> String {
     match id.split_once(".serviceaccount.identity.") {
         _ if id.is_empty() => "-".to_owned(),
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_look_as_linkerds() {
+    fn renders_the_columns_of_linkerd() {
         let id = |name: &str| format!("{name}.emojivoto.serviceaccount.identity.linkerd.cluster.local");
         let row = EdgeRow {
             src: "vote-bot".into(),

@@ -1,6 +1,6 @@
-//! `mesh viz install` and `mesh viz uninstall`: the chart of mesh-viz, rendered to stdout.
+//! `mesh viz install` and `mesh viz uninstall`: the mesh-viz chart, rendered to stdout.
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use destination_source::cluster;
@@ -8,74 +8,66 @@ use mesh_charts::{Chart, Release};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::kube::Flags;
+use crate::{kube::ClusterFlags, output};
 
-/// What mesh-viz makes itself; named, so that nothing of it stays.
+/// Secret that mesh-viz creates at run time; listed so that uninstalling removes it.
 const OWN_SECRET: &str = "tap-k8s-tls";
 
-/// What `mesh viz install` understands.
+/// Arguments of `mesh viz install`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct InstallArgs {
-    /// Ask no cluster whether there is a control plane.
+pub(crate) struct VizInstallArgs {
+    /// Skip the check for an installed control plane.
     #[arg(long)]
     ignore_cluster: bool,
 
-    /// A file of values, YAML; may be given several times, and a later one wins.
+    /// YAML file with chart values; may be repeated, later files take precedence.
     #[arg(long, short = 'f', value_name = "FILE")]
     values: Vec<PathBuf>,
 
-    /// A value, such as scrapeInterval=5s; may be given several times, and wins over files.
+    /// Chart value (for example scrapeInterval=5s); may be repeated, takes precedence over files.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 
     #[command(flatten)]
-    place: Place,
+    place: VizNamespaceFlag,
 
     #[command(flatten)]
-    cluster: Flags,
+    cluster: ClusterFlags,
 }
 
-/// What `mesh viz uninstall` understands.
+/// Arguments of `mesh viz uninstall`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct UninstallArgs {
+pub(crate) struct VizUninstallArgs {
     #[command(flatten)]
-    place: Place,
+    place: VizNamespaceFlag,
 }
 
 #[derive(Debug, clap::Args)]
-struct Place {
-    /// The namespace of mesh-viz.
+struct VizNamespaceFlag {
+    /// Namespace of mesh-viz.
     #[arg(long, value_name = "NAME", default_value = "linkerd-viz")]
     viz_namespace: String,
 }
 
 /// `mesh viz install`
-pub(super) async fn install(args: &InstallArgs) -> Result<()> {
+pub(super) async fn install(args: &VizInstallArgs) -> Result<()> {
     let values = given(args)?;
     let files = rendered(&args.place.viz_namespace, &values)?;
     if !args.ignore_cluster {
         check(args).await.map_err(|error| {
-            anyhow::anyhow!("{error:#}; to render the manifests without asking a cluster, give --ignore-cluster")
+            anyhow::anyhow!("{error:#}\nuse --ignore-cluster to render the manifests without contacting a cluster")
         })?;
     }
     let documents = files.iter().map(|(file, text)| {
         let text = text.trim();
         format!("---\n# Source: {}/templates/{file}\n{text}\n", Chart::Viz.name())
     });
-    print(&documents.collect::<String>())
+    output::print_manifests(&documents.collect::<String>())
 }
 
-/// `mesh viz uninstall`: what `kubectl delete -f -` should take away.
-pub(super) fn uninstall(args: &UninstallArgs) -> Result<()> {
-    print(&removals(&args.place.viz_namespace)?)
-}
-
-fn print(text: &str) -> Result<()> {
-    // Everything is worked out before the first byte is written, so that kubectl never gets half of it.
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write the manifests")
+/// `mesh viz uninstall`
+pub(super) fn uninstall(args: &VizUninstallArgs) -> Result<()> {
+    output::print_manifests(&removals(&args.place.viz_namespace)?)
 }
 
 fn rendered(namespace: &str, values: &Value) -> Result<Vec<(&'static str, String)>> {
@@ -87,12 +79,12 @@ fn rendered(namespace: &str, values: &Value) -> Result<Vec<(&'static str, String
     Ok(mesh_charts::render(Chart::Viz, &release, values)?)
 }
 
-/// What the user says: the namespace of the control plane, then files, then `--set`.
-fn given(args: &InstallArgs) -> Result<Value> {
+/// Merges the control plane's namespace, the values files and `--set`, in this order.
+fn given(args: &VizInstallArgs) -> Result<Value> {
     let mut values = json!({ "linkerdNamespace": args.cluster.linkerd_namespace });
     for file in &args.values {
-        let text = fs::read_to_string(file).with_context(|| format!("--values {}: cannot be read", file.display()))?;
-        let over = mesh_charts::parse(&text).with_context(|| format!("--values {}", file.display()))?;
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read --values {}", file.display()))?;
+        let over = mesh_charts::parse(&text).with_context(|| format!("invalid --values {}", file.display()))?;
         mesh_charts::merge(&mut values, &over);
     }
     for text in &args.set {
@@ -101,27 +93,27 @@ fn given(args: &InstallArgs) -> Result<Value> {
     Ok(values)
 }
 
-/// Refuses to install where no control plane gives mesh-viz its sidecar.
-async fn check(args: &InstallArgs) -> Result<()> {
+/// Fails if the cluster has no control plane that would inject mesh-viz.
+async fn check(args: &VizInstallArgs) -> Result<()> {
     let presence = cluster::presence(&args.cluster.connect().await?).await?;
     let wanted = &args.cluster.linkerd_namespace;
     if presence.control_planes.contains(wanted) {
         return Ok(());
     }
     match presence.control_planes.first() {
-        Some(other) => bail!(
-            "there is no control plane in the namespace {wanted}, but in {other}: give --linkerd-namespace {other}"
-        ),
-        None => bail!("there is no control plane on the cluster: run `mesh install | kubectl apply -f -` first"),
+        Some(other) => {
+            bail!("no control plane in the namespace {wanted}, but one in {other}: use --linkerd-namespace {other}")
+        }
+        None => bail!("no control plane is installed: run `mesh install | kubectl apply -f -` first"),
     }
 }
 
-/// The names of what was installed, the aggregated API first: while it has no server, namespaces cannot be deleted.
+/// Lists the installed objects by name, the aggregated API first: without its server, namespaces cannot be deleted.
 fn removals(namespace: &str) -> Result<String> {
     let mut objects = Vec::new();
     for (_, text) in rendered(namespace, &json!({}))? {
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            objects.push(Value::deserialize(document).context("the chart has a document that is no YAML")?);
+            objects.push(Value::deserialize(document).context("the chart renders invalid YAML")?);
         }
     }
     objects.push(json!({
@@ -141,7 +133,7 @@ fn removals(namespace: &str) -> Result<String> {
             metadata["namespace"] = namespace.clone();
         }
         let name = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata});
-        let text = serde_yaml_ng::to_string(&name).context("names cannot be written")?;
+        let text = serde_yaml_ng::to_string(&name).context("cannot write YAML")?;
         Ok(format!("---\n{text}"))
     };
     objects.iter().map(name).collect()
@@ -152,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_installed_is_named_and_the_api_goes_first() {
+    fn uninstall_lists_every_object_and_the_aggregated_api_first() {
         let text = removals("monitoring").expect("it renders");
         let documents: Vec<&str> = text.split("---\n").filter(|text| !text.is_empty()).collect();
         assert!(documents[0].contains("kind: APIService"), "{}", documents[0]);
@@ -168,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn values_come_in_the_order_of_the_flags() {
-        let args = InstallArgs {
+    fn set_overrides_values() {
+        let args = VizInstallArgs {
             ignore_cluster: true,
             values: vec![],
             set: vec!["scrapeInterval=5s".into()],
-            place: Place {
+            place: VizNamespaceFlag {
                 viz_namespace: "linkerd-viz".into(),
             },
-            cluster: Flags {
+            cluster: ClusterFlags {
                 kubeconfig: None,
                 context: None,
                 impersonate: None,

@@ -1,14 +1,14 @@
-//! What people type to name resources: `deploy`, `deploy/web`, `deploy web api`, `deploy/web po/x`, `all`.
+//! Resources named on the command line: `deploy`, `deploy/web`, `deploy web api`, `deploy/web po/x`, `all`.
 
 use anyhow::{Result, bail};
 use viz_api::{Kind, Resource};
 
-/// Reads the arguments of a statistic.
+/// Parses one or more resources.
 pub(super) fn parse(texts: &[String]) -> Result<Vec<Resource>> {
     let (first, rest) = texts.split_first().expect("clap requires one");
     if texts.iter().any(|text| text == "all") {
         if !rest.is_empty() {
-            bail!("\"all\" stands alone");
+            bail!("\"all\" cannot be combined with other resources");
         }
         return Ok(Kind::STAT_ALL.map(Resource::all).into());
     }
@@ -17,7 +17,7 @@ pub(super) fn parse(texts: &[String]) -> Result<Vec<Resource>> {
     }
     let kind: Kind = first.parse()?;
     if let Some(bad) = rest.iter().find(|name| name.contains('/')) {
-        bail!("{bad:?} follows the kind {first:?}: write either KIND NAME... or KIND/NAME...");
+        bail!("unexpected {bad:?} after the kind {first:?}: write either KIND NAME... or KIND/NAME...");
     }
     Ok(if rest.is_empty() {
         vec![Resource::all(kind)]
@@ -26,11 +26,11 @@ pub(super) fn parse(texts: &[String]) -> Result<Vec<Resource>> {
     })
 }
 
-/// Reads the one resource of a tap.
+/// Parses exactly one resource.
 pub(super) fn parse_one(texts: &[String]) -> Result<Resource> {
     let mut resources = parse(texts)?;
     if resources.len() != 1 {
-        bail!("one resource at a time: KIND, KIND/NAME or KIND NAME");
+        bail!("expected one resource: KIND, KIND/NAME or KIND NAME");
     }
     Ok(resources.remove(0))
 }
@@ -38,7 +38,7 @@ pub(super) fn parse_one(texts: &[String]) -> Result<Resource> {
 fn named(text: &str) -> Result<Resource> {
     let resource: Resource = text.parse()?;
     if resource.name.is_none() {
-        bail!("{text:?} is not KIND/NAME");
+        bail!("invalid resource {text:?}: expected KIND/NAME");
     }
     Ok(resource)
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ways_of_kubectl_are_understood() {
+    fn parses_the_resource_forms_of_kubectl() {
         let parse = |text: &str| {
             let texts: Vec<String> = text.split(' ').map(str::to_owned).collect();
             parse(&texts)
@@ -65,8 +65,8 @@ mod tests {
             Ok(vec!["deployment/web".to_owned(), "pod/x".to_owned()])
         );
         assert_eq!(parse("all").map(|r| r.len()), Ok(9));
-        assert!(parse("deploy po/x").is_err_and(|e| e.contains("\"po/x\" follows the kind")));
-        assert!(parse("deploy/web po").is_err_and(|e| e.contains("\"po\" is not KIND/NAME")));
+        assert!(parse("deploy po/x").is_err_and(|e| e.contains("unexpected \"po/x\" after the kind")));
+        assert!(parse("deploy/web po").is_err_and(|e| e.contains("invalid resource \"po\"")));
         assert!(parse("banana").is_err_and(|e| e.contains("\"banana\" is no resource kind")));
     }
 }

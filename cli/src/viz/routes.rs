@@ -1,4 +1,4 @@
-//! `mesh viz routes`: figures of each route of Services.
+//! `mesh viz routes`: metrics of Services by route.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,40 +6,40 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use viz_api::{Answer, Resource, RouteRow, RoutesRequest};
 
-use super::{Api, Format, Namespace, Source, note_source, resources, window};
+use super::{Api, ApiFlags, NamespaceFlags, ViewFormat, note_source, resources, window};
 use crate::output::{self, Align, Table, milliseconds, percent, requests_per_second};
 
-/// What to show.
+/// Arguments of `mesh viz routes`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct RoutesArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: svc, deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resources: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// Over which time, for example 30s.
+    namespace: NamespaceFlags,
+    /// Time window (for example 30s).
     #[arg(short, long, default_value = "1m", value_parser = window)]
     time_window: Duration,
-    /// Only what they send to this resource; then attempts (retries among them) are counted too.
+    /// Restrict to traffic sent to this resource; attempts, including retries, are then counted too.
     #[arg(long, value_name = "RESOURCE")]
     to: Option<Resource>,
     /// Namespace of --to.
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     to_namespace: Option<String>,
-    /// Only what carries these labels, for example app=web,tier!=test.
+    /// Label selector (for example app=web,tier!=test).
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Form of the output; wide needs --to.
+    /// Output format; wide requires --to.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: ViewFormat,
     #[command(flatten)]
-    source: Source,
+    source: ApiFlags,
 }
 
-/// Shows it.
-pub(super) async fn run(args: Args) -> Result<()> {
-    if args.output == Format::Wide && args.to.is_none() {
-        bail!("-o wide shows attempts, which are counted where they are sent: it needs --to");
+/// `mesh viz routes`
+pub(super) async fn run(args: RoutesArgs) -> Result<()> {
+    if args.output == ViewFormat::Wide && args.to.is_none() {
+        bail!("-o wide requires --to: attempts are only known to the sender");
     }
     let api = args.source.api().await?;
     let mut rows = Vec::new();
@@ -49,12 +49,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
         rows.extend(answer.rows);
         source = Some(answer.source);
     }
-    let wide = args.output == Format::Wide;
-    if args.output == Format::Json {
+    let wide = args.output == ViewFormat::Wide;
+    if args.output == ViewFormat::Json {
         return output::print(&format!("{}\n", serde_json::to_string_pretty(&as_json(&rows))?));
     }
     if rows.is_empty() {
-        eprintln!("No routes found for the selected resources: there is no ServiceProfile, HTTPRoute or traffic.");
+        eprintln!("No routes found: the selected resources have no ServiceProfile, HTTPRoute or traffic.");
     }
     output::print(&render(&rows, wide))?;
     if let Some(source) = source {
@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-impl Args {
+impl RoutesArgs {
     fn request(&self, api: &Api, resource: Resource) -> RoutesRequest {
         RoutesRequest {
             namespace: self.namespace.get(api),
@@ -76,7 +76,7 @@ impl Args {
     }
 }
 
-/// Lists of routes by `kind/name`, as Linkerd has them.
+/// Groups routes by `kind/name`, as Linkerd's JSON does.
 fn as_json(rows: &[RouteRow]) -> Value {
     let mut lists: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for row in rows {
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_columns_are_linkerds() {
+    fn renders_the_columns_of_linkerd() {
         let row = RouteRow {
             kind: "deployment".into(),
             name: "web".into(),

@@ -1,51 +1,51 @@
-//! `mesh viz stat`: success rate, requests a second and latencies.
+//! `mesh viz stat`: success rates, request rates and latencies.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
-use super::{Api, Format, Namespace, Source, note_source, resources, window};
+use super::{Api, ApiFlags, NamespaceFlags, ViewFormat, note_source, resources, window};
 use crate::output::{self, Align, Table, bytes_per_second, milliseconds, percent, requests_per_second};
 
-/// What to show.
+/// Arguments of `mesh viz stat`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct StatArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, svc, au, sts, ds, rs, rc, job, cj, or all.
     #[arg(required = true, value_name = "RESOURCE")]
     resources: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// Over which time, for example 30s.
+    namespace: NamespaceFlags,
+    /// Time window (for example 30s).
     #[arg(short, long, default_value = "1m", value_parser = window)]
     time_window: Duration,
-    /// Only what they sent to this resource.
+    /// Restrict to traffic sent to this resource.
     #[arg(long, value_name = "RESOURCE", conflicts_with = "from")]
     to: Option<Resource>,
     /// Namespace of --to.
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     to_namespace: Option<String>,
-    /// Only what they received from this resource.
+    /// Restrict to traffic received from this resource.
     #[arg(long, value_name = "RESOURCE")]
     from: Option<Resource>,
     /// Namespace of --from.
     #[arg(long, value_name = "NAMESPACE", requires = "from")]
     from_namespace: Option<String>,
-    /// Only what carries these labels, for example app=web,tier!=test.
+    /// Label selector (for example app=web,tier!=test).
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Also what has no meshed pod.
+    /// Include resources without meshed pods.
     #[arg(long)]
     unmeshed: bool,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: ViewFormat,
     #[command(flatten)]
-    source: Source,
+    source: ApiFlags,
 }
 
-/// Shows it.
-pub(super) async fn run(args: Args) -> Result<()> {
+/// `mesh viz stat`
+pub(super) async fn run(args: StatArgs) -> Result<()> {
     let asked = resources::parse(&args.resources)?;
     let api = args.source.api().await?;
     let mut tables: Vec<(Kind, Vec<StatRow>)> = Vec::new();
@@ -54,20 +54,20 @@ pub(super) async fn run(args: Args) -> Result<()> {
         let kind = resource.kind;
         let answer: Answer<StatRow> = api.get(viz_api::STAT, &args.request(&api, resource)).await?;
         source = Some(answer.source);
-        // Names of one kind, typed one by one, are one table.
+        // Several names of one kind share a table.
         match tables.last_mut().filter(|(k, _)| *k == kind) {
             Some((_, rows)) => rows.extend(answer.rows),
             None => tables.push((kind, answer.rows)),
         }
     }
-    if args.output == Format::Json {
+    if args.output == ViewFormat::Json {
         let rows: Vec<&StatRow> = tables.iter().flat_map(|(_, rows)| rows).collect();
         return output::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
     }
     let prefixed = tables.len() > 1;
     let view = View {
         with_namespace: args.namespace.all_namespaces,
-        wide: args.output == Format::Wide,
+        wide: args.output == ViewFormat::Wide,
         prefixed,
     };
     let texts = tables.iter().filter(|(_, rows)| !rows.is_empty());
@@ -77,12 +77,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     output::print(&texts.join("\n"))?;
     if let Some(source) = source {
-        note_source(&api, &source, args.output == Format::Wide);
+        note_source(&api, &source, args.output == ViewFormat::Wide);
     }
     Ok(())
 }
 
-impl Args {
+impl StatArgs {
     fn request(&self, api: &Api, resource: Resource) -> StatRequest {
         StatRequest {
             namespace: self.namespace.get(api),
@@ -98,7 +98,7 @@ impl Args {
     }
 }
 
-/// Which columns.
+/// Choice of columns.
 struct View {
     with_namespace: bool,
     wide: bool,
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_columns_are_linkerds() {
+    fn renders_the_columns_of_linkerd() {
         let view = View {
             with_namespace: true,
             wide: false,
@@ -219,7 +219,7 @@ emojivoto1   emoji      1/2   100.00%   2.0rps         123ms         123ms      
     }
 
     #[test]
-    fn splits_pods_and_several_kinds_have_their_own_columns() {
+    fn adds_columns_for_splits_pods_and_several_kinds() {
         let view = View {
             with_namespace: false,
             wide: true,

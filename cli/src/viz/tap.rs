@@ -1,4 +1,4 @@
-//! `mesh viz tap`: requests as they pass, one event a line.
+//! `mesh viz tap`: live requests, one event per line.
 
 use anyhow::{Result, anyhow};
 use http_body_util::BodyExt;
@@ -7,97 +7,97 @@ use viz_api::{
     tap::{Peer, StreamId},
 };
 
-use super::{Api, Namespace, Source, api::Body, resources};
+use super::{Api, ApiFlags, NamespaceFlags, api::Body, resources};
 use crate::output;
 
-/// Longest line of the stream: an event with all headers of the longest kind, several times.
+/// Longest line of the stream: several times an event with the largest headers.
 const LINE_BYTES: usize = 1024 * 1024;
 
-/// What to show.
+/// Arguments of `mesh viz tap`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct TapArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// Only what goes to this resource, KIND/NAME.
+    namespace: NamespaceFlags,
+    /// Restrict to requests to this resource, KIND/NAME.
     #[arg(long, value_name = "RESOURCE")]
     to: Option<Resource>,
     /// Namespace of --to.
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     to_namespace: Option<String>,
-    /// Requests a second, over all pods.
+    /// Maximum requests per second, over all pods.
     #[arg(long, default_value_t = 100)]
     max_rps: u32,
-    /// Only this scheme.
+    /// Restrict to this scheme.
     #[arg(long)]
     scheme: Option<String>,
-    /// Only this method.
+    /// Restrict to this method.
     #[arg(long)]
     method: Option<String>,
-    /// Only this authority.
+    /// Restrict to this authority.
     #[arg(long)]
     authority: Option<String>,
-    /// Only paths that begin with this.
+    /// Restrict to paths with this prefix.
     #[arg(long, value_parser = path_prefix)]
     path: Option<String>,
-    /// Only pods that carry these labels.
+    /// Restrict to pods that match this label selector.
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_enum)]
-    output: Option<Format>,
+    output: Option<TapFormat>,
     #[command(flatten)]
-    source: Source,
+    source: ApiFlags,
 }
 
-/// Reads the beginning of a path; with another one nothing would ever be shown.
+/// Parses a path prefix. One without a leading slash would never match.
 pub(super) fn path_prefix(text: &str) -> Result<String, String> {
     if text.starts_with('/') || text == "*" {
         return Ok(text.to_owned());
     }
-    Err("a path begins with /".to_owned())
+    Err("a path must begin with /".to_owned())
 }
 
-/// In which form, if not one short line an event.
+/// Output format, other than one short line per event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// Lines with all labels.
+enum TapFormat {
+    /// Lines with all labels
     Wide,
-    /// One JSON object an event, with headers.
+    /// One JSON object per event, with headers
     Json,
 }
 
-/// Shows events until nobody reads any more.
-pub(super) async fn run(args: Args) -> Result<()> {
+/// `mesh viz tap`: shows events until the reader closes standard output.
+pub(super) async fn run(args: TapArgs) -> Result<()> {
     let format = args.output;
     let api = args.source.api().await?;
     let request = args.request(&api)?;
-    let mut lines = Lines::of(api.tap(&request).await?);
+    let mut lines = Lines::new(api.tap(&request).await?);
     while let Some(line) = lines.next().await? {
         if !show(&line, format)? {
             return Ok(());
         }
     }
-    Err(anyhow!("mesh-viz ended the tap"))
+    Err(anyhow!("mesh-viz closed the tap"))
 }
 
-/// The lines of a tap, as they come.
+/// Lines of a tap stream.
 pub(super) struct Lines {
     body: Body,
     pending: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn of(body: Body) -> Self {
+    pub(super) fn new(body: Body) -> Self {
         Self {
             body,
             pending: Vec::new(),
         }
     }
 
-    /// The next line, its end included; none at the end of the tap. May be dropped and asked again.
+    /// Returns the next line including its newline, or none at the end of the tap. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
@@ -109,14 +109,14 @@ impl Lines {
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
             };
-            let frame = frame.map_err(|e| anyhow!("mesh-viz ended the tap: {e}"))?;
+            let frame = frame.map_err(|e| anyhow!("lost the tap: {e}"))?;
             self.pending
                 .extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
         }
     }
 }
 
-impl Args {
+impl TapArgs {
     fn request(self, api: &Api) -> Result<TapRequest> {
         Ok(TapRequest {
             namespace: self.namespace.get(api),
@@ -128,14 +128,14 @@ impl Args {
             authority: self.authority,
             path: self.path,
             max_rps: Some(self.max_rps),
-            headers: self.output == Some(Format::Json),
+            headers: self.output == Some(TapFormat::Json),
             ..TapRequest::of(resources::parse_one(&self.resource)?)
         })
     }
 }
 
-/// Prints one line of the stream; whether somebody still reads.
-fn show(line: &[u8], format: Option<Format>) -> Result<bool> {
+/// Prints one line of the stream. Returns false if the reader has closed standard output.
+fn show(line: &[u8], format: Option<TapFormat>) -> Result<bool> {
     if let Ok(problem) = serde_json::from_slice::<Problem>(line) {
         eprintln!("mesh: {}", problem.error);
         return Ok(true);
@@ -143,13 +143,13 @@ fn show(line: &[u8], format: Option<Format>) -> Result<bool> {
     let event: TapEvent = serde_json::from_slice(line)?;
     if event.dropped > 0 {
         eprintln!(
-            "mesh: {} events were lost, for they came faster than they could be shown",
+            "mesh: {} events were dropped because they arrived faster than they could be shown",
             event.dropped
         );
     }
     let text = match format {
-        Some(Format::Json) => serde_json::to_string_pretty(&event)?,
-        Some(Format::Wide) => format!("{}{}", short(&event), labels(&event)),
+        Some(TapFormat::Json) => serde_json::to_string_pretty(&event)?,
+        Some(TapFormat::Wide) => format!("{}{}", short(&event), labels(&event)),
         None => short(&event),
     };
     output::try_print(&format!("{text}\n"))
@@ -203,7 +203,7 @@ fn short(event: &TapEvent) -> String {
     )
 }
 
-/// `true`, or why there is no TLS.
+/// Returns `true`, or the reason for the absence of TLS.
 fn tls(peer: &Peer) -> &str {
     let label = |key: &str| {
         peer.metadata
@@ -287,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_none_begins_with_is_refused() {
+    fn rejects_a_path_without_leading_slash() {
         assert_eq!(path_prefix("/api").as_deref(), Ok("/api"));
-        assert_eq!(path_prefix("api").expect_err("no path"), "a path begins with /");
+        assert_eq!(path_prefix("api").expect_err("no slash"), "a path must begin with /");
     }
 
     #[test]
-    fn lines_are_linkerds() {
+    fn renders_the_lines_of_linkerd() {
         let id = StreamId { base: 1, stream: 0 };
         let request = RequestInit {
             id,

@@ -1,4 +1,4 @@
-//! `mesh viz top`: the paths that are asked for just now, by how often. It counts what a tap shows.
+//! `mesh viz top`: live traffic by path, most frequent first, counted from a tap.
 
 mod rows;
 
@@ -11,58 +11,58 @@ use anyhow::Result;
 use viz_api::{Resource, TapRequest};
 
 use self::rows::{Rows, View};
-use super::{Namespace, Source, resources, tap::Lines};
+use super::{ApiFlags, NamespaceFlags, resources, tap::Lines};
 use crate::output;
 
-/// Between two pictures.
+/// Interval between redraws.
 const REDRAW: Duration = Duration::from_millis(500);
-/// How long is counted when nobody watches: the picture is printed once.
+/// Time counted when standard output is not a terminal: the table is then printed once.
 const ONCE: Duration = Duration::from_secs(5);
 
-/// What to show.
+/// Arguments of `mesh viz top`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct TopArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// Only what goes to this resource, KIND/NAME.
+    namespace: NamespaceFlags,
+    /// Restrict to requests to this resource, KIND/NAME.
     #[arg(long, value_name = "RESOURCE")]
     to: Option<Resource>,
     /// Namespace of --to.
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     to_namespace: Option<String>,
-    /// Requests a second, over all pods.
+    /// Maximum requests per second, over all pods.
     #[arg(long, default_value_t = 100)]
     max_rps: u32,
-    /// Only this scheme.
+    /// Restrict to this scheme.
     #[arg(long)]
     scheme: Option<String>,
-    /// Only this method.
+    /// Restrict to this method.
     #[arg(long)]
     method: Option<String>,
-    /// Only this authority.
+    /// Restrict to this authority.
     #[arg(long)]
     authority: Option<String>,
-    /// Only paths that begin with this.
+    /// Restrict to paths with this prefix.
     #[arg(long, value_parser = super::tap::path_prefix)]
     path: Option<String>,
-    /// Only pods that carry these labels.
+    /// Restrict to pods that match this label selector.
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Count requests of all sources together.
+    /// Do not distinguish sources.
     #[arg(long)]
     hide_sources: bool,
-    /// Count by route instead of path.
+    /// Group by route instead of path.
     #[arg(long)]
     routes: bool,
     #[command(flatten)]
-    source: Source,
+    source: ApiFlags,
 }
 
-/// Shows it until nobody watches any more.
-pub(super) async fn run(args: Args) -> Result<()> {
+/// `mesh viz top`: redraws until the reader closes standard output.
+pub(super) async fn run(args: TopArgs) -> Result<()> {
     let view = View {
         sources: !args.hide_sources,
         routes: args.routes,
@@ -80,7 +80,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
         max_rps: Some(args.max_rps),
         ..TapRequest::of(resources::parse_one(&args.resource)?)
     };
-    let mut lines = Lines::of(api.tap(&request).await?);
+    let mut lines = Lines::new(api.tap(&request).await?);
     let watched = stdout().is_terminal();
     let began = Instant::now();
     let mut rows = Rows::new(view);
@@ -96,7 +96,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
                 if is_over {
                     break;
                 }
-                // The cursor goes home and what is below it is cleared, so that a picture replaces the last one.
+                // Cursor home and clear below, so that the table replaces the previous one.
                 if watched && !output::try_print(&format!("\x1b[H\x1b[J{}", rows.render(window_height())))? {
                     return Ok(());
                 }
@@ -106,7 +106,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     output::print(&rows.render(usize::MAX))
 }
 
-/// Rows that fit below each other.
+/// Number of rows that fit on the terminal.
 fn window_height() -> usize {
     let lines = std::env::var("LINES").ok().and_then(|lines| lines.parse().ok());
     lines.unwrap_or(40_usize).saturating_sub(2)

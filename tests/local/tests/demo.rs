@@ -22,7 +22,7 @@ fn demo(runtime: &tempfile::TempDir) -> Child {
 
 fn runs(runtime: &tempfile::TempDir) -> bool {
     let log = fs::read_to_string(runtime.path().join("log")).expect("readable");
-    log.contains("The mesh runs")
+    log.contains("The mesh is up")
 }
 
 #[test]

@@ -1,41 +1,41 @@
-//! `linkerd-cni-plugin`: where a CNI plugin redirects, is it there, and ready on every node. Nothing is said where init
-//! containers redirect.
+//! `linkerd-cni-plugin`: the CNI plugin is installed, and ready on every node. Skipped where init containers redirect.
 
 use super::control_plane::has;
-use crate::{Category, Check, Facts, Mode, Outcome, What, facts::text};
+use crate::{Category, Check, Facts, Mode, ObjectKind, Outcome, facts::text};
 
-/// The plugin's ServiceAccount, ClusterRole, ClusterRoleBinding and DaemonSet.
+/// Name of the plugin's ServiceAccount, ClusterRole, ClusterRoleBinding and DaemonSet.
 const NAME: &str = "linkerd-cni";
 const CONFIG: &str = "linkerd-cni-config";
-const INSTALL: &str = "run `mesh install-cni | kubectl apply -f -`, or name the plugin's namespace by --cni-namespace";
+const INSTALL: &str =
+    "run `mesh install-cni | kubectl apply -f -`, or select the plugin's namespace with --cni-namespace";
 
 pub(super) fn category() -> Category {
-    let exists = |what: What, kind: &str, name: &'static str| {
+    let exists = |what: ObjectKind, kind: &str, name: &'static str| {
         let check = Check::new(format!("cni plugin {kind} exists"), move |facts| {
             has(facts, what, &[name])
         });
         check.hint(INSTALL)
     };
     let checks = vec![
-        exists(What::CniConfigMaps, "ConfigMap", CONFIG),
-        exists(What::ClusterRoles, "ClusterRole", NAME),
-        exists(What::ClusterRoleBindings, "ClusterRoleBinding", NAME),
-        exists(What::CniServiceAccounts, "ServiceAccount", NAME),
-        exists(What::CniDaemonSets, "DaemonSet", NAME),
+        exists(ObjectKind::CniConfigMaps, "ConfigMap", CONFIG),
+        exists(ObjectKind::ClusterRoles, "ClusterRole", NAME),
+        exists(ObjectKind::ClusterRoleBindings, "ClusterRoleBinding", NAME),
+        exists(ObjectKind::CniServiceAccounts, "ServiceAccount", NAME),
+        exists(ObjectKind::CniDaemonSets, "DaemonSet", NAME),
         Check::new("cni plugin pod is running on all nodes", on_all_nodes)
-            .hint("`kubectl -n linkerd-cni get pods -o wide` and `kubectl -n linkerd-cni logs ds/linkerd-cni` say why not")
-            .is_waited_for(),
+            .hint("run `kubectl -n linkerd-cni get pods -o wide` and `kubectl -n linkerd-cni logs ds/linkerd-cni`")
+            .retried(),
     ];
     let guarded = checks.into_iter().map(|check| check.only_if(is_wanted));
     Category::new("linkerd-cni-plugin", guarded.collect())
 }
 
-/// Whether the mesh has, or shall have, a plugin that redirects.
+/// Returns true if the mesh uses, or is to use, the plugin.
 fn is_wanted(facts: &Facts) -> bool {
-    if facts.ask.mode == Mode::Pre {
-        return facts.ask.cni_enabled;
+    if facts.scope.mode == Mode::Pre {
+        return facts.scope.cni_enabled;
     }
-    let Ok(Some(config)) = facts.named(What::ConfigMaps, "linkerd-config") else {
+    let Ok(Some(config)) = facts.named(ObjectKind::ConfigMaps, "linkerd-config") else {
         return false;
     };
     text(config, "/data/values")
@@ -44,9 +44,9 @@ fn is_wanted(facts: &Facts) -> bool {
 }
 
 fn on_all_nodes(facts: &Facts) -> Outcome {
-    let set = match facts.named(What::CniDaemonSets, NAME) {
+    let set = match facts.named(ObjectKind::CniDaemonSets, NAME) {
         Ok(Some(set)) => set,
-        // Said already.
+        // Reported by another check.
         Ok(None) => return Outcome::Skip,
         Err(error) => return Outcome::Unknown(error),
     };
@@ -55,5 +55,5 @@ fn on_all_nodes(facts: &Facts) -> Outcome {
     if wanted > 0 && ready >= wanted {
         return Outcome::Pass;
     }
-    Outcome::Fail(format!("{ready} of {wanted} nodes have the plugin"))
+    Outcome::Fail(format!("the plugin is ready on {ready} of {wanted} nodes"))
 }

@@ -1,20 +1,20 @@
-//! `linkerd-existence`, `linkerd-config`, `linkerd-control-plane-proxy`, `linkerd-ha-checks`: is the control plane there,
-//! whole and ready.
+//! `linkerd-existence`, `linkerd-config`, `linkerd-control-plane-proxy`, `linkerd-ha-checks`: the control plane is
+//! complete and ready.
 
 use serde_json::Value;
 
 use crate::{
-    Ask, Category, Check, Facts, Outcome, What,
+    Category, Check, Facts, ObjectKind, Outcome, Scope,
     facts::{items, label, object_name, text},
 };
 
-/// The control plane's Deployments; each has a service account of its name.
+/// Deployments of the control plane; each has a service account of the same name.
 pub(super) const DEPLOYMENTS: [&str; 3] = ["linkerd-destination", "linkerd-identity", "linkerd-proxy-injector"];
 const COMPONENT: &str = "linkerd.io/control-plane-component";
 const INSTALL: &str = "run `mesh install | kubectl apply -f -`";
 
-pub(super) fn categories(ask: &Ask) -> Vec<Category> {
-    vec![existence(), config(ask)]
+pub(super) fn categories(scope: &Scope) -> Vec<Category> {
+    vec![existence(), config(scope)]
 }
 
 fn existence() -> Category {
@@ -22,29 +22,29 @@ fn existence() -> Category {
         "linkerd-existence",
         vec![
             Check::new("'linkerd-config' config map exists", |facts| {
-                has(facts, What::ConfigMaps, &["linkerd-config"])
+                has(facts, ObjectKind::ConfigMaps, &["linkerd-config"])
             })
-            .hint("run `mesh install | kubectl apply -f -`, or name the control plane's namespace by -L")
-            .is_fatal(),
+            .hint("run `mesh install | kubectl apply -f -`, or select the control plane's namespace with -L")
+            .fatal(),
             Check::new("control plane Deployments exist", |facts| {
-                has(facts, What::Deployments, &DEPLOYMENTS)
+                has(facts, ObjectKind::Deployments, &DEPLOYMENTS)
             })
             .hint(INSTALL),
             Check::new("no unschedulable pods", unschedulable)
-                .hint("`kubectl -n linkerd describe pod` says what the scheduler misses")
-                .is_waited_for(),
+                .hint("run `kubectl -n linkerd describe pod` to see what the scheduler lacks")
+                .retried(),
             Check::new("control plane pods are ready", ready)
-                .hint("`kubectl -n linkerd get pods` and `kubectl -n linkerd logs` say why not")
-                .is_waited_for(),
+                .hint("run `kubectl -n linkerd get pods` and `kubectl -n linkerd logs`")
+                .retried(),
             Check::new("cluster networks contain all pods", networks).hint(
-                "list the pods' networks in the value clusterNetworks and run `mesh upgrade | kubectl apply -f -`",
+                "add the pods' networks to the value clusterNetworks, and run `mesh upgrade | kubectl apply -f -`",
             ),
         ],
     )
 }
 
-fn config(ask: &Ask) -> Category {
-    let namespace = ask.control_plane.clone();
+fn config(scope: &Scope) -> Category {
+    let namespace = scope.control_plane.clone();
     let roles = ["destination", "identity", "proxy-injector"].map(|name| format!("linkerd-{namespace}-{name}"));
     let of_roles = roles.clone();
     let find = |facts: &Facts, what, names: &[String]| {
@@ -53,22 +53,22 @@ fn config(ask: &Ask) -> Category {
     };
     let checks = vec![
         Check::new("control plane Namespace exists", move |facts| {
-            has(facts, What::Namespaces, &[&namespace])
+            has(facts, ObjectKind::Namespaces, &[&namespace])
         }),
         Check::new("control plane ClusterRoles exist", move |facts| {
-            find(facts, What::ClusterRoles, &roles)
+            find(facts, ObjectKind::ClusterRoles, &roles)
         }),
         Check::new("control plane ClusterRoleBindings exist", move |facts| {
-            find(facts, What::ClusterRoleBindings, &of_roles)
+            find(facts, ObjectKind::ClusterRoleBindings, &of_roles)
         }),
         Check::new("control plane ServiceAccounts exist", |facts| {
-            has(facts, What::ServiceAccounts, &DEPLOYMENTS)
+            has(facts, ObjectKind::ServiceAccounts, &DEPLOYMENTS)
         }),
         Check::new("control plane MutatingWebhookConfigurations exist", |facts| {
-            has(facts, What::Mutating, &[super::webhooks::INJECTOR])
+            has(facts, ObjectKind::Mutating, &[super::webhooks::INJECTOR])
         }),
         Check::new("control plane ValidatingWebhookConfigurations exist", |facts| {
-            has(facts, What::Validating, &[super::webhooks::VALIDATOR])
+            has(facts, ObjectKind::Validating, &[super::webhooks::VALIDATOR])
         }),
     ];
     Category::new(
@@ -88,21 +88,21 @@ pub(super) fn proxies() -> Category {
             .filter(|pod| !proxy_is_ready(pod))
             .map(|pod| object_name(pod).to_owned())
             .collect();
-        Outcome::none_of(&sick, |names| format!("the sidecar is not ready in {names}"))
+        Outcome::fail_if_any(&sick, |names| format!("the sidecar is not ready in {names}"))
     });
     Category::new(
         "linkerd-control-plane-proxy",
         vec![
             check
-                .hint("`kubectl -n linkerd logs POD -c linkerd-proxy` says why not")
-                .is_waited_for(),
+                .hint("run `kubectl -n linkerd logs POD -c linkerd-proxy`")
+                .retried(),
         ],
     )
 }
 
 pub(super) fn high_availability() -> Category {
     let check = Check::new("multiple replicas of control plane pods", |facts| {
-        let Ok(deployments) = facts.list(What::Deployments) else {
+        let Ok(deployments) = facts.list(ObjectKind::Deployments) else {
             return Outcome::Skip;
         };
         let wanted = |deployment: &&Value| deployment["spec"]["replicas"].as_u64().unwrap_or(1) > 1;
@@ -115,21 +115,21 @@ pub(super) fn high_availability() -> Category {
             .filter(|deployment| deployment["status"]["readyReplicas"].as_u64().unwrap_or(0) < 2)
             .map(|deployment| object_name(deployment).to_owned())
             .collect();
-        Outcome::none_of(&few, |names| format!("fewer than two pods are ready of {names}"))
+        Outcome::fail_if_any(&few, |names| format!("fewer than two ready pods: {names}"))
     });
     Category::new(
         "linkerd-ha-checks",
         vec![
             check
-                .hint("`kubectl -n linkerd describe pod` says what the scheduler misses; each replica wants a node of its own")
-                .is_waited_for()
-                .warns(),
+                .hint("run `kubectl -n linkerd describe pod` to see what the scheduler lacks; each replica requires its own node")
+                .retried()
+                .warning(),
         ],
     )
 }
 
-/// Whether all of these are there.
-pub(super) fn has(facts: &Facts, what: What, names: &[&str]) -> Outcome {
+/// Verifies that all of these objects exist.
+pub(super) fn has(facts: &Facts, what: ObjectKind, names: &[&str]) -> Outcome {
     let mut missing = Vec::new();
     for name in names {
         match facts.named(what, name) {
@@ -138,17 +138,17 @@ pub(super) fn has(facts: &Facts, what: What, names: &[&str]) -> Outcome {
             Err(error) => return Outcome::Unknown(error),
         }
     }
-    Outcome::none_of(&missing, |names| format!("missing {}: {names}", what.plural()))
+    Outcome::fail_if_any(&missing, |names| format!("missing {}: {names}", what.plural()))
 }
 
 pub(super) fn control_plane_pods(facts: &Facts) -> Result<Vec<&Value>, String> {
-    let pods = facts.pods_in(&facts.ask.control_plane)?;
+    let pods = facts.pods_in(&facts.scope.control_plane)?;
     Ok(pods
         .filter(|pod| !label(pod, COMPONENT).is_empty() && !is_over(pod))
         .collect())
 }
 
-/// Whether it has ended, or is told to.
+/// Returns true if the pod has finished, or is terminating.
 pub(super) fn is_over(pod: &Value) -> bool {
     matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") || !pod["metadata"]["deletionTimestamp"].is_null()
 }
@@ -157,7 +157,7 @@ pub(super) fn is_ready(pod: &Value) -> bool {
     items(pod, "/status/conditions").any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// Whether the pod's sidecar is ready, an ordinary container or a native one.
+/// Returns true if the pod's sidecar, ordinary or native, is ready.
 pub(super) fn proxy_is_ready(pod: &Value) -> bool {
     let statuses = items(pod, "/status/containerStatuses").chain(items(pod, "/status/initContainerStatuses"));
     let mut proxies = statuses.filter(|status| status["name"] == destination_k8s::keys::PROXY_CONTAINER);
@@ -177,7 +177,7 @@ fn unschedulable(facts: &Facts) -> Outcome {
             wrong.push(format!("{} ({})", object_name(pod), text(condition, "/message")));
         }
     }
-    Outcome::none_of(&wrong, |names| format!("no node takes {names}"))
+    Outcome::fail_if_any(&wrong, |names| format!("unschedulable: {names}"))
 }
 
 fn ready(facts: &Facts) -> Outcome {
@@ -194,10 +194,10 @@ fn ready(facts: &Facts) -> Outcome {
     }
     let not_ready = pods.into_iter().filter(|pod| !is_ready(pod));
     wrong.extend(not_ready.map(|pod| format!("{}{}", object_name(pod), why(pod))));
-    Outcome::none_of(&wrong, |names| format!("not ready: {names}"))
+    Outcome::fail_if_any(&wrong, |names| format!("not ready: {names}"))
 }
 
-/// What keeps a container from running, if the kubelet says so.
+/// Returns why a container is not running, if the kubelet reports it.
 fn why(pod: &Value) -> String {
     let statuses = items(pod, "/status/initContainerStatuses").chain(items(pod, "/status/containerStatuses"));
     for status in statuses {
@@ -209,9 +209,9 @@ fn why(pod: &Value) -> String {
     String::new()
 }
 
-/// Pods outside of `clusterNetworks` are looked up by nobody: their traffic would not be the mesh's.
+/// Pods outside `clusterNetworks` are not discovered: their traffic would bypass the mesh.
 fn networks(facts: &Facts) -> Outcome {
-    let Ok(Some(config)) = facts.named(What::ConfigMaps, "linkerd-config") else {
+    let Ok(Some(config)) = facts.named(ObjectKind::ConfigMaps, "linkerd-config") else {
         return Outcome::Skip;
     };
     let values = text(config, "/data/values");
@@ -224,7 +224,7 @@ fn networks(facts: &Facts) -> Outcome {
         .split(',')
         .filter_map(Network::parse)
         .collect();
-    let Ok(pods) = facts.list(What::Pods) else {
+    let Ok(pods) = facts.list(ObjectKind::Pods) else {
         return Outcome::Skip;
     };
     if networks.is_empty() {
@@ -237,7 +237,7 @@ fn networks(facts: &Facts) -> Outcome {
         .filter(|(_, ip)| !networks.iter().any(|network| network.contains(*ip)))
         .map(|(pod, ip)| format!("{} [{ip}]", crate::facts::full_name(pod)))
         .collect();
-    Outcome::none_of(&outside, |names| {
+    Outcome::fail_if_any(&outside, |names| {
         format!("clusterNetworks does not contain the pods {names}")
     })
 }

@@ -1,5 +1,5 @@
-//! `linkerd-identity-data-plane` and `linkerd-data-plane` (`--proxy`): are the sidecars ready, of the control plane's
-//! version, and do they have valid certificates under its anchors.
+//! `linkerd-identity-data-plane` and `linkerd-data-plane` (`--proxy`): sidecars are ready, have the control plane's
+//! version, and valid certificates under its anchors.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,57 +13,57 @@ use super::{
     webhooks::is_injected,
 };
 use crate::{
-    Ask, Category, Check, Facts, Outcome, What,
+    Category, Check, Facts, ObjectKind, Outcome, Scope,
     facts::{annotation, full_name, items, label, object_name, object_namespace},
 };
 
-const RESTART: &str = "`kubectl rollout restart` their workloads";
+const RESTART: &str = "run `kubectl rollout restart` on their workloads";
 
-pub(super) fn categories(ask: &Ask) -> Vec<Category> {
+pub(super) fn categories(scope: &Scope) -> Vec<Category> {
     let identity = vec![
         Check::new("data plane proxies certificate match CA", same_anchors)
             .hint(format!(
-                "they have other trust anchors than the control plane: {RESTART}"
+                "their trust anchors differ from the control plane's: {RESTART}"
             ))
-            .warns(),
+            .warning(),
         Check::new("data plane proxies have valid certificates", certified)
-            .hint("`kubectl logs POD -c linkerd-proxy` and `mesh identity POD` say more")
-            .is_waited_for(),
-        Check::new("every data plane proxy was asked for its certificate", all_asked)
+            .hint("run `kubectl logs POD -c linkerd-proxy` and `mesh identity POD`")
+            .retried(),
+        Check::new("every data plane proxy was queried for its certificate", all_queried)
             .hint("check namespace by namespace: `mesh check --proxy -n NAMESPACE`")
             .only_if(|facts| facts.proxies_left > 0)
-            .warns(),
+            .warning(),
     ];
     let mut checks = Vec::new();
-    if let Some(namespace) = ask.namespace.clone() {
+    if let Some(namespace) = scope.namespace.clone() {
         checks.push(
             Check::new("data plane namespace exists", move |facts| {
-                super::control_plane::has(facts, What::Namespaces, &[&namespace])
+                super::control_plane::has(facts, ObjectKind::Namespaces, &[&namespace])
             })
-            .hint("name another one by -n")
-            .is_fatal(),
+            .hint("select another one with -n")
+            .fatal(),
         );
     }
     checks.extend([
         Check::new("data plane proxies are ready", ready)
-            .hint("`kubectl logs POD -c linkerd-proxy` says why not")
-            .is_waited_for(),
+            .hint("run `kubectl logs POD -c linkerd-proxy`")
+            .retried(),
         Check::new("data plane is up-to-date", current)
-            .hint(format!("they are of another version: {RESTART}"))
-            .warns(),
+            .hint(format!("their version differs: {RESTART}"))
+            .warning(),
         Check::new("data plane pod labels are configured correctly", |facts| {
-            misplaced(facts, What::Pods)
+            misplaced(facts, ObjectKind::Pods)
         })
-        .hint("these keys are annotations: move them from the labels")
-        .warns(),
+        .hint("these keys are annotations: move them there from the labels")
+        .warning(),
         Check::new("data plane service labels are configured correctly", |facts| {
-            misplaced(facts, What::Services)
+            misplaced(facts, ObjectKind::Services)
         })
-        .hint("these keys are annotations: move them from the labels")
-        .warns(),
+        .hint("these keys are annotations: move them there from the labels")
+        .warning(),
         Check::new("opaque ports are properly annotated", opaque)
-            .hint("give the Service and its pods the same config.linkerd.io/opaque-ports")
-            .warns(),
+            .hint("set the same config.linkerd.io/opaque-ports on the Service and its pods")
+            .warning(),
     ]);
     vec![
         Category::new("linkerd-identity-data-plane", identity),
@@ -72,20 +72,20 @@ pub(super) fn categories(ask: &Ask) -> Vec<Category> {
 }
 
 fn is_asked_for(facts: &Facts, object: &Value) -> bool {
-    let namespace = facts.ask.namespace.as_deref();
+    let namespace = facts.scope.namespace.as_deref();
     namespace.is_none_or(|namespace| namespace == object_namespace(object))
 }
 
-/// The pods with a sidecar, the control plane's left out.
+/// Lists the injected pods, except the control plane's.
 fn pods(facts: &Facts) -> Result<Vec<&Value>, String> {
-    let own = &facts.ask.control_plane;
-    let all = facts.list(What::Pods)?.iter();
+    let own = &facts.scope.control_plane;
+    let all = facts.list(ObjectKind::Pods)?.iter();
     Ok(all
         .filter(|pod| is_asked_for(facts, pod) && is_injected(pod) && !is_over(pod) && object_namespace(pod) != own)
         .collect())
 }
 
-/// The pods with a sidecar of which something is wrong.
+/// Lists the injected pods for which `is_wrong` returns a reason.
 fn wrong(facts: &Facts, is_wrong: impl Fn(&Value) -> Option<String>) -> Result<Vec<String>, String> {
     Ok(pods(facts)?
         .into_iter()
@@ -95,7 +95,7 @@ fn wrong(facts: &Facts, is_wrong: impl Fn(&Value) -> Option<String>) -> Result<V
 
 fn outcome(found: Result<Vec<String>, String>, sentence: impl FnOnce(&str) -> String) -> Outcome {
     match found {
-        Ok(names) => Outcome::none_of(&names, sentence),
+        Ok(names) => Outcome::fail_if_any(&names, sentence),
         Err(error) => Outcome::Unknown(error),
     }
 }
@@ -104,7 +104,7 @@ fn ready(facts: &Facts) -> Outcome {
     match pods(facts) {
         Ok(pods) if pods.is_empty() => {
             let place = facts
-                .ask
+                .scope
                 .namespace
                 .as_ref()
                 .map_or("any namespace".to_owned(), |n| format!("the namespace {n}"));
@@ -125,7 +125,7 @@ fn current(facts: &Facts) -> Outcome {
         (!of.is_empty() && of != version).then(|| format!(" ({of})"))
     });
     outcome(found, |names| {
-        format!("the control plane is {version}, but not the sidecar of {names}")
+        format!("the control plane is {version}, but the sidecars differ: {names}")
     })
 }
 
@@ -146,11 +146,11 @@ fn same_anchors(facts: &Facts) -> Outcome {
             .filter(|container| container["name"] == destination_k8s::keys::PROXY_CONTAINER)
             .flat_map(|container| items(container, "/env"));
         let has = env.find(|var| var["name"] == "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS")?;
-        // One that is read from the ConfigMap has no value here, and is the same.
+        // If read from the ConfigMap, it has no value here, and is the same.
         let has = has["value"].as_str()?;
         (lines(has) != wanted).then(String::new)
     });
-    outcome(found, |names| format!("other trust anchors in {names}"))
+    outcome(found, |names| format!("different trust anchors: {names}"))
 }
 
 fn certified(facts: &Facts) -> Outcome {
@@ -165,26 +165,26 @@ fn certified(facts: &Facts) -> Outcome {
             },
         }
     }
-    Outcome::none_of(&sick, |names| format!("without a valid certificate: {names}"))
+    Outcome::fail_if_any(&sick, |names| format!("no valid certificate: {names}"))
 }
 
-fn all_asked(facts: &Facts) -> Outcome {
+fn all_queried(facts: &Facts) -> Outcome {
     let (asked, left) = (facts.proxies.len(), facts.proxies_left);
     if left == 0 {
         return Outcome::Pass;
     }
-    Outcome::Fail(format!("{asked} were asked, {left} were not"))
+    Outcome::Fail(format!("{asked} were queried, {left} were not"))
 }
 
-/// When the leaf ends, since 1970.
+/// Returns the expiry of the leaf, as time since 1970.
 fn expiry(metrics: &str) -> Option<Duration> {
     let line = metrics.lines().find(|line| line.starts_with(CERT_EXPIRATION.name))?;
     let seconds: f64 = line.rsplit_once(' ')?.1.parse().ok()?;
     (seconds > 0.0).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// Annotations that stand among the labels do nothing.
-fn misplaced(facts: &Facts, what: What) -> Outcome {
+/// Annotations among the labels have no effect.
+fn misplaced(facts: &Facts, what: ObjectKind) -> Outcome {
     let objects = match facts.list(what) {
         Ok(objects) => objects,
         Err(error) => return Outcome::Unknown(error),
@@ -195,26 +195,23 @@ fn misplaced(facts: &Facts, what: What) -> Outcome {
         .filter(|object| !label(object, destination_k8s::keys::INJECT).is_empty())
         .map(full_name)
         .collect();
-    Outcome::none_of(&found, |names| {
-        format!(
-            "{} is a label, which does nothing, of {names}",
-            destination_k8s::keys::INJECT
-        )
+    Outcome::fail_if_any(&found, |names| {
+        format!("{} has no effect as a label: {names}", destination_k8s::keys::INJECT)
     })
 }
 
-/// A Service that says a port is opaque and pods that do not (or the other way round) disagree about the first bytes.
+/// If only the Service or only its pods mark a port as opaque, they disagree about the first bytes.
 fn opaque(facts: &Facts) -> Outcome {
     let key = destination_k8s::keys::OPAQUE_PORTS;
-    let (Ok(services), Ok(pods)) = (facts.list(What::Services), pods(facts)) else {
+    let (Ok(services), Ok(pods)) = (facts.list(ObjectKind::Services), pods(facts)) else {
         return Outcome::Skip;
     };
     let mut differ = Vec::new();
     for service in services.iter().filter(|service| is_asked_for(facts, service)) {
-        let said = annotation(service, key);
+        let marked = annotation(service, key);
         let Some(selector) = service["spec"]["selector"]
             .as_object()
-            .filter(|selector| !said.is_empty() && !selector.is_empty())
+            .filter(|selector| !marked.is_empty() && !selector.is_empty())
         else {
             continue;
         };
@@ -224,7 +221,7 @@ fn opaque(facts: &Facts) -> Outcome {
                     .iter()
                     .all(|(key, value)| pod["metadata"]["labels"][key] == *value)
         });
-        let ports: Vec<&str> = said.split(',').map(str::trim).collect();
+        let ports: Vec<&str> = marked.split(',').map(str::trim).collect();
         for pod in selected {
             let of_pod: Vec<&str> = annotation(pod, key).split(',').map(str::trim).collect();
             let listens = |port: &str| {
@@ -251,5 +248,5 @@ fn opaque(facts: &Facts) -> Outcome {
             }
         }
     }
-    Outcome::none_of(&differ, |names| names.to_owned())
+    Outcome::fail_if_any(&differ, |names| names.to_owned())
 }

@@ -1,4 +1,4 @@
-//! `linkerd-identity`: do the anchors and the issuer belong together, now and for long enough.
+//! `linkerd-identity`: trust anchors and issuer are valid, belong together, and do not expire soon.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use identity_x509::{Anchors, Issuer, Validity};
 use serde_json::Value;
 
-use crate::{Ask, Category, Check, Facts, Outcome, What, facts::text};
+use crate::{Category, Check, Facts, ObjectKind, Outcome, Scope, facts::text};
 
-/// What should be left of a certificate that people replace by hand.
+/// Required remaining validity of certificates that are replaced by hand.
 pub(super) const ENOUGH: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 const ROTATE: &str =
-    "make a new issuer that the anchors signed, and run `mesh upgrade` with the --identity-*-file flags";
-const SOON: &str = "replace it before it ends: new anchors are bundled with the old ones until all pods were restarted";
+    "create a new issuer signed by the anchors, and run `mesh upgrade` with the --identity-*-file flags";
+const SOON: &str = "replace it before it expires: bundle new anchors with the old ones until all pods have restarted";
 
-/// The certificates, as the cluster has them.
+/// Certificates on the cluster.
 struct Material {
     anchors: String,
     issuer: String,
     key: String,
 }
 
-pub(super) fn categories(_: &Ask) -> Vec<Category> {
+pub(super) fn categories(_: &Scope) -> Vec<Category> {
     let checks = vec![
         Check::new("certificate config is valid", |facts| {
             material(facts).err().unwrap_or(Outcome::Pass)
         })
-            .hint("the ConfigMap linkerd-identity-trust-roots and the Secret linkerd-identity-issuer must be there and readable")
-            .is_waited_for(),
+            .hint("the ConfigMap linkerd-identity-trust-roots and the Secret linkerd-identity-issuer must exist and be readable")
+            .retried(),
         Check::new("trust anchors are using supported crypto algorithm", |facts| {
             with(facts, |material| Anchors::from_pem(&material.anchors).map(drop))
         })
-        .hint("anchors are certificates in PEM with ECDSA P-256 or RSA keys"),
+        .hint("anchors must be PEM certificates with ECDSA P-256 or RSA keys"),
         Check::new("trust anchors are within their validity period", |facts| {
             valid(facts, |material| &material.anchors, Duration::ZERO)
         })
@@ -40,11 +40,11 @@ pub(super) fn categories(_: &Ask) -> Vec<Category> {
             valid(facts, |material| &material.anchors, ENOUGH)
         })
         .hint(SOON)
-        .warns(),
+        .warning(),
         Check::new("issuer cert is using supported crypto algorithm", |facts| {
             with(facts, |material| Issuer::from_pem(&material.issuer, &material.key).map(drop))
         })
-        .hint("the issuer is a CA with an ECDSA P-256 key"),
+        .hint("the issuer must be a CA with an ECDSA P-256 key"),
         Check::new("issuer cert is within its validity period", |facts| {
             valid(facts, |material| &material.issuer, Duration::ZERO)
         })
@@ -53,7 +53,7 @@ pub(super) fn categories(_: &Ask) -> Vec<Category> {
             valid(facts, |material| &material.issuer, ENOUGH)
         })
         .hint(SOON)
-        .warns(),
+        .warning(),
         Check::new("issuer cert is issued by the trust anchor", |facts| {
             with(facts, |material| {
                 let anchors = Anchors::from_pem(&material.anchors)?;
@@ -65,7 +65,7 @@ pub(super) fn categories(_: &Ask) -> Vec<Category> {
     vec![Category::new("linkerd-identity", checks)]
 }
 
-/// Decides by the material; without it, the first check has said why.
+/// Decides by the material; if it is missing, the first check reports it.
 fn with<E: std::fmt::Display>(facts: &Facts, decide: impl FnOnce(&Material) -> Result<(), E>) -> Outcome {
     let Ok(material) = material(facts) else {
         return Outcome::Skip;
@@ -80,20 +80,20 @@ fn valid(facts: &Facts, of: impl FnOnce(&Material) -> &String, left: Duration) -
     with(facts, |material| not_over(of(material), facts.now, left))
 }
 
-/// Whether all certificates of a PEM text are valid now and for some time.
+/// Verifies that all certificates of a PEM text are valid now, and remain so for some time.
 pub(super) fn not_over(pem: &str, now: std::time::SystemTime, left: Duration) -> Result<(), String> {
     let sections = pem::parse_many(pem).map_err(|error| error.to_string())?;
     for section in sections.iter().filter(|section| section.tag() == "CERTIFICATE") {
         let validity = Validity::of_der(section.contents()).map_err(|error| error.to_string())?;
         let days = validity.remaining(now).as_secs() / (24 * 60 * 60);
         if now < validity.not_before {
-            return Err("it is not valid yet: its time begins in the future".to_owned());
+            return Err("not valid yet".to_owned());
         }
         if !validity.contains(now) {
-            return Err("it has expired".to_owned());
+            return Err("expired".to_owned());
         }
         if validity.remaining(now) < left {
-            return Err(format!("it ends in {days} days"));
+            return Err(format!("expires in {days} days"));
         }
     }
     Ok(())
@@ -102,9 +102,9 @@ pub(super) fn not_over(pem: &str, now: std::time::SystemTime, left: Duration) ->
 fn material(facts: &Facts) -> Result<Material, Outcome> {
     let missing = |what: &str| Outcome::Fail(what.to_owned());
     let bundle = facts
-        .named(What::ConfigMaps, "linkerd-identity-trust-roots")
+        .named(ObjectKind::ConfigMaps, "linkerd-identity-trust-roots")
         .map_err(Outcome::Unknown)?;
-    let bundle = bundle.ok_or_else(|| missing("there is no ConfigMap linkerd-identity-trust-roots"))?;
+    let bundle = bundle.ok_or_else(|| missing("missing ConfigMap linkerd-identity-trust-roots"))?;
     let anchors = text(bundle, "/data/ca-bundle.crt");
     if anchors.is_empty() {
         return Err(missing(
@@ -112,10 +112,10 @@ fn material(facts: &Facts) -> Result<Material, Outcome> {
         ));
     }
     let secret = facts
-        .named(What::Secrets, "linkerd-identity-issuer")
+        .named(ObjectKind::Secrets, "linkerd-identity-issuer")
         .map_err(Outcome::Unknown)?;
-    let secret = secret.ok_or_else(|| missing("there is no Secret linkerd-identity-issuer"))?;
-    // The second names are those of `kubernetes.io/tls`, which cert-manager writes.
+    let secret = secret.ok_or_else(|| missing("missing Secret linkerd-identity-issuer"))?;
+    // The second names are those of type `kubernetes.io/tls`, which cert-manager creates.
     let either = |first: &str, second: &str| {
         secret_text(secret, first)
             .or_else(|| secret_text(secret, second))
@@ -132,13 +132,15 @@ fn material(facts: &Facts) -> Result<Material, Outcome> {
     })
 }
 
-/// The anchors that proxies should have.
+/// Returns the anchors that proxies should have.
 pub(super) fn anchors(facts: &Facts) -> Option<&str> {
-    let bundle = facts.named(What::ConfigMaps, "linkerd-identity-trust-roots").ok()??;
+    let bundle = facts
+        .named(ObjectKind::ConfigMaps, "linkerd-identity-trust-roots")
+        .ok()??;
     Some(text(bundle, "/data/ca-bundle.crt"))
 }
 
-/// What a Secret has under a key, if it is text.
+/// Decodes an entry of a Secret, if it is text.
 pub(super) fn secret_text(secret: &Value, key: &str) -> Option<String> {
     let text = secret["data"][key].as_str()?;
     String::from_utf8(STANDARD.decode(text).ok()?).ok()

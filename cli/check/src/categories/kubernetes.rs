@@ -1,20 +1,20 @@
-//! `kubernetes-api` and `kubernetes-version`: is there a cluster, and does it have what the mesh needs.
+//! `kubernetes-api` and `kubernetes-version`: the cluster is reachable, and recent enough.
 
 use crate::{Category, Check, Outcome};
 
-/// The oldest Kubernetes with everything: the one that Linkerd 2.20 asks for.
+/// Oldest supported Kubernetes: the one required by Linkerd 2.20.
 const OLDEST: (u32, u32) = (1, 31);
 
 pub(super) fn api() -> Category {
     Category::new(
         "kubernetes-api",
         vec![
-            Check::new("can initialize the client", |facts| told(&facts.client))
-                .hint("name the kubeconfig by --kubeconfig or KUBECONFIG, and one of its contexts by --context")
-                .is_fatal(),
-            Check::new("can query the Kubernetes API", |facts| told(&facts.version))
-                .hint("`kubectl version` must answer with the same kubeconfig and context")
-                .is_fatal(),
+            Check::new("can initialize the client", |facts| succeeded(&facts.client))
+                .hint("select a kubeconfig with --kubeconfig or KUBECONFIG, and one of its contexts with --context")
+                .fatal(),
+            Check::new("can query the Kubernetes API", |facts| succeeded(&facts.version))
+                .hint("run `kubectl version` with the same kubeconfig and context")
+                .fatal(),
         ],
     )
 }
@@ -25,10 +25,10 @@ pub(super) fn version() -> Category {
         match parse(text) {
             Some(found) if found >= OLDEST => Outcome::Pass,
             Some(_) => Outcome::Fail(format!(
-                "the cluster runs {text}, and the mesh needs {}.{} or newer",
+                "the cluster runs {text}, but the mesh requires {}.{} or newer",
                 OLDEST.0, OLDEST.1
             )),
-            None => Outcome::Fail(format!("the cluster's version {text:?} is not understood")),
+            None => Outcome::Fail(format!("cannot parse the cluster's version {text:?}")),
         }
     });
     Category::new(
@@ -36,19 +36,19 @@ pub(super) fn version() -> Category {
         vec![
             check
                 .hint("upgrade the cluster, or set proxy-enable-native-sidecar to false and expect gaps")
-                .warns(),
+                .warning(),
         ],
     )
 }
 
-fn told(fact: &Result<String, String>) -> Outcome {
+fn succeeded(fact: &Result<String, String>) -> Outcome {
     match fact {
         Ok(_) => Outcome::Pass,
         Err(error) => Outcome::Fail(error.clone()),
     }
 }
 
-/// `v1.34.4+k3s1` is (1, 34).
+/// Parses `v1.34.4+k3s1` as (1, 34).
 fn parse(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.trim_start_matches('v').split('.');
     let number = |part: &str| {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_distributions_are_read() {
+    fn parses_versions_of_distributions() {
         assert_eq!(parse("v1.34.4+k3s1"), Some((1, 34)));
         assert_eq!(parse("v1.31+"), Some((1, 31)));
         assert_eq!(parse("latest"), None);

@@ -1,4 +1,4 @@
-//! All checks: one file a category (or a few that belong together), in Linkerd's order and under its names.
+//! All checks: one file per category (or a few related ones), with Linkerd's order and names.
 
 mod cni;
 mod control_plane;
@@ -17,100 +17,108 @@ mod tests;
 
 pub use versions::version_of;
 
-use crate::{Ask, Category, Mode, Right, Want, What};
+use crate::{Category, ListRequest, Mode, ObjectKind, Permission, Scope};
 
-/// What is checked.
-pub fn categories(ask: &Ask) -> Vec<Category> {
+/// Returns the categories for a scope.
+pub fn categories(scope: &Scope) -> Vec<Category> {
     let mut all = vec![kubernetes::api(), kubernetes::version()];
-    match ask.mode {
-        Mode::Pre => all.extend([pre::category(ask), cni::category()]),
-        Mode::Crds => all.push(resources::category(ask)),
+    match scope.mode {
+        Mode::Pre => all.extend([pre::category(scope), cni::category()]),
+        Mode::Crds => all.push(resources::category(scope)),
         Mode::Installed => {
-            all.push(resources::category(ask));
-            all.extend(control_plane::categories(ask));
+            all.push(resources::category(scope));
+            all.extend(control_plane::categories(scope));
             all.push(cni::category());
-            all.extend(identity::categories(ask));
-            all.push(webhooks::category(ask));
-            all.extend(versions::categories(ask));
+            all.extend(identity::categories(scope));
+            all.push(webhooks::category(scope));
+            all.extend(versions::categories(scope));
             all.push(control_plane::proxies());
-            if ask.proxy {
-                all.extend(data_plane::categories(ask));
+            if scope.proxy {
+                all.extend(data_plane::categories(scope));
             }
             all.push(control_plane::high_availability());
             all.push(objects::category());
-            all.push(viz::category(ask));
+            all.push(viz::category(scope));
         }
     }
     all
 }
 
-impl Ask {
-    /// The lists that the checks look at.
-    pub fn wants(&self) -> Vec<Want> {
-        let everywhere = |what| Want { what, namespace: None };
-        let within = |what, namespace: &str| Want {
+impl Scope {
+    /// Returns the lists that the checks read.
+    pub fn lists_to_read(&self) -> Vec<ListRequest> {
+        let everywhere = |what| ListRequest { what, namespace: None };
+        let within = |what, namespace: &str| ListRequest {
             what,
             namespace: Some(namespace.to_owned()),
         };
         match self.mode {
-            Mode::Crds => vec![everywhere(What::Resources)],
+            Mode::Crds => vec![everywhere(ObjectKind::Resources)],
             Mode::Pre => {
-                let mut wants: Vec<Want> = [What::Namespaces, What::Nodes, What::Resources].map(everywhere).into();
+                let mut lists_to_read: Vec<ListRequest> =
+                    [ObjectKind::Namespaces, ObjectKind::Nodes, ObjectKind::Resources]
+                        .map(everywhere)
+                        .into();
                 if self.cni_enabled {
-                    wants.extend([What::ClusterRoles, What::ClusterRoleBindings].map(everywhere));
-                    wants.extend(CNI.map(|what| within(what, &self.cni)));
+                    lists_to_read.extend([ObjectKind::ClusterRoles, ObjectKind::ClusterRoleBindings].map(everywhere));
+                    lists_to_read.extend(CNI.map(|what| within(what, &self.cni)));
                 }
-                wants
+                lists_to_read
             }
             Mode::Installed => {
-                let mut wants: Vec<Want> = EVERYWHERE.map(everywhere).into();
-                wants.extend(CONTROL_PLANE.map(|what| within(what, &self.control_plane)));
-                wants.extend(CNI.map(|what| within(what, &self.cni)));
-                wants.extend([What::VizDeployments, What::VizSecrets].map(|what| within(what, &self.viz)));
-                wants
+                let mut lists_to_read: Vec<ListRequest> = EVERYWHERE.map(everywhere).into();
+                lists_to_read.extend(CONTROL_PLANE.map(|what| within(what, &self.control_plane)));
+                lists_to_read.extend(CNI.map(|what| within(what, &self.cni)));
+                lists_to_read
+                    .extend([ObjectKind::VizDeployments, ObjectKind::VizSecrets].map(|what| within(what, &self.viz)));
+                lists_to_read
             }
         }
     }
 
-    /// The rights that the checks ask for.
-    pub fn rights(&self) -> Vec<Right> {
+    /// Returns the permissions that the checks query.
+    pub fn permissions(&self) -> Vec<Permission> {
         if self.mode == Mode::Pre {
-            pre::rights(self)
+            pre::permissions(self)
         } else {
             Vec::new()
         }
     }
 }
 
-const EVERYWHERE: [What; 21] = [
-    What::Namespaces,
-    What::Nodes,
-    What::Pods,
-    What::Services,
-    What::ClusterRoles,
-    What::ClusterRoleBindings,
-    What::Resources,
-    What::Mutating,
-    What::Validating,
-    What::ApiServices,
-    What::TrafficSplits,
-    What::ServiceProfiles,
-    What::Servers,
-    What::ServerAuthorizations,
-    What::AuthorizationPolicies,
-    What::MeshTlsAuthentications,
-    What::NetworkAuthentications,
-    What::RateLimits,
-    What::PolicyHttpRoutes,
-    What::HttpRoutes,
-    What::GrpcRoutes,
+const EVERYWHERE: [ObjectKind; 21] = [
+    ObjectKind::Namespaces,
+    ObjectKind::Nodes,
+    ObjectKind::Pods,
+    ObjectKind::Services,
+    ObjectKind::ClusterRoles,
+    ObjectKind::ClusterRoleBindings,
+    ObjectKind::Resources,
+    ObjectKind::Mutating,
+    ObjectKind::Validating,
+    ObjectKind::ApiServices,
+    ObjectKind::TrafficSplits,
+    ObjectKind::ServiceProfiles,
+    ObjectKind::Servers,
+    ObjectKind::ServerAuthorizations,
+    ObjectKind::AuthorizationPolicies,
+    ObjectKind::MeshTlsAuthentications,
+    ObjectKind::NetworkAuthentications,
+    ObjectKind::RateLimits,
+    ObjectKind::PolicyHttpRoutes,
+    ObjectKind::HttpRoutes,
+    ObjectKind::GrpcRoutes,
 ];
 
-const CONTROL_PLANE: [What; 4] = [
-    What::ConfigMaps,
-    What::Secrets,
-    What::ServiceAccounts,
-    What::Deployments,
+const CONTROL_PLANE: [ObjectKind; 4] = [
+    ObjectKind::ConfigMaps,
+    ObjectKind::Secrets,
+    ObjectKind::ServiceAccounts,
+    ObjectKind::Deployments,
 ];
 
-const CNI: [What; 3] = [What::CniConfigMaps, What::CniServiceAccounts, What::CniDaemonSets];
+const CNI: [ObjectKind; 3] = [
+    ObjectKind::CniConfigMaps,
+    ObjectKind::CniServiceAccounts,
+    ObjectKind::CniDaemonSets,
+];

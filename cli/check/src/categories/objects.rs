@@ -1,5 +1,5 @@
-//! `linkerd-objects`: what people wrote for the mesh and the mesh does not take, or what refers to nothing. Admission says
-//! the same, but only while it is up, and not about what was there before it.
+//! `linkerd-objects`: users' objects that the mesh rejects, or that refer to nothing. Admission reports the same, but
+//! only while it is up, and not about older objects.
 
 use std::collections::BTreeSet;
 
@@ -7,23 +7,23 @@ use destination_k8s::Object;
 use serde_json::Value;
 
 use crate::{
-    Category, Check, Facts, Outcome, What,
+    Category, Check, Facts, ObjectKind, Outcome,
     facts::{full_name, items, object_name, object_namespace, text},
 };
 
-/// The kinds that people write for the mesh.
-const WRITTEN: [(What, &str); 11] = [
-    (What::ServiceProfiles, "ServiceProfile"),
-    (What::TrafficSplits, "TrafficSplit"),
-    (What::Servers, "Server"),
-    (What::ServerAuthorizations, "ServerAuthorization"),
-    (What::AuthorizationPolicies, "AuthorizationPolicy"),
-    (What::MeshTlsAuthentications, "MeshTLSAuthentication"),
-    (What::NetworkAuthentications, "NetworkAuthentication"),
-    (What::RateLimits, "HTTPLocalRateLimitPolicy"),
-    (What::PolicyHttpRoutes, "HTTPRoute"),
-    (What::HttpRoutes, "HTTPRoute"),
-    (What::GrpcRoutes, "GRPCRoute"),
+/// Kinds that users write for the mesh.
+const WRITTEN: [(ObjectKind, &str); 11] = [
+    (ObjectKind::ServiceProfiles, "ServiceProfile"),
+    (ObjectKind::TrafficSplits, "TrafficSplit"),
+    (ObjectKind::Servers, "Server"),
+    (ObjectKind::ServerAuthorizations, "ServerAuthorization"),
+    (ObjectKind::AuthorizationPolicies, "AuthorizationPolicy"),
+    (ObjectKind::MeshTlsAuthentications, "MeshTLSAuthentication"),
+    (ObjectKind::NetworkAuthentications, "NetworkAuthentication"),
+    (ObjectKind::RateLimits, "HTTPLocalRateLimitPolicy"),
+    (ObjectKind::PolicyHttpRoutes, "HTTPRoute"),
+    (ObjectKind::HttpRoutes, "HTTPRoute"),
+    (ObjectKind::GrpcRoutes, "GRPCRoute"),
 ];
 
 pub(super) fn category() -> Category {
@@ -31,21 +31,21 @@ pub(super) fn category() -> Category {
         "linkerd-objects",
         vec![
             Check::new("objects of the mesh are valid", valid)
-                .hint("correct the named field: what is invalid has no effect, and the last valid state stays"),
+                .hint("correct the named field: an invalid object has no effect, and the last valid state is kept"),
             Check::new("objects of the mesh have no unknown fields", unknown)
-                .hint("delete or correct the named field: the mesh does not read it")
-                .warns(),
+                .hint("delete or correct the named field: the mesh ignores it")
+                .warning(),
             Check::new("traffic splits refer to Services that exist", splits)
-                .hint("make the Service, or correct the split: without its root Service a split has no effect")
-                .warns(),
+                .hint("create the Service, or correct the split: without its root Service a split has no effect")
+                .warning(),
             Check::new("service profiles are named after a Service", profiles)
-                .hint("a ServiceProfile's name is NAME.NAMESPACE.svc.DOMAIN of its Service")
-                .warns(),
+                .hint("name a ServiceProfile after its Service: NAME.NAMESPACE.svc.DOMAIN")
+                .warning(),
         ],
     )
 }
 
-/// Each object that people wrote, with its kind named even where a list leaves it out.
+/// Iterates over users' objects, with the kind that lists leave out.
 fn written(facts: &Facts) -> impl Iterator<Item = (&'static str, Value)> + '_ {
     WRITTEN.iter().flat_map(move |(what, kind)| {
         let list = facts.list(*what).unwrap_or_default().iter();
@@ -65,7 +65,7 @@ fn valid(facts: &Facts) -> Outcome {
         .filter_map(|(_, object)| Object::from_value(object).err())
         .map(|invalid| invalid.to_string())
         .collect();
-    Outcome::none_of(&wrong, |names| names.to_owned())
+    Outcome::fail_if_any(&wrong, |names| names.to_owned())
 }
 
 fn unknown(facts: &Facts) -> Outcome {
@@ -82,10 +82,10 @@ fn unknown(facts: &Facts) -> Outcome {
         let name = full_name(&object);
         found.extend(fields.into_iter().map(|field| format!("{kind} {name}: {field}")));
     }
-    Outcome::none_of(&found, |names| format!("not read: {names}"))
+    Outcome::fail_if_any(&found, |names| format!("ignored: {names}"))
 }
 
-/// The fields of a document that the value which was read from it does not have.
+/// Collects the fields of a document that are missing in the value parsed from it.
 fn differences(at: &str, written: &Value, read: &Value, found: &mut Vec<String>) {
     match (written, read) {
         (Value::Object(written), Value::Object(read)) => {
@@ -107,7 +107,7 @@ fn differences(at: &str, written: &Value, read: &Value, found: &mut Vec<String>)
     }
 }
 
-/// What a writer may leave out without a difference.
+/// Returns true for values that may be omitted without a difference.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -120,7 +120,7 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 fn services(facts: &Facts) -> Option<BTreeSet<(&str, &str)>> {
-    let services = facts.list(What::Services).ok()?;
+    let services = facts.list(ObjectKind::Services).ok()?;
     Some(
         services
             .iter()
@@ -130,7 +130,7 @@ fn services(facts: &Facts) -> Option<BTreeSet<(&str, &str)>> {
 }
 
 fn splits(facts: &Facts) -> Outcome {
-    let (Ok(splits), Some(services)) = (facts.list(What::TrafficSplits), services(facts)) else {
+    let (Ok(splits), Some(services)) = (facts.list(ObjectKind::TrafficSplits), services(facts)) else {
         return Outcome::Skip;
     };
     let mut wrong = Vec::new();
@@ -147,11 +147,11 @@ fn splits(facts: &Facts) -> Outcome {
             }
         }
     }
-    Outcome::none_of(&wrong, |names| names.to_owned())
+    Outcome::fail_if_any(&wrong, |names| names.to_owned())
 }
 
 fn profiles(facts: &Facts) -> Outcome {
-    let (Ok(profiles), Some(services)) = (facts.list(What::ServiceProfiles), services(facts)) else {
+    let (Ok(profiles), Some(services)) = (facts.list(ObjectKind::ServiceProfiles), services(facts)) else {
         return Outcome::Skip;
     };
     let mut wrong = Vec::new();
@@ -160,7 +160,7 @@ fn profiles(facts: &Facts) -> Outcome {
         let (name, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if parts.next() != Some("svc") {
             wrong.push(format!(
-                "ServiceProfile {}: the name is not a Service's",
+                "ServiceProfile {}: the name is not that of a Service",
                 full_name(profile)
             ));
         } else if !services.contains(&(namespace, name)) {
@@ -170,5 +170,5 @@ fn profiles(facts: &Facts) -> Outcome {
             ));
         }
     }
-    Outcome::none_of(&wrong, |names| names.to_owned())
+    Outcome::fail_if_any(&wrong, |names| names.to_owned())
 }

@@ -1,37 +1,37 @@
-//! `pre-kubernetes-setup`: can the mesh be installed here, by us.
+//! `pre-kubernetes-setup`: this user can install the mesh on this cluster.
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    Ask, Category, Check, Facts, Outcome, Right, What,
+    Category, Check, Facts, ObjectKind, Outcome, Permission, Scope,
     facts::{items, object_name, text},
 };
 
-/// A node says each five minutes that it lives; ten seconds are for the way.
+/// A node reports its status every five minutes; ten seconds are for the way.
 const HEARTBEAT_SECONDS: i64 = 310;
-/// Groups whose CRDs another mesh may have brought.
+/// API groups of the permissions.
 const RBAC: &str = "rbac.authorization.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 
-pub(super) fn rights(ask: &Ask) -> Vec<Right> {
-    let right = |verb, group, resource| Right {
+pub(super) fn permissions(scope: &Scope) -> Vec<Permission> {
+    let permission = |verb, group, resource| Permission {
         verb,
         group,
         resource,
-        ..Right::default()
+        ..Permission::default()
     };
     let mut all = vec![
-        right("create", "", "namespaces"),
-        right("create", "apiextensions.k8s.io", "customresourcedefinitions"),
-        right("create", RBAC, "clusterroles"),
-        right("create", RBAC, "clusterrolebindings"),
-        right("create", ADMISSION, "mutatingwebhookconfigurations"),
-        right("create", ADMISSION, "validatingwebhookconfigurations"),
+        permission("create", "", "namespaces"),
+        permission("create", "apiextensions.k8s.io", "customresourcedefinitions"),
+        permission("create", RBAC, "clusterroles"),
+        permission("create", RBAC, "clusterrolebindings"),
+        permission("create", ADMISSION, "mutatingwebhookconfigurations"),
+        permission("create", ADMISSION, "validatingwebhookconfigurations"),
     ];
     let mut within = |verb, group, resource| {
-        all.push(Right {
-            namespace: ask.control_plane.clone(),
-            ..right(verb, group, resource)
+        all.push(Permission {
+            namespace: scope.control_plane.clone(),
+            ..permission(verb, group, resource)
         });
     };
     within("create", "", "serviceaccounts");
@@ -42,65 +42,67 @@ pub(super) fn rights(ask: &Ask) -> Vec<Right> {
     within("create", "", "configmaps");
     within("create", "", "secrets");
     within("get", "", "secrets");
-    all.push(Right {
+    all.push(Permission {
         namespace: "kube-system".to_owned(),
         name: "extension-apiserver-authentication",
-        ..right("get", "", "configmaps")
+        ..permission("get", "", "configmaps")
     });
     all
 }
 
-pub(super) fn category(ask: &Ask) -> Category {
-    let namespace = ask.control_plane.clone();
+pub(super) fn category(scope: &Scope) -> Category {
+    let namespace = scope.control_plane.clone();
     let mut checks = vec![
         Check::new(
             "control plane namespace does not already exist",
-            move |facts| match facts.named(What::Namespaces, &namespace) {
+            move |facts| match facts.named(ObjectKind::Namespaces, &namespace) {
                 Ok(None) => Outcome::Pass,
                 Ok(Some(_)) => Outcome::Fail(format!("the namespace {namespace:?} already exists")),
                 Err(error) => Outcome::Unknown(error),
             },
         )
-        .hint("`mesh uninstall | kubectl delete -f -` takes an earlier installation away"),
+        .hint("run `mesh uninstall | kubectl delete -f -` to remove an earlier installation"),
         Check::new("no other Linkerd's resources are served", foreign)
-            .hint("take the other Linkerd away first, or upgrade it by its own means")
-            .warns(),
+            .hint("uninstall the other Linkerd first, or upgrade it with its own tools")
+            .warning(),
     ];
-    for right in rights(ask) {
-        let of = match (right.name, right.group) {
-            ("", "") => right.resource.to_owned(),
-            ("", group) => format!("{}.{group}", right.resource),
-            (name, _) => format!("{} {name}", right.resource),
+    for permission in permissions(scope) {
+        let of = match (permission.name, permission.group) {
+            ("", "") => permission.resource.to_owned(),
+            ("", group) => format!("{}.{group}", permission.resource),
+            (name, _) => format!("{} {name}", permission.resource),
         };
-        let check = Check::new(format!("can {} {of}", right.verb), move |facts| decide(facts, &right));
-        checks.push(check.hint("ask whoever runs the cluster for the right, or for the installation"));
+        let check = Check::new(format!("can {} {of}", permission.verb), move |facts| {
+            decide(facts, &permission)
+        });
+        checks.push(check.hint("ask the cluster's administrator for the permission, or for the installation"));
     }
     checks.push(
         Check::new("no clock skew detected", skew)
             .hint("the clocks of the nodes and of this machine must agree: use NTP")
-            .warns(),
+            .warning(),
     );
     Category::new("pre-kubernetes-setup", checks)
 }
 
-fn decide(facts: &Facts, right: &Right) -> Outcome {
-    match facts.rights.iter().find(|(asked, _)| asked == right) {
+fn decide(facts: &Facts, permission: &Permission) -> Outcome {
+    match facts.permissions.iter().find(|(asked, _)| asked == permission) {
         None => Outcome::Skip,
         Some((_, Ok(true))) => Outcome::Pass,
-        Some((_, Ok(false))) => Outcome::Fail(match right.namespace.as_str() {
-            "" => format!("not authorized to {} {}", right.verb, right.resource),
+        Some((_, Ok(false))) => Outcome::Fail(match permission.namespace.as_str() {
+            "" => format!("not authorized to {} {}", permission.verb, permission.resource),
             namespace => format!(
                 "not authorized to {} {} in the namespace {namespace}",
-                right.verb, right.resource
+                permission.verb, permission.resource
             ),
         }),
         Some((_, Err(error))) => Outcome::Unknown(error.clone()),
     }
 }
 
-/// Resources of Linkerd that we did not make; its charts label theirs with the release's tool.
+/// Linkerd resources of another installation, by the annotation of their creator.
 fn foreign(facts: &Facts) -> Outcome {
-    let resources = match facts.list(What::Resources) {
+    let resources = match facts.list(ObjectKind::Resources) {
         Ok(resources) => resources,
         Err(error) => return Outcome::Unknown(error),
     };
@@ -112,13 +114,11 @@ fn foreign(facts: &Facts) -> Outcome {
         .filter(|object| is_linkerds(object_name(object)) && !ours(object))
         .map(|object| object_name(object).to_owned())
         .collect();
-    Outcome::none_of(&found, |names| {
-        format!("somebody else's resources are installed: {names}")
-    })
+    Outcome::fail_if_any(&found, |names| format!("resources of another installation: {names}"))
 }
 
 fn skew(facts: &Facts) -> Outcome {
-    let nodes = match facts.list(What::Nodes) {
+    let nodes = match facts.list(ObjectKind::Nodes) {
         Ok(nodes) => nodes,
         Err(error) => return Outcome::Unknown(error),
     };
@@ -133,5 +133,5 @@ fn skew(facts: &Facts) -> Outcome {
             wrong.push(object_name(node).to_owned());
         }
     }
-    Outcome::none_of(&wrong, |names| format!("clock skew detected for the nodes {names}"))
+    Outcome::fail_if_any(&wrong, |names| format!("clock skew detected on the nodes {names}"))
 }

@@ -1,48 +1,48 @@
-//! `linkerd-crd`: are the custom resources there, in the versions that this program's chart has.
+//! `linkerd-crd`: the custom resources exist, in the versions of this program's chart.
 
 use crate::{
-    Ask, Category, Check, Facts, Outcome, What,
+    Category, Check, Facts, ObjectKind, Outcome, Scope,
     facts::{items, object_name, text},
 };
 
 const HINT: &str = "run `mesh install --crds | kubectl apply -f -`";
 
-pub(super) fn category(_: &Ask) -> Category {
+pub(super) fn category(_: &Scope) -> Category {
     Category::new(
         "linkerd-crd",
         vec![
             Check::new("control plane CustomResourceDefinitions exist", exist)
                 .hint(HINT)
-                .is_waited_for(),
+                .retried(),
             Check::new("control plane CustomResourceDefinitions are up-to-date", current).hint(HINT),
             Check::new("control plane CustomResourceDefinitions are established", established)
-                .hint("`kubectl describe crd NAME` says what the API server has against it")
-                .is_waited_for(),
+                .hint("run `kubectl describe crd NAME` to see why the API server rejects it")
+                .retried(),
             Check::new(
                 "no CustomResourceDefinition has a group that the mesh does not read",
                 strangers,
             )
-            .hint("write such objects under the group that the mesh reads, and delete the CustomResourceDefinition"),
+            .hint("move such objects to the group that the mesh reads, and delete the CustomResourceDefinition"),
         ],
     )
 }
 
 fn exist(facts: &Facts) -> Outcome {
     let mut missing = Vec::new();
-    for (name, _) in &facts.ask.resources {
-        match facts.named(What::Resources, name) {
+    for (name, _) in &facts.scope.resources {
+        match facts.named(ObjectKind::Resources, name) {
             Ok(Some(_)) => {}
             Ok(None) => missing.push(name.clone()),
             Err(error) => return Outcome::Unknown(error),
         }
     }
-    Outcome::none_of(&missing, |names| format!("missing: {names}"))
+    Outcome::fail_if_any(&missing, |names| format!("missing: {names}"))
 }
 
 fn current(facts: &Facts) -> Outcome {
     let mut old = Vec::new();
-    for (name, versions) in &facts.ask.resources {
-        let Ok(Some(resource)) = facts.named(What::Resources, name) else {
+    for (name, versions) in &facts.scope.resources {
+        let Ok(Some(resource)) = facts.named(ObjectKind::Resources, name) else {
             continue;
         };
         let served: Vec<&str> = items(resource, "/spec/versions")
@@ -58,13 +58,13 @@ fn current(facts: &Facts) -> Outcome {
             old.push(format!("{name} (without {})", missing.join(", ")));
         }
     }
-    Outcome::none_of(&old, |names| format!("older than this program: {names}"))
+    Outcome::fail_if_any(&old, |names| format!("older than this program: {names}"))
 }
 
 fn established(facts: &Facts) -> Outcome {
     let mut not = Vec::new();
-    for (name, _) in &facts.ask.resources {
-        let Ok(Some(resource)) = facts.named(What::Resources, name) else {
+    for (name, _) in &facts.scope.resources {
+        let Ok(Some(resource)) = facts.named(ObjectKind::Resources, name) else {
             continue;
         };
         let mut conditions = items(resource, "/status/conditions");
@@ -72,12 +72,12 @@ fn established(facts: &Facts) -> Outcome {
             not.push(name.clone());
         }
     }
-    Outcome::none_of(&not, |names| format!("not served yet: {names}"))
+    Outcome::fail_if_any(&not, |names| format!("not served yet: {names}"))
 }
 
-/// Some guides write policies under a group that no Linkerd ever served.
+/// Some guides use a policy group that no Linkerd ever served.
 fn strangers(facts: &Facts) -> Outcome {
-    let resources = match facts.list(What::Resources) {
+    let resources = match facts.list(ObjectKind::Resources) {
         Ok(resources) => resources,
         Err(error) => return Outcome::Unknown(error),
     };
@@ -86,7 +86,7 @@ fn strangers(facts: &Facts) -> Outcome {
         .filter(|resource| text(resource, "/spec/group") == "security.linkerd.io")
         .map(|resource| object_name(resource).to_owned())
         .collect();
-    Outcome::none_of(&wrong, |names| {
-        format!("the mesh reads nothing of the group security.linkerd.io; the group is policy.linkerd.io: {names}")
+    Outcome::fail_if_any(&wrong, |names| {
+        format!("the mesh ignores the group security.linkerd.io; use policy.linkerd.io: {names}")
     })
 }

@@ -11,7 +11,7 @@ use identity_x509::{Anchor, Csr, Issuer, LeafTimes, make_key_and_csr};
 use serde_json::{Value, json};
 
 use super::categories;
-use crate::{Ask, Facts, Missing, Mode, Outcome, What};
+use crate::{Facts, ListError, Mode, ObjectKind, Outcome, Scope};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -71,18 +71,20 @@ fn control_plane(facts: &mut Facts) {
     });
     let mut all = pods.to_vec();
     all.push(pod("vote", "web-1", json!({"app": "web"}), &["web", "linkerd-proxy"]));
-    facts.lists.insert(What::Pods, Ok(all));
+    facts.lists.insert(ObjectKind::Pods, Ok(all));
     let owners = components.map(|name| named(&format!("linkerd-{name}"))).to_vec();
-    facts.lists.insert(What::Deployments, Ok(owners.clone()));
-    facts.lists.insert(What::ServiceAccounts, Ok(owners));
+    facts.lists.insert(ObjectKind::Deployments, Ok(owners.clone()));
+    facts.lists.insert(ObjectKind::ServiceAccounts, Ok(owners));
     let roles = components
         .map(|name| named(&format!("linkerd-linkerd-{name}")))
         .to_vec();
-    facts.lists.insert(What::ClusterRoles, Ok(roles.clone()));
-    facts.lists.insert(What::ClusterRoleBindings, Ok(roles));
+    facts.lists.insert(ObjectKind::ClusterRoles, Ok(roles.clone()));
+    facts.lists.insert(ObjectKind::ClusterRoleBindings, Ok(roles));
     let mut vote = named("vote");
     vote["metadata"]["annotations"] = json!({"linkerd.io/inject": "enabled"});
-    facts.lists.insert(What::Namespaces, Ok(vec![named("linkerd"), vote]));
+    facts
+        .lists
+        .insert(ObjectKind::Namespaces, Ok(vec![named("linkerd"), vote]));
 }
 
 /// The facts of a healthy cluster.
@@ -94,13 +96,13 @@ fn healthy() -> Facts {
     let values = "linkerdVersion: \"0.1.0\"\nclusterNetworks: 10.0.0.0/8\nwebhookFailurePolicy: Ignore\n";
     let mut facts = Facts {
         now,
-        ask: Ask {
+        scope: Scope {
             proxy: true,
             control_plane: "linkerd".to_owned(),
             viz: "linkerd-viz".to_owned(),
             version: "0.1.0".to_owned(),
             resources: vec![("servers.policy.linkerd.io".to_owned(), vec!["v1beta3".to_owned()])],
-            ..Ask::default()
+            ..Scope::default()
         },
         version: Ok("v1.34.4".to_owned()),
         ..Facts::default()
@@ -108,7 +110,7 @@ fn healthy() -> Facts {
     control_plane(&mut facts);
     let mut put = |what, objects: Vec<Value>| facts.lists.insert(what, Ok(objects));
     put(
-        What::ConfigMaps,
+        ObjectKind::ConfigMaps,
         vec![
             json!({"metadata": {"name": "linkerd-config"}, "data": {"values": values}}),
             json!({"metadata": {"name": "linkerd-identity-trust-roots"},
@@ -117,22 +119,25 @@ fn healthy() -> Facts {
     );
     let (crt, key) = (issuer.certificate_pem(), issuer.key_pem());
     put(
-        What::Secrets,
+        ObjectKind::Secrets,
         vec![
             secret("linkerd-identity-issuer", &[("crt.pem", &crt), ("key.pem", &key)]),
             secret("linkerd-proxy-injector-k8s-tls", &[("tls.crt", &certificate)]),
         ],
     );
-    put(What::Mutating, vec![webhook(super::webhooks::INJECTOR, &bundle)]);
-    put(What::Validating, vec![webhook(super::webhooks::VALIDATOR, &bundle)]);
+    put(ObjectKind::Mutating, vec![webhook(super::webhooks::INJECTOR, &bundle)]);
     put(
-        What::Resources,
+        ObjectKind::Validating,
+        vec![webhook(super::webhooks::VALIDATOR, &bundle)],
+    );
+    put(
+        ObjectKind::Resources,
         vec![json!({"metadata": {"name": "servers.policy.linkerd.io"},
             "spec": {"group": "policy.linkerd.io", "versions": [{"name": "v1beta3", "served": true}]},
             "status": {"conditions": [{"type": "Established", "status": "True"}]}})],
     );
     put(
-        What::Services,
+        ObjectKind::Services,
         vec![json!({"metadata": {"name": "web", "namespace": "vote"}, "spec": {}})],
     );
     facts
@@ -142,14 +147,14 @@ fn healthy() -> Facts {
 fn with_cni(facts: &mut Facts) {
     let mut set = named("linkerd-cni");
     set["status"] = json!({"desiredNumberScheduled": 3, "numberReady": 2});
-    facts.lists.insert(What::CniDaemonSets, Ok(vec![set]));
+    facts.lists.insert(ObjectKind::CniDaemonSets, Ok(vec![set]));
     facts
         .lists
-        .insert(What::CniServiceAccounts, Ok(vec![named("linkerd-cni")]));
+        .insert(ObjectKind::CniServiceAccounts, Ok(vec![named("linkerd-cni")]));
     facts
         .lists
-        .insert(What::CniConfigMaps, Ok(vec![named("linkerd-cni-config")]));
-    for what in [What::ClusterRoles, What::ClusterRoleBindings] {
+        .insert(ObjectKind::CniConfigMaps, Ok(vec![named("linkerd-cni-config")]));
+    for what in [ObjectKind::ClusterRoles, ObjectKind::ClusterRoleBindings] {
         let Some(Ok(list)) = facts.lists.get_mut(&what) else {
             facts.lists.insert(what, Ok(vec![named("linkerd-cni")]));
             continue;
@@ -159,7 +164,7 @@ fn with_cni(facts: &mut Facts) {
 }
 
 #[test]
-fn a_cni_plugin_is_looked_for_only_where_one_redirects() {
+fn checks_the_cni_plugin_only_where_it_is_enabled() {
     let mut facts = healthy();
     let of_cni = |facts: &Facts| {
         let all = failures(facts);
@@ -168,28 +173,31 @@ fn a_cni_plugin_is_looked_for_only_where_one_redirects() {
             .collect::<Vec<_>>()
     };
     assert_eq!(of_cni(&facts), []);
-    let Some(Ok(configs)) = facts.lists.get_mut(&What::ConfigMaps) else {
+    let Some(Ok(configs)) = facts.lists.get_mut(&ObjectKind::ConfigMaps) else {
         panic!("there is a configuration");
     };
     configs[0]["data"]["values"] = "cniEnabled: true\nclusterNetworks: 10.0.0.0/8\n".into();
-    assert_eq!(of_cni(&facts).len(), 5, "nothing of it is there");
+    assert_eq!(of_cni(&facts).len(), 5, "not installed");
     with_cni(&mut facts);
     let [(check, why)] = &of_cni(&facts)[..] else {
         panic!("one of its pods is not ready");
     };
     assert_eq!(
         (check.as_str(), why.as_str()),
-        ("cni plugin pod is running on all nodes", "2 of 3 nodes have the plugin")
+        (
+            "cni plugin pod is running on all nodes",
+            "the plugin is ready on 2 of 3 nodes"
+        )
     );
 }
 
 #[test]
-fn before_the_mesh_a_cni_plugin_is_looked_for_if_it_is_asked_for() {
-    let ask = |cni_enabled| Ask {
+fn pre_checks_the_cni_plugin_on_request() {
+    let ask = |cni_enabled| Scope {
         mode: Mode::Pre,
         cni_enabled,
         cni: "linkerd-cni".to_owned(),
-        ..Ask::default()
+        ..Scope::default()
     };
     let of_cni = |facts: &Facts| {
         failures(facts)
@@ -198,25 +206,25 @@ fn before_the_mesh_a_cni_plugin_is_looked_for_if_it_is_asked_for() {
             .count()
     };
     let mut facts = Facts {
-        ask: ask(false),
+        scope: ask(false),
         ..Facts::default()
     };
     assert_eq!(of_cni(&facts), 0);
-    facts.ask = ask(true);
+    facts.scope = ask(true);
     assert_eq!(of_cni(&facts), 5);
     with_cni(&mut facts);
     assert_eq!(of_cni(&facts), 1);
-    let wants = facts.ask.wants();
+    let lists_to_read = facts.scope.lists_to_read();
     assert!(
-        wants
+        lists_to_read
             .iter()
-            .any(|want| want.what == What::CniDaemonSets && want.namespace.as_deref() == Some("linkerd-cni"))
+            .any(|want| want.what == ObjectKind::CniDaemonSets && want.namespace.as_deref() == Some("linkerd-cni"))
     );
 }
 
-/// What is not as it should be: the check and its sentence.
+/// Failed checks, with their sentences.
 fn failures(facts: &Facts) -> Vec<(String, String)> {
-    let categories = categories(&facts.ask);
+    let categories = categories(&facts.scope);
     let checks = categories.iter().flat_map(|category| &category.checks);
     checks
         .filter_map(|check| match check.decide(facts) {
@@ -239,7 +247,7 @@ fn assert_one(facts: &Facts, check: &str, sentence: &str) {
     assert!(why.contains(sentence), "{check}: {why}");
 }
 
-fn edit(what: What, at: usize, change: impl FnOnce(&mut Value)) -> Facts {
+fn edit(what: ObjectKind, at: usize, change: impl FnOnce(&mut Value)) -> Facts {
     let mut facts = healthy();
     let list = facts.lists.get_mut(&what).expect("listed").as_mut().expect("read");
     change(&mut list[at]);
@@ -247,27 +255,28 @@ fn edit(what: What, at: usize, change: impl FnOnce(&mut Value)) -> Facts {
 }
 
 #[test]
-fn a_healthy_cluster_passes() {
+fn passes_a_healthy_cluster() {
     assert_eq!(failures(&healthy()), []);
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn names_missing_objects() {
     let mut facts = healthy();
     facts
         .lists
-        .insert(What::ServiceAccounts, Ok(vec![named("linkerd-identity")]));
+        .insert(ObjectKind::ServiceAccounts, Ok(vec![named("linkerd-identity")]));
     assert_one(
         &facts,
         "control plane ServiceAccounts exist",
         "linkerd-destination, linkerd-proxy-injector",
     );
     let mut facts = healthy();
-    facts
-        .lists
-        .insert(What::ClusterRoles, Err(Missing::Error("we have no right".to_owned())));
-    assert_one(&facts, "control plane ClusterRoles exist", "we have no right");
-    let facts = edit(What::Resources, 0, |resource| {
+    facts.lists.insert(
+        ObjectKind::ClusterRoles,
+        Err(ListError::Error("permission denied".to_owned())),
+    );
+    assert_one(&facts, "control plane ClusterRoles exist", "permission denied");
+    let facts = edit(ObjectKind::Resources, 0, |resource| {
         resource["spec"]["versions"][0]["name"] = json!("v1beta2");
     });
     assert_one(
@@ -278,8 +287,8 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn a_pod_that_is_not_ready_is_named_with_its_reason() {
-    let facts = edit(What::Pods, 0, |pod| {
+fn names_an_unready_pod_with_its_reason() {
+    let facts = edit(ObjectKind::Pods, 0, |pod| {
         pod["status"]["conditions"][0]["status"] = json!("False");
         pod["status"]["containerStatuses"][0] =
             json!({"name": "destination", "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
@@ -292,9 +301,9 @@ fn a_pod_that_is_not_ready_is_named_with_its_reason() {
 }
 
 #[test]
-fn pods_that_went_without_a_sidecar_are_named() {
+fn names_pods_without_a_sidecar() {
     let bare = |pod: &mut Value| pod["spec"]["containers"] = json!([{"name": "web"}]);
-    let found = failures(&edit(What::Pods, 3, bare));
+    let found = failures(&edit(ObjectKind::Pods, 3, bare));
     let mut about = found
         .iter()
         .filter(|(check, _)| check == "pods in annotated namespaces have their sidecar");
@@ -302,7 +311,7 @@ fn pods_that_went_without_a_sidecar_are_named() {
         about.next().is_some_and(|(_, why)| why.contains("vote/web-1")),
         "{found:?}"
     );
-    let facts = edit(What::Pods, 3, |pod| {
+    let facts = edit(ObjectKind::Pods, 3, |pod| {
         bare(pod);
         pod["metadata"]["annotations"] = json!({"linkerd.io/inject": "disabled"});
     });
@@ -314,8 +323,10 @@ fn pods_that_went_without_a_sidecar_are_named() {
 }
 
 #[test]
-fn an_injector_that_is_down_is_told_with_what_follows() {
-    let facts = edit(What::Pods, 2, |pod| pod["metadata"]["deletionTimestamp"] = json!("now"));
+fn reports_the_consequence_of_an_injector_that_is_down() {
+    let facts = edit(ObjectKind::Pods, 2, |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("now")
+    });
     let found = failures(&facts);
     let reached = found
         .iter()
@@ -327,9 +338,9 @@ fn an_injector_that_is_down_is_told_with_what_follows() {
 }
 
 #[test]
-fn certificates_that_do_not_belong_together_are_told() {
+fn reports_mismatched_certificates() {
     let (_, other) = webhook_certificate("linkerd-proxy-injector.linkerd.svc", SystemTime::now());
-    let facts = edit(What::Mutating, 0, |webhook| {
+    let facts = edit(ObjectKind::Mutating, 0, |webhook| {
         webhook["webhooks"][0]["clientConfig"]["caBundle"] = json!(STANDARD.encode(other));
     });
     assert_one(
@@ -338,7 +349,7 @@ fn certificates_that_do_not_belong_together_are_told() {
         "not signed by the caBundle",
     );
     let anchor = Anchor::generate("root", YEAR).expect("an anchor").certificate_pem();
-    let facts = edit(What::ConfigMaps, 1, |config| {
+    let facts = edit(ObjectKind::ConfigMaps, 1, |config| {
         config["data"]["ca-bundle.crt"] = json!(anchor);
     });
     assert_one(&facts, "issuer cert is issued by the trust anchor", "");
@@ -353,15 +364,15 @@ fn certificates_that_do_not_belong_together_are_told() {
 }
 
 #[test]
-fn objects_that_the_mesh_does_not_take_are_named_with_the_field() {
+fn names_the_invalid_field_of_an_object() {
     let mut facts = healthy();
     let server = |spec: Value| json!({"metadata": {"name": "s", "namespace": "vote"}, "spec": spec});
     let good = json!({"podSelector": {"matchLabels": {"app": "web"}}, "port": 80});
-    facts.lists.insert(What::Servers, Ok(vec![server(good.clone())]));
+    facts.lists.insert(ObjectKind::Servers, Ok(vec![server(good.clone())]));
     assert_eq!(failures(&facts), []);
     let mut spelled = good.clone();
     spelled["proxyProtocl"] = json!("HTTP/1");
-    facts.lists.insert(What::Servers, Ok(vec![server(spelled)]));
+    facts.lists.insert(ObjectKind::Servers, Ok(vec![server(spelled)]));
     let found = failures(&facts);
     assert!(
         found
@@ -372,7 +383,7 @@ fn objects_that_the_mesh_does_not_take_are_named_with_the_field() {
     let mut facts = healthy();
     let split = json!({"metadata": {"name": "t", "namespace": "vote"},
         "spec": {"service": "web", "backends": [{"service": "web-v2", "weight": 1}]}});
-    facts.lists.insert(What::TrafficSplits, Ok(vec![split]));
+    facts.lists.insert(ObjectKind::TrafficSplits, Ok(vec![split]));
     assert_one(
         &facts,
         "traffic splits refer to Services that exist",
@@ -381,7 +392,7 @@ fn objects_that_the_mesh_does_not_take_are_named_with_the_field() {
 }
 
 #[test]
-fn a_proxy_without_a_certificate_is_named() {
+fn names_a_proxy_without_a_certificate() {
     let mut facts = healthy();
     let line = |seconds: u64| format!("{} {seconds}\n", proxy_metrics::names::CERT_EXPIRATION.name);
     facts.proxies.insert("vote/web-1".to_owned(), Ok(line(10_000_000_000)));
@@ -395,40 +406,40 @@ fn a_proxy_without_a_certificate_is_named() {
 }
 
 #[test]
-fn proxies_that_were_not_asked_are_counted() {
+fn counts_proxies_not_queried() {
     let mut facts = healthy();
     facts.proxies_left = 7;
     let asked = facts.proxies.len();
     assert_one(
         &facts,
-        "every data plane proxy was asked for its certificate",
-        &format!("{asked} were asked, 7 were not"),
+        "every data plane proxy was queried for its certificate",
+        &format!("{asked} were queried, 7 were not"),
     );
 }
 
 #[test]
-fn before_an_installation_rights_are_asked_for() {
-    let ask = Ask {
+fn pre_checks_permissions() {
+    let scope = Scope {
         mode: Mode::Pre,
         control_plane: "linkerd".to_owned(),
-        ..Ask::default()
+        ..Scope::default()
     };
-    let rights = ask.rights();
+    let permissions = scope.permissions();
     let mut facts = Facts {
         now: SystemTime::now(),
         version: Ok("v1.34.4".to_owned()),
-        rights: rights
+        permissions: permissions
             .iter()
-            .map(|right| (right.clone(), Ok(right.resource != "secrets")))
+            .map(|permission| (permission.clone(), Ok(permission.resource != "secrets")))
             .collect(),
-        ask,
+        scope,
         ..Facts::default()
     };
     let found = failures(&facts);
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(found[0].1, "not authorized to create secrets in the namespace linkerd");
-    facts.rights.clear();
-    facts.lists.insert(What::Namespaces, Ok(vec![named("linkerd")]));
+    facts.permissions.clear();
+    facts.lists.insert(ObjectKind::Namespaces, Ok(vec![named("linkerd")]));
     assert_one(
         &facts,
         "control plane namespace does not already exist",
@@ -437,11 +448,11 @@ fn before_an_installation_rights_are_asked_for() {
 }
 
 #[test]
-fn viz_is_checked_only_where_it_is() {
+fn checks_viz_only_where_it_is_installed() {
     let mut facts = healthy();
     let namespaces = facts
         .lists
-        .get_mut(&What::Namespaces)
+        .get_mut(&ObjectKind::Namespaces)
         .expect("listed")
         .as_mut()
         .expect("read");

@@ -1,5 +1,5 @@
-//! `linkerd-webhooks-and-apisvc-tls`: would the API server's calls to the webhooks work, and which pods went without a
-//! sidecar when they did not.
+//! `linkerd-webhooks-and-apisvc-tls`: the API server can call the webhooks, and no pod lacks a sidecar because it could
+//! not.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,65 +13,65 @@ use super::{
     identity::{not_over, secret_text},
 };
 use crate::{
-    Ask, Category, Check, Facts, Outcome, What,
+    Category, Check, Facts, ObjectKind, Outcome, Scope,
     facts::{annotation, full_name, items, label, object_name, object_namespace, text},
 };
 
-/// The mutating webhook's configuration.
+/// Configuration of the mutating webhook.
 pub(super) const INJECTOR: &str = "linkerd-proxy-injector-webhook-config";
-/// The validating webhook's configuration.
+/// Configuration of the validating webhook.
 pub(super) const VALIDATOR: &str = "linkerd-policy-validator-webhook-config";
 const SECRET: &str = "linkerd-proxy-injector-k8s-tls";
-/// A certificate that the mesh renews itself needs no 60 days.
+/// Required remaining validity of a certificate that the mesh renews.
 const RENEWED: Duration = Duration::from_secs(24 * 60 * 60);
-const RENEW: &str = "the injector keeps it itself: `kubectl -n linkerd logs deploy/linkerd-proxy-injector` says what keeps it \
-                     from it; one from elsewhere (externalSecret) is renewed there";
+const RENEW: &str = "the injector renews it: run `kubectl -n linkerd logs deploy/linkerd-proxy-injector` to see why it cannot; \
+an external one (externalSecret) is renewed by its owner";
 
-pub(super) fn category(_: &Ask) -> Category {
+pub(super) fn category(_: &Scope) -> Category {
     let checks = vec![
         Check::new("proxy-injector webhook has valid cert", |facts| {
-            believed(facts, What::Mutating, INJECTOR)
+            verifiable(facts, ObjectKind::Mutating, INJECTOR)
         })
         .hint(RENEW)
-        .is_waited_for(),
+        .retried(),
         Check::new("proxy-injector cert is valid for at least 1 day", |facts| {
-            let Ok(Some(secret)) = facts.named(What::Secrets, SECRET) else { return Outcome::Skip };
+            let Ok(Some(secret)) = facts.named(ObjectKind::Secrets, SECRET) else { return Outcome::Skip };
             let pem = secret_text(secret, "tls.crt").unwrap_or_default();
             not_over(&pem, facts.now, RENEWED).map_or_else(Outcome::Fail, |()| Outcome::Pass)
         })
         .hint(RENEW)
-        .warns(),
+        .warning(),
         Check::new("policy-validator webhook has valid cert", |facts| {
-            believed(facts, What::Validating, VALIDATOR)
+            verifiable(facts, ObjectKind::Validating, VALIDATOR)
         })
         .hint(RENEW)
-        .is_waited_for(),
+        .retried(),
         Check::new("proxy-injector webhook can be reached", reachable)
-            .hint("until a linkerd-proxy-injector pod is ready, pods start without a sidecar or not at all, as the failure policy says")
-            .is_waited_for(),
+            .hint("until a linkerd-proxy-injector pod is ready, pods start without a sidecar or not at all, depending on the failure policy")
+            .retried(),
         Check::new("proxy-injector webhook fails as it was installed to", policy)
-            .hint("run `mesh upgrade | kubectl apply -f -` with the values that are wanted"),
+            .hint("run `mesh upgrade | kubectl apply -f -` with the intended values"),
         Check::new("pods in annotated namespaces have their sidecar", without_sidecar)
-            .hint("they started before the annotation or while the webhook was down: `kubectl rollout restart` their workloads")
-            .warns(),
+            .hint("they started before the annotation was set or while the webhook was down: run `kubectl rollout restart` on their workloads")
+            .warning(),
     ];
     Category::new("linkerd-webhooks-and-apisvc-tls", checks)
 }
 
-/// Whether the API server, with its caBundle, would believe the certificate in the Secret.
-fn believed(facts: &Facts, what: What, name: &str) -> Outcome {
+/// Verifies that the API server, with its caBundle, accepts the certificate in the Secret.
+fn verifiable(facts: &Facts, what: ObjectKind, name: &str) -> Outcome {
     if has(facts, what, &[name]) != Outcome::Pass {
         return Outcome::Skip;
     }
-    let found = facts.named(what, name).ok().flatten().expect("it is there");
+    let found = facts.named(what, name).ok().flatten().expect("just found");
     let Some(webhook) = items(found, "/webhooks").next() else {
-        return Outcome::Fail(format!("{name} has no webhook"));
+        return Outcome::Fail(format!("{name} defines no webhook"));
     };
     let service = text(webhook, "/clientConfig/service/name");
     let host = format!("{service}.{}.svc", text(webhook, "/clientConfig/service/namespace"));
-    let secret = match facts.named(What::Secrets, SECRET) {
+    let secret = match facts.named(ObjectKind::Secrets, SECRET) {
         Ok(Some(secret)) => secret,
-        Ok(None) => return Outcome::Fail(format!("there is no Secret {SECRET}")),
+        Ok(None) => return Outcome::Fail(format!("missing Secret {SECRET}")),
         Err(error) => return Outcome::Unknown(error),
     };
     let bundle = text(webhook, "/clientConfig/caBundle");
@@ -81,10 +81,10 @@ fn believed(facts: &Facts, what: What, name: &str) -> Outcome {
     }
 }
 
-/// Verifies the certificate of a Secret of type `kubernetes.io/tls` by a caBundle, for a server's name.
+/// Verifies the certificate of a Secret of type `kubernetes.io/tls` against a caBundle, for a server name.
 pub(super) fn verify(bundle: &str, secret: &Value, host: &str, now: SystemTime) -> Result<(), String> {
     if bundle.is_empty() {
-        return Err("the caBundle is empty: the API server believes no certificate".to_owned());
+        return Err("the caBundle is empty, so the API server accepts no certificate".to_owned());
     }
     let bundle = STANDARD
         .decode(bundle)
@@ -94,7 +94,7 @@ pub(super) fn verify(bundle: &str, secret: &Value, host: &str, now: SystemTime) 
     let chain = certificates("tls.crt", chain.as_bytes())?;
     let broken = |error: webpki::Error| format!("the certificate is not valid for {host}: {error}");
     let anchors: Result<Vec<_>, _> = roots.iter().map(anchor_from_trusted_cert).collect();
-    let anchors = anchors.map_err(|error| format!("the caBundle is no CA: {error}"))?;
+    let anchors = anchors.map_err(|error| format!("the caBundle is not a CA: {error}"))?;
     let (leaf, between) = chain.split_first().ok_or("tls.crt holds no certificate")?;
     let leaf = EndEntityCert::try_from(leaf).map_err(broken)?;
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -110,13 +110,13 @@ pub(super) fn verify(bundle: &str, secret: &Value, host: &str, now: SystemTime) 
         None,
     )
     .map_err(|error| match error {
-        // The second: the caBundle has a CA of the same name, with another key.
+        // The second: the caBundle has a CA with the same name, but another key.
         webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
             "the certificate is not signed by the caBundle".to_owned()
         }
         error => broken(error),
     })?;
-    let name = ServerName::try_from(host).map_err(|_| format!("{host:?} is no name"))?;
+    let name = ServerName::try_from(host).map_err(|_| format!("invalid server name {host:?}"))?;
     leaf.verify_is_valid_for_subject_name(&name).map_err(broken)
 }
 
@@ -129,7 +129,7 @@ fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn reachable(facts: &Facts) -> Outcome {
-    let pods = match facts.pods_in(&facts.ask.control_plane) {
+    let pods = match facts.pods_in(&facts.scope.control_plane) {
         Ok(pods) => pods,
         Err(error) => return Outcome::Unknown(error),
     };
@@ -137,20 +137,20 @@ fn reachable(facts: &Facts) -> Outcome {
     if injectors.any(|pod| is_ready(pod) && !is_over(pod)) {
         return Outcome::Pass;
     }
-    let found = facts.named(What::Mutating, INJECTOR).ok().flatten();
+    let found = facts.named(ObjectKind::Mutating, INJECTOR).ok().flatten();
     let fails = found.and_then(|found| items(found, "/webhooks").next());
     let then = match fails.map(|webhook| text(webhook, "/failurePolicy")) {
-        Some("Fail") => "new pods cannot be made",
+        Some("Fail") => "new pods cannot be created",
         _ => "new pods start without a sidecar",
     };
     Outcome::Fail(format!("no linkerd-proxy-injector pod is ready, so {then}"))
 }
 
 fn policy(facts: &Facts) -> Outcome {
-    let Ok(Some(config)) = facts.named(What::ConfigMaps, "linkerd-config") else {
+    let Ok(Some(config)) = facts.named(ObjectKind::ConfigMaps, "linkerd-config") else {
         return Outcome::Skip;
     };
-    let Ok(Some(found)) = facts.named(What::Mutating, INJECTOR) else {
+    let Ok(Some(found)) = facts.named(ObjectKind::Mutating, INJECTOR) else {
         return Outcome::Skip;
     };
     let values = text(config, "/data/values");
@@ -166,11 +166,11 @@ fn policy(facts: &Facts) -> Outcome {
     if is == wanted {
         return Outcome::Pass;
     }
-    Outcome::Fail(format!("its failurePolicy is {is}, and the installation says {wanted}"))
+    Outcome::Fail(format!("its failurePolicy is {is} instead of {wanted}, as installed"))
 }
 
 fn without_sidecar(facts: &Facts) -> Outcome {
-    let pods = match facts.list(What::Pods) {
+    let pods = match facts.list(ObjectKind::Pods) {
         Ok(pods) => pods,
         Err(error) => return Outcome::Unknown(error),
     };
@@ -179,10 +179,10 @@ fn without_sidecar(facts: &Facts) -> Outcome {
         .filter(|pod| is_wanted(facts, pod) && !is_injected(pod) && !is_over(pod))
         .map(full_name)
         .collect();
-    Outcome::none_of(&bare, |names| format!("running without a sidecar: {names}"))
+    Outcome::fail_if_any(&bare, |names| format!("running without a sidecar: {names}"))
 }
 
-/// Whether the annotations ask for a sidecar in the pod, and nothing forbids it.
+/// Returns true if annotations request a sidecar, and nothing precludes it.
 fn is_wanted(facts: &Facts, pod: &Value) -> bool {
     let namespace = object_namespace(pod);
     let Some(of) = facts.namespace(namespace) else {
@@ -201,7 +201,7 @@ fn is_wanted(facts: &Facts, pod: &Value) -> bool {
         && pod["spec"]["hostNetwork"] != true
 }
 
-/// Whether the pod has a sidecar, an ordinary container or a native one.
+/// Returns true if the pod has a sidecar, ordinary or native.
 pub(super) fn is_injected(pod: &Value) -> bool {
     let mut containers = items(pod, "/spec/containers").chain(items(pod, "/spec/initContainers"));
     containers.any(|container| container["name"] == destination_k8s::keys::PROXY_CONTAINER)

@@ -1,26 +1,27 @@
-//! A capture in the pod of web: its `eth0` is the wire to all other pods, its `lo` is where web and its proxy talk.
+//! Asserts that no plaintext leaves a pod, by a capture in the pod of web: `eth0` leads to all other pods, `lo` connects
+//! web and its proxy.
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Check, Proof};
+use super::Check;
 use cli_demo_app::{CaptureReport, Captured};
 
-/// The interface to other pods.
+/// Interface to other pods.
 const WIRE: &str = "eth0";
-/// The interface between a proxy and its application.
+/// Interface between a proxy and its application.
 const INSIDE: &str = "lo";
-/// Requests that carry the text.
+/// Requests that carry the marker.
 const REQUESTS: u64 = 200;
 
-pub(super) fn nothing_readable(check: &Check<'_>) -> Proof {
+pub(super) fn nothing_readable(check: &Check<'_>) -> Result<String> {
     let marker = format!("readable-{:016x}-{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let (web, traffic) = (check.stage("web")?, check.stage("traffic")?);
+    let (web, traffic) = (check.runner("web")?, check.runner("traffic")?);
     let (captured, load) = thread::scope(|scope| {
         let flags = ["capture", "--marker", &marker, "--seconds", "4"];
-        let capture = scope.spawn(move || web.play::<CaptureReport>(&flags));
-        // The capture takes a moment to begin; the load goes on for longer than that.
+        let capture = scope.spawn(move || web.run::<CaptureReport>(&flags));
+        // The capture takes a moment to start; the load lasts longer than that.
         thread::sleep(Duration::from_millis(500));
         let count = REQUESTS.to_string();
         let flags = [
@@ -37,7 +38,7 @@ pub(super) fn nothing_readable(check: &Check<'_>) -> Proof {
         (capture.join().map_err(|_| anyhow!("the capture panicked")), load)
     });
     let (captured, load) = (captured??, load?);
-    ensure!(load.unanswered == 0, "{} requests had no answer", load.unanswered);
+    ensure!(load.unanswered == 0, "{} requests got no response", load.unanswered);
     let on = |name: &str| {
         captured
             .get(name)
@@ -48,7 +49,7 @@ pub(super) fn nothing_readable(check: &Check<'_>) -> Proof {
     let sent = REQUESTS * marker.len() as u64;
     ensure!(
         inside.marked > 0,
-        "the text was not even seen between web and its proxy, so the capture proves nothing"
+        "the marker was not even seen between web and its proxy, so the capture proves nothing"
     );
     ensure!(
         wire.bytes > sent,
@@ -57,12 +58,12 @@ pub(super) fn nothing_readable(check: &Check<'_>) -> Proof {
     );
     ensure!(
         wire.marked == 0,
-        "{} of {} packets on {WIRE} have the text in plain",
+        "{} of {} packets on {WIRE} contain the marker in plaintext",
         wire.marked,
         wire.packets
     );
     Ok(format!(
-        "{} packets ({} bytes) between pods, none with the text; it is in {} of {} between web and its proxy",
+        "{} packets ({} bytes) between pods, none with the marker; {} of {} between web and its proxy contain it",
         wire.packets, wire.bytes, inside.marked, inside.packets
     ))
 }

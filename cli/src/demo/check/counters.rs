@@ -1,4 +1,4 @@
-//! The proxies' counters against the load's own counts.
+//! Asserts that the proxies' counters agree with the load's own counts.
 
 use std::{
     collections::BTreeMap,
@@ -11,23 +11,23 @@ use proxy_metrics::names::{self, classification, label};
 use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 use viz_query::parse;
 
-use super::{Check, Proof, load::Load};
+use super::{Check, load::Load};
 use crate::demo::NAMESPACE;
 
-/// Time for the last responses' ends to be counted.
+/// Time limit for the last response ends to be counted.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Time for a scrape to come: the interval of the demo is a second.
+/// Time limit for a scrape: the demo's interval is one second.
 const SCRAPE: Duration = Duration::from_millis(2500);
 
-/// Requests and failures that a proxy counted on one side of one edge.
-type Counted = (u64, u64);
+/// Requests and failures counted by a proxy on one side of one edge.
+type Counts = (u64, u64);
 
-/// What is looked at: a name, the deployment whose proxy counts, and the labels of its series.
-struct Place {
+/// Set of series: a name, the deployment whose proxy counts, and the labels to match.
+struct Series {
     name: &'static str,
     deployment: &'static str,
     labels: &'static [(&'static str, &'static str)],
-    /// Whose identity the series' client has.
+    /// Deployment with the client's identity.
     client: Option<&'static str>,
 }
 
@@ -35,8 +35,8 @@ const fn outbound(
     name: &'static str,
     deployment: &'static str,
     labels: &'static [(&'static str, &'static str)],
-) -> Place {
-    Place {
+) -> Series {
+    Series {
         name,
         deployment,
         labels,
@@ -44,8 +44,8 @@ const fn outbound(
     }
 }
 
-const fn inbound(name: &'static str, deployment: &'static str, client: &'static str) -> Place {
-    Place {
+const fn inbound(name: &'static str, deployment: &'static str, client: &'static str) -> Series {
+    Series {
         name,
         deployment,
         labels: &[("direction", "inbound"), ("tls", "true")],
@@ -53,7 +53,7 @@ const fn inbound(name: &'static str, deployment: &'static str, client: &'static 
     }
 }
 
-const PLACES: [Place; 7] = [
+const SERIES: [Series; 7] = [
     outbound(
         "traffic→web",
         "traffic",
@@ -87,29 +87,29 @@ const PLACES: [Place; 7] = [
     inbound("voting-v2", "voting-v2", "web"),
 ];
 
-/// All counters at one moment.
+/// Snapshot of all counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Counters(BTreeMap<&'static str, Counted>);
+pub(super) struct Counters(BTreeMap<&'static str, Counts>);
 
 impl Counters {
-    /// Scrapes the proxies now.
+    /// Scrapes the proxies.
     pub(super) fn scrape(check: &Check<'_>) -> Result<Self> {
         let mut texts: BTreeMap<&str, String> = BTreeMap::new();
-        for Place { deployment, .. } in &PLACES {
+        for Series { deployment, .. } in &SERIES {
             if !texts.contains_key(deployment) {
                 texts.insert(deployment, check.metrics(deployment)?);
             }
         }
         Ok(Self(
-            PLACES
+            SERIES
                 .iter()
                 .map(|place| (place.name, count(&texts[place.deployment], place)))
                 .collect(),
         ))
     }
 
-    fn since(&self, before: &Self) -> BTreeMap<&'static str, Counted> {
-        let gained = |(name, now): (&&'static str, &Counted)| {
+    fn since(&self, before: &Self) -> BTreeMap<&'static str, Counts> {
+        let gained = |(name, now): (&&'static str, &Counts)| {
             let then = before.0.get(name).copied().unwrap_or_default();
             (*name, (now.0.saturating_sub(then.0), now.1.saturating_sub(then.1)))
         };
@@ -117,7 +117,7 @@ impl Counters {
     }
 }
 
-fn count(text: &str, place: &Place) -> Counted {
+fn count(text: &str, place: &Series) -> Counts {
     let mut counted = (0, 0);
     for line in parse::lines(text).filter(|line| line.name == names::RESPONSE_TOTAL.name) {
         let labels: BTreeMap<&str, String> = parse::labels(line.labels).into_iter().collect();
@@ -138,32 +138,32 @@ fn count(text: &str, place: &Place) -> Counted {
     counted
 }
 
-/// Each counter rose by exactly the load's own counts.
-pub(super) fn agree(check: &Check<'_>, load: &Load) -> Proof {
-    let due = due(load);
+/// Asserts that each counter rose by exactly the load's own counts.
+pub(super) fn agree(check: &Check<'_>, load: &Load) -> Result<String> {
+    let expected = expected(load);
     let until = Instant::now() + SETTLE;
     loop {
         let gained = Counters::scrape(check)?.since(&load.before);
-        let wrong = due.iter().find(|(name, counts)| gained.get(*name) != Some(counts));
+        let wrong = expected.iter().find(|(name, counts)| gained.get(*name) != Some(counts));
         let Some((name, counts)) = wrong else { break };
         if Instant::now() > until {
             let (requests, failures) = gained.get(name).copied().unwrap_or_default();
             bail!(
-                "{name} counts {requests} with {failures} failures instead of {} with {}",
+                "{name} counted {requests} with {failures} failures instead of {} with {}",
                 counts.0,
                 counts.1
             );
         }
         thread::sleep(Duration::from_millis(200));
     }
-    let texts: Vec<String> = due
+    let texts: Vec<String> = expected
         .iter()
         .map(|(name, (requests, failures))| format!("{name} {requests}/{failures}"))
         .collect();
     Ok(format!("requests/failures {}", texts.join(", ")))
 }
 
-fn due(load: &Load) -> BTreeMap<&'static str, Counted> {
+fn expected(load: &Load) -> BTreeMap<&'static str, Counts> {
     let total = (load.report.total.requests, load.report.total.failures);
     let version = |name: &str| {
         load.report
@@ -183,7 +183,7 @@ fn due(load: &Load) -> BTreeMap<&'static str, Counted> {
     .into()
 }
 
-/// Successes and failures that `viz stat` shows of what traffic sent to web.
+/// Returns successes and failures of traffic's requests to web, by `viz stat`.
 pub(super) fn stat(check: &Check<'_>) -> Result<(u64, u64)> {
     let row = stat_row(check, 600_000)?;
     Ok(row.map_or((0, 0), |row| (row.successes, row.failures)))
@@ -198,8 +198,8 @@ fn stat_row(check: &Check<'_>, window_ms: u64) -> Result<Option<StatRow>> {
     Ok(answer.rows.pop())
 }
 
-/// What `viz stat` shows once a scrape has brought what is due.
-pub(super) fn stat_after(check: &Check<'_>, due: Counted) -> Result<Counted> {
+/// Waits for a scrape until `viz stat` shows the expected counts.
+pub(super) fn stat_after(check: &Check<'_>, due: Counts) -> Result<Counts> {
     let until = Instant::now() + SCRAPE;
     loop {
         let shown = stat(check)?;
@@ -219,18 +219,18 @@ pub(super) fn stat_after(check: &Check<'_>, due: Counted) -> Result<Counted> {
     }
 }
 
-/// `viz stat` shows the load's counts, and a rate that is those counts over the time it says it covers.
-pub(super) fn stat_agrees(check: &Check<'_>, load: &Load) -> Proof {
+/// Asserts that `viz stat` shows the load's counts, and a rate that matches them over the time covered.
+pub(super) fn stat_agrees(check: &Check<'_>, load: &Load) -> Result<String> {
     let total = &load.report.total;
     let due = (total.requests - total.failures, total.failures);
     stat_after(check, (load.stat_before.0 + due.0, load.stat_before.1 + due.1))?;
-    let row = stat_row(check, 600_000)?.context("`viz stat` shows nothing")?;
+    let row = stat_row(check, 600_000)?.context("`viz stat` shows no row")?;
     let rate = row.rps.context("`viz stat` shows no rate")?;
     let counted = rate * row.covered_ms as f64 / 1000.0;
     let all = (row.successes + row.failures) as f64;
     ensure!(
         (counted - all).abs() < 1.0,
-        "{rate:.1} requests a second over {} ms are not {all}",
+        "{rate:.1} requests per second over {} ms do not make {all}",
         row.covered_ms
     );
     let success = |good: u64, bad: u64| 100.0 * good as f64 / (good + bad) as f64;
@@ -241,7 +241,7 @@ pub(super) fn stat_agrees(check: &Check<'_>, load: &Load) -> Proof {
         success(due.0, due.1)
     );
     Ok(format!(
-        "{text}, {rate:.1} requests a second over the {:.1}s covered",
+        "{text}, {rate:.1} requests per second over the {:.1}s covered",
         row.covered_ms as f64 / 1000.0
     ))
 }
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_are_added_up_by_edge() {
+    fn sums_series_by_edge() {
         let text = "\
 response_total{direction=\"inbound\",tls=\"true\",client_id=\"web.vote.serviceaccount.x\",classification=\"success\"} 5
 response_total{direction=\"inbound\",tls=\"true\",client_id=\"web.vote.serviceaccount.x\",classification=\"failure\"} 2

@@ -1,12 +1,12 @@
-//! Every edge of the application is mutual TLS.
+//! Asserts that every edge of the application is mutual TLS.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use viz_api::{Answer, EdgeRow, EdgesRequest, Kind};
 
-use super::{Check, DEPLOYMENTS, Proof};
+use super::{Check, DEPLOYMENTS};
 use crate::demo::NAMESPACE;
 
-/// Who asks whom.
+/// Expected edges: client and server.
 const EDGES: [(&str, &str); 4] = [
     ("traffic", "web"),
     ("web", "emoji"),
@@ -14,7 +14,7 @@ const EDGES: [(&str, &str); 4] = [
     ("web", "voting-v2"),
 ];
 
-pub(super) fn are_mutual(check: &Check<'_>) -> Proof {
+pub(super) fn are_mutual(check: &Check<'_>) -> Result<String> {
     let request = EdgesRequest {
         kind: Kind::Deployment,
         namespace: Some(NAMESPACE.to_owned()),
@@ -29,7 +29,7 @@ pub(super) fn are_mutual(check: &Check<'_>) -> Proof {
         .collect();
     for row in &rows {
         let edge = format!("{}→{}", row.src, row.dst);
-        ensure!(EDGES.contains(&(&row.src, &row.dst)), "{edge} should not be");
+        ensure!(EDGES.contains(&(&row.src, &row.dst)), "unexpected edge {edge}");
         ensure!(
             row.no_tls_reason.is_empty(),
             "{edge} is not secured: {}",
@@ -37,17 +37,17 @@ pub(super) fn are_mutual(check: &Check<'_>) -> Proof {
         );
         ensure!(
             row.client_id == identity(&row.src),
-            "{edge}: the client is {:?}",
+            "{edge}: unexpected client {:?}",
             row.client_id
         );
         ensure!(
             row.server_id == identity(&row.dst),
-            "{edge}: the server is {:?}",
+            "{edge}: unexpected server {:?}",
             row.server_id
         );
         ensure!(
             row.client_id_witnessed,
-            "{edge}: {}'s own proxy has not seen the client as {}",
+            "{edge}: the proxy of {} has not seen the client as {}",
             row.dst,
             row.client_id
         );

@@ -1,24 +1,24 @@
-//! The fixed load: each request votes, so it goes from traffic to web, from web to emoji, and from web to one of the two
+//! Fixed load: each request votes, so it goes from traffic to web, from web to emoji, and from web to one of the two
 //! versions of voting.
 
 use anyhow::{Result, ensure};
 
 use super::{
-    Check, Proof,
+    Check,
     counters::{Counters, stat, stat_after},
 };
 use cli_demo_app::LoadReport;
 
 use crate::demo::manifests::WEIGHTS;
 
-/// What voting's second version fails: each fourth.
+/// The second version of voting fails every fourth request.
 const FAIL_EVERY: u64 = 4;
-/// What each request of the load asks for.
+/// Path of each request.
 const VOTE: &str = "/api/vote?choice=:crab:";
 /// Connections of the load.
 const CONNECTIONS: &str = "16";
 
-/// The load, and what was counted before it.
+/// Result of the load, and counters before it.
 pub(super) struct Load {
     warm: LoadReport,
     pub(super) report: LoadReport,
@@ -26,10 +26,10 @@ pub(super) struct Load {
     pub(super) stat_before: (u64, u64),
 }
 
-/// Drives it.
+/// Runs the load.
 pub(super) fn drive(check: &Check<'_>) -> Result<Load> {
     let cold = stat(check)?;
-    // First connections to all pods: while one version has none, its share goes to the other, as it should.
+    // Warm up connections to all pods: while one version has none, its share goes to the other, as it should.
     let warm = check.load(VOTE, &["--requests", "200", "--connections", CONNECTIONS])?;
     let (successes, failures) = (warm.total.requests - warm.total.failures, warm.total.failures);
     let stat_before = stat_after(check, (cold.0 + successes, cold.1 + failures))?;
@@ -44,8 +44,8 @@ pub(super) fn drive(check: &Check<'_>) -> Result<Load> {
     })
 }
 
-/// No request is lost, and exactly each fourth one of the second version fails.
-pub(super) fn answered(load: &Load) -> Proof {
+/// Asserts that no request is lost, and exactly every fourth of the second version fails.
+pub(super) fn answered(load: &Load) -> Result<String> {
     let LoadReport {
         total,
         unanswered,
@@ -54,16 +54,16 @@ pub(super) fn answered(load: &Load) -> Proof {
     } = &load.report;
     ensure!(
         *unanswered == 0,
-        "{unanswered} of {} had no answer: {}",
+        "{unanswered} of {} got no response: {}",
         total.requests,
         first_error.as_deref().unwrap_or("")
     );
     let v2 = |report: &LoadReport| report.versions.get("v2").map_or(0, |counts| counts.requests);
-    // The version counts from its start on.
-    let due = (v2(&load.warm) + v2(&load.report)) / FAIL_EVERY - v2(&load.warm) / FAIL_EVERY;
+    // The version counts from its start.
+    let expected = (v2(&load.warm) + v2(&load.report)) / FAIL_EVERY - v2(&load.warm) / FAIL_EVERY;
     ensure!(
-        total.failures == due,
-        "{} failed, but the second version failed {due}",
+        total.failures == expected,
+        "{} failed instead of {expected}",
         total.failures
     );
     Ok(format!(
@@ -77,21 +77,21 @@ pub(super) fn answered(load: &Load) -> Proof {
     ))
 }
 
-/// Each version has its share.
-pub(super) fn split(load: &Load) -> Proof {
+/// Asserts that each version gets its share.
+pub(super) fn split(load: &Load) -> Result<String> {
     let requests = |version: &str| load.report.versions.get(version).map_or(0, |counts| counts.requests);
     let (v1, v2) = (requests("v1"), requests("v2"));
     ensure!(
         v1 + v2 == load.report.total.requests,
-        "only {} of {} say their version",
+        "only {} of {} responses name their version",
         v1 + v2,
         load.report.total.requests
     );
     let share = 100.0 * v2 as f64 / (v1 + v2) as f64;
-    let due = 100.0 * f64::from(WEIGHTS.1) / f64::from(WEIGHTS.0 + WEIGHTS.1);
+    let expected = 100.0 * f64::from(WEIGHTS.1) / f64::from(WEIGHTS.0 + WEIGHTS.1);
     ensure!(
-        (share - due).abs() <= 1.5,
-        "v1 {v1}, v2 {v2}: {share:.2}% instead of {due:.0}%"
+        (share - expected).abs() <= 1.5,
+        "v1 {v1}, v2 {v2}: {share:.2}% instead of {expected:.0}%"
     );
     Ok(format!("v1 {v1}, v2 {v2} ({share:.2}%)"))
 }

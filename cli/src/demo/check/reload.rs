@@ -1,21 +1,21 @@
-//! A changed split, under load: how long until nothing goes to the old version, and whether anything is lost.
+//! Asserts that a changed split takes effect quickly under load, and loses nothing.
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Check, Proof};
+use super::Check;
 use cli_demo_app::now_ms;
 
-/// How long the load runs before and after the change, in all.
+/// Duration of the load, before and after the change together.
 const LOAD_SECONDS: &str = "5";
-/// When the split is changed, after the load has begun.
+/// Delay of the change after the start of the load.
 const CHANGE: Duration = Duration::from_secs(2);
 
-pub(super) fn split(check: &Check<'_>) -> Proof {
-    let traffic = check.stage("traffic")?;
+pub(super) fn split(check: &Check<'_>) -> Result<String> {
+    let traffic = check.runner("traffic")?;
     let (load, changed) = thread::scope(|scope| {
-        // The results never fail by themselves: whatever fails here, the mesh has lost.
+        // /api/results never fails by itself, so any failure is the mesh's.
         let limits = [
             "--seconds",
             LOAD_SECONDS,
@@ -41,15 +41,15 @@ pub(super) fn split(check: &Check<'_>) -> Proof {
         "{} of {} requests failed: {}",
         load.total.failures,
         load.total.requests,
-        load.first_error.as_deref().unwrap_or("a status from 500 on")
+        load.first_error.as_deref().unwrap_or("status 500 or higher")
     );
     let last = |version: &str| load.versions.get(version).map(|counts| counts.last_began_ms);
-    let v1 = last("v1").context("nothing went to v1 before the change")?;
-    let v2 = last("v2").context("nothing went to v2")?;
-    ensure!(v2 > changed + 1000, "the load ended too early to tell");
+    let v1 = last("v1").context("v1 got no requests before the change")?;
+    let v2 = last("v2").context("v2 got no requests")?;
+    ensure!(v2 > changed + 1000, "the load ended too early");
     ensure!(
         v1 < changed + 1000,
-        "v1 still had requests {} ms after the change",
+        "v1 still got requests {} ms after the change",
         v1 - changed
     );
     let took = v1.saturating_sub(changed);

@@ -1,4 +1,4 @@
-//! A tap shows a request with method, path, status, latency and both identities.
+//! Asserts that a tap shows a request with method, path, status, latency and both identities.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use anyhow::{Context, Result, bail, ensure};
 use http_body_util::BodyExt;
 use viz_api::{Kind, Problem, Resource, TapEvent, TapRequest};
 
-use super::{Check, Proof, edges::identity};
+use super::{Check, edges::identity};
 use crate::demo::NAMESPACE;
 
-/// Time for the tap to show the request.
+/// Time limit for the tap to show the request.
 const SHOWN: Duration = Duration::from_secs(10);
-/// A query of its own, so that it cannot be another request.
+/// Unique query, so that it cannot be another request.
 const PATH: &str = "/api/vote?choice=:ghost:&seen=by-tap";
 
-/// What was seen of the request at one side of one proxy.
+/// Request as seen at one side of one proxy.
 #[derive(Default)]
-struct Seen {
+struct TappedRequest {
     method: Option<String>,
     status: Option<u16>,
     latency_us: Option<u64>,
@@ -25,24 +25,22 @@ struct Seen {
     server: Option<String>,
 }
 
-pub(super) fn shows_a_request(check: &Check<'_>) -> Proof {
+pub(super) fn shows_a_request(check: &Check<'_>) -> Result<String> {
     let mut request = TapRequest::of(Resource::named(Kind::Deployment, "web"));
     request.namespace = Some(NAMESPACE.to_owned());
     request.path = Some(PATH.to_owned());
-    // The server's identity is known where the request leaves, the client's where it arrives.
+    // The outbound side knows the server's identity, the inbound side the client's.
     let inbound = watch(check, request)?;
     let mut request = TapRequest::of(Resource::named(Kind::Deployment, "traffic"));
     request.namespace = Some(NAMESPACE.to_owned());
     request.path = Some(PATH.to_owned());
     let outbound = watch(check, request)?;
-    let client = inbound
-        .client
-        .context("the tap of web does not tell the client's identity")?;
+    let client = inbound.client.context("the tap of web lacks the client's identity")?;
     let server = outbound
         .server
-        .context("the tap of traffic does not tell the server's identity")?;
-    ensure!(client == identity("traffic"), "the client is {client:?}");
-    ensure!(server == identity("web"), "the server is {server:?}");
+        .context("the tap of traffic lacks the server's identity")?;
+    ensure!(client == identity("traffic"), "unexpected client {client:?}");
+    ensure!(server == identity("web"), "unexpected server {server:?}");
     let method = inbound.method.context("no method")?;
     let (status, latency) = (
         inbound.status.context("no status")?,
@@ -53,29 +51,29 @@ pub(super) fn shows_a_request(check: &Check<'_>) -> Proof {
     ))
 }
 
-/// Taps, sends requests until one is seen to its end, and tells what was seen.
-fn watch(check: &Check<'_>, request: TapRequest) -> Result<Seen> {
+/// Taps and sends requests until one is seen to its end.
+fn watch(check: &Check<'_>, request: TapRequest) -> Result<TappedRequest> {
     let mut body = check.runtime.block_on(check.api.open(viz_api::TAP, &request))?;
-    let traffic = check.stage("traffic")?;
+    let traffic = check.runner("traffic")?;
     std::thread::scope(|scope| {
         let load = scope.spawn(move || traffic.load(PATH, &["--requests", "20", "--rps", "10", "--connections", "1"]));
         let seen = check.runtime.block_on(async {
             let mut lines = Vec::new();
-            let mut seen = Seen::default();
+            let mut seen = TappedRequest::default();
             let reading = async {
                 while !seen.ended {
-                    let frame = body.frame().await.context("the tap ended")??;
+                    let frame = body.frame().await.context("the tap was closed")??;
                     lines.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
                     while let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
                         let line: Vec<u8> = lines.drain(..=end).collect();
-                        seen.note(&line)?;
+                        seen.record(&line)?;
                     }
                 }
                 anyhow::Ok(())
             };
             tokio::time::timeout(SHOWN, reading)
                 .await
-                .context("nothing was shown in time")??;
+                .context("timed out waiting for the tap")??;
             anyhow::Ok(seen)
         });
         match load.join() {
@@ -86,8 +84,8 @@ fn watch(check: &Check<'_>, request: TapRequest) -> Result<Seen> {
     })
 }
 
-impl Seen {
-    fn note(&mut self, line: &[u8]) -> Result<()> {
+impl TappedRequest {
+    fn record(&mut self, line: &[u8]) -> Result<()> {
         if let Ok(problem) = serde_json::from_slice::<Problem>(line) {
             bail!(problem.error);
         }
@@ -96,14 +94,14 @@ impl Seen {
         self.client = label(&event.source, "client_id").or(self.client.take());
         self.server = label(&event.destination, "server_id").or(self.server.take());
         if let Some(init) = &event.request_init_event {
-            ensure!(init.path == PATH, "a request for {} came along", init.path);
+            ensure!(init.path == PATH, "unexpected request for {}", init.path);
             self.method = Some(init.method.clone());
         }
         if let Some(init) = &event.response_init_event {
             self.status = Some(init.http_status);
             self.latency_us = Some(init.since_request_init / 1000);
         }
-        // The first events of a tap may belong to a request that had begun before.
+        // The first events of a tap may belong to an earlier request.
         self.ended = event.response_end_event.is_some() && self.method.is_some() && self.status.is_some();
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Events of a tap, counted by where they come from, where they go and what they ask for. Pure.
+//! Tap events counted by source, destination, method and path. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,17 +10,17 @@ use viz_api::{
 
 use crate::output::{Align, Table, percent};
 
-/// Requests that are waited for; older ones lost their end on the way.
+/// Limit of open requests; the end of older ones was lost.
 const OPEN: usize = 10_000;
-/// Rows that are kept; the rarest makes room.
+/// Limit of rows; the least frequent is evicted.
 const ROWS: usize = 2_000;
 
-/// What a row is.
+/// Grouping of the rows.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct View {
-    /// Whether each source has its own.
+    /// Group by source, too.
     pub(super) sources: bool,
-    /// Whether routes are counted instead of paths.
+    /// Group by route instead of path.
     pub(super) routes: bool,
 }
 
@@ -36,13 +36,13 @@ struct Row {
     last: u64,
 }
 
-/// A request whose end is not known yet.
+/// Request whose end has not been seen yet.
 struct Open {
     key: Key,
     status: u16,
 }
 
-/// The counts.
+/// Counts by row.
 pub(super) struct Rows {
     view: View,
     rows: BTreeMap<Key, Row>,
@@ -62,7 +62,7 @@ impl Rows {
         }
     }
 
-    /// Counts one line of the tap.
+    /// Counts one line of the tap stream.
     pub(super) fn add(&mut self, line: &[u8]) -> Result<()> {
         if let Ok(problem) = serde_json::from_slice::<Problem>(line) {
             eprintln!("mesh: {}", problem.error);
@@ -122,7 +122,7 @@ impl Rows {
         row.successes += u64::from(is_success(open.status, end));
     }
 
-    /// The rows, the most frequent first, at most so many.
+    /// Renders at most `most` rows, the most frequent first.
     pub(super) fn render(&self, most: usize) -> String {
         let mut columns = vec![];
         if self.view.sources {
@@ -153,19 +153,19 @@ impl Rows {
         }
         let lost = match self.lost {
             0 => String::new(),
-            lost => format!("({lost} events were lost, for they came faster than they could be counted)\n"),
+            lost => format!("({lost} events were dropped because they arrived faster than they could be counted)\n"),
         };
         table.render() + &lost
     }
 }
 
-/// The pod, as far as it is known, else the address.
+/// Returns the peer's pod if known, else its address.
 fn name(peer: Option<&Peer>) -> String {
     let Some(peer) = peer else { return String::new() };
     peer.metadata.get("pod").unwrap_or(&peer.ip).clone()
 }
 
-/// Linkerd's rule.
+/// Classifies a response by Linkerd's rule.
 fn is_success(status: u16, end: &ResponseEnd) -> bool {
     /// Unknown, DeadlineExceeded, Internal, Unavailable, DataLoss.
     const FAILURES: [u32; 5] = [2, 4, 13, 14, 15];
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_source_and_path() {
+    fn counts_requests_by_source_and_path() {
         let view = View {
             sources: true,
             routes: false,
@@ -227,7 +227,7 @@ b        web-1         GET      /x         1    1ms     1ms    1ms        100.00
     }
 
     #[test]
-    fn sources_can_be_counted_together() {
+    fn groups_without_sources() {
         let view = View {
             sources: false,
             routes: true,
