@@ -1,15 +1,18 @@
 //! `mesh authz`: the authorizations that apply to a workload's ports.
 
+mod local;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
+use cli_check::view_pod;
 use destination_source::cluster::{Client, Filter, Resource};
 use serde_json::Value;
 
 use crate::{
     kube::{
         self, ClusterFlags, NamespaceFlag,
-        pods::{self, containers, name_of},
+        pods::{self, object_name},
     },
     output::{self, Align, Table},
 };
@@ -20,6 +23,10 @@ pub(crate) struct AuthzArgs {
     /// KIND/NAME or KIND NAME.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
+
+    /// Query the mesh of this name on this machine.
+    #[arg(long, value_name = "MESH")]
+    name: Option<String>,
 
     #[command(flatten)]
     namespace: NamespaceFlag,
@@ -40,24 +47,34 @@ struct Policies {
 /// `mesh authz`
 pub(crate) fn authz(args: &AuthzArgs) -> Result<ExitCode> {
     let named = pods::parse(&args.resource)?;
-    kube::block_on(async {
-        let client = args.cluster.connect().await?;
-        let namespace = args.namespace.on(&client);
-        let pods = named.pods(&client, &namespace).await?;
-        let policies = output::patiently("reading policies", read(&client, &namespace)).await?;
-        let rows = rows(&pods, &policies, &namespace);
-        if rows.is_empty() {
-            eprintln!("No Server of the namespace {namespace} chooses these pods: the default policy holds.");
-            return Ok(ExitCode::SUCCESS);
-        }
-        let columns = ["ROUTE", "SERVER", "AUTHORIZATION_POLICY", "SERVER_AUTHORIZATION"];
-        let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
-        for row in rows {
-            table.row(row.into());
-        }
-        output::print(&table.render())?;
-        Ok(ExitCode::SUCCESS)
-    })
+    let (namespace, pods, policies) = if let Some(mesh) = args.cluster.local(args.name.as_deref())? {
+        let namespace = match named.plural {
+            "namespaces" => named.name.clone(),
+            _ => args.namespace.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        };
+        let (pods, policies) = local::read(&mesh, &named, &namespace)?;
+        (namespace, pods, policies)
+    } else {
+        kube::block_on(async {
+            let client = args.cluster.connect().await?;
+            let namespace = args.namespace.on(&client);
+            let pods = named.pods(&client, &namespace).await?;
+            let policies = output::patiently("reading policies", read(&client, &namespace)).await?;
+            Ok((namespace, pods, policies))
+        })?
+    };
+    let rows = rows(&pods, &policies, &namespace);
+    if rows.is_empty() {
+        eprintln!("No Server in the namespace {namespace} selects these pods: the default policy applies.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let columns = ["ROUTE", "SERVER", "AUTHORIZATION_POLICY", "SERVER_AUTHORIZATION"];
+    let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
+    for row in rows {
+        table.row(row.into());
+    }
+    output::print(&table.render())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn read(client: &Client, namespace: &str) -> Result<Policies> {
@@ -83,20 +100,24 @@ async fn read(client: &Client, namespace: &str) -> Result<Policies> {
 /// Row of the table: route, Server, AuthorizationPolicy, ServerAuthorization.
 type Row = [String; 4];
 
+/// Marks a Server without any authorization: it denies all clients.
+const UNAUTHORIZED: &str = "(none: all clients denied)";
+
 fn rows(pods: &[Value], policies: &Policies, namespace: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     let servers = policies.servers.iter();
-    for server in servers.filter(|server| pods.iter().any(|pod| chooses(server, pod))) {
-        let name = name_of(server);
+    for server in servers.filter(|server| pods.iter().any(|pod| selects_pod(server, pod))) {
+        let name = object_name(server);
+        let first = rows.len();
         for policy in &policies.authorization_policies {
             let target = &policy["spec"]["targetRef"];
             let is = |kind: &str, name: &str| target["kind"] == kind && target["name"] == name;
             if is("Server", name) || is("Namespace", namespace) {
-                rows.push(row("*", name, name_of(policy), ""));
+                rows.push(row("*", name, object_name(policy), ""));
             }
             for route in policies.routes.iter().filter(|route| has_parent(route, name)) {
-                if target["kind"] == "HTTPRoute" && target["name"] == name_of(route) {
-                    rows.push(row(name_of(route), name, name_of(policy), ""));
+                if target["kind"] == "HTTPRoute" && target["name"] == object_name(route) {
+                    rows.push(row(object_name(route), name, object_name(policy), ""));
                 }
             }
         }
@@ -104,8 +125,14 @@ fn rows(pods: &[Value], policies: &Policies, namespace: &str) -> Vec<Row> {
             let of = &authorization["spec"]["server"];
             let selected = !of["selector"].is_null() && selects(&of["selector"], &server["metadata"]["labels"]);
             if of["name"] == name || selected {
-                rows.push(row("*", name, "", name_of(authorization)));
+                rows.push(row("*", name, "", object_name(authorization)));
             }
+        }
+        if rows.len() == first {
+            rows.push(match server["spec"]["accessPolicy"].as_str() {
+                None | Some("deny") => row("*", name, UNAUTHORIZED, ""),
+                Some(access) => row("*", name, &format!("accessPolicy {access}"), ""),
+            });
         }
     }
     rows.sort_by(|a, b| (&a[1], &a[0], &a[2], &a[3]).cmp(&(&b[1], &b[0], &b[2], &b[3])));
@@ -117,14 +144,13 @@ fn row(route: &str, server: &str, policy: &str, authorization: &str) -> Row {
 }
 
 /// Returns true if a Server selects one of the pod's ports.
-fn chooses(server: &Value, pod: &Value) -> bool {
+fn selects_pod(server: &Value, pod: &Value) -> bool {
     let spec = &server["spec"];
     if spec["podSelector"].is_null() || !selects(&spec["podSelector"], &pod["metadata"]["labels"]) {
         return false;
     }
-    let mut ports = containers(pod).flat_map(|container| container["ports"].as_array().into_iter().flatten());
     // A container may listen on a port that it does not list.
-    spec["port"].is_u64() || ports.any(|port| port["name"] == spec["port"])
+    spec["port"].is_u64() || view_pod(pod, |pod| pod.ports().any(|(_, name)| name == spec["port"].as_str()))
 }
 
 fn has_parent(route: &Value, server: &str) -> bool {
@@ -191,7 +217,7 @@ mod tests {
                 json!({"parentRefs": [{"kind": "Server", "name": "web-http"}]}),
             )],
         };
-        let found = rows(&[pod], &policies, "vote");
+        let found = rows(std::slice::from_ref(&pod), &policies, "vote");
         let expected = [
             row("*", "web-http", "", "old"),
             row("*", "web-http", "clients", ""),
@@ -199,5 +225,24 @@ mod tests {
             row("read", "web-http", "readers", ""),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn shows_that_a_server_without_authorization_denies_all() {
+        let pod = json!({"metadata": {"name": "api-1", "labels": {"app": "api"}}, "spec": {"containers": []}});
+        let server = |access: Value| {
+            json!({"metadata": {"name": "api"}, "spec": {"podSelector": {"matchLabels": {"app": "api"}}, "port": 80,
+                "accessPolicy": access}})
+        };
+        let found = |access: Value| {
+            let policies = Policies {
+                servers: vec![server(access)],
+                ..Policies::default()
+            };
+            rows(std::slice::from_ref(&pod), &policies, "vote")
+        };
+        assert_eq!(found(Value::Null), [row("*", "api", UNAUTHORIZED, "")]);
+        assert_eq!(found(json!("deny")), [row("*", "api", UNAUTHORIZED, "")]);
+        assert_eq!(found(json!("audit")), [row("*", "api", "accessPolicy audit", "")]);
     }
 }

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     kube::{self, ClusterFlags, NamespaceFlag},
-    output,
+    output::{self, terminal},
 };
 
 /// Arguments of `mesh check`.
@@ -113,6 +113,7 @@ pub(crate) fn check_viz(common: CommonCheckArgs) -> Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let scope = Scope {
         version,
+        viz_required: true,
         ..Scope::default()
     };
     run(scope, common, |name| matches!(name, "kubernetes-api" | "linkerd-viz"))
@@ -180,7 +181,7 @@ impl CheckView {
         self.spinner.set_message("querying the cluster");
         if self.output == CheckOutput::Table {
             // A write that fails here fails at the end too, and is reported there.
-            let _ = self.spinner.suspend(|| output::print(&text));
+            let _ = self.spinner.suspend(|| output::print(&terminal::paint(&text)));
         }
     }
 
@@ -188,7 +189,7 @@ impl CheckView {
         self.spinner.finish_and_clear();
         output::print(&match self.output {
             CheckOutput::Table => format!("\n{}", report.status()),
-            CheckOutput::Short => report.render(ReportFormat::Short),
+            CheckOutput::Short => terminal::paint(&report.render(ReportFormat::Short)),
             CheckOutput::Json => report.render(ReportFormat::Json),
         })
     }

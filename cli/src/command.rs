@@ -119,4 +119,16 @@ mod tests {
     fn command_table_is_consistent() {
         Mesh::command().debug_assert();
     }
+
+    #[test]
+    fn cluster_flags_have_their_own_heading() {
+        let mut mesh = Mesh::command();
+        mesh.build();
+        for command in ["install", "upgrade", "inject", "check"] {
+            let command = mesh.find_subcommand(command).expect("a command");
+            let mut flags = command.get_arguments().filter(|arg| arg.get_id() == "kubeconfig");
+            let heading = flags.next().and_then(|flag| flag.get_help_heading());
+            assert_eq!(heading, Some("Cluster"), "{}", command.get_name());
+        }
+    }
 }

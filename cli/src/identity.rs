@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use destination_k8s::keys::PROXY_CONTAINER;
+use cli_check::view_pod;
 use destination_source::cluster::{self as source, Client, Filter, PodPort, Resource};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -51,7 +51,7 @@ pub(crate) fn identity(args: &IdentityArgs) -> Result<ExitCode> {
         let pods = find(args, &client, &namespace).await?;
         let mut failed = false;
         for (i, pod) in pods.iter().enumerate() {
-            let name = pods::name_of(pod);
+            let name = pods::object_name(pod);
             output::print(&format!("\nPOD {name} ({} of {})\n\n", i + 1, pods.len()))?;
             match output::patiently(&format!("querying {name}"), pod_chain(&client, pod)).await {
                 Ok(chain) => output::print(&render(&chain)?)?,
@@ -90,22 +90,26 @@ async fn pod_chain(client: &Client, pod: &Value) -> Result<Vec<CertificateDer<'s
 
 /// Identity that the sidecar requests: its environment variable, with references expanded.
 fn local_name(pod: &Value) -> Option<String> {
-    let proxy = pods::containers(pod).find(|container| container["name"] == PROXY_CONTAINER)?;
-    let env = proxy["env"].as_array()?;
-    let find = |name: &str| env.iter().find(|var| var["name"] == name);
-    let field = |path: &str| match path {
-        "metadata.name" => pod["metadata"]["name"].as_str(),
-        "metadata.namespace" => pod["metadata"]["namespace"].as_str(),
-        "spec.serviceAccountName" => pod["spec"]["serviceAccountName"].as_str(),
-        _ => None,
-    };
-    let value = |name: &str| {
-        let var = find(name)?;
-        var["value"]
-            .as_str()
-            .or_else(|| field(var["valueFrom"]["fieldRef"]["fieldPath"].as_str()?))
-    };
-    let mut text = value("LINKERD2_PROXY_IDENTITY_LOCAL_NAME")?.to_owned();
+    view_pod(pod, |pod| {
+        let env = pod.sidecar()?.env.as_ref()?;
+        let field = |path: &str| match path {
+            "metadata.name" => Some(pod.name()),
+            "metadata.namespace" => Some(pod.namespace()),
+            "spec.serviceAccountName" => Some(pod.service_account()),
+            _ => None,
+        };
+        let value = |name: &str| {
+            let variable = env.iter().find(|variable| variable.name == name)?;
+            let reference = || field(&variable.value_from.as_ref()?.field_ref.as_ref()?.field_path);
+            variable.value.as_deref().or_else(reference)
+        };
+        expand(value("LINKERD2_PROXY_IDENTITY_LOCAL_NAME")?, value)
+    })
+}
+
+/// Expands references such as `$(_pod_ns)` in the value of an environment variable.
+fn expand<'a>(text: &str, value: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+    let mut text = text.to_owned();
     while let Some((begin, rest)) = text.split_once("$(") {
         let (name, end) = rest.split_once(')')?;
         text = format!("{begin}{}{end}", value(name)?);
@@ -263,7 +267,7 @@ mod tests {
             {"name": "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
                 "value": "$(_pod_sa).$(_pod_ns).serviceaccount.identity.linkerd.cluster.local"}]);
         let pod = json!({"metadata": {"name": "web-1", "namespace": "vote"}, "spec": {"serviceAccountName": "web",
-            "initContainers": [{"name": "linkerd-proxy", "env": env}], "containers": []}});
+            "initContainers": [{"name": "linkerd-proxy", "restartPolicy": "Always", "env": env}], "containers": []}});
         assert_eq!(local_name(&pod).as_deref(), Some(NAME));
     }
 

@@ -8,11 +8,14 @@ pub(crate) mod pods;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result, anyhow};
+use cli_local::state::State;
 use destination_source::cluster::{self, Client, ClientOptions, Forwarded, PodPort, Resource};
+use proxy_model::defaults::CLUSTER_DOMAIN;
 
 /// Flags that select the cluster, the user to impersonate and the control plane's namespace.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterFlags {
     /// Kubeconfig file; looked up as kubectl does by default.
     #[arg(long, value_name = "FILE")]
@@ -62,6 +65,19 @@ impl ClusterFlags {
         self.kubeconfig.is_some() || self.context.is_some() || self.impersonate.is_some()
     }
 
+    /// Returns the mesh on this machine to query: the one of this name, or the only one unless a flag or `$KUBECONFIG`
+    /// selects a cluster.
+    pub(crate) fn local(&self, name: Option<&str>) -> Result<Option<State>> {
+        if name.is_some() {
+            return State::find(name).map(Some);
+        }
+        let selects_cluster = self.is_given() || has_kubeconfig();
+        if selects_cluster || State::running().is_empty() {
+            return Ok(None);
+        }
+        State::find(None).map(Some)
+    }
+
     /// Converts the flags to client options.
     pub(crate) fn options(&self) -> ClientOptions {
         ClientOptions {
@@ -73,9 +89,31 @@ impl ClusterFlags {
         }
     }
 
-    /// Creates a client. Sends nothing yet.
+    /// Creates a client. Sends nothing yet. An error mentions the meshes on this machine, which are not queried.
     pub(crate) async fn connect(&self) -> Result<Client> {
+        let client = self.try_connect().await;
+        client.map_err(|error| with_local_hint(error, &State::running()))
+    }
+
+    /// Creates a client, for a command that can also query a mesh on this machine.
+    pub(crate) async fn try_connect(&self) -> Result<Client> {
         Ok(cluster::client(&self.options()).await?)
+    }
+}
+
+/// Returns true if `$KUBECONFIG` selects a cluster.
+pub(crate) fn has_kubeconfig() -> bool {
+    std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty())
+}
+
+/// Adds to a failed connection that a local mesh runs, which a command for clusters does not query.
+fn with_local_hint(error: Error, running: &[State]) -> Error {
+    match running.first() {
+        Some(mesh) => anyhow!(
+            "{error:#}\nthe mesh {:?} runs on this machine, but this command queries a cluster: use `mesh viz` or `mesh local`",
+            mesh.name
+        ),
+        None => error,
     }
 }
 
@@ -86,6 +124,16 @@ pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T>
     // A pending DNS lookup holds a thread; do not wait for it.
     runtime.shutdown_background();
     done
+}
+
+/// Reads the cluster's domain from the control plane's configuration.
+pub(crate) async fn cluster_domain(client: &Client, control_plane: &str) -> Result<String> {
+    let configs = Resource::new("v1", "configmaps").within(control_plane);
+    let config = configs.get(client, "linkerd-config").await?;
+    let values = config["data"]["values"].as_str().unwrap_or_default();
+    let configured = values.lines().find_map(|line| line.strip_prefix("clusterDomain:"));
+    let configured = configured.map(|domain| domain.trim().trim_matches('"').to_owned());
+    Ok(configured.unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()))
 }
 
 /// Connects to the port of a ready pod of one of the mesh's Deployments.
@@ -107,4 +155,33 @@ pub(crate) async fn metrics(client: &Client, from: &PodPort) -> Result<String> {
     /// Upper bound on the response; a busy proxy writes a few hundred KiB.
     const METRICS_BYTES: usize = 32 * 1024 * 1024;
     http1::text(cluster::forward(client, from).await?, "/metrics", METRICS_BYTES).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: ClusterFlags,
+    }
+
+    #[test]
+    fn names_the_local_mesh_when_no_cluster_is_reached() {
+        let hint = |running: &[State]| format!("{:#}", with_local_hint(anyhow!("no cluster"), running));
+        assert_eq!(hint(&[]), "no cluster");
+        let state = serde_json::json!({"name": "demo", "dir": "/d", "viz": "127.0.0.1:1", "manifests": "/m",
+            "outer": {"pid": 1, "started": 1}, "supervisor": {"pid": 1, "started": 1}});
+        let demo: State = serde_json::from_value(state).expect("a state");
+        assert!(hint(&[demo]).starts_with("no cluster\nthe mesh \"demo\" runs on this machine"));
+    }
+
+    #[test]
+    fn a_flag_selects_a_cluster() {
+        let is_given = |line: &[&str]| Line::parse_from(line).flags.is_given();
+        assert!(is_given(&["mesh", "--context", "a"]) && !is_given(&["mesh", "-L", "b"]));
+    }
 }

@@ -1,8 +1,10 @@
 //! Terminal output: tables without borders, figures in Linkerd's formats, a standard output that may close early.
 
 mod figures;
+pub(crate) mod keys;
 mod spinner;
 mod table;
+pub(crate) mod terminal;
 
 pub(crate) use cli_check::stdout::{print, try_print};
 pub(crate) use figures::{bytes_per_second, milliseconds, percent, requests_per_second};

@@ -7,7 +7,7 @@ mod proto;
 use std::{io::Read as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use destination_source::cluster::Resource;
+use proxy_model::defaults::CLUSTER_DOMAIN;
 use serde_json::{Value, json};
 
 use crate::{
@@ -67,7 +67,7 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<ExitCode> {
     check_service(&args.service)?;
     let (domain, namespace) = if args.ignore_cluster {
         let namespace = args.namespace.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        ("cluster.local".to_owned(), namespace)
+        (CLUSTER_DOMAIN.to_owned(), namespace)
     } else {
         kube::block_on(domain(args))
             .context("cannot determine the cluster domain (use --ignore-cluster to assume cluster.local)")?
@@ -110,15 +110,8 @@ fn check_service(name: &str) -> Result<()> {
 /// Reads the cluster's domain from the control plane, and resolves the namespace.
 async fn domain(args: &ProfileArgs) -> Result<(String, String)> {
     let client = args.cluster.connect().await?;
-    let configs = Resource::new("v1", "configmaps").within(&args.cluster.linkerd_namespace);
-    let config = configs.get(&client, "linkerd-config").await?;
-    let values = config["data"]["values"].as_str().unwrap_or_default();
-    let configured = values.lines().find_map(|line| line.strip_prefix("clusterDomain:"));
-    let configured = configured.map(|domain| domain.trim().trim_matches('"').to_owned());
-    Ok((
-        configured.unwrap_or_else(|| "cluster.local".to_owned()),
-        args.namespace.on(&client),
-    ))
+    let domain = kube::cluster_domain(&client, &args.cluster.linkerd_namespace).await?;
+    Ok((domain, args.namespace.on(&client)))
 }
 
 fn read(file: &std::path::Path) -> Result<String> {

@@ -120,6 +120,9 @@ pub(crate) fn uninstall(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
     if found.is_empty() {
         bail!("no mesh found with its control plane in the namespace {namespace}: select another with -L");
     }
+    if let Some(warning) = deletes_user_objects(&found) {
+        eprintln!("mesh: {warning}");
+    }
     output::print_manifests(&manifests::objects_text(&found, args.output)?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -139,6 +142,14 @@ pub(crate) fn prune(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     }))?;
     output::print_manifests(&manifests::objects_text(&stale, args.output)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Warns that deleting a custom resource deletes the users' objects of that kind.
+fn deletes_user_objects(objects: &[Value]) -> Option<&'static str> {
+    let mut kinds = objects.iter().map(|object| &object["kind"]);
+    kinds.any(|kind| kind == "CustomResourceDefinition").then_some(
+        "warning: deleting the CustomResourceDefinitions also deletes your TrafficSplits, ServiceProfiles, policies and routes",
+    )
 }
 
 /// Compares group, kind, namespace and name; versions are only different views of an object.
@@ -315,6 +326,13 @@ mod tests {
             kept[1],
             json!({"apiVersion": "v1", "kind": "RoleBinding", "metadata": {"name": "b", "namespace": "kube-system"}})
         );
+    }
+
+    #[test]
+    fn warns_of_deleting_users_objects_with_their_kind() {
+        let object = |kind: &str| json!({ "kind": kind });
+        assert!(deletes_user_objects(&[object("Role"), object("CustomResourceDefinition")]).is_some());
+        assert!(deletes_user_objects(&[object("Role")]).is_none());
     }
 
     #[test]

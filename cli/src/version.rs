@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Result;
-use destination_k8s::keys::{CONTROL_PLANE_NS, PROXY_CONTAINER};
+use cli_check::view_pod;
+use destination_k8s::keys::CONTROL_PLANE_NS;
 use destination_source::cluster::{Client, Filter, Resource};
 use serde_json::Value;
 
 use crate::{
-    kube::{self, ClusterFlags, NamespaceFlag, pods},
+    kube::{self, ClusterFlags, NamespaceFlag},
     output,
 };
 
@@ -104,10 +105,13 @@ async fn proxies(client: &Client, namespace: Option<&str>) -> Result<BTreeMap<St
 
 /// Returns the version of a pod's sidecar: from the injector's annotation, else from the image tag.
 fn proxy_version(pod: &Value) -> Option<String> {
-    let proxy = pods::containers(pod).find(|container| container["name"] == PROXY_CONTAINER)?;
-    let annotated = pod["metadata"]["annotations"]["linkerd.io/proxy-version"].as_str();
-    let tag = || proxy["image"].as_str()?.rsplit_once(':').map(|(_, tag)| tag);
-    annotated.or_else(tag).map(str::to_owned)
+    view_pod(pod, |pod| {
+        let image = pod.sidecar()?.image.as_deref();
+        let tag = || image?.rsplit_once(':').map(|(_, tag)| tag);
+        pod.annotation("linkerd.io/proxy-version")
+            .or_else(tag)
+            .map(str::to_owned)
+    })
 }
 
 fn render(versions: &BTreeMap<String, usize>, short: bool) -> String {
@@ -143,7 +147,7 @@ mod tests {
     fn counts_sidecars_by_version() {
         let pod = |annotations: Value| {
             json!({"metadata": {"annotations": annotations},
-                "spec": {"initContainers": [{"name": "linkerd-proxy", "image": "localhost/mesh-proxy:0.1.0"}]}})
+                "spec": {"initContainers": [{"name": "linkerd-proxy", "restartPolicy": "Always", "image": "localhost/mesh-proxy:0.1.0"}]}})
         };
         assert_eq!(proxy_version(&pod(json!({}))).as_deref(), Some("0.1.0"));
         assert_eq!(

@@ -9,15 +9,16 @@ mod routes;
 mod stat;
 mod tap;
 mod top;
+mod view;
 
 pub(crate) use api::Api;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use cli_local::state::State;
 
-use crate::kube::ClusterFlags;
+use crate::kube::{self, ClusterFlags};
 
 /// Subcommands of `mesh viz`.
 #[derive(Debug, clap::Subcommand)]
@@ -60,26 +61,24 @@ struct ApiFlags {
 }
 
 /// Default namespace of viz in a cluster.
-const VIZ_NAMESPACE: &str = "linkerd-viz";
+const VIZ_NAMESPACE: &str = proxy_model::defaults::VIZ_NAMESPACE;
 
 impl ApiFlags {
     async fn api(&self) -> Result<Api> {
         if let Some(url) = &self.api_addr {
             return Api::new(url).with_context(|| format!("--api-addr {url:?}"));
         }
-        if let Some(name) = &self.name {
-            return local(State::find(Some(name))?);
-        }
-        let is_given = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let named = self.cluster.is_given() || self.viz_namespace.is_some();
-        let runs_here = !State::running().is_empty();
-        if runs_here && !named && !is_given("KUBECONFIG") {
-            return local(State::find(None)?);
+        if (self.name.is_some() || self.viz_namespace.is_none())
+            && let Some(mesh) = self.cluster.local(self.name.as_deref())?
+        {
+            return local(&mesh);
         }
-        let client = match self.cluster.connect().await {
+        let runs_here = !State::running().is_empty();
+        let client = match self.cluster.try_connect().await {
             Ok(client) => client,
             Err(error) if named => return Err(error),
-            Err(error) => bail!("{error:#}\nno mesh runs on this machine either: run `mesh demo` to start one"),
+            Err(error) => return Err(no_cluster(&error, runs_here)),
         };
         if runs_here && !named {
             eprintln!(
@@ -91,7 +90,16 @@ impl ApiFlags {
     }
 }
 
-fn local(state: State) -> Result<Api> {
+/// Explains that neither a cluster nor a mesh on this machine was selected.
+fn no_cluster(error: &Error, runs_here: bool) -> Error {
+    if runs_here {
+        anyhow!("{error:#}\na mesh runs on this machine: use --name to query it")
+    } else {
+        anyhow!("{error:#}\nno mesh runs on this machine either: run `mesh demo` to start one")
+    }
+}
+
+fn local(state: &State) -> Result<Api> {
     Ok(Api::new(&state.viz_url())?.named(format!("the mesh {} on this machine", state.name)))
 }
 
@@ -113,25 +121,12 @@ impl NamespaceFlags {
     }
 }
 
-/// Output format of the views.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum ViewFormat {
-    /// Table
-    #[default]
-    Table,
-    /// Table with additional columns
-    Wide,
-    /// JSON
-    Json,
-}
-
 /// `mesh viz`
 pub(crate) fn run(command: VizCommand) -> Result<ExitCode> {
     if let VizCommand::Check(args) = command {
         return crate::check::check_viz(args);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    kube::block_on(async {
         match command {
             VizCommand::Stat(args) => stat::run(args).await,
             VizCommand::Edges(args) => edges::run(args).await,
@@ -147,34 +142,14 @@ pub(crate) fn run(command: VizCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Parses a time window such as `90s` or `1m30s`; a rate needs two scrapes.
-fn window(text: &str) -> Result<Duration, String> {
-    let window = destination_k8s::duration::go(text)
-        .ok_or_else(|| format!("invalid duration {text:?}: expected for example 30s or 1m"))?;
-    if window < Duration::from_secs(2) {
-        return Err("the window must be at least 2s".to_owned());
-    }
-    Ok(window)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Notes on stderr which scrapes the rows are based on, always if they are old.
-fn note_source(api: &Api, source: &viz_api::Source, wide: bool) {
-    let Some(age) = source.age_ms else { return };
-    let interval = source.scrape_interval_ms.max(1000);
-    let seconds = |ms: u64| ms as f64 / 1000.0;
-    if wide || age > 5 * interval {
-        eprintln!(
-            "from {} of {} pods by {}, newest {:.1}s old, {:.1}s covered{}",
-            source.kind,
-            source.pods,
-            api.place(),
-            seconds(age),
-            seconds(source.covered_ms.min(source.window_ms)),
-            if source.pods_failing > 0 {
-                format!(", {} pods failing", source.pods_failing)
-            } else {
-                String::new()
-            }
-        );
+    #[test]
+    fn suggests_a_running_mesh_or_the_demo() {
+        let hint = |runs_here| format!("{:#}", no_cluster(&anyhow!("no kubeconfig"), runs_here));
+        assert!(hint(true).ends_with("a mesh runs on this machine: use --name to query it"));
+        assert!(hint(false).ends_with("no mesh runs on this machine either: run `mesh demo` to start one"));
     }
 }

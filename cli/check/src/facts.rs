@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use destination_k8s::PodView;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 /// Stage of the installation to check.
@@ -29,6 +32,8 @@ pub struct Scope {
     pub control_plane: String,
     /// Namespace of viz.
     pub viz: String,
+    /// Require viz (`mesh viz check`).
+    pub viz_required: bool,
     /// Namespace of the CNI plugin.
     pub cni: String,
     /// Require the CNI plugin (`--pre --linkerd-cni-enabled`).
@@ -267,4 +272,10 @@ pub(crate) fn object_namespace(object: &Value) -> &str {
 /// Returns `namespace/name`.
 pub(crate) fn full_name(object: &Value) -> String {
     format!("{}/{}", object_namespace(object), object_name(object))
+}
+
+/// Reads a pod through its typed view. An unreadable pod counts as empty.
+pub fn view_pod<T>(pod: &Value, read: impl FnOnce(PodView<'_>) -> T) -> T {
+    let pod = Pod::deserialize(pod).unwrap_or_default();
+    read(PodView::new(&pod))
 }

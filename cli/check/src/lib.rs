@@ -16,7 +16,7 @@ pub mod stdout;
 
 pub use categories::{categories, version_of};
 pub use check::{Category, Check, Outcome, Severity};
-pub use facts::{Facts, List, ListError, ListRequest, Mode, ObjectKind, Permission, Scope};
+pub use facts::{Facts, List, ListError, ListRequest, Mode, ObjectKind, Permission, Scope, view_pod};
 pub use report::{CategoryReport, CheckReport, CheckResult, Report, ReportFormat};
 pub use run::{Event, FactSource, run};
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use cli_check::{FactSource, Facts, List, ListError, ListRequest, Mode, ObjectKind, Permission, Scope, limits};
-use destination_k8s::keys::PROXY_CONTAINER;
+use cli_check::{
+    FactSource, Facts, List, ListError, ListRequest, Mode, ObjectKind, Permission, Scope, limits, view_pod,
+};
 use destination_source::{
     Error,
     cluster::{Access, Client, Filter, PodPort, Resource, self_subject_access_review},
@@ -159,16 +160,13 @@ async fn proxies(
 
 /// Returns the admin port of a running pod's sidecar.
 pub(crate) fn admin_port(pod: &Value) -> Option<PodPort> {
-    let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
-    let mut containers = list("/spec/containers").chain(list("/spec/initContainers"));
-    let proxy = containers.find(|container| container["name"] == PROXY_CONTAINER)?;
-    let ports = proxy["ports"].as_array().into_iter().flatten();
-    let mut admin = ports.filter(|port| port["name"] == "linkerd-admin");
-    let port = admin.find_map(|port| port["containerPort"].as_u64()).unwrap_or(4191);
-    (pod["status"]["phase"] == "Running").then_some(PodPort {
-        namespace: pod["metadata"]["namespace"].as_str()?.to_owned(),
-        pod: pod["metadata"]["name"].as_str()?.to_owned(),
-        port: u16::try_from(port).ok()?,
+    view_pod(pod, |pod| {
+        let is_running = pod.phase() == Some("Running") && pod.sidecar().is_some();
+        is_running.then(|| PodPort {
+            namespace: pod.namespace().to_owned(),
+            pod: pod.name().to_owned(),
+            port: pod.admin_port(),
+        })
     })
 }
 
@@ -216,7 +214,7 @@ mod tests {
     #[test]
     fn finds_the_admin_port_of_a_native_sidecar() {
         let mut pod = json!({"metadata": {"name": "p", "namespace": "a"}, "status": {"phase": "Running"},
-            "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "linkerd-proxy",
+            "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "linkerd-proxy", "restartPolicy": "Always",
                 "ports": [{"name": "linkerd-admin", "containerPort": 5191}]}]}});
         assert_eq!(admin_port(&pod).map(|port| port.port), Some(5191));
         pod["status"]["phase"] = json!("Succeeded");

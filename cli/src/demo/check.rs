@@ -23,7 +23,10 @@ use viz_api::{Answer, PodRow, ProxyMetricsRequest};
 use cli_demo_app::LoadReport;
 
 use super::{NAMESPACE, manifests::Manifests};
-use crate::{output, viz::Api};
+use crate::{
+    output::{self, terminal},
+    viz::Api,
+};
 
 /// URL of web, as used by the application's own clients.
 const WEB: &str = "http://web.vote.svc.cluster.local";
@@ -121,7 +124,7 @@ impl Results {
             Ok(figures) => format!("ok    {name}: {figures}\n"),
             Err(error) => format!("FAIL  {name}: {error:#}\n"),
         };
-        output::print(&line)?;
+        output::print(&terminal::paint(&line))?;
         Ok(passed)
     }
 }

@@ -21,7 +21,10 @@ pub(super) fn manifests(texts: &[&str], image: &str) -> anyhow::Result<String> {
 }
 
 fn adapt(object: &mut Value, image: &str) {
-    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
         annotations.remove(INJECT);
         if annotations.is_empty() {
             object["metadata"]
@@ -64,6 +67,7 @@ mod tests {
             .map(|document| Value::deserialize(document).expect("YAML"))
             .collect();
         assert_eq!(objects[0]["metadata"], json!({"name": "vote"}));
+        assert_eq!(objects[1]["metadata"], json!({"name": "web"}));
         let container = &objects[1]["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["args"], json!(["demo-app", "web"]));
         assert_eq!(

@@ -12,7 +12,8 @@ use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
 
 use super::{NAMESPACE, manifests::Manifests};
 use crate::{
-    output::{self, Align, Table, milliseconds, percent, requests_per_second},
+    kube,
+    output::{self, Align, Table, milliseconds, percent, requests_per_second, terminal},
     viz::Api,
 };
 
@@ -28,38 +29,61 @@ pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receive
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = Api::new(&running.state().viz_url())?;
     output::print(&introduction(running, manifests))?;
-    let terminal = std::io::stdout().is_terminal();
-    let period = if terminal { REDRAW } else { PRINT };
-    let mut drawn = 0;
+    let is_terminal = std::io::stdout().is_terminal();
+    let period = if is_terminal { REDRAW } else { PRINT };
+    let mut picture = Picture::default();
     loop {
         let text = match runtime.block_on(table(&api)) {
             Ok(text) => text,
             Err(error) => format!("{error:#}\n"),
         };
-        let back = if terminal && drawn > 0 {
-            format!("\x1b[{drawn}A\x1b[J")
-        } else {
-            String::new()
-        };
-        drawn = text.lines().count() + 1;
-        if !output::try_print(&format!("{back}{text}\n"))? {
+        let columns = terminal::columns().filter(|_| is_terminal);
+        if !output::try_print(&picture.draw(&format!("{text}\n"), columns))? {
             return Ok(Ended::Interrupted);
         }
-        if let Some(ended) = wait(running, interrupts, period) {
+        if let Some(ended) = wait(running, interrupts, period, &mut picture) {
             return Ok(ended);
         }
     }
 }
 
-/// Waits for the next update; returns early if the demo has ended.
-fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<Ended> {
+/// Table on a terminal, redrawn in place. Everything printed above it stays.
+#[derive(Default)]
+struct Picture {
+    /// Rows between the beginning of the table and the cursor.
+    rows: usize,
+}
+
+impl Picture {
+    /// Returns the text that replaces the previous table. Without a terminal, nothing is replaced.
+    fn draw(&mut self, text: &str, columns: Option<usize>) -> String {
+        let clear = self.clear();
+        self.rows = columns.map_or(0, |columns| terminal::rows_of(text, columns));
+        clear + text
+    }
+
+    /// Returns the text that erases the table, so that something else can be printed in its place.
+    fn clear(&mut self) -> String {
+        match std::mem::take(&mut self.rows) {
+            0 => String::new(),
+            rows => format!("\x1b[{rows}A\x1b[J"),
+        }
+    }
+}
+
+/// Waits for the next update, and prints messages above the table. Returns early if the demo has ended.
+fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration, picture: &mut Picture) -> Option<Ended> {
     let until = Instant::now() + time;
     while Instant::now() < until {
         if interrupts.try_recv().is_ok() {
             return Some(Ended::Interrupted);
         }
         match running.next(Duration::from_millis(50)) {
-            Ok(Some(Progress::Note(text))) => cli_local::notify(&format!("{text}\n")),
+            Ok(Some(Progress::Note(text))) => {
+                // The next table is drawn below the message, which therefore stays.
+                let _ = output::try_print(&picture.clear());
+                cli_local::notify(&format!("{text}\n"));
+            }
             Ok(_) => {}
             Err(_) => return Some(Ended::ByItself),
         }
@@ -69,13 +93,11 @@ fn wait(running: &Running, interrupts: &Receiver<()>, time: Duration) -> Option<
 
 fn introduction(running: &Running, manifests: &Manifests) -> String {
     let mesh = std::env::args().next().unwrap_or_else(|| "mesh".to_owned());
-    let name = &running.state().name;
-    // A single mesh is found without its name.
-    let name = if cli_local::state::State::running().len() > 1 {
-        format!(" --name {name}")
-    } else {
-        String::new()
-    };
+    let name = name_flag(
+        &running.state().name,
+        cli_local::state::State::running().len(),
+        kube::has_kubeconfig(),
+    );
     format!(
         "
 The mesh is up, and the traffic generator votes. In another terminal, try:
@@ -90,6 +112,15 @@ voting is split 90/10, and its second version fails every fourth vote: change th
 ",
         manifests.split_file().display()
     )
+}
+
+/// Returns the flag that selects this mesh. A single mesh is found without, unless `KUBECONFIG` selects a cluster.
+fn name_flag(name: &str, running: usize, has_kubeconfig: bool) -> String {
+    if running > 1 || has_kubeconfig {
+        format!(" --name {name}")
+    } else {
+        String::new()
+    }
 }
 
 async fn table(api: &Api) -> Result<String> {
@@ -108,7 +139,7 @@ async fn table(api: &Api) -> Result<String> {
 
 fn render(deployments: &[StatRow], split: &[StatRow]) -> String {
     let names = [("NAME", Align::Left), ("SPLIT", Align::Right), ("MESHED", Align::Right)];
-    let figures = ["SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "MTLS"];
+    let figures = ["SUCCESS", "RPS", "P50", "P95", "P99", "MTLS"];
     let columns: Vec<_> = names
         .into_iter()
         .chain(figures.map(|name| (name, Align::Right)))
@@ -141,6 +172,52 @@ fn render(deployments: &[StatRow], split: &[StatRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_stay_above_the_table() {
+        let mut picture = Picture::default();
+        assert_eq!(picture.draw("a\nb\n\n", Some(80)), "a\nb\n\n");
+        assert_eq!(picture.draw("c\nd\n\n", Some(80)), "\x1b[3A\x1b[Jc\nd\n\n");
+        assert_eq!(picture.clear(), "\x1b[3A\x1b[J");
+        assert_eq!(
+            picture.draw("e\n", Some(80)),
+            "e\n",
+            "nothing below a message is erased"
+        );
+        assert_eq!(Picture { rows: 0 }.draw("a\n", None), "a\n");
+    }
+
+    #[test]
+    fn hints_name_the_mesh_if_kubeconfig_is_set() {
+        assert_eq!(name_flag("demo", 1, false), "");
+        assert_eq!(name_flag("demo", 1, true), " --name demo");
+        assert_eq!(name_flag("demo", 2, false), " --name demo");
+    }
+
+    #[test]
+    fn fits_a_terminal_of_80_columns() {
+        let row = StatRow {
+            name: "voting-v1".into(),
+            rps: Some(1234.5),
+            success: Some(1.0),
+            secured: Some(1.0),
+            latency_ms_p50: Some(1234),
+            latency_ms_p95: Some(1234),
+            latency_ms_p99: Some(1234),
+            meshed: Some(viz_api::Meshed { meshed: 1, running: 1 }),
+            ..StatRow::default()
+        };
+        let leaf = StatRow {
+            leaf: Some("voting-v1".into()),
+            ..row.clone()
+        };
+        let text = render(std::slice::from_ref(&row), std::slice::from_ref(&leaf));
+        let wide = text.lines().map(|line| line.len()).max().unwrap_or(0);
+        assert!(
+            wide - 8 <= 80,
+            "{text}\n{wide} columns, of which the gaps give up to 16"
+        );
+    }
 
     #[test]
     fn shows_each_server_and_its_share_of_the_split() {

@@ -1,19 +1,19 @@
-//! A message of the proxy API as a value for JSON and YAML, in the API's own shape and names: read from what its `Debug`
-//! writes, the one form in which every generated message tells all of its fields.
+//! Messages of the proxy API as values for JSON and YAML, with the API's own shape and names. Generated messages have no
+//! serializer and no descriptor; their `Debug` text is the only form with all fields, so it is parsed.
 
 use std::fmt::Debug;
 
 use anyhow::{Result, anyhow};
 use serde_json::{Map, Number, Value};
 
-/// The message's fields; those that are not set are left out.
+/// Converts a message to a value. Unset fields are omitted.
 pub(super) fn value(message: &impl Debug) -> Result<Value> {
     let text = format!("{message:?}");
     let mut reader = Reader { rest: &text };
     let value = reader.value();
     value
         .filter(|_| reader.skip().is_empty())
-        .ok_or_else(|| anyhow!("the answer cannot be shown: {text}"))
+        .ok_or_else(|| anyhow!("cannot parse the response: {text}"))
 }
 
 struct Reader<'a> {
@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    /// Takes a mark, if it is next.
+    /// Consumes a character, if it is next.
     fn takes(&mut self, mark: char) -> bool {
         let rest = self.skip().strip_prefix(mark);
         self.rest = rest.unwrap_or(self.rest);
@@ -87,6 +87,8 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self) -> Option<&'a str> {
         let rest = self.skip();
+        // A raw identifier, such as `r#type`.
+        let rest = rest.strip_prefix("r#").unwrap_or(rest);
         let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
         let (word, rest) = rest.split_at(end.unwrap_or(rest.len()));
         self.rest = rest;
@@ -105,7 +107,7 @@ impl<'a> Reader<'a> {
         Some(items)
     }
 
-    /// `{key: value}`, whatever the keys are.
+    /// Parses `{key: value}`, with any keys.
     fn map(&mut self) -> Option<Value> {
         let mut map = Map::new();
         self.takes('{').then_some(())?;
@@ -126,7 +128,7 @@ impl<'a> Reader<'a> {
         Some(Value::Object(map))
     }
 
-    /// What begins with a name: an option, a message, one of several kinds, or a word.
+    /// Parses a value that begins with a name: an option, a message, an enum variant or a word.
     fn named(&mut self) -> Option<Value> {
         let name = self.word()?;
         if self.rest.starts_with('(') {
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read() {
+    fn parses_every_form() {
         let inner = Inner {
             text: "a \"b\" \\ \n ü \u{1} {[(".to_owned(),
             list: vec![-1, 2],
@@ -200,7 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_shown_in_their_own_shape() {
+    fn parses_raw_identifiers() {
+        let text = "HttpMethod { r#type: Some(Registered(0)), r#in: None }";
+        let mut reader = Reader { rest: text };
+        assert_eq!(reader.value(), Some(json!({"type": {"Registered": 0}})));
+    }
+
+    #[test]
+    fn keeps_the_shape_of_messages() {
         let request = proxy_api::OutboundRequest {
             workload: "default:diagnostics".to_owned(),
             target: OutboundTarget::Addr("10.0.0.1:80".parse().expect("an address")),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use destination_source::cluster::{Client, Forwarded, Resource};
 use futures_util::StreamExt as _;
 use proxy_api::{client as api, encode};
-use proxy_model::{Endpoint, EndpointUpdate, Hint, OutboundTarget};
+use proxy_model::{Endpoint, EndpointUpdate, Hint, OutboundTarget, defaults::CLUSTER_DOMAIN, ports};
 use serde::Serialize;
 
 use super::{TargetFlags, dump};
@@ -18,7 +18,7 @@ use crate::{
 /// Deployment that serves discovery.
 const DEPLOYMENT: &str = "linkerd-destination";
 /// Its ports for discovery and for policies.
-const PORTS: (u16, u16) = (8086, 8090);
+const PORTS: (u16, u16) = (ports::DESTINATION, ports::POLICY);
 /// Time limit for the first answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A set of endpoints is complete after this time without updates.
@@ -37,7 +37,7 @@ pub(super) enum TableFormat {
 /// Arguments of `mesh diagnostics endpoints`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EndpointsArgs {
-    /// Authorities (for example web.vote.svc.cluster.local:80).
+    /// Authorities (for example web.vote.svc.cluster.local:80, or web.vote:80).
     #[arg(required = true, value_name = "AUTHORITY")]
     authorities: Vec<String>,
 
@@ -115,11 +115,10 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
     let client = args.cluster.connect().await?;
     let mut rows = Vec::new();
     let mut failed = false;
+    let domain = kube::cluster_domain(&client, &args.cluster.linkerd_namespace).await;
+    let domain = domain.unwrap_or_else(|_| CLUSTER_DOMAIN.to_owned());
     for authority in &args.authorities {
-        let port = authority.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
-            bail!("invalid authority {authority:?}: expected HOST:PORT");
-        }
+        let authority = &complete(authority, client.namespace(), &domain)?;
         let stream = destination(&client, &args.cluster, PORTS.0).await?;
         let asked = endpoints_of(stream, authority, &args.token);
         match output::patiently(&format!("looking up {authority}"), asked).await? {
@@ -137,6 +136,22 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
         TableFormat::Table => output::print(&render(&rows))?,
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Completes the short name of a Service, `NAME[.NAMESPACE[.svc]]:PORT`. Other names are kept.
+fn complete(authority: &str, namespace: &str, domain: &str) -> Result<String> {
+    let parts = authority.rsplit_once(':');
+    let port = parts.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let (host, port) = port.with_context(|| format!("invalid authority {authority:?}: expected HOST:PORT"))?;
+    if host.parse::<std::net::Ipv4Addr>().is_ok() || host.contains(':') {
+        return Ok(authority.to_owned());
+    }
+    let labels: Vec<&str> = host.split('.').collect();
+    Ok(match labels[..] {
+        [name] => format!("{name}.{namespace}.svc.{domain}:{port}"),
+        [name, namespace] | [name, namespace, "svc"] => format!("{name}.{namespace}.svc.{domain}:{port}"),
+        _ => authority.to_owned(),
+    })
 }
 
 /// Fetches the endpoints of an authority; none if no Service has it.
@@ -272,6 +287,24 @@ async fn first<M>(call: impl Future<Output = proxy_api::Result<api::Updates<M>>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn completes_short_service_names() {
+        let complete = |text: &str| complete(text, "vote", "cluster.local").map_err(|error| error.to_string());
+        let full = Ok("web.vote.svc.cluster.local:80".to_owned());
+        for short in [
+            "web:80",
+            "web.vote:80",
+            "web.vote.svc:80",
+            "web.vote.svc.cluster.local:80",
+        ] {
+            assert_eq!(complete(short), full, "{short}");
+        }
+        for kept in ["10.0.0.7:80", "[fd00::1]:80", "www.example.org:80"] {
+            assert_eq!(complete(kept), Ok(kept.to_owned()));
+        }
+        assert!(complete("web").is_err_and(|error| error.contains("expected HOST:PORT")));
+    }
 
     #[test]
     fn renders_endpoints_as_linkerd_does() {

@@ -4,15 +4,21 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
+use cli_check::view_pod;
 use destination_k8s::keys::PROXY_CONTAINER;
 use destination_source::cluster::{Client, Filter, PodPort, Resource};
 use serde_json::Value;
+use viz_api::{Answer, PodRow, ProxyMetricsRequest};
 
 use super::TargetFlags;
 use crate::{
     check::admin_port,
-    kube::{self, ClusterFlags, pods},
+    kube::{
+        self, ClusterFlags,
+        pods::{self, NamedResource},
+    },
     output,
+    viz::Api,
 };
 
 /// Labels whose values identify communication partners.
@@ -31,6 +37,10 @@ pub(crate) struct ProxyMetricsArgs {
     /// POD, KIND/NAME or KIND NAME.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
+
+    /// Query the mesh of this name on this machine.
+    #[arg(long, value_name = "MESH")]
+    name: Option<String>,
 
     /// Replace names of workloads and services with hashes.
     #[arg(long)]
@@ -53,27 +63,70 @@ pub(crate) struct ControllerMetricsArgs {
 
 pub(super) async fn proxy(args: &ProxyMetricsArgs) -> Result<ExitCode> {
     let named = pods::parse(&args.resource)?;
+    let mut failed = false;
+    if let Some(mesh) = args.at.cluster.local(args.name.as_deref())? {
+        let api = Api::new(&mesh.viz_url())?;
+        let namespace = args.at.namespace.namespace.as_deref().unwrap_or("default");
+        let pods = local_pods(&api, &named, namespace).await?;
+        for (i, pod) in pods.iter().enumerate() {
+            let request = ProxyMetricsRequest {
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+            };
+            let text = api.text(viz_api::PROXY_METRICS, &request).await;
+            let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+            let heading = format!("#\n# POD {} ({} of {})\n#\n", pod.name, i + 1, pods.len());
+            failed |= !args.show(&heading, text)?;
+        }
+        return Ok(exit(failed));
+    }
     let client = args.at.cluster.connect().await?;
     let pods = named.pods(&client, &args.at.namespace.on(&client)).await?;
-    let mut failed = false;
     for (i, pod) in pods.iter().enumerate() {
-        let name = pods::name_of(pod);
-        output::print(&format!("#\n# POD {name} ({} of {})\n#\n", i + 1, pods.len()))?;
-        match proxy_metrics(&client, pod).await {
-            Ok(text) if args.obfuscate => output::print(&obfuscate(&text))?,
-            Ok(text) => output::print(&text)?,
-            Err(error) => {
-                output::print(&format!("# ERROR {error:#}\n"))?;
-                failed = true;
-            }
-        }
+        let heading = format!("#\n# POD {} ({} of {})\n#\n", pods::object_name(pod), i + 1, pods.len());
+        failed |= !args.show(&heading, proxy_metrics(&client, pod).await)?;
     }
     Ok(exit(failed))
 }
 
+impl ProxyMetricsArgs {
+    /// Prints the metrics of one pod. Returns false if they could not be fetched.
+    fn show(&self, heading: &str, text: Result<String>) -> Result<bool> {
+        output::print(heading)?;
+        match &text {
+            Ok(text) if self.obfuscate => output::print(&obfuscate(text))?,
+            Ok(text) => output::print(text)?,
+            Err(error) => output::print(&format!("# ERROR {error:#}\n"))?,
+        }
+        Ok(text.is_ok())
+    }
+}
+
+/// Lists the meshed pods of a resource in a mesh on this machine.
+async fn local_pods(api: &Api, named: &NamedResource, namespace: &str) -> Result<Vec<PodRow>> {
+    let answer: Answer<PodRow> = api.get(viz_api::PODS, &()).await?;
+    let mut pods = answer.rows;
+    pods.retain(|pod| pod.meshed && is_named(pod, named, namespace));
+    if pods.is_empty() {
+        bail!("no meshed pods found for {} {namespace}/{}", named.plural, named.name);
+    }
+    Ok(pods)
+}
+
+fn is_named(pod: &PodRow, named: &NamedResource, namespace: &str) -> bool {
+    match named.plural {
+        "namespaces" => pod.namespace == named.name,
+        "pods" => pod.namespace == namespace && pod.name == named.name,
+        plural => {
+            let owner = format!("{}/{}", plural.trim_end_matches('s'), named.name);
+            pod.namespace == namespace && pod.owner.as_ref() == Some(&owner)
+        }
+    }
+}
+
 async fn proxy_metrics(client: &Client, pod: &Value) -> Result<String> {
     let Some(port) = admin_port(pod) else {
-        bail!("{} has no running sidecar", pods::name_of(pod))
+        bail!("{} has no running sidecar", pods::object_name(pod))
     };
     output::patiently(&format!("querying {}", port.pod), kube::metrics(client, &port)).await
 }
@@ -87,7 +140,7 @@ pub(super) async fn controller(args: &ControllerMetricsArgs) -> Result<ExitCode>
         fields: "",
     };
     let pods = all.list(&client, filter).await?;
-    let ports: Vec<(&str, PodPort)> = pods.iter().flat_map(admin_ports).collect();
+    let ports: Vec<(String, PodPort)> = pods.iter().flat_map(admin_ports).collect();
     if ports.is_empty() {
         bail!("no control plane is running in the namespace {namespace}: select its namespace with -L");
     }
@@ -112,23 +165,26 @@ fn exit(failed: bool) -> ExitCode {
 }
 
 /// Returns the admin ports of a pod's containers, except the sidecar's.
-pub(super) fn admin_ports(pod: &Value) -> Vec<(&str, PodPort)> {
-    let mut found = Vec::new();
-    for container in pods::containers(pod).filter(|container| container["name"] != PROXY_CONTAINER) {
-        for port in container["ports"].as_array().into_iter().flatten() {
-            let number = port["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok());
-            let is_admin = port["name"].as_str().is_some_and(|name| name.ends_with("admin"));
-            if let Some(port) = number.filter(|_| is_admin) {
-                let to = PodPort {
-                    namespace: pod["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
-                    pod: pods::name_of(pod).to_owned(),
-                    port,
-                };
-                found.push((container["name"].as_str().unwrap_or_default(), to));
-            }
-        }
-    }
-    found
+pub(super) fn admin_ports(pod: &Value) -> Vec<(String, PodPort)> {
+    view_pod(pod, |pod| {
+        let containers = pod.containers().filter(|container| container.name != PROXY_CONTAINER);
+        let ports = containers.flat_map(|container| {
+            let ports = container.ports.iter().flatten();
+            ports.map(move |port| (container.name.clone(), port))
+        });
+        let is_admin = |name: &Option<String>| name.as_deref().is_some_and(|name| name.ends_with("admin"));
+        let admin = ports.filter(|(_, port)| is_admin(&port.name));
+        let address = |port: i32| {
+            Some(PodPort {
+                namespace: pod.namespace().to_owned(),
+                pod: pod.name().to_owned(),
+                port: u16::try_from(port).ok()?,
+            })
+        };
+        admin
+            .filter_map(|(container, port)| Some((container, address(port.container_port)?)))
+            .collect()
+    })
 }
 
 /// Replaces the values of private labels with hashes, so that metrics can be shared.
@@ -199,6 +255,6 @@ mod tests {
             {"name": "linkerd-proxy", "ports": [{"name": "linkerd-admin", "containerPort": 4191}]}]}});
         let found = admin_ports(&pod);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].0, found[0].1.port), ("destination", 9996));
+        assert_eq!((found[0].0.as_str(), found[0].1.port), ("destination", 9996));
     }
 }

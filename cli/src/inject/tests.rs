@@ -144,7 +144,7 @@ fn rejects_invalid_input_in_one_sentence() {
         "{error}"
     );
     assert!(
-        error.contains("config.linkerd.io/proxy-uid on the workload is \"x\""),
+        error.contains("config.linkerd.io/proxy-uid on the workload: \"x\""),
         "{error}"
     );
     let error = inject(WEB, &["--admin-port", "x"]).expect_err("no port");

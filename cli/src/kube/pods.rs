@@ -66,7 +66,7 @@ impl NamedResource {
             }
         };
         pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        pods.sort_by(|a, b| name_of(a).cmp(name_of(b)));
+        pods.sort_by(|a, b| object_name(a).cmp(object_name(b)));
         if pods.is_empty() {
             return Err(anyhow!("no pods found for {} {namespace}/{}", self.plural, self.name));
         }
@@ -75,14 +75,8 @@ impl NamedResource {
 }
 
 /// Returns an object's name.
-pub(crate) fn name_of(object: &Value) -> &str {
+pub(crate) fn object_name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
-}
-
-/// Iterates over all containers of a pod, including native sidecars.
-pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
-    list("/spec/containers").chain(list("/spec/initContainers"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
-//! Tables as kubectl and Linkerd print them: no borders, three spaces between columns.
+//! Tables as kubectl and Linkerd print them: no borders, three spaces between columns. On a narrower terminal the spaces
+//! shrink to one.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Lines, presets};
+
+use super::terminal;
+
+/// Spaces between columns.
+const GAP: u16 = 3;
 
 /// Alignment of a column.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -27,7 +33,6 @@ impl Table {
         lines.set_header(columns.iter().map(|(name, _)| *name));
         for (at, (_, align)) in columns.iter().enumerate() {
             let column = lines.column_mut(at).expect("the header has created the column");
-            column.set_padding((if at == 0 { 0 } else { 3 }, 0));
             column.set_cell_alignment(match align {
                 Align::Left => CellAlignment::Left,
                 Align::Right => CellAlignment::Right,
@@ -45,8 +50,27 @@ impl Table {
         self.lines.add_row(cells);
     }
 
-    /// Renders the lines, without trailing spaces.
-    pub(crate) fn render(&self) -> String {
+    /// Renders the lines, without trailing spaces, so that they fit the terminal if possible.
+    pub(crate) fn render(self) -> String {
+        self.render_within(terminal::columns())
+    }
+
+    /// Renders the lines with the widest gap that fits into `width` columns; one space if none does.
+    fn render_within(mut self, width: Option<usize>) -> String {
+        for gap in (1..=GAP).rev() {
+            let text = self.render_with_gap(gap);
+            let widest = text.lines().map(console::measure_text_width).max().unwrap_or(0);
+            if gap == 1 || width.is_none_or(|width| widest <= width) {
+                return text;
+            }
+        }
+        unreachable!("a gap of one always returns")
+    }
+
+    fn render_with_gap(&mut self, gap: u16) -> String {
+        for (at, column) in self.lines.column_iter_mut().enumerate() {
+            column.set_padding((if at == 0 { 0 } else { gap }, 0));
+        }
         self.lines
             .lines()
             .map(|line| format!("{}\n", line.trim_end()))
@@ -68,5 +92,17 @@ mod tests {
             table.render(),
             "NAME         RPS   NOTE\nweb      12.0rps   x\nvoting    1.0rps\n"
         );
+    }
+
+    #[test]
+    fn shrinks_gaps_to_fit_a_narrow_terminal() {
+        let rendered = |width| {
+            let mut table = Table::new(&[("NAME", Align::Left), ("RPS", Align::Right), ("NOTE", Align::Left)]);
+            table.row(vec!["web".into(), "12.0rps".into(), "x".into()]);
+            table.render_within(Some(width))
+        };
+        assert_eq!(rendered(21), "NAME       RPS   NOTE\nweb    12.0rps   x\n");
+        assert_eq!(rendered(20), "NAME      RPS  NOTE\nweb   12.0rps  x\n");
+        assert_eq!(rendered(5), "NAME     RPS NOTE\nweb  12.0rps x\n");
     }
 }

@@ -25,7 +25,7 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Deployment of mesh-viz.
 const DEPLOYMENT: &str = "mesh-viz";
 /// API port of mesh-viz.
-const PORT: u16 = 8085;
+const PORT: u16 = proxy_model::ports::VIZ;
 
 /// Streamed response body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, anyhow::Error>;

@@ -1,12 +1,13 @@
 //! `mesh viz authz`: metrics by authorization, and of unauthorized requests.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use viz_api::{Answer, AuthzRequest, AuthzRow, Resource};
+use viz_api::{AuthzRequest, AuthzRow};
 
-use super::{Api, ApiFlags, NamespaceFlags, ViewFormat, note_source, resources, window};
-use crate::output::{self, Align, Table, milliseconds, percent, requests_per_second};
+use super::{
+    resources,
+    view::{self, Column, View, ViewFlags, left, right},
+};
+use crate::output::{milliseconds, percent, requests_per_second};
 
 /// Arguments of `mesh viz authz`.
 #[derive(Debug, clap::Args)]
@@ -14,82 +15,46 @@ pub(crate) struct VizAuthzArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resources: Vec<String>,
-    #[command(flatten)]
-    namespace: NamespaceFlags,
-    /// Time window (for example 30s).
-    #[arg(short, long, default_value = "1m", value_parser = window)]
-    time_window: Duration,
     /// Label selector (for example app=web,tier!=test).
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: ViewFormat,
     #[command(flatten)]
-    source: ApiFlags,
+    view: ViewFlags,
 }
 
 /// `mesh viz authz`
 pub(super) async fn run(args: VizAuthzArgs) -> Result<()> {
-    let api = args.source.api().await?;
-    let mut rows = Vec::new();
-    let mut source = None;
-    for resource in resources::parse(&args.resources)? {
-        let answer: Answer<AuthzRow> = api.get(viz_api::AUTHZ, &args.request(&api, resource)).await?;
-        rows.extend(answer.rows);
-        source = Some(answer.source);
-    }
-    if args.output == ViewFormat::Json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
-    }
-    if rows.is_empty() {
-        eprintln!("No traffic found.");
-    } else {
-        output::print(&render(&rows))?;
-    }
-    if let Some(source) = source {
-        note_source(&api, &source, args.output == ViewFormat::Wide);
-    }
-    Ok(())
-}
-
-impl VizAuthzArgs {
-    fn request(&self, api: &Api, resource: Resource) -> AuthzRequest {
-        AuthzRequest {
-            namespace: self.namespace.get(api),
-            labels: self.selector.clone(),
-            window_ms: self.time_window.as_millis() as u64,
+    let resources = resources::parse(&args.resources)?;
+    let view = View {
+        path: viz_api::AUTHZ,
+        empty: "No traffic found.\nhint: check the name and the namespace (-n), and that the pods are meshed",
+        table: &|rows: &[AuthzRow]| view::render(&columns(), rows),
+        json: view::list,
+    };
+    let requests = |scope: view::ViewScope| {
+        let request = |resource| AuthzRequest {
+            namespace: scope.namespace.clone(),
+            labels: args.selector.clone(),
+            window_ms: scope.window_ms,
             ..AuthzRequest::of(resource)
-        }
-    }
+        };
+        resources.into_iter().map(request).collect::<Vec<_>>()
+    };
+    view::run(&args.view, requests, view).await
 }
 
-fn render(rows: &[AuthzRow]) -> String {
-    let names = ["ROUTE", "SERVER", "AUTHORIZATION"].map(|name| (name, Align::Left));
-    let figures = [
-        "UNAUTHORIZED",
-        "SUCCESS",
-        "RPS",
-        "LATENCY_P50",
-        "LATENCY_P95",
-        "LATENCY_P99",
-    ];
-    let columns: Vec<_> = names
-        .into_iter()
-        .chain(figures.map(|name| (name, Align::Right)))
-        .collect();
-    let mut table = Table::new(&columns);
-    for row in rows {
-        let mut cells = vec![row.route.clone(), row.server.clone(), row.authorization.clone()];
-        cells.extend([
-            requests_per_second(row.unauthorized),
-            percent(row.success),
-            requests_per_second(row.rps),
-        ]);
-        cells.extend([row.latency_ms_p50, row.latency_ms_p95, row.latency_ms_p99].map(milliseconds));
-        table.row(cells);
-    }
-    table.render()
+fn columns() -> Vec<Column<AuthzRow>> {
+    vec![
+        left("ROUTE", |row: &AuthzRow| row.route.clone()),
+        left("SERVER", |row: &AuthzRow| row.server.clone()),
+        left("AUTHORIZATION", |row: &AuthzRow| row.authorization.clone()),
+        right("UNAUTHORIZED", |row: &AuthzRow| requests_per_second(row.unauthorized)),
+        right("SUCCESS", |row: &AuthzRow| percent(row.success)),
+        right("RPS", |row: &AuthzRow| requests_per_second(row.rps)),
+        right("LATENCY_P50", |row: &AuthzRow| milliseconds(row.latency_ms_p50)),
+        right("LATENCY_P95", |row: &AuthzRow| milliseconds(row.latency_ms_p95)),
+        right("LATENCY_P99", |row: &AuthzRow| milliseconds(row.latency_ms_p99)),
+    ]
 }
 
 #[cfg(test)]
@@ -109,6 +74,6 @@ mod tests {
 ROUTE     SERVER     AUTHORIZATION    UNAUTHORIZED   SUCCESS   RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99
 default   web-http   [UNAUTHORIZED]         0.5rps         -     -             -             -             -
 ";
-        assert_eq!(render(&[row]), expected);
+        assert_eq!(view::render(&columns(), &[row]), expected);
     }
 }

@@ -1,12 +1,10 @@
 //! `mesh viz edges`: connections between workloads, and their identities.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use viz_api::{Answer, EdgeRow, EdgesRequest, Kind};
+use proxy_model::ServiceAccount;
+use viz_api::{EdgeRow, EdgesRequest, Kind};
 
-use super::{ApiFlags, NamespaceFlags, ViewFormat, note_source, window};
-use crate::output::{self, Align, Table};
+use super::view::{self, Column, View, ViewFlags, ViewFormat, left};
 
 /// Arguments of `mesh viz edges`.
 #[derive(Debug, clap::Args)]
@@ -15,62 +13,49 @@ pub(crate) struct EdgesArgs {
     #[arg(value_name = "KIND")]
     kind: Kind,
     #[command(flatten)]
-    namespace: NamespaceFlags,
-    /// Include edges used within this time, even if no connection is open.
-    #[arg(short, long, default_value = "1m", value_parser = window)]
-    time_window: Duration,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: ViewFormat,
-    #[command(flatten)]
-    source: ApiFlags,
+    view: ViewFlags,
 }
 
 /// `mesh viz edges`
 pub(super) async fn run(args: EdgesArgs) -> Result<()> {
-    let api = args.source.api().await?;
-    let window_ms = args.time_window.as_millis() as u64;
-    let request = EdgesRequest {
-        kind: args.kind,
-        namespace: args.namespace.get(&api),
-        window_ms,
+    let columns = columns(args.view.output);
+    let view = View {
+        path: viz_api::EDGES,
+        empty: "No edges found.\nhint: check the kind and the namespace (-n)",
+        table: &|rows: &[EdgeRow]| view::render(&columns, rows),
+        json: view::list,
     };
-    let answer: Answer<EdgeRow> = api.get(viz_api::EDGES, &request).await?;
-    if args.output == ViewFormat::Json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&answer.rows)?));
-    }
-    if answer.rows.is_empty() {
-        eprintln!("No edges found.");
-        return Ok(());
-    }
-    let wide = args.output == ViewFormat::Wide;
-    output::print(&render(&answer.rows, wide))?;
-    note_source(&api, &answer.source, wide);
-    Ok(())
+    let kind = args.kind;
+    let requests = |scope: view::ViewScope| {
+        vec![EdgesRequest {
+            kind,
+            namespace: scope.namespace,
+            window_ms: scope.window_ms,
+        }]
+    };
+    view::run(&args.view, requests, view).await
 }
 
-fn render(rows: &[EdgeRow], wide: bool) -> String {
-    let ids = if wide { &["CLIENT_ID", "SERVER_ID"][..] } else { &[] };
-    let columns = ["SRC", "DST", "SRC_NS", "DST_NS"].iter().chain(ids).chain(&["SECURED"]);
-    let mut table = Table::new(&columns.map(|name| (*name, Align::Left)).collect::<Vec<_>>());
-    for row in rows {
-        let mut cells: Vec<String> = [&row.src, &row.dst, &row.src_namespace, &row.dst_namespace]
-            .map(Clone::clone)
-            .into();
-        if wide {
-            cells.extend([short_id(&row.client_id), short_id(&row.server_id)]);
-        }
-        cells.push(secured(row).to_owned());
-        table.row(cells);
+fn columns(format: ViewFormat) -> Vec<Column<EdgeRow>> {
+    let mut columns = vec![
+        left("SRC", |row: &EdgeRow| row.src.clone()),
+        left("DST", |row: &EdgeRow| row.dst.clone()),
+        left("SRC_NS", |row: &EdgeRow| row.src_namespace.clone()),
+        left("DST_NS", |row: &EdgeRow| row.dst_namespace.clone()),
+    ];
+    if format == ViewFormat::Wide {
+        columns.push(left("CLIENT_ID", |row: &EdgeRow| short_id(&row.client_id)));
+        columns.push(left("SERVER_ID", |row: &EdgeRow| short_id(&row.server_id)));
     }
-    table.render()
+    columns.push(left("SECURED", |row: &EdgeRow| secured(row).to_owned()));
+    columns
 }
 
 /// Shortens `web.vote.serviceaccount.identity.linkerd.cluster.local` to `web.vote`; other identities are kept.
-pub(super) fn short_id(id: &str) -> String {
-    match id.split_once(".serviceaccount.identity.") {
+fn short_id(id: &str) -> String {
+    match ServiceAccount::parse(id) {
         _ if id.is_empty() => "-".to_owned(),
-        Some((head, _)) => head.to_owned(),
+        Some(account) => format!("{}.{}", account.name, account.namespace),
         None => id.to_owned(),
     }
 }
@@ -115,6 +100,6 @@ SRC        DST   SRC_NS      DST_NS      CLIENT_ID           SERVER_ID       SEC
 vote-bot   web   emojivoto   emojivoto   default.emojivoto   web.emojivoto   √
 vote-bot   web   emojivoto   emojivoto   -                   web.emojivoto   Loopback
 ";
-        assert_eq!(render(&[row, plain], true), expected);
+        assert_eq!(view::render(&columns(ViewFormat::Wide), &[row, plain]), expected);
     }
 }

@@ -1,13 +1,16 @@
 //! `mesh viz routes`: metrics of Services by route.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use viz_api::{Answer, Resource, RouteRow, RoutesRequest};
+use viz_api::{Resource, RouteRow, RoutesRequest};
 
-use super::{Api, ApiFlags, NamespaceFlags, ViewFormat, note_source, resources, window};
-use crate::output::{self, Align, Table, milliseconds, percent, requests_per_second};
+use super::{
+    resources,
+    view::{self, Column, View, ViewFlags, ViewFormat, left, right},
+};
+use crate::output::{milliseconds, percent, requests_per_second};
 
 /// Arguments of `mesh viz routes`.
 #[derive(Debug, clap::Args)]
@@ -15,12 +18,7 @@ pub(crate) struct RoutesArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: svc, deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resources: Vec<String>,
-    #[command(flatten)]
-    namespace: NamespaceFlags,
-    /// Time window (for example 30s).
-    #[arg(short, long, default_value = "1m", value_parser = window)]
-    time_window: Duration,
-    /// Restrict to traffic sent to this resource; attempts, including retries, are then counted too.
+    /// Restrict to traffic sent to this resource; attempts, including retries, are then shown by -o wide.
     #[arg(long, value_name = "RESOURCE")]
     to: Option<Resource>,
     /// Namespace of --to.
@@ -29,51 +27,35 @@ pub(crate) struct RoutesArgs {
     /// Label selector (for example app=web,tier!=test).
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Output format; wide requires --to.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: ViewFormat,
     #[command(flatten)]
-    source: ApiFlags,
+    view: ViewFlags,
 }
 
 /// `mesh viz routes`
 pub(super) async fn run(args: RoutesArgs) -> Result<()> {
-    if args.output == ViewFormat::Wide && args.to.is_none() {
+    if args.view.wide() && args.to.is_none() {
         bail!("-o wide requires --to: attempts are only known to the sender");
     }
-    let api = args.source.api().await?;
-    let mut rows = Vec::new();
-    let mut source = None;
-    for resource in resources::parse(&args.resources)? {
-        let answer: Answer<RouteRow> = api.get(viz_api::ROUTES, &args.request(&api, resource)).await?;
-        rows.extend(answer.rows);
-        source = Some(answer.source);
-    }
-    let wide = args.output == ViewFormat::Wide;
-    if args.output == ViewFormat::Json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&as_json(&rows))?));
-    }
-    if rows.is_empty() {
-        eprintln!("No routes found: the selected resources have no ServiceProfile, HTTPRoute or traffic.");
-    }
-    output::print(&render(&rows, wide))?;
-    if let Some(source) = source {
-        note_source(&api, &source, wide);
-    }
-    Ok(())
-}
-
-impl RoutesArgs {
-    fn request(&self, api: &Api, resource: Resource) -> RoutesRequest {
-        RoutesRequest {
-            namespace: self.namespace.get(api),
-            labels: self.selector.clone(),
-            window_ms: self.time_window.as_millis() as u64,
-            to: self.to.clone(),
-            to_namespace: self.to_namespace.clone(),
+    let resources = resources::parse(&args.resources)?;
+    let format = args.view.output;
+    let view = View {
+        path: viz_api::ROUTES,
+        empty: "No routes found: the selected resources have no ServiceProfile, HTTPRoute or traffic.",
+        table: &|rows: &[RouteRow]| render(rows, format),
+        json: as_json,
+    };
+    let requests = |scope: view::ViewScope| {
+        let request = |resource| RoutesRequest {
+            namespace: scope.namespace.clone(),
+            labels: args.selector.clone(),
+            window_ms: scope.window_ms,
+            to: args.to.clone(),
+            to_namespace: args.to_namespace.clone(),
             ..RoutesRequest::of(resource)
-        }
-    }
+        };
+        resources.into_iter().map(request).collect::<Vec<_>>()
+    };
+    view::run(&args.view, requests, view).await
 }
 
 /// Groups routes by `kind/name`, as Linkerd's JSON does.
@@ -86,49 +68,47 @@ fn as_json(rows: &[RouteRow]) -> Value {
     json!(lists)
 }
 
-fn render(rows: &[RouteRow], wide: bool) -> String {
-    let mut of: BTreeMap<(&str, &str), Vec<&RouteRow>> = BTreeMap::new();
+/// Renders one table per resource.
+fn render(rows: &[RouteRow], format: ViewFormat) -> String {
+    let mut resources: BTreeMap<(&str, &str), Vec<&RouteRow>> = BTreeMap::new();
     for row in rows {
-        of.entry((&row.kind, &row.name)).or_default().push(row);
+        resources.entry((&row.kind, &row.name)).or_default().push(row);
     }
-    let several = of.len() > 1;
-    let tables = of.into_iter().map(|((kind, name), rows)| {
+    let columns = columns(format);
+    let several = resources.len() > 1;
+    let tables = resources.into_iter().map(|((kind, name), rows)| {
         let heading = if several {
             format!("==> {kind}/{name} <==\n")
         } else {
             String::new()
         };
-        heading + &table(&rows, wide)
+        heading + &view::render(&columns, rows)
     });
     tables.collect::<Vec<_>>().join("\n")
 }
 
-fn table(rows: &[&RouteRow], wide: bool) -> String {
-    let figures: &[&str] = if wide {
-        &["EFFECTIVE_SUCCESS", "EFFECTIVE_RPS", "ACTUAL_SUCCESS", "ACTUAL_RPS"]
+fn columns(format: ViewFormat) -> Vec<Column<RouteRow>> {
+    let mut columns = vec![
+        left("ROUTE", |row: &RouteRow| row.route.clone()),
+        left("SERVICE", |row: &RouteRow| row.authority.clone()),
+    ];
+    if format == ViewFormat::Wide {
+        columns.extend([
+            right("EFFECTIVE_SUCCESS", |row: &RouteRow| percent(row.effective_success)),
+            right("EFFECTIVE_RPS", |row: &RouteRow| requests_per_second(row.effective_rps)),
+            right("ACTUAL_SUCCESS", |row: &RouteRow| percent(row.actual_success)),
+            right("ACTUAL_RPS", |row: &RouteRow| requests_per_second(row.actual_rps)),
+        ]);
     } else {
-        &["SUCCESS", "RPS"]
-    };
-    let latencies = ["LATENCY_P50", "LATENCY_P95", "LATENCY_P99"];
-    let mut columns = vec![("ROUTE", Align::Left), ("SERVICE", Align::Left)];
-    columns.extend(figures.iter().chain(&latencies).map(|name| (*name, Align::Right)));
-    let mut table = Table::new(&columns);
-    for row in rows {
-        let mut cells = vec![row.route.clone(), row.authority.clone()];
-        if wide {
-            cells.extend([
-                percent(row.effective_success),
-                requests_per_second(row.effective_rps),
-                percent(row.actual_success),
-                requests_per_second(row.actual_rps),
-            ]);
-        } else {
-            cells.extend([percent(row.success), requests_per_second(row.rps)]);
-        }
-        cells.extend([row.latency_ms_p50, row.latency_ms_p95, row.latency_ms_p99].map(milliseconds));
-        table.row(cells);
+        columns.push(right("SUCCESS", |row: &RouteRow| percent(row.success)));
+        columns.push(right("RPS", |row: &RouteRow| requests_per_second(row.rps)));
     }
-    table.render()
+    columns.extend([
+        right("LATENCY_P50", |row: &RouteRow| milliseconds(row.latency_ms_p50)),
+        right("LATENCY_P95", |row: &RouteRow| milliseconds(row.latency_ms_p95)),
+        right("LATENCY_P99", |row: &RouteRow| milliseconds(row.latency_ms_p99)),
+    ]);
+    columns
 }
 
 #[cfg(test)]
@@ -151,13 +131,15 @@ mod tests {
 ROUTE   SERVICE   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99
 GET /   web       100.00%   2.0rps           3ms             -             -
 ";
-        assert_eq!(render(std::slice::from_ref(&row), false), expected);
+        assert_eq!(render(std::slice::from_ref(&row), ViewFormat::Table), expected);
         let other = RouteRow {
             name: "api".into(),
             ..row.clone()
         };
         let rows = [row, other];
-        assert!(render(&rows, true).starts_with("==> deployment/api <==\nROUTE   SERVICE   EFFECTIVE_SUCCESS"));
+        assert!(
+            render(&rows, ViewFormat::Wide).starts_with("==> deployment/api <==\nROUTE   SERVICE   EFFECTIVE_SUCCESS")
+        );
         assert_eq!(as_json(&rows)["deployment/web"][0]["route"], "GET /");
     }
 }

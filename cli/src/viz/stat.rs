@@ -1,12 +1,13 @@
 //! `mesh viz stat`: success rates, request rates and latencies.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use viz_api::{Answer, Kind, Resource, StatRequest, StatRow};
+use viz_api::{Kind, Resource, StatRequest, StatRow};
 
-use super::{Api, ApiFlags, NamespaceFlags, ViewFormat, note_source, resources, window};
-use crate::output::{self, Align, Table, bytes_per_second, milliseconds, percent, requests_per_second};
+use super::{
+    resources,
+    view::{self, Column, View, ViewFlags, left, right},
+};
+use crate::output::{bytes_per_second, milliseconds, percent, requests_per_second};
 
 /// Arguments of `mesh viz stat`.
 #[derive(Debug, clap::Args)]
@@ -14,11 +15,6 @@ pub(crate) struct StatArgs {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, svc, au, sts, ds, rs, rc, job, cj, or all.
     #[arg(required = true, value_name = "RESOURCE")]
     resources: Vec<String>,
-    #[command(flatten)]
-    namespace: NamespaceFlags,
-    /// Time window (for example 30s).
-    #[arg(short, long, default_value = "1m", value_parser = window)]
-    time_window: Duration,
     /// Restrict to traffic sent to this resource.
     #[arg(long, value_name = "RESOURCE", conflicts_with = "from")]
     to: Option<Resource>,
@@ -37,150 +33,127 @@ pub(crate) struct StatArgs {
     /// Include resources without meshed pods.
     #[arg(long)]
     unmeshed: bool,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: ViewFormat,
     #[command(flatten)]
-    source: ApiFlags,
+    view: ViewFlags,
 }
 
 /// `mesh viz stat`
 pub(super) async fn run(args: StatArgs) -> Result<()> {
-    let asked = resources::parse(&args.resources)?;
-    let api = args.source.api().await?;
-    let mut tables: Vec<(Kind, Vec<StatRow>)> = Vec::new();
-    let mut source = None;
-    for resource in asked {
-        let kind = resource.kind;
-        let answer: Answer<StatRow> = api.get(viz_api::STAT, &args.request(&api, resource)).await?;
-        source = Some(answer.source);
-        // Several names of one kind share a table.
-        match tables.last_mut().filter(|(k, _)| *k == kind) {
-            Some((_, rows)) => rows.extend(answer.rows),
-            None => tables.push((kind, answer.rows)),
-        }
-    }
-    if args.output == ViewFormat::Json {
-        let rows: Vec<&StatRow> = tables.iter().flat_map(|(_, rows)| rows).collect();
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
-    }
-    let prefixed = tables.len() > 1;
-    let view = View {
-        with_namespace: args.namespace.all_namespaces,
-        wide: args.output == ViewFormat::Wide,
-        prefixed,
+    let resources = resources::parse(&args.resources)?;
+    let shape = Shape {
+        with_namespace: args.view.namespace.all_namespaces,
+        wide: args.view.wide(),
+        prefixed: false,
     };
-    let texts = tables.iter().filter(|(_, rows)| !rows.is_empty());
-    let texts: Vec<String> = texts.map(|(kind, rows)| view.render(*kind, rows)).collect();
-    if texts.is_empty() {
-        eprintln!("No traffic found.");
-    }
-    output::print(&texts.join("\n"))?;
-    if let Some(source) = source {
-        note_source(&api, &source, args.output == ViewFormat::Wide);
-    }
-    Ok(())
+    let view = View {
+        path: viz_api::STAT,
+        empty: "No traffic found.\nhint: check the name and the namespace (-n), or include resources without meshed pods (--unmeshed)",
+        table: &|rows: &[StatRow]| render(rows, shape),
+        json: view::list,
+    };
+    let requests = |scope: view::ViewScope| {
+        let request = |resource| StatRequest {
+            namespace: scope.namespace.clone(),
+            labels: args.selector.clone(),
+            window_ms: scope.window_ms,
+            to: args.to.clone(),
+            to_namespace: args.to_namespace.clone(),
+            from: args.from.clone(),
+            from_namespace: args.from_namespace.clone(),
+            unmeshed: args.unmeshed,
+            ..StatRequest::of(resource)
+        };
+        resources.into_iter().map(request).collect::<Vec<_>>()
+    };
+    view::run(&args.view, requests, view).await
 }
 
-impl StatArgs {
-    fn request(&self, api: &Api, resource: Resource) -> StatRequest {
-        StatRequest {
-            namespace: self.namespace.get(api),
-            labels: self.selector.clone(),
-            window_ms: self.time_window.as_millis() as u64,
-            to: self.to.clone(),
-            to_namespace: self.to_namespace.clone(),
-            from: self.from.clone(),
-            from_namespace: self.from_namespace.clone(),
-            unmeshed: self.unmeshed,
-            ..StatRequest::of(resource)
+/// Renders one table per kind; several names of one kind share a table.
+fn render(rows: &[StatRow], shape: Shape) -> String {
+    let mut tables: Vec<(Kind, Vec<&StatRow>)> = Vec::new();
+    for row in rows {
+        let kind = row.kind.parse().unwrap_or(Kind::Deployment);
+        match tables.last_mut().filter(|(last, _)| *last == kind) {
+            Some((_, rows)) => rows.push(row),
+            None => tables.push((kind, vec![row])),
         }
     }
+    let shape = Shape {
+        prefixed: tables.len() > 1,
+        ..shape
+    };
+    let texts: Vec<String> = tables.iter().map(|(kind, rows)| shape.render(*kind, rows)).collect();
+    texts.join("\n")
 }
 
 /// Choice of columns.
-struct View {
+#[derive(Copy, Clone, Debug, Default)]
+struct Shape {
     with_namespace: bool,
     wide: bool,
+    /// Prefix names with the short kind.
     prefixed: bool,
 }
 
-impl View {
-    fn render(&self, kind: Kind, rows: &[StatRow]) -> String {
-        let split = rows.iter().any(|row| row.apex.is_some());
-        let columns = self.columns(kind, split);
-        let mut table = Table::new(&columns);
-        for row in rows {
-            table.row(self.cells(kind, row, split));
+impl Shape {
+    fn render(self, kind: Kind, rows: &[&StatRow]) -> String {
+        let mut columns = self.names(kind);
+        if rows.iter().any(|row| row.apex.is_some()) {
+            columns.push(left("APEX", |row: &StatRow| or_dash(row.apex.as_ref())));
+            columns.push(left("LEAF", |row: &StatRow| or_dash(row.leaf.as_ref())));
+            columns.push(left("WEIGHT", |row: &StatRow| or_dash(row.weight.as_ref())));
         }
-        table.render()
+        columns.extend(figures());
+        if self.wide {
+            columns.push(right("READ_BYTES/SEC", |row: &StatRow| {
+                bytes_per_second(row.tcp_read_bytes_rate)
+            }));
+            columns.push(right("WRITE_BYTES/SEC", |row: &StatRow| {
+                bytes_per_second(row.tcp_write_bytes_rate)
+            }));
+            columns.push(right("SECURED", |row: &StatRow| percent(row.secured)));
+        }
+        view::render(&columns, rows.iter().copied())
     }
 
-    fn columns(&self, kind: Kind, split: bool) -> Vec<(&'static str, Align)> {
+    fn names(self, kind: Kind) -> Vec<Column<StatRow>> {
         let mut columns = Vec::new();
-        let mut names = |names: &[&'static str]| columns.extend(names.iter().map(|name| (*name, Align::Left)));
         if self.with_namespace && kind != Kind::Authority {
-            names(&["NAMESPACE"]);
+            columns.push(left("NAMESPACE", |row: &StatRow| row.namespace.clone()));
         }
-        names(&["NAME"]);
-        if kind == Kind::Pod {
-            names(&["STATUS"]);
-        }
-        if split {
-            names(&["APEX", "LEAF", "WEIGHT"]);
-        }
-        let figures = [
-            "MESHED",
-            "SUCCESS",
-            "RPS",
-            "LATENCY_P50",
-            "LATENCY_P95",
-            "LATENCY_P99",
-            "TCP_CONN",
-        ];
-        let wide = ["READ_BYTES/SEC", "WRITE_BYTES/SEC", "SECURED"];
-        let wide = if self.wide { &wide[..] } else { &[] };
-        columns.extend(figures.iter().chain(wide).map(|name| (*name, Align::Right)));
-        columns
-    }
-
-    fn cells(&self, kind: Kind, row: &StatRow, split: bool) -> Vec<String> {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let mut cells = Vec::new();
-        if self.with_namespace && kind != Kind::Authority {
-            cells.push(row.namespace.clone());
-        }
-        cells.push(if self.prefixed {
-            format!("{}/{}", kind.short(), row.name)
+        columns.push(if self.prefixed {
+            left("NAME", |row: &StatRow| match row.kind.parse::<Kind>() {
+                Ok(kind) => format!("{}/{}", kind.short(), row.name),
+                Err(_) => row.name.clone(),
+            })
         } else {
-            row.name.clone()
+            left("NAME", |row: &StatRow| row.name.clone())
         });
         if kind == Kind::Pod {
-            cells.push(or_dash(&row.status));
+            columns.push(left("STATUS", |row: &StatRow| or_dash(row.status.as_ref())));
         }
-        if split {
-            cells.extend([&row.apex, &row.leaf, &row.weight].map(or_dash));
-        }
-        cells.extend([
-            row.meshed
-                .map_or_else(|| "-".to_owned(), |m| format!("{}/{}", m.meshed, m.running)),
-            percent(row.success),
-            requests_per_second(row.rps),
-            milliseconds(row.latency_ms_p50),
-            milliseconds(row.latency_ms_p95),
-            milliseconds(row.latency_ms_p99),
-            row.tcp_open_connections
-                .map_or_else(|| "-".to_owned(), |n| n.to_string()),
-        ]);
-        if self.wide {
-            cells.extend([
-                bytes_per_second(row.tcp_read_bytes_rate),
-                bytes_per_second(row.tcp_write_bytes_rate),
-                percent(row.secured),
-            ]);
-        }
-        cells
+        columns
     }
+}
+
+fn figures() -> [Column<StatRow>; 7] {
+    [
+        right("MESHED", |row: &StatRow| {
+            or_dash(row.meshed.map(|m| format!("{}/{}", m.meshed, m.running)).as_ref())
+        }),
+        right("SUCCESS", |row: &StatRow| percent(row.success)),
+        right("RPS", |row: &StatRow| requests_per_second(row.rps)),
+        right("LATENCY_P50", |row: &StatRow| milliseconds(row.latency_ms_p50)),
+        right("LATENCY_P95", |row: &StatRow| milliseconds(row.latency_ms_p95)),
+        right("LATENCY_P99", |row: &StatRow| milliseconds(row.latency_ms_p99)),
+        right("TCP_CONN", |row: &StatRow| {
+            or_dash(row.tcp_open_connections.map(|n| n.to_string()).as_ref())
+        }),
+    ]
+}
+
+fn or_dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "-".to_owned())
 }
 
 #[cfg(test)]
@@ -206,41 +179,54 @@ mod tests {
 
     #[test]
     fn renders_the_columns_of_linkerd() {
-        let view = View {
+        let shape = Shape {
             with_namespace: true,
-            wide: false,
-            prefixed: false,
+            ..Shape::default()
         };
         let expected = "\
 NAMESPACE    NAME    MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TCP_CONN
 emojivoto1   emoji      1/2   100.00%   2.0rps         123ms         123ms         123ms        123
 ";
-        assert_eq!(view.render(Kind::Deployment, &[row()]), expected);
+        assert_eq!(shape.render(Kind::Deployment, &[&row()]), expected);
     }
 
     #[test]
     fn adds_columns_for_splits_pods_and_several_kinds() {
-        let view = View {
-            with_namespace: false,
+        let shape = Shape {
             wide: true,
             prefixed: true,
+            ..Shape::default()
         };
         let split = StatRow {
+            kind: "service".into(),
             apex: Some("a".into()),
             leaf: Some("b".into()),
             weight: Some("900m".into()),
             ..row()
         };
-        let text = view.render(Kind::Service, &[split]);
+        let text = shape.render(Kind::Service, &[&split]);
         assert!(text.starts_with("NAME        APEX   LEAF   WEIGHT   MESHED"), "{text}");
         assert!(text.lines().all(|line| line == line.trim_end()) && text.contains("svc/emoji   a      b      900m"));
-        let pods = view.render(
-            Kind::Pod,
-            &[StatRow {
-                status: Some("Running".into()),
-                ..row()
-            }],
-        );
+        let pod = StatRow {
+            kind: "pod".into(),
+            status: Some("Running".into()),
+            ..row()
+        };
+        let pods = shape.render(Kind::Pod, &[&pod]);
         assert!(pods.contains("NAME       STATUS") && pods.contains("SECURED"), "{pods}");
+    }
+
+    #[test]
+    fn groups_rows_by_kind() {
+        let of_kind = |kind: &str| StatRow {
+            kind: kind.into(),
+            ..row()
+        };
+        let text = render(
+            &[of_kind("deployment"), of_kind("pod"), of_kind("pod")],
+            Shape::default(),
+        );
+        assert_eq!(text.matches("NAME ").count(), 2, "{text}");
+        assert!(text.contains("\n\nNAME") && text.contains("po/emoji"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use viz_api::{
     tap::{Peer, StreamId},
 };
 
-use super::{Api, ApiFlags, NamespaceFlags, api::Body, resources};
+use super::{ApiFlags, NamespaceFlags, api::Body, resources};
 use crate::output;
 
 /// Longest line of the stream: several times an event with the largest headers.
@@ -16,6 +16,16 @@ const LINE_BYTES: usize = 1024 * 1024;
 /// Arguments of `mesh viz tap`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TapArgs {
+    /// Output format.
+    #[arg(short, long, value_enum)]
+    output: Option<TapFormat>,
+    #[command(flatten)]
+    tap: TapFlags,
+}
+
+/// Flags shared by `tap` and `top`: the requests to tap.
+#[derive(Debug, clap::Args)]
+pub(super) struct TapFlags {
     /// KIND, KIND/NAME or KIND NAME; kinds: deploy, po, ns, sts, ds, rs, rc, job, cj.
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
@@ -45,15 +55,33 @@ pub(crate) struct TapArgs {
     /// Restrict to pods that match this label selector.
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Output format.
-    #[arg(short, long, value_enum)]
-    output: Option<TapFormat>,
     #[command(flatten)]
     source: ApiFlags,
 }
 
+impl TapFlags {
+    /// Starts the tap. The format decides whether headers are included.
+    pub(super) async fn open(self, format: Option<TapFormat>) -> Result<Lines> {
+        let api = self.source.api().await?;
+        let request = TapRequest {
+            namespace: self.namespace.get(&api),
+            labels: self.selector,
+            to: self.to,
+            to_namespace: self.to_namespace,
+            scheme: self.scheme,
+            method: self.method,
+            authority: self.authority,
+            path: self.path,
+            max_rps: Some(self.max_rps),
+            headers: format == Some(TapFormat::Json),
+            ..TapRequest::of(resources::parse_one(&self.resource)?)
+        };
+        Ok(Lines::new(api.tap(&request).await?))
+    }
+}
+
 /// Parses a path prefix. One without a leading slash would never match.
-pub(super) fn path_prefix(text: &str) -> Result<String, String> {
+fn path_prefix(text: &str) -> Result<String, String> {
     if text.starts_with('/') || text == "*" {
         return Ok(text.to_owned());
     }
@@ -62,7 +90,7 @@ pub(super) fn path_prefix(text: &str) -> Result<String, String> {
 
 /// Output format, other than one short line per event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum TapFormat {
+pub(super) enum TapFormat {
     /// Lines with all labels
     Wide,
     /// One JSON object per event, with headers
@@ -72,9 +100,7 @@ enum TapFormat {
 /// `mesh viz tap`: shows events until the reader closes standard output.
 pub(super) async fn run(args: TapArgs) -> Result<()> {
     let format = args.output;
-    let api = args.source.api().await?;
-    let request = args.request(&api)?;
-    let mut lines = Lines::new(api.tap(&request).await?);
+    let mut lines = args.tap.open(format).await?;
     while let Some(line) = lines.next().await? {
         if !show(&line, format)? {
             return Ok(());
@@ -90,7 +116,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(body: Body) -> Self {
+    fn new(body: Body) -> Self {
         Self {
             body,
             pending: Vec::new(),
@@ -113,24 +139,6 @@ impl Lines {
             self.pending
                 .extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
         }
-    }
-}
-
-impl TapArgs {
-    fn request(self, api: &Api) -> Result<TapRequest> {
-        Ok(TapRequest {
-            namespace: self.namespace.get(api),
-            labels: self.selector,
-            to: self.to,
-            to_namespace: self.to_namespace,
-            scheme: self.scheme,
-            method: self.method,
-            authority: self.authority,
-            path: self.path,
-            max_rps: Some(self.max_rps),
-            headers: self.output == Some(TapFormat::Json),
-            ..TapRequest::of(resources::parse_one(&self.resource)?)
-        })
     }
 }
 

@@ -1,11 +1,12 @@
 //! `linkerd-existence`, `linkerd-config`, `linkerd-control-plane-proxy`, `linkerd-ha-checks`: the control plane is
 //! complete and ready.
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::{
     Category, Check, Facts, ObjectKind, Outcome, Scope,
-    facts::{items, label, object_name, text},
+    facts::{items, label, object_name, text, view_pod},
 };
 
 /// Deployments of the control plane; each has a service account of the same name.
@@ -150,18 +151,16 @@ pub(super) fn control_plane_pods(facts: &Facts) -> Result<Vec<&Value>, String> {
 
 /// Returns true if the pod has finished, or is terminating.
 pub(super) fn is_over(pod: &Value) -> bool {
-    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") || !pod["metadata"]["deletionTimestamp"].is_null()
+    view_pod(pod, |pod| pod.is_finished() || pod.is_terminating())
 }
 
 pub(super) fn is_ready(pod: &Value) -> bool {
-    items(pod, "/status/conditions").any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    view_pod(pod, |pod| pod.is_ready())
 }
 
 /// Returns true if the pod's sidecar, ordinary or native, is ready.
 pub(super) fn proxy_is_ready(pod: &Value) -> bool {
-    let statuses = items(pod, "/status/containerStatuses").chain(items(pod, "/status/initContainerStatuses"));
-    let mut proxies = statuses.filter(|status| status["name"] == destination_k8s::keys::PROXY_CONTAINER);
-    proxies.any(|status| status["ready"] == true)
+    view_pod(pod, |pod| pod.is_sidecar_ready())
 }
 
 fn unschedulable(facts: &Facts) -> Outcome {
@@ -218,11 +217,11 @@ fn networks(facts: &Facts) -> Outcome {
     let Some(line) = values.lines().find_map(|line| line.strip_prefix("clusterNetworks:")) else {
         return Outcome::Skip;
     };
-    let networks: Vec<Network> = line
+    let networks: Vec<IpNet> = line
         .trim()
         .trim_matches('"')
         .split(',')
-        .filter_map(Network::parse)
+        .filter_map(|network| network.trim().parse().ok())
         .collect();
     let Ok(pods) = facts.list(ObjectKind::Pods) else {
         return Outcome::Skip;
@@ -234,37 +233,10 @@ fn networks(facts: &Facts) -> Outcome {
         .iter()
         .filter(|pod| pod["spec"]["hostNetwork"] != true && !is_over(pod))
         .filter_map(|pod| Some((pod, text(pod, "/status/podIP").parse::<std::net::IpAddr>().ok()?)))
-        .filter(|(_, ip)| !networks.iter().any(|network| network.contains(*ip)))
+        .filter(|(_, ip)| !networks.iter().any(|network| network.contains(ip)))
         .map(|(pod, ip)| format!("{} [{ip}]", crate::facts::full_name(pod)))
         .collect();
     Outcome::fail_if_any(&outside, |names| {
         format!("clusterNetworks does not contain the pods {names}")
     })
-}
-
-/// A CIDR.
-struct Network {
-    address: std::net::IpAddr,
-    bits: u32,
-}
-
-impl Network {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = text.trim().split_once('/')?;
-        Some(Self {
-            address: address.parse().ok()?,
-            bits: bits.parse().ok()?,
-        })
-    }
-
-    fn contains(&self, ip: std::net::IpAddr) -> bool {
-        use std::net::IpAddr::{V4, V6};
-        let (a, b, all) = match (self.address, ip) {
-            (V4(a), V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
-            (V6(a), V6(b)) => (a.to_bits(), b.to_bits(), 128),
-            _ => return false,
-        };
-        let shift = all - self.bits.min(all);
-        a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
-    }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Category, Check, Facts, ObjectKind, Outcome, Scope,
-    facts::{annotation, full_name, items, label, object_name, object_namespace},
+    facts::{annotation, full_name, items, label, object_name, object_namespace, view_pod},
 };
 
 const RESTART: &str = "run `kubectl rollout restart` on their workloads";
@@ -141,14 +141,12 @@ fn same_anchors(facts: &Facts) -> Outcome {
     };
     let wanted = lines(anchors);
     let found = wrong(facts, |pod| {
-        let containers = items(pod, "/spec/containers").chain(items(pod, "/spec/initContainers"));
-        let mut env = containers
-            .filter(|container| container["name"] == destination_k8s::keys::PROXY_CONTAINER)
-            .flat_map(|container| items(container, "/env"));
-        let has = env.find(|var| var["name"] == "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS")?;
         // If read from the ConfigMap, it has no value here, and is the same.
-        let has = has["value"].as_str()?;
-        (lines(has) != wanted).then(String::new)
+        let has = view_pod(pod, |pod| {
+            let anchors = pod.sidecar_env("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS")?;
+            Some(lines(anchors))
+        })?;
+        (has != wanted).then(String::new)
     });
     outcome(found, |names| format!("different trust anchors: {names}"))
 }

@@ -40,6 +40,9 @@ fn exist(facts: &Facts) -> Outcome {
 }
 
 fn current(facts: &Facts) -> Outcome {
+    if exist(facts) != Outcome::Pass {
+        return Outcome::Skip;
+    }
     let mut old = Vec::new();
     for (name, versions) in &facts.scope.resources {
         let Ok(Some(resource)) = facts.named(ObjectKind::Resources, name) else {
@@ -62,6 +65,9 @@ fn current(facts: &Facts) -> Outcome {
 }
 
 fn established(facts: &Facts) -> Outcome {
+    if exist(facts) != Outcome::Pass {
+        return Outcome::Skip;
+    }
     let mut not = Vec::new();
     for (name, _) in &facts.scope.resources {
         let Ok(Some(resource)) = facts.named(ObjectKind::Resources, name) else {

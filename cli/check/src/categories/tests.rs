@@ -325,7 +325,7 @@ fn names_pods_without_a_sidecar() {
 #[test]
 fn reports_the_consequence_of_an_injector_that_is_down() {
     let facts = edit(ObjectKind::Pods, 2, |pod| {
-        pod["metadata"]["deletionTimestamp"] = json!("now")
+        pod["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z")
     });
     let found = failures(&facts);
     let reached = found
@@ -463,4 +463,32 @@ fn checks_viz_only_where_it_is_installed() {
         "{found:?}"
     );
     assert!(found.iter().any(|(_, why)| why == "no pod is running"));
+}
+
+#[test]
+fn requires_viz_on_request() {
+    let mut facts = healthy();
+    facts.scope.viz_required = true;
+    let found = failures(&facts);
+    assert!(
+        found.iter().any(|(check, _)| check == "linkerd-viz Namespace exists"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn reports_missing_custom_resources_only_once() {
+    let mut facts = healthy();
+    facts.lists.insert(ObjectKind::Resources, Ok(vec![]));
+    let found = failures(&facts);
+    let resources: Vec<_> = found
+        .iter()
+        .filter(|(check, _)| check.contains("CustomResource"))
+        .collect();
+    assert_eq!(resources.len(), 1, "{resources:?}");
+    let passed = super::resources::category(&facts.scope)
+        .checks
+        .iter()
+        .any(|check| check.description.contains("up-to-date") && check.decide(&facts) == Outcome::Pass);
+    assert!(!passed, "missing resources are not up to date");
 }

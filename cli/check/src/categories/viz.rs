@@ -1,4 +1,5 @@
-//! `linkerd-viz`: viz is installed and ready, and the API server can use tap's API. Skipped where viz is not installed.
+//! `linkerd-viz`: viz is installed and ready, and the API server can use tap's API. Skipped where viz is not installed, unless
+//! it is required.
 
 use super::{
     control_plane::{has, is_over, is_ready},
@@ -65,7 +66,7 @@ impl Check {
     fn only_with_viz(self) -> Self {
         self.only_if(|facts| {
             let namespace = matches!(facts.named(ObjectKind::Namespaces, &facts.scope.viz), Ok(Some(_)));
-            namespace || matches!(facts.named(ObjectKind::ApiServices, TAP), Ok(Some(_)))
+            facts.scope.viz_required || namespace || matches!(facts.named(ObjectKind::ApiServices, TAP), Ok(Some(_)))
         })
     }
 }

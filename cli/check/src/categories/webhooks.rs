@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Category, Check, Facts, ObjectKind, Outcome, Scope,
-    facts::{annotation, full_name, items, label, object_name, object_namespace, text},
+    facts::{annotation, full_name, items, label, object_name, object_namespace, text, view_pod},
 };
 
 /// Configuration of the mutating webhook.
@@ -203,6 +203,5 @@ fn is_wanted(facts: &Facts, pod: &Value) -> bool {
 
 /// Returns true if the pod has a sidecar, ordinary or native.
 pub(super) fn is_injected(pod: &Value) -> bool {
-    let mut containers = items(pod, "/spec/containers").chain(items(pod, "/spec/initContainers"));
-    containers.any(|container| container["name"] == destination_k8s::keys::PROXY_CONTAINER)
+    view_pod(pod, |pod| pod.sidecar().is_some())
 }

@@ -1,6 +1,7 @@
 //! Asserts that every edge of the application is mutual TLS.
 
 use anyhow::{Context, Result, ensure};
+use proxy_model::defaults::MESH_NAMES;
 use viz_api::{Answer, EdgeRow, EdgesRequest, Kind};
 
 use super::{Check, DEPLOYMENTS};
@@ -62,5 +63,5 @@ pub(super) fn are_mutual(check: &Check<'_>) -> Result<String> {
 }
 
 pub(super) fn identity(account: &str) -> String {
-    format!("{account}.{NAMESPACE}.serviceaccount.identity.linkerd.cluster.local")
+    MESH_NAMES.service_account(account, NAMESPACE)
 }

@@ -17,7 +17,7 @@ const ROWS: usize = 2_000;
 
 /// Grouping of the rows.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct View {
+pub(super) struct Grouping {
     /// Group by source, too.
     pub(super) sources: bool,
     /// Group by route instead of path.
@@ -44,7 +44,7 @@ struct Open {
 
 /// Counts by row.
 pub(super) struct Rows {
-    view: View,
+    grouping: Grouping,
     rows: BTreeMap<Key, Row>,
     open: BTreeMap<(String, u32, u64), Open>,
     order: VecDeque<(String, u32, u64)>,
@@ -52,9 +52,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(view: View) -> Self {
+    pub(super) fn new(grouping: Grouping) -> Self {
         Self {
-            view,
+            grouping,
             rows: BTreeMap::new(),
             open: BTreeMap::new(),
             order: VecDeque::new(),
@@ -72,12 +72,12 @@ impl Rows {
         self.lost += event.dropped;
         let of = |id: StreamId| (event.pod.clone(), id.base, id.stream);
         if let Some(request) = &event.request_init_event {
-            let what = match (self.view.routes, event.route_meta.get("route")) {
+            let what = match (self.grouping.routes, event.route_meta.get("route")) {
                 (true, Some(route)) => route.clone(),
                 (true, None) => "[DEFAULT]".to_owned(),
                 (false, _) => request.path.clone(),
             };
-            let source = if self.view.sources {
+            let source = if self.grouping.sources {
                 name(event.source.as_ref())
             } else {
                 String::new()
@@ -125,10 +125,10 @@ impl Rows {
     /// Renders at most `most` rows, the most frequent first.
     pub(super) fn render(&self, most: usize) -> String {
         let mut columns = vec![];
-        if self.view.sources {
+        if self.grouping.sources {
             columns.push(("Source", Align::Left));
         }
-        let what = if self.view.routes { "Route" } else { "Path" };
+        let what = if self.grouping.routes { "Route" } else { "Path" };
         columns.extend([
             ("Destination", Align::Left),
             ("Method", Align::Left),
@@ -140,7 +140,7 @@ impl Rows {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|(key, row)| (std::cmp::Reverse(row.count), *key));
         for ((source, destination, method, path), row) in rows.into_iter().take(most) {
-            let mut cells = if self.view.sources {
+            let mut cells = if self.grouping.sources {
                 vec![source.clone()]
             } else {
                 vec![]
@@ -186,8 +186,8 @@ mod tests {
 
     use super::*;
 
-    fn rows(view: View, requests: &[(&str, u16, u64)]) -> Rows {
-        let mut rows = Rows::new(view);
+    fn rows(grouping: Grouping, requests: &[(&str, u16, u64)]) -> Rows {
+        let mut rows = Rows::new(grouping);
         for (i, (source, status, millis)) in requests.iter().enumerate() {
             let event = |key: &str, mut what: serde_json::Value| {
                 what["id"] = json!({"base": 1, "stream": i});
@@ -213,11 +213,11 @@ mod tests {
 
     #[test]
     fn counts_requests_by_source_and_path() {
-        let view = View {
+        let grouping = Grouping {
             sources: true,
             routes: false,
         };
-        let found = rows(view, &[("a", 200, 3), ("b", 200, 1), ("a", 500, 5)]).render(10);
+        let found = rows(grouping, &[("a", 200, 3), ("b", 200, 1), ("a", 500, 5)]).render(10);
         let expected = "\
 Source   Destination   Method   Path   Count   Best   Worst   Last   Success Rate
 a        web-1         GET      /x         2    3ms     5ms    5ms         50.00%
@@ -228,11 +228,11 @@ b        web-1         GET      /x         1    1ms     1ms    1ms        100.00
 
     #[test]
     fn groups_without_sources() {
-        let view = View {
+        let grouping = Grouping {
             sources: false,
             routes: true,
         };
-        let found = rows(view, &[("a", 200, 3), ("b", 200, 1)]).render(1);
+        let found = rows(grouping, &[("a", 200, 3), ("b", 200, 1)]).render(1);
         assert!(
             found.starts_with("Destination   Method   Route") && found.contains("[DEFAULT]"),
             "{found}"
