@@ -283,7 +283,7 @@ fn install(bed: &Bed, credentials: &Credentials) {
         &format!("helm install mesh charts/mesh-control-plane -n {NAMESPACE} --create-namespace"),
     );
     assert!(
-        missing.contains("is required") && missing.contains("mesh install makes one"),
+        missing.contains("is required") && missing.contains("mesh install generates one"),
         "{missing}"
     );
     let unknown = refused(
