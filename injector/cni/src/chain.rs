@@ -37,7 +37,7 @@ impl Form {
 
 /// Error of a file that is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum InvalidConfiguration {
     #[error("invalid JSON: {0}")]
     Json(String),
     #[error("no plugins")]
@@ -58,9 +58,9 @@ pub(crate) enum Joined {
 }
 
 /// Adds `plugin` at the end of the chain.
-pub(crate) fn join(form: Form, text: &str, plugin: &Value) -> Result<Joined, Error> {
+pub(crate) fn join(form: Form, text: &str, plugin: &Value) -> Result<Joined, InvalidConfiguration> {
     let mut list = list_of(form, text)?;
-    let plugins = plugins(&mut list).ok_or(Error::NoPlugins)?;
+    let plugins = plugins(&mut list).ok_or(InvalidConfiguration::NoPlugins)?;
     let ours: Vec<usize> = (0..plugins.len()).filter(|at| is_ours(&plugins[*at])).collect();
     let (Some(last), others) = (ours.last().copied(), plugins.len() - ours.len()) else {
         plugins.push(plugin.clone());
@@ -68,7 +68,7 @@ pub(crate) fn join(form: Form, text: &str, plugin: &Value) -> Result<Joined, Err
     };
     if others == 0 {
         // No plugin creates a network here, so there is nothing to redirect.
-        return Err(Error::NoPlugins);
+        return Err(InvalidConfiguration::NoPlugins);
     }
     if ours.len() == 1 && plugins[last] == *plugin {
         return Ok(Joined::Unchanged);
@@ -94,14 +94,18 @@ pub(crate) fn is_empty(list: &Value) -> bool {
 }
 
 /// Converts a configuration to a list.
-pub(crate) fn list_of(form: Form, text: &str) -> Result<Value, Error> {
-    let conf: Value = serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
+pub(crate) fn list_of(form: Form, text: &str) -> Result<Value, InvalidConfiguration> {
+    let conf: Value = serde_json::from_str(text).map_err(|error| InvalidConfiguration::Json(error.to_string()))?;
     if form == Form::List {
         let has = conf["plugins"].as_array().is_some_and(|plugins| !plugins.is_empty());
-        return if has { Ok(conf) } else { Err(Error::NoPlugins) };
+        return if has {
+            Ok(conf)
+        } else {
+            Err(InvalidConfiguration::NoPlugins)
+        };
     }
     if !conf["type"].is_string() {
-        return Err(Error::NoType);
+        return Err(InvalidConfiguration::NoType);
     }
     let mut list = Map::new();
     let version = conf["cniVersion"].as_str().filter(|version| !is_old(version));
@@ -200,12 +204,18 @@ mod tests {
 
     #[test]
     fn rejects_files_that_are_not_configurations() {
-        assert!(matches!(join(Form::List, "{\"plu", &ours(1)), Err(Error::Json(_))));
-        assert_eq!(join(Form::List, "{}", &ours(1)), Err(Error::NoPlugins));
+        assert!(matches!(
+            join(Form::List, "{\"plu", &ours(1)),
+            Err(InvalidConfiguration::Json(_))
+        ));
+        assert_eq!(join(Form::List, "{}", &ours(1)), Err(InvalidConfiguration::NoPlugins));
         assert_eq!(
             join(Form::List, r#"{"plugins": [{"type": "linkerd-cni"}]}"#, &ours(1)),
-            Err(Error::NoPlugins)
+            Err(InvalidConfiguration::NoPlugins)
         );
-        assert_eq!(join(Form::Single, r#"{"name": "n"}"#, &ours(1)), Err(Error::NoType));
+        assert_eq!(
+            join(Form::Single, r#"{"name": "n"}"#, &ours(1)),
+            Err(InvalidConfiguration::NoType)
+        );
     }
 }

@@ -63,20 +63,17 @@ pub struct Process {
 
 /// Error of a variable without a value on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// A reference that cannot be resolved.
-    #[error("cannot resolve environment variable {name}: unsupported reference {reference}")]
-    Reference {
-        /// Variable.
-        name: String,
-        /// Reference, as written.
-        reference: String,
-    },
+#[error("cannot resolve environment variable {name}: unsupported reference {reference}")]
+pub struct Unresolved {
+    /// Variable.
+    pub name: String,
+    /// Reference, as written.
+    pub reference: String,
 }
 
 impl SidecarSpec {
     /// Renders the sidecar as a process.
-    pub fn process(&self, host: &Host<'_>) -> Result<Process, Error> {
+    pub fn process(&self, host: &Host<'_>) -> Result<Process, Unresolved> {
         let Probes {
             startup,
             liveness,
@@ -99,7 +96,7 @@ impl SidecarSpec {
         })
     }
 
-    fn process_env(&self, host: &Host<'_>) -> Result<Vec<(String, String)>, Error> {
+    fn process_env(&self, host: &Host<'_>) -> Result<Vec<(String, String)>, Unresolved> {
         let mut out: Vec<(String, String)> = Vec::with_capacity(self.env.len() + host.env.len());
         for (name, value) in &self.env {
             let name = name.as_str();
@@ -121,8 +118,8 @@ impl SidecarSpec {
     }
 }
 
-fn resolve(name: &str, value: &EnvValue, host: &Host<'_>, env: &[(String, String)]) -> Result<String, Error> {
-    let unresolved = |reference: String| Error::Reference {
+fn resolve(name: &str, value: &EnvValue, host: &Host<'_>, env: &[(String, String)]) -> Result<String, Unresolved> {
+    let unresolved = |reference: String| Unresolved {
         name: name.to_owned(),
         reference,
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Annotations, Config, EnvValue, Namespace, Pod, PodFacts, RedirectMethod, SidecarSpec,
-    process::{Error, Host, Process, Reference},
+    process::{Host, Process, Reference, Unresolved},
 };
 
 fn resolve(config: &Config, annotations: &Value) -> SidecarSpec {
@@ -25,7 +25,7 @@ fn config() -> Config {
     }
 }
 
-fn process(spec: &SidecarSpec, env: &[(String, String)]) -> Result<Process, Error> {
+fn process(spec: &SidecarSpec, env: &[(String, String)]) -> Result<Process, Unresolved> {
     let resolve = |reference: Reference<'_>| match reference {
         Reference::Field("metadata.name") => Some("web-1".to_owned()),
         Reference::Field("metadata.namespace") => Some("shop".to_owned()),
