@@ -12,6 +12,8 @@ mod args;
 mod body;
 mod cluster;
 mod events;
+mod idle;
+mod limits;
 mod metrics;
 mod reload;
 mod review;

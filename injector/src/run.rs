@@ -3,12 +3,11 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use proxy_process::{
-    admin::{self, Admin, Readiness},
-    log, program, signals,
+    admin::Readiness,
+    program::{self, Context, Program},
     tasks::Tasks,
 };
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::{
     args::Args,
@@ -17,8 +16,8 @@ use crate::{
     events::{self, Events},
     metrics::Metrics,
     reload::{self, Pair, Place},
-    server::Webhook,
-    source::{self, Source},
+    server::{Webhook, Webhooks, with_limits},
+    source,
 };
 
 /// Time for reviews in progress to finish after a signal; one takes a millisecond.
@@ -26,31 +25,26 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    program::run("mesh-injector", runtime, serve(args))
+    let program = Program {
+        name: "mesh-injector",
+        threads: 0,
+        grace: GRACE,
+    };
+    program::main(program, |context| start(args, context))
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
-    let filter = std::env::var("MESH_LOG").unwrap_or_else(|_| "info".to_owned());
-    let _log = log::init(&filter, log::Format::Plain)?;
-    let stop = signals::stop_token()?;
-    let listener = admin::listen(args.addr).await?;
-    let admin_listener = admin::listen(args.admin_addr).await?;
+/// Starts all tasks.
+async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
+    let listener = context.listen(args.addr).await?;
+    let admin_listener = context.listen(args.admin_addr).await?;
     let source = source::source(&args).await?;
-    Ok(start(args, source, (listener, admin_listener), stop)
-        .finish(GRACE)
-        .await?)
-}
-
-/// Starts all tasks; they end with `stop`.
-fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop: CancellationToken) -> Tasks {
     let metrics = Metrics::new();
     let (client, states) = source.cluster.unzip();
+    let stop = context.stop.clone();
     let (tls, certificate) = source::certificate(&args, client.as_ref(), (metrics.clone(), stop.clone()));
     let (sender, injector) = watch::channel(None);
-    let (known, ready) = (Readiness::default(), Readiness::default());
+    let known = Readiness::default();
     let cluster = Cluster::default();
-    let mut tasks = Tasks::new(stop.clone());
 
     let mut webhook = Webhook {
         tls: tls.clone(),
@@ -59,20 +53,24 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         events: Events::default(),
         metrics: metrics.clone(),
         bodies: Budget::default(),
+        refusals: context.refusals.clone(),
     };
     if let Some(client) = client.clone() {
         let (events, queue) = Events::queue();
         webhook.events = events;
         let recorder = events::run(queue, client, cluster.clone(), metrics.clone());
-        tasks.spawn_until_stop("events", recorder);
+        context.tasks.spawn_until_stop("events", recorder);
     }
-    let admin = {
-        let metrics = metrics.clone();
-        Admin::new(ready.clone(), move || source::render(&metrics, states.as_ref()))
-    };
-    tasks.spawn("webhook", Arc::new(webhook).serve(listeners.0, stop.clone()));
-    tasks.spawn("admin", admin::serve(listeners.1, admin, stop.clone()));
-    tasks.spawn_until_stop("certificate", certificate);
+    let page = metrics.clone();
+    context.serve_admin(
+        admin_listener,
+        move || source::render(&page, states.as_ref()),
+        axum::Router::new(),
+    );
+    let server = with_limits(context.server("webhook"));
+    let serving = server.serve(listener, Webhooks(Arc::new(webhook)), stop);
+    context.tasks.spawn("webhook", serving);
+    context.tasks.spawn_until_stop("certificate", certificate);
     let values = async move {
         let place = Place {
             native_sidecars: source::native_sidecars(client.as_ref()).await,
@@ -85,10 +83,10 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         };
         pair.poller(metrics, sender).run().await;
     };
-    tasks.spawn_until_stop("values", values);
+    context.tasks.spawn_until_stop("values", values);
     let followed = cluster.follow(source.updates, known.clone());
-    tasks.spawn_until_stop("namespaces", followed);
-    let (mut tls, mut injector) = (tls, injector);
+    context.tasks.spawn_until_stop("namespaces", followed);
+    let (mut tls, mut injector, ready) = (tls, injector, context.ready.clone());
     let readiness = async move {
         // The last valid value stays in force, so readiness never reverts.
         let both = source::some(&mut tls).await && source::some(&mut injector).await;
@@ -99,6 +97,6 @@ fn start(args: Args, source: Source, listeners: (TcpListener, TcpListener), stop
         ready.set();
         std::future::pending::<()>().await;
     };
-    tasks.spawn_until_stop("readiness", readiness);
-    tasks
+    context.tasks.spawn_until_stop("readiness", readiness);
+    Ok(context.tasks)
 }

@@ -9,7 +9,10 @@ use destination_source::Update;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proxy_process::admin::Readiness;
+use proxy_process::{
+    admin::Readiness,
+    serve::{Refusals, Server},
+};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use serde_json::{Value, json};
 use tokio::{
@@ -20,12 +23,13 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    body::{BODY_BYTES_MAX, Budget},
+    body::Budget,
     cluster::Cluster,
     events::Events,
+    limits::BODY_BYTES,
     metrics::Metrics,
     reload::{self, Current, Pair, Place},
-    server::Webhook,
+    server::{Webhook, Webhooks, with_limits},
 };
 
 /// Running webhook with its files.
@@ -118,8 +122,10 @@ impl Running {
             events: Events::default(),
             metrics: metrics.clone(),
             bodies: Budget::default(),
+            refusals: Refusals::default(),
         });
-        tokio::spawn(webhook.serve(listener, stop.clone()));
+        let server = with_limits(Server::new("webhook", |_| ()));
+        tokio::spawn(server.serve(listener, Webhooks(webhook), stop.clone()));
         Self {
             addr,
             dir,
@@ -251,7 +257,7 @@ async fn services_get_their_opaque_ports_and_other_kinds_pass() {
 async fn hostile_reviews_are_bounded() {
     let webhook = Running::start(Some("{}")).await;
     let (status, _) = webhook
-        .ask("/", vec![b' '; BODY_BYTES_MAX + 1])
+        .ask("/", vec![b' '; BODY_BYTES.value + 1])
         .await
         .expect("an answer");
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);

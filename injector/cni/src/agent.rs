@@ -4,9 +4,13 @@
 //! cluster, and pods wait instead of starting without their rules. It is removed together with the DaemonSet.
 
 use std::{
+    convert::Infallible,
     path::Path,
     process::ExitCode,
-    sync::OnceLock,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -17,12 +21,12 @@ use destination_source::{
 };
 use notify::{RecursiveMode, Watcher as _};
 use proxy_process::{
-    admin::{self, Admin, Readiness},
-    log, program, signals,
+    admin::Readiness,
+    program::{self, Context, Program},
     tasks::Tasks,
 };
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     args::InstallArgs,
@@ -32,8 +36,8 @@ use crate::{
     taint,
 };
 
-/// Time for tasks to finish after a signal.
-const GRACE: Duration = Duration::from_secs(5);
+/// Time for tasks to finish after a signal: the lookup of the DaemonSet and the removal; a pod has 30 s to terminate.
+const GRACE: Duration = Duration::from_secs(10);
 /// Pause between reconciliations while no file changes.
 const IDLE_PAUSE: Duration = Duration::from_secs(10);
 /// Pause between reconciliations after a failure, or while changes cannot be watched.
@@ -47,40 +51,59 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: InstallArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    program::run("mesh-cni", runtime, serve(args))
+    let program = Program {
+        name: "mesh-cni",
+        threads: 0,
+        grace: GRACE,
+    };
+    let failed = Arc::new(AtomicBool::new(false));
+    let code = program::main(program, |context| start(args, context, Arc::clone(&failed)));
+    // An error after the stop does not reach the exit status by itself.
+    if failed.load(Relaxed) { ExitCode::FAILURE } else { code }
 }
 
-async fn serve(args: InstallArgs) -> anyhow::Result<()> {
-    let filter = std::env::var("MESH_LOG").unwrap_or_else(|_| "info".to_owned());
-    let _log = log::init(&filter, log::Format::Plain)?;
-    let stop = signals::stop_token()?;
-    let listener = admin::listen(args.admin_addr).await?;
+async fn start(args: InstallArgs, mut context: Context, failed: Arc<AtomicBool>) -> anyhow::Result<Tasks> {
+    let listener = context.listen(args.admin_addr).await?;
     let client = cluster::client(&ClientOptions::default()).await?;
     let installer = installer(&args)?;
-    let (metrics, ready) = (Metrics::new(), Readiness::default());
-    let mut tasks = Tasks::new(stop.clone());
-    let page = {
-        let metrics = metrics.clone();
-        Admin::new(ready.clone(), move || metrics.render())
-    };
-    tasks.spawn("admin", admin::serve(listener, page, stop.clone()));
+    let (metrics, ready) = (Metrics::new(), context.ready.clone());
+    let page = metrics.clone();
+    context.serve_admin(listener, move || page.render(), axum::Router::new());
     let (joined, since) = watch::channel(SystemTime::now());
+    let (reconciling, reconciled) = oneshot::channel::<Infallible>();
     let reconciler = reconcile(installer.clone(), (ready.clone(), joined), metrics.clone());
-    tasks.spawn_until_stop("install", reconciler);
+    context.tasks.spawn_until_stop("install", async move {
+        let _reconciling = reconciling;
+        reconciler.await;
+    });
     if let Some(node) = args.node.clone().filter(|_| args.repair) {
         let installed = Installed {
             ready: ready.clone(),
             since,
         };
         let repairs = repair::run(client.clone(), node, installed, metrics);
-        tasks.spawn_until_stop("repair", repairs);
+        context.tasks.spawn_until_stop("repair", repairs);
     }
     if let Some((node, taint)) = args.node.clone().zip(args.startup_taint.clone()) {
-        tasks.spawn_until_stop("taint", taint::remove(client.clone(), (node, taint), ready));
+        let removal = taint::remove(client.clone(), (node, taint), ready);
+        context.tasks.spawn_until_stop("taint", removal);
     }
-    tasks.finish(GRACE).await?;
-    if has_successor(&client, &args).await {
+    context.tasks.spawn("removal", async move {
+        // Ends with the reconciler, which would add the plugin again.
+        let _ = reconciled.await;
+        finish(&client, &args, &installer).await.map_err(|error| {
+            failed.store(true, Relaxed);
+            let error = format!("{error:#}");
+            tracing::error!(error, "cannot remove the plugin");
+            error
+        })
+    });
+    Ok(context.tasks)
+}
+
+/// Removes the plugin, unless another pod follows.
+async fn finish(client: &Client, args: &InstallArgs, installer: &Installer) -> anyhow::Result<()> {
+    if has_successor(client, args).await {
         tracing::info!("leaving the plugin in place for the next pod");
         return Ok(());
     }

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use destination_k8s::keys;
+use destination_k8s::{keys, pod::PodView};
 use destination_source::{
     Error,
     cluster::{Client, ClientOptions, Resource, client},
 };
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,7 +28,7 @@ const API_PORTS: &str = "443,6443";
 /// A pod and its context.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PodContext {
-    pub(super) pod: Value,
+    pub(super) pod: Pod,
     /// Annotations of the namespace.
     pub(super) namespace: BTreeMap<String, String>,
     /// Ports of the API server; for control plane components only.
@@ -77,14 +78,15 @@ async fn read(conf: &NetConf, name: &PodName) -> Result<PodContext, LookupError>
     let client = client(&options).await.map_err(classify)?;
     let pods = Resource::new("v1", "pods").within(&name.namespace);
     let pod = pods.get(&client, &name.name).await.map_err(classify)?;
-    let uid = pod["metadata"]["uid"].as_str();
+    let pod: Pod = serde_json::from_value(pod).map_err(|error| LookupError::Definitive(error.to_string()))?;
+    let uid = pod.metadata.uid.as_deref();
     if name.uid.as_deref().is_some_and(|wanted| Some(wanted) != uid) {
         let PodName { namespace, name, .. } = name;
         return Err(LookupError::Definitive(format!(
             "the pod {namespace}/{name} has been replaced by another"
         )));
     }
-    if !super::pod::is_ours(&pod) {
+    if !super::pod::is_ours(PodView::new(&pod)) {
         return Ok(PodContext {
             pod,
             ..PodContext::default()
@@ -92,7 +94,7 @@ async fn read(conf: &NetConf, name: &PodName) -> Result<PodContext, LookupError>
     }
     let namespace = Resource::new("v1", "namespaces").get(&client, &name.namespace).await;
     let namespace = namespace.map_err(classify)?;
-    let is_component = !pod["metadata"]["labels"][keys::CONTROL_PLANE_COMPONENT].is_null();
+    let is_component = PodView::new(&pod).label(keys::CONTROL_PLANE_COMPONENT).is_some();
     let api_ports = if is_component {
         Some(api_ports(&client).await)
     } else {

@@ -3,17 +3,20 @@
 //! Precedence: the pod's annotation, its namespace's, the sidecar's own settings (user, ports: rules with others would
 //! cut it off), the configuration.
 
-use destination_k8s::keys::{PROXY_CONTAINER, SKIP_INBOUND_PORTS, SKIP_OUTBOUND_PORTS};
+use destination_k8s::{
+    keys::{SKIP_INBOUND_PORTS, SKIP_OUTBOUND_PORTS},
+    pod::PodView,
+};
 use injector_redirect::Rules;
-use injector_sidecar::annotations::{PROXY_GID, PROXY_UID, SKIP_SUBNETS};
+use injector_sidecar::{
+    annotations::{PROXY_GID, PROXY_UID, SKIP_SUBNETS},
+    names::INIT_CONTAINER,
+};
 use ipnet::IpNet;
-use proxy_model::ports::PortSet;
-use serde_json::Value;
+use k8s_openapi::api::core::v1::SecurityContext;
+use proxy_model::{env, ports::PortSet};
 
 use super::{call::Failure, cluster::PodContext, config::NetConf};
-
-/// Init container that redirects by itself.
-const INIT: &str = "linkerd-init";
 
 /// Decision about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,25 +29,29 @@ pub(super) enum Decision {
 
 /// Decides about a pod.
 pub(super) fn decide(known: &PodContext, conf: &NetConf) -> Result<Decision, Failure> {
-    let Some(proxy) = proxy(&known.pod) else {
+    let pod = PodView::new(&known.pod);
+    let Some(proxy) = pod.sidecar() else {
         return Ok(Decision::Pass("no sidecar"));
     };
-    if has_init(&known.pod) {
+    if has_init(pod) {
         return Ok(Decision::Pass("redirected by its init container"));
     }
-    let settings = Settings { known, proxy };
+    let settings = Settings {
+        known,
+        pod,
+        security: proxy.security_context.as_ref(),
+    };
     let linkerd = &conf.linkerd;
-    let (inbound, outbound) = (settings.port("INBOUND"), settings.port("OUTBOUND"));
+    let inbound = pod.listen_port(env::INBOUND_LISTEN_ADDR);
+    let outbound = pod.listen_port(env::OUTBOUND_LISTEN_ADDR);
     let mut outbound_skip = settings.ports(SKIP_OUTBOUND_PORTS, &linkerd.outbound_ports_to_ignore)?;
     if let Some(ports) = &known.api_ports {
         let more: PortSet = ports.parse().map_err(|error| Failure::config(format!("{error}")))?;
         outbound_skip = join(&outbound_skip, &more);
     }
     let mut inbound_skip = settings.ports(SKIP_INBOUND_PORTS, &linkerd.inbound_ports_to_ignore)?;
-    let own: PortSet = [settings.port("ADMIN"), settings.port("CONTROL")]
-        .into_iter()
-        .flatten()
-        .collect();
+    let own = [env::ADMIN_LISTEN_ADDR, env::CONTROL_LISTEN_ADDR];
+    let own: PortSet = own.into_iter().filter_map(|name| pod.listen_port(name)).collect();
     inbound_skip = join(&own, &inbound_skip);
     let only = linkerd.ports_to_redirect.parse();
     Ok(Decision::Redirect(Rules {
@@ -54,49 +61,40 @@ pub(super) fn decide(known: &PodContext, conf: &NetConf) -> Result<Decision, Fai
         outbound_skip,
         inbound_skip_from: settings.networks(&linkerd.subnets_to_ignore)?,
         inbound_only: only.map_err(|error| Failure::config(format!("ports-to-redirect: {error}")))?,
-        proxy_uid: settings.id(PROXY_UID, "runAsUser", linkerd.proxy_uid)?,
-        proxy_gid: settings.id(PROXY_GID, "runAsGroup", linkerd.proxy_gid)?,
+        proxy_uid: settings.id(PROXY_UID, |security| security.run_as_user, linkerd.proxy_uid)?,
+        proxy_gid: settings.id(PROXY_GID, |security| security.run_as_group, linkerd.proxy_gid)?,
         ipv6: linkerd.ipv6,
         mark: None,
     }))
 }
 
 /// Returns true if the plugin redirects the pod.
-pub(super) fn is_ours(pod: &Value) -> bool {
-    proxy(pod).is_some() && !has_init(pod)
+pub(super) fn is_ours(pod: PodView<'_>) -> bool {
+    pod.sidecar().is_some() && !has_init(pod)
 }
 
-fn containers<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    pod["spec"][list].as_array().into_iter().flatten()
-}
-
-/// Returns the sidecar: a container, or an init container that keeps running.
-fn proxy(pod: &Value) -> Option<&Value> {
-    let native = containers(pod, "initContainers").filter(|container| container["restartPolicy"] == "Always");
-    let mut all = containers(pod, "containers").chain(native);
-    all.find(|container| container["name"] == PROXY_CONTAINER)
-}
-
-fn has_init(pod: &Value) -> bool {
-    containers(pod, "initContainers").any(|container| container["name"] == INIT)
+fn has_init(pod: PodView<'_>) -> bool {
+    let spec = pod.object().spec.iter();
+    let mut init = spec.flat_map(|spec| spec.init_containers.iter().flatten());
+    init.any(|container| container.name == INIT_CONTAINER)
 }
 
 fn join(one: &PortSet, other: &PortSet) -> PortSet {
-    let ranges = one.ranges().iter().chain(other.ranges());
-    let text: Vec<String> = ranges.map(|(low, high)| format!("{low}-{high}")).collect();
-    text.join(",").parse().expect("ranges of sets are ranges")
+    one.ranges().iter().chain(other.ranges()).copied().collect()
 }
 
 /// Settings of a pod, its namespace and its sidecar.
 struct Settings<'a> {
     known: &'a PodContext,
-    proxy: &'a Value,
+    pod: PodView<'a>,
+    security: Option<&'a SecurityContext>,
 }
 
 impl<'a> Settings<'a> {
     fn annotation(&self, key: &str) -> Option<&'a str> {
-        let own = self.known.pod["metadata"]["annotations"][key].as_str();
-        own.or_else(|| self.known.namespace.get(key).map(String::as_str))
+        self.pod
+            .annotation(key)
+            .or_else(|| self.known.namespace.get(key).map(String::as_str))
     }
 
     fn ports(&self, key: &str, otherwise: &str) -> Result<PortSet, Failure> {
@@ -120,8 +118,13 @@ impl<'a> Settings<'a> {
             .collect()
     }
 
-    fn id(&self, key: &str, field: &str, otherwise: i64) -> Result<Option<u32>, Failure> {
-        let own = self.proxy["securityContext"][field].as_i64().filter(|id| *id > 0);
+    fn id(
+        &self,
+        key: &str,
+        field: fn(&SecurityContext) -> Option<i64>,
+        otherwise: i64,
+    ) -> Result<Option<u32>, Failure> {
+        let own = self.security.and_then(field).filter(|id| *id > 0);
         let id = match self.annotation(key) {
             Some(text) => text
                 .trim()
@@ -135,23 +138,6 @@ impl<'a> Settings<'a> {
         u32::try_from(id)
             .map(Some)
             .map_err(|_| invalid(key, &format!("{id} exceeds the largest user or group ID")))
-    }
-
-    /// Returns the port of a listener, from the sidecar's environment.
-    fn port(&self, listener: &str) -> Option<u16> {
-        let names = [
-            format!("LINKERD2_PROXY_{listener}_LISTEN_ADDR"),
-            format!("LINKERD2_PROXY_{listener}_LISTEN_ADDRS"),
-        ];
-        let mut env = self.proxy["env"].as_array().into_iter().flatten();
-        let value = env.find_map(|variable| {
-            let matches = variable["name"]
-                .as_str()
-                .is_some_and(|name| names.iter().any(|known| known == name));
-            variable["value"].as_str().filter(|_| matches)
-        })?;
-        let (_, port) = value.split(',').next()?.rsplit_once(':')?;
-        port.parse().ok().filter(|port| *port != 0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use destination_k8s::pod::PodView;
 use injector_redirect::Rules;
 use serde_json::{Value, json};
 
@@ -50,6 +51,17 @@ fn pod(containers: &[&str], init: &[(&str, bool)]) -> Value {
     });
     let init: Vec<Value> = init.collect();
     json!({"metadata": {"annotations": {}}, "spec": {"containers": containers, "initContainers": init}})
+}
+
+fn known(pod: Value) -> PodContext {
+    PodContext {
+        pod: serde_json::from_value(pod).expect("a pod"),
+        ..PodContext::default()
+    }
+}
+
+fn ours(pod: Value) -> bool {
+    is_ours(PodView::new(&known(pod).pod))
 }
 
 fn decided(known: &PodContext) -> Rules {
@@ -136,29 +148,21 @@ fn parses_the_pod_of_a_call() {
 #[test]
 fn redirects_pods_with_a_sidecar_and_without_a_redirecting_init_container() {
     let validator = ("linkerd-network-validator", false);
-    assert!(is_ours(&pod(&["web", "linkerd-proxy"], &[validator])));
-    assert!(is_ours(&pod(&["web"], &[validator, ("linkerd-proxy", true)])));
+    assert!(ours(pod(&["web", "linkerd-proxy"], &[validator])));
+    assert!(ours(pod(&["web"], &[validator, ("linkerd-proxy", true)])));
     assert!(
-        !is_ours(&pod(&["web"], &[("linkerd-proxy", false)])),
+        !ours(pod(&["web"], &[("linkerd-proxy", false)])),
         "an init container that exits is not a sidecar"
     );
-    assert!(!is_ours(&pod(&["web"], &[])));
+    assert!(!ours(pod(&["web"], &[])));
     let itself = pod(&["web", "linkerd-proxy"], &[("linkerd-init", false)]);
-    assert!(!is_ours(&itself));
-    let known = PodContext {
-        pod: itself,
-        ..PodContext::default()
-    };
-    assert!(matches!(decide(&known, &conf()), Ok(Decision::Pass(_))));
+    assert!(!ours(itself.clone()));
+    assert!(matches!(decide(&known(itself), &conf()), Ok(Decision::Pass(_))));
 }
 
 #[test]
 fn configuration_applies_without_annotations() {
-    let known = PodContext {
-        pod: pod(&["web", "linkerd-proxy"], &[]),
-        ..PodContext::default()
-    };
-    let rules = decided(&known);
+    let rules = decided(&known(pod(&["web", "linkerd-proxy"], &[])));
     assert_eq!((rules.inbound_port, rules.outbound_port), (4143, 4140));
     assert_eq!(
         (rules.proxy_uid, rules.proxy_gid, rules.ipv6),
@@ -171,11 +175,9 @@ fn configuration_applies_without_annotations() {
 
 #[test]
 fn pod_annotations_override_the_namespaces() {
-    let mut known = PodContext {
-        pod: pod(&["web", "linkerd-proxy"], &[]),
-        ..PodContext::default()
-    };
-    known.pod["metadata"]["annotations"] = json!({"config.linkerd.io/skip-outbound-ports": "3306"});
+    let mut pod = pod(&["web", "linkerd-proxy"], &[]);
+    pod["metadata"]["annotations"] = json!({"config.linkerd.io/skip-outbound-ports": "3306"});
+    let mut known = known(pod);
     known.namespace = [
         ("config.linkerd.io/skip-outbound-ports", "9999"),
         ("config.linkerd.io/skip-inbound-ports", "8000-8010"),
@@ -197,32 +199,26 @@ fn pod_annotations_override_the_namespaces() {
 
 #[test]
 fn rules_follow_the_sidecars_user_and_ports() {
-    let mut known = PodContext {
-        pod: pod(&["web", "linkerd-proxy"], &[]),
-        ..PodContext::default()
-    };
-    known.pod["spec"]["containers"][1] = json!({"name": "linkerd-proxy",
+    let mut pod = pod(&["web", "linkerd-proxy"], &[]);
+    pod["spec"]["containers"][1] = json!({"name": "linkerd-proxy",
     "securityContext": {"runAsUser": 1234, "runAsGroup": 77},
     "env": [
         {"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "[::]:5143"},
         {"name": "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS", "value": "127.0.0.1:5140,[::1]:5140"},
         {"name": "LINKERD2_PROXY_ADMIN_LISTEN_ADDR", "value": "0.0.0.0:5191"},
     ]});
-    let rules = decided(&known);
+    let rules = decided(&known(pod.clone()));
     assert_eq!((rules.inbound_port, rules.outbound_port), (5143, 5140));
     assert_eq!((rules.proxy_uid, rules.proxy_gid), (Some(1234), Some(77)));
     assert!(rules.inbound_skip.contains(5191), "the kubelet probes the admin port");
-    known.pod["metadata"]["annotations"] = json!({"config.linkerd.io/proxy-uid": "4321"});
-    assert_eq!(decided(&known).proxy_uid, Some(4321));
+    pod["metadata"]["annotations"] = json!({"config.linkerd.io/proxy-uid": "4321"});
+    assert_eq!(decided(&known(pod)).proxy_uid, Some(4321));
 }
 
 #[test]
 fn control_plane_pods_reach_the_api_server_directly() {
-    let known = PodContext {
-        pod: pod(&["destination", "linkerd-proxy"], &[]),
-        api_ports: Some("443,6443".to_owned()),
-        ..PodContext::default()
-    };
+    let mut known = known(pod(&["destination", "linkerd-proxy"], &[]));
+    known.api_ports = Some("443,6443".to_owned());
     let rules = decided(&known);
     assert!([443, 6443, 4567].iter().all(|port| rules.outbound_skip.contains(*port)));
 }
@@ -235,12 +231,9 @@ fn invalid_annotations_are_named() {
         ("config.linkerd.io/proxy-uid", "root"),
         ("config.linkerd.io/proxy-gid", "99999999999"),
     ] {
-        let mut known = PodContext {
-            pod: pod(&["web", "linkerd-proxy"], &[]),
-            ..PodContext::default()
-        };
-        known.pod["metadata"]["annotations"] = json!({key: value});
-        let failure = decide(&known, &conf()).expect_err("refused");
+        let mut pod = pod(&["web", "linkerd-proxy"], &[]);
+        pod["metadata"]["annotations"] = json!({key: value});
+        let failure = decide(&known(pod), &conf()).expect_err("refused");
         assert_eq!(failure.code, 100);
         assert!(
             failure.details.contains(key) && failure.details.contains(value),
