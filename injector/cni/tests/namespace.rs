@@ -80,27 +80,27 @@ struct Pod {
 
 impl Pod {
     fn start() -> Self {
-        let (ask, asked) = mpsc::channel();
+        let (ask, requests) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
+        let (path, paths) = mpsc::channel();
         thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
             wire(true);
             let thread = nix::unistd::gettid();
-            tell.send(PathBuf::from(format!(
+            path.send(PathBuf::from(format!(
                 "/proc/{}/task/{thread}/ns/net",
                 std::process::id()
             )))
-            .expect("heard");
+            .expect("received");
             let proxy = TcpListener::bind("127.0.0.1:4140").expect("the sidecar's port");
             proxy.set_nonblocking(true).expect("set");
-            while asked.recv().is_ok() {
+            while requests.recv().is_ok() {
                 let client = TcpStream::connect_timeout(&UNUSED, Duration::from_millis(200));
                 let _ = answer.send(client.is_ok() && proxy.accept().is_ok());
             }
         });
         Self {
-            netns: told.recv().expect("a pod"),
+            netns: paths.recv().expect("a pod"),
             ask,
             answers,
         }
