@@ -63,6 +63,19 @@ fn poll<T: Send + Sync + 'static>(pair: Pair<T>, metrics: &Metrics) -> Current<T
     current
 }
 
+/// Cluster with two namespaces, and the sender of its updates.
+async fn synced_cluster() -> (Cluster, mpsc::Sender<Update>) {
+    let (updates, receiver) = mpsc::channel(4);
+    let (cluster, ready) = (Cluster::default(), Readiness::default());
+    tokio::spawn(cluster.clone().follow(receiver, ready.clone()));
+    let namespaces = vec![namespace("shop", "enabled"), namespace("off", "disabled")];
+    updates.send(Update::Reset(namespaces)).await.expect("open");
+    while !ready.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    (cluster, updates)
+}
+
 impl Running {
     async fn start(values: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -99,19 +112,7 @@ impl Running {
         if values.is_some() {
             injector.wait_for(Option::is_some).await.expect("read");
         }
-        let (updates, receiver) = mpsc::channel(4);
-        let (cluster, ready) = (Cluster::default(), Readiness::default());
-        tokio::spawn(cluster.clone().follow(receiver, ready.clone()));
-        updates
-            .send(Update::Reset(vec![
-                namespace("shop", "enabled"),
-                namespace("off", "disabled"),
-            ]))
-            .await
-            .expect("open");
-        while !ready.is_ready() {
-            tokio::task::yield_now().await;
-        }
+        let (cluster, updates) = synced_cluster().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
