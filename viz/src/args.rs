@@ -63,7 +63,7 @@ pub(crate) struct ClusterArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    destination_k8s::duration::go(text)
+    proxy_model::duration::go(text)
         .filter(|d| !d.is_zero())
         .ok_or_else(|| format!("{text:?} is no duration such as 500ms, 1s or 10m"))
 }

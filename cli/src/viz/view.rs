@@ -138,7 +138,7 @@ pub(super) fn render<'a, Row: 'a>(columns: &[Column<Row>], rows: impl IntoIterat
 
 /// Parses a time window such as `90s` or `1m30s`; a rate needs two scrapes.
 fn window(text: &str) -> Result<Duration, String> {
-    let window = destination_k8s::duration::go(text)
+    let window = proxy_model::duration::go(text)
         .ok_or_else(|| format!("invalid duration {text:?}: expected for example 30s or 1m"))?;
     if window < Duration::from_secs(2) {
         return Err("the window must be at least 2s".to_owned());

@@ -1,4 +1,4 @@
-//! What the types cannot say: ports in range, names that are names. An API server would check the same.
+//! Validation beyond the types: ports in range, well-formed names. An API server would check the same.
 
 use k8s_openapi::{
     api::{
@@ -13,20 +13,23 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
+use proxy_model::{duration, policy::DefaultPolicy};
+
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TlsRoute, TrafficSplit, duration,
-    object::{Invalid, Kind, Path, PlainRoute, PolicyRoute},
+    NetworkAuthentication, PolicyHttpRoute, Server, ServerAuthorization, ServiceProfile, TcpRoute, TlsRoute,
+    TrafficSplit,
+    path::{Fault, Path},
     policy::{Network, PortRef},
     profile::{RequestMatchSpec, ResponseMatchSpec, RetryBudgetSpec},
     route::{BackendRef, ParentRef},
 };
 
-type Checked = Result<(), Invalid>;
+type Validation = Result<(), Fault>;
 
-/// What a kind's types cannot say.
+/// Validation that a kind's types cannot express.
 pub(crate) trait Check {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         Ok(())
     }
 }
@@ -37,16 +40,16 @@ impl Check for ServiceAccount {}
 impl Check for ConfigMap {}
 impl Check for Secret {}
 
-/// Name and namespace of any object.
-pub(crate) fn metadata(kind: Kind, meta: &ObjectMeta) -> Checked {
-    let longest = if matches!(kind, Kind::Namespace | Kind::Service) {
-        63
-    } else {
-        253
-    };
+/// Longest name that is a DNS label.
+pub(crate) const LABEL_MAX: usize = 63;
+/// Longest name that is a DNS subdomain.
+pub(crate) const SUBDOMAIN_MAX: usize = 253;
+
+/// Validates name and namespace of any object, whose name may have up to `longest` bytes.
+pub(crate) fn metadata(kind: &str, longest: usize, meta: &ObjectMeta) -> Validation {
     let at = || Path::keys(&["metadata", "name"]);
     match meta.name.as_deref() {
-        None | Some("") => return Err(Invalid::at(at(), format!("the {kind} has no name"))),
+        None | Some("") => return Err(Fault::new(at(), format!("the {kind} has no name"))),
         Some(text) => name(at(), text, longest)?,
     }
     if let Some(namespace) = meta.namespace.as_deref() {
@@ -55,50 +58,50 @@ pub(crate) fn metadata(kind: Kind, meta: &ObjectMeta) -> Checked {
     Ok(())
 }
 
-fn name(at: Path, text: &str, longest: usize) -> Checked {
+fn name(at: Path, text: &str, longest: usize) -> Validation {
     if text.len() > longest {
         let shown: String = text.chars().take(20).collect();
         let reason = format!(
-            "the name {shown}… has {} characters, and {longest} is the most",
+            "the name {shown}… has {} characters, the limit is {longest}",
             text.len()
         );
-        return Err(Invalid::at(at, reason));
+        return Err(Fault::new(at, reason));
     }
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (c == '.' && longest > 63);
     if !edge(text.chars().next()) || !edge(text.chars().last()) || !text.chars().all(inner) {
         let reason = format!("{text:?} is not a name of lower-case letters, digits and dashes");
-        return Err(Invalid::at(at, reason));
+        return Err(Fault::new(at, reason));
     }
     Ok(())
 }
 
-fn port(at: Path, number: i32) -> Checked {
+fn port(at: Path, number: i32) -> Validation {
     if (1..=65_535).contains(&number) {
         return Ok(());
     }
-    Err(Invalid::at(at, format!("{number} is not a port from 1 to 65535")))
+    Err(Fault::new(at, format!("{number} is not a port from 1 to 65535")))
 }
 
-fn port_or_name(at: Path, value: &IntOrString) -> Checked {
+fn port_or_name(at: Path, value: &IntOrString) -> Validation {
     match value {
         IntOrString::Int(number) => port(at, *number),
-        IntOrString::String(text) if text.is_empty() => Err(Invalid::at(at, "the port's name is empty")),
+        IntOrString::String(text) if text.is_empty() => Err(Fault::new(at, "the port's name is empty")),
         IntOrString::String(_) => Ok(()),
     }
 }
 
-fn regex(at: Path, text: &str) -> Checked {
-    // Compiled where it is used; here only what would be taken for "nothing".
+fn regex(at: Path, text: &str) -> Validation {
+    // Compiled where it is used; an empty one would read as "not set".
     if text.is_empty() {
-        Err(Invalid::at(at, "the regular expression is empty"))
+        Err(Fault::new(at, "the regular expression is empty"))
     } else {
         Ok(())
     }
 }
 
 impl Check for Service {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let Some(spec) = &self.spec else { return Ok(()) };
         for (i, p) in spec.ports.iter().flatten().enumerate() {
             let at = || Path::keys(&["spec", "ports"]).index(i);
@@ -110,7 +113,7 @@ impl Check for Service {
         if let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None")
             && ip.parse::<std::net::IpAddr>().is_err()
         {
-            return Err(Invalid::at(
+            return Err(Fault::new(
                 Path::keys(&["spec", "clusterIP"]),
                 format!("{ip:?} is not an address"),
             ));
@@ -120,7 +123,7 @@ impl Check for Service {
 }
 
 impl Check for EndpointSlice {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         for (i, p) in self.ports.iter().flatten().enumerate() {
             if let Some(number) = p.port {
                 port(Path::keys(&["ports"]).index(i).key("port"), number)?;
@@ -133,7 +136,7 @@ impl Check for EndpointSlice {
             for (j, address) in endpoint.addresses.iter().enumerate() {
                 if address.parse::<std::net::IpAddr>().is_err() {
                     let at = Path::keys(&["endpoints"]).index(i).key("addresses").index(j);
-                    return Err(Invalid::at(at, format!("{address:?} is not an address")));
+                    return Err(Fault::new(at, format!("{address:?} is not an address")));
                 }
             }
         }
@@ -142,14 +145,14 @@ impl Check for EndpointSlice {
 }
 
 impl Check for Pod {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         self.spec
             .as_ref()
             .map_or(Ok(()), |spec| pod_spec(&Path::keys(&["spec"]), spec))
     }
 }
 
-fn template(prefix: &[&str], template: &PodTemplateSpec) -> Checked {
+fn template(prefix: &[&str], template: &PodTemplateSpec) -> Validation {
     let mut keys = prefix.to_vec();
     keys.push("spec");
     template
@@ -161,7 +164,7 @@ fn template(prefix: &[&str], template: &PodTemplateSpec) -> Checked {
 macro_rules! check_template {
     ($($ty:ty),*) => {
         $(impl Check for $ty {
-            fn check(&self) -> Checked {
+            fn check(&self) -> Validation {
                 self.spec.as_ref().map_or(Ok(()), |spec| template(&["spec", "template"], &spec.template))
             }
         })*
@@ -171,25 +174,25 @@ macro_rules! check_template {
 check_template!(StatefulSet, DaemonSet, Job);
 
 impl Check for Deployment {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let Some(spec) = &self.spec else { return Ok(()) };
         if let Some(count) = spec.replicas.filter(|count| *count < 0) {
             let at = Path::keys(&["spec", "replicas"]);
-            return Err(Invalid::at(at, format!("{count} is less than 0")));
+            return Err(Fault::new(at, format!("{count} is negative")));
         }
         template(&["spec", "template"], &spec.template)
     }
 }
 
 impl Check for ReplicaSet {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let found = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        found.map_or(Ok(()), |found| template(&["spec", "template"], found))
+        found.map_or(Ok(()), |pod| template(&["spec", "template"], pod))
     }
 }
 
 impl Check for CronJob {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let spec = self.spec.job_template.spec.as_ref();
         spec.map_or(Ok(()), |spec| {
             template(&["spec", "jobTemplate", "spec", "template"], &spec.template)
@@ -197,7 +200,7 @@ impl Check for CronJob {
     }
 }
 
-fn pod_spec(at: &Path, spec: &PodSpec) -> Checked {
+fn pod_spec(at: &Path, spec: &PodSpec) -> Validation {
     for (i, c) in spec.containers.iter().enumerate() {
         container(&at.clone().key("containers").index(i), c)?;
     }
@@ -207,7 +210,7 @@ fn pod_spec(at: &Path, spec: &PodSpec) -> Checked {
     Ok(())
 }
 
-fn container(at: &Path, container: &Container) -> Checked {
+fn container(at: &Path, container: &Container) -> Validation {
     name(at.clone().key("name"), &container.name, 63)?;
     for (i, p) in container.ports.iter().flatten().enumerate() {
         let at = at.clone().key("ports").index(i);
@@ -231,7 +234,7 @@ fn container(at: &Path, container: &Container) -> Checked {
     Ok(())
 }
 
-fn probe(at: &Path, probe: &Probe) -> Checked {
+fn probe(at: &Path, probe: &Probe) -> Validation {
     if let Some(get) = &probe.http_get {
         port_or_name(at.clone().key("httpGet").key("port"), &get.port)?;
     }
@@ -245,10 +248,10 @@ fn probe(at: &Path, probe: &Probe) -> Checked {
 }
 
 impl Check for TrafficSplit {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let at = || Path::keys(&["spec"]);
         if self.spec.service.is_empty() {
-            return Err(Invalid::at(at().key("service"), "the split names no Service"));
+            return Err(Fault::new(at().key("service"), "the split does not name a Service"));
         }
         for (i, backend) in self.spec.backends.iter().enumerate() {
             name(at().key("backends").index(i).key("service"), &backend.service, 63)?;
@@ -258,7 +261,7 @@ impl Check for TrafficSplit {
 }
 
 impl Check for ServiceProfile {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         for (i, route) in self.spec.routes.iter().enumerate() {
             let at = || Path::keys(&["spec", "routes"]).index(i);
             request_match(at().key("condition"), &route.condition, true)?;
@@ -266,7 +269,7 @@ impl Check for ServiceProfile {
                 response_match(at().key("responseClasses").index(j).key("condition"), &class.condition)?;
             }
             if let Some(text) = route.timeout.as_deref().filter(|text| duration::go(text).is_none()) {
-                return Err(Invalid::at(
+                return Err(Fault::new(
                     at().key("timeout"),
                     format!("{text:?} is not a duration such as 300ms"),
                 ));
@@ -282,15 +285,15 @@ impl Check for ServiceProfile {
     }
 }
 
-fn budget(at: &Path, budget: &RetryBudgetSpec) -> Checked {
+fn budget(at: &Path, budget: &RetryBudgetSpec) -> Validation {
     if !budget.retry_ratio.is_finite() || budget.retry_ratio < 0.0 {
-        return Err(Invalid::at(
+        return Err(Fault::new(
             at.clone().key("retryRatio"),
             format!("{} is not a ratio from 0 up", budget.retry_ratio),
         ));
     }
     if duration::go(&budget.ttl).is_none() {
-        return Err(Invalid::at(
+        return Err(Fault::new(
             at.clone().key("ttl"),
             format!("{:?} is not a duration such as 10s", budget.ttl),
         ));
@@ -298,7 +301,7 @@ fn budget(at: &Path, budget: &RetryBudgetSpec) -> Checked {
     Ok(())
 }
 
-fn request_match(at: Path, condition: &RequestMatchSpec, required: bool) -> Checked {
+fn request_match(at: Path, condition: &RequestMatchSpec, required: bool) -> Validation {
     let RequestMatchSpec {
         all,
         not,
@@ -308,7 +311,7 @@ fn request_match(at: Path, condition: &RequestMatchSpec, required: bool) -> Chec
     } = condition;
     let empty = all.is_none() && not.is_none() && any.is_none() && path_regex.is_none() && method.is_none();
     if required && empty {
-        return Err(Invalid::at(
+        return Err(Fault::new(
             at,
             "the condition sets none of all, any, not, pathRegex, method",
         ));
@@ -325,12 +328,12 @@ fn request_match(at: Path, condition: &RequestMatchSpec, required: bool) -> Chec
         .map_or(Ok(()), |inner| request_match(at.key("not"), inner, true))
 }
 
-fn response_match(at: Path, condition: &ResponseMatchSpec) -> Checked {
+fn response_match(at: Path, condition: &ResponseMatchSpec) -> Validation {
     if let Some(range) = condition.status {
         let known = |status: u16| status == 0 || (100..=599).contains(&status);
         if !known(range.min) || !known(range.max) || (range.max != 0 && range.min > range.max) {
             let reason = format!("{}-{} is not a range of statuses from 100 to 599", range.min, range.max);
-            return Err(Invalid::at(at.key("status"), reason));
+            return Err(Fault::new(at.key("status"), reason));
         }
     }
     for (key, list) in [("all", &condition.all), ("any", &condition.any)] {
@@ -345,50 +348,43 @@ fn response_match(at: Path, condition: &ResponseMatchSpec) -> Checked {
 }
 
 impl Check for Server {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let spec = &self.spec;
         let at = || Path::keys(&["spec"]);
         match &spec.port {
-            PortRef::Number(0) => return Err(Invalid::at(at().key("port"), "0 is not a port from 1 to 65535")),
+            PortRef::Number(0) => return Err(Fault::new(at().key("port"), "0 is not a port from 1 to 65535")),
             PortRef::Name(text) if text.is_empty() => {
-                return Err(Invalid::at(at().key("port"), "the port's name is empty"));
+                return Err(Fault::new(at().key("port"), "the port's name is empty"));
             }
             _ => {}
         }
         if spec.pod_selector.is_some() == spec.external_workload_selector.is_some() {
-            return Err(Invalid::at(
+            return Err(Fault::new(
                 at(),
                 "exactly one of podSelector and externalWorkloadSelector must be set",
             ));
         }
-        let known = [
-            "all-unauthenticated",
-            "all-authenticated",
-            "cluster-unauthenticated",
-            "cluster-authenticated",
-            "deny",
-            "audit",
-        ];
-        if let Some(text) = spec.access_policy.as_deref().filter(|text| !known.contains(text)) {
-            let reason = format!("{text:?} is not one of {}", known.join(", "));
-            return Err(Invalid::at(at().key("accessPolicy"), reason));
+        if let Some(text) = spec.access_policy.as_deref()
+            && let Err(error) = text.parse::<DefaultPolicy>()
+        {
+            return Err(Fault::new(at().key("accessPolicy"), error.to_string()));
         }
         Ok(())
     }
 }
 
 impl Check for ServerAuthorization {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let (server, client) = (&self.spec.server, &self.spec.client);
         if server.name.is_some() == server.selector.is_some() {
-            return Err(Invalid::at(
+            return Err(Fault::new(
                 Path::keys(&["spec", "server"]),
                 "exactly one of name and selector must be set",
             ));
         }
         let at = || Path::keys(&["spec", "client"]);
         if client.unauthenticated && client.mesh_tls.is_some() {
-            return Err(Invalid::at(
+            return Err(Fault::new(
                 at().key("unauthenticated"),
                 "must be false when meshTLS is set",
             ));
@@ -398,18 +394,18 @@ impl Check for ServerAuthorization {
             && (tls.identities.is_some() || tls.service_accounts.is_some())
         {
             let reason = "must be false when identities or serviceAccounts are set";
-            return Err(Invalid::at(at().key("meshTLS").key("unauthenticatedTLS"), reason));
+            return Err(Fault::new(at().key("meshTLS").key("unauthenticatedTLS"), reason));
         }
         networks(&at().key("networks"), client.networks.as_deref().unwrap_or_default())
     }
 }
 
-fn networks(at: &Path, networks: &[Network]) -> Checked {
+fn networks(at: &Path, networks: &[Network]) -> Validation {
     for (i, network) in networks.iter().enumerate() {
         for (j, except) in network.except.iter().enumerate() {
             if !network.cidr.0.contains(&except.0) || except.0 == network.cidr.0 {
-                let reason = format!("{except} is not a part of {}", network.cidr);
-                return Err(Invalid::at(at.clone().index(i).key("except").index(j), reason));
+                let reason = format!("{except} is not a proper subset of {}", network.cidr);
+                return Err(Fault::new(at.clone().index(i).key("except").index(j), reason));
             }
         }
     }
@@ -417,7 +413,7 @@ fn networks(at: &Path, networks: &[Network]) -> Checked {
 }
 
 impl Check for AuthorizationPolicy {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let refs = &self.spec.required_authentication_refs;
         let count = |kinds: &[&str]| {
             refs.iter()
@@ -426,10 +422,10 @@ impl Check for AuthorizationPolicy {
         };
         let at = || Path::keys(&["spec", "requiredAuthenticationRefs"]);
         if count(&["MeshTLSAuthentication", "ServiceAccount"]) > 1 {
-            return Err(Invalid::at(at(), "at most one reference may be to an identity"));
+            return Err(Fault::new(at(), "at most one reference may be to an identity"));
         }
         if count(&["NetworkAuthentication"]) > 1 {
-            return Err(Invalid::at(
+            return Err(Fault::new(
                 at(),
                 "at most one reference may be to a NetworkAuthentication",
             ));
@@ -438,7 +434,7 @@ impl Check for AuthorizationPolicy {
         for (i, r) in refs.iter().enumerate() {
             if !known.iter().any(|kind| r.kind.eq_ignore_ascii_case(kind)) {
                 let reason = format!("{} is not one of {}", r.kind, known.join(", "));
-                return Err(Invalid::at(at().index(i).key("kind"), reason));
+                return Err(Fault::new(at().index(i).key("kind"), reason));
             }
         }
         Ok(())
@@ -446,7 +442,7 @@ impl Check for AuthorizationPolicy {
 }
 
 impl Check for MeshTlsAuthentication {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let some = |n: Option<usize>| n.is_some_and(|n| n > 0);
         let spec = &self.spec;
         let lists = (
@@ -454,7 +450,7 @@ impl Check for MeshTlsAuthentication {
             spec.identity_refs.as_ref().map(Vec::len),
         );
         if some(lists.0) == some(lists.1) {
-            return Err(Invalid::at(
+            return Err(Fault::new(
                 Path::keys(&["spec"]),
                 "exactly one of identities and identityRefs must be set",
             ));
@@ -464,26 +460,26 @@ impl Check for MeshTlsAuthentication {
 }
 
 impl Check for NetworkAuthentication {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let at = Path::keys(&["spec", "networks"]);
         if self.spec.networks.is_empty() {
-            return Err(Invalid::at(at, "the list of networks is empty"));
+            return Err(Fault::new(at, "the list of networks is empty"));
         }
         networks(&at, &self.spec.networks)
     }
 }
 
 impl Check for HttpLocalRateLimitPolicy {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let spec = &self.spec;
         let at = || Path::keys(&["spec"]);
         let most = spec.total.map_or(u32::MAX, |limit| limit.requests_per_second);
         let valid = |at: Path, number: u32| match number {
-            0 => Err(Invalid::at(
+            0 => Err(Fault::new(
                 at,
-                "0 is not a number of requests per second; at least 1 is",
+                "0 is not a valid number of requests per second; the minimum is 1",
             )),
-            _ if number > most => Err(Invalid::at(at, format!("{number} is more than the total of {most}"))),
+            _ if number > most => Err(Fault::new(at, format!("{number} is greater than the total of {most}"))),
             _ => Ok(()),
         };
         for (key, limit) in [("total", spec.total), ("identity", spec.identity)] {
@@ -502,7 +498,7 @@ impl Check for HttpLocalRateLimitPolicy {
 }
 
 impl Check for EgressNetwork {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         networks(
             &Path::keys(&["spec", "networks"]),
             self.spec.networks.as_deref().unwrap_or_default(),
@@ -510,22 +506,22 @@ impl Check for EgressNetwork {
     }
 }
 
-fn route<'a>(parents: &[ParentRef], backends: impl Iterator<Item = (usize, &'a [BackendRef])>) -> Checked {
+fn route<'a>(parents: &[ParentRef], backends: impl Iterator<Item = (usize, &'a [BackendRef])>) -> Validation {
     for (i, parent) in parents.iter().enumerate() {
         if parent.port == Some(0) {
             let at = Path::keys(&["spec", "parentRefs"]).index(i).key("port");
-            return Err(Invalid::at(at, "0 is not a port from 1 to 65535"));
+            return Err(Fault::new(at, "0 is not a port from 1 to 65535"));
         }
     }
     for (i, list) in backends {
         for (j, backend) in list.iter().enumerate() {
             let at = || Path::keys(&["spec", "rules"]).index(i).key("backendRefs").index(j);
             if backend.port == Some(0) {
-                return Err(Invalid::at(at().key("port"), "0 is not a port from 1 to 65535"));
+                return Err(Fault::new(at().key("port"), "0 is not a port from 1 to 65535"));
             }
             if backend.weight > 1_000_000 {
-                let reason = format!("{} is more than the largest weight, 1000000", backend.weight);
-                return Err(Invalid::at(at().key("weight"), reason));
+                let reason = format!("{} is greater than the largest weight, 1000000", backend.weight);
+                return Err(Fault::new(at().key("weight"), reason));
             }
         }
     }
@@ -533,7 +529,7 @@ fn route<'a>(parents: &[ParentRef], backends: impl Iterator<Item = (usize, &'a [
 }
 
 impl Check for HttpRoute {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let rules = self.spec.rules.iter().enumerate();
         route(
             &self.spec.parent_refs,
@@ -542,34 +538,34 @@ impl Check for HttpRoute {
     }
 }
 
-impl Check for PolicyRoute {
-    fn check(&self) -> Checked {
+impl Check for PolicyHttpRoute {
+    fn check(&self) -> Validation {
         self.0.check()
     }
 }
 
 impl Check for TlsRoute {
-    fn check(&self) -> Checked {
-        bytes_route(self)
+    fn check(&self) -> Validation {
+        opaque_route(self)
     }
 }
 
-impl Check for PlainRoute {
-    fn check(&self) -> Checked {
-        bytes_route(self)
+impl Check for TcpRoute {
+    fn check(&self) -> Validation {
+        opaque_route(self)
     }
 }
 
-fn bytes_route(found: &TlsRoute) -> Checked {
-    let rules = found.spec.rules.iter().enumerate();
+fn opaque_route(object: &TlsRoute) -> Validation {
+    let rules = object.spec.rules.iter().enumerate();
     route(
-        &found.spec.parent_refs,
+        &object.spec.parent_refs,
         rules.map(|(i, rule)| (i, rule.backend_refs.as_slice())),
     )
 }
 
 impl Check for GrpcRoute {
-    fn check(&self) -> Checked {
+    fn check(&self) -> Validation {
         let rules = self.spec.rules.iter().enumerate();
         route(
             &self.spec.parent_refs,

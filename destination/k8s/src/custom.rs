@@ -1,4 +1,4 @@
-//! The shape that all custom kinds share: metadata and a spec. Status is upstream's to write and ours to ignore.
+//! The shape that all custom kinds share: metadata and a spec. Status is written by upstream and ignored here.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,6 @@ pub struct Custom<S> {
     /// Metadata.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What the object says.
+    /// Specification.
     pub spec: S,
 }

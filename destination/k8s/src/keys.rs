@@ -1,10 +1,10 @@
-//! Labels and annotations that the mesh reads or writes, all Linkerd's own or Kubernetes'.
+//! Labels and annotations that the mesh reads or writes; all are Linkerd's or Kubernetes' own.
 
-/// Switches injection on (`enabled`, `ingress`) or off (`disabled`), on a namespace or a pod template.
+/// Enables injection (`enabled`, `ingress`) or disables it (`disabled`), on a namespace or a pod template.
 pub const INJECT: &str = "linkerd.io/inject";
-/// Value of [`INJECT`] that switches injection on.
+/// Value of [`INJECT`] that enables injection.
 pub const INJECT_ENABLED: &str = "enabled";
-/// All values that [`INJECT`] may have.
+/// Valid values of [`INJECT`].
 pub const INJECT_VALUES: [&str; 3] = [INJECT_ENABLED, "ingress", "disabled"];
 /// Marks a meshed pod, with its control plane's namespace.
 pub const CONTROL_PLANE_NS: &str = "linkerd.io/control-plane-ns";
@@ -14,41 +14,41 @@ pub const WORKLOAD_NS: &str = "linkerd.io/workload-ns";
 pub const PROXY_DEPLOYMENT: &str = "linkerd.io/proxy-deployment";
 /// Component of the control plane.
 pub const CONTROL_PLANE_COMPONENT: &str = "linkerd.io/control-plane-component";
-/// Ports that are bytes, on a pod, namespace or Service.
+/// Opaque ports of a pod, namespace or Service.
 pub const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
-/// Ports that the sidecar never sees, inbound.
+/// Inbound ports that bypass the sidecar.
 pub const SKIP_INBOUND_PORTS: &str = "config.linkerd.io/skip-inbound-ports";
-/// Ports that the sidecar never sees, outbound.
+/// Outbound ports that bypass the sidecar.
 pub const SKIP_OUTBOUND_PORTS: &str = "config.linkerd.io/skip-outbound-ports";
-/// Policy of ports without a Server, on a pod or namespace.
+/// Default policy for ports without a Server, on a pod or namespace.
 pub const DEFAULT_INBOUND_POLICY: &str = "config.linkerd.io/default-inbound-policy";
 /// Ports whose clients must have an identity.
 pub const REQUIRE_IDENTITY_PORTS: &str = "config.linkerd.io/proxy-require-identity-inbound-ports";
 /// Inbound port of the sidecar.
 pub const INBOUND_PORT: &str = "config.linkerd.io/inbound-port";
-/// Switches tap off for a namespace or pod.
+/// Disables tap for a namespace or pod.
 pub const DISABLE_TAP: &str = "viz.linkerd.io/disable-tap";
-/// Opts a ServiceProfile out of what TrafficSplits do.
+/// Exempts a ServiceProfile from TrafficSplits.
 pub const SMI_SKIP: &str = "smi.linkerd.io/skip";
 
-/// Which retries, HTTP.
+/// HTTP statuses to retry.
 pub const RETRY_HTTP: &str = "retry.linkerd.io/http";
-/// Which retries, gRPC.
+/// gRPC statuses to retry.
 pub const RETRY_GRPC: &str = "retry.linkerd.io/grpc";
-/// How many retries.
+/// Maximum number of retries.
 pub const RETRY_LIMIT: &str = "retry.linkerd.io/limit";
-/// Time for one attempt.
+/// Timeout for one attempt.
 pub const RETRY_TIMEOUT: &str = "retry.linkerd.io/timeout";
-/// Time for the whole exchange.
+/// Timeout for the whole exchange.
 pub const TIMEOUT_REQUEST: &str = "timeout.linkerd.io/request";
-/// Time for the response.
+/// Timeout for the response.
 pub const TIMEOUT_RESPONSE: &str = "timeout.linkerd.io/response";
-/// Time without a frame.
+/// Longest time without a frame.
 pub const TIMEOUT_IDLE: &str = "timeout.linkerd.io/idle";
 
-/// Which breaker: `consecutive` or `unified`.
+/// Kind of breaker: `consecutive` or `unified`.
 pub const FAILURE_ACCRUAL: &str = "balancer.linkerd.io/failure-accrual";
-/// Failures in a row.
+/// Consecutive failures that open the breaker.
 pub const ACCRUAL_MAX_FAILURES: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-failures";
 /// Shortest penalty.
 pub const ACCRUAL_MIN_PENALTY: &str = "balancer.linkerd.io/failure-accrual-consecutive-min-penalty";
@@ -60,15 +60,15 @@ pub const ACCRUAL_JITTER: &str = "balancer.linkerd.io/failure-accrual-consecutiv
 pub const ACCRUAL_SUCCESS_RATE: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-threshold";
 /// Window of that rate.
 pub const ACCRUAL_WINDOW: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-window";
-/// Requests before that rate counts.
+/// Requests needed before that rate counts.
 pub const ACCRUAL_MIN_REQUESTS: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-min-requests";
-/// A response's `retry-after` is the first penalty.
+/// Uses a response's `retry-after` as the first penalty.
 pub const ACCRUAL_HONOR_RETRY_AFTER: &str = "balancer.alpha.linkerd.io/failure-accrual-honor-retry-after";
-/// Switches the load biaser on.
+/// Enables the load biaser.
 pub const PENALIZE_FAILURES: &str = "balancer.alpha.linkerd.io/penalize-failures";
 /// Penalty of the load biaser.
 pub const BIASER_PENALTY: &str = "balancer.alpha.linkerd.io/load-biaser-penalty";
-/// Largest `retry-after` that the load biaser counts.
+/// Largest `retry-after` that the load biaser honors.
 pub const BIASER_MAX_RETRY_AFTER: &str = "balancer.alpha.linkerd.io/load-biaser-max-retry-after";
 
 /// Service of an EndpointSlice.

@@ -1,4 +1,4 @@
-//! One enum over all kinds that are read, and how a parsed document becomes one of them or is refused with a reason.
+//! One enum over all kinds that are read, and the conversion of a parsed document into one of them.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -16,11 +16,14 @@ use serde_json::Value;
 
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, Server, ServerAuthorization, ServiceProfile, TcpRoute, TlsRoute, TrafficSplit, check::Check,
+    NetworkAuthentication, PolicyHttpRoute, Server, ServerAuthorization, ServiceProfile, TcpRoute, TlsRoute,
+    TrafficSplit,
+    check::{self, Check},
     keys,
+    path::{Fault, Path, Segment},
 };
 
-/// Whether objects of a kind live in a namespace.
+/// Scope of a kind's objects.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Scope {
     Cluster,
@@ -42,17 +45,17 @@ macro_rules! objects {
         }
 
         impl Kind {
-            /// The kind as a manifest writes it.
+            /// Returns the kind as a manifest writes it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $kind,)* }
             }
 
-            /// The versions that are read, `group/version`, best first.
+            /// Returns the versions that are read, `group/version`, preferred first.
             pub fn api_versions(self) -> &'static [&'static str] {
                 match self { $(Self::$variant => &[$($api),+],)* }
             }
 
-            /// Whether objects of this kind live in a namespace.
+            /// Returns true if objects of this kind live in a namespace.
             pub fn is_namespaced(self) -> bool {
                 let scope = match self { $(Self::$variant => Scope::$scope,)* };
                 scope == Scope::Namespaced
@@ -62,12 +65,12 @@ macro_rules! objects {
         }
 
         impl Object {
-            /// Which kind it is.
+            /// Returns the kind.
             pub fn kind(&self) -> Kind {
                 match self { $(Self::$variant(_) => Kind::$variant,)* }
             }
 
-            /// Its metadata.
+            /// Returns the metadata.
             pub fn metadata(&self) -> &ObjectMeta {
                 match self { $(Self::$variant(object) => &object.metadata,)* }
             }
@@ -104,48 +107,9 @@ macro_rules! objects {
     };
 }
 
-/// Metadata for writing; what the macro needs to fill in a default namespace.
+/// Mutable access to metadata, for the macro to fill in a default namespace.
 trait Meta {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
-}
-
-// The two HTTPRoutes have one Rust type; a newtype keeps the macro's conversions apart.
-/// HTTPRoute of `policy.linkerd.io`.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct PolicyRoute(pub HttpRoute);
-
-impl std::ops::Deref for PolicyRoute {
-    type Target = HttpRoute;
-
-    fn deref(&self) -> &HttpRoute {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for PolicyRoute {
-    fn deref_mut(&mut self) -> &mut HttpRoute {
-        &mut self.0
-    }
-}
-
-/// A TCPRoute: a TLSRoute without SNIs, and another kind.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct PlainRoute(pub TcpRoute);
-
-impl std::ops::Deref for PlainRoute {
-    type Target = TcpRoute;
-
-    fn deref(&self) -> &TcpRoute {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for PlainRoute {
-    fn deref_mut(&mut self) -> &mut TcpRoute {
-        &mut self.0
-    }
 }
 
 objects! {
@@ -171,7 +135,7 @@ objects! {
     Service(Service) = "Service" in ["v1"], Namespaced;
     /// A service account.
     ServiceAccount(ServiceAccount) = "ServiceAccount" in ["v1"], Namespaced;
-    /// A slice of a Service's endpoints.
+    /// An EndpointSlice of a Service.
     EndpointSlice(EndpointSlice) = "EndpointSlice" in ["discovery.k8s.io/v1"], Namespaced;
     /// A ConfigMap.
     ConfigMap(ConfigMap) = "ConfigMap" in ["v1"], Namespaced;
@@ -206,7 +170,7 @@ objects! {
     /// An EgressNetwork.
     EgressNetwork(EgressNetwork) = "EgressNetwork" in ["policy.linkerd.io/v1alpha1"], Namespaced;
     /// An HTTPRoute of `policy.linkerd.io`.
-    PolicyHttpRoute(PolicyRoute) = "HTTPRoute" in [
+    PolicyHttpRoute(PolicyHttpRoute) = "HTTPRoute" in [
         "policy.linkerd.io/v1beta3", "policy.linkerd.io/v1beta2", "policy.linkerd.io/v1beta1",
         "policy.linkerd.io/v1alpha1"
     ], Namespaced;
@@ -221,17 +185,17 @@ objects! {
     /// A TLSRoute of the Gateway API; in the version that upstream reads.
     TlsRoute(TlsRoute) = "TLSRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
     /// A TCPRoute of the Gateway API.
-    TcpRoute(PlainRoute) = "TCPRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
+    TcpRoute(TcpRoute) = "TCPRoute" in ["gateway.networking.k8s.io/v1alpha2"], Namespaced;
 }
 
 impl Kind {
-    /// The kind of a group, by its name.
-    pub fn of_group(group: &str, kind: &str) -> Option<Self> {
+    /// Finds a kind by group and name.
+    pub fn from_group(group: &str, kind: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();
         all.find(|known| known.group() == group && known.as_str() == kind)
     }
 
-    /// Whether the kind is defined by a CRD of the mesh, of SMI or of the Gateway API.
+    /// Returns true if a CRD of the mesh, of SMI or of the Gateway API defines the kind.
     pub fn is_custom(self) -> bool {
         [
             keys::POLICY_GROUP,
@@ -242,7 +206,7 @@ impl Kind {
         .contains(&self.group())
     }
 
-    /// The kind's group; empty is the core group.
+    /// Returns the group; empty for the core group.
     pub fn group(self) -> &'static str {
         self.api_versions()[0].rsplit_once('/').map_or("", |(group, _)| group)
     }
@@ -254,7 +218,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Which object.
+/// Reference to one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {
     /// Kind.
@@ -266,7 +230,7 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// Names an object.
+    /// Refers to an object.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self {
             kind,
@@ -287,71 +251,30 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// One step into a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// A key of a map.
-    Key(String),
-    /// An element of a list.
-    Index(usize),
-}
-
-/// Where in a document; empty is the whole of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(pub Vec<Segment>);
-
-impl Path {
-    /// A key below this place.
-    #[must_use]
-    pub fn key(mut self, key: &str) -> Self {
-        self.0.push(Segment::Key(key.to_owned()));
-        self
-    }
-
-    /// An element below this place.
-    #[must_use]
-    pub fn index(mut self, index: usize) -> Self {
-        self.0.push(Segment::Index(index));
-        self
-    }
-
-    /// Keys from the top.
-    pub fn keys(keys: &[&str]) -> Self {
-        Self(keys.iter().map(|key| Segment::Key((*key).to_owned())).collect())
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, segment) in self.0.iter().enumerate() {
-            match segment {
-                Segment::Key(key) if i > 0 => write!(f, ".{key}")?,
-                Segment::Key(key) => f.write_str(key)?,
-                Segment::Index(index) => write!(f, "[{index}]")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Why a document is no object.
+/// Reason for which a document is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Invalid {
     /// The object, as far as the document names one of a kind that is read.
     pub object: Option<ObjectRef>,
-    /// Where the fault is.
+    /// Position of the fault.
     pub path: Path,
-    /// What the fault is.
+    /// Description of the fault.
     pub reason: String,
 }
 
 impl Invalid {
-    pub(crate) fn at(path: Path, reason: impl Into<String>) -> Self {
+    fn at(path: Path, reason: impl Into<String>) -> Self {
         Self {
             object: None,
             path,
             reason: reason.into(),
         }
+    }
+}
+
+impl From<Fault> for Invalid {
+    fn from(fault: Fault) -> Self {
+        Self::at(fault.path, fault.reason)
     }
 }
 
@@ -368,21 +291,21 @@ impl fmt::Display for Invalid {
 }
 
 impl Object {
-    /// Reads one document (not a `List`). A namespaced object without a namespace is in `default`.
+    /// Parses one document (not a `List`). A namespaced object without a namespace is in `default`.
     pub fn from_value(mut value: Value) -> Result<Self, Invalid> {
         let kind = kind_of(&value)?;
-        let object = ref_of(kind, &value);
+        let object = object_ref_of(kind, &value);
         quantities_as_text(&mut value);
         Self::read(kind, value).map_err(|invalid| Invalid { object, ..invalid })
     }
 
-    /// The fields of a custom kind's document that nobody knows, and that would say nothing.
+    /// Returns the unknown fields of a custom kind's document; they would have no effect.
     pub fn unknown_fields(value: &Value) -> Vec<Path> {
         Self::unread_of(value, |kind| kind.is_custom())
     }
 
-    /// The same of any kind but the Gateway API's, whose fields are more than a mesh reads: for documents that no API
-    /// server has looked at, where a field that is misspelt would be left out in silence.
+    /// Returns the unread fields of any kind but the Gateway API's, which has more fields than a mesh reads. For
+    /// documents that no API server has validated, where a misspelt field would be dropped silently.
     pub fn unread_fields(value: &Value) -> Vec<Path> {
         Self::unread_of(value, |kind| !kind.group().starts_with("gateway."))
     }
@@ -392,32 +315,32 @@ impl Object {
         strict.map_or_else(Vec::new, |kind| Self::ignored(kind, value))
     }
 
-    /// Which object it is.
+    /// Returns a reference to the object.
     pub fn object_ref(&self) -> ObjectRef {
         ObjectRef::new(self.kind(), self.namespace(), self.name())
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         self.metadata().name.as_deref().unwrap_or_default()
     }
 
-    /// Its namespace; empty for an object without one.
+    /// Returns the namespace; empty for an object without one.
     pub fn namespace(&self) -> &str {
         self.metadata().namespace.as_deref().unwrap_or_default()
     }
 
-    /// Its labels.
+    /// Returns the labels.
     pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
         self.metadata().labels.as_ref()
     }
 
-    /// A label of it.
+    /// Returns the value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels()?.get(key).map(String::as_str)
     }
 
-    /// An annotation of it.
+    /// Returns the value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata().annotations.as_ref()?.get(key).map(String::as_str)
     }
@@ -440,11 +363,11 @@ fn kind_of(value: &Value) -> Result<Kind, Invalid> {
             format!("the {kind} has no apiVersion"),
         ));
     };
-    let of_kind = || Kind::ALL.iter().copied().filter(|k| k.as_str() == kind);
-    if let Some(kind) = of_kind().find(|k| k.api_versions().contains(&version)) {
+    let candidates = || Kind::ALL.iter().copied().filter(|k| k.as_str() == kind);
+    if let Some(kind) = candidates().find(|k| k.api_versions().contains(&version)) {
         return Ok(kind);
     }
-    let known: Vec<_> = of_kind().flat_map(Kind::api_versions).copied().collect();
+    let known: Vec<_> = candidates().flat_map(Kind::api_versions).copied().collect();
     Err(if known.is_empty() {
         Invalid::at(
             Path::keys(&["kind"]),
@@ -459,7 +382,7 @@ fn kind_of(value: &Value) -> Result<Kind, Invalid> {
     })
 }
 
-fn ref_of(kind: Kind, value: &Value) -> Option<ObjectRef> {
+fn object_ref_of(kind: Kind, value: &Value) -> Option<ObjectRef> {
     let metadata = value.get("metadata")?;
     let name = metadata.get("name")?.as_str()?;
     let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default");
@@ -488,15 +411,20 @@ fn read<T: DeserializeOwned + Meta + Check>(kind: Kind, value: Value) -> Result<
         Invalid::at(Path(path.collect()), plain(&error.inner().to_string()))
     })?;
     fill_namespace(kind, object.meta_mut());
-    crate::check::metadata(kind, object.meta_mut())?;
+    let longest = if matches!(kind, Kind::Namespace | Kind::Service) {
+        check::LABEL_MAX
+    } else {
+        check::SUBDOMAIN_MAX
+    };
+    check::metadata(kind.as_str(), longest, object.meta_mut())?;
     object.check()?;
     Ok(object)
 }
 
-/// Status is upstream's to write; metadata the API server knows best.
+/// Unread fields, except in `status`, which upstream writes, and in `metadata`, which the API server validates.
 fn ignored<T: DeserializeOwned>(value: &Value) -> Vec<Path> {
     let mut paths = vec![];
-    // What cannot be read is refused for that.
+    // A document that cannot be parsed is rejected elsewhere.
     let _ = serde_ignored::deserialize::<_, _, T>(value, |path| paths.push(path_of(&path)));
     let theirs =
         |path: &Path| matches!(path.0.first(), Some(Segment::Key(key)) if key == "status" || key == "metadata");
@@ -516,17 +444,17 @@ fn path_of(path: &serde_ignored::Path<'_>) -> Path {
     }
 }
 
-/// serde's words for Rust's types, in words for people.
+/// Replaces Rust's type names in serde's messages by plain words.
 fn plain(reason: &str) -> String {
     reason
         .replace("expected u16", "expected a whole number from 0 to 65535")
         .replace("expected u32", "expected a whole number that is not negative")
         .replace("expected i32", "expected a whole number")
-        .replace("invalid type: unit value", "there is no value")
-        .replace("invalid type: null", "there is no value")
+        .replace("invalid type: unit value", "no value")
+        .replace("invalid type: null", "no value")
 }
 
-/// `cpu: 1` is a quantity although it is written as a number; Kubernetes takes both.
+/// Turns numeric quantities (`cpu: 1`) into strings, as Kubernetes accepts both.
 fn quantities_as_text(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(quantities_as_text),

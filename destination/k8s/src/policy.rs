@@ -8,37 +8,37 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::Custom;
 
-/// One port of some pods.
+/// One port of a set of pods.
 pub type Server = Custom<ServerSpec>;
-/// Who may reach a Server (the older form).
+/// Clients allowed to reach a Server (the older form).
 pub type ServerAuthorization = Custom<ServerAuthorizationSpec>;
-/// Who may reach a Server, a route or a namespace.
+/// Clients allowed to reach a Server, a route or a namespace.
 pub type AuthorizationPolicy = Custom<AuthorizationPolicySpec>;
-/// Identities.
+/// Clients by identity.
 pub type MeshTlsAuthentication = Custom<MeshTlsAuthenticationSpec>;
-/// Networks.
+/// Clients by network.
 pub type NetworkAuthentication = Custom<NetworkAuthenticationSpec>;
-/// Requests per second that a Server takes.
+/// Rate limit of a Server.
 pub type HttpLocalRateLimitPolicy = Custom<RateLimitSpec>;
 /// Networks outside the cluster.
 pub type EgressNetwork = Custom<EgressNetworkSpec>;
 
-/// What a Server says.
+/// Specification of a [`Server`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerSpec {
-    /// Which pods.
+    /// Selected pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
-    /// Which workloads outside the cluster.
+    /// Selected workloads outside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_workload_selector: Option<LabelSelector>,
-    /// Which port.
+    /// Port of the pods.
     pub port: PortRef,
-    /// What it speaks.
+    /// Protocol of the port.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
-    /// Who may, when no authorization says so.
+    /// Default policy, where no authorization applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_policy: Option<String>,
 }
@@ -53,10 +53,10 @@ pub enum PortRef {
     Name(String),
 }
 
-/// What a port speaks.
+/// Protocol of a port.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProxyProtocol {
-    /// Decide from the first bytes.
+    /// Detected from the first bytes.
     #[default]
     #[serde(rename = "unknown")]
     Unknown,
@@ -69,20 +69,20 @@ pub enum ProxyProtocol {
     /// gRPC.
     #[serde(rename = "gRPC")]
     Grpc,
-    /// Bytes.
+    /// Opaque bytes.
     #[serde(rename = "opaque")]
     Opaque,
-    /// TLS of the application's own.
+    /// The application's own TLS.
     #[serde(rename = "TLS")]
     Tls,
 }
 
-/// What a ServerAuthorization says.
+/// Specification of a [`ServerAuthorization`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerAuthorizationSpec {
-    /// Which Servers.
+    /// Servers it applies to.
     pub server: ServerRef,
-    /// Which clients.
+    /// Clients it authorizes.
     pub client: ClientSpec,
 }
 
@@ -103,10 +103,10 @@ pub struct ClientSpec {
     /// Networks; none means the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<Network>>,
-    /// No identity is needed.
+    /// No identity is required.
     #[serde(default)]
     pub unauthenticated: bool,
-    /// Mesh TLS is needed.
+    /// Mesh TLS is required.
     #[serde(default, rename = "meshTLS", skip_serializing_if = "Option::is_none")]
     pub mesh_tls: Option<MeshTlsSpec>,
 }
@@ -115,7 +115,7 @@ pub struct ClientSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshTlsSpec {
-    /// No client leaf is needed.
+    /// No client certificate is required.
     #[serde(default, rename = "unauthenticatedTLS")]
     pub unauthenticated_tls: bool,
     /// Identities; `*` and `*.suffix` are patterns.
@@ -136,12 +136,12 @@ pub struct ServiceAccountRef {
     pub namespace: Option<String>,
 }
 
-/// A network without some parts of it.
+/// A network with exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// The network; a single address is one too.
+    /// The network, or a single address.
     pub cidr: Cidr,
-    /// Parts that don't count.
+    /// Excluded parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<Cidr>,
 }
@@ -175,13 +175,13 @@ impl<'de> Deserialize<'de> for Cidr {
     }
 }
 
-/// What an AuthorizationPolicy says.
+/// Specification of an [`AuthorizationPolicy`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizationPolicySpec {
-    /// What it protects.
+    /// Protected object.
     pub target_ref: TargetRef,
-    /// Authentications that must all hold; none lets everybody in.
+    /// Authentications, all of which are required; an empty list admits every client.
     #[serde(default)]
     pub required_authentication_refs: Vec<TargetRef>,
 }
@@ -203,7 +203,7 @@ pub struct TargetRef {
 }
 
 impl TargetRef {
-    /// Whether the reference is to `kind` of `group`; the core group may be left out, empty or `core`.
+    /// Returns true if the reference is to `kind` of `group`; the core group may be absent, empty or `core`.
     pub fn is(&self, group: &str, kind: &str) -> bool {
         let own = self.group.as_deref().unwrap_or_default();
         let own = if own == crate::keys::CORE_GROUP { "" } else { own };
@@ -211,7 +211,7 @@ impl TargetRef {
     }
 }
 
-/// What a MeshTLSAuthentication says.
+/// Specification of a [`MeshTlsAuthentication`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshTlsAuthenticationSpec {
@@ -223,31 +223,31 @@ pub struct MeshTlsAuthenticationSpec {
     pub identity_refs: Option<Vec<TargetRef>>,
 }
 
-/// What a NetworkAuthentication says.
+/// Specification of a [`NetworkAuthentication`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkAuthenticationSpec {
     /// Networks.
     pub networks: Vec<Network>,
 }
 
-/// What an HTTPLocalRateLimitPolicy says.
+/// Specification of an [`HttpLocalRateLimitPolicy`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimitSpec {
-    /// The Server.
+    /// Limited Server.
     pub target_ref: TargetRef,
-    /// For all clients together.
+    /// Limit for all clients together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<Limit>,
-    /// For each identity.
+    /// Limit for each identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Limit>,
-    /// For some identities.
+    /// Limits for named identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrides: Option<Vec<LimitOverride>>,
 }
 
-/// Requests per second.
+/// Rate limit.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limit {
@@ -255,32 +255,32 @@ pub struct Limit {
     pub requests_per_second: u32,
 }
 
-/// Requests per second for some identities.
+/// Limit for named identities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitOverride {
     /// Requests per second.
     pub requests_per_second: u32,
-    /// The clients.
+    /// Clients.
     pub client_refs: Vec<TargetRef>,
 }
 
-/// What an EgressNetwork says.
+/// Specification of an [`EgressNetwork`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EgressNetworkSpec {
-    /// What happens to traffic that no route is for.
+    /// Policy for traffic without a route.
     pub traffic_policy: TrafficPolicy,
     /// Networks; none means everything outside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<Network>>,
 }
 
-/// What happens to traffic that no route is for.
+/// Policy for traffic without a route.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrafficPolicy {
-    /// It goes.
+    /// Forwards the traffic.
     Allow,
-    /// It does not.
+    /// Rejects the traffic.
     Deny,
 }

@@ -1,4 +1,4 @@
-//! ServiceProfile (`linkerd.io`). Unknown fields are refused, as upstream's webhook does.
+//! ServiceProfile (`linkerd.io`). Unknown fields are rejected, as upstream's webhook does.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,14 +7,14 @@ use crate::{Custom, quantity::Weight};
 /// Routes, budget and overrides of one Service.
 pub type ServiceProfile = Custom<ServiceProfileSpec>;
 
-/// What a profile says.
+/// Specification of a [`ServiceProfile`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceProfileSpec {
-    /// Routes; the first that matches.
+    /// Routes; the first match applies.
     #[serde(default)]
     pub routes: Vec<RouteSpec>,
-    /// Budget of retries.
+    /// Retry budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudgetSpec>,
     /// Targets with weights.
@@ -31,75 +31,76 @@ pub struct ServiceProfileSpec {
 pub struct RouteSpec {
     /// Name; becomes the label `route`.
     pub name: String,
-    /// What a request must look like.
+    /// Condition on requests.
     pub condition: RequestMatchSpec,
-    /// Which responses are failures.
+    /// Classification of responses.
     #[serde(default)]
     pub response_classes: Vec<ResponseClassSpec>,
-    /// Failures are sent again. Unless it is said, a route with a budget of its own is retryable, others are not.
+    /// Enables retries of failures. If absent, a route with its own budget is retryable and others are not; upstream's
+    /// routes are retryable only where this field is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_retryable: Option<bool>,
-    /// Time for the whole exchange.
+    /// Timeout for the whole exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// Budget of this route alone, as many guides write it; upstream knows one of the whole profile only.
+    /// Retry budget of this route alone, as many guides write it; upstream has one for the whole profile only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudgetSpec>,
 }
 
 impl RouteSpec {
-    /// Whether failures are sent again.
+    /// Returns true if failures are retried.
     pub fn is_retryable(&self) -> bool {
         self.is_retryable.unwrap_or(self.retry_budget.is_some())
     }
 }
 
-/// What a request must look like; all that is set must hold.
+/// Condition on requests; all fields that are set must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestMatchSpec {
-    /// All hold.
+    /// All of these match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<Vec<RequestMatchSpec>>,
-    /// It does not hold.
+    /// This does not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not: Option<Box<RequestMatchSpec>>,
-    /// One holds.
+    /// One of these matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any: Option<Vec<RequestMatchSpec>>,
-    /// The whole path matches.
+    /// Regular expression for the whole path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_regex: Option<String>,
-    /// The method is this.
+    /// Method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
 }
 
-/// Which responses are failures.
+/// One class of responses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResponseClassSpec {
-    /// What a response must look like.
+    /// Condition on responses.
     pub condition: ResponseMatchSpec,
-    /// Whether it is a failure.
+    /// Counts responses of this class as failures.
     #[serde(default)]
     pub is_failure: bool,
 }
 
-/// What a response must look like; all that is set must hold.
+/// Condition on responses; all fields that are set must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResponseMatchSpec {
-    /// All hold.
+    /// All of these match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<Vec<ResponseMatchSpec>>,
-    /// It does not hold.
+    /// This does not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not: Option<Box<ResponseMatchSpec>>,
-    /// One holds.
+    /// One of these matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any: Option<Vec<ResponseMatchSpec>>,
-    /// The status is in this range.
+    /// Range of statuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusRange>,
 }
@@ -124,7 +125,7 @@ pub struct RetryBudgetSpec {
     pub retry_ratio: f32,
     /// Retries per second that are always allowed.
     pub min_retries_per_second: u32,
-    /// How long a request counts.
+    /// Time for which a request counts.
     pub ttl: String,
 }
 
@@ -132,9 +133,9 @@ pub struct RetryBudgetSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DstOverride {
-    /// `name` or `name:port`; without a port the request's is taken.
+    /// `name` or `name:port`; the request's port is used if there is none.
     pub authority: String,
-    /// Its share.
+    /// Share of the traffic.
     #[serde(default)]
     pub weight: Weight,
 }

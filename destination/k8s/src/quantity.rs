@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Reads a quantity that is not negative: a decimal number with an optional suffix (`n u m k M G T P E`,
+/// Parses a quantity that is not negative: a decimal number with an optional suffix (`n u m k M G T P E`,
 /// `Ki Mi Gi Ti Pi Ei`, `e3`).
 pub fn parse(text: &str) -> Option<f64> {
     let end = text
@@ -41,17 +41,17 @@ pub fn parse(text: &str) -> Option<f64> {
 pub struct Weight(u64);
 
 impl Weight {
-    /// A whole weight.
+    /// Makes a whole weight.
     pub fn whole(weight: u32) -> Self {
         Self(u64::from(weight) * 1_000)
     }
 
-    /// The weight in thousandths.
+    /// Returns the weight in thousandths.
     pub fn millis(self) -> u64 {
         self.0
     }
 
-    /// Reads a quantity.
+    /// Parses a quantity.
     pub fn parse(text: &str) -> Option<Self> {
         Self::from_f64(parse(text)?)
     }

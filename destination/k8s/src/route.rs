@@ -1,42 +1,80 @@
-//! HTTPRoute (`policy.linkerd.io` and `gateway.networking.k8s.io`) GRPCRoute, TLSRoute and TCPRoute, with the defaults that an API server
-//! would fill in.
+//! HTTPRoute (`policy.linkerd.io` and `gateway.networking.k8s.io`), GRPCRoute, TLSRoute and TCPRoute, with the defaults
+//! that an API server would fill in.
+
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Custom;
 
-/// A route for HTTP.
+/// HTTPRoute of either group.
 pub type HttpRoute = Custom<HttpRouteSpec>;
-/// A route for gRPC.
+/// GRPCRoute.
 pub type GrpcRoute = Custom<GrpcRouteSpec>;
-/// A route for TLS of the application's own, by SNI.
-pub type TlsRoute = Custom<BytesRouteSpec>;
-/// A route for bytes.
-pub type TcpRoute = Custom<BytesRouteSpec>;
+/// TLSRoute: routes the application's own TLS by SNI.
+pub type TlsRoute = Custom<OpaqueRouteSpec>;
 
-/// What an HTTPRoute says.
+/// HTTPRoute of `policy.linkerd.io`: a newtype, as it is another kind than that of the Gateway API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyHttpRoute(pub HttpRoute);
+
+impl Deref for PolicyHttpRoute {
+    type Target = HttpRoute;
+
+    fn deref(&self) -> &HttpRoute {
+        &self.0
+    }
+}
+
+impl DerefMut for PolicyHttpRoute {
+    fn deref_mut(&mut self) -> &mut HttpRoute {
+        &mut self.0
+    }
+}
+
+/// TCPRoute: a TLSRoute without SNIs, but a kind of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TcpRoute(pub TlsRoute);
+
+impl Deref for TcpRoute {
+    type Target = TlsRoute;
+
+    fn deref(&self) -> &TlsRoute {
+        &self.0
+    }
+}
+
+impl DerefMut for TcpRoute {
+    fn deref_mut(&mut self) -> &mut TlsRoute {
+        &mut self.0
+    }
+}
+
+/// Specification of an [`HttpRoute`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteSpec {
-    /// What the route is for.
+    /// Parents the route attaches to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
-    /// Hosts; none is all.
+    /// Hosts; an empty list matches all.
     #[serde(default)]
     pub hostnames: Vec<String>,
-    /// Rules; none is one that matches everything.
+    /// Rules; by default one that matches everything.
     #[serde(default = "HttpRule::everything")]
     pub rules: Vec<HttpRule>,
 }
 
-/// What a GRPCRoute says.
+/// Specification of a [`GrpcRoute`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcRouteSpec {
-    /// What the route is for.
+    /// Parents the route attaches to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
-    /// Hosts; none is all.
+    /// Hosts; an empty list matches all.
     #[serde(default)]
     pub hostnames: Vec<String>,
     /// Rules.
@@ -44,34 +82,34 @@ pub struct GrpcRouteSpec {
     pub rules: Vec<GrpcRule>,
 }
 
-/// What a TLSRoute or a TCPRoute says.
+/// Specification of a TLSRoute or a TCPRoute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BytesRouteSpec {
-    /// What the route is for.
+pub struct OpaqueRouteSpec {
+    /// Parents the route attaches to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
-    /// SNIs; none is all. A TCPRoute has none.
+    /// SNIs; an empty list matches all. A TCPRoute has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// Rules; exactly one is supported.
     #[serde(default)]
-    pub rules: Vec<BytesRule>,
+    pub rules: Vec<OpaqueRule>,
 }
 
 /// One rule of a TLSRoute or a TCPRoute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BytesRule {
+pub struct OpaqueRule {
     /// Name; upstream ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where connections go.
+    /// Backends.
     #[serde(default)]
     pub backend_refs: Vec<BackendRef>,
 }
 
-/// What a route is for.
+/// Reference to a parent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
@@ -81,7 +119,7 @@ pub struct ParentRef {
     /// Kind.
     #[serde(default = "gateway_kind")]
     pub kind: String,
-    /// Namespace; none is the route's own.
+    /// Namespace; the route's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
@@ -89,7 +127,7 @@ pub struct ParentRef {
     /// Section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section_name: Option<String>,
-    /// Port; none is all.
+    /// Port; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }
@@ -109,13 +147,13 @@ pub struct HttpRule {
     /// Name; upstream ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Matches; any suffices.
+    /// Matches, any of which suffices.
     #[serde(default = "HttpMatch::everything")]
     pub matches: Vec<HttpMatch>,
     /// Filters, in order.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Where requests go; none is the parent itself.
+    /// Backends; the parent itself by default.
     #[serde(default)]
     pub backend_refs: Vec<BackendRef>,
     /// Timeouts.
@@ -136,15 +174,15 @@ impl HttpRule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleTimeouts {
-    /// The whole exchange.
+    /// Timeout for the whole exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// One attempt; upstream ignores it.
+    /// Timeout for one attempt; upstream ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<String>,
 }
 
-/// What an HTTP request must look like.
+/// Match on an HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpMatch {
@@ -173,13 +211,13 @@ impl HttpMatch {
     }
 }
 
-/// Which path.
+/// Match on a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathMatch {
-    /// How it is compared.
+    /// Kind of comparison.
     #[serde(rename = "type", default)]
     pub kind: PathKind,
-    /// With what.
+    /// Value to compare with.
     #[serde(default = "root")]
     pub value: String,
 }
@@ -198,7 +236,7 @@ fn root() -> String {
     "/".to_owned()
 }
 
-/// How a path is compared.
+/// Kind of comparison of a path.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathKind {
     /// Exactly.
@@ -210,19 +248,19 @@ pub enum PathKind {
     RegularExpression,
 }
 
-/// Which value of a header or query parameter.
+/// Match on the value of a header or query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValueMatch {
-    /// How it is compared.
+    /// Kind of comparison.
     #[serde(rename = "type", default)]
     pub kind: ValueKind,
     /// Name of the header or parameter.
     pub name: String,
-    /// With what.
+    /// Value to compare with.
     pub value: String,
 }
 
-/// How a value is compared.
+/// Kind of comparison of a value.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ValueKind {
     /// Exactly.
@@ -239,18 +277,18 @@ pub struct GrpcRule {
     /// Name; upstream ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Matches; any suffices, none matches everything.
+    /// Matches, any of which suffices; an empty list matches everything.
     #[serde(default)]
     pub matches: Vec<GrpcMatch>,
     /// Filters, in order.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Where requests go; none is the parent itself.
+    /// Backends; the parent itself by default.
     #[serde(default)]
     pub backend_refs: Vec<BackendRef>,
 }
 
-/// What a gRPC request must look like.
+/// Match on a gRPC request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrpcMatch {
     /// Service and method.
@@ -261,10 +299,10 @@ pub struct GrpcMatch {
     pub headers: Vec<ValueMatch>,
 }
 
-/// Which service and method.
+/// Match on service and method.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrpcMethodMatch {
-    /// How they are compared; only `Exact` is supported.
+    /// Kind of comparison; only `Exact` is supported.
     #[serde(rename = "type", default)]
     pub kind: ValueKind,
     /// Service.
@@ -275,16 +313,16 @@ pub struct GrpcMethodMatch {
     pub method: Option<String>,
 }
 
-/// Where requests go.
+/// Reference to a backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendRef {
-    /// Group; none or `core` is the core group.
+    /// Group; absent or `core` is the core group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Kind; none is Service.
+    /// Kind; Service by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Namespace; none is the route's own.
+    /// Namespace; the route's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
@@ -292,10 +330,10 @@ pub struct BackendRef {
     /// Port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Share; 1 unless said.
+    /// Share of the traffic; 1 by default.
     #[serde(default = "one")]
     pub weight: u32,
-    /// Filters for requests that go there.
+    /// Filters for requests to this backend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
 }
@@ -304,11 +342,11 @@ fn one() -> u32 {
     1
 }
 
-/// What happens to a request; `kind` says which field counts, and may be one that the mesh does not support.
+/// Filter of requests; `kind` selects the field that applies, and may be one that the mesh does not support.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Filter {
-    /// Which filter.
+    /// Kind of filter.
     #[serde(rename = "type")]
     pub kind: String,
     /// `RequestHeaderModifier`.
@@ -345,7 +383,7 @@ pub struct HeaderValue {
     pub value: String,
 }
 
-/// A redirect; what is absent stays as the request had it.
+/// A redirect; absent parts stay as in the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redirect {
@@ -366,7 +404,7 @@ pub struct Redirect {
     pub status_code: Option<u16>,
 }
 
-/// How a redirect changes the path.
+/// Change of the path by a redirect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum PathModifier {

@@ -1,10 +1,10 @@
-//! Whether labels match a selector.
+//! Matching of labels by selectors.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Whether `labels` match; an empty selector matches everything, an unknown operator nothing.
+/// Returns true if `labels` match; an empty selector matches everything, an unknown operator nothing.
 pub fn matches(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
     let value = |key: &String| labels.and_then(|labels| labels.get(key));
     let all_equal = selector
@@ -25,7 +25,8 @@ pub fn matches(selector: &LabelSelector, labels: Option<&BTreeMap<String, String
         })
 }
 
-/// Whether every pair of `want` is in `labels`; an empty `want` matches nothing (a Service without selector has no pods).
+/// Returns true if every pair of `want` is in `labels`. An empty `want` matches nothing: a Service without a selector
+/// has no pods.
 pub fn selects(want: Option<&BTreeMap<String, String>>, labels: Option<&BTreeMap<String, String>>) -> bool {
     let Some(want) = want.filter(|want| !want.is_empty()) else {
         return false;
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_and_labels_must_all_hold() {
+    fn requires_all_labels_and_expressions() {
         let labels: BTreeMap<String, String> = [("app".into(), "web".into())].into();
         let requirement = |key: &str, operator: &str, values: &[&str]| LabelSelector {
             match_labels: None,

@@ -7,13 +7,13 @@ use crate::{Custom, quantity::Weight};
 /// A split of one Service's traffic.
 pub type TrafficSplit = Custom<TrafficSplitSpec>;
 
-/// What a split says.
+/// Specification of a [`TrafficSplit`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficSplitSpec {
-    /// The apex: the Service that clients name.
+    /// Apex: the Service that clients address.
     pub service: String,
-    /// Where its traffic goes.
+    /// Backends of its traffic.
     #[serde(default)]
     pub backends: Vec<SplitBackend>,
     /// HTTPRouteGroups that restrict the split (v1alpha3 and later).
@@ -24,9 +24,9 @@ pub struct TrafficSplitSpec {
 /// One backend of a split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SplitBackend {
-    /// A Service in the same namespace.
+    /// Service in the same namespace.
     pub service: String,
-    /// Its share, as a ratio.
+    /// Share of the traffic, relative to the others.
     #[serde(default)]
     pub weight: Weight,
 }

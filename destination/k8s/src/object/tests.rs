@@ -1,15 +1,15 @@
-//! Tests of documents as objects, and their fields that nobody reads.
+//! Tests of parsing documents, and of their unread fields.
 
 use serde_json::json;
 
 use super::*;
 
-fn refusal(value: Value) -> String {
-    Object::from_value(value).expect_err("refused").to_string()
+fn rejection(value: Value) -> String {
+    Object::from_value(value).expect_err("rejected").to_string()
 }
 
 #[test]
-fn an_object_knows_its_ref_and_goes_to_default() {
+fn object_without_namespace_is_in_default() {
     let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"ports": [{"port": 80}]}});
     let object = Object::from_value(value).expect("valid");
@@ -18,15 +18,15 @@ fn an_object_knows_its_ref_and_goes_to_default() {
 }
 
 #[test]
-fn refusals_name_the_object_the_field_and_the_reason() {
-    let kind = refusal(json!({"apiVersion": "v1", "kind": "Teapot", "metadata": {"name": "t"}}));
+fn rejections_name_object_field_and_reason() {
+    let kind = rejection(json!({"apiVersion": "v1", "kind": "Teapot", "metadata": {"name": "t"}}));
     assert!(
         kind.contains("the kind Teapot (v1) is not one that the mesh reads"),
         "{kind}"
     );
-    let version = refusal(json!({"apiVersion": "split.smi-spec.io/v1", "kind": "TrafficSplit"}));
+    let version = rejection(json!({"apiVersion": "split.smi-spec.io/v1", "kind": "TrafficSplit"}));
     assert!(version.contains("v1alpha4"), "{version}");
-    let port = refusal(
+    let port = rejection(
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "a"},
         "spec": {"ports": [{"port": 70000}]}}),
     );
@@ -35,9 +35,9 @@ fn refusals_name_the_object_the_field_and_the_reason() {
         "Service a/web: spec.ports[0].port: 70000 is not a port from 1 to 65535"
     );
     let long = "x".repeat(64);
-    let name = refusal(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": long}}));
+    let name = rejection(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": long}}));
     assert!(name.contains("metadata.name") && name.contains("63"), "{name}");
-    let weight = refusal(
+    let weight = rejection(
         json!({"apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
         "metadata": {"name": "s"}, "spec": {"service": "web", "backends": [{"service": "a", "weight": -1}]}}),
     );
@@ -48,7 +48,7 @@ fn refusals_name_the_object_the_field_and_the_reason() {
 }
 
 #[test]
-fn fields_that_nobody_knows_are_named() {
+fn unknown_fields_are_listed_by_path() {
     let value = json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute",
         "metadata": {"name": "r", "strange": 1}, "status": {"parents": []},
         "spec": {"parentRefs": [{"name": "web", "kinds": "Service"}], "rule": [],
@@ -65,7 +65,7 @@ fn fields_that_nobody_knows_are_named() {
 }
 
 #[test]
-fn quantities_may_be_numbers() {
+fn accepts_numeric_quantities() {
     let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1}}}]}});
     assert!(Object::from_value(value).is_ok());
