@@ -110,7 +110,7 @@ impl Validator<'_> {
             let fields = if unknown.len() == 1 { "field" } else { "fields" };
             return rejected(format!("unknown {fields} {}", named.join(", ")));
         }
-        let faults = Faults::of(&read);
+        let faults = Faults::from_object(&read);
         if let Some(reason) = faults.annotations.into_iter().chain(faults.content).next() {
             return rejected(reason);
         }
@@ -191,7 +191,7 @@ impl Validator<'_> {
             }
         };
         let kind = read.kind().as_str();
-        let faults = Faults::of(&read);
+        let faults = Faults::from_object(&read);
         if let Some(reason) = faults.annotations.into_iter().next() {
             return (kind, Verdict::Rejected(format!("{}: {reason}", read.object_ref())));
         }
@@ -224,7 +224,7 @@ fn wrong_group(object: &Value) -> Verdict {
         text(&object["kind"]),
         text(&object["metadata"]["name"]),
     );
-    let best = Kind::of_group(keys::POLICY_GROUP, &kind).map(|kind| kind.api_versions()[0]);
+    let best = Kind::from_group(keys::POLICY_GROUP, &kind).map(|kind| kind.api_versions()[0]);
     let instead = best.unwrap_or(keys::POLICY_GROUP);
     Verdict::Rejected(format!(
         "{kind} {name}: apiVersion: unsupported group {WRONG_GROUP} ({version}); use {instead}"

@@ -1,4 +1,4 @@
-//! What a change of the cluster costs the index, with so many answers under way: `cargo bench -p destination-index`.
+//! Cost of a change of the cluster to the index, with many open answers: `cargo bench -p destination-index`.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn main() {
     divan::main();
 }
 
-/// Services, each with a slice of ten endpoints, and somebody who asks for each.
+/// Services, each with a slice of ten endpoints and a subscriber.
 const SERVICES: [usize; 2] = [100, 1000];
 
 fn object(value: serde_json::Value) -> Object {
@@ -54,7 +54,7 @@ fn path(at: usize) -> String {
     format!("{}.shop.svc.cluster.local:80", name(at))
 }
 
-/// An index of so many Services, and somebody who follows the endpoints of each.
+/// An index of `services` Services, with a subscriber to the endpoints of each.
 fn followed(services: usize) -> (Index, Vec<watch::Receiver<Arc<EndpointSet>>>) {
     let mut index = Index::new(Config::default());
     index.apply(objects(services));
@@ -64,7 +64,7 @@ fn followed(services: usize) -> (Index, Vec<watch::Receiver<Arc<EndpointSet>>>) 
     (index, readers)
 }
 
-/// One endpoint is no longer ready, and its one reader is told.
+/// One endpoint becomes unready, and its only subscriber is notified.
 #[divan::bench(args = SERVICES)]
 fn endpoint(bencher: Bencher<'_, '_>, services: usize) {
     let (mut index, readers) = followed(services);

@@ -1,14 +1,11 @@
-//! What the operator decides once for the whole cluster.
-
-use std::time::Duration;
+//! Configuration for the whole cluster.
 
 use ipnet::IpNet;
 use proxy_model::{
-    endpoint::{Http2Params, KeepAlive},
+    DefaultPolicy, MeshNames, defaults,
+    endpoint::Http2Params,
     ports::{DEFAULT_OPAQUE, PortSet},
 };
-
-use crate::inbound::DefaultPolicy;
 
 /// Configuration of the index.
 #[derive(Clone, Debug)]
@@ -19,15 +16,15 @@ pub struct Config {
     pub identity_trust_domain: String,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
-    /// Policy of ports without a Server.
+    /// Default policy for ports without a Server.
     pub default_inbound_policy: DefaultPolicy,
     /// Networks of pods and Services.
     pub cluster_networks: Vec<IpNet>,
-    /// Networks from which probes come.
+    /// Networks that may probe.
     pub probe_networks: Vec<IpNet>,
-    /// Ports that are opaque unless something else is said.
+    /// Ports that are opaque by default.
     pub default_opaque_ports: PortSet,
-    /// Namespace whose EgressNetworks hold for all clients that have none of their own.
+    /// Namespace whose EgressNetworks apply to clients without their own.
     pub global_egress_namespace: String,
     /// HTTP/2 parameters for connections to meshed endpoints.
     pub meshed_http2: Option<Http2Params>,
@@ -35,32 +32,17 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let networks = [
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "fd00::/8",
-        ];
-        let keep_alive = KeepAlive {
-            interval: Some(Duration::from_secs(10)),
-            timeout: Some(Duration::from_secs(3)),
-            while_idle: true,
-        };
         Self {
-            control_plane_namespace: "linkerd".to_owned(),
-            identity_trust_domain: "cluster.local".to_owned(),
-            cluster_domain: "cluster.local".to_owned(),
+            control_plane_namespace: defaults::CONTROL_PLANE_NAMESPACE.to_owned(),
+            identity_trust_domain: defaults::TRUST_DOMAIN.to_owned(),
+            cluster_domain: defaults::CLUSTER_DOMAIN.to_owned(),
             default_inbound_policy: DefaultPolicy::AllUnauthenticated,
-            cluster_networks: networks
-                .iter()
-                .map(|net| net.parse().expect("a constant network"))
-                .collect(),
-            probe_networks: everywhere(),
+            cluster_networks: defaults::cluster_networks(),
+            probe_networks: defaults::EVERYWHERE.to_vec(),
             default_opaque_ports: DEFAULT_OPAQUE.into_iter().collect(),
-            global_egress_namespace: "linkerd-egress".to_owned(),
+            global_egress_namespace: defaults::EGRESS_NAMESPACE.to_owned(),
             meshed_http2: Some(Http2Params {
-                keep_alive: Some(keep_alive),
+                keep_alive: Some(defaults::MESH_KEEP_ALIVE),
                 ..Http2Params::default()
             }),
         }
@@ -68,26 +50,20 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Identity of a service account.
+    /// Returns the identity of a service account.
     pub fn identity(&self, namespace: &str, service_account: &str) -> String {
-        format!("{service_account}.{}", self.identity_suffix(namespace))
+        self.mesh_names().service_account(service_account, namespace)
     }
 
-    /// What the identities of all service accounts of a namespace end in.
+    /// Returns the suffix of the identities of all service accounts of a namespace.
     pub(crate) fn identity_suffix(&self, namespace: &str) -> String {
-        let Self {
-            control_plane_namespace,
-            identity_trust_domain,
-            ..
-        } = self;
-        format!("{namespace}.serviceaccount.identity.{control_plane_namespace}.{identity_trust_domain}")
+        self.mesh_names().service_accounts(namespace)
     }
-}
 
-/// Every address.
-pub(crate) fn everywhere() -> Vec<IpNet> {
-    ["0.0.0.0/0", "::/0"]
-        .iter()
-        .map(|net| net.parse().expect("a constant network"))
-        .collect()
+    fn mesh_names(&self) -> MeshNames<'_> {
+        MeshNames {
+            control_plane_namespace: &self.control_plane_namespace,
+            trust_domain: &self.identity_trust_domain,
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `Destination.Get`: the endpoints of a Service's port, as one client may see them.
+//! `Destination.Get`: the endpoints of a Service's port, as seen by one client.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ use crate::{
     reader::Reader,
 };
 
-/// One question: which Service, which port, seen from which node.
+/// Lookup of a Service's port from a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     service: ServiceName,
@@ -46,7 +46,7 @@ impl Key {
         }
     }
 
-    /// Whether there is anything to ask about.
+    /// Checks that the Service exists.
     pub(crate) fn check(&self, reader: &Reader<'_>, path: &str) -> Result<(), Refused> {
         let ServiceName { ns, name, .. } = &self.service;
         match reader.service(ns, name) {
@@ -61,7 +61,7 @@ pub(crate) fn is_external_name(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
-/// The endpoints as they are now.
+/// Builds the current endpoints.
 pub(crate) fn endpoints(reader: &Reader<'_>, key: &Key) -> EndpointSet {
     let ServiceName { ns, name, .. } = &key.service;
     let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
@@ -76,7 +76,7 @@ pub(crate) fn endpoints(reader: &Reader<'_>, key: &Key) -> EndpointSet {
     let mut candidates: Vec<Candidate<'_>> = reader
         .slices(ns, name)
         .filter(|slice| slice.metadata.deletion_timestamp.is_none())
-        .flat_map(|slice| of_slice(reader, slice, service, key))
+        .flat_map(|slice| slice_candidates(reader, slice, service, key))
         .collect();
     prefer_ipv4(&mut candidates);
     keep_zone(reader, &mut candidates, &key.node);
@@ -93,14 +93,14 @@ pub(crate) fn endpoints(reader: &Reader<'_>, key: &Key) -> EndpointSet {
     }
 }
 
-/// An address that may be an endpoint.
+/// Candidate for an endpoint.
 struct Candidate<'a> {
     addr: SocketAddr,
     pod: Option<IndexedPod<'a>>,
     slice: &'a SliceEndpoint,
 }
 
-fn of_slice<'a>(
+fn slice_candidates<'a>(
     reader: &Reader<'a>,
     slice: &'a EndpointSlice,
     service: &Service,
@@ -119,13 +119,13 @@ fn of_slice<'a>(
         let pod = match target.map(|target| target.kind.as_deref()) {
             None => None,
             Some(Some("Pod")) => {
-                let target = target.expect("just seen");
+                let target = target.expect("it has a kind");
                 let ns = target
                     .namespace
                     .as_deref()
                     .or(slice.metadata.namespace.as_deref())
                     .unwrap_or_default();
-                // A pod that we don't know yet brings the endpoint with it.
+                // The endpoint appears with its pod, which is not known yet.
                 let Some(pod) = reader.pod(ns, target.name.as_deref().unwrap_or_default()) else {
                     continue;
                 };
@@ -145,7 +145,8 @@ fn of_slice<'a>(
     found.into_iter()
 }
 
-/// The port of a slice's endpoints that a Service's port leads to. A port that the Service does not have leads to itself.
+/// Returns the port of a slice's endpoints behind a Service's port. A port that the Service does not have maps to
+/// itself.
 fn target_port(slice: &EndpointSlice, service: &Service, port: u16) -> Option<u16> {
     let is_tcp = |protocol: Option<&str>| protocol.is_none_or(|protocol| protocol == "TCP");
     let ports = service
@@ -158,12 +159,12 @@ fn target_port(slice: &EndpointSlice, service: &Service, port: u16) -> Option<u1
         .find(|p| p.port == i32::from(port) && is_tcp(p.protocol.as_deref()));
     let Some(wanted) = wanted else { return Some(port) };
     let name = wanted.name.as_deref().unwrap_or_default();
-    let mut of_slice = slice.ports.iter().flatten().filter(|p| is_tcp(p.protocol.as_deref()));
-    let found = of_slice.find(|p| p.name.as_deref().unwrap_or_default() == name)?;
+    let mut slice_candidates = slice.ports.iter().flatten().filter(|p| is_tcp(p.protocol.as_deref()));
+    let found = slice_candidates.find(|p| p.name.as_deref().unwrap_or_default() == name)?;
     found.port.and_then(|port| u16::try_from(port).ok())
 }
 
-/// One pod is one endpoint: where it has addresses of both families, the older one counts.
+/// Keeps one address per pod: IPv4, where it has both.
 fn prefer_ipv4(candidates: &mut Vec<Candidate<'_>>) {
     let pod = |c: &Candidate<'_>| c.pod.map(|pod| (pod.namespace().to_owned(), pod.name().to_owned()));
     let with_ipv4: BTreeSet<_> = candidates
@@ -177,7 +178,7 @@ fn prefer_ipv4(candidates: &mut Vec<Candidate<'_>>) {
     candidates.retain(|c| c.addr.is_ipv4() || pod(c).is_none_or(|pod| !with_ipv4.contains(&pod)));
 }
 
-/// When every endpoint says for which zones it is, only those for the client's zone count; without one, all do.
+/// Keeps the endpoints hinted for the client's zone, if every endpoint has hints and any is for that zone.
 fn keep_zone(reader: &Reader<'_>, candidates: &mut Vec<Candidate<'_>>, node: &str) {
     let zones = |c: &Candidate<'_>| {
         c.slice
@@ -196,7 +197,7 @@ fn keep_zone(reader: &Reader<'_>, candidates: &mut Vec<Candidate<'_>>, node: &st
     }
 }
 
-/// A Service whose internal traffic is local has the endpoints of the client's own node only.
+/// Keeps only the endpoints on the client's node, if the Service's internal traffic policy is local.
 fn keep_node(service: &Service, candidates: &mut Vec<Candidate<'_>>, node: &str, reader: &Reader<'_>) {
     let policy = service
         .spec
@@ -216,7 +217,7 @@ impl<'a> Candidate<'a> {
             Some(pod) => {
                 labels = pod.metric_labels(reader);
                 labels.insert("zone".to_owned(), self.slice.zone.clone().unwrap_or_default());
-                of_pod(reader, pod, self.addr, self.addr.port())
+                pod_endpoint(reader, pod, self.addr, self.addr.port())
             }
             None => {
                 labels = BTreeMap::new();
@@ -235,8 +236,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// An endpoint of a pod, without labels. `port` is the application's, whatever port of the host leads to it.
-pub(crate) fn of_pod<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, addr: SocketAddr, port: u16) -> Endpoint {
+/// Builds the endpoint of a pod, without labels. `port` is the application's, even behind a port of the host.
+pub(crate) fn pod_endpoint<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, addr: SocketAddr, port: u16) -> Endpoint {
     let bare = Endpoint::bare(addr);
     if !pod.is_meshed(reader) || pod.skips(reader, port) {
         return bare;

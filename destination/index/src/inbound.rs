@@ -1,36 +1,34 @@
-//! `InboundServerPolicies`: what a sidecar does with connections to one port of its pod.
+//! `InboundServerPolicies`: the server policy of one port of a pod.
 
 mod authorization;
 mod default;
 mod shape;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use destination_k8s::{Kind, Server, keys, policy::ProxyProtocol, route::HttpRule};
 use proxy_model::{
-    Meta, ServerPolicy, ServerProtocol,
+    DefaultPolicy, Meta, ServerPolicy, ServerProtocol,
+    defaults::DETECT_TIMEOUT,
     inbound::{Action, GrpcRoute, HttpRoute, RateLimit, RateLimitOverride},
     route::{GrpcMatch, Rule},
 };
 
 use crate::{
     Refused, Workload,
+    dep::Parent,
     pod::IndexedPod,
     reader::Reader,
     route::{self, AnyRoute, Unsupported},
-    store::{self, Parent},
+    store,
 };
 
 pub(crate) use authorization::problem as authorization_problem;
-pub use default::{DefaultPolicy, InvalidPolicy};
 pub(crate) use shape::Defaults;
 
 use shape::{Shape, default_routes, probe_paths};
 
-/// Time for the first bytes before a connection is taken for opaque.
-const DETECT: Duration = Duration::from_secs(10);
-
-/// One question.
+/// Lookup of a server policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     ns: Arc<str>,
@@ -54,19 +52,19 @@ impl Key {
     }
 }
 
-/// The policy as it is now; none if the pod is unknown or has no sidecar of ours.
+/// Builds the current policy; none if the pod is unknown or not meshed by this control plane.
 pub(crate) fn policy(reader: &Reader<'_>, defaults: &Defaults, key: &Key) -> Option<Arc<ServerPolicy>> {
     let pod = IndexedPod::new(reader.pod(&key.ns, &key.pod)?);
     if !pod.is_meshed(reader) {
         return None;
     }
     Some(match server_of(reader, pod, key.port) {
-        Some(server) => Arc::new(of_server(reader, pod, server, key.port)),
-        None => defaults.policy(reader, Shape::of(reader, pod, key.port)),
+        Some(server) => Arc::new(server_policy(reader, pod, server, key.port)),
+        None => defaults.policy(reader, Shape::new(reader, pod, key.port)),
     })
 }
 
-/// The Server of a port: the oldest, then the first by name.
+/// Finds the Server of a port: the oldest, then the first by name.
 fn server_of<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, port: u16) -> Option<&'a Server> {
     let mut servers: Vec<&Arc<Server>> = reader
         .servers(pod.namespace())
@@ -81,7 +79,7 @@ fn labels(group: &str, kind: &str, name: &str) -> BTreeMap<String, String> {
     BTreeMap::from([pair("group", group), pair("kind", kind), pair("name", name)])
 }
 
-fn of_server(reader: &Reader<'_>, pod: IndexedPod<'_>, server: &Server, port: u16) -> ServerPolicy {
+fn server_policy(reader: &Reader<'_>, pod: IndexedPod<'_>, server: &Server, port: u16) -> ServerPolicy {
     let name = server.metadata.name.as_deref().unwrap_or_default();
     let routes = || match http_routes(reader, pod.namespace(), name) {
         routes if routes.is_empty() => default_routes(reader.config, probe_paths(pod, port)),
@@ -90,7 +88,7 @@ fn of_server(reader: &Reader<'_>, pod: IndexedPod<'_>, server: &Server, port: u1
     let rate_limit = || rate_limit(reader, pod.namespace(), name);
     let protocol = match server.spec.proxy_protocol {
         ProxyProtocol::Unknown => ServerProtocol::Detect {
-            timeout: Some(DETECT),
+            timeout: Some(DETECT_TIMEOUT),
             routes: routes(),
             rate_limit: rate_limit(),
         },
@@ -113,8 +111,8 @@ fn of_server(reader: &Reader<'_>, pod: IndexedPod<'_>, server: &Server, port: u1
         .access_policy
         .as_deref()
         .and_then(|text| text.parse::<DefaultPolicy>().ok());
-    let mut authorizations = authorization::of_server(reader, server);
-    authorizations.extend(access.and_then(|policy| policy.authorization(reader.config)));
+    let mut authorizations = authorization::server_authorizations(reader, server);
+    authorizations.extend(access.and_then(|policy| default::authorization(policy, reader.config)));
     ServerPolicy {
         protocol,
         authorizations,
@@ -123,23 +121,23 @@ fn of_server(reader: &Reader<'_>, pod: IndexedPod<'_>, server: &Server, port: u1
     }
 }
 
-/// The routes of a Server, oldest first.
+/// Returns the routes of a Server, oldest first.
 fn attached<'a>(reader: &Reader<'a>, ns: &str, server: &str) -> impl Iterator<Item = AnyRoute<'a>> {
     let parent = Parent::new(Kind::Server, ns, server);
     let ns = ns.to_owned();
-    let all = reader.routes(&parent).into_iter().filter_map(AnyRoute::of);
-    // A Server's routes stand in its own namespace.
+    let all = reader.routes(&parent).into_iter().filter_map(AnyRoute::from_object);
+    // A Server's routes are in its own namespace.
     all.filter(move |found| found.namespace() == ns)
 }
 
-/// The route as inbound answers name it: without its namespace.
+/// Names a route for server policies: without its namespace.
 fn meta(found: AnyRoute<'_>) -> Meta {
     let (group, kind) = found.group_and_kind();
     Meta::resource(group, kind, "", found.name())
 }
 
 fn http_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<HttpRoute> {
-    let of_route = |found: AnyRoute<'_>| -> Option<HttpRoute> {
+    let convert = |found: AnyRoute<'_>| -> Option<HttpRoute> {
         let AnyRoute::Http(_, route) = found else { return None };
         let rule = |rule: &HttpRule| -> Result<_, Unsupported> {
             let matches = rule.matches.iter().map(route::http_match).collect::<Result<_, _>>()?;
@@ -153,14 +151,14 @@ fn http_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<HttpRoute> {
             meta: meta(found),
             hosts: route::hosts(&route.spec.hostnames),
             rules: route.spec.rules.iter().map(rule).collect::<Result<_, _>>().ok()?,
-            authorizations: authorization::of_route(reader, found),
+            authorizations: authorization::route_authorizations(reader, found),
         })
     };
-    attached(reader, ns, server).filter_map(of_route).collect()
+    attached(reader, ns, server).filter_map(convert).collect()
 }
 
 fn grpc_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<GrpcRoute> {
-    let of_route = |found: AnyRoute<'_>| -> Option<GrpcRoute> {
+    let convert = |found: AnyRoute<'_>| -> Option<GrpcRoute> {
         let AnyRoute::Grpc(route) = found else { return None };
         let rule = |rule: &destination_k8s::route::GrpcRule| -> Result<_, Unsupported> {
             let matches = rule.matches.iter().map(route::grpc_match).collect::<Result<_, _>>()?;
@@ -174,10 +172,10 @@ fn grpc_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<GrpcRoute> {
             meta: meta(found),
             hosts: route::hosts(&route.spec.hostnames),
             rules: route.spec.rules.iter().map(rule).collect::<Result<_, _>>().ok()?,
-            authorizations: authorization::of_route(reader, found),
+            authorizations: authorization::route_authorizations(reader, found),
         })
     };
-    let routes: Vec<_> = attached(reader, ns, server).filter_map(of_route).collect();
+    let routes: Vec<_> = attached(reader, ns, server).filter_map(convert).collect();
     if !routes.is_empty() {
         return routes;
     }
@@ -197,7 +195,7 @@ fn grpc_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<GrpcRoute> {
     }]
 }
 
-/// The rate limit of a Server: the oldest counts.
+/// Finds the rate limit of a Server: the oldest.
 fn rate_limit(reader: &Reader<'_>, ns: &str, server: &str) -> Option<RateLimit> {
     let mut limits: Vec<_> = reader
         .rate_limits(ns)

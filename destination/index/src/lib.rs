@@ -1,12 +1,13 @@
 //! The cluster as proxies need to know it. Pure and synchronous: objects go in (apply, delete, reset), answers come out
-//! through watch channels, and every answer follows its objects until nobody reads it any more.
+//! through watch channels, and each answer follows its objects as long as it has readers.
 //!
 //! ```text
-//! Object ──▶ Store ──▶ what changed ──▶ the views that read it ──▶ watch<model value>
+//! Object ──▶ Store ──▶ changed dependencies ──▶ views that read them ──▶ watch<model value>
 //! ```
-//! A view records what it reads (`reader.rs`), so that a change wakes exactly the views that it concerns.
+//! A view records its reads (`reader.rs`), so that a change updates exactly the views that depend on it.
 
 mod config;
+mod dep;
 mod endpoints;
 mod inbound;
 mod name;
@@ -30,33 +31,33 @@ use tokio::sync::watch;
 
 pub use config::Config;
 pub use destination_k8s::{Object, ObjectRef};
-pub use inbound::{DefaultPolicy, InvalidPolicy};
 pub use name::{Context, Workload};
 pub use problem::{Faults, Problem};
 
+use dep::Dep;
 use name::{PathHost, ServiceName};
-use reader::{Dep, Reader};
+use reader::Reader;
 use store::Store;
 use view::Views;
 
-/// Why there is no answer.
+/// Rejection of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The question makes no sense; asking again does not help.
+    /// The lookup is invalid; retrying does not help.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such thing.
+    /// The target does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// There is no such Service, in the one call where upstream says "unknown" for it.
+    /// The Service does not exist, in the one call where upstream responds with "unknown".
     #[error("{0}")]
     Unknown(String),
-    /// There are too many different questions already.
-    #[error("there are {0} different lookups already, the most there may be")]
+    /// The limit of distinct lookups is reached.
+    #[error("the limit of {0} distinct lookups is reached")]
     TooMany(usize),
 }
 
-/// How many answers are kept, by kind of question.
+/// Numbers of kept answers, by kind of lookup, and of objects.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// `Destination.Get`.
@@ -71,7 +72,7 @@ pub struct Counts {
     pub objects: usize,
 }
 
-/// The index.
+/// Index of the cluster's objects.
 #[derive(Debug)]
 pub struct Index {
     config: Arc<Config>,
@@ -84,7 +85,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// An empty index.
+    /// Makes an empty index.
     pub fn new(config: Config) -> Self {
         Self {
             config: Arc::new(config),
@@ -97,22 +98,22 @@ impl Index {
         }
     }
 
-    /// How the index was configured.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Takes new or changed objects in; the answers that they concern change once for all of them.
+    /// Applies new or changed objects; each affected answer changes once.
     pub fn apply(&mut self, objects: impl IntoIterator<Item = Object>) {
         self.change(objects, []);
     }
 
-    /// Forgets objects.
+    /// Deletes objects.
     pub fn delete(&mut self, objects: impl IntoIterator<Item = ObjectRef>) {
         self.change([], objects);
     }
 
-    /// Takes new or changed objects in and forgets others, as one change.
+    /// Applies and deletes objects as one change.
     pub fn change(&mut self, applied: impl IntoIterator<Item = Object>, deleted: impl IntoIterator<Item = ObjectRef>) {
         let mut changed = FxHashSet::default();
         for object in deleted {
@@ -124,7 +125,7 @@ impl Index {
         self.refresh(&changed);
     }
 
-    /// These are all objects; what else was known is gone.
+    /// Replaces all objects.
     pub fn reset(&mut self, objects: impl IntoIterator<Item = Object>) {
         let mut changed = FxHashSet::default();
         let mut gone: FxHashSet<ObjectRef> = self.store.refs().cloned().collect();
@@ -138,7 +139,7 @@ impl Index {
         self.refresh(&changed);
     }
 
-    /// The endpoints of `path` (`name:port`), as `Destination.Get` asks for them.
+    /// Looks up the endpoints of `path` (`name:port`), for `Destination.Get`.
     pub fn endpoints(&mut self, path: &str, context: &Context) -> Result<watch::Receiver<Arc<EndpointSet>>, Refused> {
         let key = endpoints::Key::parse(path, context, &self.config)?;
         let reader = Reader::new(&self.store, &self.config);
@@ -147,7 +148,7 @@ impl Index {
             .subscribe(&reader, key, |key| Ok(Arc::new(endpoints::endpoints(&reader, key))))
     }
 
-    /// What `Destination.GetProfile` says about `path` (`name:port` or `address:port`).
+    /// Looks up the profile of `path` (`name:port` or `address:port`), for `Destination.GetProfile`.
     pub fn profile(&mut self, path: &str, context: &Context) -> Result<watch::Receiver<Arc<Profile>>, Refused> {
         let key = profile::Key::parse(path, context, &self.config)?;
         let reader = Reader::new(&self.store, &self.config);
@@ -156,7 +157,7 @@ impl Index {
             .subscribe(&reader, key, |key| profile::profile(&reader, key).map(Arc::new))
     }
 
-    /// The policy for what `client` sends to `target`. When the target goes away, the last answer stays.
+    /// Looks up the policy for traffic of `client` to `target`. When the target is deleted, the last answer stays.
     pub fn outbound(
         &mut self,
         target: &OutboundTarget,
@@ -168,7 +169,7 @@ impl Index {
             .subscribe(&reader, key, |key| outbound::policy(&reader, key).map(Arc::new))
     }
 
-    /// The policy for `port` of `workload`. None means that the workload is gone.
+    /// Looks up the policy for `port` of `workload`. None means that the workload is gone.
     pub fn inbound(
         &mut self,
         workload: &Workload,
@@ -185,7 +186,7 @@ impl Index {
         Ok(answer)
     }
 
-    /// Ends every answer: who reads one sees that no other will come.
+    /// Closes every answer's channel.
     pub fn close(&mut self) {
         self.endpoints = Views::default();
         self.profiles = Views::default();
@@ -193,17 +194,17 @@ impl Index {
         self.inbound = Views::default();
     }
 
-    /// What is wrong with the objects as they are now, each in one sentence.
+    /// Returns the problems of the current objects, each in one sentence.
     pub fn problems(&self) -> Vec<Problem> {
         problem::all(&Reader::new(&self.store, &self.config))
     }
 
-    /// What the statuses of routes and policies should be now.
+    /// Returns the desired statuses of routes and policies.
     pub fn statuses(&self) -> BTreeMap<ObjectRef, status::Content> {
         status::all(&Reader::new(&self.store, &self.config))
     }
 
-    /// How many answers and objects are kept.
+    /// Returns the numbers of answers and objects.
     pub fn counts(&self) -> Counts {
         Counts {
             endpoints: self.endpoints.len(),
@@ -233,7 +234,7 @@ impl Index {
     }
 }
 
-/// A path of `Destination`: a name or an address, with a port.
+/// Splits a path of `Destination` into name or address, and port.
 fn split_path(path: &str) -> Option<(PathHost<'_>, u16)> {
     if let Ok(addr) = path.parse::<SocketAddr>() {
         return Some((PathHost::Ip(addr.ip()), addr.port()));
@@ -248,7 +249,7 @@ fn split_path(path: &str) -> Option<(PathHost<'_>, u16)> {
     Some((host.parse().map_or(PathHost::Name(host), PathHost::Ip), port))
 }
 
-/// The Service that a host names, if it is in the cluster's domain.
+/// Returns the Service that a host names, if it is in the cluster's domain.
 fn service_name(host: &str, config: &Config) -> Option<ServiceName> {
     ServiceName::parse(host, &config.cluster_domain)
 }

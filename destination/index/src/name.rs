@@ -1,4 +1,4 @@
-//! How proxies name themselves and what they look for: context and workload tokens, names of Services.
+//! Names in requests of proxies: context and workload tokens, names of Services.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::Refused;
 
-/// Who asks `Destination`: `{"ns":…,"nodeName":…,"pod":…}`, or the older `ns:NAME`; anything else is nobody.
+/// Client of `Destination`: `{"ns":…,"nodeName":…,"pod":…}`, or the older `ns:NAME`; anything else is anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct Context {
@@ -20,7 +20,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads a token; one that makes no sense is as none.
+    /// Parses a token; an invalid one counts as none.
     pub fn parse(token: &str) -> Self {
         let token = token.trim();
         if let Some(ns) = token.strip_prefix("ns:") {
@@ -33,7 +33,7 @@ impl Context {
     }
 }
 
-/// Who asks the policy services: `{"ns":…,"pod":…}`, or the older `ns:pod`.
+/// Client of the policy services: `{"ns":…,"pod":…}`, or the older `ns:pod`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// Namespace.
@@ -43,7 +43,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Reads a token.
+    /// Parses a token.
     pub fn parse(token: &str) -> Result<Self, Refused> {
         #[derive(Deserialize)]
         struct Token {
@@ -71,14 +71,14 @@ impl Workload {
     }
 }
 
-/// The host part of a path.
+/// Host of a path.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum PathHost<'a> {
     Name(&'a str),
     Ip(IpAddr),
 }
 
-/// A Service, or one instance (pod) of it.
+/// Name of a Service, or of one instance (pod) of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ServiceName {
     pub ns: Arc<str>,
@@ -87,7 +87,7 @@ pub(crate) struct ServiceName {
 }
 
 impl ServiceName {
-    /// Reads `[instance.]name.namespace.svc.domain`.
+    /// Parses `[instance.]name.namespace.svc.domain`.
     pub(crate) fn parse(host: &str, domain: &str) -> Option<Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let head = host.strip_suffix(domain)?.strip_suffix('.')?.strip_suffix(".svc")?;
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_read_in_both_forms() {
+    fn parses_both_forms_of_tokens() {
         let context = Context::parse("{\"ns\":\"plain\", \"nodeName\":\"n1\", \"pod\":\"p\"}\n");
         assert_eq!((&*context.ns, &*context.node, &*context.pod), ("plain", "n1", "p"));
         assert_eq!(&*Context::parse("ns:plain").ns, "plain");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_full_names_are_services() {
+    fn parses_only_full_names() {
         let name = |host| ServiceName::parse(host, "cluster.local");
         assert_eq!(name("web.ns.svc.cluster.local").map(|n| n.instance), Some(None));
         assert_eq!(

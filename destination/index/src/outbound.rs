@@ -1,27 +1,25 @@
-//! `OutboundPolicies`: what a client does with a destination. Protocol and routes of a Service or an EgressNetwork.
+//! `OutboundPolicies`: the client policy for a destination. Protocol and routes of a Service or an EgressNetwork.
 
 pub(crate) mod annotations;
 mod backend;
 mod egress;
 mod routes;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use destination_k8s::{Kind, keys};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use proxy_model::{
     Backend, ClientPolicy, ClientProtocol, Meta, OutboundTarget,
+    defaults::DETECT_TIMEOUT,
     outbound::{Distribution, FailureAccrual, Grpc, Http, Opaque, RouteBackend, TcpRoute, Tls},
     route::{Filter, Rule},
 };
 
-use crate::{Config, Refused, Workload, name::ServiceName, reader::Reader, route::Traffic, store::Parent};
+use crate::{Config, Refused, Workload, dep::Parent, name::ServiceName, reader::Reader, route::Traffic};
 use annotations::{Annotations, Settings};
 
 pub(crate) use routes::problem as route_problem;
-
-/// Time for the first bytes before a connection is taken for opaque.
-const DETECT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Target {
@@ -29,7 +27,7 @@ enum Target {
     Addr(SocketAddr),
 }
 
-/// One question.
+/// Lookup of a client policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     target: Target,
@@ -59,12 +57,12 @@ impl Key {
     }
 }
 
-/// The policy as it is now.
+/// Builds the current policy.
 pub(crate) fn policy(reader: &Reader<'_>, key: &Key) -> Result<ClientPolicy, Refused> {
     match &key.target {
         Target::Name(ns, name, port) => {
             let service = reader.service(ns, name).map(|service| &**service);
-            Ok(of_service(
+            Ok(service_policy(
                 reader,
                 &ServiceApex {
                     ns,
@@ -85,7 +83,7 @@ pub(crate) fn policy(reader: &Reader<'_>, key: &Key) -> Result<ClientPolicy, Ref
                     port: addr.port(),
                     service: Some(service),
                 };
-                Ok(of_service(reader, &apex, &key.client_ns))
+                Ok(service_policy(reader, &apex, &key.client_ns))
             }
             None if reader
                 .config
@@ -100,7 +98,7 @@ pub(crate) fn policy(reader: &Reader<'_>, key: &Key) -> Result<ClientPolicy, Ref
     }
 }
 
-/// A Service's port; by name the Service need not be there.
+/// Port of a Service, which need not exist if looked up by name.
 struct ServiceApex<'a> {
     ns: &'a str,
     name: &'a str,
@@ -108,35 +106,35 @@ struct ServiceApex<'a> {
     service: Option<&'a Service>,
 }
 
-/// What routes hang on, and what they fall back to.
+/// Parent of the routes, with their defaults.
 struct Apex<'a> {
     meta: Meta,
     parent: Parent,
     port: u16,
     client_ns: &'a str,
-    /// What the parent's annotations say for routes that say nothing.
+    /// Settings of the parent, for routes without their own.
     settings: Settings,
     failure_accrual: Option<FailureAccrual>,
-    /// Where a rule without backends leads.
+    /// Backend of rules without any.
     backend: Arc<Backend>,
     fallback: Fallback,
-    /// The address, when the parent is an EgressNetwork.
+    /// Dialed address, if the parent is an EgressNetwork.
     egress: Option<SocketAddr>,
 }
 
-/// What holds for traffic that no route is for.
+/// Handling of traffic that no route matches.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Fallback {
-    /// It goes to the Service, where there are no routes at all.
+    /// Forwards it to the Service, if there are no routes at all.
     Service,
-    /// It goes, after all routes.
+    /// Forwards it, after all routes.
     Allow,
-    /// It is refused, after all routes.
+    /// Rejects it, after all routes.
     Deny,
 }
 
 impl Fallback {
-    /// Name of the default route for a protocol.
+    /// Names the default route of a protocol.
     fn name(self, service: &str, egress: &str) -> Meta {
         Meta::default_named(&match self {
             Self::Service => service.to_owned(),
@@ -146,7 +144,7 @@ impl Fallback {
     }
 }
 
-/// How the first bytes are read.
+/// Protocol of a port.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Protocol {
     Detect,
@@ -155,7 +153,7 @@ enum Protocol {
     Opaque,
 }
 
-fn of_service(reader: &Reader<'_>, found: &ServiceApex<'_>, client_ns: &str) -> ClientPolicy {
+fn service_policy(reader: &Reader<'_>, found: &ServiceApex<'_>, client_ns: &str) -> ClientPolicy {
     let ServiceApex {
         ns,
         name,
@@ -167,7 +165,7 @@ fn of_service(reader: &Reader<'_>, found: &ServiceApex<'_>, client_ns: &str) -> 
     if service.is_some() && declared.is_none() {
         return undefined_port(meta);
     }
-    let annotations = Annotations::of(service.and_then(|service| service.metadata.annotations.as_ref()));
+    let annotations = Annotations::new(service.and_then(|service| service.metadata.annotations.as_ref()));
     let path = format!("{name}.{ns}.svc.{}:{port}", reader.config.cluster_domain);
     let apex = Apex {
         backend: Arc::new(backend::balancer(
@@ -185,7 +183,7 @@ fn of_service(reader: &Reader<'_>, found: &ServiceApex<'_>, client_ns: &str) -> 
         egress: None,
     };
     let protocol = match declared.and_then(|p| p.app_protocol.as_deref()) {
-        Some(said) => app_protocol(said),
+        Some(name) => app_protocol(name),
         None if service.is_some_and(|service| crate::profile::is_opaque(reader, service, port)) => Protocol::Opaque,
         None => Protocol::Detect,
     };
@@ -202,9 +200,9 @@ fn service_port(service: &Service, port: u16) -> Option<&ServicePort> {
         .find(|p| p.port == i32::from(port))
 }
 
-/// What is not known is opaque, as upstream has it.
-fn app_protocol(said: &str) -> Protocol {
-    match said.to_ascii_lowercase().as_str() {
+/// Parses an `appProtocol`; unknown ones are opaque, as in upstream.
+fn app_protocol(name: &str) -> Protocol {
+    match name.to_ascii_lowercase().as_str() {
         "http" => Protocol::Http1,
         "kubernetes.io/h2c" => Protocol::Http2,
         _ => Protocol::Opaque,
@@ -249,7 +247,7 @@ impl Apex<'_> {
             (Protocol::Detect, _) => {
                 let http = self.http(reader);
                 ClientProtocol::Detect {
-                    timeout: DETECT,
+                    timeout: DETECT_TIMEOUT,
                     http1: http.clone(),
                     http2: http,
                     opaque: self.opaque(),
@@ -262,7 +260,7 @@ impl Apex<'_> {
         }
     }
 
-    /// What is known to be bytes: as a TCPRoute says, if there is one.
+    /// Builds the policy of an opaque port: a TCPRoute's, if there is one.
     fn tcp(&self, reader: &Reader<'_>) -> Opaque {
         match routes::tcp(reader, self) {
             Some(route) => Opaque { routes: vec![route] },
@@ -278,12 +276,12 @@ impl Apex<'_> {
     }
 
     fn opaque(&self) -> Opaque {
-        let route = self.bytes_route(self.fallback.name("opaq", "tcp"));
+        let route = self.opaque_route(self.fallback.name("opaq", "tcp"));
         Opaque { routes: vec![route] }
     }
 
-    /// The default route for what nobody reads.
-    fn bytes_route(&self, meta: Meta) -> TcpRoute {
+    /// Builds the default route for opaque traffic.
+    fn opaque_route(&self, meta: Meta) -> TcpRoute {
         let filters = if self.fallback == Fallback::Deny {
             vec![Filter::Forbidden]
         } else {
@@ -301,7 +299,7 @@ impl Apex<'_> {
         }
     }
 
-    /// The parent itself.
+    /// Returns the parent itself as backend.
     fn own_backend(&self) -> Distribution {
         Distribution::FirstAvailable(vec![RouteBackend {
             backend: self.backend.clone(),

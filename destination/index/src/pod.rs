@@ -1,4 +1,4 @@
-//! What a pod is to the mesh: meshed or not, who it is, which of its ports are opaque or skipped.
+//! Pods in the mesh: meshed or not, opaque and skipped ports, owner and metric labels.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Deref};
 
@@ -34,13 +34,13 @@ impl<'a> IndexedPod<'a> {
         }
     }
 
-    /// An annotation of the pod, or of its namespace.
+    /// Returns an annotation of the pod, or of its namespace.
     pub(crate) fn annotation(self, reader: &Reader<'a>, key: &str) -> Option<&'a str> {
         let own = self.view.annotation(key);
         own.or_else(|| reader.namespace_annotation(self.namespace(), key))
     }
 
-    /// Whether the pod has a sidecar of this control plane.
+    /// Returns true if the pod is meshed by this control plane.
     pub(crate) fn is_meshed(self, reader: &Reader<'_>) -> bool {
         self.is_meshed_by(&reader.config.control_plane_namespace)
     }
@@ -51,18 +51,18 @@ impl<'a> IndexedPod<'a> {
             .and_then(|(_, name)| name)
     }
 
-    /// Whether a port is the sidecar's own.
+    /// Returns true if a port is the sidecar's own.
     pub(crate) fn is_sidecar_port(self, port: u16) -> bool {
         port == self.admin_port() || port == self.tap_port()
     }
 
-    /// Whether the sidecar never sees a port.
+    /// Returns true if a port bypasses the sidecar.
     pub(crate) fn skips(self, reader: &Reader<'a>, port: u16) -> bool {
         let list = self.annotation(reader, keys::SKIP_INBOUND_PORTS);
         list.is_some_and(|list| crate::ports::contains(list, port, self.port_name(port)))
     }
 
-    /// Whether a port is opaque for who connects to it: by the pod's list, else the default one, or by a Server.
+    /// Returns true if a port is opaque for clients: by the pod's list, else the default one, or by a Server.
     pub(crate) fn is_opaque(self, reader: &Reader<'a>, port: u16) -> bool {
         let list = self
             .annotation(reader, keys::OPAQUE_PORTS)
@@ -81,7 +81,7 @@ impl<'a> IndexedPod<'a> {
         })
     }
 
-    /// Whether a Server with this selector and port is for `port` of this pod.
+    /// Returns true if a Server with this selector and port is for `port` of this pod.
     pub(crate) fn is_server(self, pods: Option<&LabelSelector>, server: &PortRef, port: u16) -> bool {
         let same_port = match server {
             PortRef::Number(number) => *number == port,
@@ -90,8 +90,8 @@ impl<'a> IndexedPod<'a> {
         same_port && pods.is_some_and(|pods| selector::matches(pods, self.labels()))
     }
 
-    /// Whether a port is opaque for the pod's own sidecar, when no Server says what it is. A default opaque port counts
-    /// only where the pod declares it.
+    /// Returns true if a port without a Server is opaque for the pod's own sidecar. A default opaque port counts only
+    /// if the pod declares it.
     pub(crate) fn is_opaque_inbound(self, reader: &Reader<'a>, port: u16) -> bool {
         match self.annotation(reader, keys::OPAQUE_PORTS) {
             Some(list) => crate::ports::contains(list, port, self.port_name(port)),
@@ -99,7 +99,7 @@ impl<'a> IndexedPod<'a> {
         }
     }
 
-    /// The container port behind a port of the pod's host.
+    /// Returns the container port behind a port of the pod's host.
     pub(crate) fn behind_host_port(self, host: IpAddr, port: u16) -> Option<u16> {
         let status = self.object().status.as_ref()?;
         let is_host = status.host_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()) == Some(host);
@@ -108,18 +108,18 @@ impl<'a> IndexedPod<'a> {
         u16::try_from(found.container_port).ok()
     }
 
-    /// Whether an address is the pod's own, not its host's.
+    /// Returns true if an address is the pod's own, not its host's.
     pub(crate) fn has_ip(self, ip: IpAddr) -> bool {
         !self.has_host_network() && self.ips().any(|own| own == ip)
     }
 
-    /// Kind (lower case) and name of what made the pod, as the metrics name it.
-    pub(crate) fn owner(self, reader: &Reader<'a>) -> Option<(String, String)> {
+    /// Returns kind (lower case) and name of the pod's workload, as in metrics.
+    pub(crate) fn workload(self, reader: &Reader<'a>) -> Option<(String, String)> {
         let (kind, name) = controller(&self.object().metadata)?;
         let above = match kind {
             "ReplicaSet" => match reader.replica_set(self.namespace(), name) {
                 Some(set) => controller(&set.metadata),
-                // Not known (yet): its name is the Deployment's, and the hash that the pod carries too.
+                // Not known (yet): its name is the Deployment's with the hash that labels the pod.
                 None => self.label(keys::POD_TEMPLATE_HASH).and_then(|hash| {
                     let deployment = name.strip_suffix(hash)?.strip_suffix('-')?;
                     Some(("Deployment", deployment))
@@ -134,12 +134,12 @@ impl<'a> IndexedPod<'a> {
         Some((kind.to_ascii_lowercase(), name.to_owned()))
     }
 
-    /// Metric labels of the pod: who made it, who it is.
+    /// Returns the pod's metric labels: workload and identity.
     pub(crate) fn metric_labels(self, reader: &Reader<'a>) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
         labels.insert("pod".to_owned(), self.name().to_owned());
         labels.insert("serviceaccount".to_owned(), self.service_account().to_owned());
-        labels.extend(self.owner(reader));
+        labels.extend(self.workload(reader));
         if let Some(ns) = self.label(keys::CONTROL_PLANE_NS) {
             labels.insert("control_plane_ns".to_owned(), ns.to_owned());
         }

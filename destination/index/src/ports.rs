@@ -1,6 +1,7 @@
-//! Port lists as annotations write them: numbers, ranges, names.
+//! Port lists of annotations: numbers, ranges, names.
 
-/// Whether a list holds `port`, whose name is `name`. Items that are neither a port, a range nor a name are skipped.
+/// Returns true if a list contains `port`, whose name is `name`. Items that are neither port, range nor name are
+/// skipped.
 pub(crate) fn contains(list: &str, port: u16, name: Option<&str>) -> bool {
     list.split(',')
         .map(str::trim)
@@ -20,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_ranges_and_names() {
+    fn matches_numbers_ranges_and_names() {
         assert!(contains("25, 8000-8010,my-port", 8005, None));
         assert!(contains("25, 8000-8010,my-port", 1, Some("my-port")));
         assert!(!contains("25, 8000-8010,my-port", 26, Some("port")));

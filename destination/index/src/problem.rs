@@ -1,4 +1,4 @@
-//! What is wrong with objects that are there: each in one sentence, so that nothing is silently ignored.
+//! Problems of objects, each in one sentence, so that nothing is ignored silently.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,12 +13,12 @@ use crate::{
     split::{self, Missing},
 };
 
-/// What is wrong with an object.
+/// Problem of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Problem {
     /// The object.
     pub object: ObjectRef,
-    /// What is wrong, and what follows from it.
+    /// Cause and consequence.
     pub reason: String,
 }
 
@@ -28,40 +28,42 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What is wrong with an object whatever else there is, so that admission can say it before the object is stored.
+/// Faults of an object regardless of others, which admission can report before the object is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Annotations with values that nobody knows.
+    /// Annotations with invalid values.
     pub annotations: Vec<String>,
-    /// What the mesh cannot use.
+    /// Content that the mesh cannot use.
     pub content: Vec<String>,
 }
 
 impl Faults {
-    /// Looks at an object alone.
-    pub fn of(object: &Object) -> Self {
+    /// Checks an object alone.
+    pub fn from_object(object: &Object) -> Self {
         let mut faults = Self::default();
         if let Object::ServiceProfile(profile) = object {
-            let told = |route: &str| format!("the condition of the route {route:?} cannot be compiled");
-            faults.content.extend(profile::bad_routes(profile).map(told));
+            let faulty = profile::invalid_routes(profile);
+            faults
+                .content
+                .extend(faulty.map(|(route, error)| format!("invalid condition of the route {route:?}: {error}")));
         }
         if is_annotated(object.kind()) {
-            let annotations = Annotations::of(object.metadata().annotations.as_ref());
+            let annotations = Annotations::new(object.metadata().annotations.as_ref());
             faults.annotations.extend(annotations.problems());
         }
         faults
             .content
-            .extend(AnyRoute::of(object).and_then(outbound::route_problem));
+            .extend(AnyRoute::from_object(object).and_then(outbound::route_problem));
         faults
     }
 }
 
-/// Whether annotations of the kind say how clients behave.
+/// Returns true if annotations of the kind configure clients.
 fn is_annotated(kind: Kind) -> bool {
     ANNOTATED.contains(&kind)
 }
 
-/// The kinds of routes.
+/// Kinds of routes.
 pub(crate) const ROUTES: [Kind; 5] = [
     Kind::HttpRoute,
     Kind::PolicyHttpRoute,
@@ -78,7 +80,7 @@ const ANNOTATED: [Kind; 5] = [
     Kind::EgressNetwork,
 ];
 
-/// Everything that is wrong now.
+/// Returns all current problems.
 pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
     let mut found = vec![];
     let mut add = |object: &Object, reason: String| {
@@ -90,24 +92,24 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
         let Object::ServiceProfile(profile) = object else {
             continue;
         };
-        for route in profile::bad_routes(profile) {
+        for (route, error) in profile::invalid_routes(profile) {
             add(
                 object,
-                format!("the route {route:?} has a condition that cannot be compiled, so it is left out"),
+                format!("invalid condition of the route {route:?}: {error}, so the route is ignored"),
             );
         }
     }
     for kind in ROUTES {
         for object in reader.all(kind) {
-            if let Some(reason) = AnyRoute::of(object).and_then(outbound::route_problem) {
-                add(object, format!("{reason}, so the route is left out"));
+            if let Some(reason) = AnyRoute::from_object(object).and_then(outbound::route_problem) {
+                add(object, format!("{reason}, so the route is ignored"));
             }
         }
     }
     for kind in ANNOTATED {
         for object in reader.all(kind) {
-            for reason in Annotations::of(object.metadata().annotations.as_ref()).problems() {
-                add(object, format!("{reason}, so its group of settings is left out"));
+            for reason in Annotations::new(object.metadata().annotations.as_ref()).problems() {
+                add(object, format!("{reason}, so its group of settings is ignored"));
             }
         }
     }
@@ -116,7 +118,7 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
             continue;
         };
         if let Some(reason) = inbound::authorization_problem(reader, policy) {
-            add(object, format!("{reason}, so the policy allows nobody"));
+            add(object, format!("{reason}, so the policy does not allow any client"));
         }
     }
     found.sort();
@@ -143,7 +145,7 @@ fn splits(reader: &Reader<'_>, add: &mut impl FnMut(&Object, String)) {
             );
             continue;
         }
-        let winner = split::of_service(reader, ns, apex).map(|winner| &**winner);
+        let winner = split::find(reader, ns, apex).map(|winner| &**winner);
         if winner.is_some_and(|winner| winner.metadata.name != split.metadata.name) {
             let other = winner
                 .and_then(|winner| winner.metadata.name.as_deref())
@@ -177,7 +179,7 @@ fn backends(reader: &Reader<'_>, ns: &str, apex: &str, split: &TrafficSplit) -> 
         ));
     }
     if split.spec.backends.iter().all(|backend| backend.weight.millis() == 0) {
-        reasons.push("no backend has a weight, so the split has no effect".to_owned());
+        reasons.push("all backends have weight 0, so the split has no effect".to_owned());
     }
     for backend in &split.spec.backends {
         let name = &backend.service;
@@ -191,13 +193,13 @@ fn backends(reader: &Reader<'_>, ns: &str, apex: &str, split: &TrafficSplit) -> 
             match split::missing(found, u16::try_from(port).unwrap_or(0)) {
                 Some(Missing::Service) => {
                     reasons.push(format!(
-                        "the backend {ns}/{name} does not exist, so the others take its share"
+                        "the backend {ns}/{name} does not exist, so the others receive its share"
                     ));
                     break;
                 }
                 Some(Missing::Port) => {
                     reasons.push(format!(
-                        "the backend {ns}/{name} has no port {port}, so the others take its share there"
+                        "the backend {ns}/{name} has no port {port}, so the others receive its share there"
                     ));
                 }
                 None => {}

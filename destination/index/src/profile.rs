@@ -1,4 +1,4 @@
-//! `Destination.GetProfile`: routes and targets of a Service, or the one endpoint behind an address.
+//! `Destination.GetProfile`: routes and targets of a Service, or the single endpoint behind an address.
 
 use std::{
     collections::BTreeMap,
@@ -8,15 +8,15 @@ use std::{
 };
 
 use destination_k8s::{
-    ServiceProfile, duration, keys,
+    ServiceProfile, keys,
     profile::{RequestMatchSpec, ResponseMatchSpec, RetryBudgetSpec, RouteSpec},
 };
 use http::Method;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
-    Authority, Endpoint, Meta, Profile,
+    Authority, Endpoint, Meta, Profile, duration,
     profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget, Target},
-    route::Pattern,
+    route::{InvalidPattern, Pattern},
 };
 
 use crate::{
@@ -27,14 +27,14 @@ use crate::{
     split,
 };
 
-/// What a profile is asked for.
+/// Subject of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subject {
     Service(ServiceName),
     Ip(IpAddr),
 }
 
-/// One question.
+/// Lookup of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     subject: Subject,
@@ -62,7 +62,7 @@ impl Key {
         })
     }
 
-    /// Whether there is anything to ask about.
+    /// Checks that the Service exists.
     pub(crate) fn check(&self, reader: &Reader<'_>, path: &str) -> Result<(), Refused> {
         let Subject::Service(ServiceName { ns, name, .. }) = &self.subject else {
             return Ok(());
@@ -77,23 +77,23 @@ impl Key {
     }
 }
 
-/// The profile as it is now.
+/// Builds the current profile.
 pub(crate) fn profile(reader: &Reader<'_>, key: &Key) -> Result<Profile, Refused> {
     match &key.subject {
         Subject::Ip(ip) => Ok(match reader.service_of_ip(*ip) {
-            Some(service) => of_service(reader, service, key),
-            None => of_address(reader, SocketAddr::new(*ip, key.port)),
+            Some(service) => service_profile(reader, service, key),
+            None => address_profile(reader, SocketAddr::new(*ip, key.port)),
         }),
         Subject::Service(name) => match (&name.instance, reader.service(&name.ns, &name.name)) {
             (_, None) => Err(Refused::Unknown(format!("service {:?} not found", name.name))),
-            (None, Some(service)) => Ok(of_service(reader, service, key)),
-            (Some(instance), Some(_)) => of_instance(reader, name, instance, key.port),
+            (None, Some(service)) => Ok(service_profile(reader, service, key)),
+            (Some(instance), Some(_)) => instance_profile(reader, name, instance, key.port),
         },
     }
 }
 
-/// The profile as it is now, after `last`. An address that was a Service's and is nobody's now keeps what it had: taken for a
-/// bare address, it would get plaintext while the Service is away.
+/// Builds the current profile, after `last`. An address that was a Service's and has no owner now keeps its profile:
+/// as a bare address it would get plaintext while the Service is away.
 pub(crate) fn profile_after(reader: &Reader<'_>, key: &Key, last: &Profile) -> Result<Profile, Refused> {
     let profile = profile(reader, key)?;
     let is_bare = profile
@@ -101,12 +101,12 @@ pub(crate) fn profile_after(reader: &Reader<'_>, key: &Key, last: &Profile) -> R
         .as_ref()
         .is_some_and(|endpoint| endpoint.labels.is_empty());
     if is_bare && !last.fully_qualified_name.is_empty() {
-        return Err(Refused::NotFound("the Service is away".to_owned()));
+        return Err(Refused::NotFound("the Service does not exist at present".to_owned()));
     }
     Ok(profile)
 }
 
-fn of_instance(reader: &Reader<'_>, name: &ServiceName, instance: &str, port: u16) -> Result<Profile, Refused> {
+fn instance_profile(reader: &Reader<'_>, name: &ServiceName, instance: &str, port: u16) -> Result<Profile, Refused> {
     let all = reader
         .slices(&name.ns, &name.name)
         .flat_map(|slice| slice.endpoints.iter().flatten());
@@ -115,11 +115,11 @@ fn of_instance(reader: &Reader<'_>, name: &ServiceName, instance: &str, port: u1
         .flat_map(|endpoint| &endpoint.addresses)
         .find_map(|ip| ip.parse::<IpAddr>().ok());
     let ip = ip.ok_or_else(|| Refused::Unknown(format!("{instance:?} of service {:?} not found", name.name)))?;
-    Ok(of_address(reader, SocketAddr::new(ip, port)))
+    Ok(address_profile(reader, SocketAddr::new(ip, port)))
 }
 
-/// What holds for an address: the pod that has it, or nothing but the address.
-fn of_address(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
+/// Builds the profile of an address: of the pod that has it, or of the bare address.
+fn address_profile(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
     let pods = reader.pods_of_ip(addr.ip());
     let mut running = pods
         .iter()
@@ -141,7 +141,7 @@ fn of_address(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
         profile.endpoint = Some(Arc::new(Endpoint::bare(addr)));
         return profile;
     };
-    let mut endpoint = endpoints::of_pod(reader, pod, addr, port);
+    let mut endpoint = endpoints::pod_endpoint(reader, pod, addr, port);
     let mut labels = pod.metric_labels(reader);
     labels.insert("namespace".to_owned(), pod.namespace().to_owned());
     labels.insert("zone".to_owned(), String::new());
@@ -157,7 +157,7 @@ const DEFAULT_BUDGET: RetryBudget = RetryBudget {
     ttl: Some(Duration::from_secs(10)),
 };
 
-fn of_service(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile {
+fn service_profile(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile {
     let ns = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
     let ports = service
@@ -188,11 +188,7 @@ fn of_service(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile {
     let skips = found
         .and_then(|found| found.metadata.annotations.as_ref()?.get(keys::SMI_SKIP))
         .is_some();
-    let split = if skips {
-        None
-    } else {
-        split::of_service(reader, ns, name)
-    };
+    let split = if skips { None } else { split::find(reader, ns, name) };
     let targets = split
         .map(|split| split::targets(reader, split, key.port))
         .filter(|targets| !targets.is_empty());
@@ -233,8 +229,8 @@ fn overrides(profile: &ServiceProfile, port: u16) -> Vec<Target> {
     split::weighted(targets.collect())
 }
 
-/// Whether a Service's port is opaque: by its own list, its namespace's, or as a default opaque port (which upstream's
-/// injector would write into its list).
+/// Returns true if a Service's port is opaque: by its own list, its namespace's, or as a default opaque port (which
+/// upstream's injector would write into its list).
 pub(crate) fn is_opaque(reader: &Reader<'_>, service: &Service, port: u16) -> bool {
     let meta = &service.metadata;
     let own = meta
@@ -271,7 +267,7 @@ fn route(spec: &RouteSpec) -> Option<ProfileRoute> {
     });
     Some(ProfileRoute {
         // A condition that cannot be compiled would match everything, so the route is left out.
-        condition: Some(request_match(&spec.condition)?),
+        condition: Some(request_match(&spec.condition).ok()?),
         response_classes: classes.collect(),
         labels: Arc::new(BTreeMap::from([("route".to_owned(), spec.name.clone())])),
         is_retryable: spec.is_retryable(),
@@ -280,34 +276,62 @@ fn route(spec: &RouteSpec) -> Option<ProfileRoute> {
     })
 }
 
-/// What is wrong with a profile's regular expressions and methods, by route.
-pub(crate) fn bad_routes(profile: &ServiceProfile) -> impl Iterator<Item = &str> {
-    profile
-        .spec
-        .routes
-        .iter()
-        .filter(|spec| request_match(&spec.condition).is_none())
-        .map(|spec| spec.name.as_str())
+/// Reason for which a condition of a profile cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum InvalidCondition {
+    /// Invalid regular expression.
+    #[error("pathRegex {text:?}: {reason}")]
+    Regex {
+        /// Expression as written.
+        text: String,
+        /// Reason given by the parser.
+        reason: String,
+    },
+    /// Invalid method.
+    #[error("{0:?} is not an HTTP method")]
+    Method(String),
+    /// No field is set.
+    #[error("it is empty")]
+    Empty,
 }
 
-fn request_match(spec: &RequestMatchSpec) -> Option<RequestMatch> {
+impl From<InvalidPattern> for InvalidCondition {
+    fn from(error: InvalidPattern) -> Self {
+        // The parser draws the expression, and names the fault on the last line.
+        let last = error.reason.lines().last().unwrap_or_default().trim();
+        Self::Regex {
+            reason: last.strip_prefix("error: ").unwrap_or(last).to_owned(),
+            text: error.text,
+        }
+    }
+}
+
+/// Returns the routes of a profile with an invalid condition.
+pub(crate) fn invalid_routes(profile: &ServiceProfile) -> impl Iterator<Item = (&str, InvalidCondition)> {
+    let routes = profile.spec.routes.iter();
+    routes.filter_map(|spec| Some((spec.name.as_str(), request_match(&spec.condition).err()?)))
+}
+
+fn request_match(spec: &RequestMatchSpec) -> Result<RequestMatch, InvalidCondition> {
+    let matches = |specs: &[RequestMatchSpec]| specs.iter().map(request_match).collect::<Result<Vec<_>, _>>();
     let mut parts = vec![];
     if let Some(all) = &spec.all {
-        parts.push(RequestMatch::All(all.iter().map(request_match).collect::<Option<_>>()?));
+        parts.push(RequestMatch::All(matches(all)?));
     }
     if let Some(any) = &spec.any {
-        parts.push(RequestMatch::Any(any.iter().map(request_match).collect::<Option<_>>()?));
+        parts.push(RequestMatch::Any(matches(any)?));
     }
     if let Some(method) = &spec.method {
-        parts.push(RequestMatch::Method(Method::from_bytes(method.as_bytes()).ok()?));
+        let parsed = Method::from_bytes(method.as_bytes()).map_err(|_| InvalidCondition::Method(method.clone()))?;
+        parts.push(RequestMatch::Method(parsed));
     }
     if let Some(not) = &spec.not {
         parts.push(RequestMatch::Not(Box::new(request_match(not)?)));
     }
     if let Some(path) = &spec.path_regex {
-        parts.push(RequestMatch::Path(Pattern::anchored(path).ok()?));
+        parts.push(RequestMatch::Path(Pattern::anchored(path)?));
     }
-    one_or(parts, RequestMatch::All)
+    one_or(parts, RequestMatch::All).ok_or(InvalidCondition::Empty)
 }
 
 fn response_match(spec: &ResponseMatchSpec) -> Option<ResponseMatch> {

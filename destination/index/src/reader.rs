@@ -1,4 +1,4 @@
-//! Reads from the store that remember what was read: the only way in which views see objects.
+//! Reader of the store that records dependencies: the only way in which views see objects.
 
 use std::{
     cell::{Ref, RefCell},
@@ -18,37 +18,23 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{
     Config,
-    store::{Parent, Store},
+    dep::{Dep, Parent},
+    store::Store,
 };
 
-/// Something that an answer depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Dep {
-    /// One object, there or not.
-    Object(ObjectRef),
-    /// The objects of a kind in a namespace.
-    List(Kind, Arc<str>),
-    /// Who has an address.
-    Ip(IpAddr),
-    /// The slices of a Service.
-    Slices(Arc<str>, Arc<str>),
-    /// The routes of a parent.
-    Routes(Parent),
-}
-
-/// A store that remembers what was read from it.
+/// Store with a record of what is read from it.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     store: &'a Store,
     pub(crate) config: &'a Config,
     deps: RefCell<FxHashSet<Dep>>,
-    /// What was looked for by name so far, by a hash of kind and name: thousands of answers are made of the same few objects.
-    found: RefCell<FxHashMap<u64, Vec<Found<'a>>>>,
-    /// The namespace that was listed last.
+    /// Results of lookups by name, by a hash of kind and name: thousands of answers are made of the same few objects.
+    found: RefCell<FxHashMap<u64, Vec<CachedLookup<'a>>>>,
+    /// Last listed namespace.
     namespace: RefCell<Arc<str>>,
 }
 
-type Found<'a> = (ObjectRef, Option<&'a Object>);
+type CachedLookup<'a> = (ObjectRef, Option<&'a Object>);
 
 macro_rules! get {
     ($($(#[$doc:meta])* $name:ident: $variant:ident -> $ty:ty;)*) => {
@@ -85,12 +71,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Begins another answer: what was read for the one before is forgotten.
+    /// Begins another answer, clearing the dependencies of the last.
     pub(crate) fn begin(&self) {
         self.deps.borrow_mut().clear();
     }
 
-    /// What was read since then.
+    /// Returns the dependencies since then.
     pub(crate) fn deps(&self) -> Ref<'_, FxHashSet<Dep>> {
         self.deps.borrow()
     }
@@ -116,7 +102,7 @@ impl<'a> Reader<'a> {
         object
     }
 
-    /// A namespace as one that is kept.
+    /// Interns a namespace.
     fn namespace(&self, namespace: &str) -> Arc<str> {
         let mut last = self.namespace.borrow_mut();
         if **last != *namespace {
@@ -147,12 +133,12 @@ impl<'a> Reader<'a> {
         egress_networks: EgressNetwork -> Custom<EgressNetworkSpec>;
     }
 
-    /// An annotation of a namespace.
+    /// Returns an annotation of a namespace.
     pub(crate) fn namespace_annotation(&self, namespace: &str, key: &str) -> Option<&'a str> {
         self.object(Kind::Namespace, "", namespace)?.annotation(key)
     }
 
-    /// The zone of a node; none if the node or its zone is unknown.
+    /// Returns the zone of a node; none if the node or its zone is unknown.
     pub(crate) fn zone(&self, node: &str) -> Option<&'a str> {
         if node.is_empty() {
             return None;
@@ -161,7 +147,7 @@ impl<'a> Reader<'a> {
             .label(destination_k8s::keys::TOPOLOGY_ZONE)
     }
 
-    /// The slices of a Service, by name.
+    /// Returns the slices of a Service.
     pub(crate) fn slices(
         &self,
         namespace: &str,
@@ -172,7 +158,7 @@ impl<'a> Reader<'a> {
         self.store.slices(namespace, service)
     }
 
-    /// The Service that has an address, the oldest first.
+    /// Returns the oldest Service with an address.
     pub(crate) fn service_of_ip(&self, ip: IpAddr) -> Option<&'a Arc<Service>> {
         self.read(Dep::Ip(ip));
         let mut found: Vec<_> = self
@@ -184,7 +170,7 @@ impl<'a> Reader<'a> {
         found.first().copied()
     }
 
-    /// The pods that have an address, their own or their host's.
+    /// Returns the pods with an address, their own or their host's.
     pub(crate) fn pods_of_ip(&self, ip: IpAddr) -> Vec<&'a Arc<Pod>> {
         self.read(Dep::Ip(ip));
         self.store
@@ -193,7 +179,7 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// The routes of a parent, oldest first, then by name.
+    /// Returns the routes of a parent, oldest first, then by name.
     pub(crate) fn routes(&self, parent: &Parent) -> Vec<&'a Object> {
         self.read(Dep::Routes(parent.clone()));
         let mut found: Vec<_> = self
@@ -205,7 +191,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// The profile of a name in a namespace.
+    /// Returns a ServiceProfile.
     pub(crate) fn service_profile(&self, namespace: &str, name: &str) -> Option<&'a Arc<ServiceProfile>> {
         match self.object(Kind::ServiceProfile, namespace, name)? {
             Object::ServiceProfile(profile) => Some(profile),
@@ -213,7 +199,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Every object of a kind, in all namespaces. Not for views: what is read is not remembered.
+    /// Returns every object of a kind, in all namespaces. Not for views, as it records no dependency.
     pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = &'a Object> + use<'a> {
         self.store.all(kind)
     }

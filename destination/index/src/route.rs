@@ -1,5 +1,5 @@
-//! Routes of the Gateway API in the model's words. What the mesh does not support is an error in words; the route that
-//! has it is left out, and the error becomes a problem.
+//! Conversion of Gateway API routes into the model. An unsupported feature is an error; its route is ignored, and the
+//! error reported as a problem.
 
 use destination_k8s::{
     keys,
@@ -15,10 +15,10 @@ use proxy_model::{
     },
 };
 
-/// Why a route is left out.
+/// Reason for which a route is ignored.
 pub(crate) type Unsupported = String;
 
-/// Kinds of traffic that routes are for. At one port of a parent they do not mix: the first of these that has a route wins.
+/// Kind of traffic of a route. At one port of a parent they don't mix: the first of these with a route wins.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Traffic {
     Grpc,
@@ -27,7 +27,7 @@ pub(crate) enum Traffic {
     Tcp,
 }
 
-/// A route, whichever kind.
+/// Route of any kind.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum AnyRoute<'a> {
     /// HTTPRoute of either group.
@@ -37,11 +37,11 @@ pub(crate) enum AnyRoute<'a> {
     /// TLSRoute.
     Tls(&'a k8s::TlsRoute),
     /// TCPRoute.
-    Tcp(&'a k8s::TcpRoute),
+    Tcp(&'a k8s::TlsRoute),
 }
 
 impl<'a> AnyRoute<'a> {
-    pub(crate) fn of(object: &'a destination_k8s::Object) -> Option<Self> {
+    pub(crate) fn from_object(object: &'a destination_k8s::Object) -> Option<Self> {
         use destination_k8s::Object;
         match object {
             Object::HttpRoute(route) => Some(Self::Http(keys::GATEWAY_GROUP, route)),
@@ -78,7 +78,7 @@ impl<'a> AnyRoute<'a> {
         }
     }
 
-    /// Which kind of traffic it is for.
+    /// Returns the kind of traffic.
     pub(crate) fn traffic(self) -> Traffic {
         match self {
             Self::Http(..) => Traffic::Http,
@@ -88,7 +88,7 @@ impl<'a> AnyRoute<'a> {
         }
     }
 
-    /// Every backend that it names.
+    /// Returns all backends.
     pub(crate) fn backends(self) -> Vec<&'a k8s::BackendRef> {
         match self {
             Self::Http(_, route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
@@ -107,14 +107,14 @@ impl<'a> AnyRoute<'a> {
         self.metadata().name.as_deref().unwrap_or_default()
     }
 
-    /// The route as outbound answers name it.
+    /// Returns the name for client policies.
     pub(crate) fn meta(self) -> Meta {
         let (group, kind) = self.group_and_kind();
         Meta::resource(group, kind, self.namespace(), self.name())
     }
 }
 
-/// Hosts of a route.
+/// Converts the hosts of a route.
 pub(crate) fn hosts(names: &[String]) -> Vec<HostMatch> {
     let host = |name: &String| match name.strip_prefix("*.") {
         Some(suffix) => HostMatch::Suffix(suffix.split('.').rev().map(str::to_owned).collect()),
@@ -128,14 +128,16 @@ fn pattern(text: &str) -> Result<Pattern, Unsupported> {
 }
 
 fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
-    name.parse().map_err(|_| format!("{name:?} is not a header's name"))
+    name.parse().map_err(|_| format!("{name:?} is not a valid header name"))
 }
 
 fn header_value(value: &str) -> Result<HeaderValue, Unsupported> {
-    value.parse().map_err(|_| format!("{value:?} is not a header's value"))
+    value
+        .parse()
+        .map_err(|_| format!("{value:?} is not a valid header value"))
 }
 
-/// One match of an HTTPRoute.
+/// Converts a match of an HTTPRoute.
 pub(crate) fn http_match(found: &k8s::HttpMatch) -> Result<HttpMatch, Unsupported> {
     let path = found.path.as_ref().map(|path| {
         Ok::<_, Unsupported>(match path.kind {
@@ -184,7 +186,7 @@ fn headers(found: &[k8s::ValueMatch]) -> Result<Vec<HeaderMatch>, Unsupported> {
     found.iter().map(header).collect()
 }
 
-/// One match of a GRPCRoute.
+/// Converts a match of a GRPCRoute.
 pub(crate) fn grpc_match(found: &k8s::GrpcMatch) -> Result<GrpcMatch, Unsupported> {
     if found
         .method
@@ -202,13 +204,13 @@ pub(crate) fn grpc_match(found: &k8s::GrpcMatch) -> Result<GrpcMatch, Unsupporte
     })
 }
 
-/// The filters of a rule or a backend.
+/// Converts the filters of a rule or a backend.
 pub(crate) fn filters(found: &[k8s::Filter]) -> Result<Vec<Filter>, Unsupported> {
     found.iter().map(filter).collect()
 }
 
 fn filter(found: &k8s::Filter) -> Result<Filter, Unsupported> {
-    let lacks = || format!("the filter {} lacks its settings", found.kind);
+    let lacks = || format!("the filter {} has no settings", found.kind);
     match found.kind.as_str() {
         "RequestHeaderModifier" => {
             modifier(found.request_header_modifier.as_ref().ok_or_else(lacks)?).map(Filter::RequestHeaders)

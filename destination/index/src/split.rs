@@ -1,4 +1,4 @@
-//! TrafficSplits: the targets of an apex Service's profile.
+//! TrafficSplits: the targets in the profile of an apex Service.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use proxy_model::{Authority, Meta, profile::Target};
 
 use crate::{Config, reader::Reader, store};
 
-/// The split of a Service, if there is one: the oldest, then the first by name.
-pub(crate) fn of_service<'a>(reader: &Reader<'a>, ns: &str, name: &str) -> Option<&'a Arc<TrafficSplit>> {
+/// Finds the split of a Service: the oldest, then the first by name.
+pub(crate) fn find<'a>(reader: &Reader<'a>, ns: &str, name: &str) -> Option<&'a Arc<TrafficSplit>> {
     let mut splits: Vec<_> = reader
         .splits(ns)
         .filter(|split| apex(split, reader.config) == Some(name))
@@ -19,7 +19,7 @@ pub(crate) fn of_service<'a>(reader: &Reader<'a>, ns: &str, name: &str) -> Optio
     splits.first().copied()
 }
 
-/// The Service that a split is about; a full name counts if it is in the split's own namespace.
+/// Returns the apex of a split; a full name counts if it is in the split's own namespace.
 pub(crate) fn apex<'a>(split: &'a TrafficSplit, config: &Config) -> Option<&'a str> {
     let ns = split.metadata.namespace.as_deref().unwrap_or_default();
     let text = split.spec.service.trim_end_matches('.');
@@ -31,14 +31,14 @@ pub(crate) fn apex<'a>(split: &'a TrafficSplit, config: &Config) -> Option<&'a s
     known.then_some(name)
 }
 
-/// Why a backend of a split gets nothing at a port.
+/// Reason for which a backend of a split gets no traffic at a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Service,
     Port,
 }
 
-/// What stands in a backend's way.
+/// Returns what a backend lacks at a port.
 pub(crate) fn missing(service: Option<&Arc<Service>>, port: u16) -> Option<Missing> {
     let Some(service) = service else {
         return Some(Missing::Service);
@@ -51,8 +51,8 @@ pub(crate) fn missing(service: Option<&Arc<Service>>, port: u16) -> Option<Missi
     (!ports.iter().any(|p| p.port == i32::from(port))).then_some(Missing::Port)
 }
 
-/// The targets that a split makes for `port`. Backends that don't exist get nothing, and what would be theirs goes to the
-/// others; none at all means "as if there were no split".
+/// Builds the targets of a split for `port`. The share of missing backends goes to the others; without any target the
+/// split has no effect.
 pub(crate) fn targets(reader: &Reader<'_>, split: &TrafficSplit, port: u16) -> Vec<Target> {
     let ns = split.metadata.namespace.as_deref().unwrap_or_default();
     let mut found = vec![];
@@ -70,7 +70,7 @@ pub(crate) fn targets(reader: &Reader<'_>, split: &TrafficSplit, port: u16) -> V
     weighted(found)
 }
 
-/// Weights as the wire has them: ten-thousandths, all divided alike if one would not fit.
+/// Scales weights for the wire: ten-thousandths, all divided alike if one would not fit.
 pub(crate) fn weighted(targets: Vec<(Authority, Weight, Option<Meta>)>) -> Vec<Target> {
     let most = targets.iter().map(|(_, weight, _)| weight.millis()).max().unwrap_or(0);
     let divisor = (most.saturating_mul(10) / u64::from(u32::MAX)) + 1;

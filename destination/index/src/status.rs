@@ -1,5 +1,5 @@
-//! What the cluster should say of routes and policies in their status: whether they hold, and if not, why. Decided here,
-//! written by whoever holds the lease.
+//! Desired statuses of routes and policies: accepted or not, with the reason. Decided here, written by the holder of
+//! the lease.
 
 use std::collections::BTreeMap;
 
@@ -10,45 +10,39 @@ use destination_k8s::{
 };
 use ipnet::IpNet;
 
-use crate::{
-    outbound,
-    problem::ROUTES,
-    reader::Reader,
-    route::AnyRoute,
-    store::{self, Parent},
-};
+use crate::{dep::Parent, outbound, problem::ROUTES, reader::Reader, route::AnyRoute, store};
 
-/// The name under which statuses of routes are ours.
+/// Controller name of the mesh in statuses of routes.
 pub const CONTROLLER: &str = "linkerd.io/policy-controller";
 
-/// What a status says.
+/// Content of a status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A route's: for each of its parents that is ours to judge.
+    /// Status of a route, for each parent that the mesh controls.
     Route(Vec<ParentStatus>),
-    /// A policy's, with what it is for.
+    /// Status of a policy, with its target.
     Policy(Vec<Condition>, Option<TargetRef>),
 }
 
-/// What holds for a route at one parent.
+/// Status of a route at one parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentStatus {
-    /// The parent, with its namespace.
+    /// Parent, with its namespace.
     pub parent: ParentRef,
-    /// What holds.
+    /// Conditions.
     pub conditions: Vec<Condition>,
 }
 
-/// Something that holds or does not.
+/// Condition of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// What.
+    /// Type of condition.
     pub kind: &'static str,
-    /// Whether it holds.
+    /// The condition holds.
     pub holds: bool,
-    /// Why, in a word for machines.
+    /// Reason, as a word for programs.
     pub reason: &'static str,
-    /// Why, in a sentence; empty when all is well.
+    /// Message, one sentence; empty if the condition holds.
     pub message: String,
 }
 
@@ -56,9 +50,9 @@ const ACCEPTED: &str = "Accepted";
 const RESOLVED_REFS: &str = "ResolvedRefs";
 
 impl Condition {
-    fn new(kind: &'static str, refused: Option<(&'static str, String)>) -> Self {
-        let holds = refused.is_none();
-        let (reason, message) = refused.unwrap_or((kind, String::new()));
+    fn new(kind: &'static str, failure: Failure) -> Self {
+        let holds = failure.is_none();
+        let (reason, message) = failure.unwrap_or((kind, String::new()));
         Self {
             kind,
             holds,
@@ -68,16 +62,18 @@ impl Condition {
     }
 }
 
-/// The statuses of all objects that have one.
+/// Returns the statuses of all objects that have one.
 pub(crate) fn all(reader: &Reader<'_>) -> BTreeMap<ObjectRef, Content> {
     let mut found = BTreeMap::new();
     for kind in ROUTES {
         for object in reader.all(kind) {
-            let Some(route) = AnyRoute::of(object) else { continue };
+            let Some(route) = AnyRoute::from_object(object) else {
+                continue;
+            };
             let parents = route
                 .parents()
                 .iter()
-                .filter_map(|parent| of_parent(reader, route, parent));
+                .filter_map(|parent| parent_status(reader, route, parent));
             let parents: Vec<_> = parents.collect();
             if !parents.is_empty() {
                 found.insert(object.object_ref(), Content::Route(parents));
@@ -88,7 +84,7 @@ pub(crate) fn all(reader: &Reader<'_>) -> BTreeMap<ObjectRef, Content> {
         let Object::HttpLocalRateLimitPolicy(limit) = object else {
             continue;
         };
-        let accepted = Condition::new(ACCEPTED, limit_refused(reader, limit));
+        let accepted = Condition::new(ACCEPTED, limit_failure(reader, limit));
         let content = Content::Policy(vec![accepted], Some(limit.spec.target_ref.clone()));
         found.insert(object.object_ref(), content);
     }
@@ -102,15 +98,16 @@ pub(crate) fn all(reader: &Reader<'_>) -> BTreeMap<ObjectRef, Content> {
     found
 }
 
-type Refusal = Option<(&'static str, String)>;
+/// Reason and message of a condition that does not hold.
+type Failure = Option<(&'static str, String)>;
 
-fn of_parent(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef) -> Option<ParentStatus> {
-    let parent = Parent::of(reference, route.namespace())?;
-    let refused = no_parent(reader, route, &parent)
+fn parent_status(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef) -> Option<ParentStatus> {
+    let parent = Parent::from_ref(reference, route.namespace())?;
+    let failure = no_parent(reader, route, &parent)
         .or_else(|| conflict(reader, route, reference, &parent))
         .or_else(|| outbound::route_problem(route).map(|reason| ("UnsupportedValue", format!("{reason}."))));
-    let mut conditions = vec![Condition::new(ACCEPTED, refused)];
-    // Where requests go is the clients' business: a Server's routes have no backends.
+    let mut conditions = vec![Condition::new(ACCEPTED, failure)];
+    // A Server's routes have no backends.
     if parent.kind != Kind::Server {
         let unresolved = route
             .backends()
@@ -134,7 +131,7 @@ fn of_parent(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef) ->
     })
 }
 
-fn no_parent(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Refusal {
+fn no_parent(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Failure {
     const REASON: &str = "NoMatchingParent";
     let Parent { kind, namespace, name } = parent;
     let Some(object) = reader.object(*kind, namespace, name) else {
@@ -142,7 +139,7 @@ fn no_parent(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Refus
     };
     match object {
         Object::Service(service) if store::cluster_ips(service).is_empty() => {
-            let text = format!("The Service {namespace}/{name} has no cluster IP, and routes need one.");
+            let text = format!("The Service {namespace}/{name} has no cluster IP, which routes require.");
             Some((REASON, text))
         }
         Object::Server(_) if route.namespace() != &**namespace => {
@@ -157,15 +154,15 @@ fn no_parent(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Refus
     }
 }
 
-/// Routes of different kinds at one port of a parent: one kind alone counts.
-fn conflict(reader: &Reader<'_>, route: AnyRoute<'_>, own: &ParentRef, parent: &Parent) -> Refusal {
+/// Detects routes of other kinds at the same port of a parent, of which only one kind applies.
+fn conflict(reader: &Reader<'_>, route: AnyRoute<'_>, own: &ParentRef, parent: &Parent) -> Failure {
     if parent.kind == Kind::Server {
         return None;
     }
-    let others = reader.routes(parent).into_iter().filter_map(AnyRoute::of);
+    let others = reader.routes(parent).into_iter().filter_map(AnyRoute::from_object);
     let mut stronger = others.filter(|other| {
         let overlaps = |theirs: &ParentRef| {
-            Parent::of(theirs, other.namespace()).as_ref() == Some(parent)
+            Parent::from_ref(theirs, other.namespace()).as_ref() == Some(parent)
                 && (theirs.port.is_none() || own.port.is_none() || theirs.port == own.port)
         };
         other.traffic() < route.traffic() && other.parents().iter().any(overlaps)
@@ -173,7 +170,7 @@ fn conflict(reader: &Reader<'_>, route: AnyRoute<'_>, own: &ParentRef, parent: &
     let winner = stronger.next()?;
     let (_, kind) = winner.group_and_kind();
     let text = format!(
-        "The {kind} {}/{} is for the same parent and port, and takes precedence over a {}.",
+        "The {kind} {}/{} has the same parent and port, and takes precedence over a {}.",
         winner.namespace(),
         winner.name(),
         route.group_and_kind().1
@@ -181,7 +178,7 @@ fn conflict(reader: &Reader<'_>, route: AnyRoute<'_>, own: &ParentRef, parent: &
     Some(("RouteReasonConflicted", text))
 }
 
-fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> Refusal {
+fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> Failure {
     let namespace = found.namespace.as_deref().unwrap_or(route.namespace());
     let (name, kind) = (&found.name, found.kind.as_deref().unwrap_or("Service"));
     match (found.group.as_deref().unwrap_or_default(), kind) {
@@ -198,7 +195,7 @@ fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> R
             let mut parents = route
                 .parents()
                 .iter()
-                .filter_map(|parent| Parent::of(parent, route.namespace()));
+                .filter_map(|parent| Parent::from_ref(parent, route.namespace()));
             if parents.any(|parent| parent == backend) {
                 return None;
             }
@@ -211,7 +208,7 @@ fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> R
     }
 }
 
-fn limit_refused(reader: &Reader<'_>, limit: &HttpLocalRateLimitPolicy) -> Refusal {
+fn limit_failure(reader: &Reader<'_>, limit: &HttpLocalRateLimitPolicy) -> Failure {
     let target = &limit.spec.target_ref;
     let namespace = limit.metadata.namespace.as_deref().unwrap_or_default();
     let name = &target.name;
@@ -229,12 +226,12 @@ fn limit_refused(reader: &Reader<'_>, limit: &HttpLocalRateLimitPolicy) -> Refus
         return None;
     }
     let other = first.metadata.name.as_deref().unwrap_or_default();
-    let text = format!("The older {namespace}/{other} is for the same Server; one alone counts.");
+    let text = format!("The older {namespace}/{other} is for the same Server, and only the oldest applies.");
     Some(("RateLimitReasonAlreadyExists", text))
 }
 
-/// Whether a network is inside the cluster's own, where nobody asks for it.
-fn overlap(reader: &Reader<'_>, network: &EgressNetwork) -> Refusal {
+/// Detects networks that overlap the cluster's own, where they would never apply.
+fn overlap(reader: &Reader<'_>, network: &EgressNetwork) -> Failure {
     let overlaps = |own: &IpNet, found: &Network| {
         let cidr = &found.cidr.0;
         let meets = cidr.contains(own) || own.contains(cidr);
@@ -242,7 +239,7 @@ fn overlap(reader: &Reader<'_>, network: &EgressNetwork) -> Refusal {
     };
     for found in network.spec.networks.iter().flatten() {
         if let Some(own) = reader.config.cluster_networks.iter().find(|own| overlaps(own, found)) {
-            let text = format!("The network {} overlaps {own}, which is the cluster's own.", found.cidr);
+            let text = format!("The network {} overlaps the cluster network {own}.", found.cidr);
             return Some(("EgressReasonNetworkOverlap", text));
         }
     }

@@ -1,4 +1,4 @@
-//! The objects, and the few ways besides their names in which they are found.
+//! Store of all objects, with secondary indexes by address, Service and parent.
 
 use std::{
     cmp::Ordering,
@@ -17,42 +17,9 @@ use k8s_openapi::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::reader::Dep;
+use crate::dep::{Dep, Parent};
 
-/// What a route can be for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Parent {
-    pub kind: Kind,
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl Parent {
-    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self {
-            kind,
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    /// The parent of a reference, if it is one that the mesh serves.
-    pub(crate) fn of(reference: &ParentRef, own_namespace: &str) -> Option<Self> {
-        let kind = match (reference.group.as_str(), reference.kind.as_str()) {
-            ("" | keys::CORE_GROUP, "Service") => Kind::Service,
-            (keys::POLICY_GROUP, "Server") => Kind::Server,
-            (keys::POLICY_GROUP, "EgressNetwork") => Kind::EgressNetwork,
-            _ => return None,
-        };
-        Some(Self::new(
-            kind,
-            reference.namespace.as_deref().unwrap_or(own_namespace),
-            &reference.name,
-        ))
-    }
-}
-
-/// Orders objects as upstream does: the oldest first, then by name.
+/// Sort key of objects, as in upstream: the oldest first, then by name.
 pub(crate) fn age(meta: &ObjectMeta) -> impl Ord + use<'_> {
     Age(meta)
 }
@@ -62,7 +29,7 @@ struct Age<'a>(&'a ObjectMeta);
 impl Ord for Age<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let (a, b) = (self.0, other.0);
-        // An object without a time comes from a directory; all of its neighbours do.
+        // Objects without a time come from a directory, and so do all others then.
         let created = a.creation_timestamp.cmp(&b.creation_timestamp);
         created
             .then_with(|| a.name.cmp(&b.name))
@@ -86,7 +53,7 @@ impl Eq for Age<'_> {}
 
 type Refs = BTreeSet<ObjectRef>;
 
-/// The objects.
+/// Store of objects.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     objects: BTreeMap<ObjectRef, Object>,
@@ -96,8 +63,8 @@ pub(crate) struct Store {
     routes: FxHashMap<Parent, Refs>,
 }
 
-/// What an object is found by besides its name.
-enum Found {
+/// Key of a secondary index.
+enum SecondaryKey {
     Ip(IpAddr),
     Slice(Arc<str>, Arc<str>),
     Route(Parent),
@@ -178,14 +145,16 @@ impl Store {
             return;
         }
         self.delete(&key, changed);
-        for found in found_by(&object) {
+        for found in secondary_keys(&object) {
             match found {
-                Found::Ip(ip) => insert(&mut self.ips, ip, &key, Dep::Ip(ip), changed),
-                Found::Slice(ns, service) => {
+                SecondaryKey::Ip(ip) => insert(&mut self.ips, ip, &key, Dep::Ip(ip), changed),
+                SecondaryKey::Slice(ns, service) => {
                     let dep = Dep::Slices(ns.clone(), service.clone());
                     insert(&mut self.slices, (ns, service), &key, dep, changed);
                 }
-                Found::Route(parent) => insert(&mut self.routes, parent.clone(), &key, Dep::Routes(parent), changed),
+                SecondaryKey::Route(parent) => {
+                    insert(&mut self.routes, parent.clone(), &key, Dep::Routes(parent), changed)
+                }
             }
         }
         changed.insert(Dep::List(key.kind, key.namespace.clone()));
@@ -195,14 +164,14 @@ impl Store {
 
     pub(crate) fn delete(&mut self, key: &ObjectRef, changed: &mut FxHashSet<Dep>) {
         let Some(object) = self.objects.remove(key) else { return };
-        for found in found_by(&object) {
+        for found in secondary_keys(&object) {
             match found {
-                Found::Ip(ip) => remove(&mut self.ips, &ip, key, Dep::Ip(ip), changed),
-                Found::Slice(ns, service) => {
+                SecondaryKey::Ip(ip) => remove(&mut self.ips, &ip, key, Dep::Ip(ip), changed),
+                SecondaryKey::Slice(ns, service) => {
                     let dep = Dep::Slices(ns.clone(), service.clone());
                     remove(&mut self.slices, &(ns, service), key, dep, changed);
                 }
-                Found::Route(parent) => {
+                SecondaryKey::Route(parent) => {
                     remove(&mut self.routes, &parent, key, Dep::Routes(parent.clone()), changed);
                 }
             }
@@ -239,10 +208,10 @@ fn remove<K: std::hash::Hash + Eq>(
     changed.insert(dep);
 }
 
-fn found_by(object: &Object) -> Vec<Found> {
+fn secondary_keys(object: &Object) -> Vec<SecondaryKey> {
     match object {
-        Object::Service(service) => cluster_ips(service).into_iter().map(Found::Ip).collect(),
-        Object::Pod(pod) => pod_ips(pod).into_iter().map(Found::Ip).collect(),
+        Object::Service(service) => cluster_ips(service).into_iter().map(SecondaryKey::Ip).collect(),
+        Object::Pod(pod) => pod_ips(pod).into_iter().map(SecondaryKey::Ip).collect(),
         Object::EndpointSlice(slice) => {
             let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
             let service = slice
@@ -251,7 +220,7 @@ fn found_by(object: &Object) -> Vec<Found> {
                 .as_ref()
                 .and_then(|labels| labels.get(keys::SERVICE_NAME));
             service
-                .map(|service| Found::Slice(namespace.into(), service.as_str().into()))
+                .map(|service| SecondaryKey::Slice(namespace.into(), service.as_str().into()))
                 .into_iter()
                 .collect()
         }
@@ -264,15 +233,15 @@ fn found_by(object: &Object) -> Vec<Found> {
     }
 }
 
-fn parents(meta: &ObjectMeta, refs: &[ParentRef]) -> Vec<Found> {
+fn parents(meta: &ObjectMeta, refs: &[ParentRef]) -> Vec<SecondaryKey> {
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     refs.iter()
-        .filter_map(|reference| Parent::of(reference, namespace))
-        .map(Found::Route)
+        .filter_map(|reference| Parent::from_ref(reference, namespace))
+        .map(SecondaryKey::Route)
         .collect()
 }
 
-/// The addresses of a Service.
+/// Returns the addresses of a Service.
 pub(crate) fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
     let Some(spec) = &service.spec else {
         return BTreeSet::new();
@@ -281,7 +250,8 @@ pub(crate) fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
     many.chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).collect()
 }
 
-/// The addresses at which a pod is found: its own unless it shares its host's, and its host's if it has host ports.
+/// Returns the addresses by which a pod is found: its own unless it shares its host's, and its host's if it has host
+/// ports.
 fn pod_ips(pod: &Pod) -> BTreeSet<IpAddr> {
     let view = PodView::new(pod);
     let (Some(_), Some(status)) = (&pod.spec, &pod.status) else {

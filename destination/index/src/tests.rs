@@ -1,4 +1,4 @@
-//! The index by concern: what the recordings of upstream don't show. Objects are as `mesh local` writes them.
+//! The index by concern, beyond the recordings of upstream. Objects are as `mesh local` writes them.
 
 use destination_k8s::Kind;
 use serde::Deserialize as _;
@@ -116,7 +116,7 @@ fn endpoints_follow_slices_and_pods() {
     assert_eq!(
         addrs,
         ["10.9.1.1:8080"],
-        "neither what is not ready nor whose pod is unknown"
+        "neither unready endpoints nor those of unknown pods"
     );
     let endpoint = &set.endpoints.values().next().expect("one");
     assert_eq!(
@@ -147,7 +147,7 @@ fn endpoints_follow_slices_and_pods() {
 }
 
 #[test]
-fn a_split_makes_the_targets_of_its_apex_only() {
+fn split_sets_the_targets_of_its_apex_only() {
     let mut index = index(&[BASE, SPLIT]);
     assert_eq!(
         targets(&mut index, "10.9.0.1:80"),
@@ -156,7 +156,7 @@ fn a_split_makes_the_targets_of_its_apex_only() {
     assert_eq!(targets(&mut index, "10.9.0.2:80"), []);
     assert_eq!(problems(&index), [] as [String; 0]);
 
-    // Through one stream: new weights, and no split any more.
+    // Through one stream: new weights, then no split.
     let mut profile = index.profile("10.9.0.1:80", &Context::default()).expect("an answer");
     index.apply(objects(&SPLIT.replace("900m", "0").replace("100m", "1")));
     let weights = |profile: &Profile| profile.targets.iter().map(|t| t.weight).collect::<Vec<_>>();
@@ -166,12 +166,12 @@ fn a_split_makes_the_targets_of_its_apex_only() {
 }
 
 #[test]
-fn backends_that_are_not_there_leave_their_share_to_the_others_and_are_named() {
+fn missing_backends_leave_their_share_to_the_others_and_are_reported() {
     let mut split = index(&[BASE, &SPLIT.replace("service: web-1", "service: gone")]);
     assert_eq!(targets(&mut split, "10.9.0.1:80"), [pair("web-2", 1000)]);
     assert_eq!(
         problems(&split),
-        ["TrafficSplit a/s: the backend a/gone does not exist, so the others take its share"]
+        ["TrafficSplit a/s: the backend a/gone does not exist, so the others receive its share"]
     );
     // The backend appears: it gets its share at once, and the problem is gone.
     let mut profile = split.profile("10.9.0.1:80", &Context::default()).expect("an answer");
@@ -193,7 +193,7 @@ fn backends_that_are_not_there_leave_their_share_to_the_others_and_are_named() {
 }
 
 #[test]
-fn splits_that_say_nothing_usable_have_no_effect_in_words() {
+fn reports_splits_without_effect() {
     for (change, to, words) in [
         (
             "service: web\n",
@@ -208,7 +208,7 @@ fn splits_that_say_nothing_usable_have_no_effect_in_words() {
         (
             "900m}, {service: web-2, weight: 100m",
             "0}, {service: web-2, weight: 0",
-            "no backend has a weight",
+            "all backends have weight 0",
         ),
         (
             "  backends",
@@ -237,7 +237,7 @@ fn splits_that_say_nothing_usable_have_no_effect_in_words() {
 }
 
 #[test]
-fn a_split_wins_over_overrides_and_keeps_the_routes() {
+fn split_wins_over_overrides_and_keeps_the_routes() {
     let profile = "
 apiVersion: linkerd.io/v1alpha2
 kind: ServiceProfile
@@ -252,10 +252,12 @@ spec:
     assert_eq!(
         answer.borrow().routes.len(),
         1,
-        "a route that cannot be compiled matches nothing, not everything"
+        "a route with an invalid condition matches nothing, not everything"
     );
     assert!(
-        problems(&both).iter().any(|problem| problem.contains("\"bad\"")),
+        problems(&both).iter().any(|problem| {
+            problem.contains("invalid condition of the route \"bad\": ") && problem.contains("unclosed group")
+        }),
         "{:?}",
         problems(&both)
     );
@@ -265,7 +267,7 @@ spec:
 }
 
 #[test]
-fn a_budget_under_a_route_is_its_own_and_makes_it_retryable_unless_it_says_otherwise() {
+fn route_with_its_own_budget_is_retryable_unless_disabled() {
     let profile = "
 apiVersion: linkerd.io/v1alpha2
 kind: ServiceProfile
@@ -287,7 +289,7 @@ spec:
 }
 
 #[test]
-fn statuses_say_in_words_what_is_refused() {
+fn statuses_explain_rejections() {
     let objects = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -322,7 +324,7 @@ spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: s}, total: {req
     let lost = "ResolvedRefs BackendNotFound The backend Service a/lost does not exist; its share of requests fails.";
     let expected = [
         "Accepted NoMatchingTarget There is no Server a/s.",
-        "Accepted EgressReasonNetworkOverlap The network 10.0.0.0/9 overlaps 10.0.0.0/8, which is the cluster's own.",
+        "Accepted EgressReasonNetworkOverlap The network 10.0.0.0/9 overlaps the cluster network 10.0.0.0/8.",
         "Accepted UnsupportedValue the filter URLRewrite is not supported.",
         lost,
         "Accepted NoMatchingParent The Service a/gone does not exist.",
@@ -332,7 +334,7 @@ spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: s}, total: {req
 }
 
 #[test]
-fn default_opaque_ports_hold_without_an_injector() {
+fn default_opaque_ports_apply_without_an_injector() {
     let database = BASE.replace("8080", "3306").replace("port: 80,", "port: 3306,");
     let mut index = index(&[&database, &SLICE.replace("8080", "3306")]);
     let profile = index.profile("10.9.0.1:3306", &Context::default()).expect("an answer");
@@ -350,7 +352,7 @@ fn default_opaque_ports_hold_without_an_injector() {
         inbound.borrow().as_ref().map(|p| p.protocol.clone()),
         Some(proxy_model::ServerProtocol::Opaque)
     );
-    // A namespace's annotation holds for its pods and Services.
+    // A namespace's annotation applies to its pods and Services.
     index.apply(objects(
         "{apiVersion: v1, kind: Namespace, metadata: {name: a, annotations: {config.linkerd.io/opaque-ports: '81'}}}",
     ));
@@ -362,7 +364,7 @@ fn default_opaque_ports_hold_without_an_injector() {
 }
 
 #[test]
-fn an_inbound_answer_ends_with_its_pod_and_a_bad_policy_is_named() {
+fn inbound_answer_ends_with_its_pod_and_dangling_references_are_reported() {
     let policy = "
 apiVersion: policy.linkerd.io/v1alpha1
 kind: AuthorizationPolicy
@@ -386,7 +388,7 @@ spec:
 }
 
 #[test]
-fn a_reset_is_the_difference_to_what_was() {
+fn reset_sends_only_differences() {
     let mut index = index(&[BASE, SPLIT]);
     let mut profile = index.profile("10.9.0.1:80", &Context::default()).expect("an answer");
     let mut other = index.profile("10.9.0.2:80", &Context::default()).expect("an answer");
@@ -398,7 +400,7 @@ fn a_reset_is_the_difference_to_what_was() {
 }
 
 #[test]
-fn outside_the_cluster_is_forwarded_and_inside_nobody_is_made_up() {
+fn forwards_outside_the_cluster_and_rejects_unknown_addresses_inside() {
     let mut index = index(&[BASE]);
     let client = Workload::parse("a:web-6d5f-abcde").expect("a workload");
     let target = |text: &str| OutboundTarget::Addr(text.parse().expect("an address"));
@@ -408,7 +410,7 @@ fn outside_the_cluster_is_forwarded_and_inside_nobody_is_made_up() {
         index.outbound(&target("10.9.1.1:8080"), &client),
         Err(Refused::NotFound(_))
     ));
-    // A Service's address stays answered when the Service goes, and follows it when it comes back otherwise.
+    // The answer for a Service's address stays when the Service is deleted, and follows its successor.
     let service = index.outbound(&target("10.9.0.1:80"), &client).expect("an answer");
     index.delete([ObjectRef::new(Kind::Service, "a", "web")]);
     assert_eq!(service.borrow().meta.name(), "web");

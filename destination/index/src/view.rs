@@ -1,26 +1,23 @@
-//! Answers that somebody reads: one watch channel for each distinct question, and what each answer was made of.
+//! Views: one watch channel for each distinct lookup that has readers, with the dependencies of its answer.
 
 use std::{collections::VecDeque, hash::Hash, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
 
-use crate::{
-    Refused,
-    reader::{Dep, Reader},
-};
+use crate::{Refused, dep::Dep, reader::Reader};
 
-/// Distinct questions of one kind at a time; a proxy asks a few dozen, so this is thousands of proxies.
+/// Distinct lookups of one kind; a proxy makes a few dozen, so this is enough for thousands of proxies.
 const VIEWS: usize = 200_000;
-/// Questions after which those that nobody reads any more are swept for the first time.
+/// Number of views at which those without readers are swept for the first time.
 const FIRST_SWEEP: usize = 256;
-/// Answers that are looked at for one that is equal: the pods of a workload have the same policies, and clients of many
-/// nodes see the same endpoints. What is shared is kept, compared and encoded once.
+/// Recent answers that are searched for an equal one: the pods of a workload have the same policies, and clients on
+/// many nodes see the same endpoints. A shared answer is kept, compared and encoded once.
 const RECENT: usize = 8;
 
-/// A value of which equal ones are one.
+/// Answer to a lookup; equal ones are shared.
 pub(crate) trait Answer: Clone + PartialEq {
-    /// Whether both are the very same one; much faster to say than whether they are equal.
+    /// Returns true if both are the same shared value, which is much faster than a comparison.
     fn is(&self, other: &Self) -> bool;
 }
 
@@ -44,18 +41,18 @@ impl<T: PartialEq> Answer for Option<Arc<T>> {
 struct View<K, V> {
     key: K,
     sender: watch::Sender<V>,
-    /// The readers' keys, sorted by address.
+    /// Dependencies, shared with the keys of `readers`, sorted by address.
     deps: Box<[Arc<Dep>]>,
 }
 
-/// The answers to one kind of question.
+/// Views of one kind of lookup.
 #[derive(Debug)]
 pub(crate) struct Views<K, V> {
-    /// By question, the place in `views`.
+    /// Positions in `views`, by lookup.
     places: FxHashMap<K, u32>,
     views: Vec<Option<View<K, V>>>,
     free: Vec<u32>,
-    /// By what was read, the places of those that read it.
+    /// Positions of the views that depend on a key.
     readers: FxHashMap<Arc<Dep>, FxHashSet<u32>>,
     recent: VecDeque<V>,
     sweep_at: usize,
@@ -79,7 +76,7 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
         self.places.len()
     }
 
-    /// The answer to `key`, computed if nobody asked it yet; what `compute` reads is what the answer depends on.
+    /// Subscribes to the answer to `key`, computing it on first use; the answer depends on all that `compute` reads.
     pub(crate) fn subscribe(
         &mut self,
         reader: &Reader<'_>,
@@ -101,18 +98,17 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
         let (sender, receiver) = watch::channel(shared(&mut self.recent, answer));
         let place = self.free.pop().unwrap_or_else(|| {
             self.views.push(None);
-            // There are no more than VIEWS.
+            // At most VIEWS, which fits.
             self.views.len() as u32 - 1
         });
         let read = reader.deps();
-        let deps = sorted(read.iter().map(|dep| remember(&mut self.readers, dep, place)).collect());
+        let deps = sorted(read.iter().map(|dep| register(&mut self.readers, dep, place)).collect());
         self.places.insert(key.clone(), place);
         self.views[place as usize] = Some(View { key, sender, deps });
         Ok(receiver)
     }
 
-    /// Computes again what depends on `changed`; `compute` also gets the last answer. Where there is no answer any more the
-    /// last one stays.
+    /// Recomputes the views that depend on `changed`; `compute` also gets the last answer, which stays if it fails.
     pub(crate) fn refresh(
         &mut self,
         reader: &Reader<'_>,
@@ -121,7 +117,7 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
     ) {
         let concerned = changed.iter().filter_map(|dep| self.readers.get(dep));
         let places: FxHashSet<u32> = concerned.flatten().copied().collect();
-        // Two answers that were found to differ: the next view often goes from the same one to the same other.
+        // Two answers known to differ: the next view often changes from the same one to the same other.
         let mut differed: Option<(V, V)> = None;
         let mut addresses = vec![];
         for place in places {
@@ -163,9 +159,9 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
                 continue;
             }
             for dep in view.deps.iter().filter(|dep| !deps.contains(&***dep)) {
-                forget(&mut self.readers, dep, place);
+                unregister(&mut self.readers, dep, place);
             }
-            let deps = deps.iter().map(|dep| remember(&mut self.readers, dep, place));
+            let deps = deps.iter().map(|dep| register(&mut self.readers, dep, place));
             view.deps = sorted(deps.collect());
         }
     }
@@ -176,7 +172,7 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
         self.places.remove(&view.key);
         self.free.push(place);
         for dep in &view.deps {
-            forget(&mut self.readers, dep, place);
+            unregister(&mut self.readers, dep, place);
         }
     }
 
@@ -194,7 +190,7 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
     }
 }
 
-/// The answer, or one that is equal.
+/// Returns an equal recent answer, or the answer itself.
 fn shared<V: Answer>(recent: &mut VecDeque<V>, answer: V) -> V {
     if recent.iter().any(|known| known.is(&answer)) {
         return answer;
@@ -216,15 +212,15 @@ fn sorted(mut deps: Vec<Arc<Dep>>) -> Box<[Arc<Dep>]> {
     deps.into_boxed_slice()
 }
 
-/// Notes that a view reads `dep`; what is noted already is used again.
-fn remember(readers: &mut FxHashMap<Arc<Dep>, FxHashSet<u32>>, dep: &Dep, place: u32) -> Arc<Dep> {
+/// Registers a view as reader of `dep` and returns the shared key.
+fn register(readers: &mut FxHashMap<Arc<Dep>, FxHashSet<u32>>, dep: &Dep, place: u32) -> Arc<Dep> {
     let known = readers.get_key_value(dep).map(|(known, _)| known.clone());
     let dep = known.unwrap_or_else(|| Arc::new(dep.clone()));
     readers.entry(dep.clone()).or_default().insert(place);
     dep
 }
 
-fn forget(readers: &mut FxHashMap<Arc<Dep>, FxHashSet<u32>>, dep: &Dep, place: u32) {
+fn unregister(readers: &mut FxHashMap<Arc<Dep>, FxHashSet<u32>>, dep: &Dep, place: u32) {
     if let Some(places) = readers.get_mut(dep) {
         places.remove(&place);
         if places.is_empty() {
@@ -249,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_follows_what_it_read_and_goes_with_its_last_reader() {
+    fn view_follows_its_dependencies_and_ends_with_its_last_reader() {
         let (store, config) = (Store::default(), Config::default());
         let reader = Reader::new(&store, &config);
         let reads = |name: &str, answer: u32| {
@@ -261,32 +257,32 @@ mod tests {
         let other = views.subscribe(&reader, 2, |_| reads("b", 20)).expect("an answer");
         let changed = |name| [dep(name)].into_iter().collect();
 
-        // Now it reads "c" instead of "a".
+        // It now depends on "c" instead of "a".
         views.refresh(&reader, &changed("a"), |_, _| reads("c", 11));
         assert!(answer.has_changed().expect("open"));
         assert_eq!((*answer.borrow_and_update(), *other.borrow()), (11, 20));
-        views.refresh(&reader, &changed("a"), |_, _| unreachable!("nobody reads it"));
-        // An answer that is the same wakes nobody; no answer at all keeps the last one.
+        views.refresh(&reader, &changed("a"), |_, _| unreachable!("it has no readers"));
+        // An equal answer is not sent, and a failure keeps the last one.
         views.refresh(&reader, &changed("c"), |_, _| reads("c", 11));
         views.refresh(&reader, &changed("c"), |_, _| {
             reads("c", 0).and(Err(Refused::NotFound(String::new())))
         });
         assert!(!answer.has_changed().expect("open"));
 
-        // What is equal is kept once.
+        // Equal answers are kept once.
         views.refresh(&reader, &changed("b"), |_, _| reads("b", 11));
         assert_eq!(views.recent, [11, 20, 10]);
         drop(other);
-        views.refresh(&reader, &changed("b"), |_, _| unreachable!("nobody listens"));
+        views.refresh(&reader, &changed("b"), |_, _| unreachable!("it has no readers"));
         assert_eq!(views.len(), 1);
         assert!(views.readers.contains_key(&dep("c")) && !views.readers.contains_key(&dep("b")));
-        // Its place is taken by the next.
+        // The next view reuses its position.
         let _next = views.subscribe(&reader, 3, |_| reads("b", 20)).expect("an answer");
         assert_eq!((views.views.len(), views.places[&3]), (2, 1));
     }
 
     #[test]
-    fn answers_that_are_one_are_told_as_one() {
+    fn equal_answers_are_shared() {
         let (store, config) = (Store::default(), Config::default());
         let reader = Reader::new(&store, &config);
         let mut views: Views<u8, Arc<String>> = Views::default();
@@ -303,12 +299,16 @@ mod tests {
             reader.read(dep("a"));
             Ok(Arc::new("two".to_owned()))
         });
-        let told: Vec<_> = answers
+        let received: Vec<_> = answers
             .iter_mut()
             .map(|answer| answer.borrow_and_update().clone())
             .collect();
-        assert!(told.iter().all(|one| **one == "two" && Arc::ptr_eq(one, &told[0])));
-        // The same once more, equal but made anew: nobody is woken.
+        assert!(
+            received
+                .iter()
+                .all(|one| **one == "two" && Arc::ptr_eq(one, &received[0]))
+        );
+        // An equal but newly made answer is not sent.
         views.refresh(&reader, &changed, |_, _| {
             reader.read(dep("a"));
             Ok(Arc::new("two".to_owned()))

@@ -72,7 +72,7 @@ fn rejects_invalid_objects_with_field_and_reason() {
                 "TrafficSplit",
                 json!({"service": "", "backends": []}),
             ),
-            "TrafficSplit shop/web: spec.service: the split names no Service",
+            "TrafficSplit shop/web: spec.service: the split does not name a Service",
         ),
         (
             object(
@@ -88,7 +88,7 @@ fn rejects_invalid_objects_with_field_and_reason() {
                 "ServiceProfile",
                 json!({"routes": [{"name": "a", "condition": {"pathRegex": "(("}}]}),
             ),
-            "ServiceProfile shop/web: the condition of the route \"a\" cannot be compiled",
+            "ServiceProfile shop/web: invalid condition of the route \"a\": ",
         ),
         (
             object("linkerd.io/v1alpha2", "ServiceProfile", json!({"route": []})),

@@ -1,4 +1,4 @@
-//! Who may reach a Server or a route: ServerAuthorizations and AuthorizationPolicies, with what they refer to.
+//! Authorizations of a Server or a route: ServerAuthorizations and AuthorizationPolicies, with their references.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use destination_k8s::{
     policy::{ClientSpec, Network, TargetRef},
     selector,
 };
-use proxy_model::{Authentication, Authorization, Id, Meta, NetworkMatch};
+use proxy_model::{Authentication, Authorization, Id, Meta, NetworkMatch, defaults::EVERYWHERE};
 
-use crate::{config::everywhere, reader::Reader, route::AnyRoute, store};
+use crate::{reader::Reader, route::AnyRoute, store};
 
 use super::{default::whole, labels};
 
-/// The authorizations of a Server, without its access policy.
-pub(super) fn of_server(reader: &Reader<'_>, server: &Server) -> Vec<Authorization> {
+/// Builds the authorizations of a Server, without its access policy.
+pub(super) fn server_authorizations(reader: &Reader<'_>, server: &Server) -> Vec<Authorization> {
     let ns = server.metadata.namespace.as_deref().unwrap_or_default();
     let name = server.metadata.name.as_deref().unwrap_or_default();
     let mut found: Vec<Authorization> = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn of_server(reader: &Reader<'_>, server: &Server) -> Vec<Authorizati
         let by_name = selected.name.as_deref() == Some(name);
         let by_labels = selected.selector.as_ref();
         if by_name || by_labels.is_some_and(|labels| selector::matches(labels, server.metadata.labels.as_ref())) {
-            found.push(of_client(reader, authorization, &authorization.spec.client));
+            found.push(client_authorization(reader, authorization, &authorization.spec.client));
         }
     }
     let is_target = |target: &TargetRef| {
@@ -34,8 +34,8 @@ pub(super) fn of_server(reader: &Reader<'_>, server: &Server) -> Vec<Authorizati
     found
 }
 
-/// The authorizations of a route alone.
-pub(super) fn of_route(reader: &Reader<'_>, route: AnyRoute<'_>) -> Vec<Authorization> {
+/// Builds the authorizations of a route alone.
+pub(super) fn route_authorizations(reader: &Reader<'_>, route: AnyRoute<'_>) -> Vec<Authorization> {
     let (group, kind) = route.group_and_kind();
     policies(reader, route.namespace(), |target| {
         target.is(group, kind) && target.name == route.name()
@@ -54,22 +54,23 @@ fn by_age<'a, T>(
 fn policies(reader: &Reader<'_>, ns: &str, is_target: impl Fn(&TargetRef) -> bool) -> Vec<Authorization> {
     let all = by_age(reader.authorization_policies(ns), |policy| &policy.metadata);
     let ours = all.into_iter().filter(|policy| is_target(&policy.spec.target_ref));
-    // A policy that refers to what is not there allows nothing.
-    ours.filter_map(|policy| of_policy(reader, policy).ok()).collect()
+    // A policy with a dangling reference allows nothing.
+    ours.filter_map(|policy| policy_authorization(reader, policy).ok())
+        .collect()
 }
 
-fn of_policy(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Result<Authorization, String> {
+fn policy_authorization(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Result<Authorization, String> {
     let ns = policy.metadata.namespace.as_deref().unwrap_or_default();
-    let mut networks = whole(&everywhere());
+    let mut networks = whole(&EVERYWHERE);
     let mut authentication = Authentication::Unauthenticated;
     for reference in &policy.spec.required_authentication_refs {
         let other_ns = reference.namespace.as_deref().unwrap_or(ns);
         if reference.is("", "ServiceAccount") {
             authentication = identities(vec![reader.config.identity(other_ns, &reference.name)], vec![]);
         } else if reference.is(keys::POLICY_GROUP, "MeshTLSAuthentication") {
-            authentication = of_mesh_tls(reader, other_ns, &reference.name)?;
+            authentication = mesh_tls(reader, other_ns, &reference.name)?;
         } else if reference.is(keys::POLICY_GROUP, "NetworkAuthentication") {
-            networks = of_networks(reader, other_ns, &reference.name)?;
+            networks = network_authentication(reader, other_ns, &reference.name)?;
         } else {
             return Err(format!("a reference to a {} is not supported", reference.kind));
         }
@@ -87,7 +88,7 @@ fn authorization(kind: &str, name: &str, networks: Vec<NetworkMatch>, authentica
     }
 }
 
-fn of_mesh_tls(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Authentication, String> {
+fn mesh_tls(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Authentication, String> {
     let Some(Object::MeshTlsAuthentication(found)) = reader.object(Kind::MeshTlsAuthentication, ns, name) else {
         return Err(format!("the MeshTLSAuthentication {ns}/{name} does not exist"));
     };
@@ -104,7 +105,7 @@ fn of_mesh_tls(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Authenticati
     Ok(identities(names, suffixes))
 }
 
-/// Exact names, and suffixes of those that begin with `*`.
+/// Splits patterns into exact names and suffixes (of those that begin with `*`).
 fn patterns(all: &[String]) -> (Vec<String>, Vec<String>) {
     let (mut names, mut suffixes) = (vec![], vec![]);
     for text in all {
@@ -123,7 +124,7 @@ fn identities(names: Vec<String>, mut suffixes: Vec<String>) -> Authentication {
     Authentication::TlsAuthenticated { identities, suffixes }
 }
 
-fn of_networks(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Vec<NetworkMatch>, String> {
+fn network_authentication(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Vec<NetworkMatch>, String> {
     match reader.object(Kind::NetworkAuthentication, ns, name) {
         Some(Object::NetworkAuthentication(found)) => Ok(networks(&found.spec.networks)),
         _ => Err(format!("the NetworkAuthentication {ns}/{name} does not exist")),
@@ -138,7 +139,7 @@ fn networks(found: &[Network]) -> Vec<NetworkMatch> {
     found.iter().map(network).collect()
 }
 
-fn of_client(reader: &Reader<'_>, found: &ServerAuthorization, client: &ClientSpec) -> Authorization {
+fn client_authorization(reader: &Reader<'_>, found: &ServerAuthorization, client: &ClientSpec) -> Authorization {
     let ns = found.metadata.namespace.as_deref().unwrap_or_default();
     let nets = match &client.networks {
         Some(nets) => networks(nets),
@@ -158,14 +159,14 @@ fn of_client(reader: &Reader<'_>, found: &ServerAuthorization, client: &ClientSp
             }
             identities(names, suffixes)
         }
-        // Neither is said: nobody can prove anything.
+        // Neither is set: no client can authenticate.
         None => identities(vec![], vec![]),
     };
     let name = found.metadata.name.as_deref().unwrap_or_default();
     authorization("serverauthorization", name, nets, authentication)
 }
 
-/// Why a policy allows nothing, if it does not.
+/// Returns the reason for which a policy allows nothing, if any.
 pub(crate) fn problem(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Option<String> {
-    of_policy(reader, policy).err()
+    policy_authorization(reader, policy).err()
 }

@@ -1,4 +1,4 @@
-//! Ports for which no Server is written: the few shapes that they have, and the policy of each, made once for all pods.
+//! Policies of ports without a Server: one per shape of port, shared by all pods.
 
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
@@ -6,19 +6,19 @@ use destination_k8s::keys;
 use http::Method;
 use k8s_openapi::{api::core::v1::HTTPGetAction, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
-    Authorization, Meta, ServerPolicy, ServerProtocol,
+    Authorization, DefaultPolicy, Meta, ServerPolicy, ServerProtocol,
+    defaults::DETECT_TIMEOUT,
     inbound::{Action, HttpRoute},
     route::{HttpMatch, PathMatch, Rule},
 };
 
-use super::{DETECT, DefaultPolicy, default, labels};
+use super::{default, labels};
 use crate::{Config, pod::IndexedPod, reader::Reader};
 
-/// Shapes whose policies are kept; a cluster has one for each way in which its pods are probed. All are forgotten when there
-/// are more.
+/// Number of shapes whose policies are kept; a cluster has one for each set of probes. All are dropped when exceeded.
 const SHAPES: usize = 256;
 
-/// All that the policy of such a port depends on, besides the configuration.
+/// Inputs of the policy of such a port, besides the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     policy: DefaultPolicy,
@@ -27,11 +27,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn of<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, port: u16) -> Self {
-        let said = pod
+    pub(super) fn new<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, port: u16) -> Self {
+        let annotated = pod
             .annotation(reader, keys::DEFAULT_INBOUND_POLICY)
             .and_then(|text| text.parse().ok());
-        let mut policy: DefaultPolicy = said.unwrap_or(reader.config.default_inbound_policy);
+        let mut policy: DefaultPolicy = annotated.unwrap_or(reader.config.default_inbound_policy);
         let required = pod.annotation(reader, keys::REQUIRE_IDENTITY_PORTS);
         if required.is_some_and(|list| crate::ports::contains(list, port, pod.port_name(port))) {
             policy = policy.with_identity();
@@ -40,7 +40,7 @@ impl Shape {
         Self {
             policy,
             opaque,
-            // Nobody reads paths of what is opaque.
+            // Opaque ports have no paths.
             probes: if opaque {
                 BTreeSet::new()
             } else {
@@ -54,21 +54,21 @@ impl Shape {
             ServerProtocol::Opaque
         } else {
             ServerProtocol::Detect {
-                timeout: Some(DETECT),
+                timeout: Some(DETECT_TIMEOUT),
                 routes: default_routes(config, self.probes.clone()),
                 rate_limit: None,
             }
         };
         ServerPolicy {
             protocol,
-            authorizations: self.policy.authorization(config).into_iter().collect(),
+            authorizations: default::authorization(self.policy, config).into_iter().collect(),
             labels: labels("", "default", self.policy.as_str()),
             server_ips: vec![],
         }
     }
 }
 
-/// The policies of shapes that were asked for.
+/// Cache of policies by shape.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults(RefCell<Vec<(Shape, Arc<ServerPolicy>)>>);
 
@@ -87,7 +87,7 @@ impl Defaults {
     }
 }
 
-/// What holds where no route is written: everything, and the pod's probes for whoever probes.
+/// Builds the default routes: one that matches everything, and one for the pod's probes.
 pub(super) fn default_routes(config: &Config, probes: BTreeSet<String>) -> Vec<HttpRoute> {
     let everything = HttpMatch {
         path: Some(PathMatch::Prefix("/".to_owned())),
@@ -115,7 +115,7 @@ pub(super) fn default_routes(config: &Config, probes: BTreeSet<String>) -> Vec<H
     routes
 }
 
-/// Paths of the HTTP probes of a port, without query, sorted.
+/// Returns the paths of a port's HTTP probes, without query, sorted.
 pub(super) fn probe_paths(pod: IndexedPod<'_>, port: u16) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for container in pod.containers() {

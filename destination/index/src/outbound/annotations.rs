@@ -1,5 +1,5 @@
-//! Client-side settings that stand in annotations: timeouts, retries, breaker, load. Each group is all or nothing: a bad
-//! value drops its group, and is a problem in words.
+//! Client-side settings from annotations: timeouts, retries, breaker, load. Each group is all or nothing: an invalid
+//! value drops its group and is reported as a problem.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,11 +13,11 @@ use proxy_model::{
 
 use super::backend;
 
-/// The annotations of an object.
+/// Annotations of an object.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
 
-/// What routes take from annotations; none is "nothing said".
+/// Settings of routes; none is unset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Settings {
     pub timeouts: Option<Timeouts>,
@@ -25,11 +25,11 @@ pub(crate) struct Settings {
     pub grpc_retry: Option<Retry>,
 }
 
-/// What is wrong with an annotation.
-pub(crate) type Bad = String;
+/// Reason for which an annotation is invalid.
+pub(crate) type InvalidAnnotation = String;
 
 impl<'a> Annotations<'a> {
-    pub(crate) fn of(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
+    pub(crate) fn new(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
         Self(annotations)
     }
 
@@ -45,8 +45,8 @@ impl<'a> Annotations<'a> {
         }
     }
 
-    /// Everything that is wrong.
-    pub(crate) fn problems(self) -> impl Iterator<Item = Bad> {
+    /// Returns all invalid annotations.
+    pub(crate) fn problems(self) -> impl Iterator<Item = InvalidAnnotation> {
         let found = [
             self.timeouts().err(),
             self.http_retry().err(),
@@ -57,22 +57,27 @@ impl<'a> Annotations<'a> {
         found.into_iter().flatten()
     }
 
-    fn read<T>(self, key: &str, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Bad> {
+    fn read<T>(
+        self,
+        key: &str,
+        what: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, InvalidAnnotation> {
         let Some(text) = self.get(key) else { return Ok(None) };
         parse(text)
             .map(Some)
             .ok_or_else(|| format!("annotation {key}: {text:?} is not {what}"))
     }
 
-    fn duration(self, key: &str) -> Result<Option<Duration>, Bad> {
+    fn duration(self, key: &str) -> Result<Option<Duration>, InvalidAnnotation> {
         self.read(key, "a duration such as 5s or 300ms", duration::linkerd)
     }
 
-    fn number<T: std::str::FromStr>(self, key: &str) -> Result<Option<T>, Bad> {
+    fn number<T: std::str::FromStr>(self, key: &str) -> Result<Option<T>, InvalidAnnotation> {
         self.read(key, "a number in range", |text| text.parse().ok())
     }
 
-    fn flag(self, key: &str) -> Result<bool, Bad> {
+    fn flag(self, key: &str) -> Result<bool, InvalidAnnotation> {
         let parse = |text: &str| match text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -81,7 +86,7 @@ impl<'a> Annotations<'a> {
         Ok(self.read(key, "true or false", parse)?.unwrap_or(false))
     }
 
-    fn timeouts(self) -> Result<Option<Timeouts>, Bad> {
+    fn timeouts(self) -> Result<Option<Timeouts>, InvalidAnnotation> {
         let timeouts = Timeouts {
             response: self.duration(keys::TIMEOUT_RESPONSE)?,
             request: self.duration(keys::TIMEOUT_REQUEST)?,
@@ -90,7 +95,7 @@ impl<'a> Annotations<'a> {
         Ok((timeouts != Timeouts::default()).then_some(timeouts))
     }
 
-    fn retry(self) -> Result<Retry, Bad> {
+    fn retry(self) -> Result<Retry, InvalidAnnotation> {
         Ok(Retry {
             max_retries: self.number(keys::RETRY_LIMIT)?.unwrap_or(defaults::RETRIES),
             max_request_bytes: limits::REPLAY_BYTES.value as u32,
@@ -101,7 +106,7 @@ impl<'a> Annotations<'a> {
         })
     }
 
-    fn http_retry(self) -> Result<Option<Retry>, Bad> {
+    fn http_retry(self) -> Result<Option<Retry>, InvalidAnnotation> {
         let what = "a list of statuses such as 5xx, gateway-error, 429, 500-503";
         let Some(statuses) = self.read(keys::RETRY_HTTP, what, retry::statuses)? else {
             return Ok(None);
@@ -112,7 +117,7 @@ impl<'a> Annotations<'a> {
         }))
     }
 
-    fn grpc_retry(self) -> Result<Option<Retry>, Bad> {
+    fn grpc_retry(self) -> Result<Option<Retry>, InvalidAnnotation> {
         let what = "a list of cancelled, deadline-exceeded, internal, resource-exhausted, unavailable";
         let Some(grpc) = self.read(keys::RETRY_GRPC, what, retry::grpc_codes)? else {
             return Ok(None);
@@ -120,8 +125,8 @@ impl<'a> Annotations<'a> {
         Ok(Some(Retry { grpc, ..self.retry()? }))
     }
 
-    /// The breaker; none means none.
-    pub(crate) fn failure_accrual(self) -> Result<Option<FailureAccrual>, Bad> {
+    /// Parses the breaker, if there is one.
+    pub(crate) fn failure_accrual(self) -> Result<Option<FailureAccrual>, InvalidAnnotation> {
         let is_known = |text: &str| matches!(text, "consecutive" | "unified").then(|| text.to_owned());
         let Some(mode) = self.read(keys::FAILURE_ACCRUAL, "consecutive or unified", is_known)? else {
             return Ok(None);
@@ -155,7 +160,7 @@ impl<'a> Annotations<'a> {
         }))
     }
 
-    fn backoff(self) -> Result<Backoff, Bad> {
+    fn backoff(self) -> Result<Backoff, InvalidAnnotation> {
         let min = self
             .duration(keys::ACCRUAL_MIN_PENALTY)?
             .unwrap_or(Duration::from_secs(1));
@@ -165,7 +170,7 @@ impl<'a> Annotations<'a> {
         if min.is_zero() || max < min {
             let (min_key, max_key) = (keys::ACCRUAL_MIN_PENALTY, keys::ACCRUAL_MAX_PENALTY);
             return Err(format!(
-                "annotations {min_key} and {max_key}: the penalty must not be 0, nor shrink from {min:?} to {max:?}"
+                "annotations {min_key} and {max_key}: the minimum penalty {min:?} must be positive and at most the maximum {max:?}"
             ));
         }
         let in_range = |text: &str| text.parse::<f32>().ok().filter(|ratio| (0.0..=100.0).contains(ratio));
@@ -180,8 +185,8 @@ impl<'a> Annotations<'a> {
         })
     }
 
-    /// How load is estimated.
-    pub(crate) fn load(self) -> Result<Load, Bad> {
+    /// Parses the estimator of load.
+    pub(crate) fn load(self) -> Result<Load, InvalidAnnotation> {
         if !self.flag(keys::PENALIZE_FAILURES)? {
             return Ok(backend::PLAIN);
         }

@@ -1,4 +1,4 @@
-//! Where requests go: balancers over Services, addresses outside, and backends that are not there.
+//! Backends: balancers over Services, addresses outside the cluster, and missing backends.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ const EWMA: PeakEwma = PeakEwma {
     default_rtt: Duration::from_millis(30),
     decay: Duration::from_secs(10),
 };
-/// The ordinary estimate of load.
+/// Default estimator of load.
 pub(super) const PLAIN: Load = Load::PeakEwma(EWMA);
 /// Queue parameters, as upstream sends them.
 const QUEUE: Queue = Queue {
@@ -25,7 +25,7 @@ const QUEUE: Queue = Queue {
     failfast_timeout: Some(Duration::from_secs(3)),
 };
 
-/// The estimate that punishes failures.
+/// Returns the estimator that penalizes failures.
 pub(super) fn penalizing(penalty: Duration, max_retry_after: Duration) -> Load {
     Load::PenaltyPeakEwma {
         ewma: EWMA,
@@ -35,7 +35,7 @@ pub(super) fn penalizing(penalty: Duration, max_retry_after: Duration) -> Load {
     }
 }
 
-/// A balancer over what `Destination.Get` says about `path`.
+/// Makes a balancer over the endpoints of `path`, by `Destination.Get`.
 pub(super) fn balancer(meta: Meta, path: &str, load: Load) -> Backend {
     Backend {
         meta,
@@ -47,7 +47,7 @@ pub(super) fn balancer(meta: Meta, path: &str, load: Load) -> Backend {
     }
 }
 
-/// One address.
+/// Makes a backend of one address.
 pub(super) fn forward(meta: Meta, addr: SocketAddr) -> Backend {
     let endpoint = Endpoint {
         weight: 1,
@@ -60,13 +60,13 @@ pub(super) fn forward(meta: Meta, addr: SocketAddr) -> Backend {
     }
 }
 
-/// Which protocol a failure is written in.
+/// Protocol in which a failure is expressed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     Http,
     Grpc,
-    /// Nobody could read it: the connection is refused.
-    Bytes,
+    /// None: the connection is closed.
+    Opaque,
 }
 
 impl Failure {
@@ -77,19 +77,19 @@ impl Failure {
                 message,
                 ratio: Ratio::ALL,
             },
-            // UNAVAILABLE; upstream's own figure there is an HTTP status, which no gRPC client understands.
+            // UNAVAILABLE; upstream's value there is an HTTP status, which no gRPC client understands.
             Self::Grpc => Filter::FailGrpc {
                 code: 14,
                 message,
                 ratio: Ratio::ALL,
             },
-            Self::Bytes => Filter::Invalid(message),
+            Self::Opaque => Filter::Invalid(message),
         }
     }
 }
 
-/// A backend of a rule. One that is missing keeps its share and fails it, in words.
-pub(super) fn of_ref(
+/// Resolves a backend of a rule. A missing one keeps its share and fails it with a message.
+pub(super) fn resolve(
     reader: &Reader<'_>,
     apex: &Apex<'_>,
     found: &BackendRef,

@@ -8,12 +8,13 @@ use destination_k8s::{
 };
 use proxy_model::{
     Backend, ClientPolicy, ClientProtocol, Meta,
+    defaults::DETECT_TIMEOUT,
     outbound::{Action, Distribution, Http, HttpRoute, Opaque, RouteBackend, TcpRoute},
     route::{HttpMatch, Rule, Timeouts},
 };
 
-use super::{Apex, DETECT, Fallback, Protocol, annotations::Annotations, backend};
-use crate::{reader::Reader, store, store::Parent};
+use super::{Apex, Fallback, Protocol, annotations::Annotations, backend};
+use crate::{dep::Parent, reader::Reader, store};
 
 pub(super) fn policy(reader: &Reader<'_>, addr: SocketAddr, client_ns: &str) -> ClientPolicy {
     let own: Vec<_> = reader.egress_networks(client_ns).collect();
@@ -23,17 +24,17 @@ pub(super) fn policy(reader: &Reader<'_>, addr: SocketAddr, client_ns: &str) -> 
         own
     };
     match select(candidates.into_iter().map(|network| &**network), addr) {
-        Some(network) => of_network(reader, network, addr, client_ns),
+        Some(network) => network_policy(reader, network, addr, client_ns),
         None => fallback(addr),
     }
 }
 
-/// The network with the longest prefix for an address, then the oldest.
+/// Selects the network with the longest prefix for an address, then the oldest.
 fn select<'a>(networks: impl Iterator<Item = &'a EgressNetwork>, addr: SocketAddr) -> Option<&'a EgressNetwork> {
     let ip = addr.ip();
     let holds = |network: &&Network| network.cidr.0.contains(&ip) && !network.except.iter().any(|e| e.0.contains(&ip));
     let length = |network: &EgressNetwork| match &network.spec.networks {
-        // Everything outside the cluster; inside of it nobody asks here.
+        // Everything outside the cluster; addresses inside never get here.
         None => Some(0),
         Some(networks) => networks
             .iter()
@@ -51,11 +52,11 @@ fn select<'a>(networks: impl Iterator<Item = &'a EgressNetwork>, addr: SocketAdd
     found.first().map(|(_, network)| *network)
 }
 
-fn of_network(reader: &Reader<'_>, network: &EgressNetwork, addr: SocketAddr, client_ns: &str) -> ClientPolicy {
+fn network_policy(reader: &Reader<'_>, network: &EgressNetwork, addr: SocketAddr, client_ns: &str) -> ClientPolicy {
     let ns = network.metadata.namespace.as_deref().unwrap_or_default();
     let name = network.metadata.name.as_deref().unwrap_or_default();
     let meta = Meta::resource(keys::POLICY_GROUP, "EgressNetwork", ns, name).with_port(addr.port());
-    let annotations = Annotations::of(network.metadata.annotations.as_ref());
+    let annotations = Annotations::new(network.metadata.annotations.as_ref());
     let apex = Apex {
         backend: Arc::new(backend::forward(meta.clone(), addr)),
         meta,
@@ -76,7 +77,7 @@ fn of_network(reader: &Reader<'_>, network: &EgressNetwork, addr: SocketAddr, cl
     apex.policy(reader, if opaque { Protocol::Opaque } else { Protocol::Detect })
 }
 
-/// No network is for the address: detect, and forward to it.
+/// Policy for an address without a network: detect the protocol and forward.
 fn fallback(addr: SocketAddr) -> ClientPolicy {
     let meta = Meta::default_named("egress-fallback");
     let backend: Arc<Backend> = Arc::new(backend::forward(meta.clone(), addr));
@@ -122,7 +123,7 @@ fn fallback(addr: SocketAddr) -> ClientPolicy {
     ClientPolicy {
         meta,
         protocol: ClientProtocol::Detect {
-            timeout: DETECT,
+            timeout: DETECT_TIMEOUT,
             http1: http.clone(),
             http2: http,
             opaque,

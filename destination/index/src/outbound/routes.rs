@@ -1,4 +1,4 @@
-//! The routes of a parent: a Service's own, and the client namespace's, in one list by age.
+//! Routes of a parent: those of its own namespace and of the client's, in one list by age.
 
 use destination_k8s::{
     keys,
@@ -15,19 +15,19 @@ use super::{
     backend::{self, Failure},
 };
 use crate::{
+    dep::Parent,
     reader::Reader,
     route::{self, AnyRoute, Traffic, Unsupported},
-    store::Parent,
 };
 
-/// The routes that hold for this client at this port.
+/// Returns the routes that apply to this client at this port.
 fn attached<'a>(reader: &Reader<'a>, apex: &Apex<'_>) -> Vec<AnyRoute<'a>> {
     let is_ours = |found: &AnyRoute<'_>| {
         let ns = found.namespace();
         let visible = ns == &*apex.parent.namespace || ns == apex.client_ns;
         visible
             && found.parents().iter().any(|parent| {
-                let same = Parent::of(parent, ns).as_ref() == Some(&apex.parent);
+                let same = Parent::from_ref(parent, ns).as_ref() == Some(&apex.parent);
                 // An EgressNetwork's routes must say their port.
                 let all_ports = parent.port.is_none() && apex.egress.is_none();
                 same && (all_ports || parent.port == Some(apex.port))
@@ -36,32 +36,32 @@ fn attached<'a>(reader: &Reader<'a>, apex: &Apex<'_>) -> Vec<AnyRoute<'a>> {
     reader
         .routes(&apex.parent)
         .into_iter()
-        .filter_map(AnyRoute::of)
+        .filter_map(AnyRoute::from_object)
         .filter(is_ours)
         .collect()
 }
 
-/// Which kind of routes decides, if there are any.
+/// Returns the kind of traffic whose routes take precedence, if there are any.
 pub(super) fn traffic(reader: &Reader<'_>, apex: &Apex<'_>) -> Option<Traffic> {
     attached(reader, apex).into_iter().map(AnyRoute::traffic).min()
 }
 
-/// The TLS routes, with the default one where it belongs.
+/// Builds the TLS routes, with the default one where it applies.
 pub(super) fn tls(reader: &Reader<'_>, apex: &Apex<'_>) -> Vec<TcpRoute> {
-    let mut routes = bytes(reader, apex, Traffic::Tls);
+    let mut routes = opaque(reader, apex, Traffic::Tls);
     if apex.fallback != Fallback::Service {
-        routes.push(apex.bytes_route(apex.fallback.name("tls", "tls")));
+        routes.push(apex.opaque_route(apex.fallback.name("tls", "tls")));
     }
     routes
 }
 
-/// The TCP route: one alone can be told.
+/// Builds the TCP route; the API has a place for only one.
 pub(super) fn tcp(reader: &Reader<'_>, apex: &Apex<'_>) -> Option<TcpRoute> {
-    bytes(reader, apex, Traffic::Tcp).into_iter().next()
+    opaque(reader, apex, Traffic::Tcp).into_iter().next()
 }
 
-fn bytes(reader: &Reader<'_>, apex: &Apex<'_>, traffic: Traffic) -> Vec<TcpRoute> {
-    let of_route = |found: AnyRoute<'_>| -> Option<TcpRoute> {
+fn opaque(reader: &Reader<'_>, apex: &Apex<'_>, traffic: Traffic) -> Vec<TcpRoute> {
+    let convert = |found: AnyRoute<'_>| -> Option<TcpRoute> {
         let (AnyRoute::Tls(route) | AnyRoute::Tcp(route)) = found else {
             return None;
         };
@@ -69,7 +69,7 @@ fn bytes(reader: &Reader<'_>, apex: &Apex<'_>, traffic: Traffic) -> Vec<TcpRoute
             return None;
         };
         let own = (found.namespace(), rule.backend_refs.as_slice());
-        let action = distribution(reader, apex, own, Failure::Bytes).ok()?;
+        let action = distribution(reader, apex, own, Failure::Opaque).ok()?;
         Some(TcpRoute {
             meta: found.meta(),
             snis: route::hosts(&route.spec.hostnames),
@@ -83,16 +83,16 @@ fn bytes(reader: &Reader<'_>, apex: &Apex<'_>, traffic: Traffic) -> Vec<TcpRoute
     let found = attached(reader, apex).into_iter();
     found
         .filter(|found| found.traffic() == traffic)
-        .filter_map(of_route)
+        .filter_map(convert)
         .collect()
 }
 
-/// The HTTP routes, with the default one where it belongs.
+/// Builds the HTTP routes, with the default one where it applies.
 pub(super) fn http(reader: &Reader<'_>, apex: &Apex<'_>) -> Vec<HttpRoute> {
     let found = attached(reader, apex);
     let mut routes: Vec<HttpRoute> = found
         .into_iter()
-        .filter_map(|found| of_http(reader, apex, found).ok().flatten())
+        .filter_map(|found| http_route(reader, apex, found).ok().flatten())
         .collect();
     if apex.fallback != Fallback::Service || routes.is_empty() {
         let everything = HttpMatch {
@@ -120,7 +120,7 @@ pub(super) fn grpc(reader: &Reader<'_>, apex: &Apex<'_>) -> Vec<GrpcRoute> {
     let found = attached(reader, apex);
     let mut routes: Vec<GrpcRoute> = found
         .into_iter()
-        .filter_map(|found| of_grpc(reader, apex, found).ok().flatten())
+        .filter_map(|found| grpc_route(reader, apex, found).ok().flatten())
         .collect();
     if apex.fallback != Fallback::Service {
         let message = "traffic not allowed".to_owned();
@@ -158,11 +158,11 @@ fn default_rule<M>(apex: &Apex<'_>, everything: M, refuse: Filter) -> Rule<M, Ac
     }
 }
 
-fn of_http(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<HttpRoute>, Unsupported> {
+fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<HttpRoute>, Unsupported> {
     let AnyRoute::Http(_, route) = found else {
         return Ok(None);
     };
-    let annotations = Annotations::of(route.metadata.annotations.as_ref());
+    let annotations = Annotations::new(route.metadata.annotations.as_ref());
     let own = annotations.settings();
     let retry = own.http_retry.or_else(|| apex.settings.http_retry.clone());
     let rule = |rule: &HttpRule| {
@@ -170,9 +170,9 @@ fn of_http(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<
             .timeouts
             .as_ref()
             .and_then(|t| t.request.as_deref())
-            .and_then(destination_k8s::duration::go);
+            .and_then(proxy_model::duration::go);
         let said = with_field(own.timeouts, request.filter(|request| !request.is_zero()));
-        let settled = Settled {
+        let settings = RuleSettings {
             timeouts: said.or(apex.settings.timeouts),
             retry: retry.clone(),
             failure: Failure::Http,
@@ -184,7 +184,7 @@ fn of_http(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<
                 .map(route::http_match)
                 .collect::<Result<_, Unsupported>>()?,
             filters: route::filters(&rule.filters)?,
-            action: action(reader, apex, (found.namespace(), &rule.backend_refs), settled)?,
+            action: action(reader, apex, (found.namespace(), &rule.backend_refs), settings)?,
         })
     };
     let rules = route.spec.rules.iter().map(rule).collect::<Result<_, Unsupported>>()?;
@@ -197,14 +197,14 @@ fn of_http(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<
     }))
 }
 
-fn of_grpc(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<GrpcRoute>, Unsupported> {
+fn grpc_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<GrpcRoute>, Unsupported> {
     let AnyRoute::Grpc(route) = found else { return Ok(None) };
-    let annotations = Annotations::of(route.metadata.annotations.as_ref());
+    let annotations = Annotations::new(route.metadata.annotations.as_ref());
     let own = annotations.settings();
     let retry = own.grpc_retry.or_else(|| apex.settings.grpc_retry.clone());
     let rule = |rule: &GrpcRule| {
         let timeouts = own.timeouts.or(apex.settings.timeouts);
-        let settled = Settled {
+        let settings = RuleSettings {
             timeouts,
             retry: retry.clone(),
             failure: Failure::Grpc,
@@ -216,7 +216,7 @@ fn of_grpc(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<
                 .map(route::grpc_match)
                 .collect::<Result<_, Unsupported>>()?,
             filters: route::filters(&rule.filters)?,
-            action: action(reader, apex, (found.namespace(), &rule.backend_refs), settled)?,
+            action: action(reader, apex, (found.namespace(), &rule.backend_refs), settings)?,
         })
     };
     let rules = route.spec.rules.iter().map(rule).collect::<Result<_, Unsupported>>()?;
@@ -229,7 +229,7 @@ fn of_grpc(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<
     }))
 }
 
-/// A route's timeouts: the annotation wins over the rule's field.
+/// Merges a route's timeouts: the annotation takes precedence over the rule's field.
 fn with_field(said: Option<Timeouts>, request: Option<std::time::Duration>) -> Option<Timeouts> {
     match (said, request) {
         (None, None) => None,
@@ -243,7 +243,7 @@ fn with_field(said: Option<Timeouts>, request: Option<std::time::Duration>) -> O
     }
 }
 
-/// Where a rule leads.
+/// Builds the distribution of a rule.
 fn distribution(
     reader: &Reader<'_>,
     apex: &Apex<'_>,
@@ -254,14 +254,17 @@ fn distribution(
         return Ok(apex.own_backend());
     }
     let backend = |found: &BackendRef| -> Result<(RouteBackend, u32), Unsupported> {
-        Ok((backend::of_ref(reader, apex, found, (route_ns, failure))?, found.weight))
+        Ok((
+            backend::resolve(reader, apex, found, (route_ns, failure))?,
+            found.weight,
+        ))
     };
     let backends = refs.iter().map(backend).collect::<Result<_, _>>()?;
     Ok(Distribution::RandomAvailable(backends))
 }
 
-/// What holds for a rule besides its backends.
-struct Settled {
+/// Settings of a rule besides its backends.
+struct RuleSettings {
     timeouts: Option<Timeouts>,
     retry: Option<Retry>,
     failure: Failure,
@@ -271,19 +274,19 @@ fn action(
     reader: &Reader<'_>,
     apex: &Apex<'_>,
     (route_ns, refs): (&str, &[BackendRef]),
-    settled: Settled,
+    settings: RuleSettings,
 ) -> Result<Action, Unsupported> {
-    let distribution = distribution(reader, apex, (route_ns, refs), settled.failure)?;
-    let timeouts = settled.timeouts.unwrap_or_default();
+    let distribution = distribution(reader, apex, (route_ns, refs), settings.failure)?;
+    let timeouts = settings.timeouts.unwrap_or_default();
     Ok(Action {
         distribution,
         timeouts,
-        retry: settled.retry,
+        retry: settings.retry,
         allow_l5d_request_headers: false,
     })
 }
 
-/// Why a route is left out, if it is.
+/// Returns the reason for which a route is ignored, if it is.
 pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
     let backends = |refs: &[BackendRef]| -> Result<(), Unsupported> {
         for found in refs {
@@ -325,7 +328,7 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                 let [rule] = route.spec.rules.as_slice() else {
                     let kind = found.group_and_kind().1;
                     let rules = route.spec.rules.len();
-                    return Err(format!("a {kind} must have exactly one rule, and this has {rules}"));
+                    return Err(format!("a {kind} must have exactly one rule, but this one has {rules}"));
                 };
                 backends(&rule.backend_refs)?;
             }

@@ -393,7 +393,7 @@ fn refused(bed: &Bed) {
         (
             json!({"apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile", "metadata": {"name": "web.a.svc.cluster.local"},
                 "spec": {"routes": [{"name": "a", "condition": {"pathRegex": "(("}}]}}),
-            "the condition of the route \"a\" cannot be compiled",
+            "invalid condition of the route \"a\": ",
         ),
         (
             pod("wrong", json!({"config.linkerd.io/admin-port": "x"})),
