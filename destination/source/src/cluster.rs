@@ -1,20 +1,19 @@
-//! The API server of a cluster: who answers, what is watched, what is asked and written.
+//! Client of a cluster's API server: watches, reads and writes.
 //!
 //! ```text
-//! client ─▶ watch: one task a kind (list, then watch, again after errors)
-//!                    │ book: what the reader has; only differences go on
+//! client ─▶ watch: one reflector per kind (list, then watch, again after errors)
+//!                    │ dedup: what the reader has; only differences pass
 //!                    ▼
-//!                  merge: one reset when every kind was read, then changes ──▶ Update
+//!                  merge: one reset when every kind is listed, then changes ──▶ Update
 //! ```
-//! An outage of any length changes nothing: what was said last stays, and after it only the differences are told.
+//! An outage of any length changes nothing: the last state stays, and only the differences are sent afterwards.
 
 mod backoff;
-mod book;
 pub mod certificate;
 mod client;
+mod dedup;
 mod discovery;
 mod event;
-mod follow;
 mod kinds;
 mod lease;
 mod merge;
@@ -22,6 +21,7 @@ mod objects;
 mod portforward;
 mod presence;
 mod prune;
+mod reflector;
 mod resource;
 mod review;
 mod secret;

@@ -1,7 +1,7 @@
 //! Directories of manifests: read once, or watched.
 //!
-//! A changed file is live in well under a second. What a broken file said last keeps serving: an object that is refused
-//! stays as it was, and a document that is no YAML takes nothing away.
+//! A changed file is live in well under a second. The last valid state of a broken file stays in effect: a rejected
+//! object stays as it was, and a document that is not YAML removes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,23 +18,23 @@ use tokio::sync::mpsc;
 pub use crate::Update;
 use crate::{Error, Refusal, limits, manifest};
 
-/// Quiet time after the last event before files are read: editors write in several steps.
+/// Quiet period after the last event before files are read: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(50);
-/// Longest time that events can put the reading off.
+/// Longest delay of a read by further events.
 const LONGEST: Duration = Duration::from_millis(500);
-/// Time after which files are looked at although no event came: a safety net for file systems without events.
+/// Interval of reads without events: a safety net for file systems that send none.
 const PATROL: Duration = Duration::from_secs(5);
-/// The same when the system gives us no events at all.
+/// The same where the system provides no events at all.
 const POLL: Duration = Duration::from_millis(500);
-/// A file changed this recently may change again within one tick of its clock.
+/// Age below which a file may change again within one tick of its clock.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// What directories say.
+/// Content of a set of directories.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
-    /// All objects, by reference; a later directory's replaces an earlier one's.
+    /// Objects, by reference; one of a later directory replaces one of an earlier directory.
     pub objects: Vec<Object>,
-    /// What is refused.
+    /// Rejected parts.
     pub refused: Vec<Refusal>,
 }
 
@@ -48,7 +48,7 @@ pub fn load(dirs: &[PathBuf]) -> Loaded {
     }
 }
 
-/// Reads the directories and goes on telling what changes. The first update is a reset.
+/// Reads the directories and keeps sending changes. The first update is a reset.
 pub fn watch(dirs: Vec<PathBuf>) -> Result<mpsc::Receiver<Update>, Error> {
     for dir in &dirs {
         fs::read_dir(dir).map_err(|source| Error::Directory {
@@ -57,13 +57,13 @@ pub fn watch(dirs: Vec<PathBuf>) -> Result<mpsc::Receiver<Update>, Error> {
         })?;
     }
     let (updates, receiver) = mpsc::channel(limits::UPDATES);
-    // One token is enough: it only says "look again".
+    // One token is enough: it only means "read again".
     let (wake, events) = std_mpsc::sync_channel::<()>(1);
     let watcher = watcher(&dirs, wake.clone());
     std::thread::Builder::new()
         .name("manifests".to_owned())
         .spawn(move || {
-            // Kept, so that the channel of events stays open when there is no watcher.
+            // Kept, so that the event channel stays open when there is no watcher.
             let _wake = wake;
             let patrol = if watcher.is_some() { PATROL } else { POLL };
             let _watcher = watcher;
@@ -75,7 +75,7 @@ pub fn watch(dirs: Vec<PathBuf>) -> Result<mpsc::Receiver<Update>, Error> {
 
 fn watcher(dirs: &[PathBuf], wake: std_mpsc::SyncSender<()>) -> Option<notify::RecommendedWatcher> {
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading is no change; our own reads would wake us for ever.
+        // Reading is not a change; our own reads would wake us endlessly.
         if !matches!(
             event,
             Ok(notify::Event {
@@ -93,7 +93,7 @@ fn watcher(dirs: &[PathBuf], wake: std_mpsc::SyncSender<()>) -> Option<notify::R
         Ok(watcher)
     });
     watched
-        .inspect_err(|error| tracing::warn!(%error, "no file events; manifests are looked at every {POLL:?}"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot watch for file events; polling manifests every {POLL:?}"))
         .ok()
 }
 
@@ -125,11 +125,11 @@ fn run(mut state: State, updates: &mpsc::Sender<Update>, events: &std_mpsc::Rece
     }
 }
 
-/// Waits for an event and then for quiet; false when nobody listens any more.
+/// Waits for an event and then for quiet; returns false once the receiver is closed.
 fn wait(updates: &mpsc::Sender<Update>, events: &std_mpsc::Receiver<()>, patrol: Duration) -> bool {
     let until = Instant::now() + patrol;
     let woken = loop {
-        // Short steps, so that the thread ends soon after its listener.
+        // Short steps, so that the thread ends soon after its receiver.
         let step = until.saturating_duration_since(Instant::now()).min(LONGEST);
         match events.recv_timeout(step) {
             Ok(()) => break true,
@@ -143,13 +143,13 @@ fn wait(updates: &mpsc::Sender<Update>, events: &std_mpsc::Receiver<()>, patrol:
     !updates.is_closed()
 }
 
-/// What identifies a state of a file; none means "read it again".
+/// Version of a file: modification time, size and inode. None means that it must be read again.
 type Stamp = (SystemTime, u64, u64);
 
 #[derive(Debug, Default)]
 struct FileState {
     stamp: Option<Stamp>,
-    /// What it says, or said last.
+    /// Current objects, including those kept from the last valid state.
     objects: Vec<Object>,
     refused: Vec<Refusal>,
 }
@@ -158,7 +158,7 @@ struct FileState {
 struct Change {
     applied: Vec<Object>,
     deleted: Vec<ObjectRef>,
-    /// Refusals that are new.
+    /// New refusals.
     refused: Vec<Refusal>,
 }
 
@@ -177,7 +177,7 @@ impl State {
         }
     }
 
-    /// Looks at all files, reads the changed ones, and says what came of it.
+    /// Scans all files, reads the changed ones and returns the difference.
     fn refresh(&mut self) -> Change {
         let mut refused = vec![];
         let mut room = limits::FILES;
@@ -192,8 +192,8 @@ impl State {
                     room = found.room;
                     update_files(files, &found.files);
                 }
-                // A directory that went away keeps what it said.
-                Err(error) => refused.push(refusal(dir, format!("the directory cannot be read: {error}"))),
+                // A directory that has disappeared keeps its last state.
+                Err(error) => refused.push(refusal(dir, format!("cannot read the directory: {error}"))),
             }
             refused.append(&mut found.refused);
         }
@@ -215,10 +215,7 @@ impl State {
                             ..refusal(path, reason)
                         });
                     } else if merged.len() >= limits::OBJECTS && !merged.contains_key(&key) {
-                        let reason = format!(
-                            "{key} is one object more than {}, the most there may be",
-                            limits::OBJECTS
-                        );
+                        let reason = format!("{key} exceeds the limit of {} objects", limits::OBJECTS);
                         refused.push(Refusal {
                             object: Some(key),
                             ..refusal(path, reason)
@@ -277,26 +274,26 @@ fn update_files(files: &mut BTreeMap<PathBuf, FileState>, found: &[PathBuf]) {
                 file.refused = manifest.refused;
                 file.stamp = stamp.filter(|(changed, ..)| changed.elapsed().is_ok_and(|age| age > FRESH));
             }
-            // Gone between the look and the read: the next look sees it.
+            // Deleted between the scan and the read: the next scan notices.
             Err(error) if error.kind() == io::ErrorKind::NotFound => file.stamp = None,
             Err(error) => {
-                file.refused = vec![refusal(path, format!("the file cannot be read: {error}"))];
+                file.refused = vec![refusal(path, format!("cannot read the file: {error}"))];
                 file.stamp = stamp;
             }
         }
     }
 }
 
-/// What a file said before stays where it says nothing clear now.
+/// Keeps the earlier objects of a file where its new content is invalid.
 fn keep_last_good(before: &[Object], now: Vec<Object>, refused: &[Refusal]) -> Vec<Object> {
-    let unclear = refused
+    let unparsed = refused
         .iter()
-        .any(|r| r.object.is_none() && r.reason.starts_with("this is not YAML"));
+        .any(|r| r.object.is_none() && r.reason.starts_with(manifest::INVALID_YAML));
     let named: BTreeSet<&ObjectRef> = refused.iter().filter_map(|r| r.object.as_ref()).collect();
     let present: BTreeSet<ObjectRef> = now.iter().map(Object::object_ref).collect();
     let stays = |object: &&Object| {
         let key = object.object_ref();
-        !present.contains(&key) && (unclear || named.contains(&key))
+        !present.contains(&key) && (unparsed || named.contains(&key))
     };
     let mut kept: Vec<Object> = before.iter().filter(stays).cloned().collect();
     kept.extend(now);
@@ -316,12 +313,9 @@ fn read(path: &Path) -> io::Result<String> {
         .take(limits::FILE_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limits::FILE_BYTES {
-        return Err(io::Error::other(format!(
-            "it has more than {} bytes",
-            limits::FILE_BYTES
-        )));
+        return Err(io::Error::other(format!("larger than {} bytes", limits::FILE_BYTES)));
     }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
 }
 
 struct Scan {
@@ -345,11 +339,11 @@ impl Scan {
             if metadata.is_dir() && depth < limits::DEPTH {
                 if let Err(error) = self.folder(&path, depth + 1) {
                     self.refused
-                        .push(refusal(&path, format!("the directory cannot be read: {error}")));
+                        .push(refusal(&path, format!("cannot read the directory: {error}")));
                 }
             } else if metadata.is_file() && is_manifest(&path) {
                 if self.room == 0 {
-                    let reason = format!("it is one file more than {}, the most there may be", limits::FILES);
+                    let reason = format!("the file exceeds the limit of {} files", limits::FILES);
                     self.refused.push(refusal(&path, reason));
                     continue;
                 }

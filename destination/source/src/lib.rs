@@ -1,5 +1,5 @@
-//! Where objects come from: a directory of manifests, or the API server of a cluster, with the same updates. All that
-//! the mesh asks of that server goes through here: no other crate has a client for it.
+//! Sources of objects: a directory of manifests or the API server of a cluster, with the same updates. Every request of
+//! the mesh to an API server goes through this crate; no other has a client for it.
 
 pub mod cluster;
 pub mod directory;
@@ -10,16 +10,16 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use destination_k8s::{Object, ObjectRef};
 
-/// Why a manifest, or a part of it, is not used.
+/// Rejection of a manifest or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refusal {
-    /// The file (or directory).
+    /// File or directory.
     pub file: PathBuf,
-    /// The line, from 1, where one is to blame.
+    /// Line, from 1, if one is to blame.
     pub line: Option<usize>,
-    /// The object, as far as the manifest names one.
+    /// Object, if the manifest names one.
     pub object: Option<ObjectRef>,
-    /// What is wrong.
+    /// Reason.
     pub reason: String,
 }
 
@@ -33,103 +33,103 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a source says as time goes on.
+/// Update from a source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
-    /// These are all objects; forget what was before.
+    /// The complete set of objects, which replaces any earlier one.
     Reset(Vec<Object>),
-    /// Some objects are new, changed or gone.
+    /// A difference to the current set.
     Changed {
-        /// New or changed.
+        /// New or changed objects.
         applied: Vec<Object>,
-        /// Gone.
+        /// Deleted objects.
         deleted: Vec<ObjectRef>,
     },
-    /// Some manifests are refused; what they said before, if anything, still holds.
+    /// Rejected manifests; their last valid content, if any, stays in effect.
     Refused(Vec<Refusal>),
 }
 
-/// Why a source cannot start.
+/// Error of a source or of a request to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory is missing or unreadable.
-    #[error("the manifest directory {} cannot be read: {source}", dir.display())]
+    #[error("cannot read the manifest directory {}: {source}", dir.display())]
     Directory {
-        /// The directory.
+        /// Directory.
         dir: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The thread that watches could not be started.
-    #[error("the thread that watches manifests cannot be started: {0}")]
+    /// The watcher thread could not be started.
+    #[error("cannot start the thread that watches manifests: {0}")]
     Thread(std::io::Error),
-    /// What says where the cluster is and who we are cannot be used.
+    /// The configuration of cluster or credentials is unusable.
     #[error("{0}")]
     Config(String),
-    /// There is no answer from the API server.
+    /// The API server does not respond.
     #[error("the cluster at {url} does not answer: {reason}")]
     Unreachable {
-        /// Where it should be.
+        /// URL of the API server.
         url: Arc<str>,
-        /// What happened instead.
+        /// Reason.
         reason: String,
     },
-    /// The API server does not know us.
+    /// The API server rejects the credentials.
     #[error(
-        "the cluster at {0} does not accept our credentials, which are wrong or have expired: log in again, or choose \
+        "the cluster at {0} does not accept the credentials, which are invalid or have expired: log in again, or choose \
          another context"
     )]
     Unauthorized(Arc<str>),
-    /// The API server knows us, and we may not.
-    #[error("we have no right to {what}: {reason}")]
+    /// The API server denies the request.
+    #[error("permission denied: cannot {what}: {reason}")]
     Forbidden {
-        /// What we wanted to do.
+        /// Attempted action.
         what: String,
-        /// What the API server says.
+        /// Reason given by the API server.
         reason: String,
     },
-    /// The object, or its whole kind, is not there.
-    #[error("cannot {what}: there is no such thing on the cluster")]
+    /// The object, or its whole kind, does not exist.
+    #[error("cannot {what}: not found on the cluster")]
     Absent {
-        /// What we wanted to do.
+        /// Attempted action.
         what: String,
     },
-    /// Somebody else wrote the object in the meantime, or it is already there.
-    #[error("cannot {what}: it was changed or created by somebody else in the meantime")]
+    /// The object was changed concurrently, or exists already.
+    #[error("cannot {what}: it was changed or created concurrently")]
     Conflict {
-        /// What we wanted to do.
+        /// Attempted action.
         what: String,
     },
-    /// The API server has another reason.
-    #[error("cannot {what}: the cluster says {reason}")]
+    /// The API server rejects the request for another reason.
+    #[error("cannot {what}: {reason}")]
     Refused {
-        /// What we wanted to do.
+        /// Attempted action.
         what: String,
-        /// The status of its answer; 0 if there was none that we understand.
+        /// Status of the response; 0 if there was no valid one.
         code: u16,
-        /// What the API server says.
+        /// Reason given by the API server.
         reason: String,
     },
 }
 
-/// Limits of a source, each with its reason. What they refuse is a [`Refusal`].
+/// Limits of a source, each with its reason. Exceeding one is reported as a [`Refusal`].
 pub mod limits {
     /// Bytes of one manifest; an object of an API server is at most 1.5 MiB, and a file holds a few.
     pub const FILE_BYTES: u64 = 4 * 1024 * 1024;
     /// Manifests of all directories; each is read and kept in memory.
     pub const FILES: usize = 10_000;
-    /// Objects of all directories; an index of so many still fits a small machine.
+    /// Objects of all directories; an index of this size still fits a small machine.
     pub const OBJECTS: usize = 100_000;
-    /// Depth of folders; ends loops of symbolic links.
+    /// Depth of directories; ends loops of symbolic links.
     pub const DEPTH: usize = 8;
-    /// Updates that wait for a slow reader; the source waits when it is full.
+    /// Updates queued for a slow reader; the source waits while the queue is full.
     pub const UPDATES: usize = 16;
-    /// Objects of one kind that are read of a cluster: more than three times the pods that Kubernetes supports.
+    /// Objects of one kind read from a cluster: more than three times the pods that Kubernetes supports.
     pub const OBJECTS_OF_KIND: usize = 500_000;
-    /// Objects of one page of a list: some megabytes of text, which is gone when the page is read.
+    /// Objects of one page of a list: a few megabytes of text, freed once the page is parsed.
     pub const PAGE: u32 = 250;
-    /// Lists that are read at the same time; each holds a page.
+    /// Concurrent lists; each holds a page.
     pub const LISTS: usize = 2;
-    /// Changes that wait to be gathered into one update; the watches wait when they are full.
+    /// Changes queued to be merged into one update; the watches wait while the queue is full.
     pub const CHANGES: usize = 64;
 }

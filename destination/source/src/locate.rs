@@ -1,18 +1,19 @@
-//! The line of a place in a YAML document. The parser says lines only in its errors, so we walk to the place and fail there.
+//! Line of a path in a YAML document. The parser reports lines only in errors, so the walk fails at the path on
+//! purpose.
 
 use std::fmt;
 
 use destination_k8s::{Path, Segment};
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The line, from 1, of `path` in `document`; the deepest part of it that exists counts.
+/// Returns the line, from 1, of `path` in `document`, or of the deepest part of it that exists.
 pub(crate) fn line(document: &str, path: &Path) -> Option<usize> {
     (1..=path.0.len()).rev().find_map(|depth| {
         let walk = Walk(&path.0[..depth]);
         let error = walk
             .deserialize(serde_yaml_ng::Deserializer::from_str(document))
             .err()?;
-        // Only our own failure says that the place was reached.
+        // Only the error made here shows that the path was reached.
         error
             .to_string()
             .contains(REACHED)
@@ -36,7 +37,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
 
 impl Walk<'_> {
     fn leaf<E: de::Error>(self) -> Result<(), E> {
-        // A scalar where the path goes on is not the place.
+        // A scalar where the path goes on does not match.
         if self.0.is_empty() {
             Err(E::custom(REACHED))
         } else {
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_the_deepest_part_that_exists() {
+    fn finds_the_line_of_the_deepest_existing_part() {
         let document = "kind: Service\nspec:\n  ports:\n  - port: 80\n  - {port: 70000}\n";
         let at = |path: Path| line(document, &path);
         assert_eq!(at(Path::keys(&["spec", "ports"]).index(1).key("port")), Some(5));

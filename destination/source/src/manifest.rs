@@ -1,4 +1,4 @@
-//! One manifest: text in, objects and refusals out. Documents are separate: a broken one does not hide its neighbours.
+//! Parser of manifests: text in, objects and refusals out. A broken document does not affect its neighbors.
 
 use std::path::Path as FilePath;
 
@@ -7,16 +7,19 @@ use serde_json::Value;
 
 use crate::{Refusal, locate};
 
-/// What a manifest says.
+/// A parsed manifest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest {
-    /// Objects, in the order they stand.
+    /// Objects, in order of appearance.
     pub objects: Vec<Object>,
-    /// What is refused.
+    /// Rejected parts.
     pub refused: Vec<Refusal>,
 }
 
-/// Reads a manifest; `file` is for the refusals only.
+/// Start of the reason for which a document is rejected as a whole.
+pub(crate) const INVALID_YAML: &str = "invalid YAML";
+
+/// Parses a manifest; `file` appears only in refusals.
 pub fn parse(file: &FilePath, text: &str) -> Manifest {
     let mut manifest = Manifest::default();
     for document in documents(text) {
@@ -25,14 +28,17 @@ pub fn parse(file: &FilePath, text: &str) -> Manifest {
     manifest
 }
 
-/// One document and the number of lines before it.
-#[derive(Copy, Clone)]
-struct Document<'a> {
-    text: &'a str,
-    before: usize,
+/// One document of a YAML text.
+#[derive(Copy, Clone, Debug)]
+pub struct Document<'a> {
+    /// Text without the markers.
+    pub text: &'a str,
+    /// Number of lines before it.
+    pub before: usize,
 }
 
-fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
+/// Splits a YAML text into its documents; blank ones and comments alone are skipped.
+pub fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
     let mut found = vec![];
     let (mut start, mut before, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -42,7 +48,7 @@ fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
                 text: &text[start..at],
                 before,
             });
-            // What stands on the marker's own line belongs to the document that it opens.
+            // Content on the marker's own line belongs to the document that it opens.
             let own = if bare.len() > 3 { at + 4 } else { at + line.len() };
             (start, before) = (own, if bare.len() > 3 { number } else { number + 1 });
         }
@@ -85,7 +91,7 @@ fn read(file: &FilePath, document: Document<'_>, manifest: &mut Manifest) {
                 file: file.to_owned(),
                 line: Some(line),
                 object: None,
-                reason: format!("this is not YAML: {reason}"),
+                reason: format!("{INVALID_YAML}: {reason}"),
             });
             return;
         }
@@ -114,7 +120,7 @@ fn value(text: &str) -> Result<Value, serde_yaml_ng::Error> {
 }
 
 fn object(file: &FilePath, document: Document<'_>, value: Value, at: &Path, manifest: &mut Manifest) {
-    // An API server that is asked by kubectl refuses them too.
+    // An API server rejects them too if the client is kubectl.
     let unread = Object::unread_fields(&value).into_iter().next();
     let (path, reason, object) = match (Object::from_value(value), unread) {
         (Ok(object), None) => {
@@ -123,7 +129,7 @@ fn object(file: &FilePath, document: Document<'_>, value: Value, at: &Path, mani
         }
         (Ok(object), Some(path)) => {
             let object = object.object_ref();
-            let reason = format!("{object}: {path}: this is no field that the mesh knows");
+            let reason = format!("{object}: {path}: unknown field");
             (path, reason, Some(object))
         }
         (Err(invalid), _) => (invalid.path.clone(), invalid.to_string(), invalid.object),
@@ -147,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_and_lists_are_unfolded() {
+    fn unfolds_documents_and_lists() {
         let text = "# head\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n--- # next\napiVersion: v1\n\
                     kind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: web}, spec: {}}\n---\n";
         let manifest = parsed(text);
@@ -157,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_carry_file_line_and_reason_and_others_stay() {
+    fn refusals_have_file_line_and_reason_and_spare_neighbors() {
         let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec:\n  ports:\n  - port: 70000\n---\n\
                     a: [\n---\napiVersion: v1\nkind: Teapot\nmetadata: {name: t}\n---\n\
                     apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
@@ -169,7 +175,7 @@ mod tests {
             "a.yaml:7: Service default/web: spec.ports[0].port: 70000 is not a port from 1 to 65535"
         );
         assert!(
-            shown[1].starts_with("a.yaml:") && shown[1].contains("this is not YAML"),
+            shown[1].starts_with("a.yaml:") && shown[1].contains("invalid YAML"),
             "{}",
             shown[1]
         );
@@ -180,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_nobody_reads_are_refused_at_their_line() {
+    fn rejects_unknown_fields_at_their_line() {
         let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {}\n  replicsa: 3\n\
                     \x20 template: {}\n---\napiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: s}\n\
                     spec:\n  port: 80\n  podSelector: {}\n  proxyProtcol: HTTP/1\n---\n\
@@ -191,30 +197,30 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "a.yaml:6: Deployment default/d: spec.replicsa: this is no field that the mesh knows",
-                "a.yaml:15: Server default/s: spec.proxyProtcol: this is no field that the mesh knows"
+                "a.yaml:6: Deployment default/d: spec.replicsa: unknown field",
+                "a.yaml:15: Server default/s: spec.proxyProtcol: unknown field"
             ]
         );
         let names: Vec<_> = manifest.objects.iter().map(|o| o.object_ref().to_string()).collect();
         assert_eq!(
             names,
             ["HTTPRoute default/r"],
-            "the Gateway API may say more than we read"
+            "the Gateway API has more fields than the mesh reads"
         );
     }
 
     #[test]
-    fn a_negative_number_of_pods_is_refused() {
+    fn rejects_negative_replicas() {
         let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n\
                     spec: {selector: {}, replicas: -1, template: {}}\n";
         assert_eq!(
             parsed(text).refused[0].to_string(),
-            "a.yaml:4: Deployment default/d: spec.replicas: -1 is less than 0"
+            "a.yaml:4: Deployment default/d: spec.replicas: -1 is negative"
         );
     }
 
     #[test]
-    fn types_are_refused_at_their_line() {
+    fn rejects_wrong_types_at_their_line() {
         let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {name: d}\n\
                     \x20 spec:\n    selector: {}\n    replicas: many\n    template: {}\n";
         let refused = parsed(text).refused;

@@ -296,7 +296,7 @@ async fn rights_are_told(client: &Client, options: &ClientOptions) {
     let pods = watch.states.kinds().remove(0);
     let error = pods.error.expect("a reason");
     assert!(
-        !pods.synced && error.starts_with("we have no right to list pods"),
+        !pods.synced && error.starts_with("permission denied: cannot list pods"),
         "{error}"
     );
 }

@@ -1,9 +1,9 @@
-//! The certificate of a server that the API server calls (a webhook, an aggregated API): made, kept in a Secret, replaced
-//! before it expires, and believed by whoever calls, without anybody's help.
+//! Certificate of a server that the API server calls (a webhook, an aggregated API): made, kept in a Secret, renewed
+//! before it expires, and published as `caBundle`, without an operator.
 //!
-//! All replicas do the same; of two that write, one wins and the other reads. A new certificate is served only after those
-//! who call were told to believe it, and what they believed before stays believed, so that replicas may change one by one.
-//! A Secret that is somebody else's (cert-manager's, a person's) is only read.
+//! All replicas do the same; of two that write, one wins and the other reads. A new certificate is served only after
+//! the callers trust it, and the previous CA stays trusted, so that replicas may switch one by one. A Secret managed
+//! by others (cert-manager, an operator) is only read.
 
 mod make;
 
@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration, time::SystemTim
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::make::{Act, Situation, decide, make};
+use self::make::{CertificateAction, Situation, decide, make};
 use super::{
     CaBundleOf, Client, NewSecret, SecretData,
     backoff::{Backoff, ERRORS},
@@ -22,36 +22,36 @@ use super::{
 };
 use crate::Error;
 
-/// How often the Secret and those who should believe it are looked at. An upgrade or a person may have changed them.
+/// Interval at which the Secret and the `caBundle`s are checked. An upgrade or an operator may have changed them.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Between telling API servers what to believe and serving it: their caches are behind by less.
+/// Time between publishing a CA and serving its certificate: caches of API servers lag by less.
 const SETTLE: Duration = Duration::from_secs(2);
-/// After somebody else was first.
+/// Delay after a conflict.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What to keep.
+/// Certificate to keep.
 #[derive(Clone, Debug, Default)]
 pub struct Keep {
     /// Namespace of the Secret.
     pub namespace: String,
     /// Name of the Secret, type `kubernetes.io/tls`.
     pub secret: String,
-    /// Labels of the Secret, if we make it.
+    /// Labels of the Secret, if it is created here.
     pub labels: BTreeMap<String, String>,
-    /// The server's names, such as `linkerd-proxy-injector.linkerd.svc`.
+    /// DNS names of the server, such as `linkerd-proxy-injector.linkerd.svc`.
     pub dns_names: Vec<String>,
-    /// Somebody else makes the Secret; it is waited for.
+    /// The Secret is managed by others and only awaited.
     pub external: bool,
-    /// Who must believe it.
+    /// Objects whose `caBundle` must trust it.
     pub ca_bundle_of: Vec<(CaBundleOf, String)>,
 }
 
-/// A certificate with its key, PEM.
+/// Certificate and key, PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The certificate, and what stands between it and the CA.
+    /// Certificate, followed by its chain below the CA.
     pub cert_pem: String,
-    /// Its private key.
+    /// Private key.
     pub key_pem: String,
 }
 
@@ -61,10 +61,10 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What is in force; none until there is something.
+/// Receiver of the current credentials; none until there are any.
 pub type Current = watch::Receiver<Option<Arc<Credentials>>>;
 
-/// Keeps a certificate in the task that is returned, until `stop`. An outage of the API server changes nothing.
+/// Keeps a certificate in the returned task, until `stop`. An outage of the API server changes nothing.
 pub fn keep(
     client: &Client,
     keep: Keep,
@@ -82,8 +82,8 @@ struct Keeper {
     keep: Keep,
     current: watch::Sender<Option<Arc<Credentials>>>,
     clock: fn() -> SystemTime,
-    /// What was said last, so that it is said once.
-    said: Option<String>,
+    /// Last warning, so that each is logged once.
+    warned: Option<String>,
 }
 
 impl Keeper {
@@ -98,7 +98,7 @@ impl Keeper {
             keep,
             current,
             clock,
-            said: None,
+            warned: None,
         }
     }
 
@@ -112,7 +112,7 @@ impl Keeper {
                 }
                 Err(Error::Conflict { .. }) => AGAIN,
                 Err(error) => {
-                    self.say(&error.to_string());
+                    self.warn(&error.to_string());
                     backoff.next(ERRORS, fastrand::f64())
                 }
             };
@@ -120,7 +120,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at the Secret, makes or replaces it if it has to be, and takes what it holds.
+    /// Reads the Secret, creates or renews it if necessary, and adopts its content.
     async fn step(&mut self) -> Result<(), Error> {
         let Keep { namespace, secret, .. } = &self.keep;
         let found = find_secret(&self.client, namespace, secret).await?;
@@ -131,12 +131,12 @@ impl Keeper {
             now,
         };
         match decide(situation) {
-            Act::Use(credentials, bundle) => self.take(credentials, bundle).await,
-            Act::Wait(why) => {
-                self.say(&why);
+            CertificateAction::Use(credentials, bundle) => self.adopt(credentials, bundle).await,
+            CertificateAction::Wait(why) => {
+                self.warn(&why);
                 Ok(())
             }
-            Act::Create => {
+            CertificateAction::Create => {
                 let data = self.made(None, now)?;
                 let new = NewSecret {
                     namespace: namespace.clone(),
@@ -146,19 +146,19 @@ impl Keeper {
                     data,
                 };
                 create_secret(&self.client, new).await?;
-                tracing::info!(%namespace, %secret, "made a certificate");
+                tracing::info!(%namespace, %secret, "created the certificate");
                 Err(self.again())
             }
-            Act::Renew { previous, version } => {
+            CertificateAction::Renew { previous, version } => {
                 let data = self.made(Some(&previous), now)?;
                 write_secret_at(&self.client, (namespace, secret), data, &version).await?;
-                tracing::info!(%namespace, %secret, "replaced the certificate before its end");
+                tracing::info!(%namespace, %secret, "renewed the certificate");
                 Err(self.again())
             }
         }
     }
 
-    /// What was written is read before it is used: what the cluster holds counts.
+    /// Makes the loop read the Secret again, as only the content on the cluster counts.
     fn again(&self) -> Error {
         Error::Conflict {
             what: format!("keep the Secret {}", self.keep.secret),
@@ -169,14 +169,14 @@ impl Keeper {
         make(&self.keep.dns_names, previous, now).map_err(|error| Error::Config(error.to_string()))
     }
 
-    async fn take(&mut self, credentials: Credentials, bundle: Option<String>) -> Result<(), Error> {
-        let mut told = false;
+    async fn adopt(&mut self, credentials: Credentials, bundle: Option<String>) -> Result<(), Error> {
+        let mut published = false;
         let mut failed = None;
         for (of, name) in bundle.iter().flat_map(|_| &self.keep.ca_bundle_of) {
             let pem = bundle.as_deref().unwrap_or_default();
             match write_ca_bundle(&self.client, *of, name, pem.as_bytes()).await {
-                Ok(changed) => told |= changed,
-                // Not installed (yet): nobody calls us through it.
+                Ok(changed) => published |= changed,
+                // Not installed (yet), so there are no calls through it.
                 Err(Error::Absent { .. }) => {}
                 Err(error) => failed = Some(error),
             }
@@ -185,10 +185,10 @@ impl Keeper {
         let is_new = served.as_deref() != Some(&credentials);
         if is_new {
             match (&served, &failed) {
-                // Those who call believe what we serve; what is new, perhaps not yet.
+                // Callers trust the served certificate, but perhaps not the new one yet.
                 (Some(_), Some(_)) => {}
                 (before, _) => {
-                    if before.is_some() && told {
+                    if before.is_some() && published {
                         sleep(SETTLE).await;
                     }
                     self.current.send_replace(Some(Arc::new(credentials)));
@@ -197,18 +197,18 @@ impl Keeper {
         }
         match failed {
             None => {
-                self.said = None;
+                self.warned = None;
                 Ok(())
             }
             Some(error) => Err(error),
         }
     }
 
-    fn say(&mut self, what: &str) {
-        if self.said.as_deref() != Some(what) {
+    fn warn(&mut self, what: &str) {
+        if self.warned.as_deref() != Some(what) {
             let Keep { namespace, secret, .. } = &self.keep;
-            tracing::warn!(%namespace, %secret, "the certificate: {what}");
-            self.said = Some(what.to_owned());
+            tracing::warn!(%namespace, %secret, "cannot keep the certificate: {what}");
+            self.warned = Some(what.to_owned());
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The connection to an API server, and what its errors mean.
+//! Connection to an API server, and the meaning of its errors.
 //!
-//! One HTTP/2 connection carries all watches: a PING tells soon that the server is gone, and one set of buffers is
-//! enough. kube's ready-made client speaks HTTP/1.1 only, one connection a watch, and logs each failure of its own.
+//! One HTTP/2 connection carries all watches: PINGs detect a dead server soon, and one set of buffers is enough. kube's
+//! default client speaks only HTTP/1.1, with one connection per watch, and logs each failure itself.
 
 use std::{error::Error as StdError, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,31 +19,31 @@ use tower::ServiceBuilder;
 
 use crate::Error;
 
-/// Time between PINGs, so that a server that is gone without a word is noticed.
+/// Time between PINGs, which detect a server that has silently gone.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for the answer to one.
+/// Time for the response to a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a connection to be made.
+/// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for a call; an API server gives up after a minute itself.
+/// Time for a call; an API server itself gives up after a minute.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the cluster is and who we are; by default as `kubectl` finds it, or as a pod's files say.
+/// Cluster and credentials; by default those of `kubectl`, or of the pod's service account.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
-    /// The kubeconfig, instead of `$KUBECONFIG` and `~/.kube/config`.
+    /// Kubeconfig, instead of `$KUBECONFIG` and `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
-    /// The context of it, instead of the current one.
+    /// Context of the kubeconfig, instead of the current one.
     pub context: Option<String>,
-    /// Another user to act as (`--as`).
+    /// User to impersonate (`--as`).
     pub impersonate: Option<String>,
-    /// Groups to act as (`--as-group`).
+    /// Groups to impersonate (`--as-group`).
     pub impersonate_groups: Vec<String>,
-    /// Whether streams that are an upgrade (port-forward, exec) are wanted; they need HTTP/1.1.
+    /// Supports upgraded streams (port-forward, exec), which need HTTP/1.1.
     pub upgrades: bool,
 }
 
-/// A client of an API server. Cheap to clone.
+/// Client of an API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     inner: kube::Client,
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Makes a client. Nothing is sent yet: whether the cluster answers, the first call says.
+/// Makes a client. Nothing is sent yet: the first call shows whether the cluster responds.
 pub async fn client(options: &ClientOptions) -> Result<Client, Error> {
     let mut config = config(options).await?;
     config.auth_info.impersonate = options.impersonate.clone().or(config.auth_info.impersonate);
@@ -66,7 +66,8 @@ pub async fn client(options: &ClientOptions) -> Result<Client, Error> {
     }
     let url: Arc<str> = config.cluster_url.to_string().trim_end_matches('/').into();
     let namespace: Arc<str> = config.default_namespace.as_str().into();
-    let unusable = |error: kube::Error| Error::Config(format!("the way to the cluster at {url}: {}", root(&error)));
+    let unusable =
+        |error: kube::Error| Error::Config(format!("cannot connect to the cluster at {url}: {}", root(&error)));
     let inner = connect(config, options.upgrades).map_err(unusable)?;
     Ok(Client { inner, url, namespace })
 }
@@ -90,7 +91,7 @@ async fn config(options: &ClientOptions) -> Result<Config, Error> {
             let made = Config::from_custom_kubeconfig(kubeconfig, &from).await;
             made.map_err(|error| Error::Config(wrong_kubeconfig(&named(), &error, &contexts)))
         }
-        // A pod has no kubeconfig, and its own files instead.
+        // A pod has no kubeconfig, but the files of its service account.
         Err(error) if chosen.is_none() && from.context.is_none() && is_missing(&error) => {
             Config::incluster().map_err(|_| {
                 let place = match error {
@@ -98,12 +99,11 @@ async fn config(options: &ClientOptions) -> Result<Config, Error> {
                     _ => "~/.kube/config".to_owned(),
                 };
                 Error::Config(format!(
-                    "no cluster is configured: there is no kubeconfig at {place}, and we run in no pod that has a service \
-                     account"
+                    "no cluster is configured: there is no kubeconfig at {place}, and this is not a pod with a service account"
                 ))
             })
         }
-        Err(error) => Err(Error::Config(format!("{} cannot be read: {}", named(), root(&error)))),
+        Err(error) => Err(Error::Config(format!("cannot read {}: {}", named(), root(&error)))),
     }
 }
 
@@ -129,7 +129,7 @@ fn wrong_kubeconfig(named: &str, error: &KubeconfigError, contexts: &[String]) -
 }
 
 fn connect(config: Config, upgrades: bool) -> Result<kube::Client, kube::Error> {
-    // A proxy in between is kube's business, which refuses those that it was not built for.
+    // kube handles HTTP proxies, and rejects those that it was not built for.
     if upgrades || config.proxy_url.is_some() {
         return kube::Client::try_from(config);
     }
@@ -162,30 +162,30 @@ fn connect(config: Config, upgrades: bool) -> Result<kube::Client, kube::Error> 
 }
 
 impl Client {
-    /// The same client as kube knows it, for what needs more than this module has.
+    /// Returns the underlying kube client.
     pub fn raw(&self) -> &kube::Client {
         &self.inner
     }
 
-    /// Where the API server is.
+    /// Returns the URL of the API server.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The namespace of the context, or of the pod we run in.
+    /// Returns the namespace of the context, or of the pod this program runs in.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Asks the API server for its version, to see that it answers and knows us.
+    /// Requests the API server's version, which checks connection and credentials.
     pub async fn version(&self) -> Result<String, Error> {
         let version = self.call("read the version", self.inner.apiserver_version()).await?;
         Ok(version.git_version)
     }
 
-    /// A client over anything that answers requests.
+    /// Makes a client over any service.
     #[cfg(test)]
-    pub(super) fn over(inner: kube::Client) -> Self {
+    pub(super) fn from_kube(inner: kube::Client) -> Self {
         Self {
             inner,
             url: "https://scripted".into(),
@@ -200,14 +200,14 @@ impl Client {
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, Error> {
         let request = request.map_err(kube::Error::BuildRequest);
-        // kube would write an answer that it does not understand to the log, as a whole.
+        // kube would log an invalid response as a whole.
         let text = self
             .call(what, async { self.inner.request_text(request?).await })
             .await?;
         serde_json::from_str(&text).map_err(|error| self.blame(what, &kube::Error::SerdeError(error)))
     }
 
-    /// Waits for a call, not for ever; `what` says what for ("list pods").
+    /// Runs a call with a timeout; `what` names the action for errors ("list pods").
     pub(super) async fn call<T>(
         &self,
         what: &str,
@@ -222,7 +222,7 @@ impl Client {
         }
     }
 
-    /// What an error means to people.
+    /// Classifies an error.
     pub(super) fn blame(&self, what: &str, error: &kube::Error) -> Error {
         let what = what.to_owned();
         match error {
@@ -243,10 +243,10 @@ impl Client {
             kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::FromUtf8(_) => Error::Refused {
                 what,
                 code: 0,
-                reason: format!("something that is not understood: {}", root(error)),
+                reason: format!("invalid response: {}", root(error)),
             },
             kube::Error::Auth(_) => Error::Config(format!(
-                "the credentials for the cluster at {} cannot be had: {}",
+                "cannot obtain credentials for the cluster at {}: {}",
                 self.url,
                 root(error)
             )),
@@ -258,14 +258,14 @@ impl Client {
     }
 }
 
-/// The innermost reason: what the system says, without the layers around it.
+/// Returns the innermost error's message, without the layers around it.
 fn root(error: &dyn StdError) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     let text = innermost.to_string();
-    // Some draw the place below the sentence; "(os error 111)" and the address of a manual say nothing more.
+    // Drop code excerpts on further lines, "(os error 111)" and links to documentation.
     let sentence = text.lines().next().unwrap_or_default();
     let end = [" (os error", ": https://docs.rs"]
         .iter()
@@ -293,13 +293,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_said_in_one_sentence() {
+    async fn errors_are_one_sentence() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut there = options(&dir, KUBECONFIG);
         let made = client(&there).await.expect("usable");
         assert_eq!((made.url(), made.namespace()), ("http://127.0.0.1:1", "here"));
         assert_eq!(
-            made.version().await.expect_err("nobody there").to_string(),
+            made.version().await.expect_err("connection refused").to_string(),
             "the cluster at http://127.0.0.1:1 does not answer: Connection refused"
         );
         there.context = Some("b".to_owned());
@@ -307,21 +307,21 @@ mod tests {
         assert!(error.ends_with("config has no context \"b\"; it has a"), "{error}");
         there.kubeconfig = Some(dir.path().join("absent"));
         let error = client(&there).await.expect_err("no such file").to_string();
-        assert!(
-            error.ends_with("absent cannot be read: No such file or directory"),
-            "{error}"
-        );
+        assert!(error.ends_with("absent: No such file or directory"), "{error}");
         let broken = options(&dir, "a: [");
         let error = client(&broken).await.expect_err("no YAML").to_string();
-        assert!(error.starts_with("the kubeconfig ") && !error.contains('\n'), "{error}");
+        assert!(
+            error.starts_with("cannot read the kubeconfig ") && !error.contains('\n'),
+            "{error}"
+        );
         assert!(error.contains("line 1"), "{error}");
     }
 
     #[tokio::test]
-    async fn refusals_of_the_server_are_told_apart() {
+    async fn classifies_rejections_of_the_server() {
         let dir = tempfile::tempdir().expect("a directory");
         let client = client(&options(&dir, KUBECONFIG)).await.expect("usable");
-        let said = |code: u16| {
+        let message = |code: u16| {
             let status = kube::core::Status {
                 code,
                 message: "because".to_owned(),
@@ -329,9 +329,13 @@ mod tests {
             };
             client.blame("list pods", &kube::Error::Api(status.boxed())).to_string()
         };
-        assert!(said(401).contains("does not accept our credentials"), "{}", said(401));
-        assert_eq!(said(403), "we have no right to list pods: because");
-        assert_eq!(said(404), "cannot list pods: there is no such thing on the cluster");
-        assert_eq!(said(500), "cannot list pods: the cluster says because");
+        assert!(
+            message(401).contains("does not accept the credentials"),
+            "{}",
+            message(401)
+        );
+        assert_eq!(message(403), "permission denied: cannot list pods: because");
+        assert_eq!(message(404), "cannot list pods: not found on the cluster");
+        assert_eq!(message(500), "cannot list pods: because");
     }
 }

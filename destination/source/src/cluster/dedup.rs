@@ -1,5 +1,5 @@
-//! What the reader has been told of one kind: a fingerprint of each object. So that the reader hears differences only,
-//! whatever the API server repeats, and hears what is gone although nobody told us.
+//! Fingerprints of the objects of one kind that the reader has. Passes on differences only, whatever the API server
+//! repeats, and detects deletions that were missed.
 //!
 //! Pure: objects as JSON in, changes out.
 
@@ -25,14 +25,14 @@ use serde_json::Value;
 use super::{kinds, prune};
 use crate::{Refusal, limits};
 
-/// What a change consists of.
+/// Changes of one kind.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Change {
-    /// New or changed.
+    /// New or changed objects.
     pub applied: Vec<Object>,
-    /// Gone.
+    /// Deleted objects.
     pub deleted: Vec<ObjectRef>,
-    /// Not understood; what these objects said before, if anything, still holds.
+    /// Rejected objects; their last valid state, if any, stays in effect.
     pub refused: Vec<Refusal>,
 }
 
@@ -47,67 +47,67 @@ type Key = (Arc<str>, Arc<str>);
 
 #[derive(Copy, Clone, Debug)]
 struct Entry {
-    /// Of what the API server said last, as far as the mesh reads it.
-    print: u64,
-    /// Whether the reader has the object: false while it was refused and never understood.
-    held: bool,
+    /// Hash of the latest pruned object.
+    fingerprint: u64,
+    /// The reader has the object: false if no state of it was ever valid.
+    delivered: bool,
 }
 
-/// What came of reading an object.
+/// Result of comparing an object with its entry.
 #[derive(Debug, Default)]
-struct Read {
+struct Comparison {
     entry: Option<Entry>,
     applied: Option<Object>,
     refused: Option<Refusal>,
 }
 
-/// The book of one kind.
+/// Deduplicates the objects of one kind.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct ObjectDedup {
     kind: Kind,
     entries: HashMap<Key, Entry>,
-    /// While a list is read: what it has so far, and what came of it.
+    /// Entries and changes of the list in progress.
     list: Option<(HashMap<Key, Entry>, Change)>,
     hasher: RandomState,
-    most: usize,
+    max: usize,
 }
 
-impl Book {
+impl ObjectDedup {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             kind,
             entries: HashMap::new(),
             list: None,
             hasher: RandomState::new(),
-            most: limits::OBJECTS_OF_KIND,
+            max: limits::OBJECTS_OF_KIND,
         }
     }
 
-    /// How many objects there are.
+    /// Returns the number of objects.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// A list begins. One that was not finished is forgotten.
+    /// Begins a list and discards an unfinished one.
     pub(super) fn begin(&mut self) {
         self.list = Some((HashMap::new(), Change::default()));
     }
 
-    /// An object of the list; `version` is the `group/version` that was asked for.
+    /// Adds an object of the list; `version` is the requested `group/version`.
     pub(super) fn listed(&mut self, version: &str, object: Value) {
         let Some((mut seen, mut change)) = self.list.take() else {
             return;
         };
         if let Some(key) = key(&object) {
-            let read = self.read(&key, seen.len(), version, object);
-            seen.extend(read.entry.map(|entry| (key, entry)));
-            change.applied.extend(read.applied);
-            change.refused.extend(read.refused);
+            let result = self.compare(&key, seen.len(), version, object);
+            seen.extend(result.entry.map(|entry| (key, entry)));
+            change.applied.extend(result.applied);
+            change.refused.extend(result.refused);
         }
         self.list = Some((seen, change));
     }
 
-    /// The list is complete: what it did not have is gone.
+    /// Ends the list: objects missing from it are deleted.
     pub(super) fn end(&mut self) -> Change {
         let Some((seen, mut change)) = self.list.take() else {
             return Change::default();
@@ -115,38 +115,38 @@ impl Book {
         let gone = self
             .entries
             .iter()
-            .filter(|(key, entry)| entry.held && !seen.contains_key(*key));
+            .filter(|(key, entry)| entry.delivered && !seen.contains_key(*key));
         change.deleted = gone.map(|(key, _)| self.object_ref(key)).collect();
         self.entries = seen;
         change
     }
 
-    /// An object is new or changed.
+    /// Adds or changes an object.
     pub(super) fn applied(&mut self, version: &str, object: Value) -> Change {
         let Some(key) = key(&object) else {
             return Change::default();
         };
-        let read = self.read(&key, self.entries.len(), version, object);
-        self.entries.extend(read.entry.map(|entry| (key, entry)));
+        let result = self.compare(&key, self.entries.len(), version, object);
+        self.entries.extend(result.entry.map(|entry| (key, entry)));
         Change {
-            applied: read.applied.into_iter().collect(),
+            applied: result.applied.into_iter().collect(),
             deleted: vec![],
-            refused: read.refused.into_iter().collect(),
+            refused: result.refused.into_iter().collect(),
         }
     }
 
-    /// An object is gone.
+    /// Deletes an object.
     pub(super) fn deleted(&mut self, object: &Value) -> Change {
         let mut change = Change::default();
         if let Some(key) = key(object)
-            && self.entries.remove(&key).is_some_and(|entry| entry.held)
+            && self.entries.remove(&key).is_some_and(|entry| entry.delivered)
         {
             change.deleted.push(self.object_ref(&key));
         }
         change
     }
 
-    /// The whole kind is gone.
+    /// Deletes all objects.
     pub(super) fn absent(&mut self) -> Change {
         self.begin();
         self.end()
@@ -160,15 +160,15 @@ impl Book {
         }
     }
 
-    /// Compares an object with what is known of it; `known` objects count against the most there may be.
-    fn read(&self, key: &Key, known: usize, version: &str, mut object: Value) -> Read {
+    /// Compares an object with its entry; `known` objects count against the limit.
+    fn compare(&self, key: &Key, known: usize, version: &str, mut object: Value) -> Comparison {
         prune::prune(self.kind, &mut object);
-        let print = self.print(&object);
+        let fingerprint = self.fingerprint(&object);
         let before = self.entries.get(key).copied();
-        if let Some(before) = before.filter(|before| before.print == print) {
-            return Read {
+        if let Some(before) = before.filter(|before| before.fingerprint == fingerprint) {
+            return Comparison {
                 entry: Some(before),
-                ..Read::default()
+                ..Comparison::default()
             };
         }
         let refusal = |reason: String| Refusal {
@@ -177,26 +177,26 @@ impl Book {
             object: Some(self.object_ref(key)),
             reason,
         };
-        if before.is_none() && known >= self.most {
-            let (object, most) = (self.object_ref(key), self.most);
-            let reason = format!("{object} is one object more than {most}, the most of a kind");
-            return Read {
+        if before.is_none() && known >= self.max {
+            let (object, max) = (self.object_ref(key), self.max);
+            let reason = format!("{object} exceeds the limit of {max} objects of a kind");
+            return Comparison {
                 refused: Some(refusal(reason)),
-                ..Read::default()
+                ..Comparison::default()
             };
         }
-        let understood = understand(self.kind, version, object);
-        let held = understood.is_ok() || before.is_some_and(|before| before.held);
-        Read {
-            entry: Some(Entry { print, held }),
-            refused: understood.as_ref().err().cloned().map(refusal),
-            applied: understood.ok(),
+        let parsed = parse(self.kind, version, object);
+        let delivered = parsed.is_ok() || before.is_some_and(|before| before.delivered);
+        Comparison {
+            entry: Some(Entry { fingerprint, delivered }),
+            refused: parsed.as_ref().err().cloned().map(refusal),
+            applied: parsed.ok(),
         }
     }
 
-    fn print(&self, object: &Value) -> u64 {
-        struct Into<H>(H);
-        impl<H: Hasher> io::Write for Into<H> {
+    fn fingerprint(&self, object: &Value) -> u64 {
+        struct HashWriter<H>(H);
+        impl<H: Hasher> io::Write for HashWriter<H> {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0.write(bytes);
                 Ok(bytes.len())
@@ -206,9 +206,9 @@ impl Book {
                 Ok(())
             }
         }
-        let mut into = Into(self.hasher.build_hasher());
-        serde_json::to_writer(&mut into, object).expect("a hasher takes everything");
-        into.0.finish()
+        let mut writer = HashWriter(self.hasher.build_hasher());
+        serde_json::to_writer(&mut writer, object).expect("hashing does not fail");
+        writer.0.finish()
     }
 }
 
@@ -218,12 +218,12 @@ fn key(object: &Value) -> Option<Key> {
     Some((text("namespace").unwrap_or_default().into(), text("name")?.into()))
 }
 
-/// The object as a value. A list's items do not say what they are, so it is said for them.
-fn understand(kind: Kind, version: &str, mut object: Value) -> Result<Object, String> {
+/// Parses an object. Items of a list have neither version nor kind, so both are filled in.
+fn parse(kind: Kind, version: &str, mut object: Value) -> Result<Object, String> {
     if kinds::is_metadata_only(kind) {
         let metadata = object.get_mut("metadata").map(Value::take).unwrap_or_default();
         let metadata = serde_json::from_value(metadata).map_err(|error| format!("{kind}: metadata: {error}"))?;
-        return of_metadata(kind, metadata).ok_or_else(|| format!("{kind} is read as a whole"));
+        return from_metadata(kind, metadata).ok_or_else(|| format!("{kind} is not read by metadata alone"));
     }
     if let Value::Object(object) = &mut object {
         object.insert("apiVersion".to_owned(), version.into());
@@ -232,8 +232,8 @@ fn understand(kind: Kind, version: &str, mut object: Value) -> Result<Object, St
     Object::from_value(object).map_err(|invalid| invalid.to_string())
 }
 
-fn of_metadata(kind: Kind, metadata: ObjectMeta) -> Option<Object> {
-    macro_rules! of {
+fn from_metadata(kind: Kind, metadata: ObjectMeta) -> Option<Object> {
+    macro_rules! from_metadata {
         ($($kind:ident),*) => {
             match kind {
                 $(Kind::$kind => Some($kind { metadata, ..$kind::default() }.into()),)*
@@ -241,7 +241,7 @@ fn of_metadata(kind: Kind, metadata: ObjectMeta) -> Option<Object> {
             }
         };
     }
-    of!(
+    from_metadata!(
         Namespace,
         Node,
         Deployment,
@@ -273,96 +273,96 @@ mod tests {
         (applied, change.deleted.iter().map(ToString::to_string).collect())
     }
 
-    fn listed(book: &mut Book, objects: &[Value]) -> Change {
-        book.begin();
+    fn listed(dedup: &mut ObjectDedup, objects: &[Value]) -> Change {
+        dedup.begin();
         for object in objects {
-            book.listed(V1, object.clone());
+            dedup.listed(V1, object.clone());
         }
-        book.end()
+        dedup.end()
     }
 
     #[test]
-    fn a_relist_tells_only_what_differs() {
-        let mut book = Book::new(Kind::Service);
+    fn relist_yields_only_differences() {
+        let mut dedup = ObjectDedup::new(Kind::Service);
         let all = listed(
-            &mut book,
+            &mut dedup,
             &[service("web", 1, 80), service("api", 1, 80), service("db", 1, 80)],
         );
         assert_eq!(all.applied.len(), 3);
         let again = listed(
-            &mut book,
+            &mut dedup,
             &[service("web", 9, 80), service("api", 9, 81), service("new", 9, 80)],
         );
         let expected = ["Service a/api", "Service a/new"].map(str::to_owned).to_vec();
         assert_eq!(names(&again), (expected, vec!["Service a/db".to_owned()]));
-        assert_eq!(book.len(), 3);
+        assert_eq!(dedup.len(), 3);
     }
 
     #[test]
-    fn a_list_that_breaks_off_changes_nothing() {
-        let mut book = Book::new(Kind::Service);
-        listed(&mut book, &[service("web", 1, 80), service("api", 1, 80)]);
-        book.begin();
-        book.listed(V1, service("web", 2, 81));
-        let again = listed(&mut book, &[service("web", 2, 81), service("api", 2, 80)]);
+    fn unfinished_list_changes_nothing() {
+        let mut dedup = ObjectDedup::new(Kind::Service);
+        listed(&mut dedup, &[service("web", 1, 80), service("api", 1, 80)]);
+        dedup.begin();
+        dedup.listed(V1, service("web", 2, 81));
+        let again = listed(&mut dedup, &[service("web", 2, 81), service("api", 2, 80)]);
         assert_eq!(names(&again), (vec!["Service a/web".to_owned()], vec![]));
     }
 
     #[test]
-    fn events_that_repeat_or_say_nothing_new_are_silent() {
-        let mut book = Book::new(Kind::Service);
-        assert_eq!(book.applied(V1, service("web", 1, 80)).applied.len(), 1);
-        assert!(book.applied(V1, service("web", 2, 80)).is_empty());
-        assert_eq!(book.deleted(&service("web", 3, 80)).deleted.len(), 1);
-        assert!(book.deleted(&service("web", 3, 80)).is_empty());
-        assert_eq!(book.applied(V1, service("web", 4, 80)).applied.len(), 1);
-        assert_eq!(names(&book.absent()).1, ["Service a/web"]);
+    fn repeated_events_yield_nothing() {
+        let mut dedup = ObjectDedup::new(Kind::Service);
+        assert_eq!(dedup.applied(V1, service("web", 1, 80)).applied.len(), 1);
+        assert!(dedup.applied(V1, service("web", 2, 80)).is_empty());
+        assert_eq!(dedup.deleted(&service("web", 3, 80)).deleted.len(), 1);
+        assert!(dedup.deleted(&service("web", 3, 80)).is_empty());
+        assert_eq!(dedup.applied(V1, service("web", 4, 80)).applied.len(), 1);
+        assert_eq!(names(&dedup.absent()).1, ["Service a/web"]);
     }
 
     #[test]
-    fn what_is_refused_is_said_once_and_keeps_what_it_said_before() {
+    fn rejects_an_invalid_state_once_and_keeps_the_last_valid_one() {
         let split = |weight: Value| {
             json!({"metadata": {"name": "s", "namespace": "a"},
                 "spec": {"service": "web", "backends": [{"service": "x", "weight": weight}]}})
         };
-        let mut book = Book::new(Kind::TrafficSplit);
-        assert_eq!(book.applied(ALPHA, split(json!("900m"))).applied.len(), 1);
-        let refused = book.applied(ALPHA, split(json!(-1)));
+        let mut dedup = ObjectDedup::new(Kind::TrafficSplit);
+        assert_eq!(dedup.applied(ALPHA, split(json!("900m"))).applied.len(), 1);
+        let refused = dedup.applied(ALPHA, split(json!(-1)));
         assert!(names(&refused) == (vec![], vec![]) && refused.refused.len() == 1);
-        let said = refused.refused[0].to_string();
+        let reason = refused.refused[0].to_string();
         assert!(
-            said.starts_with("kubernetes: TrafficSplit a/s: spec.backends[0].weight"),
-            "{said}"
+            reason.starts_with("kubernetes: TrafficSplit a/s: spec.backends[0].weight"),
+            "{reason}"
         );
-        assert!(book.applied(ALPHA, split(json!(-1))).is_empty());
-        // Still held, so that the reader hears that it is gone; one that was never understood is nobody's.
-        assert_eq!(book.deleted(&split(json!(-1))).deleted.len(), 1);
-        book.applied(ALPHA, split(json!(-1)));
-        assert!(book.absent().is_empty());
+        assert!(dedup.applied(ALPHA, split(json!(-1))).is_empty());
+        // Still delivered, so that the reader gets its deletion; one that was never valid is not.
+        assert_eq!(dedup.deleted(&split(json!(-1))).deleted.len(), 1);
+        dedup.applied(ALPHA, split(json!(-1)));
+        assert!(dedup.absent().is_empty());
     }
 
     #[test]
-    fn more_than_the_most_is_refused_with_the_number() {
-        let mut book = Book::new(Kind::Service);
-        book.most = 1;
-        book.applied(V1, service("web", 1, 80));
-        let refused = book.applied(V1, service("api", 1, 80)).refused;
-        let said = refused[0].to_string();
+    fn rejects_objects_over_the_limit() {
+        let mut dedup = ObjectDedup::new(Kind::Service);
+        dedup.max = 1;
+        dedup.applied(V1, service("web", 1, 80));
+        let refused = dedup.applied(V1, service("api", 1, 80)).refused;
+        let reason = refused[0].to_string();
         assert_eq!(
-            said,
-            "kubernetes: Service a/api is one object more than 1, the most of a kind"
+            reason,
+            "kubernetes: Service a/api exceeds the limit of 1 objects of a kind"
         );
-        assert_eq!(book.len(), 1);
-        assert_eq!(book.applied(V1, service("web", 2, 81)).applied.len(), 1);
+        assert_eq!(dedup.len(), 1);
+        assert_eq!(dedup.applied(V1, service("web", 2, 81)).applied.len(), 1);
     }
 
     #[test]
-    fn of_controllers_metadata_is_enough() {
-        let mut book = Book::new(Kind::ReplicaSet);
+    fn reads_only_metadata_of_workloads() {
+        let mut dedup = ObjectDedup::new(Kind::ReplicaSet);
         let owner =
             json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u", "controller": true}]);
         let set = json!({"metadata": {"name": "web-1", "namespace": "a", "ownerReferences": owner}});
-        let change = book.applied("apps/v1", set);
+        let change = dedup.applied("apps/v1", set);
         let owners = change.applied[0].metadata().owner_references.as_ref().expect("kept");
         assert_eq!(owners[0].name, "web");
     }

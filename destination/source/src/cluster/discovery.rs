@@ -1,4 +1,4 @@
-//! Which versions of which groups the API server serves: asked once for all watches that wait for a CRD.
+//! Versions of each group that the API server serves, requested once for all watches that wait for a CRD.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::Client;
 use crate::Error;
 
-/// How long an answer holds.
+/// Time for which a response is reused.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Versions of each group.
@@ -28,9 +28,9 @@ impl Discovery {
         }
     }
 
-    /// The versions, `group/version`, of a group that are served. None means that there is no such group.
+    /// Returns the served versions of a group, as `group/version`; none if the group does not exist.
     pub(super) async fn versions(&self, group: &str) -> Result<Option<Vec<String>>, Error> {
-        // The lock is held while we ask: others then find the answer here.
+        // The lock is held during the request, so that others reuse the response.
         let mut last = self.last.lock().await;
         let fresh = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH);
         let groups = match fresh {

@@ -1,6 +1,10 @@
-//! Events: what the mesh did to an object, where `kubectl describe` shows it.
+//! Events: actions of the mesh on an object, as `kubectl describe` shows them.
+//!
+//! Not `kube_runtime::events::Recorder`: its `events.k8s.io/v1` Events lack count, first and last time and source,
+//! which upstream's injector writes and `kubectl get events` prints; what it would replace is one request of forty
+//! lines.
 
-/// Which object an Event is about.
+/// Object that an Event is about.
 pub use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource},
@@ -12,34 +16,34 @@ use kube::{Api, api::PostParams};
 use super::Client;
 use crate::Error;
 
-/// Longest text that the API server takes.
+/// Longest text that the API server accepts.
 const TEXT_MAX: usize = 1024;
 
-/// How much an Event weighs.
+/// Type of an Event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// For information.
+    /// Informational.
     Normal,
-    /// Somebody should look.
+    /// Needs attention.
     Warning,
 }
 
-/// What to tell of an object.
+/// Event to write.
 #[derive(Clone, Debug)]
 pub struct Note<'a> {
-    /// The object; its version, kind, name, namespace and uid count.
+    /// The object, with version, kind, name, namespace and uid.
     pub of: ObjectReference,
-    /// How much it weighs.
+    /// Type.
     pub weight: Weight,
-    /// One word in camel case, such as `Injected`.
+    /// Reason, one word in camel case, such as `Injected`.
     pub reason: &'a str,
-    /// A sentence.
+    /// Message, a sentence.
     pub text: &'a str,
-    /// Who tells: the program's name.
+    /// Reporting program.
     pub by: &'a str,
 }
 
-/// Tells it.
+/// Writes an Event.
 pub async fn event(client: &Client, note: &Note<'_>) -> Result<(), Error> {
     let namespace = note.of.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let event = build(note, &namespace, Timestamp::now());
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_are_cut_and_the_object_is_named() {
+    fn truncates_long_texts_and_names_the_object() {
         let note = Note {
             of: ObjectReference {
                 name: Some("web".to_owned()),

@@ -1,8 +1,8 @@
-//! What the API server calls the kinds, and which of them are read how.
+//! Names of the kinds at the API server, and how each is read.
 
 use destination_k8s::{Kind, keys};
 
-/// What `mesh-destination` watches.
+/// Kinds watched by `mesh-destination`.
 pub const FOR_DESTINATION: &[Kind] = &[
     Kind::Namespace,
     Kind::Node,
@@ -27,10 +27,11 @@ pub const FOR_DESTINATION: &[Kind] = &[
     Kind::TcpRoute,
 ];
 
-/// What `mesh-injector` watches: namespaces, the controllers between a pod and its owner, and the Services that splits name.
+/// Kinds watched by `mesh-injector`: namespaces, the controllers between a pod and its workload, and the Services that
+/// splits name.
 pub const FOR_INJECTOR: &[Kind] = &[Kind::Namespace, Kind::ReplicaSet, Kind::Job, Kind::Service];
 
-/// What `mesh-viz` watches.
+/// Kinds watched by `mesh-viz`.
 pub const FOR_VIZ: &[Kind] = &[
     Kind::Namespace,
     Kind::Deployment,
@@ -51,16 +52,40 @@ pub const FOR_VIZ: &[Kind] = &[
     Kind::GrpcRoute,
 ];
 
-/// The kind's name in a path of the API.
-pub(super) fn plural(kind: Kind) -> String {
-    let lower = kind.as_str().to_ascii_lowercase();
-    match lower.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{lower}s"),
+/// Returns the kind's name in a path of the API.
+pub(super) fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Namespace => "namespaces",
+        Kind::Node => "nodes",
+        Kind::Deployment => "deployments",
+        Kind::ReplicaSet => "replicasets",
+        Kind::StatefulSet => "statefulsets",
+        Kind::DaemonSet => "daemonsets",
+        Kind::Job => "jobs",
+        Kind::CronJob => "cronjobs",
+        Kind::Pod => "pods",
+        Kind::Service => "services",
+        Kind::ServiceAccount => "serviceaccounts",
+        Kind::EndpointSlice => "endpointslices",
+        Kind::ConfigMap => "configmaps",
+        Kind::Secret => "secrets",
+        Kind::ServiceProfile => "serviceprofiles",
+        Kind::TrafficSplit => "trafficsplits",
+        Kind::Server => "servers",
+        Kind::ServerAuthorization => "serverauthorizations",
+        Kind::AuthorizationPolicy => "authorizationpolicies",
+        Kind::MeshTlsAuthentication => "meshtlsauthentications",
+        Kind::NetworkAuthentication => "networkauthentications",
+        Kind::HttpLocalRateLimitPolicy => "httplocalratelimitpolicies",
+        Kind::EgressNetwork => "egressnetworks",
+        Kind::PolicyHttpRoute | Kind::HttpRoute => "httproutes",
+        Kind::GrpcRoute => "grpcroutes",
+        Kind::TlsRoute => "tlsroutes",
+        Kind::TcpRoute => "tcproutes",
     }
 }
 
-/// Whether metadata is all that the mesh reads of the kind.
+/// Returns true if the mesh reads only metadata of the kind.
 pub(super) fn is_metadata_only(kind: Kind) -> bool {
     matches!(
         kind,
@@ -76,7 +101,7 @@ pub(super) fn is_metadata_only(kind: Kind) -> bool {
     )
 }
 
-/// Whether the kind is there only where its CRD is installed.
+/// Returns true if the kind exists only where its CRD is installed.
 pub(super) fn is_custom(kind: Kind) -> bool {
     !matches!(
         kind.group(),
@@ -84,7 +109,7 @@ pub(super) fn is_custom(kind: Kind) -> bool {
     )
 }
 
-/// The path of a version's objects, in one namespace or in all.
+/// Returns the path of a version's objects, in one namespace or in all.
 pub(super) fn path(kind: Kind, version: &str, namespace: Option<&str>) -> String {
     let root = if version.contains('/') { "apis" } else { "api" };
     let within = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
@@ -96,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_those_of_the_api() {
+    fn builds_paths_of_the_api() {
         assert_eq!(path(Kind::Pod, "v1", None), "/api/v1/pods");
         assert_eq!(
             path(Kind::HttpLocalRateLimitPolicy, "policy.linkerd.io/v1alpha1", Some("a")),
@@ -107,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_kinds_of_crds_may_be_missing() {
+    fn only_crd_kinds_are_custom() {
         assert!(is_custom(Kind::TrafficSplit) && is_custom(Kind::HttpRoute));
         for kind in [Kind::Pod, Kind::Deployment, Kind::Job, Kind::EndpointSlice] {
             assert!(!is_custom(kind), "{kind}");

@@ -1,6 +1,8 @@
-//! Who of several equal processes writes: the one that holds the Lease.
+//! Leader election by a Lease: of several equal processes, the holder writes.
 //!
-//! Whether a holder is gone is told by how long *we* have seen its lease unchanged, never by comparing its clock to ours.
+//! A holder counts as gone when *this* process has seen its lease unchanged for its duration; clocks of two machines
+//! are never compared. That is why `kubert`'s lease is not used: it compares the holder's `renewTime` with its own
+//! clock.
 
 use std::time::Duration;
 
@@ -19,23 +21,23 @@ use tokio_util::sync::CancellationToken;
 use super::Client;
 use crate::Error;
 
-/// Which lease, and for how long.
+/// Options of a lease.
 #[derive(Clone, Debug)]
 pub struct LeaseOptions {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// Who we are: the pod's name, so that no two are the same.
+    /// Identity of this process: the pod's name, which is unique.
     pub holder: String,
-    /// How long a holder that says nothing keeps the lease; a second at least.
+    /// Time for which a silent holder keeps the lease; at least a second.
     pub duration: Duration,
-    /// How often it is renewed: a third of that, so that two failures cost nothing.
+    /// Interval of renewals: a third of that, so that two failures do no harm.
     pub renew: Duration,
 }
 
 impl LeaseOptions {
-    /// A lease of 30 s, renewed every 10.
+    /// Makes options for a lease of 30 s, renewed every 10.
     pub fn new(namespace: &str, name: &str, holder: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -47,45 +49,45 @@ impl LeaseOptions {
     }
 }
 
-/// Tries to hold a lease, and says whether it does.
+/// Candidate for a lease.
 #[derive(Debug)]
 pub struct Elector {
     client: Client,
     options: LeaseOptions,
     leads: watch::Sender<bool>,
-    /// What the lease said when it changed last, and when we saw that.
+    /// Last change of the lease, and the time at which it was seen.
     seen: Option<(Record, Instant)>,
-    /// When we renewed last.
+    /// Last renewal by this process.
     renewed: Option<Instant>,
 }
 
-/// What changes when a holder renews.
+/// Holder and renewal time, which change with each renewal.
 type Record = (Option<String>, Option<MicroTime>);
 
-/// What to do about a lease.
+/// Action on a lease.
 #[derive(Debug, PartialEq, Eq)]
-enum Act {
+enum LeaseAction {
     Renew,
     Take,
     Wait,
 }
 
-/// What `me` does about a lease whose record was seen unchanged for `seen_for`.
-fn decide(me: &str, lease: &LeaseSpec, seen_for: Duration, fallback: Duration) -> Act {
+/// Decides the action of `me` on a lease that was seen unchanged for `seen_for`.
+fn decide(me: &str, lease: &LeaseSpec, seen_for: Duration, fallback: Duration) -> LeaseAction {
     let lasts = lease
         .lease_duration_seconds
         .and_then(|seconds| u64::try_from(seconds).ok())
         .map_or(fallback, Duration::from_secs);
     match lease.holder_identity.as_deref() {
-        Some(holder) if holder == me => Act::Renew,
-        None | Some("") => Act::Take,
-        Some(_) if seen_for >= lasts => Act::Take,
-        Some(_) => Act::Wait,
+        Some(holder) if holder == me => LeaseAction::Renew,
+        None | Some("") => LeaseAction::Take,
+        Some(_) if seen_for >= lasts => LeaseAction::Take,
+        Some(_) => LeaseAction::Wait,
     }
 }
 
 impl Elector {
-    /// An elector, and whether we hold the lease at any moment.
+    /// Makes an elector and the receiver of its leadership.
     pub fn new(client: &Client, options: LeaseOptions) -> (Self, watch::Receiver<bool>) {
         let (leads, led) = watch::channel(false);
         let elector = Self {
@@ -98,11 +100,11 @@ impl Elector {
         (elector, led)
     }
 
-    /// Runs until `stop`, and gives the lease back then, so that the next holder need not wait.
+    /// Runs until `stop`, then releases the lease, so that the next holder need not wait.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let held = self.step().await;
-            self.tell(held);
+            self.report(held);
             let pause = self.pause();
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 break;
@@ -111,12 +113,12 @@ impl Elector {
         if *self.leads.borrow() {
             self.leads.send_replace(false);
             if let Err(error) = self.release().await {
-                tracing::info!("the lease runs out by itself: {error}");
+                tracing::info!("cannot release the lease, which will expire: {error}");
             }
         }
     }
 
-    /// A holder renews in time; the others look as often.
+    /// Returns the time to the next step: holders renew, others check, at the same interval.
     fn pause(&self) -> Duration {
         // Sooner after a failure, while there is still time.
         let failed = self
@@ -130,7 +132,7 @@ impl Elector {
         pause.mul_f64(1.0 - fastrand::f64() / 10.0)
     }
 
-    fn tell(&mut self, held: Result<bool, Error>) {
+    fn report(&mut self, held: Result<bool, Error>) {
         let leads = match held {
             Ok(holds) => {
                 self.renewed = holds.then(Instant::now);
@@ -138,7 +140,7 @@ impl Elector {
             }
             Err(error) => {
                 tracing::debug!("{error}");
-                // Nobody else takes it before its end; we stop well before, for our clocks may run differently.
+                // No other process takes it before it expires; stop well before, as clocks may differ in speed.
                 let safe = self.options.duration * 2 / 3;
                 self.renewed.is_some_and(|renewed| renewed.elapsed() < safe)
             }
@@ -148,15 +150,7 @@ impl Elector {
             .send_if_modified(|led| std::mem::replace(led, leads) != leads);
         if changed {
             let lease = format!("{}/{}", self.options.namespace, self.options.name);
-            tracing::info!(
-                lease,
-                "{}",
-                if leads {
-                    "we hold the lease"
-                } else {
-                    "we no longer hold the lease"
-                }
-            );
+            tracing::info!(lease, "{}", if leads { "acquired the lease" } else { "lost the lease" });
         }
     }
 
@@ -164,7 +158,7 @@ impl Elector {
         Api::namespaced(self.client.raw().clone(), &self.options.namespace)
     }
 
-    /// Looks at the lease, renews or takes it; says whether it is ours.
+    /// Reads the lease, renews or takes it, and returns true if this process holds it.
     async fn step(&mut self) -> Result<bool, Error> {
         let leases = self.leases();
         let found = self
@@ -181,7 +175,7 @@ impl Elector {
             };
             let params = PostParams::default();
             let made = leases.create(&params, &lease);
-            return lost(self.client.call("create leases", made).await);
+            return won(self.client.call("create leases", made).await);
         };
         let spec = lease.spec.take().unwrap_or_default();
         let record = (spec.holder_identity.clone(), spec.renew_time.clone());
@@ -191,15 +185,15 @@ impl Elector {
         };
         self.seen = Some((record, since));
         let take = match decide(&self.options.holder, &spec, since.elapsed(), self.options.duration) {
-            Act::Wait => return Ok(false),
-            Act::Renew => false,
-            Act::Take => true,
+            LeaseAction::Wait => return Ok(false),
+            LeaseAction::Renew => false,
+            LeaseAction::Take => true,
         };
         lease.spec = Some(self.spec(&spec, take));
-        // With the version that we read: of two that try, one loses.
+        // Carries the version that was read: of two concurrent writers, one fails.
         let params = PostParams::default();
         let written = leases.replace(&self.options.name, &params, &lease);
-        lost(self.client.call("update leases", written).await)
+        won(self.client.call("update leases", written).await)
     }
 
     fn spec(&self, before: &LeaseSpec, take: bool) -> LeaseSpec {
@@ -232,8 +226,8 @@ impl Elector {
     }
 }
 
-/// Whether a write succeeded; somebody else's was first, if it did not.
-fn lost<T>(written: Result<T, Error>) -> Result<bool, Error> {
+/// Returns true if a write succeeded, and false if a concurrent one was first.
+fn won<T>(written: Result<T, Error>) -> Result<bool, Error> {
     match written {
         Ok(_) => Ok(true),
         Err(Error::Conflict { .. }) => Ok(false),
@@ -246,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_taken_only_when_its_holder_was_silent_for_its_whole_time() {
+    fn takes_a_lease_only_after_its_full_duration_of_silence() {
         let lease = |holder: &str| LeaseSpec {
             holder_identity: Some(holder.to_owned()),
             lease_duration_seconds: Some(15),
@@ -255,16 +249,16 @@ mod tests {
         let decided = |lease: &LeaseSpec, seconds: u64| {
             decide("me", lease, Duration::from_secs(seconds), Duration::from_secs(30))
         };
-        assert_eq!(decided(&lease("me"), 100), Act::Renew);
-        assert_eq!(decided(&lease("you"), 14), Act::Wait);
-        assert_eq!(decided(&lease("you"), 15), Act::Take);
-        assert_eq!(decided(&lease(""), 0), Act::Take);
-        assert_eq!(decided(&LeaseSpec::default(), 0), Act::Take);
+        assert_eq!(decided(&lease("me"), 100), LeaseAction::Renew);
+        assert_eq!(decided(&lease("you"), 14), LeaseAction::Wait);
+        assert_eq!(decided(&lease("you"), 15), LeaseAction::Take);
+        assert_eq!(decided(&lease(""), 0), LeaseAction::Take);
+        assert_eq!(decided(&LeaseSpec::default(), 0), LeaseAction::Take);
         let endless = LeaseSpec {
             lease_duration_seconds: None,
             ..lease("you")
         };
-        assert_eq!(decided(&endless, 29), Act::Wait);
-        assert_eq!(decided(&endless, 30), Act::Take);
+        assert_eq!(decided(&endless, 29), LeaseAction::Wait);
+        assert_eq!(decided(&endless, 30), LeaseAction::Take);
     }
 }

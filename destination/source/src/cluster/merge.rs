@@ -1,32 +1,32 @@
-//! From the changes of all kinds to the updates of one reader: a reset when everything was read once, then changes, as
-//! many as there are in one update. Pure.
+//! Merges the changes of all kinds into updates for one reader: a reset once everything is listed, then changes, all
+//! that are pending in one update. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use destination_k8s::{Object, ObjectRef};
 
-use super::book::Change;
+use super::dedup::Change;
 use crate::{Refusal, Update};
 
-/// What one watch has to say.
+/// Batch of changes from one watch.
 #[derive(Debug)]
-pub(super) struct Heard {
-    /// Which watch.
+pub(super) struct WatchBatch {
+    /// Index of the watch.
     pub watch: usize,
-    /// What changed.
+    /// Changes.
     pub change: Change,
-    /// Whether the watch has read everything once: its first list is complete, or there is nothing to list.
+    /// The first list of the watch is complete, or there is nothing to list.
     pub synced: bool,
 }
 
-/// What is not told yet.
+/// Pending changes.
 #[derive(Debug)]
 pub(super) struct Merge {
-    /// Watches that have not read everything once.
+    /// Watches whose first list is not complete.
     unread: BTreeSet<usize>,
-    /// Whether the reset was told.
+    /// The reset has been sent.
     began: bool,
-    /// The last word on each object; none means that it is gone.
+    /// Latest state of each object; none means deleted.
     pending: BTreeMap<ObjectRef, Option<Object>>,
     refused: Vec<Refusal>,
 }
@@ -41,8 +41,8 @@ impl Merge {
         }
     }
 
-    pub(super) fn take(&mut self, heard: Heard) {
-        let Heard { watch, change, synced } = heard;
+    pub(super) fn take(&mut self, batch: WatchBatch) {
+        let WatchBatch { watch, change, synced } = batch;
         self.pending.extend(change.deleted.into_iter().map(|gone| (gone, None)));
         let applied = change
             .applied
@@ -55,7 +55,7 @@ impl Merge {
         }
     }
 
-    /// What to tell now.
+    /// Returns the updates to send now.
     pub(super) fn updates(&mut self) -> Vec<Update> {
         let mut updates = vec![];
         if self.unread.is_empty() {
@@ -93,8 +93,8 @@ mod tests {
         namespace.into()
     }
 
-    fn heard(watch: usize, applied: &[Object], deleted: &[Object]) -> Heard {
-        Heard {
+    fn batch(watch: usize, applied: &[Object], deleted: &[Object]) -> WatchBatch {
+        WatchBatch {
             watch,
             change: Change {
                 applied: applied.to_vec(),
@@ -106,26 +106,26 @@ mod tests {
     }
 
     #[test]
-    fn the_first_update_waits_for_all_watches_and_is_a_reset() {
+    fn first_update_waits_for_all_watches_and_is_a_reset() {
         let mut merge = Merge::new(2);
         let (a, b) = (namespace("a", "1"), namespace("b", "1"));
-        merge.take(heard(0, &[a.clone(), b.clone()], &[]));
+        merge.take(batch(0, &[a.clone(), b.clone()], &[]));
         assert_eq!(merge.updates(), []);
-        merge.take(heard(0, &[], &[b]));
-        merge.take(heard(1, &[], &[]));
+        merge.take(batch(0, &[], &[b]));
+        merge.take(batch(1, &[], &[]));
         assert_eq!(merge.updates(), [Update::Reset(vec![a])]);
         assert_eq!(merge.updates(), []);
     }
 
     #[test]
-    fn a_burst_is_one_update_with_the_last_word_on_each() {
+    fn merges_a_burst_into_one_update_of_latest_states() {
         let mut merge = Merge::new(1);
-        merge.take(heard(0, &[], &[]));
+        merge.take(batch(0, &[], &[]));
         merge.updates();
         let (a, newer, b) = (namespace("a", "1"), namespace("a", "2"), namespace("b", "1"));
-        merge.take(heard(0, &[a.clone(), b.clone()], &[]));
-        merge.take(heard(0, &[], std::slice::from_ref(&a)));
-        merge.take(heard(0, std::slice::from_ref(&newer), std::slice::from_ref(&b)));
+        merge.take(batch(0, &[a.clone(), b.clone()], &[]));
+        merge.take(batch(0, &[], std::slice::from_ref(&a)));
+        merge.take(batch(0, std::slice::from_ref(&newer), std::slice::from_ref(&b)));
         let expected = Update::Changed {
             applied: vec![newer],
             deleted: vec![b.object_ref()],

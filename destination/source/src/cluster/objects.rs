@@ -1,4 +1,4 @@
-//! Objects as they come and change, without a memory of them: for who acts on what an object says at the moment.
+//! Stateless stream of objects as they appear and change, for callers that act on the current content alone.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use super::{
 };
 use crate::Error;
 
-/// How long a watch lasts; then all objects are told again, so that who missed one gets another chance.
+/// Duration of a watch; then all objects are sent again, so that a missed one gets another chance.
 const WATCH: Duration = Duration::from_secs(240);
-/// Silence after the end of a watch that makes it a dead one.
+/// Silence beyond the end of a watch after which it is dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Tells every object that there is, and each one that is new or changes, for ever. `failed` hears why there is a gap.
+/// Passes every existing, new or changed object to `apply`, endlessly. `failed` receives the cause of any gap.
 pub async fn each(
     client: &Client,
     (resource, filter): (&Resource, Filter<'_>),
-    mut tell: impl FnMut(Value),
+    mut apply: impl FnMut(Value),
     mut failed: impl FnMut(&Error),
 ) {
     let mut backoff = Backoff::default();
     loop {
         match watch(client, (resource, filter), &mut |object| {
             backoff.reset();
-            tell(object);
+            apply(object);
         })
         .await
         {
@@ -43,7 +43,7 @@ pub async fn each(
 async fn watch(
     client: &Client,
     (resource, filter): (&Resource, Filter<'_>),
-    tell: &mut impl FnMut(Value),
+    apply: &mut impl FnMut(Value),
 ) -> Result<(), Error> {
     let what = format!("watch {}", resource.plural);
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -54,7 +54,7 @@ async fn watch(
         bookmarks: false,
         ..WatchParams::default()
     };
-    // From no version on: the API server begins with all objects that there are.
+    // Without a version the API server begins with all existing objects.
     let request = Request::new(resource.path()).watch(&params, "");
     let open = async {
         let request = request.map_err(kube::Error::BuildRequest)?;
@@ -63,7 +63,7 @@ async fn watch(
     let mut events = std::pin::pin!(client.call(&what, open).await?);
     while let Ok(Some(event)) = timeout(WATCH + SILENCE, events.next()).await {
         match event.map_err(|error| client.blame(&what, &error))? {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => tell(object),
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => apply(object),
             WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(status) => return Err(client.blame(&what, &kube::Error::Api(status))),
         }
@@ -82,12 +82,12 @@ mod tests {
 
     use super::*;
 
-    /// What was asked: method, path with query, media type, body.
-    type Asked = Arc<Mutex<Vec<[String; 4]>>>;
+    /// Recorded requests: method, path with query, media type, body.
+    type Requests = Arc<Mutex<Vec<[String; 4]>>>;
 
-    /// An API server that answers everything with one text.
-    fn server(text: &'static str) -> (Client, Asked) {
-        let asked = Asked::default();
+    /// An API server that responds to everything with one text.
+    fn server(text: &'static str) -> (Client, Requests) {
+        let asked = Requests::default();
         let record = Arc::clone(&asked);
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let record = Arc::clone(&record);
@@ -101,11 +101,11 @@ mod tests {
                 Ok::<_, std::io::Error>(Response::new(Body::from(text.as_bytes().to_vec())))
             }
         });
-        (Client::over(kube::Client::new(service, "default")), asked)
+        (Client::from_kube(kube::Client::new(service, "default")), asked)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_are_told_and_told_again_with_each_watch() {
+    async fn sends_all_objects_again_with_each_watch() {
         let (client, asked) = server(concat!(
             r#"{"type": "ADDED", "object": {"metadata": {"name": "a"}}}"#,
             "\n",
@@ -120,15 +120,15 @@ mod tests {
         };
         let pods = Resource::new("v1", "pods");
         let mut names = Vec::new();
-        let telling = each(
+        let endless = each(
             &client,
             (&pods, filter),
             |object| names.push(object["metadata"]["name"].as_str().expect("a name").to_owned()),
             |error| panic!("{error}"),
         );
         assert!(
-            timeout(Duration::from_secs(1), telling).await.is_err(),
-            "it goes on for ever"
+            timeout(Duration::from_secs(1), endless).await.is_err(),
+            "it never returns"
         );
         assert!(
             names.len() >= 4 && names.chunks(2).all(|two| two == ["a", "c"]),
@@ -137,7 +137,7 @@ mod tests {
         let asked = asked.lock().expect("no panic");
         assert!(
             asked.len() < 20,
-            "a watch that ends at once is not begun again at once: {}",
+            "a watch that ends at once is not restarted at once: {}",
             asked.len()
         );
         let uri = &asked[0][1];
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_object_that_is_meant_is_deleted_or_changed() {
+    async fn deletes_and_changes_only_the_expected_object() {
         let (client, asked) = server("{}");
         let pods = Resource::new("v1", "pods").within("a");
         pods.delete(&client, "web-1", "u").await.expect("deleted");

@@ -1,4 +1,4 @@
-//! A connection to a port of a pod, through the API server: for the CLI, which stands outside of the cluster's network.
+//! Connection to a port of a pod through the API server, for the CLI, which runs outside the cluster's network.
 
 use std::{
     io,
@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Client, Filter, Resource};
 use crate::Error;
 
-/// A port of a pod.
+/// Port of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPort {
-    /// The pod's namespace.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// The pod.
+    /// Name of the pod.
     pub pod: String,
-    /// The port.
+    /// Port.
     pub port: u16,
 }
 
@@ -29,13 +29,13 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-type Refusal = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+type KubeletError = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
-/// The connection. It ends when this is dropped.
+/// Forwarded connection. Dropping it closes the connection.
 pub struct Forwarded {
     stream: Box<dyn Duplex>,
-    /// Why the pod's end is closed, if the kubelet says so.
-    refusal: Option<Refusal>,
+    /// Resolves to the kubelet's error, if there is one.
+    refusal: Option<KubeletError>,
     to: PodPort,
     forwarder: Portforwarder,
 }
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Forwarded {
 
 /// Connects. The client must have been made with [`upgrades`](super::ClientOptions::upgrades).
 ///
-/// Whether somebody listens there, the first read says: an error with the kubelet's words.
+/// If nothing listens on the port, the first read fails.
 pub async fn forward(client: &Client, to: &PodPort) -> Result<Forwarded, Error> {
     let pods: Api<Pod> = Api::namespaced(client.raw().clone(), &to.namespace);
     let what = format!("connect to port {} of the pod {}/{}", to.port, to.namespace, to.pod);
@@ -65,17 +65,17 @@ pub async fn forward(client: &Client, to: &PodPort) -> Result<Forwarded, Error> 
         .call(&what, async { Ok(pods.portforward(&to.pod, &ports).await) })
         .await?;
     let mut forwarder = connected.map_err(|error| refused(client, what, &error))?;
-    let stream = forwarder.take_stream(to.port).expect("the port was asked for");
+    let stream = forwarder.take_stream(to.port).expect("the port was requested");
     let refusal = forwarder.take_error(to.port);
     Ok(Forwarded {
         stream: Box::new(stream),
-        refusal: refusal.map(|refusal| Box::pin(refusal) as Refusal),
+        refusal: refusal.map(|refusal| Box::pin(refusal) as KubeletError),
         to: to.clone(),
         forwarder,
     })
 }
 
-/// The API server refuses an upgrade by its status only.
+/// Classifies a rejected upgrade, of which the API server sends only the status.
 fn refused(client: &Client, what: String, error: &kube::Error) -> Error {
     match error {
         kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) => match status.as_u16() {
@@ -102,20 +102,20 @@ impl AsyncRead for Forwarded {
         if buf.filled().len() > before || buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        // The end: of the pod's own will, or because the kubelet found nobody there.
+        // The end of the stream: closed by the pod, or by the kubelet because nothing listens.
         let Some(refusal) = &mut self.refusal else {
             return Poll::Ready(Ok(()));
         };
-        let said = match refusal.as_mut().poll(cx) {
-            Poll::Ready(said) => said,
+        let error = match refusal.as_mut().poll(cx) {
+            Poll::Ready(error) => error,
             Poll::Pending => return Poll::Ready(Ok(())),
         };
         self.refusal = None;
-        match said {
+        match error {
             Some(_) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 format!(
-                    "nobody listens on port {} of the pod {}/{}",
+                    "nothing listens on port {} of the pod {}/{}",
                     self.to.port, self.to.namespace, self.to.pod
                 ),
             ))),
@@ -138,8 +138,8 @@ impl AsyncWrite for Forwarded {
     }
 }
 
-/// The pods that an object chooses by its selector: a Service, a Deployment, a ReplicaSet, a StatefulSet, a DaemonSet or
-/// a Job. None if it has no selector.
+/// Lists the pods that an object selects: a Service, a Deployment, a ReplicaSet, a StatefulSet, a DaemonSet or a Job.
+/// Without a selector there are none.
 pub async fn pods_of(client: &Client, owner: &Resource, name: &str) -> Result<Vec<Value>, Error> {
     let object = owner.get(client, name).await?;
     let Some(labels) = selector(&object["spec"]["selector"]) else {
@@ -157,7 +157,7 @@ pub async fn pods_of(client: &Client, owner: &Resource, name: &str) -> Result<Ve
     pods.list(client, filter).await
 }
 
-/// A ready pod of an object that chooses pods.
+/// Returns the name of a ready pod of an object that selects pods.
 pub async fn ready_pod(client: &Client, owner: &Resource, name: &str) -> Result<String, Error> {
     let pods = pods_of(client, owner, name).await?;
     let ready = pods.iter().find(|pod| is_ready(pod));
@@ -175,14 +175,14 @@ pub async fn ready_pod(client: &Client, owner: &Resource, name: &str) -> Result<
     })
 }
 
-/// Whether a pod is ready and not going away.
+/// Returns true if a pod is ready and not being deleted.
 pub fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
     pod["metadata"]["deletionTimestamp"].is_null() && ready.any(|condition| condition["status"] == "True")
 }
 
-/// A selector as the API server takes it in a query: that of a Service (labels) or of a workload. None chooses nothing.
+/// Formats a selector for a query, of a Service (labels) or of a workload. None selects nothing.
 fn selector(selector: &Value) -> Option<String> {
     let plain = |labels: &Value| -> Vec<String> {
         let labels = labels.as_object().into_iter().flatten();
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_of_services_and_workloads_are_read() {
+    fn formats_selectors_of_services_and_workloads() {
         assert_eq!(
             selector(&json!({"app": "web", "tier": "a"})).as_deref(),
             Some("app=web,tier=a")
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_goes_away_is_not_ready() {
+    fn terminating_pod_is_not_ready() {
         let mut pod = json!({"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         assert!(is_ready(&pod));
         pod["metadata"]["deletionTimestamp"] = json!("now");

@@ -1,4 +1,4 @@
-//! What is on a cluster already, before a mesh is installed there.
+//! Detection of an existing mesh on a cluster, before an installation.
 
 use k8s_openapi::{
     api::core::v1::ConfigMap, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -8,21 +8,21 @@ use kube::{Api, api::ListParams};
 use super::Client;
 use crate::Error;
 
-/// The ConfigMap that every Linkerd-compatible control plane has.
+/// ConfigMap of every Linkerd-compatible control plane.
 const CONFIG: &str = "linkerd-config";
-/// A custom resource that no control plane does without.
+/// Custom resource of every control plane.
 const RESOURCE: &str = "servers.policy.linkerd.io";
 
-/// What of a mesh is there.
+/// Parts of a mesh found on a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// The namespaces with a control plane, ours or another Linkerd's.
+    /// Namespaces with a control plane, of this mesh or of Linkerd.
     pub control_planes: Vec<String>,
-    /// Whether the custom resources are installed.
+    /// The custom resources are installed.
     pub resources: bool,
 }
 
-/// Asks the cluster.
+/// Inspects the cluster.
 pub async fn presence(client: &Client) -> Result<Presence, Error> {
     let configs: Api<ConfigMap> = Api::all(client.raw().clone());
     let params = ListParams::default().fields(&format!("metadata.name={CONFIG}"));

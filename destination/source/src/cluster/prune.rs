@@ -1,10 +1,10 @@
-//! Leaves of an object only what the mesh reads, before it becomes a value that is kept, and before it is compared with
-//! what was: a heartbeat of a node or a status that somebody else writes is no change to us.
+//! Prunes objects to the parts that the mesh reads, before they are compared and kept: a node's heartbeat or another
+//! controller's status is then not a change.
 
 use destination_k8s::{Kind, keys::PROXY_CONTAINER};
 use serde_json::{Map, Value};
 
-/// Metadata that is read.
+/// Metadata that the mesh reads.
 const METADATA: &[&str] = &[
     "name",
     "namespace",
@@ -16,7 +16,7 @@ const METADATA: &[&str] = &[
     "deletionTimestamp",
     "ownerReferences",
 ];
-/// Annotations that are long or change all the time, and say nothing to the mesh.
+/// Annotations that are long or change all the time, and mean nothing to the mesh.
 const NOISE: &[&str] = &[
     "kubectl.kubernetes.io/last-applied-configuration",
     "endpoints.kubernetes.io/last-change-trigger-time",
@@ -56,7 +56,7 @@ pub(super) fn prune(kind: Kind, object: &mut Value) {
     }
 }
 
-/// What no object needs; done while a list is read, so that it is never held as a whole.
+/// Prunes the parts that no kind needs, while a list is read, so that it is never held as a whole.
 pub(super) fn prune_first(object: &mut Value) {
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.remove("managedFields");
@@ -73,13 +73,13 @@ fn keep(object: &mut Map<String, Value>, keys: &[&str]) {
 
 fn prune_metadata(kind: Kind, metadata: &mut Map<String, Value>) {
     keep(metadata, METADATA);
-    // Controllers write on nodes and slices all the time; the mesh reads their labels only.
+    // Controllers annotate nodes and slices all the time; the mesh reads only their labels.
     if matches!(kind, Kind::Node | Kind::EndpointSlice) {
         metadata.remove("annotations");
         metadata.remove("ownerReferences");
         metadata.remove("generation");
     }
-    // A controller's object has a new generation with each step of a rollout.
+    // A workload has a new generation with each step of a rollout.
     if super::kinds::is_metadata_only(kind) {
         metadata.remove("generation");
     }
@@ -96,7 +96,7 @@ fn prune_pod(pod: &mut Map<String, Value>) {
                 continue;
             };
             if list == "initContainers" {
-                // Those that end are nobody's endpoint.
+                // Init containers that end are not endpoints.
                 containers.retain(|c| c["restartPolicy"] == "Always" || c["name"] == PROXY_CONTAINER);
             }
             for container in containers.iter_mut().filter_map(Value::as_object_mut) {
@@ -117,7 +117,7 @@ fn prune_pod(pod: &mut Map<String, Value>) {
 
 fn prune_container(container: &mut Map<String, Value>) {
     keep(container, CONTAINER);
-    // Other containers' environment is none of our business, and may hold secrets.
+    // Environments of other containers may hold secrets, and the mesh doesn't read them.
     if container.get("name").is_none_or(|name| name != PROXY_CONTAINER) {
         container.remove("env");
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_pod_stays_what_the_mesh_reads() {
+    fn keeps_the_parts_of_a_pod_that_the_mesh_reads() {
         let pod = json!({
             "metadata": {"name": "p", "namespace": "a", "resourceVersion": "7", "managedFields": [{}],
                 "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"}},
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_and_statuses_are_no_change() {
+    fn heartbeats_and_statuses_are_not_changes() {
         let node = |version: &str| {
             json!({"metadata": {"name": "n", "resourceVersion": version, "annotations": {"beat": version},
             "labels": {"topology.kubernetes.io/zone": "z"}}})

@@ -1,8 +1,13 @@
-//! The life of one watch: list, then watch from there, again and again.
+//! Reflector of one kind: lists, then watches from there, over and over.
+//!
+//! Not `kube_runtime::watcher`: it drops bookmarks and sets no deadline, so that a quiet watch looks like a dead
+//! one, and the age in `/metrics` would be wrong; and it takes one fixed `group/version` and reports a kind that is not
+//! served as an error, where CRDs of the mesh may come, go and change version at any time. On kube's default client it
+//! also needs one connection per watch (see `client.rs`).
 //!
 //! ```text
 //! versions ─▶ list ─▶ watch ─▶ watch … ─▶ (expired: list)
-//!     ▲ nothing is served        │ the server is away: the same watch again, from where it was
+//!     ▲ not served               │ server unreachable: resume the same watch
 //!     └──────────────────────────┘ no longer served
 //! ```
 
@@ -25,37 +30,38 @@ use tokio::{
 use super::{
     Client,
     backoff::{self, Backoff},
-    book::{Book, Change},
+    dedup::{Change, ObjectDedup},
     discovery::Discovery,
     kinds,
-    merge::Heard,
+    merge::WatchBatch,
     prune,
     state::States,
     watch::Selection,
 };
 use crate::{Error, limits};
 
-/// How long a watch lasts at most, which kube wants to be less than 295 s; each takes a random part less, so that not all begin again at once.
+/// Longest duration of a watch, which kube wants below 295 s; each takes a random part less, so that they don't all
+/// restart at once.
 const WATCH: Duration = Duration::from_secs(290);
-/// Silence after the end of a watch that makes it a dead one.
+/// Silence beyond the end of a watch after which it is dead.
 const SILENCE: Duration = Duration::from_secs(15);
-/// A watch that ends sooner than this is taken for a failure: asking again at once could go on for ever.
+/// Duration below which a watch counts as failed: restarting it at once could loop endlessly.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Least time between two lists.
+/// Minimum time between two lists.
 const BETWEEN_LISTS: Duration = Duration::from_secs(3);
-/// Time between two looks for a CRD that is not installed.
+/// Polling interval for a CRD that is not installed.
 const MISSING_POLL: Duration = Duration::from_secs(2);
-/// Time between two looks while we make sure.
+/// Polling interval until a missing kind is confirmed.
 const DOUBT_POLL: Duration = Duration::from_millis(250);
-/// How long a kind whose group is there must be missing to be taken for "not installed": a server that starts up knows
+/// Time for which a kind of a served group must be missing to count as not installed: a server that starts up serves
 /// its groups before its kinds.
 const ABSENT_AFTER: Duration = Duration::from_secs(1);
-/// How long a kind of which we have objects must be missing until they are taken for deleted.
+/// Time for which a kind with known objects must be missing until they count as deleted.
 const GONE_AFTER: Duration = Duration::from_secs(10);
-/// Failures in a row of a server that answers, after which a list is tried instead of the watch.
+/// Consecutive failures of a reachable server after which to list instead of resuming the watch.
 const PATIENCE: u32 = 8;
 
-/// An object as JSON, without what nobody reads.
+/// An object as JSON, without its unread parts.
 #[derive(Clone, Debug)]
 struct Raw(Value);
 
@@ -76,7 +82,7 @@ impl Raw {
 #[derive(Debug, Deserialize)]
 struct Page {
     metadata: PageMeta,
-    /// An API server says null for no metadata of any object.
+    /// Null for a list of metadata without objects.
     items: Option<Vec<Raw>>,
 }
 
@@ -88,51 +94,51 @@ struct PageMeta {
     next: Option<String>,
 }
 
-/// Why a step ended.
+/// End of a step.
 enum End {
-    /// Nobody listens any more.
+    /// The reader is gone.
     Closed,
-    /// What we know is too old to go on from: list again.
+    /// The last version is too old to resume from: list again.
     Expired,
-    /// The kind is not served; whether at least its group is.
+    /// The kind is not served, though its group may be.
     Missing { group: bool },
     /// Something failed.
     Failed(Error),
 }
 
-/// What watches share.
+/// Context shared by the reflectors of a reader.
 #[derive(Clone, Debug)]
-pub(super) struct Shared {
+pub(super) struct WatchContext {
     pub client: Client,
     pub discovery: Arc<Discovery>,
     pub lists: Arc<Semaphore>,
     pub states: States,
-    pub heard: mpsc::Sender<Heard>,
+    pub batches: mpsc::Sender<WatchBatch>,
 }
 
-/// One watch.
+/// Reflector of one selection.
 #[derive(Debug)]
-pub(super) struct Follow {
+pub(super) struct Reflector {
     watch: usize,
     selection: Selection,
-    shared: Shared,
-    book: Book,
+    context: WatchContext,
+    dedup: ObjectDedup,
     backoff: Backoff,
-    /// Whether the reader knows that everything was read once.
+    /// The reader has been notified of the first complete list.
     synced: bool,
-    /// When the last list was complete.
+    /// Completion of the last list.
     listed: Option<Instant>,
-    /// Since when the kind is not served.
+    /// Start of the period in which the kind is not served.
     missing: Option<Instant>,
 }
 
-impl Follow {
-    pub(super) fn new(watch: usize, selection: Selection, shared: Shared) -> Self {
+impl Reflector {
+    pub(super) fn new(watch: usize, selection: Selection, context: WatchContext) -> Self {
         Self {
             watch,
-            book: Book::new(selection.kind),
+            dedup: ObjectDedup::new(selection.kind),
             selection,
-            shared,
+            context,
             backoff: Backoff::default(),
             synced: false,
             listed: None,
@@ -140,7 +146,7 @@ impl Follow {
         }
     }
 
-    /// Runs until nobody listens.
+    /// Runs until the reader is gone.
     pub(super) async fn run(mut self) {
         loop {
             let ended = match self.round().await {
@@ -161,7 +167,7 @@ impl Follow {
         loop {
             match self.watch(version, &mut at).await {
                 Ok(()) => {}
-                // The server is away, or busy: what we have stays, and we go on from where we are.
+                // The server is unreachable or busy: keep the objects and resume.
                 Err(End::Failed(error)) if self.backoff.failures() < PATIENCE || is_away(&error) => {
                     self.failed(&error).await;
                 }
@@ -178,13 +184,13 @@ impl Follow {
         kinds::is_custom(self.kind())
     }
 
-    /// Lists the first version that is served.
+    /// Lists the preferred version that is served.
     async fn list_any(&mut self) -> Result<(&'static str, String), End> {
         let known = self.kind().api_versions();
         if !self.custom() {
             return Ok((known[0], self.list(known[0]).await?));
         }
-        let served = self.shared.discovery.versions(self.kind().group()).await;
+        let served = self.context.discovery.versions(self.kind().group()).await;
         let served = served.map_err(End::Failed)?;
         for version in known {
             if !served.iter().flatten().any(|served| served == version) {
@@ -204,7 +210,7 @@ impl Follow {
         Request::new(kinds::path(self.kind(), version, self.selection.namespace.as_deref()))
     }
 
-    /// Reads everything, and says from where to watch.
+    /// Lists all objects and returns the version to watch from.
     async fn list(&mut self, version: &'static str) -> Result<String, End> {
         let what = format!("list {}", kinds::plural(self.kind()));
         let mut params = ListParams {
@@ -213,7 +219,7 @@ impl Follow {
             limit: Some(limits::PAGE),
             ..ListParams::default()
         };
-        self.book.begin();
+        self.dedup.begin();
         loop {
             let requests = self.requests(version);
             let request = if kinds::is_metadata_only(self.kind()) {
@@ -221,26 +227,26 @@ impl Follow {
             } else {
                 requests.list(&params)
             };
-            // Closed never: the semaphore lives as long as its watches.
+            // Never closed: the semaphore lives as long as its watches.
             let permit = self
-                .shared
+                .context
                 .lists
                 .clone()
                 .acquire_owned()
                 .await
                 .map_err(|_| End::Closed)?;
-            let page: Page = match self.shared.client.request(&what, request).await {
+            let page: Page = match self.context.client.request(&what, request).await {
                 Ok(page) => page,
                 Err(Error::Absent { .. }) if self.custom() => return Err(End::Missing { group: true }),
-                // The rest of a list that was too slow: from the beginning, then.
+                // The list was too slow for its continue token: restart it.
                 Err(Error::Refused { .. }) if params.continue_token.take().is_some() => {
-                    self.book.begin();
+                    self.dedup.begin();
                     continue;
                 }
                 Err(error) => return Err(End::Failed(error)),
             };
             for item in page.items.into_iter().flatten() {
-                self.book.listed(version, item.0);
+                self.dedup.listed(version, item.0);
             }
             drop(permit);
             params.continue_token = page.metadata.next.filter(|next| !next.is_empty());
@@ -252,21 +258,21 @@ impl Follow {
     }
 
     async fn listed(&mut self, version: &'static str) -> Result<(), End> {
-        let change = self.book.end();
+        let change = self.dedup.end();
         self.missing = None;
         self.listed = Some(Instant::now());
         self.backoff.reset();
-        let objects = self.book.len();
-        self.shared.states.answered(self.watch, |state| {
+        let objects = self.dedup.len();
+        self.context.states.answered(self.watch, |state| {
             state.version = Some(version);
             state.synced = true;
             state.lists += 1;
             state.objects = objects;
         });
-        self.tell(change, true).await
+        self.send(change, true).await
     }
 
-    /// Watches until the server ends it, as it does every few minutes.
+    /// Watches until the server ends the watch, as it does every few minutes.
     async fn watch(&mut self, version: &'static str, at: &mut String) -> Result<(), End> {
         let what = format!("watch {}", kinds::plural(self.kind()));
         let lasts = WATCH.mul_f64(1.0 - fastrand::f64() / 4.0);
@@ -282,7 +288,7 @@ impl Follow {
         } else {
             requests.watch(&params, at)
         };
-        let client = self.shared.client.clone();
+        let client = self.context.client.clone();
         let begun = Instant::now();
         let open = async {
             let request = request.map_err(kube::Error::BuildRequest)?;
@@ -290,7 +296,7 @@ impl Follow {
         };
         let opened = client.call(&what, open).await;
         let mut events = std::pin::pin!(opened.map_err(|error| self.ended(error))?);
-        self.shared.states.answered(self.watch, |_| {});
+        self.context.states.answered(self.watch, |_| {});
         loop {
             let next = timeout(lasts + SILENCE, events.next()).await;
             match next {
@@ -303,7 +309,7 @@ impl Follow {
                     return Err(End::Failed(Error::Refused {
                         what,
                         code: 0,
-                        reason: "nothing, and ends the watch at once".to_owned(),
+                        reason: "the API server ended the watch at once".to_owned(),
                     }));
                 }
                 Ok(None) | Err(_) => return Ok(()),
@@ -321,11 +327,11 @@ impl Follow {
         let change = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 object.version().unwrap_or_default().clone_into(at);
-                self.book.applied(version, object.0)
+                self.dedup.applied(version, object.0)
             }
             WatchEvent::Deleted(object) => {
                 object.version().unwrap_or_default().clone_into(at);
-                self.book.deleted(&object.0)
+                self.dedup.deleted(&object.0)
             }
             WatchEvent::Bookmark(mark) => {
                 *at = mark.metadata.resource_version;
@@ -333,23 +339,23 @@ impl Follow {
             }
             WatchEvent::Error(status) if status.code == 410 => return Err(End::Expired),
             WatchEvent::Error(status) => {
-                let error = self.shared.client.blame(what, &kube::Error::Api(status));
+                let error = self.context.client.blame(what, &kube::Error::Api(status));
                 return Err(End::Failed(error));
             }
         };
-        let objects = self.book.len();
-        self.shared.states.answered(self.watch, |state| {
+        let objects = self.dedup.len();
+        self.context.states.answered(self.watch, |state| {
             state.events += 1;
             state.objects = objects;
         });
         if at.is_empty() {
-            // Without a version there is nothing to go on from.
+            // There is no version to resume from.
             return Err(End::Expired);
         }
-        self.tell(change, false).await
+        self.send(change, false).await
     }
 
-    /// What the end of a watch means.
+    /// Classifies the error that ended a watch.
     fn ended(&self, error: Error) -> End {
         match error {
             Error::Absent { .. } if self.custom() => End::Expired,
@@ -358,26 +364,26 @@ impl Follow {
         }
     }
 
-    async fn tell(&mut self, change: Change, synced: bool) -> Result<(), End> {
+    async fn send(&mut self, change: Change, synced: bool) -> Result<(), End> {
         if change.is_empty() && (!synced || self.synced) {
             return Ok(());
         }
         self.synced |= synced;
         if !change.refused.is_empty() {
             let refused = change.refused.len() as u64;
-            self.shared
+            self.context
                 .states
                 .answered(self.watch, |state| state.refused += refused);
         }
-        let heard = Heard {
+        let batch = WatchBatch {
             watch: self.watch,
             change,
             synced,
         };
-        self.shared.heard.send(heard).await.map_err(|_| End::Closed)
+        self.context.batches.send(batch).await.map_err(|_| End::Closed)
     }
 
-    /// A list costs the server much, so that not even a server that lets every watch expire gets one after the other.
+    /// Delays the next list: lists are expensive for the server, even for one that lets every watch expire.
     async fn expired(&mut self) {
         if let Some(listed) = self.listed {
             tokio::time::sleep_until(listed + BETWEEN_LISTS).await;
@@ -385,15 +391,15 @@ impl Follow {
     }
 
     async fn failed(&mut self, error: &Error) {
-        self.shared.states.failed(self.watch, error);
+        self.context.states.failed(self.watch, error);
         let longest = if is_away(error) { backoff::AWAY } else { backoff::ERRORS };
         sleep(self.backoff.next(longest, fastrand::f64())).await;
     }
 
-    /// The kind is not served. Once that is sure, there are no objects of it; until then, what we have stays.
+    /// Handles a kind that is not served: its objects stay until that is confirmed.
     async fn missing(&mut self, group: bool) -> Result<(), End> {
         let since = *self.missing.get_or_insert_with(Instant::now);
-        let patience = match (self.book.len(), group) {
+        let patience = match (self.dedup.len(), group) {
             (1.., _) => GONE_AFTER,
             (0, true) => ABSENT_AFTER,
             (0, false) => Duration::ZERO,
@@ -402,9 +408,9 @@ impl Follow {
             sleep(DOUBT_POLL).await;
             return Ok(());
         }
-        let change = self.book.absent();
-        self.shared.states.absent(self.watch);
-        self.tell(change, true).await?;
+        let change = self.dedup.absent();
+        self.context.states.absent(self.watch);
+        self.send(change, true).await?;
         sleep(MISSING_POLL).await;
         Ok(())
     }

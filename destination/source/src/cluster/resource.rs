@@ -1,35 +1,40 @@
-//! Objects as the API server has them, JSON without a type of ours: for the CLI, which shows and checks also what no
-//! type of ours would take.
+//! Objects as untyped JSON, for the CLI, which also shows and checks objects that the mesh's types would reject.
+
+use std::fmt;
 
 use http::{Method, Request};
 use kube::client::Body;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::Client;
 use crate::{Error, limits};
 
-/// Objects of one kind: in one namespace, in all of them, or in none.
+/// Characters that are escaped in paths and queries.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Objects of one kind: in one namespace, in all, or without any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Group and version, such as `apps/v1`; `v1` is the core group's.
+    /// Group and version, such as `apps/v1`; `v1` for the core group.
     pub api_version: String,
-    /// The plural, such as `deployments`.
+    /// Plural, such as `deployments`.
     pub plural: String,
-    /// The namespace.
+    /// Namespace.
     pub namespace: Option<String>,
 }
 
-/// Which objects of a kind.
+/// Selection among the objects of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter<'a> {
-    /// A label selector; empty chooses all.
+    /// Label selector; empty selects all.
     pub labels: &'a str,
-    /// A field selector; empty chooses all.
+    /// Field selector; empty selects all.
     pub fields: &'a str,
 }
 
 impl Resource {
-    /// The objects of a kind, in all namespaces.
+    /// Names the objects of a kind, in all namespaces.
     pub fn new(api_version: &str, plural: &str) -> Self {
         Self {
             api_version: api_version.to_owned(),
@@ -38,7 +43,7 @@ impl Resource {
         }
     }
 
-    /// Those in one namespace.
+    /// Restricts them to one namespace.
     #[must_use]
     pub fn within(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
@@ -58,7 +63,7 @@ impl Resource {
         }
     }
 
-    /// All of them, page by page. A kind that is not served is [`Error::Absent`].
+    /// Lists the objects, page by page. Fails with [`Error::Absent`] for a kind that is not served.
     pub async fn list(&self, client: &Client, filter: Filter<'_>) -> Result<Vec<Value>, Error> {
         let what = match &self.namespace {
             Some(namespace) => format!("list {} in the namespace {namespace}", self.plural),
@@ -86,13 +91,13 @@ impl Resource {
                 return Err(Error::Refused {
                     what,
                     code: 0,
-                    reason: format!("there are more than {} of them", limits::OBJECTS_OF_KIND),
+                    reason: format!("there are more than {} objects", limits::OBJECTS_OF_KIND),
                 });
             }
         }
     }
 
-    /// The one with a name. One that is not there is [`Error::Absent`].
+    /// Reads the object with a name. Fails with [`Error::Absent`] if it does not exist.
     pub async fn get(&self, client: &Client, name: &str) -> Result<Value, Error> {
         let what = match &self.namespace {
             Some(namespace) => format!("get {} {namespace}/{name}", self.plural),
@@ -101,7 +106,7 @@ impl Resource {
         read(client, &what, &format!("{}/{}", self.path(), escape(name))).await
     }
 
-    /// The one with a name, if it is there.
+    /// Reads the object with a name, if it exists.
     pub async fn find(&self, client: &Client, name: &str) -> Result<Option<Value>, Error> {
         match self.get(client, name).await {
             Ok(object) => Ok(Some(object)),
@@ -110,7 +115,8 @@ impl Resource {
         }
     }
 
-    /// Deletes the one with a name, if it is still the one with this uid; else it is [`Error::Conflict`] or [`Error::Absent`].
+    /// Deletes the object with a name and uid. Fails with [`Error::Conflict`] or [`Error::Absent`] if it has been
+    /// replaced.
     pub async fn delete(&self, client: &Client, name: &str, uid: &str) -> Result<(), Error> {
         let what = match &self.namespace {
             Some(namespace) => format!("delete {} {namespace}/{name}", self.plural),
@@ -124,7 +130,8 @@ impl Resource {
         deleted.await.map(|_: Value| ())
     }
 
-    /// Changes the one with a name by a merge patch; with its `resourceVersion` in it, a change in between is [`Error::Conflict`].
+    /// Applies a merge patch to the object with a name. If the patch has a `resourceVersion`, a concurrent change is
+    /// [`Error::Conflict`].
     pub async fn merge(&self, client: &Client, name: &str, patch: &Value) -> Result<(), Error> {
         let what = format!("patch {} {name}", self.plural);
         let request = Request::patch(format!("{}/{}", self.path(), escape(name)))
@@ -133,20 +140,9 @@ impl Resource {
         let patched = client.request(&what, request.map_err(kube::core::request::Error::BuildRequest));
         patched.await.map(|_: Value| ())
     }
-
-    /// Whether we could make such an object: the API server tries, and keeps nothing.
-    pub async fn try_create(&self, client: &Client, object: &Value) -> Result<(), Error> {
-        let what = format!("create {}", self.plural);
-        let body = serde_json::to_vec(object).expect("a value is JSON");
-        let request = Request::post(format!("{}?dryRun=All", self.path()))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body);
-        let made = client.request(&what, request.map_err(kube::core::request::Error::BuildRequest));
-        made.await.map(|_: Value| ())
-    }
 }
 
-/// What a path of the API server answers, such as `/version`; `what` says what for.
+/// Reads a path of the API server, such as `/version`; `what` names the action for errors.
 pub async fn read(client: &Client, what: &str, path: &str) -> Result<Value, Error> {
     let request = Request::get(path).body(Vec::new());
     client
@@ -154,20 +150,20 @@ pub async fn read(client: &Client, what: &str, path: &str) -> Result<Value, Erro
         .await
 }
 
-/// A body to be sent to an API that an aggregated server answers.
+/// Request to an aggregated API.
 #[derive(Clone, Debug)]
 pub struct Post<'a> {
-    /// What for ("tap deployment/web").
+    /// Action, for errors ("tap deployment/web").
     pub what: String,
-    /// Where to.
+    /// Path.
     pub path: String,
-    /// Media type of the answer.
+    /// Media type of the response.
     pub accept: &'a str,
-    /// The body, JSON.
+    /// Body, JSON.
     pub body: Vec<u8>,
 }
 
-/// Sends a body to an aggregated API, and leaves the answer's body to be read as it comes.
+/// Posts to an aggregated API and returns the response's body as a stream.
 pub async fn post(client: &Client, post: Post<'_>) -> Result<Body, Error> {
     let Post {
         what,
@@ -182,7 +178,7 @@ pub async fn post(client: &Client, post: Post<'_>) -> Result<Body, Error> {
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, accept)
         .body(Body::from(body));
-    let request = request.map_err(|error| Error::Config(format!("{path:?} is no path: {error}")))?;
+    let request = request.map_err(|error| Error::Config(format!("invalid path {path:?}: {error}")))?;
     let response = client.call(what, client.raw().send(request)).await?;
     let status = response.status();
     if status.is_success() {
@@ -194,7 +190,7 @@ pub async fn post(client: &Client, post: Post<'_>) -> Result<Body, Error> {
     Err(client.blame(what, &kube::Error::Api(refusal(status.as_u16(), &text).boxed())))
 }
 
-/// Longest refusal that is read.
+/// Largest error response that is read.
 const REFUSAL_BYTES: usize = 64 * 1024;
 
 async fn collect(mut body: Body) -> Vec<u8> {
@@ -213,7 +209,7 @@ async fn collect(mut body: Body) -> Vec<u8> {
     text
 }
 
-/// A refusal is a Status, an object with the key `error`, or plain text.
+/// Parses an error response: a Status, an object with the key `error`, or plain text.
 fn refusal(code: u16, text: &[u8]) -> kube::core::Status {
     let read: Option<Value> = serde_json::from_slice(text).ok();
     let word = |key: &str| read.as_ref()?.get(key)?.as_str().map(str::to_owned);
@@ -232,15 +228,9 @@ fn query(pairs: &[(&str, &str)]) -> String {
     texts.join("&")
 }
 
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+/// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
+fn escape(text: &str) -> impl fmt::Display + '_ {
+    utf8_percent_encode(text, RESERVED)
 }
 
 #[cfg(test)]
@@ -248,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_queries_are_the_api_servers() {
+    fn builds_paths_and_queries() {
         let pods = Resource::new("v1", "pods");
         assert_eq!(pods.path(), "/api/v1/pods");
         let deployments = Resource::new("apps/v1", "deployments").within("a");
@@ -260,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_read_in_each_of_its_forms() {
+    fn parses_each_form_of_error_response() {
         let status = refusal(403, br#"{"kind":"Status","message":"no","reason":"Forbidden"}"#);
         assert_eq!((status.message.as_str(), status.reason.as_str()), ("no", "Forbidden"));
         assert_eq!(refusal(400, br#"{"error":"bad kind"}"#).message, "bad kind");

@@ -1,4 +1,4 @@
-//! Questions to the API server: whose token is this, and may somebody do something.
+//! Reviews by the API server: of tokens (TokenReview) and of permissions (SubjectAccessReview).
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use kube::{Api, api::PostParams};
 use super::Client;
 use crate::Error;
 
-/// What the API server says about a token.
+/// Result of a TokenReview.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reviewed {
-    /// Whether the token proves anything.
+    /// The token is valid.
     pub authenticated: bool,
-    /// The user, such as `system:serviceaccount:NAMESPACE:NAME`.
+    /// User, such as `system:serviceaccount:NAMESPACE:NAME`.
     pub user: String,
-    /// The user's groups.
+    /// Groups of the user.
     pub groups: Vec<String>,
-    /// Which of the audiences that we asked for the token is for.
+    /// Requested audiences that the token is for.
     pub audiences: Vec<String>,
-    /// Why it proves nothing, in the API server's words.
+    /// Reason for which the token is invalid, as given by the API server.
     pub error: Option<String>,
 }
 
-/// Asks whose a token is. Without `audiences` it must be for the API server itself.
+/// Reviews a token. Without `audiences` it must be for the API server itself.
 pub async fn token_review(client: &Client, token: &str, audiences: &[&str]) -> Result<Reviewed, Error> {
     let review = TokenReview {
         spec: TokenReviewSpec {
@@ -53,22 +53,22 @@ pub async fn token_review(client: &Client, token: &str, audiences: &[&str]) -> R
     })
 }
 
-/// What somebody wants to do. Empty strings leave out.
+/// Action to review. Empty strings are unset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Such as `get` or `create`.
+    /// Verb, such as `get` or `create`.
     pub verb: String,
-    /// The group; empty is the core group.
+    /// Group; empty is the core group.
     pub group: String,
-    /// The version; empty is any.
+    /// Version; empty is any.
     pub version: String,
-    /// The resource, in the plural.
+    /// Resource, in the plural.
     pub resource: String,
-    /// The subresource.
+    /// Subresource.
     pub subresource: String,
-    /// The namespace; empty is all of them.
+    /// Namespace; empty is all.
     pub namespace: String,
-    /// The object; empty is all of them.
+    /// Name of the object; empty is all.
     pub name: String,
 }
 
@@ -88,23 +88,23 @@ impl Access {
     }
 }
 
-/// Somebody who wants to do something.
+/// User who wants to act.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// The user.
+    /// User name.
     pub name: String,
-    /// The user's groups.
+    /// Groups of the user.
     pub groups: Vec<String>,
-    /// What else the API server knows of the user, by key.
+    /// Extra attributes of the user, by key.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// Whether somebody may.
+/// Result of an access review.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it is allowed.
+    /// The action is allowed.
     pub allowed: bool,
-    /// Why, in the API server's words; may be empty.
+    /// Reason given by the API server; may be empty.
     pub reason: String,
 }
 
@@ -117,7 +117,7 @@ impl From<SubjectAccessReviewStatus> for Decision {
     }
 }
 
-/// Asks whether somebody may do something.
+/// Reviews whether a user may act.
 pub async fn subject_access_review(client: &Client, subject: &Subject, access: &Access) -> Result<Decision, Error> {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
@@ -139,7 +139,7 @@ pub async fn subject_access_review(client: &Client, subject: &Subject, access: &
     Ok(review.status.unwrap_or_default().into())
 }
 
-/// Asks whether we may do something ourselves.
+/// Reviews whether this program may act.
 pub async fn self_subject_access_review(client: &Client, access: &Access) -> Result<Decision, Error> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::Client;
 use crate::Error;
 
-/// What a Secret holds, by key.
+/// Data of a Secret, by key.
 pub type SecretData = BTreeMap<String, Vec<u8>>;
 
 fn secrets(client: &Client, namespace: &str) -> Api<Secret> {
     Api::namespaced(client.raw().clone(), namespace)
 }
 
-/// Reads a Secret; none if there is none.
+/// Reads a Secret; none if it does not exist.
 pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<SecretData>, Error> {
     let secrets = secrets(client, namespace);
     let what = format!("get the Secret {namespace}/{name}");
@@ -27,27 +27,27 @@ pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result
     Ok(found.map(|secret| plain(secret.data)))
 }
 
-/// A Secret as it was found.
+/// A Secret with its metadata.
 #[derive(Clone)]
-pub(super) struct Found {
+pub(super) struct FoundSecret {
     pub(super) data: SecretData,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) version: String,
 }
 
-impl fmt::Debug for Found {
+impl fmt::Debug for FoundSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Found({})", self.version)
+        write!(f, "FoundSecret({})", self.version)
     }
 }
 
-/// Reads a Secret with what is said of it; none if there is none.
-pub(super) async fn find_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Found>, Error> {
+/// Reads a Secret with its metadata; none if it does not exist.
+pub(super) async fn find_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<FoundSecret>, Error> {
     let secrets = secrets(client, namespace);
     let what = format!("get the Secret {namespace}/{name}");
     let found = client.call(&what, secrets.get_opt(name)).await?;
-    Ok(found.map(|secret| Found {
+    Ok(found.map(|secret| FoundSecret {
         data: plain(secret.data),
         labels: secret.metadata.labels.unwrap_or_default(),
         annotations: secret.metadata.annotations.unwrap_or_default(),
@@ -60,18 +60,18 @@ fn plain(data: Option<BTreeMap<String, ByteString>>) -> SecretData {
     data.map(|(key, ByteString(bytes))| (key, bytes)).collect()
 }
 
-/// A Secret to be made.
+/// Secret to create.
 #[derive(Clone)]
 pub struct NewSecret {
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its type, such as `kubernetes.io/tls`.
+    /// Type, such as `kubernetes.io/tls`.
     pub kind: String,
-    /// What it holds.
+    /// Data.
     pub data: SecretData,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Debug for NewSecret {
     }
 }
 
-/// Makes a Secret. [`Error::Conflict`] if it is there already, so that of two that try, one wins and the other reads.
+/// Creates a Secret. Fails with [`Error::Conflict`] if it exists, so that of two creators one wins and the other reads.
 pub async fn create_secret(client: &Client, new: NewSecret) -> Result<(), Error> {
     let what = format!("create the Secret {}/{}", new.namespace, new.name);
     let secrets = secrets(client, &new.namespace);
@@ -104,12 +104,12 @@ pub async fn create_secret(client: &Client, new: NewSecret) -> Result<(), Error>
     client.call(&what, secrets.create(&params, &secret)).await.map(|_| ())
 }
 
-/// Writes keys of a Secret that is there; other keys stay.
+/// Writes keys of an existing Secret; other keys stay.
 pub async fn write_secret(client: &Client, namespace: &str, name: &str, data: SecretData) -> Result<(), Error> {
     write(client, (namespace, name), data, json!({})).await
 }
 
-/// The same, if it has this version still; else [`Error::Conflict`].
+/// Writes keys if the Secret still has this version; fails with [`Error::Conflict`] otherwise.
 pub(super) async fn write_secret_at(
     client: &Client,
     of: (&str, &str),

@@ -1,4 +1,4 @@
-//! How each watch is doing, for `/metrics` and for people; and what is said of it in the log, once.
+//! State of each watch, for `/metrics` and callers, with its changes logged once.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,34 +17,34 @@ use tokio::time::Instant;
 use super::watch::Selection;
 use crate::Error;
 
-/// How a watch is doing.
+/// State of one watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KindState {
-    /// What is watched.
+    /// Watched kind.
     pub kind: Kind,
-    /// The `group/version` that is read; none while nothing is served.
+    /// `group/version` that is read; none while the kind is not served.
     pub version: Option<&'static str>,
-    /// Whether everything was read once, or there is nothing to read.
+    /// All objects have been listed once, or the kind is not installed.
     pub synced: bool,
-    /// Whether the watch is open.
+    /// The watch is open.
     pub connected: bool,
-    /// When the API server said something last, if only that nothing changed.
+    /// Last message of the API server, bookmarks included.
     pub heard: Option<Instant>,
-    /// How many objects there are.
+    /// Number of objects.
     pub objects: usize,
-    /// How often all of them were listed.
+    /// Number of complete lists.
     pub lists: u64,
-    /// How many events came.
+    /// Number of events.
     pub events: u64,
-    /// How often something failed.
+    /// Number of failures.
     pub failures: u64,
-    /// How many objects were refused.
+    /// Number of rejected objects.
     pub refused: u64,
-    /// What is wrong at the moment.
+    /// Current error.
     pub error: Option<String>,
 }
 
-/// The two HTTPRoutes are told apart by their groups, as `kubectl` does it.
+/// Labels a kind with its group, as `kubectl` does, which distinguishes the two HTTPRoutes.
 fn labels(state: &KindState) -> Labels {
     let kind = match state.kind.group() {
         "" => state.kind.as_str().to_owned(),
@@ -54,7 +54,7 @@ fn labels(state: &KindState) -> Labels {
 }
 
 impl KindState {
-    /// How long ago the API server said something.
+    /// Returns the time since the last message of the API server.
     pub fn age(&self) -> Option<Duration> {
         self.heard.map(|heard| heard.elapsed())
     }
@@ -65,14 +65,14 @@ struct Labels {
     kind: String,
 }
 
-/// How all watches of a reader are doing. Cheap to clone.
+/// States of all watches of a reader. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct States(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     kinds: Vec<KindState>,
-    /// Since when the API server does not answer.
+    /// Start of the current outage of the API server.
     away: Option<Instant>,
 }
 
@@ -97,22 +97,22 @@ impl States {
         })))
     }
 
-    /// How each watch is doing, in the order in which they were asked for.
+    /// Returns the state of each watch, in the order of the selections.
     pub fn kinds(&self) -> Vec<KindState> {
         self.lock().kinds.clone()
     }
 
-    /// Whether everything was read once.
+    /// Returns true once all kinds have been listed.
     pub fn is_synced(&self) -> bool {
         self.lock().kinds.iter().all(|kind| kind.synced)
     }
 
-    /// How long the API server has not answered.
+    /// Returns the duration of the current outage of the API server.
     pub fn away(&self) -> Option<Duration> {
         self.lock().away.map(|since| since.elapsed())
     }
 
-    /// All of it in Prometheus' text format.
+    /// Encodes the states in Prometheus' text format.
     pub fn render(&self) -> String {
         let kinds = self.kinds();
         let mut registry = Registry::default();
@@ -123,10 +123,12 @@ impl States {
             }
             registry.register(name, help, family);
         };
-        gauge(names::OBJECTS, "Objects that are known", |s| s.objects as i64);
-        gauge(names::SYNCED, "Whether everything was read once", |s| s.synced.into());
-        gauge(names::CONNECTED, "Whether the watch is open", |s| s.connected.into());
-        let age = "Time since the API server said something";
+        gauge(names::OBJECTS, "Known objects", |s| s.objects as i64);
+        gauge(names::SYNCED, "1 if all objects have been listed once", |s| {
+            s.synced.into()
+        });
+        gauge(names::CONNECTED, "1 if the watch is open", |s| s.connected.into());
+        let age = "Time since the last message of the API server";
         gauge(names::AGE_SECONDS, age, |s| {
             s.age().map_or(-1, |age| age.as_secs() as i64)
         });
@@ -140,7 +142,7 @@ impl States {
         counter(names::LISTS, "Lists", |s| s.lists);
         counter(names::EVENTS, "Events of watches", |s| s.events);
         counter(names::FAILURES, "Failures", |s| s.failures);
-        counter(names::REFUSED, "Objects that were refused", |s| s.refused);
+        counter(names::REFUSED, "Objects rejected", |s| s.refused);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -151,28 +153,28 @@ impl States {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The API server said something about a watch.
+    /// Records a message of the API server about a watch.
     pub(super) fn answered(&self, watch: usize, change: impl FnOnce(&mut KindState)) {
         let mut inner = self.lock();
         if let Some(since) = inner.away.take() {
-            tracing::info!(after = ?since.elapsed(), "the cluster answers again");
+            tracing::info!(after = ?since.elapsed(), "API server is reachable again");
         }
         let kind = &mut inner.kinds[watch];
         if let Some(error) = kind.error.take() {
-            tracing::info!(kind = %kind.kind, "no longer: {error}");
+            tracing::info!(kind = %kind.kind, "resolved: {error}");
         }
         kind.heard = Some(Instant::now());
         kind.connected = true;
         change(kind);
     }
 
-    /// The kind is not installed.
+    /// Records that the kind is not installed.
     pub(super) fn absent(&self, watch: usize) {
         self.answered(watch, |kind| {
             if kind.version.is_some() || !kind.synced {
                 let group = kind.kind.group();
                 tracing::info!(
-                    "{} ({group}) is not installed on the cluster; it is waited for",
+                    "{} ({group}) is not installed on the cluster; waiting for it",
                     kind.kind
                 );
             }
@@ -182,14 +184,14 @@ impl States {
         });
     }
 
-    /// Something failed. An API server that is away concerns all watches, and is said once.
+    /// Records a failure. An unreachable API server concerns all watches and is logged once.
     pub(super) fn failed(&self, watch: usize, error: &Error) {
         let mut inner = self.lock();
         let text = error.to_string();
         let is_away = matches!(error, Error::Unreachable { .. });
         if is_away && inner.away.is_none() {
             inner.away = Some(Instant::now());
-            tracing::warn!("{text}; what it said last stays");
+            tracing::warn!("{text}; keeping its last state");
         }
         let kind = &mut inner.kinds[watch];
         kind.failures += 1;

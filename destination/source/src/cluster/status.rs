@@ -1,4 +1,4 @@
-//! Writes the status of an object: only where it differs from what is there, and without touching what others wrote.
+//! Writes the status of an object: only where it differs, and without touching other controllers' parts.
 
 use destination_k8s::ObjectRef;
 use k8s_openapi::jiff::{Timestamp, Unit};
@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 use super::{Client, kinds};
 use crate::Error;
 
-/// Who writes, as `kubectl get --show-managed-fields` says it.
+/// Field manager, as `kubectl get --show-managed-fields` shows it.
 const WRITER: &str = "mesh";
 
-/// Brings the status of an object, read and written as `version` (`group/version`), to what is wanted: `conditions` without
-/// times, or `parents` of one controller with such conditions. Says whether anything had to be written.
+/// Updates the status of an object, read and written as `version` (`group/version`), to `wanted`: `conditions` without
+/// times, or `parents` of one controller with such conditions. Returns true if anything was written.
 pub async fn write_status(client: &Client, object: &ObjectRef, version: &str, wanted: &Value) -> Result<bool, Error> {
     let namespace = Some(&*object.namespace).filter(|namespace| !namespace.is_empty());
     let requests = Request::new(kinds::path(object.kind, version, namespace));
@@ -23,7 +23,7 @@ pub async fn write_status(client: &Client, object: &ObjectRef, version: &str, wa
     let now: Value = client
         .request(&what, requests.get(&object.name, &GetParams::default()))
         .await?;
-    // Seconds are what the API server keeps of it.
+    // The API server keeps whole seconds.
     let time = Timestamp::now().round(Unit::Second).unwrap_or_default().to_string();
     let Some(status) = merged(&now["status"], wanted, &time) else {
         return Ok(false);
@@ -32,7 +32,7 @@ pub async fn write_status(client: &Client, object: &ObjectRef, version: &str, wa
         field_manager: Some(WRITER.to_owned()),
         ..PatchParams::default()
     };
-    // With the version that we read: lists are replaced as a whole, and of two that write one loses.
+    // Carries the version that was read: lists are replaced as a whole, and of two concurrent writers one fails.
     let version = &now["metadata"]["resourceVersion"];
     let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
     let request = requests.patch_subresource("status", &object.name, &params, &Patch::Merge(patch));
@@ -40,7 +40,7 @@ pub async fn write_status(client: &Client, object: &ObjectRef, version: &str, wa
     client.request::<Value>(&what, request).await.map(|_| true)
 }
 
-/// The parts of a status that must change; none if it is as wanted.
+/// Returns the parts of a status that must change; none if it is as wanted.
 fn merged(now: &Value, wanted: &Value, time: &str) -> Option<Value> {
     let mut parts = Map::new();
     for (key, value) in wanted.as_object().into_iter().flatten() {
@@ -60,7 +60,7 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// Others' parents, then ours.
+/// Merges the parents: other controllers' first, then ours.
 fn parents(now: &Value, wanted: &[Value], time: &str) -> Value {
     let is_ours = |parent: &Value| {
         wanted
@@ -83,7 +83,7 @@ fn parents(now: &Value, wanted: &[Value], time: &str) -> Value {
     theirs.chain(ours).collect()
 }
 
-/// Conditions with the time since when they are so.
+/// Adds the time of the last transition to conditions.
 fn conditions(now: &Value, wanted: &[Value], time: &str) -> Value {
     let timed = |condition: &Value| {
         let same = |before: &&Value| {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_wanted_is_not_written_and_times_are_kept() {
+    fn skips_unchanged_conditions_and_keeps_their_times() {
         let now = json!({"conditions": [condition("True", Some("1"))]});
         let wanted = |status: &str| json!({"conditions": [condition(status, None)]});
         assert_eq!(merged(&now, &wanted("True"), "2"), None);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_stays() {
+    fn keeps_other_controllers_parents() {
         let theirs = parent("other", "gateway", condition("True", Some("1")));
         let ours = |name: &str, time: Option<&str>| parent("us", name, condition("True", time));
         let now = json!({"parents": [ours("a", Some("1")), theirs, ours("gone", Some("1"))]});
@@ -134,7 +134,7 @@ mod tests {
         let expected = json!({"parents": [theirs, ours("a", Some("1")), ours("b", Some("2"))]});
         assert_eq!(merged(&now, &wanted, "2"), Some(expected.clone()));
         assert_eq!(merged(&expected, &wanted, "3"), None);
-        // A parent without a reference says whose are to go.
+        // A parent without a reference names the controller whose parents are removed.
         let none = json!({"parents": [{"controllerName": "us"}]});
         assert_eq!(merged(&expected, &none, "3"), Some(json!({"parents": [theirs]})));
     }

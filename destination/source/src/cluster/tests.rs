@@ -1,4 +1,4 @@
-//! The whole watch against a scripted API server, with a clock that jumps.
+//! The whole watch against a scripted API server, with a jumping clock.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ const SERVICES: &str = "/api/v1/services";
 const SPLITS: &str = "/apis/split.smi-spec.io/v1alpha2/trafficsplits";
 /// Objects of one page: small, so that lists have several.
 const PAGE: usize = 2;
-/// More than any watch waits after a failure.
+/// Longer than any delay after a failure.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// An API server in memory.
@@ -44,7 +44,7 @@ struct State {
     compacted: u64,
     version: u64,
     lists: usize,
-    /// By path; a path that is not there is not served.
+    /// Objects by path; a missing path is not served.
     objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
     watches: Vec<(String, Frames)>,
 }
@@ -60,7 +60,7 @@ impl Server {
             let server = server.clone();
             async move { server.state().answer(&request) }
         });
-        Client::over(kube::Client::new(service, "default"))
+        Client::from_kube(kube::Client::new(service, "default"))
     }
 
     fn serve(&self, path: &'static str) -> &Self {
@@ -78,7 +78,7 @@ impl Server {
         self
     }
 
-    /// Ends all watches as a server that is killed does.
+    /// Cuts all watches, as a killed server does.
     fn cut(&self) {
         for (_, watch) in self.state().watches.drain(..) {
             let _ = watch.try_send(Err(io::ErrorKind::ConnectionReset.into()));
@@ -242,7 +242,7 @@ fn one(name: &str) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_of_all_pages_and_then_changes() {
+async fn sends_a_reset_of_all_pages_and_then_changes() {
     let server = Server::default();
     for name in ["a", "b", "c", "d", "e"] {
         server.apply(SERVICES, name, port(80));
@@ -261,7 +261,7 @@ async fn a_reset_of_all_pages_and_then_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_changes_nothing_and_after_it_only_differences_are_told() {
+async fn sends_only_differences_after_an_outage() {
     let server = Server::default();
     server
         .apply(SERVICES, "a", port(80))
@@ -269,7 +269,7 @@ async fn an_outage_changes_nothing_and_after_it_only_differences_are_told() {
         .apply(SERVICES, "c", port(80));
     let mut watch = watching(&server);
     next(&mut watch).await;
-    // Short: the watch goes on from where it was.
+    // Short: the watch resumes.
     sleep(Duration::from_secs(1)).await;
     let lists = server.state().lists;
     server.state().down = true;
@@ -282,7 +282,7 @@ async fn an_outage_changes_nothing_and_after_it_only_differences_are_told() {
     assert_eq!(changed(next(&mut watch).await), (one("Service a/a"), vec![]));
     assert!(begun.elapsed() < Duration::from_secs(2) && watch.states.away().is_none());
     assert_eq!(server.state().lists, lists);
-    // Long: versions are too old, and what went while we were away is found missing.
+    // Long: versions are too old, and missed deletions are detected.
     server.state().down = true;
     server.cut();
     server
@@ -301,7 +301,7 @@ async fn an_outage_changes_nothing_and_after_it_only_differences_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crd_is_waited_for_and_its_end_must_be_sure() {
+async fn waits_for_a_crd_and_confirms_its_removal() {
     let server = Server::default();
     server.apply(SERVICES, "a", port(80));
     let mut watch = watching(&server);
@@ -324,7 +324,7 @@ async fn a_crd_is_waited_for_and_its_end_must_be_sure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_rights_the_reset_waits_and_the_reason_can_be_read() {
+async fn withholds_the_reset_while_permission_is_denied() {
     let server = Server::default();
     server.apply(SERVICES, "a", port(80)).state().forbidden = true;
     let mut watch = watching(&server);
@@ -332,7 +332,7 @@ async fn without_rights_the_reset_waits_and_the_reason_can_be_read() {
     let services = watch.states.kinds().remove(0);
     assert_eq!(
         services.error.as_deref(),
-        Some("we have no right to list services: not you")
+        Some("permission denied: cannot list services: not you")
     );
     assert!(!watch.states.is_synced());
     server.state().forbidden = false;
@@ -341,7 +341,7 @@ async fn without_rights_the_reset_waits_and_the_reason_can_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_understood_is_refused_and_hides_no_neighbour() {
+async fn rejects_invalid_objects_and_keeps_their_neighbors() {
     let server = Server::default();
     server
         .serve(SERVICES)
@@ -359,7 +359,7 @@ async fn what_is_not_understood_is_refused_and_hides_no_neighbour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_lets_every_watch_expire_is_not_listed_all_the_time() {
+async fn limits_lists_of_a_server_that_expires_every_watch() {
     let server = Server::default();
     server.serve(SERVICES).serve(SPLITS).state().compacted = u64::MAX;
     let mut watch = watching(&server);

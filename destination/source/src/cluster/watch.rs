@@ -1,4 +1,4 @@
-//! Watches kinds on an API server, with the same updates as a directory of manifests gives.
+//! Watches kinds on an API server, with the same updates as a directory of manifests.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use tokio::{
 use super::{
     Client,
     discovery::Discovery,
-    follow::{Follow, Shared},
-    merge::{Heard, Merge},
+    merge::{Merge, WatchBatch},
+    reflector::{Reflector, WatchContext},
     state::States,
 };
 use crate::{Update, limits};
 
-/// What to watch: a kind, everywhere or in part. Two selections of one watch must not overlap.
+/// Selection of objects of one kind. The selections of one watch must not overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// The kind.
+    /// Kind.
     pub kind: Kind,
-    /// One namespace; none is all.
+    /// Namespace; all by default.
     pub namespace: Option<String>,
-    /// Labels, as `kubectl -l` takes them.
+    /// Label selector, as for `kubectl -l`.
     pub labels: Option<String>,
-    /// Fields, as `kubectl --field-selector` takes them.
+    /// Field selector, as for `kubectl --field-selector`.
     pub fields: Option<String>,
 }
 
@@ -41,52 +41,52 @@ impl From<Kind> for Selection {
     }
 }
 
-/// A watch of several kinds.
+/// Watch of several kinds.
 #[derive(Debug)]
 pub struct Watch {
-    /// What the cluster says: a reset when everything was read once, then changes. Dropped, the watch ends.
+    /// Updates: a reset once everything is listed, then changes. Dropping the receiver ends the watch.
     pub updates: mpsc::Receiver<Update>,
-    /// How it is doing.
+    /// States of the watches.
     pub states: States,
 }
 
-/// Watches `selections` until the receiver is dropped. Needs a runtime.
+/// Watches `selections` until the receiver is dropped. Requires a Tokio runtime.
 pub fn watch(client: &Client, selections: impl IntoIterator<Item = Selection>) -> Watch {
     let selections: Vec<Selection> = selections.into_iter().collect();
     let states = States::new(&selections);
-    let (heard, hears) = mpsc::channel(limits::CHANGES);
-    let shared = Shared {
+    let (batches, receiver) = mpsc::channel(limits::CHANGES);
+    let context = WatchContext {
         client: client.clone(),
         discovery: Arc::new(Discovery::new(client.clone())),
         lists: Arc::new(Semaphore::new(limits::LISTS)),
         states: states.clone(),
-        heard,
+        batches,
     };
     let (sender, updates) = mpsc::channel(limits::UPDATES);
     tokio::spawn(async move {
         let merge = Merge::new(selections.len());
-        // Dropped with us: no watch outlives its reader.
-        let mut follows = JoinSet::new();
+        // Dropped with this task: no reflector outlives its reader.
+        let mut reflectors = JoinSet::new();
         for (watch, selection) in selections.into_iter().enumerate() {
-            follows.spawn(Follow::new(watch, selection, shared.clone()).run());
+            reflectors.spawn(Reflector::new(watch, selection, context.clone()).run());
         }
-        drop(shared);
-        forward(merge, hears, sender).await;
+        drop(context);
+        forward(merge, receiver, sender).await;
     });
     Watch { updates, states }
 }
 
-async fn forward(mut merge: Merge, mut hears: mpsc::Receiver<Heard>, sender: mpsc::Sender<Update>) {
-    let mut heard = vec![];
+async fn forward(mut merge: Merge, mut receiver: mpsc::Receiver<WatchBatch>, sender: mpsc::Sender<Update>) {
+    let mut batches = vec![];
     loop {
         let some = tokio::select! {
-            some = hears.recv_many(&mut heard, limits::CHANGES) => some,
+            some = receiver.recv_many(&mut batches, limits::CHANGES) => some,
             () = sender.closed() => return,
         };
         if some == 0 {
             return;
         }
-        heard.drain(..).for_each(|heard| merge.take(heard));
+        batches.drain(..).for_each(|batch| merge.take(batch));
         for update in merge.updates() {
             if sender.send(update).await.is_err() {
                 return;

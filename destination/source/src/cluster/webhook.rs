@@ -1,4 +1,4 @@
-//! Tells the API server whom to trust: the `caBundle` of webhooks and aggregated APIs.
+//! The `caBundle` of webhooks and aggregated APIs, by which the API server trusts them.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kube::core::{
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::Client;
 use crate::Error;
 
-/// Annotations by which cert-manager is asked to keep a `caBundle`; then it is not ours to write.
+/// Prefix of annotations that let cert-manager manage a `caBundle`; it must not be written then.
 const INJECTED: &str = "cert-manager.io/inject-";
 
-/// What has a `caBundle`.
+/// Kind of object with a `caBundle`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum CaBundleOf {
     /// A MutatingWebhookConfiguration: each of its webhooks.
@@ -38,8 +38,8 @@ impl CaBundleOf {
     }
 }
 
-/// Writes the anchors (PEM) into an object, if it has others; says whether it had. [`Error::Conflict`] if somebody else
-/// changed the object in the meantime: do it again.
+/// Writes the anchors (PEM) into an object and returns true, unless it has them already. Fails with [`Error::Conflict`]
+/// if the object is changed concurrently: try again.
 pub async fn write_ca_bundle(client: &Client, of: CaBundleOf, name: &str, pem: &[u8]) -> Result<bool, Error> {
     let requests = || Request::new(of.path());
     let what = format!("get {} {name}", of.plural());
@@ -55,8 +55,8 @@ pub async fn write_ca_bundle(client: &Client, of: CaBundleOf, name: &str, pem: &
     Ok(true)
 }
 
-/// What to merge into `object`, so that it trusts `bundle`; none if it does. A list is replaced as a whole, and the
-/// version makes sure that nobody else's change of it is lost.
+/// Makes the patch for `object` to trust `bundle`; none if it does already. A list is replaced as a whole, and the
+/// version ensures that no concurrent change is lost.
 fn patch(of: CaBundleOf, object: &Value, bundle: &str) -> Option<Value> {
     let mut annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
     if annotations.any(|(key, _)| key.starts_with(INJECTED)) {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_trusts_others_is_patched_with_its_version() {
+    fn patches_only_differing_bundles_with_their_version() {
         let object = json!({"metadata": {"name": "m", "resourceVersion": "7"}, "webhooks": [
             {"name": "a", "clientConfig": {"service": {"name": "s"}}},
             {"name": "b", "clientConfig": {"caBundle": "new"}},

@@ -1,4 +1,4 @@
-//! Directories on a real file system: what is read, what is refused, and how soon a change is live.
+//! Directories on a real file system: reading, rejection, and the delay until a change is live.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -25,11 +25,11 @@ fn names(objects: &[Object]) -> Vec<String> {
 
 async fn next(updates: &mut mpsc::Receiver<Update>) -> Update {
     let update = tokio::time::timeout(Duration::from_secs(3), updates.recv()).await;
-    update.expect("an update in time").expect("the source lives")
+    update.expect("an update in time").expect("the source is open")
 }
 
 #[test]
-fn later_directories_win_and_duplicates_are_refused() {
+fn later_directories_win_and_duplicates_are_rejected() {
     let (one, two) = (
         tempfile::tempdir().expect("tempdir"),
         tempfile::tempdir().expect("tempdir"),
@@ -58,7 +58,7 @@ fn later_directories_win_and_duplicates_are_refused() {
 }
 
 #[test]
-fn bad_input_is_refused_by_file_and_line_and_the_rest_stays() {
+fn rejects_invalid_input_by_file_and_line_and_keeps_the_rest() {
     let dir = tempfile::tempdir().expect("tempdir");
     write(dir.path(), "good.yaml", &service("web", 80));
     write(
@@ -81,15 +81,15 @@ fn bad_input_is_refused_by_file_and_line_and_the_rest_stays() {
     };
     says("kind.yaml:2:", "the kind Teapot (v1) is not one");
     says("port.yaml:6:", "70000 is not a port");
-    says("broken.yaml:", "this is not YAML");
-    says("long.yaml:3:", "63 is the most");
+    says("broken.yaml:", "invalid YAML");
+    says("long.yaml:3:", "the limit is 63");
     says("binary.yaml:", "not UTF-8");
-    says("absent:", "the directory cannot be read");
+    says("absent:", "cannot read the directory");
     assert_eq!(shown.len(), 6);
 }
 
 #[tokio::test]
-async fn a_change_is_live_in_less_than_a_second() {
+async fn changes_are_live_within_a_second() {
     let dir = tempfile::tempdir().expect("tempdir");
     write(dir.path(), "split.yaml", &SPLIT.replace("WEIGHT", "90"));
     let mut updates = watch(vec![dir.path().into()]).expect("watches");
@@ -119,7 +119,7 @@ async fn a_change_is_live_in_less_than_a_second() {
 }
 
 #[tokio::test]
-async fn the_last_good_state_of_a_broken_file_keeps_serving() {
+async fn keeps_the_last_valid_state_of_a_broken_file() {
     let dir = tempfile::tempdir().expect("tempdir");
     write(dir.path(), "all.yaml", &(service("one", 80) + &service("two", 80)));
     let mut updates = watch(vec![dir.path().into()]).expect("watches");
@@ -131,7 +131,7 @@ async fn the_last_good_state_of_a_broken_file_keeps_serving() {
     };
     assert!(refused[0].to_string().contains("all.yaml:"), "{refused:?}");
 
-    // One object is refused and stays; the other one is gone on purpose.
+    // One object is rejected and stays; the other one is deleted.
     write(dir.path(), "all.yaml", &service("one", 70_000));
     let Update::Changed { applied, deleted } = next(&mut updates).await else {
         panic!("a change")
@@ -144,10 +144,12 @@ async fn the_last_good_state_of_a_broken_file_keeps_serving() {
 }
 
 #[test]
-fn a_missing_directory_cannot_be_watched() {
-    let error = watch(vec!["/nonexistent/dir".into()]).expect_err("refused").to_string();
+fn rejects_a_missing_directory() {
+    let error = watch(vec!["/nonexistent/dir".into()])
+        .expect_err("rejected")
+        .to_string();
     assert!(
-        error.starts_with("the manifest directory /nonexistent/dir cannot be read"),
+        error.starts_with("cannot read the manifest directory /nonexistent/dir:"),
         "{error}"
     );
 }

@@ -1,6 +1,6 @@
-//! When a certificate must be made or replaced, and how one is made. Pure.
+//! Decision to create or renew a certificate, and its creation. Pure.
 //!
-//! Each certificate has a CA of its own, whose key is forgotten: nobody can sign another one with it.
+//! Each certificate has a CA of its own, whose key is discarded, so that it cannot sign another one.
 
 use std::{
     collections::BTreeMap,
@@ -19,16 +19,16 @@ use x509_parser::{
 };
 
 use super::{Credentials, Keep};
-use crate::cluster::{SecretData, secret::Found};
+use crate::cluster::{SecretData, secret::FoundSecret};
 
-/// How long a certificate is valid.
+/// Lifetime of a certificate.
 const LIFETIME: Duration = Duration::from_secs(365 * DAY);
-/// How long before its end it is replaced: longer than the 60 days at which `mesh check` warns.
+/// Remaining lifetime at which it is renewed: longer than the 60 days at which `mesh check` warns.
 const BEFORE_END: Duration = Duration::from_secs(120 * DAY);
-/// How far an API server's clock may be behind.
+/// Allowance for an API server's clock that is behind.
 const SKEW: Duration = Duration::from_secs(3600);
 const DAY: u64 = 24 * 3600;
-/// Marks a Secret whose certificate we made and will replace.
+/// Label of a Secret whose certificate is created and renewed here.
 const KEPT: (&str, &str) = ("linkerd.io/kept-certificate", "true");
 /// Annotations of a Secret that cert-manager keeps.
 const CERT_MANAGER: &str = "cert-manager.io/";
@@ -37,40 +37,40 @@ pub(super) const CERTIFICATE: &str = "tls.crt";
 pub(super) const KEY: &str = "tls.key";
 pub(super) const CA: &str = "ca.crt";
 
-/// What there is.
+/// Facts to decide on.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Situation<'a> {
     pub(super) keep: &'a Keep,
-    pub(super) found: Option<&'a Found>,
+    pub(super) found: Option<&'a FoundSecret>,
     pub(super) now: SystemTime,
 }
 
-/// What to do.
+/// Action on the Secret.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Act {
-    /// There is no Secret, and it is ours to make.
+pub(super) enum CertificateAction {
+    /// Creates the missing Secret.
     Create,
-    /// The Secret is ours and must be written anew.
+    /// Renews a Secret that is managed here.
     Renew {
-        /// Its CA certificates, PEM, to be believed for a while longer.
+        /// CA certificates, PEM, that stay trusted for a while.
         previous: String,
-        /// Its version.
+        /// Version of the Secret.
         version: String,
     },
-    /// Serve this; those who call must believe these CA certificates, where we know them.
+    /// Serves these credentials; callers must trust the CA certificates, where known.
     Use(Credentials, Option<String>),
-    /// Somebody else has to do something first.
+    /// Waits for others to act.
     Wait(String),
 }
 
-/// Says what to do.
-pub(super) fn decide(situation: Situation<'_>) -> Act {
+/// Decides on the action.
+pub(super) fn decide(situation: Situation<'_>) -> CertificateAction {
     let Situation { keep, found, now } = situation;
     let Some(found) = found else {
         return if keep.external {
-            Act::Wait("the Secret is not there yet; somebody else makes it".to_owned())
+            CertificateAction::Wait("the externally managed Secret does not exist yet".to_owned())
         } else {
-            Act::Create
+            CertificateAction::Create
         };
     };
     let text = |key: &str| {
@@ -80,42 +80,42 @@ pub(super) fn decide(situation: Situation<'_>) -> Act {
             .and_then(|bytes| String::from_utf8(bytes.clone()).ok())
     };
     let ca = text(CA).filter(|ca| !ca.trim().is_empty());
-    // cert-manager takes over a Secret that is there, labels and all.
+    // cert-manager takes over an existing Secret, labels included.
     let taken = found.annotations.keys().any(|key| key.starts_with(CERT_MANAGER));
     let kept = found.labels.get(KEPT.0).is_some_and(|value| value == KEPT.1);
     let is_ours = kept && !taken && !keep.external;
     let credentials = text(CERTIFICATE).zip(text(KEY));
-    let good = credentials.as_ref().map(|(cert, _)| look(cert, &keep.dns_names));
-    let renew = || Act::Renew {
+    let inspected = credentials.as_ref().map(|(cert, _)| inspect(cert, &keep.dns_names));
+    let renew = || CertificateAction::Renew {
         previous: ca.clone().unwrap_or_default(),
         version: found.version.clone(),
     };
-    let (Some((cert_pem, key_pem)), Some(looked)) = (credentials, good) else {
+    let (Some((cert_pem, key_pem)), Some(inspected)) = (credentials, inspected) else {
         return if is_ours {
             renew()
         } else {
-            Act::Wait(format!("the Secret has no {CERTIFICATE} or no {KEY}"))
+            CertificateAction::Wait(format!("the Secret lacks {CERTIFICATE} or {KEY}"))
         };
     };
-    match looked {
+    match inspected {
         Err(_) if is_ours => return renew(),
         Ok(validity) if is_ours && validity.remaining(now) < BEFORE_END => return renew(),
-        Err(why) if !cert_pem.contains("BEGIN CERTIFICATE") => return Act::Wait(why),
+        Err(why) if !cert_pem.contains("BEGIN CERTIFICATE") => return CertificateAction::Wait(why),
         Err(why) => tracing::debug!(secret = %keep.secret, "{why}"),
         Ok(validity) if !validity.contains(now) => {
-            tracing::debug!(secret = %keep.secret, "the certificate has expired, and is somebody else's to replace");
+            tracing::debug!(secret = %keep.secret, "the externally managed certificate has expired");
         }
         Ok(_) => {}
     }
-    Act::Use(Credentials { cert_pem, key_pem }, ca)
+    CertificateAction::Use(Credentials { cert_pem, key_pem }, ca)
 }
 
-/// From when until when the first certificate is valid; or what is wrong with it.
-fn look(pem: &str, names: &[String]) -> Result<Validity, String> {
+/// Returns the validity of the first certificate, or the reason for which it is unusable.
+fn inspect(pem: &str, names: &[String]) -> Result<Validity, String> {
     let wrong = |why: &str| format!("{CERTIFICATE} {why}");
     let first = Pem::iter_from_buffer(pem.as_bytes()).next();
-    let first = first.and_then(Result::ok).ok_or_else(|| wrong("is no PEM"))?;
-    let (_, certificate) = X509Certificate::from_der(&first.contents).map_err(|_| wrong("is no certificate"))?;
+    let first = first.and_then(Result::ok).ok_or_else(|| wrong("is not PEM"))?;
+    let (_, certificate) = X509Certificate::from_der(&first.contents).map_err(|_| wrong("is not a certificate"))?;
     let sans = certificate.subject_alternative_name().ok().flatten();
     let has = |name: &String| {
         sans.as_ref().is_some_and(|sans| {
@@ -126,10 +126,10 @@ fn look(pem: &str, names: &[String]) -> Result<Validity, String> {
     if let Some(missing) = names.iter().find(|name| !has(name)) {
         return Err(wrong(&format!("is not for {missing}")));
     }
-    Validity::of_der(&first.contents).map_err(|error| error.to_string())
+    Validity::from_der(&first.contents).map_err(|error| error.to_string())
 }
 
-/// Labels of a Secret that we make.
+/// Returns the labels of a Secret that is created here.
 pub(super) fn labels(keep: &Keep) -> BTreeMap<String, String> {
     let mut labels = keep.labels.clone();
     labels.insert(KEPT.0.to_owned(), KEPT.1.to_owned());
@@ -146,7 +146,7 @@ pub(super) fn make(names: &[String], previous: Option<&str>, now: SystemTime) ->
         Ok::<_, rcgen::Error>(params)
     };
     let server = names.first().map_or("webhook", String::as_str);
-    // Its name is new each time: two CAs of one name would be tried in vain.
+    // A new name each time, as verifiers would try two CAs of the same name in vain.
     let mut ca = params(&format!("{server} CA {}", seconds(now)))?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -167,7 +167,7 @@ pub(super) fn make(names: &[String], previous: Option<&str>, now: SystemTime) ->
     ]))
 }
 
-/// The first certificate of a PEM text, which is the newest: those before it are of leaves that nobody serves any more.
+/// Returns the first certificate of a PEM text, which is the newest: leaves of older ones are no longer served.
 fn first_certificate(pem: &str) -> &str {
     const END: &str = "-----END CERTIFICATE-----";
     match (pem.find("-----BEGIN CERTIFICATE-----"), pem.find(END)) {

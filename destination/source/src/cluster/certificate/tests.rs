@@ -1,4 +1,4 @@
-//! The keeper against a scripted API server: a Secret, a webhook configuration, clocks that jump.
+//! The keeper against a scripted API server: a Secret, a webhook configuration, jumping clocks.
 
 use std::sync::{
     Mutex, MutexGuard,
@@ -30,9 +30,9 @@ struct Server(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     down: bool,
-    /// Whether webhook configurations may not be written.
+    /// Writes of webhook configurations are rejected.
     forbidden: bool,
-    /// What somebody else creates just before we do.
+    /// Secret that is created concurrently, just before ours.
     first: Option<Value>,
     version: u64,
     secret: Option<Value>,
@@ -59,7 +59,7 @@ impl Server {
                 server.state().answer(&parts.method, parts.uri.path(), &body)
             }
         });
-        Client::over(kube::Client::new(service, "default"))
+        Client::from_kube(kube::Client::new(service, "default"))
     }
 
     fn with_webhook() -> Self {
@@ -75,7 +75,7 @@ impl Server {
         String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok()
     }
 
-    fn believed(&self) -> Option<String> {
+    fn trusted(&self) -> Option<String> {
         let state = self.state();
         let text = state.webhook.as_ref()?["webhooks"][0]["clientConfig"]["caBundle"]
             .as_str()?
@@ -177,7 +177,7 @@ fn certificates(pem: &str) -> usize {
     pem.matches("BEGIN CERTIFICATE").count()
 }
 
-/// A secret as `make` fills it, of somebody's.
+/// A Secret as `make` fills it, with or without our label.
 fn secret(keep: &Keep, made_at: SystemTime, ours: bool) -> Value {
     let data = make(&keep.dns_names, None, made_at).expect("made");
     let data: BTreeMap<_, _> = data.into_iter().map(|(k, v)| (k, BASE64_STANDARD.encode(v))).collect();
@@ -186,23 +186,27 @@ fn secret(keep: &Keep, made_at: SystemTime, ours: bool) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_is_made_believed_and_served() {
+async fn creates_publishes_and_serves_a_certificate() {
     let server = Server::with_webhook();
     let (mut current, _task) = start(&server, wanted(), SystemTime::now);
     let served = next(&mut current).await;
     assert_eq!(server.held(CERTIFICATE).as_deref(), Some(&*served.cert_pem));
     assert_eq!(server.held(KEY).as_deref(), Some(&*served.key_pem));
-    assert!(server.held(CA).is_some() && server.held(CA) == server.believed());
-    verifies(&served.cert_pem, &server.believed().expect("told"), SystemTime::now());
-    // An upgrade may take away what we wrote.
+    assert!(server.held(CA).is_some() && server.held(CA) == server.trusted());
+    verifies(
+        &served.cert_pem,
+        &server.trusted().expect("published"),
+        SystemTime::now(),
+    );
+    // An upgrade may remove the caBundle.
     let writes = server.state().writes;
     server.state().webhook.as_mut().expect("there")["webhooks"][0]["clientConfig"]["caBundle"] = "".into();
     sleep(MINUTE).await;
-    assert_eq!(server.believed(), server.held(CA));
-    assert_eq!(server.state().writes, writes + 1, "nothing is written without need");
+    assert_eq!(server.trusted(), server.held(CA));
+    assert_eq!(server.state().writes, writes + 1, "nothing is written needlessly");
 }
 
-/// As the API server does it.
+/// Verifies as the API server does.
 fn verifies(leaf: &str, bundle: &str, now: SystemTime) {
     let of = |pem: &str| {
         let pems = x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes());
@@ -219,13 +223,13 @@ fn verifies(leaf: &str, bundle: &str, now: SystemTime) {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).expect("later");
     let (algorithms, now) = (webpki::ALL_VERIFICATION_ALGS, UnixTime::since_unix_epoch(since));
     leaf.verify_for_usage(algorithms, &anchors, &[], now, usage, None, None)
-        .expect("believed");
+        .expect("trusted");
     leaf.verify_is_valid_for_subject_name(&"w.mesh.svc".try_into().expect("a name"))
         .expect("its name");
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_that_make_one_wins_and_the_other_reads() {
+async fn concurrent_creators_serve_one_certificate() {
     let server = Server::with_webhook();
     let other = secret(&wanted(), SystemTime::now(), true);
     server.state().first = Some(other.clone());
@@ -237,7 +241,7 @@ async fn of_two_that_make_one_wins_and_the_other_reads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_replaced_before_its_end_and_what_was_believed_stays_so() {
+async fn renews_before_expiry_and_keeps_the_previous_ca_trusted() {
     static LATER: AtomicU64 = AtomicU64::new(0);
     let clock = || SystemTime::now() + Duration::from_secs(LATER.load(Ordering::Relaxed));
     let server = Server::with_webhook();
@@ -247,28 +251,28 @@ async fn it_is_replaced_before_its_end_and_what_was_believed_stays_so() {
     sleep(MINUTE).await;
     assert_eq!(server.held(CERTIFICATE).as_deref(), Some(&*first.cert_pem));
     LATER.store(250 * DAY, Ordering::Relaxed);
-    let old = server.believed().expect("told");
-    // Not served before it is believed.
+    let old = server.trusted().expect("published");
+    // Not served before callers trust it.
     server.state().forbidden = true;
     sleep(MINUTE).await;
     assert_ne!(server.held(CERTIFICATE).as_deref(), Some(&*first.cert_pem));
     assert_eq!(current.borrow().as_deref(), Some(&*first));
     server.state().forbidden = false;
     let second = next(&mut current).await;
-    let believed = server.believed().expect("told");
-    assert!(believed.ends_with(old.trim_end()) && certificates(&believed) == 2);
-    verifies(&second.cert_pem, &believed, clock());
+    let trusted = server.trusted().expect("published");
+    assert!(trusted.ends_with(old.trim_end()) && certificates(&trusted) == 2);
+    verifies(&second.cert_pem, &trusted, clock());
     LATER.store(500 * DAY, Ordering::Relaxed);
     next(&mut current).await;
     assert_eq!(
-        certificates(&server.believed().expect("told")),
+        certificates(&server.trusted().expect("published")),
         2,
         "the oldest is forgotten"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_changes_nothing_and_a_lost_secret_is_made_again() {
+async fn survives_an_outage_and_recreates_a_lost_secret() {
     let server = Server::with_webhook();
     server.state().down = true;
     let (mut current, _task) = start(&server, wanted(), SystemTime::now);
@@ -285,7 +289,7 @@ async fn an_outage_changes_nothing_and_a_lost_secret_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_somebody_elses_is_only_read() {
+async fn only_reads_externally_managed_secrets() {
     let server = Server::with_webhook();
     let external = Keep {
         external: true,
@@ -298,8 +302,8 @@ async fn what_is_somebody_elses_is_only_read() {
     let long_ago = SystemTime::now() - Duration::from_secs(400 * DAY);
     server.state().secret = Some(secret(&wanted(), long_ago, true));
     let expired = next(&mut current).await;
-    assert_eq!(server.state().writes, 1, "only those who call are told");
-    // Replaced by whoever it is; without the flag, the missing label tells.
+    assert_eq!(server.state().writes, 1, "only the caBundle is written");
+    // Renewed externally; without the flag, the missing label decides.
     server.state().secret = Some(secret(&wanted(), SystemTime::now(), false));
     assert_ne!(next(&mut current).await, expired);
     let (mut unlabelled, _task) = start(&server, wanted(), SystemTime::now);
@@ -308,22 +312,22 @@ async fn what_is_somebody_elses_is_only_read() {
 }
 
 #[test]
-fn ours_is_made_anew_when_its_name_or_its_text_is_wrong() {
+fn renews_invalid_certificates_of_our_own() {
     let keep = wanted();
     let now = SystemTime::now();
-    let found = |names: &[String]| super::super::secret::Found {
+    let found = |names: &[String]| super::super::secret::FoundSecret {
         data: make(names, None, now).expect("made"),
         labels: make::labels(&keep),
         annotations: BTreeMap::new(),
         version: "7".to_owned(),
     };
-    let renews = |found: &super::super::secret::Found| {
+    let renews = |found: &super::super::secret::FoundSecret| {
         let situation = Situation {
             keep: &keep,
             found: Some(found),
             now,
         };
-        matches!(decide(situation), Act::Renew { version, .. } if version == "7")
+        matches!(decide(situation), CertificateAction::Renew { version, .. } if version == "7")
     };
     assert!(!renews(&found(&keep.dns_names)));
     assert!(renews(&found(&["other.mesh.svc".to_owned()])));
