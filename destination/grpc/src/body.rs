@@ -1,4 +1,4 @@
-//! The body of any response.
+//! Body of any response.
 
 use std::{
     convert::Infallible,
@@ -13,27 +13,27 @@ use hyper::body::{Body, Frame, SizeHint};
 use proxy_model::{ClientPolicy, EndpointSet, Profile, ServerPolicy};
 
 use crate::{
-    follow::{self, Follow},
     message::Encoded,
+    stream::{self, ResponseStream},
 };
 
-/// The body of a response.
+/// Body of a response.
 #[derive(Default)]
-pub(crate) enum Answer {
-    /// A refusal: all of it is in the headers.
+pub(crate) enum ResponseBody {
+    /// No body: an error is in the headers.
     #[default]
-    Nothing,
+    Empty,
     /// One message.
     Once(Bytes),
-    /// The end of one message.
-    Ok,
-    Endpoints(Follow<Arc<EndpointSet>>),
-    Profile(Follow<Arc<Profile>>),
-    Outbound(Follow<Arc<ClientPolicy>>),
-    Inbound(Follow<Option<Arc<ServerPolicy>>>),
+    /// Trailers after one message.
+    Trailers,
+    Endpoints(ResponseStream<Arc<EndpointSet>>),
+    Profile(ResponseStream<Arc<Profile>>),
+    Outbound(ResponseStream<Arc<ClientPolicy>>),
+    Inbound(ResponseStream<Option<Arc<ServerPolicy>>>),
 }
 
-impl Answer {
+impl ResponseBody {
     pub(crate) fn once(encoded: Encoded) -> Self {
         Self::Once(encoded.bytes)
     }
@@ -46,36 +46,36 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
-            Self::Nothing => Poll::Ready(None),
+            Self::Empty => Poll::Ready(None),
             Self::Once(bytes) => {
                 let bytes = std::mem::take(bytes);
-                *self = Self::Ok;
+                *self = Self::Trailers;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Ok => {
-                *self = Self::Nothing;
-                Poll::Ready(Some(Ok(Frame::trailers(follow::ok()))))
+            Self::Trailers => {
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::trailers(stream::ok_trailers()))))
             }
-            Self::Endpoints(follow) => Pin::new(follow).poll_frame(cx),
-            Self::Profile(follow) => Pin::new(follow).poll_frame(cx),
-            Self::Outbound(follow) => Pin::new(follow).poll_frame(cx),
-            Self::Inbound(follow) => Pin::new(follow).poll_frame(cx),
+            Self::Endpoints(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Profile(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Outbound(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Inbound(stream) => Pin::new(stream).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Nothing)
+        matches!(self, Self::Empty)
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Nothing => SizeHint::with_exact(0),
+            Self::Empty => SizeHint::with_exact(0),
             _ => SizeHint::default(),
         }
     }

@@ -1,5 +1,5 @@
-//! Messages that many streams need, encoded once: what a new stream gets of a state, and what leads from one state to
-//! another, whether it is the next or one far behind.
+//! Cache of encoded messages that many streams need: a whole state for new streams, and the difference between two
+//! states, consecutive or not.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{limits, message::Encoded, metrics::Metrics};
 
-/// Encodes what leads from the state that was sent last, if any, to the one that holds now.
+/// Encodes the messages from the last sent state, if any, to the current one.
 pub(crate) type Encode<T> = fn(Option<&T>, &T) -> Encoded;
 
 struct Entry<T> {
@@ -19,21 +19,21 @@ struct Entry<T> {
     used: Instant,
 }
 
-/// Messages about one kind of state.
-pub(crate) struct Shared<T> {
+/// Cache of messages about one kind of state.
+pub(crate) struct MessageCache<T> {
     entries: Mutex<HashMap<(usize, usize), Entry<T>>>,
     encode: Encode<T>,
-    /// Whether a message says how a state differs from the one before; else it says all of it.
+    /// Messages encode the difference to the last state, not the whole.
     differences: bool,
 }
 
-impl<T> Shared<T> {
-    /// Messages that say all of a state.
+impl<T> MessageCache<T> {
+    /// Makes a cache of messages with a whole state.
     pub(crate) fn whole(encode: Encode<T>) -> Arc<Self> {
         Self::new(encode, false)
     }
 
-    /// Messages that say how states differ.
+    /// Makes a cache of messages with the difference between states.
     pub(crate) fn differences(encode: Encode<T>) -> Arc<Self> {
         Self::new(encode, true)
     }
@@ -46,7 +46,7 @@ impl<T> Shared<T> {
         })
     }
 
-    /// The messages that lead from `last` to `now`.
+    /// Returns the messages from `last` to `now`.
     pub(crate) fn messages(&self, last: Option<&Arc<T>>, now: &Arc<T>, metrics: &Metrics) -> Encoded {
         let last = last.filter(|_| self.differences);
         let address = |state: &Arc<T>| Arc::as_ptr(state).addr();
@@ -56,7 +56,7 @@ impl<T> Shared<T> {
             entry.used = Instant::now();
             return entry.encoded.clone();
         }
-        // The lock is held meanwhile: the others want the same.
+        // The lock is held while encoding, as others want the same messages.
         let encoded = (self.encode)(last.map(|last| &**last), now);
         metrics.encoded();
         if entries.len() >= limits::SHARED_MESSAGES {
@@ -72,7 +72,7 @@ impl<T> Shared<T> {
         encoded
     }
 
-    /// Forgets what was not used for a while.
+    /// Drops messages that have not been used for a while.
     pub(crate) fn sweep(&self) {
         let mut entries = self.entries();
         entries.retain(|_, entry| entry.used.elapsed() < limits::SHARED_FOR);

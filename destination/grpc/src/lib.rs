@@ -1,19 +1,24 @@
 //! Serves `Destination`, `OutboundPolicies` and `InboundServerPolicies` from the index.
 //!
 //! ```text
-//! [serve] connections ─▶ [call] asks the index ─▶ [follow] one stream's body ─▶ [shared] messages, encoded once
+//! [serve] connections ─▶ [call] looks up ─▶ [body] of a response ─▶ [stream] follows ─▶ [cache] of encoded messages
 //! ```
-//! A stream follows one watch channel of the index: it sends what holds now, then each later state (or the difference to
-//! the one before). A slow reader gets the latest state when it reads again, and costs nobody else anything. Each distinct
-//! message is encoded once for all streams that need it, so that a stream costs little more than what HTTP/2 keeps of it.
+//! A stream follows one watch channel of the index: it sends the current state, then each later one (or the
+//! difference to the one before). A slow reader gets the latest state when it reads again, at no cost to others. Each
+//! distinct message is encoded once for all streams that need it, so that a stream costs little more than its HTTP/2
+//! state.
+//!
+//! Bodies are written by hand, on hyper: tonic's generated server would encode each message for each stream.
 
-mod answer;
+mod body;
+mod cache;
 mod call;
-mod follow;
+mod guard;
 mod message;
 mod metrics;
+mod rpc;
 mod serve;
-mod shared;
+mod stream;
 mod streams;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,38 +34,38 @@ pub use streams::StreamRow;
 pub mod limits {
     use std::time::Duration;
 
-    /// Connections of one listener; a thousand nodes with a few each. Who finds no room waits.
+    /// Connections of one listener; a thousand nodes with a few each. More wait in the listener's backlog.
     pub const CONNECTIONS: usize = 10_000;
-    /// Streams of one connection. A sidecar carries the streams of many proxies over one connection.
+    /// Streams of one connection. A sidecar multiplexes the streams of many proxies over one connection.
     pub const STREAMS_PER_CONNECTION: u32 = 100_000;
     /// Bytes of a request's headers; a path and a few names.
     pub const HEADER_BYTES: u32 = 16 * 1024;
-    /// Endpoints of one message; some 300 bytes each, and a client takes 4 MiB.
+    /// Endpoints of one message; about 300 bytes each, and a client accepts 4 MiB.
     pub const ENDPOINTS_PER_MESSAGE: usize = 1_000;
-    /// Bytes of a request; a token and a name fit many times.
+    /// Bytes of a request; many times a token and a name.
     pub const REQUEST_BYTES: usize = 64 * 1024;
-    /// Messages of one kind that are kept for others that need the same; all are forgotten when there are more.
+    /// Encoded messages of one kind that are kept for reuse; all are dropped when exceeded.
     pub const SHARED_MESSAGES: usize = 4_096;
-    /// How long a message is kept that nobody needs; streams that come back after an outage come within seconds.
+    /// Time for which an unused message is kept; after an outage, streams come back within seconds.
     pub const SHARED_FOR: Duration = Duration::from_secs(5);
 }
 
-/// The services, over one index.
+/// Services over one index.
 #[derive(Clone)]
 pub struct Service {
     index: Arc<Mutex<Index>>,
     metrics: Metrics,
-    shared: call::AllShared,
+    caches: call::MessageCaches,
     stop: CancellationToken,
 }
 
 impl Service {
-    /// Services that end their streams after `stop`.
+    /// Makes services that end their streams after `stop`.
     pub fn new(index: Arc<Mutex<Index>>, metrics: Metrics, stop: CancellationToken) -> Self {
         Self {
             index,
             metrics,
-            shared: call::AllShared::default(),
+            caches: call::MessageCaches::default(),
             stop,
         }
     }
@@ -70,7 +75,7 @@ impl Service {
     }
 }
 
-/// The index, also after somebody panicked with it: its maps are whole between two changes.
+/// Locks the index, even if poisoned: its maps are consistent between changes.
 pub fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }

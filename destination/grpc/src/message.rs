@@ -1,5 +1,4 @@
-//! Messages as they travel: gRPC's five bytes before each. Written here once and shared by all streams that need them; the
-//! generated server would encode each for each stream, into a buffer of its own.
+//! Messages on the wire, each with gRPC's prefix of five bytes. Encoded once and shared by all streams that need them.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Limited};
@@ -9,17 +8,17 @@ use tonic::Status;
 
 use crate::limits;
 
-/// Bytes before a message: whether it is compressed, and its length.
+/// Bytes of the prefix: compression flag and length.
 const HEADER: usize = 5;
 
-/// Messages that are sent together.
+/// Encoded messages that are sent together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Encoded {
     pub(crate) bytes: Bytes,
     pub(crate) messages: u32,
 }
 
-/// Puts messages behind one another.
+/// Encoder of consecutive messages.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     buffer: BytesMut,
@@ -30,10 +29,10 @@ impl Encoder {
     pub(crate) fn message(&mut self, message: &impl Message) {
         self.begin(message.encoded_len());
         // The buffer grows as needed.
-        message.encode(&mut self.buffer).expect("a buffer takes everything");
+        message.encode(&mut self.buffer).expect("the buffer grows");
     }
 
-    /// A message that is encoded already.
+    /// Appends an encoded message.
     pub(crate) fn raw(&mut self, message: &[u8]) {
         self.begin(message.len());
         self.buffer.put_slice(message);
@@ -48,25 +47,25 @@ impl Encoder {
 
     pub(crate) fn finish(self) -> Encoded {
         Encoded {
-            // Without the room to grow, which would be kept as long as the message.
+            // Without spare capacity, which would be kept as long as the message.
             bytes: Bytes::from(self.buffer.to_vec().into_boxed_slice()),
             messages: self.messages,
         }
     }
 }
 
-/// One message alone.
+/// Encodes a single message.
 pub(crate) fn encode(message: &impl Message) -> Encoded {
     let mut encoder = Encoder::default();
     encoder.message(message);
     encoder.finish()
 }
 
-/// Reads the one message of a request.
+/// Reads the single message of a request.
 pub(crate) async fn read<M: Message + Default>(body: Incoming) -> Result<M, Status> {
     let body = Limited::new(body, limits::REQUEST_BYTES + HEADER).collect().await;
     let bytes = body
-        .map_err(|error| Status::invalid_argument(format!("the request cannot be read: {error}")))?
+        .map_err(|error| Status::invalid_argument(format!("cannot read the request: {error}")))?
         .to_bytes();
     decode(&bytes)
 }
@@ -83,11 +82,10 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
     }
     if u32::from_be_bytes(length) as usize != message.len() {
         return Err(Status::invalid_argument(
-            "the request is not one message of the length that it says",
+            "the request is not a single message of the declared length",
         ));
     }
-    M::decode(message)
-        .map_err(|error| Status::invalid_argument(format!("the request is not what it should be: {error}")))
+    M::decode(message).map_err(|error| Status::invalid_argument(format!("invalid request: {error}")))
 }
 
 #[cfg(test)]
@@ -97,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_whole_plain_message_is_read() {
+    fn decodes_a_single_uncompressed_message() {
         let request = GetDestination {
             path: "web:80".to_owned(),
             ..GetDestination::default()

@@ -1,4 +1,4 @@
-//! What the server counts.
+//! Metrics of the server.
 
 use std::{
     sync::{
@@ -18,40 +18,40 @@ use proxy_metrics::programs::destination as names;
 use tonic::Status;
 
 use crate::{
-    call::Rpc as Call,
+    rpc::Rpc,
     streams::{StreamRow, Streams},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Rpc {
+struct RpcLabel {
     rpc: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RpcCode {
+struct RpcCodeLabels {
     rpc: &'static str,
     code: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
+struct KindLabel {
     kind: &'static str,
 }
 
 type Counters<L> = Family<L, Counter<u64, AtomicU64>>;
 type Gauges<L> = Family<L, Gauge<i64, AtomicI64>>;
 
-/// Handles to the metrics; clones count into the same ones.
+/// Handles to the metrics, shared by clones.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
-/// What is counted of one call; looked up once, not with each message.
-struct OfCall {
+/// Metrics of one call, looked up once instead of with each message.
+struct CallMetrics {
     open: Gauge<i64, AtomicI64>,
     opened: Counter<u64, AtomicU64>,
     messages: Counter<u64, AtomicU64>,
@@ -60,17 +60,17 @@ struct OfCall {
 
 struct Inner {
     streams: Streams,
-    calls: [OfCall; Call::ALL.len()],
-    oldest: Gauges<Rpc>,
+    calls: [CallMetrics; Rpc::ALL.len()],
+    oldest: Gauges<RpcLabel>,
     encoded: Counter<u64, AtomicU64>,
     forgotten: Counter<u64, AtomicU64>,
-    refused: Counters<RpcCode>,
-    views: Gauges<Kind>,
+    refused: Counters<RpcCodeLabels>,
+    views: Gauges<KindLabel>,
     objects: Gauge<i64, AtomicI64>,
     problems: Gauge<i64, AtomicI64>,
     updates: Counter<u64, AtomicU64>,
     manifests_refused: Counter<u64, AtomicU64>,
-    statuses: Counters<Outcome>,
+    statuses: Counters<OutcomeLabel>,
     statuses_waiting: Gauge<i64, AtomicI64>,
     registry: Registry,
 }
@@ -79,19 +79,19 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let (open, opened, messages, last) = (
-            Gauges::<Rpc>::default(),
-            Counters::<Rpc>::default(),
-            Counters::<Rpc>::default(),
-            Gauges::<Rpc>::default(),
+            Gauges::<RpcLabel>::default(),
+            Counters::<RpcLabel>::default(),
+            Counters::<RpcLabel>::default(),
+            Gauges::<RpcLabel>::default(),
         );
-        registry.register(names::STREAMS, "Streams that are open", open.clone());
-        registry.register(names::STREAMS_OPENED, "Streams that were opened", opened.clone());
-        registry.register(names::MESSAGES, "Messages that were sent", messages.clone());
-        let help = "When the last message was sent";
+        registry.register(names::STREAMS, "Open streams", open.clone());
+        registry.register(names::STREAMS_OPENED, "Streams opened", opened.clone());
+        registry.register(names::MESSAGES, "Messages sent", messages.clone());
+        let help = "Time of the last message";
         registry.register(names::LAST_MESSAGE_TIMESTAMP_SECONDS, help, last.clone());
-        let calls = Call::ALL.map(|call| {
-            let rpc = Rpc { rpc: call.as_str() };
-            OfCall {
+        let calls = Rpc::ALL.map(|rpc| {
+            let rpc = RpcLabel { rpc: rpc.as_str() };
+            CallMetrics {
                 open: open.get_or_create_owned(&rpc),
                 opened: opened.get_or_create_owned(&rpc),
                 messages: messages.get_or_create_owned(&rpc),
@@ -124,27 +124,23 @@ impl Inner {
     fn register(&self, registry: &mut Registry) {
         let oldest = "Age of the oldest open stream";
         registry.register(names::STREAM_OLDEST_AGE_SECONDS, oldest, self.oldest.clone());
-        let encoded = "Messages that were encoded; the others were shared";
+        let encoded = "Messages encoded; all others were reused";
         registry.register(names::ENCODED, encoded, self.encoded.clone());
-        let forgotten = "Times that all shared messages were forgotten, because there were too many";
+        let forgotten = "Times the message cache was cleared at its limit";
         registry.register(names::SHARED_FORGOTTEN, forgotten, self.forgotten.clone());
-        registry.register(names::REFUSED, "Calls that were refused", self.refused.clone());
-        registry.register(names::VIEWS, "Distinct answers that are kept", self.views.clone());
-        registry.register(names::OBJECTS, "Objects that are known", self.objects.clone());
-        registry.register(
-            names::PROBLEMS,
-            "Things wrong with objects, as the log says",
-            self.problems.clone(),
-        );
+        registry.register(names::REFUSED, "Calls refused", self.refused.clone());
+        registry.register(names::VIEWS, "Distinct lookups with an answer", self.views.clone());
+        registry.register(names::OBJECTS, "Known objects", self.objects.clone());
+        registry.register(names::PROBLEMS, "Problems of objects, as logged", self.problems.clone());
         registry.register(names::UPDATES, "Updates of objects", self.updates.clone());
-        let refused = "Manifests, or parts of them, that were refused";
+        let refused = "Manifests, or parts of them, rejected";
         registry.register(names::MANIFESTS_REFUSED, refused, self.manifests_refused.clone());
         registry.register(
             names::STATUSES,
-            "Statuses of objects, by what came of them",
+            "Statuses of objects, by outcome",
             self.statuses.clone(),
         );
-        let waiting = "Statuses that are to be written";
+        let waiting = "Statuses waiting to be written";
         registry.register(names::STATUSES_WAITING, waiting, self.statuses_waiting.clone());
     }
 }
@@ -154,25 +150,25 @@ impl Metrics {
         &self.0.streams
     }
 
-    /// The streams that are open.
+    /// Returns the open streams.
     pub fn rows(&self) -> Vec<StreamRow> {
         self.0.streams.rows()
     }
 
-    fn call(&self, rpc: Call) -> &OfCall {
+    fn call(&self, rpc: Rpc) -> &CallMetrics {
         &self.0.calls[rpc as usize]
     }
 
-    pub(crate) fn opened(&self, rpc: Call) {
+    pub(crate) fn opened(&self, rpc: Rpc) {
         self.call(rpc).open.inc();
         self.call(rpc).opened.inc();
     }
 
-    pub(crate) fn closed(&self, rpc: Call) {
+    pub(crate) fn closed(&self, rpc: Rpc) {
         self.call(rpc).open.dec();
     }
 
-    pub(crate) fn sent(&self, rpc: Call, messages: u32) {
+    pub(crate) fn sent(&self, rpc: Rpc, messages: u32) {
         self.call(rpc).messages.inc_by(u64::from(messages));
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -188,40 +184,40 @@ impl Metrics {
         self.0.forgotten.inc();
     }
 
-    pub(crate) fn refused(&self, rpc: Call, status: &Status) {
+    pub(crate) fn refused(&self, rpc: Rpc, status: &Status) {
         let (rpc, code) = (rpc.as_str(), format!("{:?}", status.code()));
-        self.0.refused.get_or_create(&RpcCode { rpc, code }).inc();
+        self.0.refused.get_or_create(&RpcCodeLabels { rpc, code }).inc();
     }
 
-    /// The source said something new.
+    /// Counts an update of the source.
     pub fn updated(&self) {
         self.0.updates.inc();
     }
 
-    /// So many manifests, or parts of them, were refused.
+    /// Counts rejected manifests, or parts of them.
     pub fn manifests_refused(&self, number: usize) {
         self.0.manifests_refused.inc_by(number as u64);
     }
 
-    /// A status was written, was as it should be, or could not be written.
+    /// Counts a status by outcome: written, unchanged or failed.
     pub fn status_written(&self, outcome: &'static str) {
-        self.0.statuses.get_or_create(&Outcome { outcome }).inc();
+        self.0.statuses.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// So many statuses are to be written.
+    /// Sets the number of statuses waiting to be written.
     pub fn statuses_waiting(&self, number: usize) {
         self.0.statuses_waiting.set(number as i64);
     }
 
-    /// So many things are wrong with objects now.
+    /// Sets the number of current problems.
     pub fn problems(&self, number: usize) {
         self.0.problems.set(number as i64);
     }
 
-    /// All of them in Prometheus' text format.
+    /// Encodes all metrics in Prometheus' text format.
     pub fn render(&self, counts: Counts) -> String {
         let view = |kind: &'static str, number: usize| {
-            self.0.views.get_or_create(&Kind { kind }).set(number as i64);
+            self.0.views.get_or_create(&KindLabel { kind }).set(number as i64);
         };
         view("endpoints", counts.endpoints);
         view("profile", counts.profiles);
@@ -230,7 +226,7 @@ impl Metrics {
         self.0.objects.set(counts.objects as i64);
         self.0.oldest.clear();
         for (rpc, age) in self.0.streams.oldest() {
-            self.0.oldest.get_or_create(&Rpc { rpc }).set(age as i64);
+            self.0.oldest.get_or_create(&RpcLabel { rpc }).set(age as i64);
         }
         let mut text = String::new();
         // Writing to a string cannot fail.

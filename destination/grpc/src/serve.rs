@@ -1,4 +1,4 @@
-//! Connections: HTTP/2 without TLS (the sidecar beside us has it), as many as there are clients.
+//! Connections: plaintext HTTP/2, as the sidecar of this pod handles TLS.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -13,24 +13,24 @@ use tokio::{
 };
 use tonic::Status;
 
-use crate::{Service, answer::Answer, call::Rpc, limits};
+use crate::{Service, body::ResponseBody, limits, rpc::Rpc};
 
-/// Time between PINGs to a client, so that the streams of one that is gone go too.
+/// Time between PINGs to a client, which detect one that has silently gone.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for the answer to one.
+/// Time for the response to a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Pause after an error of the system, such as no file being left.
+/// Pause after a system error, such as running out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Service {
-    /// Serves all calls at `listener` until the service's `stop`; then each stream ends, and each connection.
+    /// Serves all calls on `listener` until the service's `stop`; then each stream ends, and each connection.
     pub async fn serve(self, listener: TcpListener) -> Result<(), Infallible> {
         let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut sweep = interval(limits::SHARED_FOR);
         loop {
             let accept = async {
-                // Who finds no room waits with the system until somebody leaves.
+                // At the limit, further connections wait in the backlog.
                 let permit = room.clone().acquire_owned().await;
                 (permit, listener.accept().await)
             };
@@ -44,12 +44,12 @@ impl Service {
                         });
                     }
                     Err(error) => {
-                        tracing::warn!("a connection cannot be accepted: {error}");
+                        tracing::warn!("cannot accept a connection: {error}");
                         sleep(PAUSE).await;
                     }
                 },
                 Some(_) = connections.join_next() => {}
-                _ = sweep.tick() => self.shared.sweep(),
+                _ = sweep.tick() => self.caches.sweep(),
                 () = self.stop.cancelled() => break,
             }
         }
@@ -59,10 +59,10 @@ impl Service {
     }
 
     async fn connection(self, io: TcpStream) {
-        // Small messages that somebody waits for; without it they only come later.
+        // Small messages should not be delayed; failure only costs latency.
         let _ = io.set_nodelay(true);
         let stop = self.stop.clone();
-        let service = service_fn(move |request| self.clone().answer(request));
+        let service = service_fn(move |request| self.clone().respond(request));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -81,23 +81,23 @@ impl Service {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!("a connection ended: {error}");
+            tracing::debug!("connection ended: {error}");
         }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-        // Of the request only its body is kept while it is read.
-        let (rpc, body) = (Rpc::of_path(request.uri().path()), request.into_body());
+    async fn respond(self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+        // Only the body is kept while it is read.
+        let (rpc, body) = (Rpc::from_path(request.uri().path()), request.into_body());
         let Some(rpc) = rpc else {
-            return Ok(Status::unimplemented("there is no such call").into_http());
+            return Ok(Status::unimplemented("unknown method").into_http());
         };
-        let answer = match self.call(rpc, body).await {
-            // The index was closed before, or will be: this stream would perhaps not hear of it.
+        let result = match self.call(rpc, body).await {
+            // The index has been or will be closed, which this stream might miss.
             Ok(_) if self.stop.is_cancelled() => Err(Status::unavailable("the control plane is stopping")),
-            answer => answer,
+            result => result,
         };
-        Ok(match answer {
-            Ok(answer) => answer.into_response(),
+        Ok(match result {
+            Ok(body) => body.into_response(),
             Err(status) => {
                 self.metrics.refused(rpc, &status);
                 status.into_http()

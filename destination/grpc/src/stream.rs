@@ -1,5 +1,4 @@
-//! A stream that follows a watch channel: the body of a response. One per open stream, so it is small, and what it sends
-//! is shared.
+//! Response stream that follows a watch channel. There is one per open stream, so it is small and shares its messages.
 
 use std::{
     convert::Infallible,
@@ -14,19 +13,19 @@ use hyper::body::Frame;
 use tokio::sync::watch;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::{shared::Shared, streams::Guard};
+use crate::{cache::MessageCache, guard::StreamGuard};
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
-/// An answer of the index; none means that the stream is over, and that the client should ask again.
-pub(crate) trait Answer: Clone + Send + Sync + 'static {
+/// Value of a watch channel. Without a state the stream ends, and the client should look up again.
+pub(crate) trait Snapshot: Clone + Send + Sync + 'static {
     type State: Send + Sync + 'static;
 
     fn state(&self) -> Option<&Arc<Self::State>>;
 }
 
-impl<T: Send + Sync + 'static> Answer for Arc<T> {
+impl<T: Send + Sync + 'static> Snapshot for Arc<T> {
     type State = T;
 
     fn state(&self) -> Option<&Arc<T>> {
@@ -34,7 +33,7 @@ impl<T: Send + Sync + 'static> Answer for Arc<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Answer for Option<Arc<T>> {
+impl<T: Send + Sync + 'static> Snapshot for Option<Arc<T>> {
     type State = T;
 
     fn state(&self) -> Option<&Arc<T>> {
@@ -42,7 +41,7 @@ impl<T: Send + Sync + 'static> Answer for Option<Arc<T>> {
     }
 }
 
-type Changed<A> = (Result<(), watch::error::RecvError>, watch::Receiver<A>);
+type NextChange<A> = (Result<(), watch::error::RecvError>, watch::Receiver<A>);
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -51,34 +50,38 @@ enum Phase {
     Ended,
 }
 
-/// Sends the state now, and each later one.
-pub(crate) struct Follow<A: Answer> {
-    changed: ReusableBoxFuture<'static, Changed<A>>,
+/// Stream that sends the current state and each later one.
+pub(crate) struct ResponseStream<A: Snapshot> {
+    changed: ReusableBoxFuture<'static, NextChange<A>>,
     last: Option<Arc<A::State>>,
-    shared: Arc<Shared<A::State>>,
-    guard: Guard,
+    cache: Arc<MessageCache<A::State>>,
+    guard: StreamGuard,
     phase: Phase,
 }
 
-async fn changed<A: Answer>(mut answers: watch::Receiver<A>) -> Changed<A> {
+async fn changed<A: Snapshot>(mut answers: watch::Receiver<A>) -> NextChange<A> {
     let changed = answers.changed().await;
     (changed, answers)
 }
 
-impl<A: Answer> Follow<A> {
-    pub(crate) fn new(mut answers: watch::Receiver<A>, shared: &Arc<Shared<A::State>>, guard: Guard) -> Self {
-        // What holds now is news to the client.
+impl<A: Snapshot> ResponseStream<A> {
+    pub(crate) fn new(
+        mut answers: watch::Receiver<A>,
+        cache: &Arc<MessageCache<A::State>>,
+        guard: StreamGuard,
+    ) -> Self {
+        // The current state is new to the client.
         answers.mark_changed();
         Self {
             changed: ReusableBoxFuture::new(changed(answers)),
             last: None,
-            shared: shared.clone(),
+            cache: cache.clone(),
             guard,
             phase: Phase::Open,
         }
     }
 
-    /// The next bytes; none at the end.
+    /// Polls for the next bytes; none at the end.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let (change, mut answers) = ready!(self.changed.poll(cx));
@@ -93,7 +96,7 @@ impl<A: Answer> Follow<A> {
             if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, now)) {
                 continue;
             }
-            let encoded = self.shared.messages(self.last.as_ref(), now, self.guard.metrics());
+            let encoded = self.cache.messages(self.last.as_ref(), now, self.guard.metrics());
             self.last = Some(now.clone());
             if encoded.messages > 0 {
                 self.guard.sent(encoded.messages);
@@ -103,7 +106,7 @@ impl<A: Answer> Follow<A> {
     }
 }
 
-impl<A: Answer> hyper::body::Body for Follow<A> {
+impl<A: Snapshot> hyper::body::Body for ResponseStream<A> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -117,13 +120,13 @@ impl<A: Answer> hyper::body::Body for Follow<A> {
         }
         if this.phase == Phase::Ending {
             this.phase = Phase::Ended;
-            return Poll::Ready(Some(Ok(Frame::trailers(ok()))));
+            return Poll::Ready(Some(Ok(Frame::trailers(ok_trailers()))));
         }
         Poll::Ready(None)
     }
 }
 
-/// What ends a call that went well.
-pub(crate) fn ok() -> HeaderMap {
+/// Returns the trailers of a successful call.
+pub(crate) fn ok_trailers() -> HeaderMap {
     HeaderMap::from_iter([(STATUS, OK)])
 }

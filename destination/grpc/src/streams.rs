@@ -1,4 +1,4 @@
-//! The streams that are open, each with its age, so that it can be seen who was told what, and when.
+//! Table of open streams, for `/streams` and metrics.
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +9,18 @@ use std::{
     time::Instant,
 };
 
-use crate::{call::Rpc, metrics::Metrics};
+use crate::rpc::Rpc;
 
-/// One open stream, as `/streams` shows it.
+/// Open stream, as shown by `/streams`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct StreamRow {
-    /// The call.
+    /// Call.
     pub rpc: &'static str,
-    /// What was asked.
+    /// Target of the lookup.
     pub target: String,
-    /// Who asked, by its own token.
+    /// Client, by its own token.
     pub client: String,
-    /// Messages that were sent.
+    /// Number of messages sent.
     pub messages: u64,
     /// Age of the stream.
     pub age_seconds: f64,
@@ -28,9 +28,10 @@ pub struct StreamRow {
     pub last_message_seconds: Option<f64>,
 }
 
+/// Row of an open stream.
 #[derive(Debug)]
-struct Open {
-    rpc: Rpc,
+pub(crate) struct OpenStream {
+    pub(crate) rpc: Rpc,
     target: Box<str>,
     client: Box<str>,
     since: Instant,
@@ -39,21 +40,50 @@ struct Open {
     last: AtomicU64,
 }
 
-/// All open streams.
+impl OpenStream {
+    /// Counts messages that are sent.
+    pub(crate) fn sent(&self, messages: u32) {
+        self.messages.fetch_add(u64::from(messages), Ordering::Relaxed);
+        self.last
+            .store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Table of all open streams.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    open: Mutex<BTreeMap<u64, Arc<Open>>>,
+    open: Mutex<BTreeMap<u64, Arc<OpenStream>>>,
     next: AtomicU64,
 }
 
 impl Streams {
-    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Open>>> {
+    /// Adds a stream and returns its id and row.
+    pub(crate) fn add(&self, rpc: Rpc, target: String, client: &str) -> (u64, Arc<OpenStream>) {
+        let open = Arc::new(OpenStream {
+            rpc,
+            target: target.into(),
+            client: client.trim().into(),
+            since: Instant::now(),
+            messages: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+        });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open().insert(id, open.clone());
+        (id, open)
+    }
+
+    /// Removes a stream.
+    pub(crate) fn remove(&self, id: u64) {
+        self.open().remove(&id);
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<OpenStream>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The open streams, oldest first.
+    /// Returns the open streams, oldest first.
     pub(crate) fn rows(&self) -> Vec<StreamRow> {
-        let row = |open: &Arc<Open>| {
+        let row = |open: &Arc<OpenStream>| {
             let age = open.since.elapsed().as_secs_f64();
             let messages = open.messages.load(Ordering::Relaxed);
             let last = open.last.load(Ordering::Relaxed) as f64 / 1e3;
@@ -69,7 +99,7 @@ impl Streams {
         self.open().values().map(row).collect()
     }
 
-    /// Age of the oldest stream of each call, in seconds.
+    /// Returns the age of the oldest stream of each call, in seconds.
     pub(crate) fn oldest(&self) -> BTreeMap<&'static str, f64> {
         let mut oldest = BTreeMap::new();
         for open in self.open().values() {
@@ -78,55 +108,5 @@ impl Streams {
                 .or_insert_with(|| open.since.elapsed().as_secs_f64());
         }
         oldest
-    }
-}
-
-/// An open stream; it is closed when this goes.
-pub(crate) struct Guard {
-    id: u64,
-    open: Arc<Open>,
-    metrics: Metrics,
-}
-
-impl Guard {
-    pub(crate) fn new(metrics: &Metrics, rpc: Rpc, target: String, client: &str) -> Self {
-        let open = Open {
-            rpc,
-            target: target.into(),
-            client: client.trim().into(),
-            since: Instant::now(),
-            messages: AtomicU64::new(0),
-            last: AtomicU64::new(0),
-        };
-        let open = Arc::new(open);
-        let streams = metrics.streams();
-        let id = streams.next.fetch_add(1, Ordering::Relaxed);
-        streams.open().insert(id, open.clone());
-        metrics.opened(rpc);
-        Self {
-            id,
-            open,
-            metrics: metrics.clone(),
-        }
-    }
-
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Messages go out.
-    pub(crate) fn sent(&self, messages: u32) {
-        self.open.messages.fetch_add(u64::from(messages), Ordering::Relaxed);
-        self.open
-            .last
-            .store(self.open.since.elapsed().as_millis() as u64, Ordering::Relaxed);
-        self.metrics.sent(self.open.rpc, messages);
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.metrics.streams().open().remove(&self.id);
-        self.metrics.closed(self.open.rpc);
     }
 }

@@ -1,4 +1,4 @@
-//! Streams over an index: what is sent at first, what after a change, and what a slow reader gets.
+//! Streams over an index: first messages, changes, slow readers.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use linkerd2_proxy_api::destination::{GetDestination, Update, update::Update as 
 use prost::Message as _;
 
 use super::*;
-use crate::answer::Answer;
+use crate::body::ResponseBody;
 
 fn service(name: &str) -> Object {
     let value = serde_json::json!({"apiVersion": "v1", "kind": "Service",
@@ -45,24 +45,24 @@ fn get(service: &Service, name: &str) -> Result<Stream, Status> {
         path,
         context_token: String::new(),
     };
-    let answer = service.get(request)?;
+    let body = service.get(request)?;
     Ok(Stream {
-        answer,
+        body,
         read: VecDeque::new(),
     })
 }
 
-/// A response's body, message by message.
+/// Body of a response, read message by message.
 struct Stream {
-    answer: Answer,
+    body: ResponseBody,
     read: VecDeque<Update>,
 }
 
 impl Stream {
-    /// The next message; none when the stream has ended well.
+    /// Returns the next message; none at a successful end.
     async fn next(&mut self) -> Option<Update> {
         while self.read.is_empty() {
-            let frame = self.answer.frame().await?.expect("infallible");
+            let frame = self.body.frame().await?.expect("infallible");
             let mut bytes = match frame.into_data() {
                 Ok(bytes) => bytes,
                 Err(frame) => {
@@ -94,14 +94,14 @@ async fn sizes(stream: &mut Stream) -> (&'static str, usize) {
 }
 
 #[tokio::test]
-async fn a_slow_reader_gets_the_difference_to_the_latest_state() {
+async fn slow_reader_gets_the_difference_to_the_latest_state() {
     let service = services(vec![service("web"), slice("web", 1..=2)]);
     let mut stream = get(&service, "web").expect("a stream");
     assert_eq!(sizes(&mut stream).await, ("add", 2));
     for last in 3..=9 {
         service.index().apply([slice("web", 2..=last)]);
     }
-    // Eight states became one difference: what is new comes before what is gone.
+    // Eight states became one difference, additions before removals.
     assert_eq!(sizes(&mut stream).await, ("add", 7));
     assert_eq!(sizes(&mut stream).await, ("remove", 1));
     assert_eq!(service.metrics.rows()[0].messages, 3);
@@ -110,7 +110,7 @@ async fn a_slow_reader_gets_the_difference_to_the_latest_state() {
 }
 
 #[tokio::test]
-async fn no_endpoints_and_no_service_are_said_at_once() {
+async fn reports_missing_endpoints_and_services_at_once() {
     let service = services(vec![service("empty")]);
     let mut stream = get(&service, "empty").expect("a stream");
     assert_eq!(sizes(&mut stream).await, ("add", 0));
@@ -124,7 +124,7 @@ async fn no_endpoints_and_no_service_are_said_at_once() {
 }
 
 #[tokio::test]
-async fn many_endpoints_are_several_messages_and_a_stop_ends_the_stream() {
+async fn splits_many_endpoints_into_messages_and_ends_with_the_index() {
     let many: Vec<_> = (0..5).map(|n| {
         let endpoints: Vec<_> = (0..250).map(|i| serde_json::json!({"addresses": [format!("10.{n}.0.{i}")]})).collect();
         let value = serde_json::json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -141,7 +141,7 @@ async fn many_endpoints_are_several_messages_and_a_stop_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn a_message_is_encoded_once_for_all_that_need_it() {
+async fn encodes_a_message_once_for_all_streams() {
     let service = services(vec![service("web"), slice("web", 1..=2)]);
     let mut streams: Vec<_> = (0..5).map(|_| get(&service, "web").expect("a stream")).collect();
     let encoded = || {
@@ -164,7 +164,7 @@ async fn a_message_is_encoded_once_for_all_that_need_it() {
         assert_eq!(sizes(stream).await, ("add", 1));
     }
     assert_eq!(encoded(), "2");
-    // One is behind: it needs another difference, alone.
+    // One stream is behind and needs a difference of its own.
     service.index().apply([slice("web", 1..=5)]);
     assert_eq!(sizes(&mut streams[0]).await, ("add", 3));
     assert_eq!(sizes(&mut streams[1]).await, ("add", 2));
