@@ -1,76 +1,82 @@
-//! The command line, and its texts as values.
+//! Command line and parsers of its values.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use destination_index::{Config, DefaultPolicy};
+use destination_index::Config;
 use ipnet::IpNet;
-use proxy_model::ports::PortSet;
+use proxy_model::{
+    DefaultPolicy, defaults,
+    ports::{self, PortSet},
+};
 
-/// Tells the proxies of the mesh what they need to know of the cluster.
+/// Serves endpoints, profiles and policies to the proxies of the mesh.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "mesh-destination", version)]
 pub(crate) struct Args {
-    /// A directory of Kubernetes manifests; may be given several times. An object of a later directory replaces one of the
-    /// same kind, namespace and name of an earlier one. Changes are live in under a second.
+    /// Directory of Kubernetes manifests; may be repeated. Objects of later directories replace those of earlier ones
+    /// with the same kind, namespace and name. Changes are live in under a second
     #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
     pub(crate) manifests: Vec<PathBuf>,
 
-    /// Watch a Kubernetes cluster instead of --manifests.
+    /// Watch a Kubernetes cluster instead of --manifests
     #[arg(long, conflicts_with = "manifests")]
     pub(crate) kubernetes: bool,
 
-    /// The kubeconfig that says where the cluster is; by default as kubectl finds it, in a pod the pod's own files.
+    /// Kubeconfig of the cluster; by default the one kubectl uses, in a pod the pod's service account
     #[arg(long, value_name = "FILE", requires = "kubernetes", conflicts_with = "manifests")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// The context of the kubeconfig.
+    /// Context of the kubeconfig
     #[arg(long, value_name = "NAME", requires = "kubernetes", conflicts_with = "manifests")]
     pub(crate) context: Option<String>,
 
-    /// Where to serve the Destination API (gRPC).
-    #[arg(long, default_value = "0.0.0.0:8086")]
+    /// Listen address of the Destination API (gRPC)
+    #[arg(long, default_value_t = any_address(ports::DESTINATION))]
     pub(crate) destination_addr: SocketAddr,
 
-    /// Where to serve the policy APIs (gRPC).
-    #[arg(long, default_value = "0.0.0.0:8090")]
+    /// Listen address of the policy APIs (gRPC)
+    #[arg(long, default_value_t = any_address(ports::POLICY))]
     pub(crate) policy_addr: SocketAddr,
 
-    /// Where to serve /metrics, /ready, /live and /streams.
-    #[arg(long, default_value = "0.0.0.0:9996")]
+    /// Listen address of /metrics, /ready, /live and /streams
+    #[arg(long, default_value_t = any_address(ports::DESTINATION_ADMIN))]
     pub(crate) admin_addr: SocketAddr,
 
-    /// The namespace of the control plane; a part of every identity.
-    #[arg(long, default_value = "linkerd", value_name = "NAME", value_parser = name)]
+    /// Namespace of the control plane; part of every identity
+    #[arg(long, default_value = defaults::CONTROL_PLANE_NAMESPACE, value_name = "NAME", value_parser = name)]
     pub(crate) control_plane_namespace: String,
 
-    /// The suffix of every identity.
-    #[arg(long, default_value = "cluster.local", value_name = "NAME", value_parser = name)]
+    /// Trust domain: suffix of every identity
+    #[arg(long, default_value = defaults::TRUST_DOMAIN, value_name = "NAME", value_parser = name)]
     pub(crate) identity_trust_domain: String,
 
-    /// The DNS domain of Services.
-    #[arg(long, default_value = "cluster.local", value_name = "NAME", value_parser = name)]
+    /// DNS domain of Services
+    #[arg(long, default_value = defaults::CLUSTER_DOMAIN, value_name = "NAME", value_parser = name)]
     pub(crate) cluster_domain: String,
 
-    /// The policy of ports for which nothing else is said.
-    #[arg(long, default_value = "all-unauthenticated", value_name = "POLICY")]
+    /// Default inbound policy of ports without a Server or annotation
+    #[arg(long, default_value_t, value_name = "POLICY")]
     pub(crate) default_inbound_policy: DefaultPolicy,
 
-    /// The networks of pods and Services.
+    /// Networks of pods and Services
     #[arg(
         long,
-        default_value = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8",
+        default_value = defaults::CLUSTER_NETWORKS,
         value_name = "CIDRS",
         value_delimiter = ','
     )]
     pub(crate) cluster_networks: Vec<IpNet>,
 
-    /// Ports that are opaque unless something else is said.
+    /// Ports that are opaque by default
     #[arg(long, default_value = "25,587,3306,4444,5432,6379,9300,11211", value_name = "PORTS")]
     pub(crate) default_opaque_ports: PortSet,
 }
 
 impl Args {
-    /// What the index needs of it.
+    /// Makes the configuration of the index.
     pub(crate) fn config(&self) -> Config {
         Config {
             control_plane_namespace: self.control_plane_namespace.clone(),
@@ -84,7 +90,12 @@ impl Args {
     }
 }
 
-/// Reads a DNS name.
+/// Returns the default listen address for a port.
+fn any_address(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
+/// Parses a DNS name.
 fn name(text: &str) -> Result<String, String> {
     match text.parse::<proxy_model::Id>() {
         Ok(proxy_model::Id::Dns(name)) => Ok(name.to_string()),
@@ -97,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound_and_its_defaults_are_the_index_own() {
+    fn command_line_is_valid_with_the_defaults_of_the_index() {
         use clap::{CommandFactory as _, Parser as _};
         Args::command().debug_assert();
         let args = Args::parse_from(["mesh-destination", "--manifests", "a", "--manifests", "b"]);

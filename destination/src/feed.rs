@@ -1,4 +1,4 @@
-//! From the source to the index, a burst as one change; what is refused or wrong goes to the log, once.
+//! Feeds updates of the source into the index, bursts as one change; logs refusals and problems once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,28 +16,28 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::status::Wanted;
+use crate::status::DesiredStatuses;
 
-/// Time from a change to the look for what is wrong with objects.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-/// Least time between two changes of the index. One that comes alone is told at once; of a burst, what comes within this
-/// time is told together.
+/// Time from a change to the next inspection of all objects.
+const INSPECTION_DELAY: Duration = Duration::from_millis(500);
+/// Minimum time between two changes of the index. A single update is applied at once; those of a burst are merged for
+/// this long.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(5);
-/// Objects of one change: an index that is given more at a time would keep streams waiting.
+/// Objects of one change: a larger one would keep streams waiting.
 const OBJECTS_OF_CHANGE: usize = 10_000;
 
-/// What the source says goes into `index`.
+/// Feeds a source into `index`.
 pub(crate) struct Feed {
     pub(crate) index: Arc<Mutex<Index>>,
     pub(crate) metrics: Metrics,
     pub(crate) ready: Readiness,
-    /// Cancelled when all objects are there.
+    /// Cancelled after the initial sync.
     pub(crate) read: CancellationToken,
-    /// Who writes statuses, if anybody does.
-    pub(crate) statuses: Option<watch::Sender<Wanted>>,
+    /// Receives desired statuses, if they are to be written.
+    pub(crate) statuses: Option<watch::Sender<DesiredStatuses>>,
     known: BTreeSet<Problem>,
-    /// The last word on each object that the index does not know yet; none means that it is gone.
-    waiting: BTreeMap<ObjectRef, Option<Object>>,
+    /// Latest state of each object that is not in the index yet; none means deleted.
+    pending: BTreeMap<ObjectRef, Option<Object>>,
     changed: Option<Instant>,
 }
 
@@ -50,62 +50,62 @@ impl Feed {
             read: CancellationToken::new(),
             statuses: None,
             known: BTreeSet::new(),
-            waiting: BTreeMap::new(),
+            pending: BTreeMap::new(),
             changed: None,
         }
     }
 
-    /// Runs until the source ends. We are ready when all objects are there.
+    /// Runs until the source ends. The program is ready after the initial sync.
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
-        // When to look for problems: not with each of many changes, for all objects are looked at.
-        let mut look = None;
+        // Deferred, as an inspection covers all objects.
+        let mut inspection = None;
         loop {
             let change = self.changes_at();
-            let full = self.waiting.len() >= OBJECTS_OF_CHANGE;
+            let full = self.pending.len() >= OBJECTS_OF_CHANGE;
             let update = tokio::select! {
                 biased;
                 () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => {
                     self.change();
-                    look.get_or_insert_with(|| Instant::now() + BETWEEN_LOOKS);
+                    inspection.get_or_insert_with(|| Instant::now() + INSPECTION_DELAY);
                     continue;
                 }
                 update = updates.recv(), if !full => update,
-                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {
-                    look = None;
-                    self.look();
+                () = sleep_until(inspection.unwrap_or_else(Instant::now)), if inspection.is_some() => {
+                    inspection = None;
+                    self.inspect();
                     continue;
                 }
             };
             let Some(update) = update else { return self.change() };
             if self.update(update) {
-                look.get_or_insert_with(|| Instant::now() + BETWEEN_LOOKS);
+                inspection.get_or_insert_with(|| Instant::now() + INSPECTION_DELAY);
             }
         }
     }
 
-    /// When what waits goes into the index.
+    /// Returns the time at which the pending change is due.
     fn changes_at(&self) -> Option<Instant> {
         let now = Instant::now();
         let free = self.changed.map_or(now, |changed| changed + BETWEEN_CHANGES);
-        (!self.waiting.is_empty()).then_some(free)
+        (!self.pending.is_empty()).then_some(free)
     }
 
-    /// Takes an update; says whether all objects are new.
+    /// Handles an update and returns true for a reset.
     fn update(&mut self, update: Update) -> bool {
         self.metrics.updated();
         match update {
             Update::Reset(objects) => {
-                tracing::info!(objects = objects.len(), "all objects are read");
-                self.waiting.clear();
+                tracing::info!(objects = objects.len(), "initial sync complete");
+                self.pending.clear();
                 lock(&self.index).reset(objects);
                 self.ready.set();
                 self.read.cancel();
                 return true;
             }
             Update::Changed { applied, deleted } => {
-                self.waiting.extend(deleted.into_iter().map(|gone| (gone, None)));
+                self.pending.extend(deleted.into_iter().map(|gone| (gone, None)));
                 let applied = applied.into_iter().map(|object| (object.object_ref(), Some(object)));
-                self.waiting.extend(applied);
+                self.pending.extend(applied);
             }
             Update::Refused(refused) => {
                 self.metrics.manifests_refused(refused.len());
@@ -117,10 +117,10 @@ impl Feed {
         false
     }
 
-    /// What waits goes into the index.
+    /// Applies the pending change to the index.
     fn change(&mut self) {
         let (mut applied, mut deleted) = (vec![], vec![]);
-        for (key, object) in std::mem::take(&mut self.waiting) {
+        for (key, object) in std::mem::take(&mut self.pending) {
             tracing::debug!(object = %key, deleted = object.is_none(), "changed");
             match object {
                 Some(object) => applied.push(object),
@@ -131,13 +131,13 @@ impl Feed {
         self.changed = Some(Instant::now());
     }
 
-    /// Looks at all objects: what is wrong, and what their statuses should be.
-    fn look(&mut self) {
+    /// Inspects all objects for problems and desired statuses.
+    fn inspect(&mut self) {
         if let Some(statuses) = &self.statuses {
             let now = lock(&self.index).statuses();
-            statuses.send_if_modified(|wanted| {
-                let differs = **wanted != now;
-                *wanted = Arc::new(now);
+            statuses.send_if_modified(|desired| {
+                let differs = **desired != now;
+                *desired = Arc::new(now);
                 differs
             });
         }
@@ -146,7 +146,7 @@ impl Feed {
             tracing::warn!("{problem}");
         }
         for problem in self.known.difference(&now) {
-            tracing::info!("no longer: {problem}");
+            tracing::info!("resolved: {problem}");
         }
         self.metrics.problems(now.len());
         self.known = now;

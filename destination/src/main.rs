@@ -1,4 +1,4 @@
-//! The program `mesh-destination`: what proxies need to know of the cluster.
+//! Program `mesh-destination`: serves the cluster's endpoints, profiles and policies to proxies.
 //!
 //! ```text
 //! directories, or a cluster ──[feed]──▶ index ──▶ destination-grpc ──▶ proxies

@@ -1,4 +1,4 @@
-//! The program's life: read objects, serve, follow changes, drain.
+//! The program's life: read objects, serve, apply changes, drain.
 
 use std::{
     convert::Infallible,
@@ -29,15 +29,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::Args,
     feed::Feed,
-    status::{Wanted, Writer},
+    status::{DesiredStatuses, Writer},
 };
 
-/// Time that streams have to end after a signal; each is told at once.
+/// Time for streams to end after a signal; they are all closed at once.
 const GRACE: Duration = Duration::from_secs(5);
-/// The lease of who writes statuses, as upstream calls it.
+/// Lease of the writer of statuses, named as in upstream.
 const LEASE: &str = "policy-controller-write";
-/// Threads that carry streams: enough for two cores' worth of changes, few enough that idle ones cost nothing on a node
-/// of a hundred cores.
+/// Worker threads: enough for two cores' worth of changes, and few enough to cost nothing when idle on a node of a
+/// hundred cores.
 const THREADS: usize = 2;
 
 /// Runs until a signal ends it.
@@ -62,21 +62,21 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     Ok(start(&args, source, listeners, stop).finish(GRACE).await?)
 }
 
-/// Where we are reached.
+/// Listeners of the program.
 pub(crate) struct Listeners {
     pub(crate) destination: TcpListener,
     pub(crate) policy: TcpListener,
     pub(crate) admin: TcpListener,
 }
 
-/// Where objects come from.
+/// Source of objects.
 pub(crate) struct Source {
     updates: mpsc::Receiver<Update>,
-    /// The cluster, if it is one, and how its watches are doing.
+    /// Cluster, if it is the source, and the states of its watches.
     cluster: Option<(Client, States)>,
 }
 
-/// Begins to read objects.
+/// Starts reading objects.
 pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
     if !args.kubernetes {
         return Ok(Source {
@@ -98,7 +98,7 @@ pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
     })
 }
 
-/// Starts everything; it ends with `stop`.
+/// Starts all tasks, which end with `stop`.
 pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: CancellationToken) -> Tasks {
     let index = Arc::new(Mutex::new(Index::new(args.config())));
     let metrics = Metrics::default();
@@ -110,7 +110,7 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     for (name, listener) in [("destination", listeners.destination), ("policy", listeners.policy)] {
         let (read, stop, service) = (feed.read.clone(), stop.clone(), service.clone());
         tasks.spawn(name, async move {
-            // Before all objects are there, "not found" would be a lie.
+            // Before the initial sync, "not found" would be wrong.
             if stop.run_until_cancelled(read.cancelled()).await.is_none() {
                 return Ok(());
             }
@@ -119,9 +119,9 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     }
     let states = source.cluster.as_ref().map(|(_, states)| states.clone());
     if let Some(cluster) = source.cluster {
-        let (sender, wanted) = watch::channel(Wanted::default());
+        let (sender, desired) = watch::channel(DesiredStatuses::default());
         feed.statuses = Some(sender);
-        write_statuses(args, cluster, wanted, &mut tasks, (metrics.clone(), stop.clone()));
+        write_statuses(args, cluster, desired, &mut tasks, (metrics.clone(), stop.clone()));
     }
     let admin = admin(ready, index, metrics, states);
     tasks.spawn("admin", admin::serve(listeners.admin, admin, stop.clone()));
@@ -132,11 +132,11 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     tasks
 }
 
-/// Begins to write statuses whenever we hold the lease.
+/// Starts writing statuses while this process holds the lease.
 fn write_statuses(
     args: &Args,
     (client, states): (Client, States),
-    wanted: watch::Receiver<Wanted>,
+    desired: watch::Receiver<DesiredStatuses>,
     tasks: &mut Tasks,
     (metrics, stop): (Metrics, CancellationToken),
 ) {
@@ -148,7 +148,7 @@ fn write_statuses(
         client,
         states,
         leads,
-        wanted,
+        desired,
         metrics,
     };
     let ends = stop.clone();
@@ -168,7 +168,7 @@ fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics, states: O
         let counts = lock(&index).counts();
         let own = metrics.render(counts);
         let Some(states) = &states else { return own };
-        // Each text ends with a mark; the whole has one.
+        // Each text ends with a marker; the whole has one.
         format!("{}{}", own.trim_end_matches("# EOF\n"), states.render())
     };
     let more = Router::new().route("/streams", get(move || async move { Json(streams.rows()) }));

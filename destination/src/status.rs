@@ -1,4 +1,4 @@
-//! Writes what the index decides of statuses: the process that holds the lease, one status after the other.
+//! Writes the statuses that the index decides, one after the other, while this process holds the lease.
 
 use std::{
     collections::BTreeMap,
@@ -22,22 +22,22 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Time for one status.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Time between two rounds, where something failed.
-const AGAIN: Duration = Duration::from_secs(10);
-/// Statuses of one round; then what is wanted is looked at anew, for it may have changed.
+/// Time to write one status.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delay before failed writes are retried.
+const RETRY_DELAY: Duration = Duration::from_secs(10);
+/// Statuses of one round; the desired ones may have changed by then and are read again.
 const STATUSES_OF_ROUND: usize = 500;
 
-/// What statuses should be. Latest wins: who writes slowly skips what was meanwhile.
-pub(crate) type Wanted = Arc<BTreeMap<ObjectRef, Content>>;
+/// Desired statuses. The latest wins: a slow writer skips intermediate ones.
+pub(crate) type DesiredStatuses = Arc<BTreeMap<ObjectRef, Content>>;
 
-/// Writes statuses.
+/// Writer of statuses.
 pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) states: States,
     pub(crate) leads: watch::Receiver<bool>,
-    pub(crate) wanted: watch::Receiver<Wanted>,
+    pub(crate) desired: watch::Receiver<DesiredStatuses>,
     pub(crate) metrics: Metrics,
 }
 
@@ -55,23 +55,23 @@ impl Writer {
         }
     }
 
-    /// Writes as long as we hold the lease. None means that the program ends.
+    /// Writes as long as this process holds the lease. None means that the program ends.
     async fn lead(&mut self) -> Option<()> {
-        // What was written, by us in this time: what others wrote before is read.
+        // Fingerprints of the statuses written in this term; earlier ones are read from the cluster.
         let mut written: BTreeMap<ObjectRef, u64> = BTreeMap::new();
         while *self.leads.borrow() {
-            let wanted = self.wanted.borrow_and_update().clone();
-            let todo = todo(&wanted, &written);
-            self.metrics.statuses_waiting(todo.len());
-            let all = todo.len() <= STATUSES_OF_ROUND;
+            let desired = self.desired.borrow_and_update().clone();
+            let pending = pending(&desired, &written);
+            self.metrics.statuses_waiting(pending.len());
+            let all = pending.len() <= STATUSES_OF_ROUND;
             let mut failed = false;
-            for (object, content) in todo.into_iter().take(STATUSES_OF_ROUND) {
+            for (object, content) in pending.into_iter().take(STATUSES_OF_ROUND) {
                 if !*self.leads.borrow() {
                     return Some(());
                 }
                 if self.write(&object, &content).await {
-                    match wanted.get(&object) {
-                        Some(content) => written.insert(object, print(content)),
+                    match desired.get(&object) {
+                        Some(content) => written.insert(object, fingerprint(content)),
                         None => written.remove(&object),
                     };
                 } else {
@@ -85,24 +85,24 @@ impl Writer {
                 continue;
             }
             tokio::select! {
-                changed = self.wanted.changed() => changed.ok()?,
+                changed = self.desired.changed() => changed.ok()?,
                 changed = self.leads.changed() => changed.ok()?,
-                () = sleep(AGAIN), if failed => {}
+                () = sleep(RETRY_DELAY), if failed => {}
             }
         }
         Some(())
     }
 
-    /// Writes one status; says whether it need not be tried again.
+    /// Writes one status and returns true unless it must be retried.
     async fn write(&self, object: &ObjectRef, content: &Content) -> bool {
         let state = self.states.kinds().into_iter().find(|state| state.kind == object.kind);
         // A kind that is not served has no status.
         let Some(version) = state.and_then(|state| state.version) else {
             return true;
         };
-        let wanted = value(content);
-        let write = write_status(&self.client, object, version, &wanted);
-        let result = match timeout(PATIENCE, write).await {
+        let desired = value(content);
+        let write = write_status(&self.client, object, version, &desired);
+        let result = match timeout(WRITE_TIMEOUT, write).await {
             Ok(Ok(changed)) => {
                 self.metrics
                     .status_written(if changed { "written" } else { "unchanged" });
@@ -111,25 +111,25 @@ impl Writer {
             // Deleted meanwhile.
             Ok(Err(Error::Absent { .. })) => return true,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the status of the {object} is not written after {PATIENCE:?}"),
+            Err(_) => format!("cannot write the status of the {object}: timed out after {WRITE_TIMEOUT:?}"),
         };
         self.metrics.status_written("failed");
-        tracing::warn!("{result}; it is tried again in {AGAIN:?}");
+        tracing::warn!("{result}; retrying in {RETRY_DELAY:?}");
         false
     }
 }
 
-/// What must be written. A route that has no parent of ours any more loses what we wrote of it.
-fn todo(wanted: &Wanted, written: &BTreeMap<ObjectRef, u64>) -> Vec<(ObjectRef, Content)> {
-    let differs = |(object, content): &(&ObjectRef, &Content)| written.get(*object) != Some(&print(content));
-    let news = wanted.iter().filter(differs).map(|(o, c)| (o.clone(), c.clone()));
-    let gone = written.keys().filter(|object| !wanted.contains_key(*object));
+/// Returns the statuses to write. A route without any parent of ours left loses its earlier status.
+fn pending(desired: &DesiredStatuses, written: &BTreeMap<ObjectRef, u64>) -> Vec<(ObjectRef, Content)> {
+    let differs = |(object, content): &(&ObjectRef, &Content)| written.get(*object) != Some(&fingerprint(content));
+    let news = desired.iter().filter(differs).map(|(o, c)| (o.clone(), c.clone()));
+    let gone = written.keys().filter(|object| !desired.contains_key(*object));
     news.chain(gone.map(|object| (object.clone(), Content::Route(vec![]))))
         .collect()
 }
 
-/// Enough of a content to tell whether it is another.
-fn print(content: &Content) -> u64 {
+/// Returns a fingerprint of a status, to detect changes.
+fn fingerprint(content: &Content) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{content:?}").hash(&mut hasher);
     hasher.finish()
@@ -181,22 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_from_what_we_wrote_is_written() {
+    fn writes_only_changed_statuses() {
         let object = |name: &str| {
             let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "a"}});
             destination_index::Object::from_value(value)
                 .expect("an object")
                 .object_ref()
         };
-        let wanted = |holds: bool| Arc::new(BTreeMap::from([(object("a"), content(holds))]));
+        let desired = |holds: bool| Arc::new(BTreeMap::from([(object("a"), content(holds))]));
         let mut written = BTreeMap::new();
-        assert_eq!(todo(&wanted(true), &written).len(), 1);
-        written.insert(object("a"), print(&content(true)));
-        assert_eq!(todo(&wanted(true), &written), []);
-        assert_eq!(todo(&wanted(false), &written), [(object("a"), content(false))]);
-        // What is no longer wanted is taken back once.
+        assert_eq!(pending(&desired(true), &written).len(), 1);
+        written.insert(object("a"), fingerprint(&content(true)));
+        assert_eq!(pending(&desired(true), &written), []);
+        assert_eq!(pending(&desired(false), &written), [(object("a"), content(false))]);
+        // A status that is no longer desired is removed once.
         written.insert(object("b"), 1);
-        let back = todo(&wanted(true), &written);
+        let back = pending(&desired(true), &written);
         assert_eq!(back, [(object("b"), Content::Route(vec![]))]);
         assert_eq!(value(&back[0].1), json!({"parents": [{"controllerName": CONTROLLER}]}));
     }

@@ -124,7 +124,7 @@ fn weights(profile: &Profile) -> Vec<(String, u32)> {
 }
 
 #[tokio::test]
-async fn files_become_answers_and_a_changed_split_is_live_in_less_than_a_second() {
+async fn serves_manifests_and_applies_a_changed_split_within_a_second() {
     let dir = tempfile::tempdir().expect("tempdir");
     fs::write(dir.path().join("services.yaml"), SERVICES).expect("written");
     fs::write(dir.path().join("split.yaml"), split(90, 10)).expect("written");
@@ -168,14 +168,14 @@ async fn files_become_answers_and_a_changed_split_is_live_in_less_than_a_second(
     );
     assert!(program.get("/streams").await.contains("\"target\":\"10.9.0.1:80\""));
 
-    // A stop ends the streams, and then the program.
+    // A stop ends the streams, then the program.
     program.stop.cancel();
     assert!(endpoints.next().await.is_none_or(|ended| ended.is_err()));
     program.ended.await.expect("no panic").expect("no task ended early");
 }
 
 #[tokio::test]
-async fn policies_are_served_and_unknown_things_are_not() {
+async fn serves_policies_and_rejects_unknown_targets() {
     let dir = tempfile::tempdir().expect("tempdir");
     fs::write(dir.path().join("services.yaml"), SERVICES).expect("written");
     let program = program(dir.path()).await;
@@ -194,11 +194,11 @@ async fn policies_are_served_and_unknown_things_are_not() {
         .expect("a stream");
     assert_eq!(next(&mut inbound).await.labels["name"], "all-unauthenticated");
 
-    let nobody = client::watch_inbound(program.policy.clone(), "a:nobody", 8080)
+    let unknown_pod = client::watch_inbound(program.policy.clone(), "a:absent", 8080)
         .await
         .err()
         .expect("refused");
-    assert_eq!(nobody.kind(), proxy_api::Kind::NotFound);
+    assert_eq!(unknown_pod.kind(), proxy_api::Kind::NotFound);
     let unknown = client::get(program.destination.clone(), "x.a.svc.cluster.local:80", "")
         .await
         .err()
@@ -213,7 +213,7 @@ async fn policies_are_served_and_unknown_things_are_not() {
     let refused = "mesh_destination_refused_total{rpc=\"Destination.Get\",code=\"NotFound\"} 1";
     assert!(metrics.contains(refused), "{metrics}");
 
-    // Streams end well, and at once.
+    // Streams end at once, without an error.
     program.stop.cancel();
     assert!(outbound.next().await.is_none() && inbound.next().await.is_none());
     program.ended.await.expect("no panic").expect("in time");
