@@ -1,4 +1,4 @@
-//! What signs now: the issuer and the anchors that it chains to, reloaded while running.
+//! The current issuer and the anchors that it chains to, reloaded while running.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -7,25 +7,25 @@ use tokio::sync::watch;
 
 use crate::{
     args::Args,
-    files::{Files, INTERVAL, Unreadable},
+    files::{Files, INTERVAL, ReadError},
     metrics::Metrics,
 };
 
-/// An issuer that was seen to chain to its anchors.
+/// An issuer that has been verified against its anchors.
 #[derive(Debug)]
 pub(crate) struct Authority {
     pub(crate) issuer: Issuer,
     pub(crate) anchors: Anchors,
 }
 
-/// The current authority; `None` until the files have held a good one.
+/// Receiver of the current authority; `None` until the files have held a valid one.
 pub(crate) type AuthorityReceiver = watch::Receiver<Option<Arc<Authority>>>;
 
-/// Why the files give no authority.
+/// Reason for which the files do not yield an authority.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    Read(#[from] ReadError),
     #[error(transparent)]
     Invalid(#[from] identity_x509::Error),
 }
@@ -38,7 +38,7 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Reads the files for the first time. What is wrong with them is logged; they may yet become good.
+    /// Reads the files for the first time. Errors are logged, as the files may become valid later.
     pub(crate) fn new(args: &Args, metrics: Metrics) -> (Self, AuthorityReceiver) {
         let files = Files::new([
             args.issuer_cert.clone(),
@@ -51,20 +51,20 @@ impl Reload {
             current,
             metrics,
         };
-        reload.look(SystemTime::now());
+        reload.poll(SystemTime::now());
         (reload, receiver)
     }
 
-    /// Looks at the files from time to time, for ever.
+    /// Polls the files periodically; never returns.
     pub(crate) async fn run(mut self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            self.look(SystemTime::now());
+            self.poll(SystemTime::now());
         }
     }
 
-    /// Takes what the files hold when it has changed and is good; otherwise what was good stays.
-    pub(crate) fn look(&mut self, now: SystemTime) {
+    /// Adopts the content of the files if it has changed and is valid; otherwise keeps the current authority.
+    pub(crate) fn poll(&mut self, now: SystemTime) {
         if let Some(texts) = self.files.changed() {
             match load(texts, now) {
                 Ok(authority) => {
@@ -73,10 +73,10 @@ impl Reload {
                     self.current.send_replace(Some(Arc::new(authority)));
                 }
                 Err(error) => {
-                    self.metrics.reload_refused();
+                    self.metrics.reload_rejected();
                     match &*self.current.borrow() {
-                        Some(_) => tracing::warn!("new issuer refused, the old one keeps signing: {error}"),
-                        None => tracing::error!("no issuer yet, nothing can be signed: {error}"),
+                        Some(_) => tracing::warn!("rejected new issuer, the old one keeps signing: {error}"),
+                        None => tracing::error!("no issuer loaded, cannot sign certificates: {error}"),
                     }
                 }
             }
@@ -87,7 +87,7 @@ impl Reload {
     }
 }
 
-fn load(texts: &Result<[String; 3], Unreadable>, now: SystemTime) -> Result<Authority, Error> {
+fn load(texts: &Result<[String; 3], ReadError>, now: SystemTime) -> Result<Authority, Error> {
     let [certificate, key, anchors] = texts.as_ref().map_err(Clone::clone)?;
     let anchors = Anchors::from_pem(anchors)?;
     let issuer = Issuer::from_pem(certificate, key)?;

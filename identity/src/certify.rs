@@ -1,8 +1,9 @@
-//! The decision: identity, token and CSR in, a leaf or the reason for none out.
+//! The decision: identity, token and CSR in, a leaf or a refusal out.
 
 use std::{sync::Arc, time::SystemTime};
 
 use identity_x509::{Blame, Csr, Leaf, LeafTimes};
+use proxy_model::MeshNames;
 
 use crate::{
     authority::{Authority, AuthorityReceiver},
@@ -12,43 +13,43 @@ use crate::{
 /// Longest DNS name.
 const IDENTITY_BYTES_MAX: usize = 253;
 
-/// What a workload asks for.
+/// A workload's request for a certificate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
-    /// Who it wants to be.
+    /// Requested identity.
     pub(crate) identity: String,
-    /// What proves it.
+    /// Token that proves the identity.
     pub(crate) token: Vec<u8>,
-    /// Its key, with the same name.
+    /// Signing request of the workload's key, for the same name.
     pub(crate) csr_der: Vec<u8>,
 }
 
-/// What it gets.
+/// A signed leaf with its issuer.
 #[derive(Debug)]
 pub(crate) struct Certified {
     pub(crate) leaf: Leaf,
-    /// Who signed; its chain goes with the leaf.
+    /// Signer; its chain is sent along with the leaf.
     pub(crate) authority: Arc<Authority>,
 }
 
-/// Why it gets nothing.
+/// Reason for which a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("the request has no {0}")]
     Missing(&'static str),
-    #[error("the identity is {0} bytes, more than a DNS name can be")]
+    #[error("the identity is {0} bytes, longer than any DNS name")]
     IdentityTooLong(usize),
     #[error(transparent)]
     Certificate(#[from] identity_x509::Error),
     #[error(transparent)]
     Token(#[from] token::Error),
-    #[error("the requested identity is {requested:?}, but the token is of {found:?}")]
+    #[error("the requested identity is {requested:?}, but the token belongs to {found:?}")]
     NotYours { requested: String, found: String },
     #[error("the issuer is not ready: see the log of mesh-identity")]
     NotReady,
 }
 
-/// What kind of refusal it is, as gRPC tells kinds apart.
+/// Kind of refusal, as gRPC distinguishes them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     InvalidArgument,
@@ -58,7 +59,7 @@ pub(crate) enum Kind {
 }
 
 impl Refusal {
-    /// What kind it is.
+    /// Returns the kind.
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Missing(_) | Self::IdentityTooLong(_) => Kind::InvalidArgument,
@@ -74,7 +75,7 @@ impl Refusal {
         }
     }
 
-    /// One word for the metric and the log.
+    /// Returns the reason code for metric and log.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing_field",
@@ -95,18 +96,20 @@ impl Refusal {
     }
 }
 
-/// Decides.
+/// Decides about requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Certifier {
     pub(crate) authority: AuthorityReceiver,
     pub(crate) validator: Validator,
-    /// What follows ServiceAccount and namespace in an identity: `linkerd.cluster.local`.
-    pub(crate) suffix: String,
+    /// Namespace of the control plane.
+    pub(crate) control_plane_namespace: String,
+    /// Trust domain of identities.
+    pub(crate) trust_domain: String,
     pub(crate) times: LeafTimes,
 }
 
 impl Certifier {
-    /// Signs a leaf for a workload that proves who it is. Checks go from the cheap to the dear: form, names, token.
+    /// Signs a leaf for a workload that proves its identity. Cheap checks come first: form, names, token.
     pub(crate) async fn certify(&self, request: &Request, now: SystemTime) -> Result<Certified, Refusal> {
         for (field, empty) in [
             ("identity", request.identity.is_empty()),
@@ -131,15 +134,16 @@ impl Certifier {
             });
         }
         let leaf = authority.issuer.sign(&csr, &found, self.times, now)?;
-        // A proxy would throw away what it cannot verify, and ask again for ever; better not to hand it out.
+        // A proxy would discard a leaf that it cannot verify and retry endlessly; better not to issue it.
         authority.anchors.verify(&leaf.der, authority.issuer.chain(), now)?;
         Ok(Certified { leaf, authority })
     }
 
     fn identity_of(&self, account: &ServiceAccount) -> String {
-        format!(
-            "{}.{}.serviceaccount.identity.{}",
-            account.name, account.namespace, self.suffix
-        )
+        let names = MeshNames {
+            control_plane_namespace: &self.control_plane_namespace,
+            trust_domain: &self.trust_domain,
+        };
+        names.service_account(&account.name, &account.namespace)
     }
 }

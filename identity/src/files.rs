@@ -1,8 +1,8 @@
-//! Files whose current value is wanted: read again when their content changes.
+//! Polled files: read again when their content changes.
 //!
-//! They are polled, not watched: a Kubernetes volume swaps a symbolic link, an editor replaces a file, a network file
-//! system tells nobody; and a few small reads a second cost nothing. Whole contents are compared, so that two changes
-//! within a clock tick of the file system cannot be mistaken for one.
+//! Not watched: a Kubernetes volume swaps a symbolic link, an editor replaces a file, a network file system sends no
+//! notification, and a few small reads a second cost nothing. Whole contents are compared, so that two changes within
+//! a clock tick of the file system cannot be mistaken for one.
 
 use std::{
     io,
@@ -10,25 +10,23 @@ use std::{
     time::Duration,
 };
 
-/// How often files are looked at: a rotated issuer signs within this time.
+/// Polling interval: a rotated issuer signs within this time.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
-/// Largest file that is read; a trust bundle of 64 certificates has some 50 KiB.
+/// Largest file that is read; a trust bundle of 64 certificates is about 50 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Why a file was not read.
+/// Failure to read a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read {}: {reason}", path.display())]
-pub(crate) struct Unreadable {
-    /// Which file.
+pub(crate) struct ReadError {
     pub(crate) path: PathBuf,
-    /// Why.
     pub(crate) reason: String,
 }
 
-/// Some files, and what they held when last looked at.
+/// A set of files and their content at the last poll.
 pub(crate) struct Files<const N: usize> {
     paths: [PathBuf; N],
-    last: Option<Result<[String; N], Unreadable>>,
+    last: Option<Result<[String; N], ReadError>>,
 }
 
 impl<const N: usize> Files<N> {
@@ -36,8 +34,8 @@ impl<const N: usize> Files<N> {
         Self { paths, last: None }
     }
 
-    /// What they hold, when that differs from the last look (or from nothing, the first time).
-    pub(crate) fn changed(&mut self) -> Option<&Result<[String; N], Unreadable>> {
+    /// Reads the files and returns their content if it differs from the last poll, or on the first.
+    pub(crate) fn changed(&mut self) -> Option<&Result<[String; N], ReadError>> {
         let now = self.read();
         if self.last.as_ref() == Some(&now) {
             return None;
@@ -45,10 +43,10 @@ impl<const N: usize> Files<N> {
         Some(self.last.insert(now))
     }
 
-    fn read(&self) -> Result<[String; N], Unreadable> {
+    fn read(&self) -> Result<[String; N], ReadError> {
         let mut texts = [const { String::new() }; N];
         for (path, text) in self.paths.iter().zip(&mut texts) {
-            *text = read(path).map_err(|error| Unreadable {
+            *text = read(path).map_err(|error| ReadError {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
@@ -61,7 +59,7 @@ fn read(path: &Path) -> io::Result<String> {
     let size = std::fs::metadata(path)?.len();
     if size > FILE_BYTES_MAX {
         return Err(io::Error::other(format!(
-            "it is {size} bytes, more than the {FILE_BYTES_MAX} that are read"
+            "the file is {size} bytes, the limit is {FILE_BYTES_MAX}"
         )));
     }
     std::fs::read_to_string(path)
@@ -72,18 +70,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_once() {
+    fn reports_each_change_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&a, "1").expect("writable");
         let mut files = Files::new([a.clone(), b.clone()]);
         let missing = files
             .changed()
-            .expect("the first look is a change")
+            .expect("the first poll is a change")
             .clone()
             .unwrap_err();
         assert_eq!(missing.path, b);
-        assert!(files.changed().is_none(), "still missing is no change");
+        assert!(
+            files.changed().is_none(),
+            "a file that is still missing is not a change"
+        );
         std::fs::write(&b, "2").expect("writable");
         assert_eq!(files.changed(), Some(&Ok(["1".to_owned(), "2".to_owned()])));
         assert!(files.changed().is_none());

@@ -10,17 +10,17 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Largest request: a token and a CSR, both of which have smaller limits of their own.
+/// Largest request: a token and a CSR, both with smaller limits of their own.
 pub(crate) const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
-/// The service.
+/// Identity service.
 pub(crate) struct Identity {
     pub(crate) certifier: Certifier,
     pub(crate) metrics: Metrics,
 }
 
 impl Identity {
-    /// The service as tonic serves it.
+    /// Wraps the service for tonic.
     pub(crate) fn into_server(self) -> identity_server::IdentityServer<Self> {
         identity_server::IdentityServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
     }

@@ -1,4 +1,4 @@
-//! The program `mesh-identity`: tells workloads who they are, by signing leaves for those that prove it.
+//! Program `mesh-identity`: signs leaves for workloads that prove their identity.
 //!
 //! ```text
 //! files --reload--> [authority] ─┐

@@ -1,4 +1,4 @@
-//! What mesh-identity counts.
+//! Metrics of mesh-identity.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use proxy_metrics::programs::identity as names;
 pub(crate) struct Metrics {
     issued: Counter<u64, AtomicU64>,
     refused: Family<Reason, Counter<u64, AtomicU64>>,
-    reload_refused: Counter<u64, AtomicU64>,
+    reload_rejected: Counter<u64, AtomicU64>,
     issuer_ttl: Gauge<i64, AtomicI64>,
     registry: Arc<Registry>,
 }
@@ -33,26 +33,22 @@ struct Reason {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
-        let (issued, refused, reload_refused, issuer_ttl) = (
+        let (issued, refused, reload_rejected, issuer_ttl) = (
             Counter::default(),
             Family::default(),
             Counter::default(),
             Gauge::default(),
         );
-        registry.register(
-            names::CERTIFICATES_ISSUED,
-            "Certificates that were signed",
-            issued.clone(),
-        );
+        registry.register(names::CERTIFICATES_ISSUED, "Certificates signed", issued.clone());
         registry.register(
             names::CERTIFICATES_REFUSED,
-            "Requests that were refused, by reason",
+            "Requests refused, by reason",
             refused.clone(),
         );
         registry.register(
             names::RELOADS_REFUSED,
-            "New issuer files that were refused",
-            reload_refused.clone(),
+            "New issuer files rejected",
+            reload_rejected.clone(),
         );
         registry.register(
             names::ISSUER_CERT_TTL_SECONDS,
@@ -62,33 +58,33 @@ impl Metrics {
         Self {
             issued,
             refused,
-            reload_refused,
+            reload_rejected,
             issuer_ttl,
             registry: Arc::new(registry),
         }
     }
 
-    /// A certificate was signed.
+    /// Counts a signed certificate.
     pub(crate) fn issued(&self) {
         self.issued.inc();
     }
 
-    /// A request was refused.
+    /// Counts a refused request.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    /// New issuer files were refused.
-    pub(crate) fn reload_refused(&self) {
-        self.reload_refused.inc();
+    /// Counts rejected issuer files.
+    pub(crate) fn reload_rejected(&self) {
+        self.reload_rejected.inc();
     }
 
-    /// The issuer is valid for so long.
+    /// Records the remaining validity of the issuer.
     pub(crate) fn issuer_ttl(&self, ttl: Duration) {
         self.issuer_ttl.set(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// All of them in Prometheus' text format.
+    /// Encodes all metrics in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -1,4 +1,4 @@
-//! The program's life: read files, serve, watch files, drain.
+//! The program's life: read files, serve, poll files, drain.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -17,11 +17,11 @@ use tonic::transport::Server;
 
 use crate::{args::Args, authority, certify::Certifier, grpc::Identity, metrics::Metrics, token};
 
-/// Time that calls under way have to end after a signal; one takes a millisecond.
+/// Time for calls in progress to end after a signal; one takes a millisecond.
 const GRACE: Duration = Duration::from_secs(10);
-/// Time for one call, so that a stuck client holds nothing for long.
+/// Time for one call, so that a stuck client does not hold resources.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls of one connection at a time; a proxy makes one.
+/// Concurrent calls on one connection; a proxy makes one.
 const CALLS_PER_CONNECTION: usize = 64;
 
 /// Runs until a signal ends it.
@@ -52,7 +52,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let certifier = Certifier {
         authority: issuer.clone(),
         validator,
-        suffix: format!("{}.{}", args.control_plane_namespace, args.identity_trust_domain),
+        control_plane_namespace: args.control_plane_namespace.clone(),
+        trust_domain: args.identity_trust_domain.clone(),
         times: LeafTimes {
             lifetime: args.issuance_lifetime,
             skew: args.clock_skew_allowance,
@@ -77,7 +78,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         tasks.spawn_until_stop("token keys", token_files.run());
     }
     tasks.spawn_until_stop("readiness", async move {
-        // Ready once there is an issuer; what was good once stays, so this never goes back.
+        // Ready once there is an issuer; a valid issuer is kept, so readiness is never withdrawn.
         if issuer.wait_for(Option::is_some).await.is_ok() {
             ready.set();
         }
@@ -86,7 +87,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     Ok(tasks.finish(GRACE).await?)
 }
 
-/// The way to check tokens, and what keeps its keys up to date.
+/// Makes the validator of tokens, and the task that reloads its keys.
 async fn validator(args: &Args) -> anyhow::Result<(token::Validator, Option<token::Reload>)> {
     if let Some(jwks) = &args.jwks {
         let (token_files, jwks) = token::Reload::new(jwks.clone(), args.clock_skew_allowance);
@@ -107,11 +108,11 @@ async fn validator(args: &Args) -> anyhow::Result<(token::Validator, Option<toke
     match cluster::self_subject_access_review(&client, &review).await {
         Ok(decision) if !decision.allowed => {
             anyhow::bail!(
-                "we have no right to create tokenreviews: bind the ClusterRole system:auth-delegator to our ServiceAccount"
+                "permission denied: cannot create tokenreviews: bind the ClusterRole system:auth-delegator to the ServiceAccount of mesh-identity"
             )
         }
         Ok(_) => {}
-        // It may come back; until then, no token can be checked.
+        // The API server may come back; until then, tokens cannot be validated.
         Err(error @ Error::Unreachable { .. }) => tracing::warn!("{error}"),
         Err(error) => return Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! The service in-process, called over a real connection: every answer that Linkerd's gives, and reloads while running.
+//! The service in-process, called over a real connection: every response that Linkerd's gives, and live reloads.
 
 use std::{
     net::SocketAddr,
@@ -25,7 +25,7 @@ use crate::{
 const NAME: &str = "web.emoji.serviceaccount.identity.linkerd.cluster.local";
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A key that signs tokens.
+/// Key that signs tokens.
 struct Signer {
     key: EncodingKey,
     jwk: serde_json::Value,
@@ -52,7 +52,7 @@ impl Signer {
     }
 }
 
-/// Claims of a good token, with some replaced (null removes).
+/// Claims of a valid token, with some replaced (null removes).
 fn claims(changes: serde_json::Value) -> serde_json::Value {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -100,7 +100,8 @@ impl Server {
         let certifier = Certifier {
             authority: receiver,
             validator: Validator::Jwks(jwks),
-            suffix: "linkerd.cluster.local".to_owned(),
+            control_plane_namespace: "linkerd".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
             times: LeafTimes::DEFAULT,
         };
         let service = Identity {
@@ -189,13 +190,13 @@ fn verify(anchors: &Anchors, response: &CertifyResponse) {
 }
 
 #[tokio::test]
-async fn a_workload_with_a_token_gets_a_leaf() {
+async fn workload_with_valid_token_gets_a_leaf() {
     let server = Server::start().await;
     let response = server.good().await.unwrap();
     verify(&server.anchors(), &response);
     assert_eq!(response.intermediate_certificates.len(), 1);
     let until = SystemTime::try_from(response.valid_until.unwrap()).unwrap();
-    assert_eq!(until, Validity::of_der(&response.leaf_certificate).unwrap().not_after);
+    assert_eq!(until, Validity::from_der(&response.leaf_certificate).unwrap().not_after);
     assert!(
         server.metrics.render().contains("_issued_total 1"),
         "{}",
@@ -256,7 +257,7 @@ async fn requests_for_another_name_are_failed_preconditions() {
 }
 
 #[tokio::test]
-async fn tokens_that_prove_nothing_are_refused() {
+async fn rejects_invalid_tokens() {
     let server = Server::start().await;
     let signed = |changes| server.signer.token(claims(changes));
     let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
@@ -281,39 +282,39 @@ async fn tokens_that_prove_nothing_are_refused() {
 }
 
 #[tokio::test]
-async fn a_new_issuer_signs_and_a_bad_one_does_not() {
+async fn adopts_valid_issuers_only() {
     let mut server = Server::start().await;
     let first = server.good().await.unwrap();
-    // Its certificate came, its key not yet: the old one keeps signing.
+    // Its certificate is there, its key not yet: the old one keeps signing.
     let second = Issuer::generate(&server.anchor, "second", DAY).unwrap();
     server.write("issuer.crt", &second.certificate_pem());
-    server.authority.look(SystemTime::now());
+    server.authority.poll(SystemTime::now());
     assert_eq!(
         server.good().await.unwrap().intermediate_certificates,
         first.intermediate_certificates
     );
     server.write("issuer.key", &second.key_pem());
-    server.authority.look(SystemTime::now());
+    server.authority.poll(SystemTime::now());
     let response = server.good().await.unwrap();
     assert_eq!(response.intermediate_certificates[0], second.chain()[0].to_vec());
     verify(&server.anchors(), &response);
-    // One that has expired, one of another root, and none at all.
+    // An expired one, one of another root, and none at all.
     let past = Validity::starting(SystemTime::now() - DAY * 2, DAY);
     let expired = Issuer::generate_for(&server.anchor, "expired", past).unwrap();
     let foreign = Issuer::generate(&Anchor::generate("other", DAY).unwrap(), "foreign", DAY).unwrap();
     for bad in [expired, foreign] {
         server.write("issuer.crt", &bad.certificate_pem());
         server.write("issuer.key", &bad.key_pem());
-        server.authority.look(SystemTime::now());
+        server.authority.poll(SystemTime::now());
         verify(&server.anchors(), &server.good().await.unwrap());
     }
     std::fs::remove_file(server.dir.path().join("issuer.crt")).unwrap();
-    server.authority.look(SystemTime::now());
+    server.authority.poll(SystemTime::now());
     verify(&server.anchors(), &server.good().await.unwrap());
 }
 
 #[tokio::test]
-async fn without_issuer_or_keys_the_answer_is_unavailable_until_they_come() {
+async fn unavailable_until_issuer_and_keys_are_loaded() {
     let anchor = Anchor::generate("root", DAY).unwrap();
     let mut server = Server::serve(tempfile::tempdir().unwrap(), anchor, Signer::new("one")).await;
     let status = server.good().await.unwrap_err();
@@ -328,35 +329,33 @@ async fn without_issuer_or_keys_the_answer_is_unavailable_until_they_come() {
     server.write("anchors.pem", &server.anchor.certificate_pem());
     server.write("issuer.crt", &issuer.certificate_pem());
     server.write("issuer.key", &issuer.key_pem());
-    server.authority.look(SystemTime::now());
+    server.authority.poll(SystemTime::now());
     let status = server.good().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(
-        status
-            .message()
-            .starts_with("no keys to check tokens with: cannot read "),
+        status.message().starts_with("no keys to validate tokens: cannot read "),
         "{status}"
     );
     server.write("jwks.json", &json!({ "keys": [server.signer.jwk] }).to_string());
-    server.tokens.look();
+    server.tokens.poll();
     server.good().await.unwrap();
 }
 
 #[tokio::test]
-async fn token_keys_are_rotated_and_broken_ones_ignored() {
+async fn rotates_token_keys_and_ignores_invalid_ones() {
     let mut server = Server::start().await;
     let next = Signer::new("two");
     server.write("jwks.json", "{");
-    server.tokens.look();
+    server.tokens.poll();
     server.good().await.unwrap();
     server.write("jwks.json", &json!({ "keys": [next.jwk] }).to_string());
-    server.tokens.look();
+    server.tokens.poll();
     assert_eq!(server.good().await.unwrap_err().code(), Code::InvalidArgument);
     server.certify(NAME, next.good_token(), csr(NAME)).await.unwrap();
 }
 
 #[test]
-fn a_leaf_ends_with_its_issuer() {
+fn leaf_does_not_outlive_its_issuer() {
     let anchor = Anchor::generate("root", DAY).unwrap();
     let issuer = Issuer::generate(&anchor, "issuer", Duration::from_secs(600)).unwrap();
     let request = Csr::from_der(&csr(NAME)).unwrap();

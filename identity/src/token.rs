@@ -1,7 +1,7 @@
-//! Tokens: who a workload proves to be.
+//! Validation of the tokens that prove a workload's service account.
 //!
-//! [`Validator`] has one variant for each way to check a token: offline, by the keys of a JSON Web Key Set, or by asking
-//! the API server of a cluster (TokenReview).
+//! [`Validator`] has one variant for each method: offline, with the keys of a JSON Web Key Set, or by TokenReview at
+//! the API server of a cluster.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,38 +11,38 @@ use tokio::sync::watch;
 
 use crate::files::{Files, INTERVAL};
 
-/// Whom a workload's token must be for.
+/// Required audience of workload tokens.
 pub(crate) const AUDIENCE: &str = "identity.l5d.io";
-/// Largest token that is looked at; Kubernetes' have some 1.2 KiB.
+/// Largest token that is parsed; Kubernetes' are about 1.2 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// Most keys of a set: each may be tried for a token that does not say which one signed it.
+/// Most keys in a set: each may be tried for a token without a key id.
 const KEYS_MAX: usize = 16;
-/// Claims that are read of `sub`.
+/// Prefix of the claim `sub`.
 const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 
-/// A ServiceAccount that a token was seen to be of.
+/// ServiceAccount of a validated token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceAccount {
     pub(crate) namespace: String,
     pub(crate) name: String,
 }
 
-/// Why a token proves nothing.
+/// Reason for which a token is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the token is {0} bytes, more than the {TOKEN_BYTES_MAX} that are looked at")]
+    #[error("the token is {0} bytes, the limit is {TOKEN_BYTES_MAX}")]
     TooLarge(usize),
     #[error("the token is not valid: {0}")]
     Invalid(String),
     #[error("the token's subject {0:?} is not of the form {SUBJECT_PREFIX}NAMESPACE:NAME")]
     NotServiceAccount(String),
-    #[error("no keys to check tokens with: {0}")]
+    #[error("no keys to validate tokens: {0}")]
     NotReady(String),
-    #[error("the token cannot be reviewed now: {0}")]
+    #[error("cannot review the token: {0}")]
     NotReviewed(String),
 }
 
-/// A way to check a token.
+/// Method of validating tokens.
 #[derive(Clone, Debug)]
 pub(crate) enum Validator {
     /// Offline, with the keys of a file.
@@ -52,7 +52,7 @@ pub(crate) enum Validator {
 }
 
 impl Validator {
-    /// Checks a token and says whose it is.
+    /// Validates a token and returns its service account.
     pub(crate) async fn validate(&self, token: &[u8]) -> Result<ServiceAccount, Error> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Error::TooLarge(token.len()));
@@ -65,23 +65,23 @@ impl Validator {
     }
 }
 
-/// Whose token the API server says it is.
+/// Returns the token's subject as reviewed by the API server.
 async fn review(client: &Client, token: &[u8]) -> Result<String, Error> {
-    let token = std::str::from_utf8(token).map_err(|_| Error::Invalid("it is not text".to_owned()))?;
+    let token = std::str::from_utf8(token).map_err(|_| Error::Invalid("not UTF-8".to_owned()))?;
     let not_reviewed = |error: destination_source::Error| Error::NotReviewed(error.to_string());
     let for_us = cluster::token_review(client, token, &[AUDIENCE])
         .await
         .map_err(not_reviewed)?;
-    if is_for_others(&for_us) {
-        // As upstream: a pod that was injected before tokens had our audience shows the API server's own.
+    if is_other_audience(&for_us) {
+        // As upstream: a pod injected before tokens had our audience presents the API server's own.
         let reviewed = cluster::token_review(client, token, &[]).await.map_err(not_reviewed)?;
         return subject(reviewed);
     }
     subject(for_us)
 }
 
-/// Whether only the audience is wrong.
-fn is_for_others(reviewed: &Reviewed) -> bool {
+/// Returns true if only the audience is wrong.
+fn is_other_audience(reviewed: &Reviewed) -> bool {
     let error = reviewed.error.as_deref().unwrap_or_default();
     !reviewed.authenticated && error.contains("token audiences")
 }
@@ -95,12 +95,12 @@ fn subject(reviewed: Reviewed) -> Result<String, Error> {
             ..
         } => Ok(user),
         Reviewed { error, .. } => Err(Error::Invalid(
-            error.unwrap_or_else(|| "the cluster does not know it".to_owned()),
+            error.unwrap_or_else(|| "the API server did not authenticate it".to_owned()),
         )),
     }
 }
 
-/// The keys of a JSON Web Key Set that can sign tokens.
+/// Keys of a JSON Web Key Set that can sign tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Jwks {
     keys: watch::Receiver<Result<Arc<Vec<Key>>, String>>,
@@ -128,7 +128,7 @@ struct Claims {
 }
 
 impl Jwks {
-    /// Whose token this is, after signature, audience and times were checked.
+    /// Returns the token's subject, after validating signature, audience and times.
     fn subject(&self, token: &[u8]) -> Result<String, Error> {
         let invalid = |error: jsonwebtoken::errors::Error| Error::Invalid(error.to_string());
         let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
@@ -139,7 +139,7 @@ impl Jwks {
         validation.validate_nbf = true;
         validation.leeway = self.leeway.as_secs();
         let named = |key: &Key| header.kid.is_none() || key.id.is_none() || key.id == header.kid;
-        let mut error = Error::Invalid("none of the known keys could have signed it".to_owned());
+        let mut error = Error::Invalid("no known key matches its algorithm and key id".to_owned());
         for key in keys.iter().filter(|key| key.algorithm == header.alg && named(key)) {
             match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
                 Ok(data) => return Ok(data.claims.sub),
@@ -150,34 +150,34 @@ impl Jwks {
     }
 }
 
-/// Keeps the keys up to date with their file.
+/// Keeps the keys in sync with their file.
 pub(crate) struct Reload {
     files: Files<1>,
     current: watch::Sender<Result<Arc<Vec<Key>>, String>>,
 }
 
 impl Reload {
-    /// Reads the file for the first time. What is wrong with it is logged; it may yet become good.
+    /// Reads the file for the first time. Errors are logged, as the file may become valid later.
     pub(crate) fn new(path: PathBuf, leeway: Duration) -> (Self, Jwks) {
-        let (current, keys) = watch::channel(Err("the file was not read yet".to_owned()));
+        let (current, keys) = watch::channel(Err("the file has not been read yet".to_owned()));
         let mut reload = Self {
             files: Files::new([path]),
             current,
         };
-        reload.look();
+        reload.poll();
         (reload, Jwks { keys, leeway })
     }
 
-    /// Looks at the file from time to time, for ever.
+    /// Polls the file periodically; never returns.
     pub(crate) async fn run(mut self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            self.look();
+            self.poll();
         }
     }
 
-    /// Takes what the file holds when it has changed and is good; otherwise what was good stays.
-    pub(crate) fn look(&mut self) {
+    /// Adopts the content of the file if it has changed and is valid; otherwise keeps the current keys.
+    pub(crate) fn poll(&mut self) {
         let Some(text) = self.files.changed() else { return };
         let keys = match text {
             Ok([text]) => read_keys(text),
@@ -189,19 +189,19 @@ impl Reload {
                 self.current.send_modify(|current| *current = Ok(Arc::new(keys)));
             }
             Err(reason) if self.current.borrow().is_ok() => {
-                tracing::warn!("new token keys refused, the old ones stay: {reason}");
+                tracing::warn!("rejected new token keys, keeping the old ones: {reason}");
             }
             Err(reason) => {
-                tracing::error!("no token keys yet, no token can be checked: {reason}");
+                tracing::error!("no token keys loaded, cannot validate tokens: {reason}");
                 self.current.send_modify(|current| *current = Err(reason));
             }
         }
     }
 }
 
-/// The keys of a set that sign with ES256 or RS256 (what Kubernetes' API server uses); others are left out.
+/// Parses a key set and returns its keys for ES256 or RS256, which Kubernetes' API server uses; others are skipped.
 fn read_keys(text: &str) -> Result<Vec<Key>, String> {
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("the JWKS file is not valid: {error}"))?;
+    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("invalid JWKS file: {error}"))?;
     let mut keys = Vec::new();
     for jwk in &set.keys {
         let Ok(key) = DecodingKey::from_jwk(jwk) else { continue };
@@ -227,7 +227,7 @@ fn read_keys(text: &str) -> Result<Vec<Key>, String> {
     }
 }
 
-/// Reads `system:serviceaccount:NAMESPACE:NAME`.
+/// Parses `system:serviceaccount:NAMESPACE:NAME`.
 fn service_account(subject: &str) -> Option<ServiceAccount> {
     let (namespace, name) = subject.strip_prefix(SUBJECT_PREFIX)?.split_once(':')?;
     (is_label(namespace) && is_label(name)).then(|| ServiceAccount {
@@ -236,7 +236,8 @@ fn service_account(subject: &str) -> Option<ServiceAccount> {
     })
 }
 
-/// A DNS-1123 label. For the name too, as upstream does: a dot there would shift the parts of the identity.
+/// Returns true for a DNS-1123 label. The name must be one too, as upstream requires: a dot would shift the parts of
+/// the identity.
 fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
@@ -248,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subjects_are_service_accounts_or_nothing() {
+    fn parses_only_service_account_subjects() {
         let web = service_account("system:serviceaccount:emoji:web").expect("valid");
         assert_eq!((web.namespace.as_str(), web.name.as_str()), ("emoji", "web"));
         for wrong in [
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_authenticated_review_says_whose_token_it_is() {
+    fn unauthenticated_reviews_are_rejected() {
         let reviewed = |authenticated: bool, error: Option<&str>| Reviewed {
             authenticated,
             user: "u".to_owned(),
@@ -280,13 +281,13 @@ mod tests {
             Err(Error::Invalid("invalid bearer token".to_owned()))
         );
         let others = "[invalid bearer token, token audiences [\"a\"] is invalid for the target audiences [\"b\"]]";
-        assert!(is_for_others(&reviewed(false, Some(others))));
-        assert!(!is_for_others(&reviewed(true, None)) && !is_for_others(&reviewed(false, Some("expired"))));
+        assert!(is_other_audience(&reviewed(false, Some(others))));
+        assert!(!is_other_audience(&reviewed(true, None)) && !is_other_audience(&reviewed(false, Some("expired"))));
     }
 
     #[test]
-    fn key_sets_are_refused_with_a_reason() {
-        assert!(read_keys("{").unwrap_err().starts_with("the JWKS file is not valid"));
+    fn rejects_key_sets_without_usable_keys() {
+        assert!(read_keys("{").unwrap_err().starts_with("invalid JWKS file"));
         assert_eq!(
             read_keys(r#"{"keys":[]}"#).unwrap_err(),
             "the JWKS file has no key for ES256 or RS256"

@@ -1,4 +1,4 @@
-//! The trust anchors: the certificates that everything must chain to.
+//! Trust anchors: the certificates that every leaf must chain to.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::{CERTIFICATES_MAX, Error};
 
-/// A set of trust anchors.
+/// Set of trust anchors.
 #[derive(Clone)]
 pub struct Anchors {
     certificates: Vec<CertificateDer<'static>>,
@@ -21,9 +21,9 @@ impl std::fmt::Debug for Anchors {
 }
 
 impl Anchors {
-    /// Reads one or more certificates in PEM.
+    /// Parses one or more certificates in PEM.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
-        let certificates = certificates_of_pem("trust anchors", text)?;
+        let certificates = certificates_from_pem("trust anchors", text)?;
         let anchor = |der: &CertificateDer<'static>| {
             webpki::anchor_from_trusted_cert(der)
                 .map(|anchor| anchor.to_owned())
@@ -36,12 +36,12 @@ impl Anchors {
         Ok(Self { certificates, anchors })
     }
 
-    /// The certificates, DER.
+    /// Returns the certificates, DER.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }
 
-    /// Verifies that `leaf` chains to one of the anchors by way of `intermediates`, at `now`.
+    /// Verifies that `leaf` chains to one of the anchors through `intermediates` at `now`.
     pub fn verify(&self, leaf: &[u8], intermediates: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Error> {
         let untrusted = |error: webpki::Error| Error::IssuerNotTrusted(error.to_string());
         let leaf = CertificateDer::from(leaf);
@@ -61,8 +61,8 @@ impl Anchors {
     }
 }
 
-/// The certificates of a PEM text, in order; other sections are skipped.
-pub(crate) fn certificates_of_pem(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+/// Parses the certificates of a PEM text, in order; other sections are skipped.
+pub(crate) fn certificates_from_pem(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let not_pem = |reason: String| Error::NotPem { what, reason };
     let sections = pem::parse_many(text).map_err(|error| not_pem(error.to_string()))?;
     let certificates: Vec<_> = sections
@@ -71,10 +71,10 @@ pub(crate) fn certificates_of_pem(what: &'static str, text: &str) -> Result<Vec<
         .map(|section| CertificateDer::from(section.into_contents()))
         .collect();
     match certificates.len() {
-        0 => Err(not_pem("it holds no certificate".to_owned())),
+        0 => Err(not_pem("the file has no certificate".to_owned())),
         1..=CERTIFICATES_MAX => Ok(certificates),
         more => Err(not_pem(format!(
-            "it holds {more} certificates, more than {CERTIFICATES_MAX}"
+            "the file has {more} certificates, the limit is {CERTIFICATES_MAX}"
         ))),
     }
 }

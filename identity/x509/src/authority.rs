@@ -1,4 +1,4 @@
-//! Who signs: the trust anchor with its key, and the issuer below it that signs the leaves.
+//! Signers: the trust anchor with its key, and the issuer below it that signs the leaves.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +10,10 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
-    Anchors, Csr, Error, Validity, anchors::certificates_of_pem, csr::common_name, make_key_and_csr, validity::offset,
+    Anchors, Csr, Error, Validity, anchors::certificates_from_pem, csr::common_name, make_key_and_csr, validity::offset,
 };
 
-/// A trust anchor with its key, as `mesh local` and tests make one. It signs issuers, never leaves.
+/// Trust anchor with its key, as `mesh local` and tests make one. It signs issuers, never leaves.
 pub struct Anchor {
     signer: rcgen::Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -25,7 +25,7 @@ impl Anchor {
         Self::generate_for(name, Validity::starting(SystemTime::now(), lifetime))
     }
 
-    /// The same, for any time.
+    /// Does the same for any validity.
     pub fn generate_for(name: &str, validity: Validity) -> Result<Self, Error> {
         let key = KeyPair::generate().map_err(Error::crypto)?;
         let params = authority_params(name, validity, BasicConstraints::Constrained(1))?;
@@ -36,7 +36,7 @@ impl Anchor {
         })
     }
 
-    /// Reads certificate and key, in PEM.
+    /// Parses certificate and key, in PEM.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
         let issuer = Issuer::from_pem(certificate, key)?;
         Ok(Self {
@@ -45,18 +45,18 @@ impl Anchor {
         })
     }
 
-    /// The certificate, PEM: what every proxy is given as `LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS`.
+    /// Returns the certificate as PEM, the value of `LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS`.
     pub fn certificate_pem(&self) -> String {
         certificate_to_pem(&self.certificate)
     }
 
-    /// The private key, PEM (PKCS#8).
+    /// Returns the private key as PEM (PKCS#8).
     pub fn key_pem(&self) -> String {
         self.signer.key().serialize_pem()
     }
 }
 
-/// How long a leaf is valid, and how far clocks may differ.
+/// Lifetime of leaves and allowance for clock skew.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct LeafTimes {
     /// Lifetime of a leaf.
@@ -66,28 +66,28 @@ pub struct LeafTimes {
 }
 
 impl LeafTimes {
-    /// Upstream's: a day, and 20 seconds of skew.
+    /// Upstream's defaults: a day, and 20 seconds of skew.
     pub const DEFAULT: Self = Self {
         lifetime: Duration::from_secs(24 * 60 * 60),
         skew: Duration::from_secs(20),
     };
 }
 
-/// A leaf as it was signed.
+/// A signed leaf.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// The certificate.
+    /// Certificate, DER.
     pub der: Vec<u8>,
-    /// From when until when.
+    /// Period of validity.
     pub validity: Validity,
 }
 
-/// What signs leaves: a CA certificate, its key, and what stands between it and the anchor.
+/// Signer of leaves: a CA certificate, its key, and the intermediates up to the anchor.
 pub struct Issuer {
     signer: rcgen::Issuer<'static, KeyPair>,
     /// The issuer's own certificate first.
     chain: Vec<CertificateDer<'static>>,
-    /// The shortest of the chain.
+    /// Intersection over the chain.
     validity: Validity,
 }
 
@@ -105,7 +105,7 @@ impl Issuer {
         Self::generate_for(anchor, name, Validity::starting(SystemTime::now(), lifetime))
     }
 
-    /// The same, for any time.
+    /// Does the same for any validity.
     pub fn generate_for(anchor: &Anchor, name: &str, validity: Validity) -> Result<Self, Error> {
         let key = KeyPair::generate().map_err(Error::crypto)?;
         let params = authority_params(name, validity, BasicConstraints::Constrained(0))?;
@@ -114,12 +114,12 @@ impl Issuer {
         Self::new(chain, key)
     }
 
-    /// Reads certificate (then, if any, what stands between it and the anchor) and key, in PEM.
+    /// Parses certificate and key, in PEM; intermediates up to the anchor may follow the certificate.
     pub fn from_pem(certificates: &str, key: &str) -> Result<Self, Error> {
-        let chain = certificates_of_pem("issuer certificate", certificates)?;
+        let chain = certificates_from_pem("issuer certificate", certificates)?;
         let key = KeyPair::from_pem(&private_key(key)?).map_err(|error| Error::IssuerKey(error.to_string()))?;
         if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(Error::IssuerKey("it is of another type".to_owned()));
+            return Err(Error::IssuerKey("the key is of another type".to_owned()));
         }
         Self::new(chain, key)
     }
@@ -137,7 +137,7 @@ impl Issuer {
             if !certificate.is_ca() {
                 return Err(Error::IssuerNotCa);
             }
-            let own = Validity::of(&certificate);
+            let own = Validity::from_certificate(&certificate);
             validity = Some(validity.map_or(own, |v| Validity {
                 not_before: v.not_before.max(own.not_before),
                 not_after: v.not_after.min(own.not_after),
@@ -152,12 +152,12 @@ impl Issuer {
         })
     }
 
-    /// Checks at `now` that proxies with these anchors would believe what this issuer signs: it signs a leaf for
-    /// nobody and verifies that, which is the very thing that proxies will do.
+    /// Checks that proxies with these anchors would accept this issuer's leaves at `now`, by signing a throw-away leaf
+    /// and verifying it as proxies do.
     pub fn check(&self, anchors: &Anchors, now: SystemTime) -> Result<(), Error> {
-        const NOBODY: &str = "check.invalid";
-        let csr = Csr::from_der(&make_key_and_csr(NOBODY)?.csr_der)?;
-        let leaf = self.sign(&csr, NOBODY, LeafTimes::DEFAULT, now)?;
+        const CHECK_NAME: &str = "check.invalid";
+        let csr = Csr::from_der(&make_key_and_csr(CHECK_NAME)?.csr_der)?;
+        let leaf = self.sign(&csr, CHECK_NAME, LeafTimes::DEFAULT, now)?;
         anchors.verify(&leaf.der, &self.chain, now)
     }
 
@@ -183,37 +183,37 @@ impl Issuer {
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(&csr.key, &self.signer).map_err(Error::crypto)?;
         let der = leaf.der().to_vec();
-        let validity = Validity::of_der(&der)?;
+        let validity = Validity::from_der(&der)?;
         Ok(Leaf { der, validity })
     }
 
-    /// The issuer's certificate first, then what stands between it and the anchor: a leaf's intermediates.
+    /// Returns a leaf's intermediates: the issuer's certificate, then the rest of the chain below the anchor.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The shortest validity of the chain.
+    /// Returns the period in which the whole chain is valid.
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// The chain, PEM.
+    /// Returns the chain as PEM.
     pub fn certificate_pem(&self) -> String {
         self.chain.iter().map(certificate_to_pem).collect()
     }
 
-    /// The private key, PEM (PKCS#8).
+    /// Returns the private key as PEM (PKCS#8).
     pub fn key_pem(&self) -> String {
         self.signer.key().serialize_pem()
     }
 }
 
-/// The first private key of a PEM text: `openssl ecparam` puts parameters before it, others certificates.
+/// Finds the first private key of a PEM text: `openssl ecparam` puts parameters before it, others certificates.
 fn private_key(text: &str) -> Result<String, Error> {
     let sections = pem::parse_many(text).map_err(|error| Error::IssuerKey(error.to_string()))?;
     let key = sections.iter().find(|section| section.tag().ends_with("PRIVATE KEY"));
     key.map(pem::encode)
-        .ok_or_else(|| Error::IssuerKey("there is none".to_owned()))
+        .ok_or_else(|| Error::IssuerKey("the file has no private key".to_owned()))
 }
 
 fn certificate_to_pem(der: &CertificateDer<'static>) -> String {
@@ -232,11 +232,11 @@ fn authority_params(name: &str, validity: Validity, constraints: BasicConstraint
     Ok(params)
 }
 
-/// Random, so that no two certificates of an issuer share one, also after a restart. 16 bytes with the highest bit
-/// clear: a DER integer that is positive.
+/// Makes a random serial number, unique per issuer even across restarts: 16 bytes with the highest bit clear, which is
+/// a positive DER integer.
 fn serial() -> Result<SerialNumber, Error> {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Crypto("the system gave no random bytes".to_owned()))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Crypto("the system has no random bytes".to_owned()))?;
     bytes[0] = (bytes[0] & 0x7f) | 1;
     Ok(SerialNumber::from_slice(&bytes))
 }

@@ -1,4 +1,4 @@
-//! Certificate signing requests: read one and check it against the identity it is for, or make one.
+//! Certificate signing requests: parse one and check it against its identity, or make one.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SubjectPublicKeyInfo};
@@ -11,7 +11,7 @@ use x509_parser::{
 
 use crate::{CSR_BYTES_MAX, Error};
 
-/// A request whose signature was verified. The names are as the requester wrote them, until [`Csr::check`].
+/// A request with a verified signature. The names are as the requester wrote them, until [`Csr::check`].
 #[derive(Clone, Debug)]
 pub struct Csr {
     dns_names: Vec<String>,
@@ -21,7 +21,7 @@ pub struct Csr {
 }
 
 impl Csr {
-    /// Reads a DER request; it must be signed with its own ECDSA P-256 key.
+    /// Parses a DER request, which must be signed with its own ECDSA P-256 key.
     pub fn from_der(der: &[u8]) -> Result<Self, Error> {
         if der.len() > CSR_BYTES_MAX {
             return Err(Error::CsrTooLarge(der.len()));
@@ -60,13 +60,13 @@ impl Csr {
                     }
                 }
                 ParsedExtension::ParseError { error } => return Err(Error::CsrNotDer(error.to_string())),
-                _ => {} // What else was asked for is not granted: the leaf carries what we decide.
+                _ => {} // Other requested extensions are not granted: the issuer decides on those of the leaf.
             }
         }
         Ok(())
     }
 
-    /// Checks that the request is for `identity` and for nothing else.
+    /// Checks that the request is for `identity` and nothing else.
     pub fn check(&self, identity: &str) -> Result<(), Error> {
         if let Some(other) = self.other_name {
             return Err(Error::CsrOtherName(other));
@@ -103,7 +103,7 @@ fn type_of(name: &GeneralName<'_>) -> &'static str {
     }
 }
 
-/// The requester's key, when it is of our type and has signed the request.
+/// Returns the requester's key if it is of the supported type and has signed the request.
 fn verified_key(request: &X509CertificationRequest<'_>) -> Result<SubjectPublicKeyInfo, Error> {
     let info = &request.certification_request_info;
     let algorithm = &info.subject_pki.algorithm;

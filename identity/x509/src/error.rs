@@ -1,83 +1,83 @@
-//! What can be wrong with certificates and requests, and whose fault it is.
+//! Errors of certificates and requests, each with the party to blame.
 
 use std::time::SystemTime;
 
-/// Whose fault an [`Error`] is.
+/// Party to blame for an [`Error`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The request was no request: its bytes are not what they claim to be.
+    /// The requester: the bytes do not parse as a request.
     MalformedRequest,
-    /// The request was well formed, but must not be granted.
+    /// The requester: the request is well formed, but must not be granted.
     RefusedRequest,
-    /// The issuer or the anchors are wrong: the operator's files.
+    /// The operator: the files of issuer or anchors are wrong.
     Issuer,
-    /// Nobody's but ours (no randomness, a bug).
+    /// This program (no randomness, a bug).
     Internal,
 }
 
-/// What is wrong, in one sentence.
+/// Error of this crate; displays as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Larger than any CSR.
-    #[error("the CSR is {0} bytes, more than the {max} that are looked at", max = crate::CSR_BYTES_MAX)]
+    /// CSR over the size limit.
+    #[error("the CSR is {0} bytes, the limit is {max}", max = crate::CSR_BYTES_MAX)]
     CsrTooLarge(usize),
-    /// The bytes are no CSR.
+    /// Not a CSR.
     #[error("the CSR is not valid DER of a PKCS#10 request: {0}")]
     CsrNotDer(String),
-    /// Key or signature algorithm is not ours.
+    /// Unsupported key or signature algorithm.
     #[error("the CSR's key must be ECDSA P-256, signed with SHA-256")]
     CsrNotP256,
     /// The requester does not hold the key.
     #[error("the CSR's signature does not verify with its own key")]
     CsrBadSignature,
     /// Not exactly one DNS name.
-    #[error("the CSR must have exactly one DNS name, it has {0}")]
+    #[error("the CSR must have exactly one DNS name, but has {0}")]
     CsrDnsNames(usize),
     /// A name of another type.
-    #[error("the CSR must have no {0} among its names")]
+    #[error("the CSR must not name any {0}")]
     CsrOtherName(&'static str),
     /// The name is not the identity.
     #[error("the CSR's {field} is {csr:?}, but the requested identity is {identity:?}")]
     CsrNameDiffers {
-        /// Which name of the CSR.
+        /// Field of the CSR.
         field: &'static str,
-        /// What it is.
+        /// Value in the CSR.
         csr: String,
-        /// What it should be.
+        /// Requested identity.
         identity: String,
     },
-    /// PEM without a certificate, or broken.
+    /// Invalid PEM, or PEM without a certificate.
     #[error("the {what} is not valid PEM: {reason}")]
     NotPem {
-        /// Which text.
+        /// Kind of text.
         what: &'static str,
-        /// What the parser said.
+        /// Message of the parser.
         reason: String,
     },
-    /// A certificate that does not parse.
+    /// Invalid certificate.
     #[error("a certificate of the {what} is not valid X.509: {reason}")]
     NotX509 {
-        /// Which text.
+        /// Kind of text.
         what: &'static str,
-        /// What the parser said.
+        /// Message of the parser.
         reason: String,
     },
-    /// The key does not parse, or is of another type.
+    /// Invalid key, or a key of another type.
     #[error("the issuer's key is not an ECDSA P-256 private key in PEM: {0}")]
     IssuerKey(String),
-    /// Key and certificate don't belong together.
+    /// Key of another certificate.
     #[error("the issuer's key does not belong to the issuer's certificate")]
     IssuerKeyMismatch,
     /// Not a CA.
     #[error("the issuer's certificate is not a CA certificate")]
     IssuerNotCa,
-    /// Out of date.
+    /// Expired.
     #[error("the issuer's certificate expired at {until}", until = crate::validity::text(.0))]
     IssuerExpired(SystemTime),
     /// Not yet valid.
     #[error("the issuer's certificate is not valid before {from}", from = crate::validity::text(.0))]
     IssuerNotYetValid(SystemTime),
-    /// Does not chain.
+    /// Chain verification failed.
     #[error("the issuer's certificate does not chain to a trust anchor: {0}")]
     IssuerNotTrusted(String),
     /// Signing or key generation failed.
@@ -86,7 +86,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whose fault it is.
+    /// Returns the party to blame.
     pub fn blame(&self) -> Blame {
         match self {
             Self::CsrTooLarge(_) | Self::CsrNotDer(_) => Blame::MalformedRequest,

@@ -3,11 +3,11 @@
 //! ```text
 //! [Anchor] --signs--> [Issuer] --signs--> [Leaf]        what `mesh local` makes and mesh-identity uses
 //! [Csr]    --checked against an identity, then signed--^
-//! [Anchors] believes an [Issuer] when a leaf that it signs verifies up to one of them
+//! [Anchors] accept an [Issuer] whose leaves verify up to one of them
 //! ```
 //!
-//! Everything on the way is ECDSA P-256 with SHA-256, which is what Linkerd's proxies make and accept. An [`Error`]
-//! says what is wrong in one sentence, and [`Error::blame`] whose fault it is.
+//! Everything is ECDSA P-256 with SHA-256, which is what Linkerd's proxies make and accept. An [`Error`] displays as
+//! one sentence, and [`Error::blame`] names the party at fault.
 
 mod anchors;
 mod authority;
@@ -21,9 +21,9 @@ pub use csr::{Csr, KeyAndCsr, make_key_and_csr};
 pub use error::{Blame, Error};
 pub use validity::Validity;
 
-/// Largest CSR that is looked at; one of ours is 350 bytes, and a DER parser should not be fed without limit.
+/// Largest CSR that is parsed; one of ours is 350 bytes, and a DER parser should not be fed without limit.
 pub const CSR_BYTES_MAX: usize = 16 * 1024;
-/// Most certificates read of one PEM text; trust bundles hold a few, and each is tried in a verification.
+/// Most certificates parsed from one PEM text; trust bundles hold a few, and each is tried in a verification.
 pub const CERTIFICATES_MAX: usize = 64;
 
 #[cfg(test)]

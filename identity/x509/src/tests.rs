@@ -1,4 +1,4 @@
-//! Tests of the whole crate: a chain is made, read back, signs, and refuses what it must.
+//! Tests of the whole crate: chains are made, parsed, used for signing, and reject invalid requests.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,7 @@ fn dns(name: &str) -> SanType {
 }
 
 #[test]
-fn a_leaf_chains_to_the_anchor_and_has_the_times_asked_for() {
+fn leaf_chains_to_the_anchor_with_the_requested_times() {
     let (anchors, issuer) = authority();
     let now = SystemTime::now();
     let csr = Csr::from_der(&make_key_and_csr(NAME).unwrap().csr_der).unwrap();
@@ -52,7 +52,7 @@ fn a_leaf_chains_to_the_anchor_and_has_the_times_asked_for() {
 }
 
 #[test]
-fn a_leaf_never_outlives_the_issuer() {
+fn leaf_never_outlives_the_issuer() {
     let (_, issuer) = authority();
     let end = issuer.validity().not_after;
     let csr = Csr::from_der(&make_key_and_csr(NAME).unwrap().csr_der).unwrap();
@@ -70,7 +70,7 @@ fn a_leaf_never_outlives_the_issuer() {
 }
 
 #[test]
-fn an_issuer_survives_pem_and_is_checked_against_anchors() {
+fn issuer_round_trips_through_pem_and_is_checked_against_anchors() {
     let (anchors, issuer) = authority();
     let now = SystemTime::now();
     let read = Issuer::from_pem(&issuer.certificate_pem(), &issuer.key_pem()).unwrap();
@@ -99,7 +99,7 @@ fn an_issuer_survives_pem_and_is_checked_against_anchors() {
 }
 
 #[test]
-fn a_key_is_found_behind_other_sections() {
+fn finds_the_key_behind_other_sections() {
     let (_, issuer) = authority();
     let (certificate, key) = (issuer.certificate_pem(), issuer.key_pem());
     let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
@@ -110,7 +110,7 @@ fn a_key_is_found_behind_other_sections() {
 }
 
 #[test]
-fn a_leaf_is_no_issuer() {
+fn rejects_a_leaf_as_issuer() {
     let (_, issuer) = authority();
     let made = make_key_and_csr(NAME).unwrap();
     let csr = Csr::from_der(&made.csr_der).unwrap();
@@ -121,7 +121,7 @@ fn a_leaf_is_no_issuer() {
 }
 
 #[test]
-fn a_self_signed_anchor_can_be_its_own_issuer() {
+fn self_signed_anchor_can_be_its_own_issuer() {
     // The installation that Linkerd's CLI makes by default has one certificate as both.
     let anchor = Anchor::generate("identity.linkerd.cluster.local", DAY).unwrap();
     let anchors = Anchors::from_pem(&anchor.certificate_pem()).unwrap();
@@ -130,7 +130,7 @@ fn a_self_signed_anchor_can_be_its_own_issuer() {
 }
 
 #[test]
-fn names_that_are_not_the_identity_are_refused() {
+fn rejects_names_other_than_the_identity() {
     let uri = SanType::URI("spiffe://a/b".try_into().unwrap());
     let ip = SanType::IpAddress([10, 0, 0, 1].into());
     let mail = SanType::Rfc822Name("a@b".try_into().unwrap());
@@ -170,7 +170,7 @@ fn names_that_are_not_the_identity_are_refused() {
 }
 
 #[test]
-fn other_keys_and_forged_signatures_are_refused() {
+fn rejects_other_keys_and_forged_signatures() {
     let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
     let params = CertificateParams::new([NAME.to_owned()]).unwrap();
     let der = params.serialize_request(&p384).unwrap().der().to_vec();
@@ -184,9 +184,9 @@ fn other_keys_and_forged_signatures_are_refused() {
 }
 
 #[test]
-fn validity_is_read_from_der() {
+fn parses_validity_from_der() {
     let (_, issuer) = authority();
-    let validity = Validity::of_der(&issuer.chain()[0]).unwrap();
+    let validity = Validity::from_der(&issuer.chain()[0]).unwrap();
     assert_eq!(validity, issuer.validity());
     assert!(validity.contains(SystemTime::now()));
     assert_eq!(validity.remaining(SystemTime::now() + DAY * 31), Duration::ZERO);
@@ -196,25 +196,25 @@ proptest! {
     #[test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         prop_assert!(Csr::from_der(&bytes).is_err());
-        prop_assert!(Validity::of_der(&bytes).is_err());
+        prop_assert!(Validity::from_der(&bytes).is_err());
         let text = String::from_utf8_lossy(&bytes).into_owned();
         prop_assert!(Anchors::from_pem(&text).is_err());
         prop_assert!(Issuer::from_pem(&text, &text).is_err());
     }
 
     #[test]
-    fn a_changed_byte_is_never_accepted_for_another_name(at in 0usize..340, bit in 0u8..8) {
+    fn flipped_bits_never_change_the_name(at in 0usize..340, bit in 0u8..8) {
         let mut der = make_key_and_csr(NAME).unwrap().csr_der;
         let at = at % der.len();
         der[at] ^= 1 << bit;
-        // The signature covers all that is read, so a change shows, whatever it hits; but for bits that DER ignores.
+        // The signature covers all that is parsed, so any change shows, except in bits that DER ignores.
         if let Ok(csr) = Csr::from_der(&der) {
             prop_assert!(csr.check(NAME).is_ok());
         }
     }
 
     #[test]
-    fn cut_requests_are_refused(cut in 0usize..300) {
+    fn rejects_truncated_requests(cut in 0usize..300) {
         let der = make_key_and_csr(NAME).unwrap().csr_der;
         prop_assert!(Csr::from_der(&der[..cut.min(der.len() - 1)]).is_err());
     }

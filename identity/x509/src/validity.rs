@@ -1,4 +1,4 @@
-//! From when until when a certificate is valid.
+//! Period in which a certificate is valid.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,17 +7,17 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::Error;
 
-/// From when until when; both ends belong to it.
+/// Period of validity, both ends included.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// First moment.
+    /// First instant.
     pub not_before: SystemTime,
-    /// Last moment.
+    /// Last instant.
     pub not_after: SystemTime,
 }
 
 impl Validity {
-    /// From `now`, less a minute for clocks that are behind, for `lifetime`.
+    /// Starts a minute before `now`, for clocks that are behind, and lasts for `lifetime`.
     pub fn starting(now: SystemTime, lifetime: Duration) -> Self {
         Self {
             not_before: now - Duration::from_secs(60),
@@ -25,16 +25,16 @@ impl Validity {
         }
     }
 
-    /// Reads it from a DER certificate.
-    pub fn of_der(der: &[u8]) -> Result<Self, Error> {
+    /// Parses the validity of a DER certificate.
+    pub fn from_der(der: &[u8]) -> Result<Self, Error> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|error| Error::NotX509 {
             what: "certificate",
             reason: error.to_string(),
         })?;
-        Ok(Self::of(&certificate))
+        Ok(Self::from_certificate(&certificate))
     }
 
-    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+    pub(crate) fn from_certificate(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self {
             not_before: moment(validity.not_before.timestamp()),
@@ -42,23 +42,23 @@ impl Validity {
         }
     }
 
-    /// What is left of it at `now`; zero when it is over.
+    /// Returns the time left at `now`; zero once expired.
     pub fn remaining(&self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
     }
 
-    /// Whether `now` is in it.
+    /// Returns true if `now` is within the period.
     pub fn contains(&self, now: SystemTime) -> bool {
         self.not_before <= now && now <= self.not_after
     }
 }
 
-/// A certificate's time; X.509 reaches back before 1970, where a validity has long begun.
+/// Converts a certificate's time; X.509 times may be before 1970, when any validity has long begun.
 fn moment(timestamp: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(timestamp).unwrap_or(0))
 }
 
-/// As certificates count: whole seconds, rounded down.
+/// Converts to a certificate's time: whole seconds, rounded down.
 pub(crate) fn offset(time: SystemTime) -> OffsetDateTime {
     let seconds = time
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -68,9 +68,9 @@ pub(crate) fn offset(time: SystemTime) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// For messages: RFC 3339, UTC.
+/// Formats for messages: RFC 3339, UTC.
 pub(crate) fn text(time: &SystemTime) -> String {
     offset(*time)
         .format(&Rfc3339)
-        .unwrap_or_else(|_| "a time out of range".to_owned())
+        .unwrap_or_else(|_| "an out-of-range time".to_owned())
 }

@@ -84,7 +84,7 @@ fn valid(facts: &Facts, of: impl FnOnce(&Material) -> &String, left: Duration) -
 pub(super) fn not_over(pem: &str, now: std::time::SystemTime, left: Duration) -> Result<(), String> {
     let sections = pem::parse_many(pem).map_err(|error| error.to_string())?;
     for section in sections.iter().filter(|section| section.tag() == "CERTIFICATE") {
-        let validity = Validity::of_der(section.contents()).map_err(|error| error.to_string())?;
+        let validity = Validity::from_der(section.contents()).map_err(|error| error.to_string())?;
         let days = validity.remaining(now).as_secs() / (24 * 60 * 60);
         if now < validity.not_before {
             return Err("not valid yet".to_owned());
