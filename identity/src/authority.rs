@@ -3,13 +3,10 @@
 use std::{sync::Arc, time::SystemTime};
 
 use identity_x509::{Anchors, Issuer};
+use proxy_process::files::{INTERVAL, PolledFiles, ReadError};
 use tokio::sync::watch;
 
-use crate::{
-    args::Args,
-    files::{Files, INTERVAL, ReadError},
-    metrics::Metrics,
-};
+use crate::{args::Args, metrics::Metrics};
 
 /// An issuer that has been verified against its anchors.
 #[derive(Debug)]
@@ -32,7 +29,7 @@ pub(crate) enum Error {
 
 /// Keeps the authority up to date with its files.
 pub(crate) struct Reload {
-    files: Files<3>,
+    files: PolledFiles<3>,
     current: watch::Sender<Option<Arc<Authority>>>,
     metrics: Metrics,
 }
@@ -40,7 +37,7 @@ pub(crate) struct Reload {
 impl Reload {
     /// Reads the files for the first time. Errors are logged, as the files may become valid later.
     pub(crate) fn new(args: &Args, metrics: Metrics) -> (Self, AuthorityReceiver) {
-        let files = Files::new([
+        let files = PolledFiles::new([
             args.issuer_cert.clone(),
             args.issuer_key.clone(),
             args.trust_anchors.clone(),

@@ -9,7 +9,6 @@
 mod args;
 mod authority;
 mod certify;
-mod files;
 mod grpc;
 mod metrics;
 mod run;

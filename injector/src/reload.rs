@@ -1,17 +1,10 @@
 //! Files that are reloaded on change: certificate, values, trust anchors. The last valid content stays in force.
-//!
-//! Files are polled, not watched: a Kubernetes volume swaps a symbolic link, and a few small reads a second cost
-//! nothing.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use destination_source::cluster::certificate;
 use injector_patch::{Config, Injector};
+use proxy_process::files::{INTERVAL, PolledFiles};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -19,11 +12,6 @@ use rustls::{
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-
-/// Polling interval.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Largest file; values and anchors together have about 100 KiB at most.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Pair of files that one value is made from.
 pub(crate) struct Pair<T> {
@@ -45,37 +33,29 @@ impl<T: Send + Sync + 'static> Pair<T> {
     /// Returns the poller of the files.
     pub(crate) fn poller(self, metrics: Metrics, sender: watch::Sender<Option<Arc<T>>>) -> Poller<T> {
         Poller {
+            files: PolledFiles::new(self.files.clone()),
             pair: self,
             metrics,
             sender,
-            last: None,
         }
-    }
-
-    fn read(&self) -> Result<[String; 2], String> {
-        let [a, b] = &self.files;
-        Ok([read(a)?, read(b)?])
     }
 }
 
 /// Poller of a pair of files.
 pub(crate) struct Poller<T> {
     pair: Pair<T>,
+    files: PolledFiles<2>,
     metrics: Metrics,
     sender: watch::Sender<Option<Arc<T>>>,
-    last: Option<Result<[String; 2], String>>,
 }
 
 impl<T: Send + Sync + 'static> Poller<T> {
     fn poll(&mut self) {
         let what = self.pair.what;
-        let now = self.pair.read();
-        if self.last.as_ref() == Some(&now) {
-            return;
-        }
-        let made = now
+        let Some(texts) = self.files.changed() else { return };
+        let made = texts
             .as_ref()
-            .map_err(String::clone)
+            .map_err(ToString::to_string)
             .and_then(|[a, b]| (self.pair.make)([a, b]));
         match made {
             Ok(value) => {
@@ -87,7 +67,6 @@ impl<T: Send + Sync + 'static> Poller<T> {
                 tracing::warn!(what, %reason, "cannot reload; keeping the last valid version");
             }
         }
-        self.last = Some(now);
     }
 
     /// Polls until it is dropped.
@@ -123,20 +102,7 @@ pub(crate) async fn serve_kept(
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let text = || {
-        let size = std::fs::metadata(path)?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "{size} bytes exceed the limit of {FILE_BYTES_MAX}"
-            )));
-        }
-        std::fs::read_to_string(path)
-    };
-    text().map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-/// Builds the TLS configuration from certificate and key.
+/// Builds the server configuration of a certificate and its key.
 pub(crate) fn tls([certificate, key]: [&str; 2]) -> Result<ServerConfig, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
     let chain = chain.map_err(|error| format!("invalid certificate: {error}"))?;

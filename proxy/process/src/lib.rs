@@ -16,6 +16,7 @@
 //! ```
 
 pub mod admin;
+pub mod files;
 pub mod log;
 pub mod program;
 pub mod serve;

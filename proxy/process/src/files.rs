@@ -1,4 +1,4 @@
-//! Polled files: read again when their content changes.
+//! Polled files, such as certificates and values: read again when their content changes.
 //!
 //! Not watched: a Kubernetes volume swaps a symbolic link, an editor replaces a file, a network file system sends no
 //! notification, and a few small reads a second cost nothing. Whole contents are compared, so that two changes within
@@ -10,32 +10,36 @@ use std::{
     time::Duration,
 };
 
-/// Polling interval: a rotated issuer signs within this time.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
-/// Largest file that is read; a trust bundle of 64 certificates is about 50 KiB.
+/// Polling interval: a changed file takes effect within this time.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// Largest file that is read; values with their anchors are about 100 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Failure to read a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read {}: {reason}", path.display())]
-pub(crate) struct ReadError {
-    pub(crate) path: PathBuf,
-    pub(crate) reason: String,
+pub struct ReadError {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Error of the system.
+    pub reason: String,
 }
 
 /// A set of files and their content at the last poll.
-pub(crate) struct Files<const N: usize> {
+#[derive(Debug)]
+pub struct PolledFiles<const N: usize> {
     paths: [PathBuf; N],
     last: Option<Result<[String; N], ReadError>>,
 }
 
-impl<const N: usize> Files<N> {
-    pub(crate) fn new(paths: [PathBuf; N]) -> Self {
+impl<const N: usize> PolledFiles<N> {
+    /// Makes a set of files, which are not read yet.
+    pub fn new(paths: [PathBuf; N]) -> Self {
         Self { paths, last: None }
     }
 
     /// Reads the files and returns their content if it differs from the last poll, or on the first.
-    pub(crate) fn changed(&mut self) -> Option<&Result<[String; N], ReadError>> {
+    pub fn changed(&mut self) -> Option<&Result<[String; N], ReadError>> {
         let now = self.read();
         if self.last.as_ref() == Some(&now) {
             return None;
@@ -74,7 +78,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&a, "1").expect("writable");
-        let mut files = Files::new([a.clone(), b.clone()]);
+        let mut files = PolledFiles::new([a.clone(), b.clone()]);
         let missing = files
             .changed()
             .expect("the first poll is a change")
