@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use identity_x509::{Blame, Csr, Leaf, LeafTimes};
-use proxy_model::MeshNames;
+use proxy_model::{MeshNames, reason::Reason};
 
 use crate::{
     authority::{Authority, AuthorityReceiver},
@@ -49,49 +49,24 @@ pub(crate) enum Refusal {
     NotReady,
 }
 
-/// Kind of refusal, as gRPC distinguishes them.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    InvalidArgument,
-    FailedPrecondition,
-    Unavailable,
-    Internal,
-}
-
 impl Refusal {
-    /// Returns the kind.
-    pub(crate) fn kind(&self) -> Kind {
+    /// Returns the reason, with its gRPC code and label.
+    pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::Missing(_) | Self::IdentityTooLong(_) => Kind::InvalidArgument,
+            Self::Missing(_) => Reason::MissingField,
+            Self::IdentityTooLong(_) => Reason::IdentityTooLong,
             Self::Certificate(error) => match error.blame() {
-                Blame::MalformedRequest => Kind::InvalidArgument,
-                Blame::RefusedRequest => Kind::FailedPrecondition,
-                Blame::Issuer => Kind::Unavailable,
-                Blame::Internal => Kind::Internal,
+                Blame::MalformedRequest => Reason::MalformedCsr,
+                Blame::RefusedRequest => Reason::RefusedCsr,
+                Blame::Issuer => Reason::IssuerInvalid,
+                Blame::Internal => Reason::IdentityInternal,
             },
-            Self::Token(token::Error::TooLarge(_) | token::Error::Invalid(_)) => Kind::InvalidArgument,
-            Self::Token(token::Error::NotServiceAccount(_)) | Self::NotYours { .. } => Kind::FailedPrecondition,
-            Self::Token(token::Error::NotReady(_) | token::Error::NotReviewed(_)) | Self::NotReady => Kind::Unavailable,
-        }
-    }
-
-    /// Returns the reason code for metric and log.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            Self::Missing(_) => "missing_field",
-            Self::IdentityTooLong(_) => "identity_too_long",
-            Self::Certificate(error) => match error.blame() {
-                Blame::MalformedRequest => "malformed_csr",
-                Blame::RefusedRequest => "refused_csr",
-                Blame::Issuer => "issuer_invalid",
-                Blame::Internal => "internal",
-            },
-            Self::Token(token::Error::NotServiceAccount(_)) => "not_a_service_account",
-            Self::Token(token::Error::NotReady(_)) => "token_keys_not_ready",
-            Self::Token(token::Error::NotReviewed(_)) => "token_not_reviewed",
-            Self::Token(_) => "invalid_token",
-            Self::NotYours { .. } => "identity_not_of_token",
-            Self::NotReady => "issuer_not_ready",
+            Self::Token(token::Error::NotServiceAccount(_)) => Reason::NotServiceAccount,
+            Self::Token(token::Error::NotReady(_)) => Reason::TokenKeysNotReady,
+            Self::Token(token::Error::NotReviewed(_)) => Reason::TokenNotReviewed,
+            Self::Token(token::Error::TooLarge(_) | token::Error::Invalid(_)) => Reason::InvalidToken,
+            Self::NotYours { .. } => Reason::IdentityNotOfToken,
+            Self::NotReady => Reason::IssuerNotReady,
         }
     }
 }

@@ -6,7 +6,7 @@ use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_ser
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    certify::{self, Certified, Certifier, Kind, Refusal},
+    certify::{self, Certified, Certifier, Refusal},
     metrics::Metrics,
 };
 
@@ -45,7 +45,7 @@ impl identity_server::Identity for Identity {
                 self.metrics.refused(refusal.reason());
                 tracing::warn!(
                     identity = request.identity,
-                    reason = refusal.reason(),
+                    reason = refusal.reason().code(),
                     "certificate refused: {refusal}"
                 );
                 Err(status(&refusal))
@@ -63,11 +63,10 @@ fn encode(Certified { leaf, authority }: Certified) -> CertifyResponse {
 }
 
 fn status(refusal: &Refusal) -> Status {
-    let code = match refusal.kind() {
-        Kind::InvalidArgument => Code::InvalidArgument,
-        Kind::FailedPrecondition => Code::FailedPrecondition,
-        Kind::Unavailable => Code::Unavailable,
-        Kind::Internal => Code::Internal,
-    };
+    let code = refusal
+        .reason()
+        .row()
+        .grpc
+        .map_or(Code::Internal, |code| Code::from(i32::from(code)));
     Status::new(code, refusal.to_string())
 }

@@ -14,19 +14,20 @@ use prometheus_client::{
     registry::Registry,
 };
 use proxy_metrics::programs::identity as names;
+use proxy_model::reason::Reason;
 
 /// Handles to the metrics; clones count into the same ones.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     issued: Counter<u64, AtomicU64>,
-    refused: Family<Reason, Counter<u64, AtomicU64>>,
+    refused: Family<ReasonLabel, Counter<u64, AtomicU64>>,
     reload_rejected: Counter<u64, AtomicU64>,
     issuer_ttl: Gauge<i64, AtomicI64>,
     registry: Arc<Registry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
@@ -70,8 +71,9 @@ impl Metrics {
     }
 
     /// Counts a refused request.
-    pub(crate) fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Reason { reason }).inc();
+    pub(crate) fn refused(&self, reason: Reason) {
+        let reason = reason.row().label.unwrap_or(reason.code());
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts rejected issuer files.

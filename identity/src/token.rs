@@ -9,7 +9,7 @@ use destination_source::cluster::{self, Client, Reviewed};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use tokio::sync::watch;
 
-use crate::files::{Files, INTERVAL};
+use proxy_process::files::{INTERVAL, PolledFiles, ReadError};
 
 /// Required audience of workload tokens.
 pub(crate) const AUDIENCE: &str = "identity.l5d.io";
@@ -37,9 +37,24 @@ pub(crate) enum Error {
     #[error("the token's subject {0:?} is not of the form {SUBJECT_PREFIX}NAMESPACE:NAME")]
     NotServiceAccount(String),
     #[error("no keys to validate tokens: {0}")]
-    NotReady(String),
+    NotReady(KeysError),
     #[error("cannot review the token: {0}")]
     NotReviewed(String),
+}
+
+/// Reason for which there are no keys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeysError {
+    #[error("the file has not been read yet")]
+    NotRead,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("invalid JWKS file: {0}")]
+    Invalid(String),
+    #[error("the JWKS file has no key for ES256 or RS256")]
+    None,
+    #[error("the JWKS file has {0} keys, the limit is {KEYS_MAX}")]
+    TooMany(usize),
 }
 
 /// Method of validating tokens.
@@ -103,7 +118,7 @@ fn subject(reviewed: Reviewed) -> Result<String, Error> {
 /// Keys of a JSON Web Key Set that can sign tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Jwks {
-    keys: watch::Receiver<Result<Arc<Vec<Key>>, String>>,
+    keys: watch::Receiver<Result<Arc<Vec<Key>>, KeysError>>,
     leeway: Duration,
 }
 
@@ -152,16 +167,16 @@ impl Jwks {
 
 /// Keeps the keys in sync with their file.
 pub(crate) struct Reload {
-    files: Files<1>,
-    current: watch::Sender<Result<Arc<Vec<Key>>, String>>,
+    files: PolledFiles<1>,
+    current: watch::Sender<Result<Arc<Vec<Key>>, KeysError>>,
 }
 
 impl Reload {
     /// Reads the file for the first time. Errors are logged, as the file may become valid later.
     pub(crate) fn new(path: PathBuf, leeway: Duration) -> (Self, Jwks) {
-        let (current, keys) = watch::channel(Err("the file has not been read yet".to_owned()));
+        let (current, keys) = watch::channel(Err(KeysError::NotRead));
         let mut reload = Self {
-            files: Files::new([path]),
+            files: PolledFiles::new([path]),
             current,
         };
         reload.poll();
@@ -181,7 +196,7 @@ impl Reload {
         let Some(text) = self.files.changed() else { return };
         let keys = match text {
             Ok([text]) => read_keys(text),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.clone().into()),
         };
         match keys {
             Ok(keys) => {
@@ -200,8 +215,8 @@ impl Reload {
 }
 
 /// Parses a key set and returns its keys for ES256 or RS256, which Kubernetes' API server uses; others are skipped.
-fn read_keys(text: &str) -> Result<Vec<Key>, String> {
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("invalid JWKS file: {error}"))?;
+fn read_keys(text: &str) -> Result<Vec<Key>, KeysError> {
+    let set: JwkSet = serde_json::from_str(text).map_err(|error| KeysError::Invalid(error.to_string()))?;
     let mut keys = Vec::new();
     for jwk in &set.keys {
         let Ok(key) = DecodingKey::from_jwk(jwk) else { continue };
@@ -221,9 +236,9 @@ fn read_keys(text: &str) -> Result<Vec<Key>, String> {
         });
     }
     match keys.len() {
-        0 => Err("the JWKS file has no key for ES256 or RS256".to_owned()),
+        0 => Err(KeysError::None),
         1..=KEYS_MAX => Ok(keys),
-        more => Err(format!("the JWKS file has {more} keys, more than {KEYS_MAX}")),
+        more => Err(KeysError::TooMany(more)),
     }
 }
 
@@ -287,15 +302,9 @@ mod tests {
 
     #[test]
     fn rejects_key_sets_without_usable_keys() {
-        assert!(read_keys("{").unwrap_err().starts_with("invalid JWKS file"));
-        assert_eq!(
-            read_keys(r#"{"keys":[]}"#).unwrap_err(),
-            "the JWKS file has no key for ES256 or RS256"
-        );
+        assert!(matches!(read_keys("{"), Err(KeysError::Invalid(_))));
+        assert!(matches!(read_keys(r#"{"keys":[]}"#), Err(KeysError::None)));
         let secret = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","alg":"HS256"}]}"#;
-        assert_eq!(
-            read_keys(secret).unwrap_err(),
-            "the JWKS file has no key for ES256 or RS256"
-        );
+        assert!(matches!(read_keys(secret), Err(KeysError::None)));
     }
 }
