@@ -36,7 +36,12 @@ impl Key {
                 "IP queries not supported by Get API: host={ip}"
             ))),
             (PathHost::Name(host), port) => {
-                let service = crate::service_name(host, config).ok_or_else(invalid)?;
+                let service = crate::service_name(host, config).ok_or_else(|| {
+                    let domain = &config.cluster_domain;
+                    Refused::Invalid(format!(
+                        "Invalid authority: {path}: expected <service>.<namespace>.svc.{domain}:<port>"
+                    ))
+                })?;
                 Ok(Self {
                     service,
                     port,

@@ -49,11 +49,12 @@ impl Faults {
         }
         if is_annotated(object.kind()) {
             let annotations = Annotations::new(object.metadata().annotations.as_ref());
-            faults.annotations.extend(annotations.problems());
+            faults
+                .annotations
+                .extend(annotations.problems().map(|error| error.to_string()));
         }
-        faults
-            .content
-            .extend(AnyRoute::from_object(object).and_then(outbound::route_problem));
+        let unsupported = AnyRoute::from_object(object).and_then(outbound::route_problem);
+        faults.content.extend(unsupported.map(|error| error.to_string()));
         faults
     }
 }

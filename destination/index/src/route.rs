@@ -10,13 +10,33 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_model::{
     Meta,
     route::{
-        Filter, GrpcMatch, HeaderMatch, HeaderModifier, HeaderValueMatch, HostMatch, HttpMatch, PathMatch,
-        PathModifier, Pattern, QueryMatch, QueryValueMatch, Redirect,
+        Filter, GrpcMatch, HeaderMatch, HeaderModifier, HeaderValueMatch, HostMatch, HttpMatch, InvalidPattern,
+        PathMatch, PathModifier, Pattern, QueryMatch, QueryValueMatch, Redirect,
     },
 };
 
 /// Reason for which a route is ignored.
-pub(crate) type Unsupported = String;
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Unsupported {
+    #[error(transparent)]
+    Pattern(#[from] InvalidPattern),
+    #[error("{0:?} is not a valid header name")]
+    HeaderName(String),
+    #[error("{0:?} is not a valid header value")]
+    HeaderValue(String),
+    #[error("{0:?} is not an HTTP method")]
+    Method(String),
+    #[error("a gRPC method cannot be matched by a regular expression")]
+    GrpcMethodRegex,
+    #[error("the filter {0} has no settings")]
+    FilterSettings(String),
+    #[error("the filter {0} is not supported")]
+    Filter(String),
+    #[error("a backend of kind {0} is not supported")]
+    Backend(String),
+    #[error("a {kind} must have exactly one rule, but this one has {rules}")]
+    Rules { kind: &'static str, rules: usize },
+}
 
 /// Kind of traffic of a route. At one port of a parent they don't mix: the first of these with a route wins.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,17 +144,15 @@ pub(crate) fn hosts(names: &[String]) -> Vec<HostMatch> {
 }
 
 fn pattern(text: &str) -> Result<Pattern, Unsupported> {
-    Pattern::anchored(text).map_err(|error| error.to_string())
+    Ok(Pattern::anchored(text)?)
 }
 
 fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
-    name.parse().map_err(|_| format!("{name:?} is not a valid header name"))
+    name.parse().map_err(|_| Unsupported::HeaderName(name.to_owned()))
 }
 
 fn header_value(value: &str) -> Result<HeaderValue, Unsupported> {
-    value
-        .parse()
-        .map_err(|_| format!("{value:?} is not a valid header value"))
+    value.parse().map_err(|_| Unsupported::HeaderValue(value.to_owned()))
 }
 
 /// Converts a match of an HTTPRoute.
@@ -159,7 +177,7 @@ pub(crate) fn http_match(found: &k8s::HttpMatch) -> Result<HttpMatch, Unsupporte
     let method = found
         .method
         .as_ref()
-        .map(|method| Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is not an HTTP method")));
+        .map(|method| Method::from_bytes(method.as_bytes()).map_err(|_| Unsupported::Method(method.clone())));
     Ok(HttpMatch {
         path: path.transpose()?,
         headers: headers(&found.headers)?,
@@ -193,7 +211,7 @@ pub(crate) fn grpc_match(found: &k8s::GrpcMatch) -> Result<GrpcMatch, Unsupporte
         .as_ref()
         .is_some_and(|method| method.kind == ValueKind::RegularExpression)
     {
-        return Err("a gRPC method cannot be matched by a regular expression".to_owned());
+        return Err(Unsupported::GrpcMethodRegex);
     }
     let method = found.method.as_ref();
     Ok(GrpcMatch {
@@ -210,7 +228,7 @@ pub(crate) fn filters(found: &[k8s::Filter]) -> Result<Vec<Filter>, Unsupported>
 }
 
 fn filter(found: &k8s::Filter) -> Result<Filter, Unsupported> {
-    let lacks = || format!("the filter {} has no settings", found.kind);
+    let lacks = || Unsupported::FilterSettings(found.kind.clone());
     match found.kind.as_str() {
         "RequestHeaderModifier" => {
             modifier(found.request_header_modifier.as_ref().ok_or_else(lacks)?).map(Filter::RequestHeaders)
@@ -221,7 +239,7 @@ fn filter(found: &k8s::Filter) -> Result<Filter, Unsupported> {
         "RequestRedirect" => Ok(Filter::Redirect(redirect(
             found.request_redirect.as_ref().ok_or_else(lacks)?,
         ))),
-        other => Err(format!("the filter {other} is not supported")),
+        other => Err(Unsupported::Filter(other.to_owned())),
     }
 }
 

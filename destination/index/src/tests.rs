@@ -417,3 +417,13 @@ fn forwards_outside_the_cluster_and_rejects_unknown_addresses_inside() {
     index.apply(objects("{apiVersion: v1, kind: Service, metadata: {name: new, namespace: a}, spec: {clusterIP: 10.9.0.1, ports: [{port: 80}]}}"));
     assert_eq!(service.borrow().meta.name(), "new");
 }
+
+#[test]
+fn short_authority_is_rejected_with_the_expected_form() {
+    let mut index = index(&[BASE]);
+    let rejected = index.endpoints("web.a:80", &Context::default()).expect_err("rejected");
+    assert_eq!(
+        rejected.to_string(),
+        "Invalid authority: web.a:80: expected <service>.<namespace>.svc.cluster.local:<port>"
+    );
+}

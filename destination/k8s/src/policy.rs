@@ -151,15 +151,19 @@ pub struct Network {
 #[serde(transparent)]
 pub struct Cidr(pub IpNet);
 
+/// Error of parsing a [`Cidr`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a network such as 10.0.0.0/8 nor an address")]
+pub struct InvalidCidr(pub String);
+
 impl FromStr for Cidr {
-    type Err = String;
+    type Err = InvalidCidr;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let net = text
             .parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map(Self)
-            .map_err(|_| format!("{text:?} is neither a network such as 10.0.0.0/8 nor an address"))
+        net.map(Self).map_err(|_| InvalidCidr(text.to_owned()))
     }
 }
 

@@ -13,6 +13,29 @@ use crate::{reader::Reader, route::AnyRoute, store};
 
 use super::{default::whole, labels};
 
+/// Reason for which an AuthorizationPolicy allows nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidReference {
+    #[error("a reference to a {0} is not supported")]
+    Kind(String),
+    #[error("the {kind} {namespace}/{name} does not exist")]
+    Missing {
+        kind: Kind,
+        namespace: String,
+        name: String,
+    },
+}
+
+impl InvalidReference {
+    fn missing(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self::Missing {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
 /// Builds the authorizations of a Server, without its access policy.
 pub(super) fn server_authorizations(reader: &Reader<'_>, server: &Server) -> Vec<Authorization> {
     let ns = server.metadata.namespace.as_deref().unwrap_or_default();
@@ -59,7 +82,7 @@ fn policies(reader: &Reader<'_>, ns: &str, is_target: impl Fn(&TargetRef) -> boo
         .collect()
 }
 
-fn policy_authorization(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Result<Authorization, String> {
+fn policy_authorization(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Result<Authorization, InvalidReference> {
     let ns = policy.metadata.namespace.as_deref().unwrap_or_default();
     let mut networks = whole(&EVERYWHERE);
     let mut authentication = Authentication::Unauthenticated;
@@ -72,7 +95,7 @@ fn policy_authorization(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Re
         } else if reference.is(keys::POLICY_GROUP, "NetworkAuthentication") {
             networks = network_authentication(reader, other_ns, &reference.name)?;
         } else {
-            return Err(format!("a reference to a {} is not supported", reference.kind));
+            return Err(InvalidReference::Kind(reference.kind.clone()));
         }
     }
     let name = policy.metadata.name.as_deref().unwrap_or_default();
@@ -88,9 +111,9 @@ fn authorization(kind: &str, name: &str, networks: Vec<NetworkMatch>, authentica
     }
 }
 
-fn mesh_tls(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Authentication, String> {
+fn mesh_tls(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Authentication, InvalidReference> {
     let Some(Object::MeshTlsAuthentication(found)) = reader.object(Kind::MeshTlsAuthentication, ns, name) else {
-        return Err(format!("the MeshTLSAuthentication {ns}/{name} does not exist"));
+        return Err(InvalidReference::missing(Kind::MeshTlsAuthentication, ns, name));
     };
     let (mut names, mut suffixes) = patterns(found.spec.identities.as_deref().unwrap_or_default());
     for reference in found.spec.identity_refs.iter().flatten() {
@@ -124,10 +147,10 @@ fn identities(names: Vec<String>, mut suffixes: Vec<String>) -> Authentication {
     Authentication::TlsAuthenticated { identities, suffixes }
 }
 
-fn network_authentication(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Vec<NetworkMatch>, String> {
+fn network_authentication(reader: &Reader<'_>, ns: &str, name: &str) -> Result<Vec<NetworkMatch>, InvalidReference> {
     match reader.object(Kind::NetworkAuthentication, ns, name) {
         Some(Object::NetworkAuthentication(found)) => Ok(networks(&found.spec.networks)),
-        _ => Err(format!("the NetworkAuthentication {ns}/{name} does not exist")),
+        _ => Err(InvalidReference::missing(Kind::NetworkAuthentication, ns, name)),
     }
 }
 
@@ -167,6 +190,6 @@ fn client_authorization(reader: &Reader<'_>, found: &ServerAuthorization, client
 }
 
 /// Returns the reason for which a policy allows nothing, if any.
-pub(crate) fn problem(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Option<String> {
+pub(crate) fn problem(reader: &Reader<'_>, policy: &AuthorizationPolicy) -> Option<InvalidReference> {
     policy_authorization(reader, policy).err()
 }

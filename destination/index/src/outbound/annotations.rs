@@ -26,7 +26,21 @@ pub(crate) struct Settings {
 }
 
 /// Reason for which an annotation is invalid.
-pub(crate) type InvalidAnnotation = String;
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidAnnotation {
+    #[error("annotation {key}: {text:?} is not {expected}")]
+    Value {
+        key: &'static str,
+        text: String,
+        expected: &'static str,
+    },
+    #[error(
+        "annotations {} and {}: the minimum penalty {min:?} must be positive and at most the maximum {max:?}",
+        keys::ACCRUAL_MIN_PENALTY,
+        keys::ACCRUAL_MAX_PENALTY
+    )]
+    Penalty { min: Duration, max: Duration },
+}
 
 impl<'a> Annotations<'a> {
     pub(crate) fn new(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
@@ -59,25 +73,27 @@ impl<'a> Annotations<'a> {
 
     fn read<T>(
         self,
-        key: &str,
-        what: &str,
+        key: &'static str,
+        expected: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, InvalidAnnotation> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        parse(text)
-            .map(Some)
-            .ok_or_else(|| format!("annotation {key}: {text:?} is not {what}"))
+        parse(text).map(Some).ok_or_else(|| InvalidAnnotation::Value {
+            key,
+            text: text.to_owned(),
+            expected,
+        })
     }
 
-    fn duration(self, key: &str) -> Result<Option<Duration>, InvalidAnnotation> {
+    fn duration(self, key: &'static str) -> Result<Option<Duration>, InvalidAnnotation> {
         self.read(key, "a duration such as 5s or 300ms", duration::linkerd)
     }
 
-    fn number<T: std::str::FromStr>(self, key: &str) -> Result<Option<T>, InvalidAnnotation> {
+    fn number<T: std::str::FromStr>(self, key: &'static str) -> Result<Option<T>, InvalidAnnotation> {
         self.read(key, "a number in range", |text| text.parse().ok())
     }
 
-    fn flag(self, key: &str) -> Result<bool, InvalidAnnotation> {
+    fn flag(self, key: &'static str) -> Result<bool, InvalidAnnotation> {
         let parse = |text: &str| match text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -168,10 +184,7 @@ impl<'a> Annotations<'a> {
             .duration(keys::ACCRUAL_MAX_PENALTY)?
             .unwrap_or(Duration::from_secs(60));
         if min.is_zero() || max < min {
-            let (min_key, max_key) = (keys::ACCRUAL_MIN_PENALTY, keys::ACCRUAL_MAX_PENALTY);
-            return Err(format!(
-                "annotations {min_key} and {max_key}: the minimum penalty {min:?} must be positive and at most the maximum {max:?}"
-            ));
+            return Err(InvalidAnnotation::Penalty { min, max });
         }
         let in_range = |text: &str| text.parse::<f32>().ok().filter(|ratio| (0.0..=100.0).contains(ratio));
         let jitter = self

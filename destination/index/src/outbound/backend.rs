@@ -9,7 +9,10 @@ use proxy_model::{
     route::{Filter, Ratio},
 };
 
-use crate::{reader::Reader, route};
+use crate::{
+    reader::Reader,
+    route::{self, Unsupported},
+};
 
 use super::Apex;
 
@@ -94,7 +97,7 @@ pub(super) fn resolve(
     apex: &Apex<'_>,
     found: &BackendRef,
     own: (&str, Failure),
-) -> Result<RouteBackend, String> {
+) -> Result<RouteBackend, Unsupported> {
     let (route_ns, failure) = own;
     let filters = route::filters(&found.filters)?;
     let ns = found.namespace.as_deref().unwrap_or(route_ns);
@@ -141,6 +144,6 @@ pub(super) fn resolve(
                 }
             }
         }
-        _ => Err(format!("a backend of kind {kind} is not supported")),
+        _ => Err(Unsupported::Backend(kind.to_owned())),
     }
 }

@@ -296,10 +296,7 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                 (group, kind) => group == keys::POLICY_GROUP && kind == Some("EgressNetwork"),
             };
             if !known {
-                return Err(format!(
-                    "a backend of kind {} is not supported",
-                    found.kind.as_deref().unwrap_or_default()
-                ));
+                return Err(Unsupported::Backend(found.kind.clone().unwrap_or_default()));
             }
         }
         Ok(())
@@ -328,7 +325,7 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                 let [rule] = route.spec.rules.as_slice() else {
                     let kind = found.group_and_kind().1;
                     let rules = route.spec.rules.len();
-                    return Err(format!("a {kind} must have exactly one rule, but this one has {rules}"));
+                    return Err(Unsupported::Rules { kind, rules });
                 };
                 backends(&rule.backend_refs)?;
             }
