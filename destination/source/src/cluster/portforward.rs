@@ -6,8 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use destination_k8s::PodView;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::Portforwarder, client::UpgradeConnectionError};
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -177,9 +179,10 @@ pub async fn ready_pod(client: &Client, owner: &Resource, name: &str) -> Result<
 
 /// Returns true if a pod is ready and not being deleted.
 pub fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
-    pod["metadata"]["deletionTimestamp"].is_null() && ready.any(|condition| condition["status"] == "True")
+    Pod::deserialize(pod).is_ok_and(|pod| {
+        let view = PodView::new(&pod);
+        view.is_ready() && !view.is_terminating()
+    })
 }
 
 /// Formats a selector for a query, of a Service (labels) or of a workload. None selects nothing.
@@ -240,7 +243,7 @@ mod tests {
     fn terminating_pod_is_not_ready() {
         let mut pod = json!({"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         assert!(is_ready(&pod));
-        pod["metadata"]["deletionTimestamp"] = json!("now");
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(!is_ready(&pod));
     }
 }
