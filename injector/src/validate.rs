@@ -155,7 +155,7 @@ impl Validator<'_> {
             .take(NAMED_MAX)
             .map(|(at, name)| {
                 format!(
-                    "spec.backends[{at}].service: the Service {namespace}/{name} does not exist, so the others take its share"
+                    "spec.backends[{at}].service: the Service {namespace}/{name} does not exist, so the others receive its share"
                 )
             })
             .collect()

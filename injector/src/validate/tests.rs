@@ -167,7 +167,7 @@ async fn warns_of_splits_between_services_that_do_not_exist() {
     for apex in ["web", "web.shop", "web.shop.svc.cluster.local."] {
         assert_eq!(
             split(apex),
-            ["spec.backends[1].service: the Service shop/v2 does not exist, so the others take its share"],
+            ["spec.backends[1].service: the Service shop/v2 does not exist, so the others receive its share"],
             "{apex}"
         );
     }
