@@ -86,8 +86,7 @@ enum CheckOutput {
 
 /// Parses a duration such as `30s` or `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    proxy_model::duration::go(text)
-        .ok_or_else(|| format!("invalid duration {text:?}: expected for example 30s or 5m"))
+    proxy_model::duration::go(text).ok_or_else(|| format!("invalid duration {text:?}: expected for example 30s or 5m"))
 }
 
 /// `mesh check`
