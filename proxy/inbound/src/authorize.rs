@@ -8,8 +8,8 @@ use proxy_core::{
 use proxy_metrics::{ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{
     Authorization, Meta, ServerAddr, ServerPolicy, ServerProtocol,
-    inbound::{Action, HttpRoute},
-    route::{Filter, HttpMatch, PathMatch, Route, Rule},
+    inbound::{Action, HttpRoute, catch_all},
+    route::{Filter, PathMatch, Route, Rule},
 };
 use std::sync::LazyLock;
 
@@ -47,20 +47,7 @@ pub(crate) enum Denial<'p> {
 }
 
 /// Route of a policy that does not expect HTTP although a transport header announces it.
-static CATCH_ALL: LazyLock<[HttpRoute; 1]> = LazyLock::new(|| {
-    let rule = Rule {
-        matches: vec![HttpMatch::default()],
-        filters: Vec::new(),
-        action: Action,
-    };
-    let meta = Meta::default_named("default");
-    [Route {
-        meta,
-        hosts: Vec::new(),
-        rules: vec![rule],
-        authorizations: Vec::new(),
-    }]
-});
+static CATCH_ALL: LazyLock<[HttpRoute; 1]> = LazyLock::new(|| [catch_all()]);
 
 /// Selects the route of a request, and authorizes the client to use it.
 pub(crate) fn http<'p>(
