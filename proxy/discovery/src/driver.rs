@@ -4,7 +4,8 @@ mod outbound;
 
 use std::{cell::RefCell, hash::Hash, rc::Rc, sync::Arc, time::Duration};
 
-use proxy_model::{EndpointSet, ServerPolicy};
+use proxy_metrics::Metrics;
+use proxy_model::{EndpointSet, EndpointUpdate, ServerPolicy, limits};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -82,47 +83,15 @@ async fn unused<K: Clone + Eq + Hash, V>(
     }
 }
 
-async fn endpoints<C: ControlPlane>(
-    discovery: Discovery,
-    control_plane: Rc<C>,
-    lookup: Lookup<Arc<str>, Option<Arc<EndpointSet>>>,
-) {
+type EndpointsLookup = Lookup<Arc<str>, Option<Arc<EndpointSet>>>;
+
+async fn endpoints<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lookup: EndpointsLookup) {
     let config = &discovery.0.config;
     let remembered = lookup.answer.borrow().as_deref().map(Endpoints::restore);
     let set = RefCell::new(remembered.unwrap_or_default());
     let live = watch::Sender::new(false);
     let path = Arc::clone(&lookup.key);
-    let on = |event| {
-        let mut set = set.borrow_mut();
-        let answer = match event {
-            Event::Opened => {
-                set.opened();
-                None
-            }
-            Event::Message(update) => {
-                let applied = set.apply(update);
-                for _ in 0..set.take_refused() {
-                    config.metrics.limit_refused(proxy_model::limits::ENDPOINTS_PER_SERVICE);
-                }
-                applied
-            }
-            Event::Invalid(_) => None,
-            // Deleted, or not known yet: stale endpoints are better than none.
-            Event::Unknown if set.is_known() => None,
-            Event::Unknown | Event::Refused => Some(set.unknown()),
-        };
-        if let Some(answer) = answer {
-            let changed = lookup.answer.send_if_modified(|last| {
-                let changed = last.as_ref() != Some(&answer);
-                *last = Some(answer);
-                changed
-            });
-            if changed {
-                lookup.health.changed();
-            }
-        }
-        if set.is_known() { Known::Yes } else { Known::No }
-    };
+    let on = |event| on_endpoints(&mut set.borrow_mut(), &lookup, &config.metrics, event);
     let age = RefCell::new(config.metrics.answer_age("endpoints", &path));
     let (limits, health) = (config.destination_limits, &lookup.health);
     let stream = StreamDriver {
@@ -144,6 +113,43 @@ async fn endpoints<C: ControlPlane>(
         streams,
     )
     .await;
+}
+
+/// Applies an event to the set, and publishes the set if it changed.
+fn on_endpoints(
+    set: &mut Endpoints,
+    lookup: &EndpointsLookup,
+    metrics: &Metrics,
+    event: Event<EndpointUpdate>,
+) -> Known {
+    let answer = match event {
+        Event::Opened => {
+            set.opened();
+            None
+        }
+        Event::Message(update) => {
+            let applied = set.apply(update);
+            for _ in 0..set.take_refused() {
+                metrics.limit_refused(limits::ENDPOINTS_PER_SERVICE);
+            }
+            applied
+        }
+        Event::Invalid(_) => None,
+        // Deleted, or not known yet: stale endpoints are better than none.
+        Event::Unknown if set.is_known() => None,
+        Event::Unknown | Event::Refused => Some(set.unknown()),
+    };
+    if let Some(answer) = answer {
+        let changed = lookup.answer.send_if_modified(|last| {
+            let changed = last.as_ref() != Some(&answer);
+            *last = Some(answer);
+            changed
+        });
+        if changed {
+            lookup.health.changed();
+        }
+    }
+    if set.is_known() { Known::Yes } else { Known::No }
 }
 
 async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lookup: Lookup<u16, Arc<ServerPolicy>>) {

@@ -9,9 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use proxy_model::{
-    ClientPolicy, Endpoint, EndpointUpdate, Labels, Meta, OutboundTarget, Profile, ServerProtocol, route::Filter,
-};
+use proxy_model::{ClientPolicy, Endpoint, Labels, Meta, OutboundTarget, Profile, ServerProtocol, route::Filter};
 use tokio::{sync::mpsc, task::LocalSet, time::Instant};
 
 use super::*;
@@ -262,7 +260,7 @@ async fn counts_endpoints_beyond_the_limit_in_metrics() {
     simulate(config, |discovery, control| async move {
         let feed = control.endpoints.feed();
         let mut set = discovery.endpoints("web:80");
-        let count = u32::try_from(proxy_model::limits::ENDPOINTS_PER_SERVICE.value).expect("small") + 2;
+        let count = u32::try_from(limits::ENDPOINTS_PER_SERVICE.value).expect("small") + 2;
         let endpoint = |i: u32| Endpoint::bare((std::net::Ipv4Addr::from(0x0a00_0000 + i), 80).into());
         let update = EndpointUpdate::Add {
             labels: Labels::default(),
