@@ -138,12 +138,12 @@ impl Balancer {
                 .then(|| cost(i))
                 .flatten()
         };
-        let picked = if excluded.is_empty() {
+        let preferred = if excluded.is_empty() {
             None
         } else {
             balance::p2c(endpoints.len(), rng, fresh)
         };
-        let picked = picked.or_else(|| balance::p2c(endpoints.len(), rng, cost));
+        let picked = preferred.or_else(|| balance::p2c(endpoints.len(), rng, cost));
         picked.map(|i| endpoints[i].clone())
     }
 

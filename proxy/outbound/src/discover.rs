@@ -73,9 +73,9 @@ impl Target {
             return Ok(snapshot);
         }
         let mut receiver = self.receiver.borrow().clone();
-        let answered = receiver.wait_for(Option::is_some);
-        let answered = timers::timeout(self.endpoints.context.config.failfast, answered).await;
-        let answered = answered.is_ok_and(|answer| answer.is_ok());
+        let answer = receiver.wait_for(Option::is_some);
+        let outcome = timers::timeout(self.endpoints.context.config.failfast, answer).await;
+        let answered = matches!(outcome, Ok(Ok(_)));
         let failfast = || Error::FailFast(format!("discovery of {}", self.addr).into());
         self.current().filter(|_| answered).ok_or_else(failfast)
     }

@@ -114,7 +114,7 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
     } else {
         Vec::new()
     };
-    let (timeouts, retry) = ask(&rule, request);
+    let (timeouts, retry) = apply_overrides(&rule, request);
     Ok(Plan {
         source: RouteSource::Policy(rule),
         timeouts,
@@ -125,7 +125,7 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
 }
 
 /// Timeouts and retries of a rule, with the overrides of the request.
-fn ask(rule: &Rule, request: &mut http::Request<Body>) -> (Timeouts, Option<Retry>) {
+fn apply_overrides(rule: &Rule, request: &mut http::Request<Body>) -> (Timeouts, Option<Retry>) {
     if !rule.allow_headers {
         return (rule.timeouts, rule.retry.clone());
     }
@@ -135,8 +135,8 @@ fn ask(rule: &Rule, request: &mut http::Request<Body>) -> (Timeouts, Option<Retr
         response: overrides.timeouts.response.or(rule.timeouts.response),
         idle: rule.timeouts.idle,
     };
-    let wants = overrides.retry_http.is_some() || overrides.retry_grpc.is_some() || overrides.retry_limit.is_some();
-    let retry = rule.retry.clone().or_else(|| wants.then(default_retry));
+    let has_retry = overrides.retry_http.is_some() || overrides.retry_grpc.is_some() || overrides.retry_limit.is_some();
+    let retry = rule.retry.clone().or_else(|| has_retry.then(default_retry));
     let retry = retry.map(|retry| Retry {
         max_retries: overrides.retry_limit.unwrap_or(retry.max_retries),
         timeout: overrides.retry_timeout.or(retry.timeout),

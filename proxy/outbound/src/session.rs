@@ -37,7 +37,7 @@ impl Worker {
         client: ClientAddr,
         drain: CancellationToken,
     ) {
-        if let Err(error) = self.accept(socket, orig_dst, client, &drain).await {
+        if let Err(error) = self.start(socket, orig_dst, client, &drain).await {
             tracing::debug!(%error, reason = %error.reason(), %client, %orig_dst, "outbound connection failed");
             if !matches!(error, Error::Client(_)) {
                 self.context.metrics.outbound_tcp_error(error.label()).inc();
@@ -45,7 +45,7 @@ impl Worker {
         }
     }
 
-    async fn accept(
+    async fn start(
         self: &Rc<Self>,
         socket: TcpStream,
         orig_dst: OrigDstAddr,
@@ -79,7 +79,7 @@ impl Worker {
         let http = |io, version| Box::pin(ClientConnection::new(context, &target, client).serve(io, version, drain));
         match session {
             Session::Http(version) => {
-                count(context, version);
+                count_protocol(context, version);
                 http(PrefixedIo::plain(io), version).await
             }
             Session::Opaque(rule) => {
@@ -91,11 +91,11 @@ impl Worker {
                 let io = PrefixedIo::new(first.bytes, io);
                 match first.detected {
                     Detected::Http1 => {
-                        count(context, HttpVersion::Http1);
+                        count_protocol(context, HttpVersion::Http1);
                         http(io, HttpVersion::Http1).await
                     }
                     Detected::Http2 => {
-                        count(context, HttpVersion::Http2);
+                        count_protocol(context, HttpVersion::Http2);
                         http(io, HttpVersion::Http2).await
                     }
                     Detected::NotHttp | Detected::NeedMore => {
@@ -125,7 +125,7 @@ struct Accepted<'a> {
     drain: &'a CancellationToken,
 }
 
-fn count(context: &Context, version: HttpVersion) {
+fn count_protocol(context: &Context, version: HttpVersion) {
     let protocol = match version {
         HttpVersion::Http1 => "http/1",
         HttpVersion::Http2 => "http/2",
