@@ -106,7 +106,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for IdleStream<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.inner).poll_read(cx, buf) {
             Poll::Pending => self.poll_idle(cx).map(Err),
-            read => read,
+            read @ Poll::Ready(_) => read,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The webhooks in process: reviews over TLS, answers as the API server reads them.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use destination_k8s::Object;
 use destination_source::Update;
+use futures_util::{StreamExt as _, stream};
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use proxy_process::{
     admin::Readiness,
@@ -137,8 +139,11 @@ impl Running {
         }
     }
 
-    /// Sends a request over HTTP/2, as the API server does.
-    async fn ask(&self, path: &str, body: impl Into<Bytes>) -> Option<(StatusCode, Vec<u8>)> {
+    /// Connects over HTTP/2, as the API server does.
+    async fn connect<B>(&self) -> Option<http2::SendRequest<B>>
+    where
+        B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.expect("versions").with_root_certificates(self.roots.clone());
@@ -148,10 +153,14 @@ impl Running {
         let name = "injector.test".try_into().expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.ok()?;
         let io = TokioIo::new(stream);
-        let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-            .await
-            .ok()?;
+        let (send, connection) = http2::handshake(TokioExecutor::new(), io).await.ok()?;
         tokio::spawn(connection);
+        Some(send)
+    }
+
+    /// Sends a request on a new connection.
+    async fn ask(&self, path: &str, body: impl Into<Bytes>) -> Option<(StatusCode, Vec<u8>)> {
+        let mut send = self.connect::<Full<Bytes>>().await?;
         let request = Request::post(format!("https://injector.test{path}"))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body.into()))
@@ -268,9 +277,8 @@ async fn hostile_reviews_are_bounded() {
             r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"u","namespace":"forged","kind":{{"kind":"{kind}"}},"object":{object}}}}}"#
         )
     };
-    // 3 MiB of JSON that would take 80 MB once parsed: never parsed for a kind that is not reviewed, rejected for a
-    // Pod.
-    let dense = format!("[{}[0]]", "[0],".repeat(780_000));
+    // JSON that grows 25-fold when parsed: never parsed for a kind that is not reviewed, rejected for a Pod.
+    let dense = format!("[{}[0]]", "[0],".repeat(110_000));
     for path in ["/", "/validate"] {
         let (status, _) = webhook.ask(path, review("Secret", &dense)).await.expect("an answer");
         assert_eq!(status, StatusCode::OK, "{path}");
@@ -289,6 +297,24 @@ async fn hostile_reviews_are_bounded() {
     let text = webhook.metrics.render();
     assert!(text.contains(r#"owner_kind="other",namespace="""#), "{text}");
     assert!(!text.contains("xxx") && !text.contains("forged"), "{text}");
+}
+
+#[tokio::test]
+async fn unfinished_bodies_do_not_delay_reviews() {
+    let webhook = Running::start(Some("{}")).await;
+    // More streams than a connection may have, each with a body that never ends.
+    let hostile = webhook.connect().await.expect("a connection");
+    for _ in 0..64 {
+        let mut send = hostile.clone();
+        tokio::spawn(async move {
+            let frames = stream::once(async { Ok(Frame::data(Bytes::from_static(b"{"))) }).chain(stream::pending());
+            let request = Request::post("https://injector.test/").body(StreamBody::new(Box::pin(frames)));
+            let _ = send.send_request(request.expect("a request")).await;
+        });
+    }
+    let object = pod(&json!({}));
+    let reviewed = tokio::time::timeout(Duration::from_secs(5), webhook.review("shop", &object)).await;
+    assert!(reviewed.expect("in time").get("patch").is_some());
 }
 
 #[tokio::test]

@@ -162,7 +162,7 @@ impl Validator<'_> {
     }
 
     /// Returns the name of a Service in the request's namespace, given its name or DNS name.
-    fn local_name<'n>(self, name: &'n str) -> Option<&'n str> {
+    fn local_name(self, name: &str) -> Option<&str> {
         let Some((name, rest)) = name.trim_end_matches('.').split_once('.') else {
             return Some(name);
         };
