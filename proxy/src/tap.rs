@@ -22,13 +22,13 @@ use proxy_api::{
 };
 use proxy_http::tap::{ObserveError, Registry};
 use proxy_metrics::Metrics;
-use proxy_model::{Id, limits};
+use proxy_model::{Id, Reason, limits};
 use proxy_process::serve::{self, Acceptor, AnyIo, Client, Limits, Protocol};
 use proxy_tls::{Alpn, Tls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::admin::{Hello, read_client_hello};
 
@@ -65,10 +65,10 @@ impl Server {
         server.serve(listener, self, stop).await
     }
 
-    fn authorize(&self, client: Option<&Id>) -> Result<(), &'static str> {
+    fn authorize(&self, client: Option<&Id>) -> Result<(), Reason> {
         match client {
             Some(id) if *id == self.client => Ok(()),
-            _ => Err("Unauthorized client"),
+            _ => Err(Reason::TapUnauthorized),
         }
     }
 }
@@ -85,7 +85,7 @@ impl Acceptor for Server {
                 let allowed = self.authorize(accepted.client_id.as_ref());
                 (Box::new(accepted.io), allowed)
             }
-            Hello::NotOurs => (Box::new(stream), Err("no_tls_from_remote")),
+            Hello::NotOurs => (Box::new(stream), Err(Reason::TapPlaintext)),
             Hello::Silent => return Err(io::ErrorKind::TimedOut.into()),
         };
         let observer = Observer {
@@ -102,7 +102,7 @@ impl Acceptor for Server {
 #[derive(Debug)]
 struct Observer {
     server: Server,
-    allowed: Result<(), &'static str>,
+    allowed: Result<(), Reason>,
 }
 
 #[tonic::async_trait]
@@ -110,7 +110,10 @@ impl Tap for Observer {
     type ObserveStream = Pin<Box<dyn futures_util::Stream<Item = Result<TapEvent, Status>> + Send>>;
 
     async fn observe(&self, request: Request<ObserveRequest>) -> Result<Response<Self::ObserveStream>, Status> {
-        self.allowed.map_err(Status::unauthenticated)?;
+        self.allowed.map_err(|reason| match reason {
+            Reason::TapPlaintext => rejection(reason, "no_tls_from_remote"),
+            _ => rejection(reason, "Unauthorized client"),
+        })?;
         let observation = decode::observe_request(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let limit = u64::from(observation.limit);
@@ -119,13 +122,20 @@ impl Tap for Observer {
             .registry
             .observe(observation.matches, limit, observation.headers);
         let events = events.map_err(|refused| match refused {
-            ObserveError::NoLimit => Status::invalid_argument(refused.to_string()),
-            ObserveError::TooMany => Status::resource_exhausted(refused.to_string()),
+            ObserveError::NoLimit => rejection(Reason::TapWithoutLimit, refused.to_string()),
+            ObserveError::TooMany => rejection(Reason::TapTooMany, refused.to_string()),
         })?;
         let base = self.server.next.fetch_add(1, Relaxed);
         let stream = ReceiverStream::new(events).map(move |event| Ok(encode::tap_event(&event, base)));
         Ok(Response::new(stream.boxed()))
     }
+}
+
+/// Status for a rejected observation; texts are upstream's.
+fn rejection(reason: Reason, message: impl Into<String>) -> Status {
+    tracing::debug!(%reason, "rejected an observation");
+    let code = reason.row().grpc.map_or(Code::Unknown, |code| i32::from(code).into());
+    Status::new(code, message)
 }
 
 #[cfg(test)]
