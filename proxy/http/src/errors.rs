@@ -9,6 +9,7 @@ use http::{
     HeaderValue, Request, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{
     Body,
@@ -158,17 +159,8 @@ fn header_text(text: &str) -> HeaderValue {
 
 /// Applies gRPC's percent encoding: printable ASCII except `%` is kept.
 fn percent_encoded(text: &str) -> HeaderValue {
-    if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'%') {
-        return header_text(text);
-    }
-    let mut out = String::with_capacity(text.len() * 3);
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    header_text(&out)
+    const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+    header_text(&Cow::from(utf8_percent_encode(text, ESCAPED)))
 }
 
 #[cfg(test)]
