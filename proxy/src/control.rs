@@ -17,7 +17,7 @@ pub(crate) use identity::{Certifier, Parts as CertifierParts, restore};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The service's name has no address.
-    #[error("{name} cannot be resolved: {reason}")]
+    #[error("cannot resolve {name}: {reason}")]
     Resolve {
         /// Host name.
         name: String,
@@ -31,9 +31,9 @@ pub(crate) enum Error {
     #[error(transparent)]
     Tls(#[from] proxy_tls::Error),
     /// The HTTP/2 handshake failed.
-    #[error("HTTP/2 failed: {0}")]
+    #[error("HTTP/2 handshake failed: {0}")]
     Http(#[from] hyper::Error),
     /// The proxy is ending.
-    #[error("the connection is not kept up any more")]
+    #[error("the channel is closed")]
     Closed,
 }

@@ -29,7 +29,7 @@ pub(crate) enum Error {
     #[error("{0}; {USAGE}")]
     Usage(String),
     /// It was not ready in time.
-    #[error("the sidecar was not ready on port {port} within {within:?}: {last}")]
+    #[error("sidecar not ready on port {port} within {within:?}: {last}")]
     NotReady {
         port: u16,
         within: Duration,
@@ -148,7 +148,7 @@ mod tests {
         let said = wait(&["--timeout=150ms", &format!("--port={port}")]).expect_err("no server");
         assert!(
             said.to_string()
-                .starts_with(&format!("the sidecar was not ready on port {port}"))
+                .starts_with(&format!("sidecar not ready on port {port}"))
         );
     }
 

@@ -1,5 +1,5 @@
-//! The program as a container starts it: it refuses a bad environment, becomes ready with its certificate, and ends
-//! when it is told to.
+//! The program as a container runs it: it rejects an invalid environment, becomes ready with its certificate, and
+//! drains when stopped.
 
 use std::{
     io::Read,

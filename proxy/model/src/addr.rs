@@ -40,10 +40,10 @@ pub struct Authority {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAuthority {
     /// There is no host before the port.
-    #[error("the authority {0:?} has no host")]
+    #[error("invalid authority {0:?}: missing host")]
     NoHost(String),
     /// The port is missing, 0 or not a number.
-    #[error("the authority {0:?} has no port from 1 to 65535")]
+    #[error("invalid authority {0:?}: port must be from 1 to 65535")]
     BadPort(String),
 }
 

@@ -13,7 +13,7 @@ pub enum Id {
 
 /// Error for a text that is not an [`Id`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a DNS name nor a spiffe:// URI")]
+#[error("invalid identity {0:?}: must be a DNS name or a spiffe:// URI")]
 pub struct InvalidId(pub String);
 
 impl Id {

@@ -65,7 +65,7 @@ pub struct PortSet(Vec<(u16, u16)>);
 
 /// Error for a text that is not a [`PortSet`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a port from 1 to 65535 nor a range of such ports")]
+#[error("invalid ports {0:?}: must be a port from 1 to 65535 or a range of such ports")]
 pub struct InvalidPorts(pub String);
 
 impl PortSet {

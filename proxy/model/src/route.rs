@@ -15,7 +15,7 @@ pub struct Pattern {
 
 /// Error for an invalid regular expression.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the regular expression {text:?} is invalid: {reason}")]
+#[error("invalid regular expression {text:?}: {reason}")]
 pub struct InvalidPattern {
     /// Text of the expression.
     pub text: String,

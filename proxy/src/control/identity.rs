@@ -29,17 +29,17 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// Error of a request for a leaf.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the file {path} cannot be {done}: {source}")]
+    #[error("cannot {action} {path}: {source}")]
     File {
         path: PathBuf,
-        done: &'static str,
+        action: &'static str,
         source: io::Error,
     },
-    #[error("no key could be made: {0}")]
+    #[error("cannot make a key: {0}")]
     Key(#[from] identity_x509::Error),
     #[error("{0}")]
     Control(#[from] super::Error),
-    #[error("the identity service refuses: {0}")]
+    #[error("the identity service rejects the request: {0}")]
     Refused(#[from] proxy_api::Error),
     #[error("the issued certificate was discarded: {0}")]
     Discarded(#[from] proxy_tls::Error),
@@ -134,7 +134,7 @@ impl Certifier {
         let token = tokio::fs::read(path).await;
         let token = token.map_err(|source| Error::File {
             path: path.clone(),
-            done: "read",
+            action: "read",
             source,
         })?;
         // A new connection each time, with the current leaf; the first has none, which the service allows.
@@ -194,7 +194,7 @@ fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
     }
     fs::create_dir_all(dir).map_err(|source| Error::File {
         path: dir.to_owned(),
-        done: "made",
+        action: "create",
         source,
     })?;
     // A leaf is useless without its key.
@@ -214,7 +214,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::File {
             path: path.to_owned(),
-            done: "read",
+            action: "read",
             source,
         }),
     }
@@ -235,7 +235,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     };
     written().map_err(|source| Error::File {
         path: path.to_owned(),
-        done: "written",
+        action: "write",
         source,
     })
 }
