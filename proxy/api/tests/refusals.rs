@@ -171,7 +171,9 @@ fn errors_of_client_policies_name_the_field() {
             ..Default::default()
         }];
     };
-    assert!(said(bad_regex).starts_with(&format!("{rule}.matches[0].path.regex: invalid regular expression \"(\"")));
+    assert!(said(bad_regex).starts_with(&format!(
+        "{rule}.matches[0].path.regex: invalid regular expression \"(\""
+    )));
 }
 
 #[test]
