@@ -101,6 +101,12 @@ pub(crate) fn run() -> ExitCode {
     })
 }
 
+/// Definition of the command line, for the tests of its documentation.
+#[cfg(test)]
+pub(crate) fn definition() -> clap::Command {
+    Mesh::command()
+}
+
 /// Parses the command line; on a usage error clap prints it and exits.
 fn parse() -> Mesh {
     let (args, name) = line::command_line(std::env::args_os());

@@ -14,6 +14,8 @@ mod kube;
 mod man;
 mod output;
 mod profile;
+#[cfg(test)]
+mod reference;
 mod uninstall;
 mod version;
 mod viz;

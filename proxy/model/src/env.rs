@@ -3,8 +3,11 @@
 //! All are Linkerd's (`LINKERD2_PROXY_*`) but the last, which is ours.
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident;)*) => {
-        $($(#[$doc])* pub const $name: &str = concat!("LINKERD2_PROXY_", stringify!($name));)*
+    ($($(#[doc = $doc:literal])+ $name:ident;)*) => {
+        $($(#[doc = $doc])+ pub const $name: &str = concat!("LINKERD2_PROXY_", stringify!($name));)*
+
+        /// Linkerd's variables and their descriptions, in the order of declaration.
+        pub const ALL: &[(&str, &str)] = &[$(($name, concat!($($doc),+))),*];
     };
 }
 
