@@ -24,7 +24,10 @@ impl Demo {
     fn start() -> Self {
         let runtime = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(program("mesh"));
-        command.arg("demo").env("XDG_RUNTIME_DIR", runtime.path()).env_remove("KUBECONFIG");
+        command
+            .arg("demo")
+            .env("XDG_RUNTIME_DIR", runtime.path())
+            .env_remove("KUBECONFIG");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("mesh runs");
         let demo = Self { runtime, child };
@@ -45,8 +48,13 @@ impl Demo {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path))).expect("a path");
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string()).args(["bash", "-euo", "pipefail", "-c", line]);
-        command.env("PATH", path).env("XDG_RUNTIME_DIR", self.runtime.path()).env_remove("KUBECONFIG");
+        command
+            .arg(PATIENCE.as_secs().to_string())
+            .args(["bash", "-euo", "pipefail", "-c", line]);
+        command
+            .env("PATH", path)
+            .env("XDG_RUNTIME_DIR", self.runtime.path())
+            .env_remove("KUBECONFIG");
         command.stdin(Stdio::null()).output().expect("bash runs")
     }
 }
@@ -61,8 +69,12 @@ impl Drop for Demo {
 /// Pages of the documentation.
 fn pages() -> Vec<PathBuf> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    let entries = fs::read_dir(docs).expect("a folder of docs").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    let entries = fs::read_dir(docs)
+        .expect("a folder of docs")
+        .map(|entry| entry.expect("an entry").path());
+    entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect()
 }
 
 /// Lines of the blocks that follow a marker.
@@ -81,8 +93,17 @@ fn documented_commands_work_on_the_demo() {
             seen += 1;
             let output = demo.run(&line);
             let (printed, error) = (text(&output.stdout), text(&output.stderr));
-            assert!(output.status.success(), "{}: `{line}`: {}: {printed}{error}", path.display(), output.status);
-            assert!(!printed.trim().is_empty() || !error.trim().is_empty(), "{}: `{line}` prints nothing", path.display());
+            assert!(
+                output.status.success(),
+                "{}: `{line}`: {}: {printed}{error}",
+                path.display(),
+                output.status
+            );
+            assert!(
+                !printed.trim().is_empty() || !error.trim().is_empty(),
+                "{}: `{line}` prints nothing",
+                path.display()
+            );
         }
     }
     assert!(seen >= 10, "only {seen} commands are marked");
