@@ -8,15 +8,17 @@ use serde_json::Value;
 use crate::Error;
 
 macro_rules! keys {
-    ($prefix:literal: $($(#[$doc:meta])* $name:ident = $key:literal;)*) => {
-        $($(#[$doc])* pub const $name: &str = concat!($prefix, $key);)*
+    ($(#[$list_doc:meta])* $list:ident, $prefix:literal: $($(#[doc = $doc:literal])+ $name:ident = $key:literal;)*) => {
+        $($(#[doc = $doc])+ pub const $name: &str = concat!($prefix, $key);)*
 
-        /// Annotations that injection copies from the namespace to the pod.
-        const INHERITED: &[&str] = &[$($name),*];
+        $(#[$list_doc])*
+        const $list: &[(&str, &str)] = &[$(($name, concat!($($doc),+).trim_ascii())),*];
     };
 }
 
-keys! { "config.linkerd.io/":
+keys! {
+    /// Annotations that injection copies from the namespace to the pod, with their descriptions.
+    INHERITED, "config.linkerd.io/":
     /// Image of the sidecar, without a tag.
     PROXY_IMAGE = "proxy-image";
     /// Image tag of the sidecar.
@@ -109,14 +111,19 @@ keys! { "config.linkerd.io/":
     ADDITIONAL_ENV = "proxy-additional-env";
 }
 
-/// Makes the pod a gateway. Read from the workload only: it is the role of one pod.
-pub const ENABLE_GATEWAY: &str = "config.linkerd.io/enable-gateway";
-/// Older name of [`NATIVE_SIDECAR`].
-pub const NATIVE_SIDECAR_BETA: &str = "config.beta.linkerd.io/proxy-enable-native-sidecar";
-/// Oldest name of [`NATIVE_SIDECAR`].
-pub const NATIVE_SIDECAR_ALPHA: &str = "config.alpha.linkerd.io/proxy-enable-native-sidecar";
-/// Seconds that the sidecar keeps running after the stop signal.
-pub const WAIT_BEFORE_EXIT: &str = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
+keys! {
+    /// Further annotations that injection recognizes.
+    OTHERS, "":
+    /// `true` makes the pod a gateway. Read from the workload only: it is the role of one pod.
+    ENABLE_GATEWAY = "config.linkerd.io/enable-gateway";
+    /// Older name of `config.linkerd.io/proxy-enable-native-sidecar`.
+    NATIVE_SIDECAR_BETA = "config.beta.linkerd.io/proxy-enable-native-sidecar";
+    /// Oldest name of `config.linkerd.io/proxy-enable-native-sidecar`.
+    NATIVE_SIDECAR_ALPHA = "config.alpha.linkerd.io/proxy-enable-native-sidecar";
+    /// Seconds that the sidecar keeps running after the stop signal.
+    WAIT_BEFORE_EXIT = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
+}
+
 /// Injector and version that injected the pod.
 pub const CREATED_BY: &str = "linkerd.io/created-by";
 /// Version of the injected sidecar.
@@ -126,13 +133,10 @@ pub const TRUST_ROOT_SHA256: &str = "linkerd.io/trust-root-sha256";
 /// Marks a pod that can be tapped.
 pub const TAP_ENABLED: &str = "viz.linkerd.io/tap-enabled";
 
-/// Recognized annotations that are not inherited as such.
-const OTHERS: [&str; 4] = [
-    ENABLE_GATEWAY,
-    NATIVE_SIDECAR_BETA,
-    NATIVE_SIDECAR_ALPHA,
-    WAIT_BEFORE_EXIT,
-];
+/// All settings of injection with their descriptions.
+pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    INHERITED.iter().chain(OTHERS).copied()
+}
 
 /// Returns true for keys with a prefix of injection settings.
 pub fn is_setting(key: &str) -> bool {
@@ -145,7 +149,7 @@ pub fn is_setting(key: &str) -> bool {
 
 /// Returns true for settings that injection recognizes.
 pub fn is_known(key: &str) -> bool {
-    INHERITED.contains(&key) || OTHERS.contains(&key)
+    settings().any(|(known, _)| known == key)
 }
 
 /// Location of an annotation.
@@ -240,7 +244,7 @@ impl<'a> Annotations<'a> {
         let more = [NATIVE_SIDECAR_BETA, NATIVE_SIDECAR_ALPHA, WAIT_BEFORE_EXIT];
         let keys = INHERITED
             .iter()
-            .copied()
+            .map(|(key, _)| *key)
             .chain(more)
             .filter(move |key| self.own(key).is_none());
         keys.filter_map(move |key| Some((key, self.on_namespace(key)?)))
