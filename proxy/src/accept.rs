@@ -42,7 +42,7 @@ struct Count {
 
 /// A connection that is counted while this lives.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<Count>);
+pub(crate) struct ConnectionGuard(Arc<Count>);
 
 impl Connections {
     pub(crate) fn new(limit: usize) -> Self {
@@ -54,9 +54,9 @@ impl Connections {
     }
 
     /// Counts a connection; none at the limit.
-    pub(crate) fn admit(&self) -> Option<Counted> {
+    pub(crate) fn admit(&self) -> Option<ConnectionGuard> {
         let before = self.0.live.fetch_add(1, Relaxed);
-        let counted = Counted(Arc::clone(&self.0));
+        let counted = ConnectionGuard(Arc::clone(&self.0));
         (before < self.0.limit).then_some(counted)
     }
 
@@ -76,7 +76,7 @@ impl Connections {
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if self.0.live.fetch_sub(1, Relaxed) == 1 {
             self.0.none.notify_waiters();
@@ -119,7 +119,7 @@ pub(crate) struct Listener {
     pub(crate) options: SocketOptions,
 }
 
-type Taken = std::io::Result<(TcpStream, SocketAddr)>;
+type AcceptResult = std::io::Result<(TcpStream, SocketAddr)>;
 
 /// Accepts connections from several sockets.
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ impl Acceptor {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Taken, Direction, SocketOptions)> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(AcceptResult, Direction, SocketOptions)> {
         for listener in &self.listeners {
             if let Poll::Ready(result) = listener.socket.poll_accept(cx) {
                 return Poll::Ready((result, listener.direction, listener.options));

@@ -34,9 +34,9 @@ const DETECT: Duration = Duration::from_secs(1);
 /// Initial size of the buffer for them: a ClientHello with a hybrid key share fits.
 const HELLO_BYTES: usize = 2048;
 
-/// Parts of the proxy that its own endpoints show or change.
+/// State of the proxy that its own endpoints show or change.
 #[derive(Clone, Debug)]
-pub(crate) struct Parts {
+pub(crate) struct AdminState {
     pub(crate) log: log::Handle,
     pub(crate) discovery: Discovery,
     pub(crate) environment: Arc<BTreeMap<String, String>>,
@@ -45,30 +45,30 @@ pub(crate) struct Parts {
 }
 
 /// The proxy's own endpoints.
-pub(crate) fn router(parts: Parts) -> Router {
+pub(crate) fn router(state: AdminState) -> Router {
     Router::new()
         .route("/env.json", get(environment))
         .route("/discovery.json", get(discovery))
         .route("/shutdown", post(shutdown))
         .route("/proxy-log-level", get(log_level).put(set_log_level))
-        .with_state(parts)
+        .with_state(state)
 }
 
-async fn environment(State(parts): State<Parts>, RawQuery(query): RawQuery) -> Response {
+async fn environment(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let wanted: Vec<_> = query
         .iter()
         .flat_map(|q| q.split('&'))
         .filter(|name| !name.is_empty())
         .collect();
-    let shown = parts
+    let shown = state
         .environment
         .iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.contains(&name.as_str()));
     Json(shown.collect::<BTreeMap<_, _>>()).into_response()
 }
 
-async fn discovery(State(parts): State<Parts>) -> Json<Vec<Status>> {
-    let mut status = parts.discovery.status();
+async fn discovery(State(state): State<AdminState>) -> Json<Vec<Status>> {
+    let mut status = state.discovery.status();
     status.sort_by(|a, b| (a.kind, &a.target).cmp(&(b.kind, &b.target)));
     Json(status)
 }
@@ -90,8 +90,8 @@ impl<S: Sync> FromRequestParts<S> for LocalClient {
     }
 }
 
-async fn shutdown(State(parts): State<Parts>, _: LocalClient) -> Response {
-    match &parts.shutdown {
+async fn shutdown(State(state): State<AdminState>, _: LocalClient) -> Response {
+    match &state.shutdown {
         None => (StatusCode::NOT_FOUND, "shutdown endpoint is not enabled").into_response(),
         Some(stop) => {
             tracing::info!("shutting down: POST /shutdown");
@@ -101,12 +101,12 @@ async fn shutdown(State(parts): State<Parts>, _: LocalClient) -> Response {
     }
 }
 
-async fn log_level(State(parts): State<Parts>, _: LocalClient) -> String {
-    parts.log.filter()
+async fn log_level(State(state): State<AdminState>, _: LocalClient) -> String {
+    state.log.filter()
 }
 
-async fn set_log_level(State(parts): State<Parts>, _: LocalClient, filter: String) -> Response {
-    match parts.log.set_filter(&filter) {
+async fn set_log_level(State(state): State<AdminState>, _: LocalClient, filter: String) -> Response {
+    match state.log.set_filter(&filter) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }

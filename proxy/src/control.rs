@@ -11,7 +11,7 @@ pub(crate) use cache::CacheFile;
 pub(crate) use channel::Channel;
 pub(crate) use connect::Connector;
 pub(crate) use discovery::Grpc;
-pub(crate) use identity::{Certifier, Parts as CertifierParts, restore};
+pub(crate) use identity::{Certifier, CertifierParts, restore};
 
 /// Error of a connection to a service of the control plane.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,7 @@ pub(crate) use values::HostPort;
 /// Error of one variable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {reason}")]
-pub(crate) struct Invalid {
+pub(crate) struct InvalidVariable {
     /// Name of the variable.
     pub(crate) variable: String,
     /// Reason that it is invalid.
@@ -151,7 +151,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Parses the environment, or returns all errors.
-    pub(crate) fn read(environment: BTreeMap<String, String>) -> Result<Self, Vec<Invalid>> {
+    pub(crate) fn read(environment: BTreeMap<String, String>) -> Result<Self, Vec<InvalidVariable>> {
         let mut env = Env::new(&environment);
         let config = Self::parts(&mut env);
         let errors = env.into_errors();
@@ -257,7 +257,7 @@ fn identity(env: &mut Env<'_>) -> Option<Identity> {
     if min_refresh > max_refresh {
         env.refuse(
             name::IDENTITY_MIN_REFRESH,
-            &format!("it is longer than {}", name::IDENTITY_MAX_REFRESH),
+            &format!("must not be longer than {}", name::IDENTITY_MAX_REFRESH),
         );
     }
     Some(Identity {
@@ -356,7 +356,7 @@ fn stream_limits(env: &mut Env<'_>) -> StreamLimits {
         .is_sorted();
     if !in_order {
         let reason = format!(
-            "it must be at most {}, which must be at most {}",
+            "must be at most {}, which must be at most {}",
             name::CONTROL_STREAM_IDLE_TIMEOUT,
             name::CONTROL_STREAM_LIFETIME
         );

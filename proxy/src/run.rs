@@ -25,7 +25,7 @@ use crate::{
     accept::Direction,
     admin,
     control::{CacheFile, Certifier, CertifierParts, Channel, Connector, Grpc, restore},
-    env::{Config, Invalid, Service},
+    env::{Config, InvalidVariable, Service},
     memory, tap,
     worker::{self, Shared, Side, Worker},
 };
@@ -38,7 +38,7 @@ const CONTROL_CONNECT: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(1);
 
 /// Logs the errors of a configuration, one per line.
-pub(crate) fn report(errors: &[Invalid]) {
+pub(crate) fn report(errors: &[InvalidVariable]) {
     // The log's own variables may be among the errors.
     let _ = log::init("info", log::Format::Plain);
     for error in errors {
@@ -218,7 +218,7 @@ impl Proxy {
     ) -> anyhow::Result<()> {
         let metrics = self.metrics.clone();
         let shutdown = self.config.admin.shutdown_enabled.then(|| self.stop.clone());
-        let own = admin::router(admin::Parts {
+        let own = admin::router(admin::AdminState {
             log: self.log.clone(),
             discovery: self.discovery.clone(),
             environment: Arc::new(self.config.admin.environment.clone()),

@@ -22,9 +22,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Default time in all.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Error of the command.
+/// WaitError of the command.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum WaitError {
     /// The command line is invalid.
     #[error("{0}; {USAGE}")]
     Usage(String),
@@ -48,7 +48,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-fn wait(args: impl Iterator<Item = String>) -> Result<(), Error> {
+fn wait(args: impl Iterator<Item = String>) -> Result<(), WaitError> {
     let (timeout, port) = read(args)?;
     let deadline = Instant::now() + timeout;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -57,7 +57,7 @@ fn wait(args: impl Iterator<Item = String>) -> Result<(), Error> {
         match ready(address, left.clamp(Duration::from_millis(1), ANSWER)) {
             Ok(()) => return Ok(()),
             Err(last) if left <= PAUSE => {
-                return Err(Error::NotReady {
+                return Err(WaitError::NotReady {
                     port,
                     within: timeout,
                     last,
@@ -68,22 +68,22 @@ fn wait(args: impl Iterator<Item = String>) -> Result<(), Error> {
     }
 }
 
-fn read(mut args: impl Iterator<Item = String>) -> Result<(Duration, u16), Error> {
+fn read(mut args: impl Iterator<Item = String>) -> Result<(Duration, u16), WaitError> {
     let (mut timeout, mut port) = (TIMEOUT, ports::ADMIN);
     while let Some(arg) = args.next() {
         let (flag, value) = match arg.split_once('=') {
             Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
             None => (arg, args.next()),
         };
-        let value = value.ok_or_else(|| Error::Usage(format!("{flag} needs a value")))?;
-        let wrong = |reason: String| Error::Usage(format!("{flag}: {reason}"));
+        let value = value.ok_or_else(|| WaitError::Usage(format!("{flag} needs a value")))?;
+        let wrong = |reason: String| WaitError::Usage(format!("{flag}: {reason}"));
         match flag.as_str() {
             "--timeout" => timeout = duration(&value).map_err(wrong)?,
             "--port" => {
                 let number = value.parse().ok().filter(|port| *port != 0);
                 port = number.ok_or_else(|| wrong(format!("{value:?} is not a port from 1 to 65535")))?;
             }
-            _ => return Err(Error::Usage(format!("unknown argument {flag}"))),
+            _ => return Err(WaitError::Usage(format!("unknown argument {flag}"))),
         }
     }
     Ok((timeout, port))
@@ -115,9 +115,9 @@ mod tests {
         thread,
     };
 
-    use super::{Error, USAGE};
+    use super::{USAGE, WaitError};
 
-    fn wait(args: &[&str]) -> Result<(), Error> {
+    fn wait(args: &[&str]) -> Result<(), WaitError> {
         super::wait(args.iter().map(|arg| (*arg).to_owned()))
     }
 

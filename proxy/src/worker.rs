@@ -20,20 +20,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::{Accepted, Acceptor, Connections, Counted, Direction, Listener};
+use crate::accept::{Accepted, Acceptor, ConnectionGuard, Connections, Direction, Listener};
 
 /// A connection on its way to another worker.
 #[derive(Debug)]
-struct Handed {
+struct Handover {
     accepted: Accepted<std::net::TcpStream>,
-    counted: Counted,
+    counted: ConnectionGuard,
 }
 
 /// Another worker, as seen by the one that accepts.
 #[derive(Debug)]
 struct Peer {
     load: Arc<AtomicUsize>,
-    connections: mpsc::Sender<Handed>,
+    connections: mpsc::Sender<Handover>,
 }
 
 /// One direction of the whole process.
@@ -74,7 +74,7 @@ pub(crate) struct Worker {
     inbound: proxy_inbound::Deps,
     outbound: proxy_outbound::Deps,
     load: Arc<AtomicUsize>,
-    handed: mpsc::Receiver<Handed>,
+    handed: mpsc::Receiver<Handover>,
     /// The first worker accepts, for all; when it has closed a direction, that one drains.
     accepts: bool,
     peers: Vec<Peer>,
@@ -147,7 +147,7 @@ impl Worker {
             metrics,
             end,
         } = self.shared.clone();
-        let mut serving = Serving {
+        let mut serving = RunningWorker {
             inbound: proxy_inbound::Worker::new(self.inbound),
             outbound: proxy_outbound::Worker::new(self.outbound),
             shared: self.shared,
@@ -184,7 +184,7 @@ impl Worker {
 }
 
 /// State of a running worker.
-struct Serving {
+struct RunningWorker {
     inbound: Rc<proxy_inbound::Worker>,
     outbound: Rc<proxy_outbound::Worker>,
     shared: Shared,
@@ -193,7 +193,7 @@ struct Serving {
     peers: Vec<Peer>,
 }
 
-impl Serving {
+impl RunningWorker {
     fn side(&self, direction: Direction) -> &Side {
         match direction {
             Direction::Inbound => &self.shared.inbound,
@@ -213,7 +213,7 @@ impl Serving {
                 let Ok(accepted) = accepted.try_map(TcpStream::into_std) else {
                     return;
                 };
-                if peer.connections.try_send(Handed { accepted, counted }).is_err() {
+                if peer.connections.try_send(Handover { accepted, counted }).is_err() {
                     self.shared.metrics.limit_refused(limits::HANDED_OVER);
                 }
             }
@@ -222,8 +222,8 @@ impl Serving {
     }
 
     /// Takes over a connection from the accepting worker.
-    fn take(&mut self, handed: Handed) {
-        let Handed { accepted, counted } = handed;
+    fn take(&mut self, handed: Handover) {
+        let Handover { accepted, counted } = handed;
         let client = accepted.client;
         match accepted.try_map(TcpStream::from_std) {
             Ok(accepted) => self.spawn(accepted, counted),
@@ -231,7 +231,7 @@ impl Serving {
         }
     }
 
-    fn spawn(&mut self, accepted: Accepted, counted: Counted) {
+    fn spawn(&mut self, accepted: Accepted, counted: ConnectionGuard) {
         let Accepted {
             socket,
             direction,
@@ -239,7 +239,7 @@ impl Serving {
             client,
         } = accepted;
         let drain = self.side(direction).drain.clone();
-        let load = Load::new(&self.load);
+        let load = LoadGuard::new(&self.load);
         match direction {
             Direction::Inbound => {
                 let connection = Rc::clone(&self.inbound).serve(socket, orig_dst, client, drain);
@@ -260,16 +260,16 @@ impl Serving {
 }
 
 /// One connection of a worker's load.
-struct Load(Arc<AtomicUsize>);
+struct LoadGuard(Arc<AtomicUsize>);
 
-impl Load {
+impl LoadGuard {
     fn new(load: &Arc<AtomicUsize>) -> Self {
         load.fetch_add(1, Relaxed);
         Self(Arc::clone(load))
     }
 }
 
-impl Drop for Load {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -48,7 +48,7 @@ async fn serving(with_shutdown: bool) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("bound");
     let environment = [("A", "1"), ("B", "2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let parts = Parts {
+    let parts = AdminState {
         log: LOG.clone(),
         discovery: Discovery::scripted().0,
         environment: Arc::new(environment.into()),

@@ -19,7 +19,7 @@ use proxy_metrics::ControlSlot;
 use tokio::sync::watch;
 use tower::Service;
 
-use super::{Connector, Error, connect::Connected, counted::Counted};
+use super::{Connector, Error, connect::Connected, counted::CountedBody};
 
 /// First pause before the next attempt.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -168,7 +168,7 @@ async fn keep_up(connector: Connector, sender: watch::Sender<Sender>) {
 }
 
 impl Service<Request<tonic::body::Body>> for Channel {
-    type Response = Response<Counted>;
+    type Response = Response<CountedBody>;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
 
@@ -195,7 +195,7 @@ impl Service<Request<tonic::body::Body>> for Channel {
             match send.send_request(request).await {
                 Ok(response) => {
                     usage.answered.store(true, Relaxed);
-                    Ok(Counted::wrap(response, metrics))
+                    Ok(CountedBody::wrap(response, metrics))
                 }
                 Err(error) => {
                     metrics.response(None);

@@ -11,12 +11,12 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use proxy_metrics::ControlSlot;
 
 /// Body of a response of the control plane.
-pub(crate) struct Counted {
+pub(crate) struct CountedBody {
     body: Incoming,
     metrics: Option<ControlSlot>,
 }
 
-impl Counted {
+impl CountedBody {
     pub(crate) fn wrap(response: Response<Incoming>, metrics: ControlSlot) -> Response<Self> {
         let status = grpc_status(response.headers());
         let metrics = match status {
@@ -40,7 +40,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-impl Body for Counted {
+impl Body for CountedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -67,7 +67,7 @@ impl Body for Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBody {
     fn drop(&mut self) {
         // Dropped before its end: cancelled.
         const CANCELLED: u32 = 1;

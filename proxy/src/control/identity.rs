@@ -26,9 +26,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Time for one attempt, connection included.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Error of a request for a leaf.
+/// CertifyError of a request for a leaf.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum CertifyError {
     #[error("cannot {action} {path}: {source}")]
     File {
         path: PathBuf,
@@ -65,7 +65,7 @@ pub(crate) struct Certifier {
 
 /// Connection and metrics of a [`Certifier`].
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct CertifierParts {
     pub(crate) tls: Tls,
     pub(crate) connector: Connector,
     pub(crate) metrics: CertMetrics,
@@ -74,9 +74,9 @@ pub(crate) struct Parts {
 
 impl Certifier {
     /// Reads key and CSR, or makes them.
-    pub(crate) fn new(config: env::Identity, parts: Parts) -> Result<Self, Error> {
+    pub(crate) fn new(config: env::Identity, parts: CertifierParts) -> Result<Self, CertifyError> {
         let files = key_and_request(&config.dir, config.local_id.as_str())?;
-        let Parts {
+        let CertifierParts {
             tls,
             connector,
             metrics,
@@ -97,7 +97,7 @@ impl Certifier {
         let mut wait = BACKOFF_MIN;
         loop {
             let attempt = tokio::time::timeout(ATTEMPT, self.certify()).await;
-            let pause = match attempt.unwrap_or(Err(Error::Silent)) {
+            let pause = match attempt.unwrap_or(Err(CertifyError::Silent)) {
                 Ok(valid_until) => {
                     wait = BACKOFF_MIN;
                     self.metrics.refreshed(valid_until);
@@ -128,11 +128,11 @@ impl Certifier {
         backoff.max(left.map_or(Duration::ZERO, |left| (left / 2).min(self.config.min_refresh)))
     }
 
-    async fn certify(&self) -> Result<SystemTime, Error> {
+    async fn certify(&self) -> Result<SystemTime, CertifyError> {
         let path = &self.config.token_file;
         // Kubernetes renews the token in place.
         let token = tokio::fs::read(path).await;
-        let token = token.map_err(|source| Error::File {
+        let token = token.map_err(|source| CertifyError::File {
             path: path.clone(),
             action: "read",
             source,
@@ -163,7 +163,7 @@ impl Certifier {
 
 /// Restores the leaf of an earlier process, if peers still accept it; returns true if so.
 pub(crate) fn restore(dir: &Path, tls: &Tls) -> bool {
-    let restored = || -> Result<Option<SystemTime>, Error> {
+    let restored = || -> Result<Option<SystemTime>, CertifyError> {
         let (Some(key), Some(leaf)) = (read(&dir.join(KEY))?, read(&dir.join(LEAF))?) else {
             return Ok(None);
         };
@@ -187,12 +187,12 @@ pub(crate) fn restore(dir: &Path, tls: &Tls) -> bool {
 }
 
 /// Reads `key.p8` and `csr.der`, both DER; makes both if one is missing.
-fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
+fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, CertifyError> {
     let (key_path, csr_path) = (dir.join(KEY), dir.join(CSR));
     if let (Some(key_pkcs8), Some(csr)) = (read(&key_path)?, read(&csr_path)?) {
         return Ok(KeyAndRequest { key_pkcs8, csr });
     }
-    fs::create_dir_all(dir).map_err(|source| Error::File {
+    fs::create_dir_all(dir).map_err(|source| CertifyError::File {
         path: dir.to_owned(),
         action: "create",
         source,
@@ -208,11 +208,11 @@ fn key_and_request(dir: &Path, name: &str) -> Result<KeyAndRequest, Error> {
     })
 }
 
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, CertifyError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File {
+        Err(source) => Err(CertifyError::File {
             path: path.to_owned(),
             action: "read",
             source,
@@ -221,7 +221,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// Writes a file that only its owner can read; moved into place, so that it is never read half-written.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), CertifyError> {
     let beside = path.with_extension("new");
     let written = || {
         let _ = fs::remove_file(&beside);
@@ -233,7 +233,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         io::Write::write_all(&mut file, bytes)?;
         fs::rename(&beside, path)
     };
-    written().map_err(|source| Error::File {
+    written().map_err(|source| CertifyError::File {
         path: path.to_owned(),
         action: "write",
         source,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Invalid;
+use super::InvalidVariable;
 
 /// The environment, and the errors found in it so far.
 #[derive(Debug)]
 pub(crate) struct Env<'a> {
     variables: &'a BTreeMap<String, String>,
-    errors: Vec<Invalid>,
+    errors: Vec<InvalidVariable>,
 }
 
 impl<'a> Env<'a> {
@@ -63,13 +63,13 @@ impl<'a> Env<'a> {
 
     /// Keeps an error.
     pub(crate) fn refuse(&mut self, variable: &str, reason: &str) {
-        self.errors.push(Invalid {
+        self.errors.push(InvalidVariable {
             variable: variable.to_owned(),
             reason: reason.to_owned(),
         });
     }
 
-    pub(crate) fn into_errors(self) -> Vec<Invalid> {
+    pub(crate) fn into_errors(self) -> Vec<InvalidVariable> {
         self.errors
     }
 }

@@ -19,7 +19,7 @@ async fn connect_from(client: [u8; 4], addr: SocketAddr) -> TcpStream {
 
 #[tokio::test(start_paused = true)]
 async fn rejects_remote_writes_before_it_reads_the_body() {
-    let parts = Parts {
+    let parts = AdminState {
         log: LOG.clone(),
         discovery: Discovery::scripted().0,
         environment: Arc::default(),
@@ -73,7 +73,7 @@ async fn closes_connections_that_fall_silent() {
 #[tokio::test]
 async fn rejects_shutdown_from_other_hosts() {
     let stop = CancellationToken::new();
-    let parts = Parts {
+    let parts = AdminState {
         log: LOG.clone(),
         discovery: Discovery::scripted().0,
         environment: Arc::default(),

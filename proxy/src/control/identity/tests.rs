@@ -53,7 +53,7 @@ impl Bootstrap {
             tls: self.tls.clone(),
             tcp: Connect::default(),
         };
-        let parts = Parts {
+        let parts = CertifierParts {
             tls: self.tls.clone(),
             connector,
             metrics: self.metrics.cert(),
