@@ -1,6 +1,6 @@
 //! The program `mesh`: one file or folder per command, the table of commands in `command`.
 //!
-//! Shared by the commands: the cluster they ask in `kube`, what people see in `output`.
+//! Shared by the commands: `kube` connects to a cluster, `output` writes to the terminal.
 
 mod authz;
 mod check;

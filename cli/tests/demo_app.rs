@@ -26,7 +26,7 @@ fn start(args: &[&str]) -> Role {
     Role(mesh(args).spawn().expect("the program starts"))
 }
 
-/// Ports that were free a moment ago.
+/// Returns ports that were free a moment ago.
 fn free_ports<const N: usize>() -> [String; N] {
     let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("bound").port().to_string())

@@ -1,4 +1,4 @@
-//! Demo application for a cluster: the same manifests, with an image and settings for the `restricted` Pod Security level.
+//! Demo application for a cluster: the same manifests, with an image and settings for Pod Security level `restricted`.
 
 use anyhow::Context as _;
 use serde::Deserialize as _;

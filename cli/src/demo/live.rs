@@ -103,8 +103,8 @@ fn introduction(running: &Running, manifests: &Manifests) -> String {
 The mesh is up, and the traffic generator votes. In another terminal, try:
 
   {mesh} viz stat{name} deploy -n {NAMESPACE}
-  {mesh} viz edges{name} deploy -n {NAMESPACE} -o wide
-  {mesh} viz tap{name} deploy/web -n {NAMESPACE} --path /api/vote
+  {mesh} viz edges{name} deploy -n {NAMESPACE}
+  {mesh} viz tap{name} deploy/web -n {NAMESPACE}
 
 voting is split 90/10, and its second version fails every fourth vote: change the weights in
 {} and watch. Press Ctrl-C to stop.

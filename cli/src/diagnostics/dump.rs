@@ -1,5 +1,5 @@
-//! Messages of the proxy API as values for JSON and YAML, with the API's own shape and names. Generated messages have no
-//! serializer and no descriptor; their `Debug` text is the only form with all fields, so it is parsed.
+//! Messages of the proxy API as values for JSON and YAML, with the API's own shape and names. Generated messages have
+//! neither a serializer nor a descriptor; their `Debug` text is the only form with all fields, so it is parsed.
 
 use std::fmt::Debug;
 

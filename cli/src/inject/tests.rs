@@ -1,4 +1,4 @@
-//! The commands on texts: what comes out, what is reported, what is refused.
+//! Tests of `inject` and `uninject` on texts: output, report and errors.
 
 use clap::Parser;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ struct Command {
     args: InjectArgs,
 }
 
-/// Text and report, or the sentence that refuses.
+/// Returns text and report, or the error.
 fn inject(text: &str, flags: &[&str]) -> Result<(String, String), String> {
     let run = || {
         let args = Command::parse_from(["inject", "-"].iter().chain(flags)).args;

@@ -33,7 +33,7 @@ fn find<'a>(objects: &'a [Value], name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// The three flags, for credentials in a folder.
+/// Writes credentials to files, and returns the three flags for them.
 fn files(dir: &Path, anchors: &str, certificate: &str, key: &str) -> Vec<String> {
     let write = |name: &str, text: &str| {
         let path = dir.join(name);

@@ -1,5 +1,4 @@
-//! Tables as kubectl and Linkerd print them: no borders, three spaces between columns. On a narrower terminal the spaces
-//! shrink to one.
+//! Tables as kubectl and Linkerd print them: no borders, three spaces between columns, or fewer on a narrow terminal.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Lines, presets};
 

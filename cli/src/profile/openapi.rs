@@ -1,7 +1,7 @@
 //! Routes of an OpenAPI document, version 2 or 3.
 //!
-//! Read as plain YAML, not by the crate `openapiv3`: that knows version 3 only, and rejects documents for details that do
-//! not matter to routes.
+//! Read as plain YAML, not by the crate `openapiv3`: that knows version 3 only, and rejects documents for details that
+//! do not matter to routes.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Routes of a protobuf file: one for each method of its services.
 //!
-//! Scanned for `package`, `service` and `rpc`, not parsed by the crate `protox-parse`: that would add a lexer generator to
-//! the build for three keywords, and reject files of newer editions.
+//! Scanned for `package`, `service` and `rpc`, not parsed by the crate `protox-parse`: that would add a lexer generator
+//! to the build for three keywords, and reject files of newer editions.
 
 use anyhow::Result;
 

@@ -1,5 +1,4 @@
-//! The checks, decided by made-up facts: a healthy cluster passes all of them, and each fault is named by the one check
-//! that is about it.
+//! Tests of all checks with made-up facts: a healthy cluster passes, and each fault is reported by exactly one check.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +32,7 @@ fn named(name: &str) -> Value {
     json!({"metadata": {"name": name}})
 }
 
-/// A certificate for a webhook's host, its key's owner forgotten, and who signed it.
+/// Certificate for a webhook's host, and the anchor that signed it; the key is dropped.
 fn webhook_certificate(host: &str, now: SystemTime) -> (String, String) {
     let anchor = Anchor::generate(host, YEAR).expect("an anchor");
     let issuer = Issuer::generate(&anchor, "webhook-issuer", YEAR).expect("an issuer");
@@ -87,7 +86,7 @@ fn control_plane(facts: &mut Facts) {
         .insert(ObjectKind::Namespaces, Ok(vec![named("linkerd"), vote]));
 }
 
-/// The facts of a healthy cluster.
+/// Facts of a healthy cluster.
 fn healthy() -> Facts {
     let now = SystemTime::now();
     let anchor = Anchor::generate("root", YEAR).expect("an anchor");
@@ -143,7 +142,7 @@ fn healthy() -> Facts {
     facts
 }
 
-/// A cluster with a CNI plugin, and one pod of it that is not ready.
+/// Adds a CNI plugin of which one pod is not ready.
 fn with_cni(facts: &mut Facts) {
     let mut set = named("linkerd-cni");
     set["status"] = json!({"desiredNumberScheduled": 3, "numberReady": 2});
@@ -237,7 +236,7 @@ fn failures(facts: &Facts) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Facts with one fault, and the one check that names it.
+/// Asserts that exactly one check fails, with this sentence.
 fn assert_one(facts: &Facts, check: &str, sentence: &str) {
     let found = failures(facts);
     let [(description, why)] = &found[..] else {

@@ -1,5 +1,5 @@
-//! `linkerd-viz`: viz is installed and ready, and the API server can use tap's API. Skipped where viz is not installed, unless
-//! it is required.
+//! `linkerd-viz`: viz is installed and ready, and the API server can use tap's API. Skipped where viz is not installed,
+//! unless it is required.
 
 use super::{
     control_plane::{has, is_over, is_ready},

@@ -1,5 +1,5 @@
-//! Asserts that no plaintext leaves a pod, by a capture in the pod of web: `eth0` leads to all other pods, `lo` connects
-//! web and its proxy.
+//! Asserts that no plaintext leaves a pod, by a capture in the pod of web: `eth0` leads to all other pods, and `lo`
+//! connects web and its proxy.
 
 use std::{thread, time::Duration};
 
