@@ -52,6 +52,7 @@ pub(crate) fn authz(args: &AuthzArgs) -> Result<ExitCode> {
             "namespaces" => named.name.clone(),
             _ => args.namespace.namespace.clone().unwrap_or_else(|| "default".to_owned()),
         };
+        kube::note_local(&mesh);
         let (pods, policies) = local::read(&mesh, &named, &namespace)?;
         (namespace, pods, policies)
     } else {

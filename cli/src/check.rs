@@ -118,7 +118,7 @@ pub(crate) fn check_viz(common: CommonCheckArgs) -> Result<ExitCode> {
     run(scope, common, |name| matches!(name, "kubernetes-api" | "linkerd-viz"))
 }
 
-fn run(scope: Scope, common: CommonCheckArgs, is_wanted: impl Fn(&str) -> bool) -> Result<ExitCode> {
+fn run(scope: Scope, common: CommonCheckArgs, is_selected: impl Fn(&str) -> bool) -> Result<ExitCode> {
     let scope = Scope {
         namespace: common.namespace.namespace,
         control_plane: common.cluster.linkerd_namespace.clone(),
@@ -128,7 +128,7 @@ fn run(scope: Scope, common: CommonCheckArgs, is_wanted: impl Fn(&str) -> bool) 
         ..scope
     };
     let mut categories = cli_check::categories(&scope);
-    categories.retain(|category: &Category| is_wanted(category.name()));
+    categories.retain(|category: &Category| is_selected(category.name()));
     let report = kube::block_on(async {
         let mut source = load::Loader::new(&common.cluster, scope, common.wait).await;
         let mut view = CheckView::new(common.output);

@@ -95,8 +95,8 @@ impl CredentialArgs {
 pub(crate) fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     let mut found = ClusterFacts::default();
     if !args.ignore_cluster {
-        let asked = kube::block_on(output::patiently("reading the cluster", inspect_cluster(args)));
-        found = asked.map_err(|error| match error.downcast_ref::<destination_source::Error>() {
+        let query = kube::block_on(output::patiently("reading the cluster", inspect_cluster(args)));
+        found = query.map_err(|error| match error.downcast_ref::<destination_source::Error>() {
             Some(_) => {
                 error.context("cannot query the cluster (use --ignore-cluster to render the manifests without one)")
             }

@@ -101,6 +101,11 @@ impl ClusterFlags {
     }
 }
 
+/// Notes on stderr that a command queries a mesh on this machine rather than a cluster.
+pub(crate) fn note_local(mesh: &State) {
+    eprintln!("querying the mesh {:?} on this machine", mesh.name);
+}
+
 /// Returns true if `$KUBECONFIG` selects a cluster.
 pub(crate) fn has_kubeconfig() -> bool {
     std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty())

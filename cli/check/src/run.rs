@@ -113,9 +113,9 @@ mod tests {
         }
     }
 
-    fn at_version(wanted: &'static str) -> Check {
-        Check::new(format!("is {wanted}"), move |facts| match &facts.version {
-            Ok(version) if version == wanted => Outcome::Pass,
+    fn at_version(expected: &'static str) -> Check {
+        Check::new(format!("is {expected}"), move |facts| match &facts.version {
+            Ok(version) if version == expected => Outcome::Pass,
             Ok(version) => Outcome::Fail(format!("it is {version}")),
             Err(error) => Outcome::Fail(error.clone()),
         })

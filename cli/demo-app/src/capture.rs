@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Arguments of `capture`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CaptureArgs {
     /// Text to search for.
     #[arg(long)]
     marker: String,
@@ -53,7 +53,7 @@ pub struct Captured {
 /// Captured packets by interface.
 pub type CaptureReport = BTreeMap<String, Captured>;
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let report = capture(args.marker.as_bytes(), Duration::from_secs_f64(args.seconds))?;
     crate::print(&report)
 }

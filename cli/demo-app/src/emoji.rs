@@ -29,13 +29,13 @@ const EMOJI: [(&str, &str); 12] = [
 
 /// Arguments of `emoji`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct EmojiArgs {
     /// gRPC port.
     #[arg(long, default_value_t = 8080)]
     port: u16,
 }
 
-pub(super) async fn run(args: Args) -> Result<()> {
+pub(super) async fn run(args: EmojiArgs) -> Result<()> {
     let servers = Servers::new();
     servers.serve(args.port, Protocol::Grpc, serve).await?;
     servers.finish().await

@@ -32,17 +32,17 @@ const VERSION_HEADER: &str = "x-version";
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Web frontend.
-    Web(web::Args),
+    Web(web::WebArgs),
     /// Emoji to vote for.
-    Emoji(emoji::Args),
+    Emoji(emoji::EmojiArgs),
     /// Vote counter.
-    Voting(voting::Args),
+    Voting(voting::VotingArgs),
     /// Traffic generator.
-    Traffic(traffic::Args),
+    Traffic(traffic::TrafficArgs),
     /// Send a fixed number of requests and print the counts as JSON.
-    Load(load::Args),
+    Load(load::LoadArgs),
     /// Capture packets in this network namespace, search them for a marker, and print the counts as JSON.
-    Capture(capture::Args),
+    Capture(capture::CaptureArgs),
 }
 
 /// Runs a role.

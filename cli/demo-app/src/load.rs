@@ -24,7 +24,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct LoadArgs {
     /// URL with path and query.
     url: String,
     /// Number of requests; a maximum with --seconds.
@@ -84,7 +84,7 @@ pub fn now_ms() -> u64 {
         .as_millis() as u64
 }
 
-pub(super) async fn run(args: Args) -> Result<()> {
+pub(super) async fn run(args: LoadArgs) -> Result<()> {
     let load = Rc::new(Load::new(args)?);
     let local = LocalSet::new();
     for _ in 0..load.args.connections.max(1) {
@@ -107,11 +107,11 @@ struct Load {
     sent: Cell<u64>,
     report: RefCell<LoadReport>,
     latencies: RefCell<Histogram<u64>>,
-    args: Args,
+    args: LoadArgs,
 }
 
 impl Load {
-    fn new(args: Args) -> Result<Self> {
+    fn new(args: LoadArgs) -> Result<Self> {
         let uri: Uri = args
             .url
             .parse()

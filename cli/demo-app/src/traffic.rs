@@ -25,7 +25,7 @@ const CHOICES: [&str; 6] = [":crab:", ":doughnut:", ":rocket:", ":pizza:", ":oct
 
 /// Arguments of `traffic`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct TrafficArgs {
     /// URL of web.
     #[arg(long, default_value = "http://web")]
     url: String,
@@ -34,7 +34,7 @@ pub struct Args {
     rps: f64,
 }
 
-pub(super) async fn run(args: Args) -> Result<()> {
+pub(super) async fn run(args: TrafficArgs) -> Result<()> {
     ensure!(
         args.rps >= 0.0 && args.rps <= 10_000.0,
         "invalid --rps {}: must be between 0 and 10000",
@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
 }
 
-async fn generate(args: &Args) {
+async fn generate(args: &TrafficArgs) {
     if args.rps == 0.0 {
         return std::future::pending().await;
     }

@@ -26,7 +26,7 @@ const NAMES: usize = 1000;
 
 /// Arguments of `voting`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct VotingArgs {
     /// gRPC port.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -48,7 +48,7 @@ struct Votes {
     counts: Mutex<BTreeMap<String, u64>>,
 }
 
-pub(super) async fn run(args: Args) -> Result<()> {
+pub(super) async fn run(args: VotingArgs) -> Result<()> {
     let votes = Arc::new(Votes {
         version: args.app_version,
         fail_every: args.fail_every,

@@ -25,7 +25,7 @@ const BODY_BYTES: usize = 64 * 1024;
 
 /// Arguments of `web`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct WebArgs {
     /// HTTP/1 port.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -47,7 +47,7 @@ struct Web {
     http: Client<HttpConnector, Empty<Bytes>>,
 }
 
-pub(super) async fn run(args: Args) -> Result<()> {
+pub(super) async fn run(args: WebArgs) -> Result<()> {
     let web = Arc::new(Web {
         emoji: proto::channel(&args.emoji)?,
         voting: proto::channel(&args.voting)?,

@@ -112,8 +112,8 @@ async fn lists(client: &Client, lists_to_read: Vec<ListRequest>) -> BTreeMap<Obj
     lists.buffer_unordered(AT_ONCE).collect().await
 }
 
-async fn permissions(client: &Client, asked: Vec<Permission>) -> Vec<(Permission, Result<bool, String>)> {
-    let answers = stream::iter(asked).map(|permission| async move {
+async fn permissions(client: &Client, queries: Vec<Permission>) -> Vec<(Permission, Result<bool, String>)> {
+    let answers = stream::iter(queries).map(|permission| async move {
         let access = Access {
             verb: permission.verb.to_owned(),
             group: permission.group.to_owned(),

@@ -162,7 +162,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proxy_api::encode;
-    use proxy_model::OutboundTarget;
+    use proxy_model::{
+        Authorization, OutboundTarget, ServerPolicy, ServerProtocol, inbound::catch_all, route::HttpMatch,
+    };
     use serde_json::json;
 
     use super::*;
@@ -206,6 +208,23 @@ mod tests {
         let text = "HttpMethod { r#type: Some(Registered(0)), r#in: None }";
         let mut reader = Reader { rest: text };
         assert_eq!(reader.value(), Some(json!({"type": {"Registered": 0}})));
+    }
+
+    #[test]
+    fn shows_a_policy_that_matches_methods() {
+        let mut route = catch_all::<HttpMatch>();
+        route.rules[0].matches[0].method = Some(http::Method::GET);
+        let policy = ServerPolicy {
+            protocol: ServerProtocol::Http1 {
+                routes: vec![route],
+                rate_limit: None,
+            },
+            authorizations: vec![Authorization::everyone("probe")],
+            labels: BTreeMap::new(),
+            server_ips: Vec::new(),
+        };
+        let shown = value(&encode::server_policy(&policy)).expect("readable").to_string();
+        assert!(shown.contains(r#""method":{"type":{"Registered":"#), "{shown}");
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) struct PolicyArgs {
 /// Arguments of `mesh diagnostics profile`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProfileLookupArgs {
-    /// Authority, or address (for example 10.0.0.7:80).
+    /// Authority or address (for example web.vote:80, or 10.0.0.7:80).
     #[arg(value_name = "ADDRESS")]
     address: String,
 
@@ -115,13 +115,12 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
     let client = args.cluster.connect().await?;
     let mut rows = Vec::new();
     let mut failed = false;
-    let domain = kube::cluster_domain(&client, &args.cluster.linkerd_namespace).await;
-    let domain = domain.unwrap_or_else(|_| CLUSTER_DOMAIN.to_owned());
+    let domain = domain(&client, &args.cluster).await;
     for authority in &args.authorities {
         let authority = &complete(authority, client.namespace(), &domain)?;
         let stream = destination(&client, &args.cluster, PORTS.0).await?;
-        let asked = endpoints_of(stream, authority, &args.token);
-        match output::patiently(&format!("looking up {authority}"), asked).await? {
+        let query = endpoints_of(stream, authority, &args.token);
+        match output::patiently(&format!("looking up {authority}"), query).await? {
             Some(found) => rows.extend(found),
             None => {
                 eprintln!("mesh: no Service found for {authority}");
@@ -136,6 +135,11 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
         TableFormat::Table => output::print(&render(&rows))?,
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn domain(client: &Client, flags: &ClusterFlags) -> String {
+    let domain = kube::cluster_domain(client, &flags.linkerd_namespace).await;
+    domain.unwrap_or_else(|_| CLUSTER_DOMAIN.to_owned())
 }
 
 /// Completes the short name of a Service, `NAME[.NAMESPACE[.svc]]:PORT`. Other names are kept.
@@ -268,7 +272,9 @@ pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
 pub(super) async fn profile(args: &ProfileLookupArgs) -> Result<ExitCode> {
     let client = args.cluster.connect().await?;
     let connection = Connection::over(destination(&client, &args.cluster, PORTS.0).await?).await?;
-    let profile = first(api::get_profile(connection, &args.address, &args.token)).await?;
+    let domain = domain(&client, &args.cluster).await;
+    let address = complete(&args.address, client.namespace(), &domain).unwrap_or_else(|_| args.address.clone());
+    let profile = first(api::get_profile(connection, &address, &args.token)).await?;
     let profile = dump::value(&encode::profile(&profile))?;
     output::print(&format!("{}\n", serde_json::to_string_pretty(&profile)?))?;
     Ok(ExitCode::SUCCESS)
@@ -276,12 +282,12 @@ pub(super) async fn profile(args: &ProfileLookupArgs) -> Result<ExitCode> {
 
 /// Awaits the first value of a stream.
 async fn first<M>(call: impl Future<Output = proxy_api::Result<api::Updates<M>>>) -> Result<M> {
-    let asked = async {
+    let query = async {
         let mut updates = call.await?;
         let first = updates.next().await;
         Ok(first.ok_or_else(|| anyhow!("the control plane closed the stream"))??)
     };
-    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| timed_out())?
+    tokio::time::timeout(PATIENCE, query).await.map_err(|_| timed_out())?
 }
 
 #[cfg(test)]

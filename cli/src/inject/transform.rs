@@ -105,11 +105,11 @@ impl Transform {
 
     /// Annotations of an object in a mode; namespaces are annotated in both modes.
     fn annotations_for(&self, mode: Mode) -> Vec<(String, String)> {
-        let mut wanted = self.annotations.clone();
-        if mode == Mode::Annotate && !wanted.iter().any(|(key, _)| key == keys::INJECT) {
-            wanted.push((keys::INJECT.to_owned(), keys::INJECT_ENABLED.to_owned()));
+        let mut annotations = self.annotations.clone();
+        if mode == Mode::Annotate && !annotations.iter().any(|(key, _)| key == keys::INJECT) {
+            annotations.push((keys::INJECT.to_owned(), keys::INJECT_ENABLED.to_owned()));
         }
-        wanted
+        annotations
     }
 
     fn inject(&self, object: &Value, namespace: &Namespace) -> Result<Outcome, injector_patch::Error> {

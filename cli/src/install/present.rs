@@ -94,13 +94,13 @@ pub(crate) fn reject_existing(found: &[ControlPlane], namespace: &str) -> anyhow
 /// Fails if custom resources are missing, or older than this program's.
 pub(crate) async fn check_resources(client: &Client, namespace: &str) -> anyhow::Result<()> {
     let of_cluster = Resource::new("apiextensions.k8s.io/v1", "customresourcedefinitions");
-    for wanted in manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?)? {
-        let name = wanted.object["metadata"]["name"].as_str().unwrap_or_default();
+    for expected in manifests::render(Chart::Crds, namespace, &mesh_charts::parse("")?)? {
+        let name = expected.object["metadata"]["name"].as_str().unwrap_or_default();
         let remedy = "run `mesh install --crds | kubectl apply -f -` first";
         match of_cluster.find(client, name).await? {
             None => bail!("the custom resource {name} is not installed: {remedy}"),
             Some(found) => {
-                if let Some(lack) = lacks(&wanted.object, &found) {
+                if let Some(lack) = lacks(&expected.object, &found) {
                     bail!("the custom resource {name} on the cluster is outdated (it lacks {lack}): {remedy}");
                 }
             }
@@ -109,11 +109,11 @@ pub(crate) async fn check_resources(client: &Client, namespace: &str) -> anyhow:
     Ok(())
 }
 
-/// Returns the first version or field that `found` lacks in comparison with `wanted`.
-pub(crate) fn lacks(wanted: &Value, found: &Value) -> Option<String> {
+/// Returns the first version or field that `found` lacks in comparison with `expected`.
+pub(crate) fn lacks(expected: &Value, found: &Value) -> Option<String> {
     let versions = |of: &Value| of["spec"]["versions"].as_array().cloned().unwrap_or_default();
     let served = versions(found);
-    versions(wanted).iter().find_map(|version| {
+    versions(expected).iter().find_map(|version| {
         let name = version["name"].as_str().unwrap_or_default();
         let Some(same) = served
             .iter()
@@ -127,28 +127,28 @@ pub(crate) fn lacks(wanted: &Value, found: &Value) -> Option<String> {
 }
 
 /// Returns the first field of a schema that another schema lacks.
-fn field(wanted: &Value, found: &Value, path: &str) -> Option<String> {
+fn field(expected: &Value, found: &Value, path: &str) -> Option<String> {
     if found["x-kubernetes-preserve-unknown-fields"] == true {
         return None;
     }
-    let own = wanted["properties"].as_object().into_iter().flatten();
+    let own = expected["properties"].as_object().into_iter().flatten();
     let own = own.filter(|(name, _)| !(path.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name.as_str())));
-    let deeper = |path: &str, wanted: &Value, found: &Value| match found {
+    let deeper = |path: &str, expected: &Value, found: &Value| match found {
         Value::Null => Some(path.to_owned()),
-        found => field(wanted, found, path),
+        found => field(expected, found, path),
     };
-    for (name, wanted) in own {
+    for (name, expected) in own {
         let path = if path.is_empty() {
             name.clone()
         } else {
             format!("{path}.{name}")
         };
-        let lack = deeper(&path, wanted, &found["properties"][name]);
+        let lack = deeper(&path, expected, &found["properties"][name]);
         if lack.is_some() {
             return lack;
         }
     }
-    match &wanted["items"] {
+    match &expected["items"] {
         Value::Null => None,
         items => deeper(&format!("{path}[]"), items, &found["items"]),
     }

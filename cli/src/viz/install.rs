@@ -96,13 +96,13 @@ fn given(args: &VizInstallArgs) -> Result<Value> {
 /// Fails if the cluster has no control plane that would inject mesh-viz.
 async fn check(args: &VizInstallArgs) -> Result<()> {
     let presence = cluster::presence(&args.cluster.connect().await?).await?;
-    let wanted = &args.cluster.linkerd_namespace;
-    if presence.control_planes.contains(wanted) {
+    let expected = &args.cluster.linkerd_namespace;
+    if presence.control_planes.contains(expected) {
         return Ok(());
     }
     match presence.control_planes.first() {
         Some(other) => {
-            bail!("no control plane in the namespace {wanted}, but one in {other}: use --linkerd-namespace {other}")
+            bail!("no control plane in the namespace {expected}, but one in {other}: use --linkerd-namespace {other}")
         }
         None => bail!("no control plane is installed: run `mesh install | kubectl apply -f -` first"),
     }

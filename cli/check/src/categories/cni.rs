@@ -26,12 +26,12 @@ pub(super) fn category() -> Category {
             .hint("run `kubectl -n linkerd-cni get pods -o wide` and `kubectl -n linkerd-cni logs ds/linkerd-cni`")
             .retried(),
     ];
-    let guarded = checks.into_iter().map(|check| check.only_if(is_wanted));
+    let guarded = checks.into_iter().map(|check| check.only_if(is_enabled));
     Category::new("linkerd-cni-plugin", guarded.collect())
 }
 
 /// Returns true if the mesh uses, or is to use, the plugin.
-fn is_wanted(facts: &Facts) -> bool {
+fn is_enabled(facts: &Facts) -> bool {
     if facts.scope.mode == Mode::Pre {
         return facts.scope.cni_enabled;
     }
@@ -51,9 +51,9 @@ fn on_all_nodes(facts: &Facts) -> Outcome {
         Err(error) => return Outcome::Unknown(error),
     };
     let number = |key: &str| set["status"][key].as_u64().unwrap_or(0);
-    let (wanted, ready) = (number("desiredNumberScheduled"), number("numberReady"));
-    if wanted > 0 && ready >= wanted {
+    let (expected, ready) = (number("desiredNumberScheduled"), number("numberReady"));
+    if expected > 0 && ready >= expected {
         return Outcome::Pass;
     }
-    Outcome::Fail(format!("the plugin is ready on {ready} of {wanted} nodes"))
+    Outcome::Fail(format!("the plugin is ready on {ready} of {expected} nodes"))
 }

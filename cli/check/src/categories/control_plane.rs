@@ -106,8 +106,8 @@ pub(super) fn high_availability() -> Category {
         let Ok(deployments) = facts.list(ObjectKind::Deployments) else {
             return Outcome::Skip;
         };
-        let wanted = |deployment: &&Value| deployment["spec"]["replicas"].as_u64().unwrap_or(1) > 1;
-        let many: Vec<&Value> = deployments.iter().filter(wanted).collect();
+        let replicated = |deployment: &&Value| deployment["spec"]["replicas"].as_u64().unwrap_or(1) > 1;
+        let many: Vec<&Value> = deployments.iter().filter(replicated).collect();
         if many.is_empty() {
             return Outcome::Skip;
         }
@@ -145,12 +145,12 @@ pub(super) fn has(facts: &Facts, what: ObjectKind, names: &[&str]) -> Outcome {
 pub(super) fn control_plane_pods(facts: &Facts) -> Result<Vec<&Value>, String> {
     let pods = facts.pods_in(&facts.scope.control_plane)?;
     Ok(pods
-        .filter(|pod| !label(pod, COMPONENT).is_empty() && !is_over(pod))
+        .filter(|pod| !label(pod, COMPONENT).is_empty() && !has_ended(pod))
         .collect())
 }
 
 /// Returns true if the pod has finished, or is terminating.
-pub(super) fn is_over(pod: &Value) -> bool {
+pub(super) fn has_ended(pod: &Value) -> bool {
     view_pod(pod, |pod| pod.is_finished() || pod.is_terminating())
 }
 
@@ -231,7 +231,7 @@ fn networks(facts: &Facts) -> Outcome {
     }
     let outside: Vec<String> = pods
         .iter()
-        .filter(|pod| pod["spec"]["hostNetwork"] != true && !is_over(pod))
+        .filter(|pod| pod["spec"]["hostNetwork"] != true && !has_ended(pod))
         .filter_map(|pod| Some((pod, text(pod, "/status/podIP").parse::<std::net::IpAddr>().ok()?)))
         .filter(|(_, ip)| !networks.iter().any(|network| network.contains(ip)))
         .map(|(pod, ip)| format!("{} [{ip}]", crate::facts::full_name(pod)))

@@ -7,7 +7,7 @@ use proxy_metrics::names::CERT_EXPIRATION;
 use serde_json::Value;
 
 use super::{
-    control_plane::{is_over, proxy_is_ready},
+    control_plane::{has_ended, proxy_is_ready},
     identity::anchors,
     versions::control_plane,
     webhooks::is_injected,
@@ -71,7 +71,7 @@ pub(super) fn categories(scope: &Scope) -> Vec<Category> {
     ]
 }
 
-fn is_asked_for(facts: &Facts, object: &Value) -> bool {
+fn in_scope(facts: &Facts, object: &Value) -> bool {
     let namespace = facts.scope.namespace.as_deref();
     namespace.is_none_or(|namespace| namespace == object_namespace(object))
 }
@@ -81,7 +81,7 @@ fn pods(facts: &Facts) -> Result<Vec<&Value>, String> {
     let own = &facts.scope.control_plane;
     let all = facts.list(ObjectKind::Pods)?.iter();
     Ok(all
-        .filter(|pod| is_asked_for(facts, pod) && is_injected(pod) && !is_over(pod) && object_namespace(pod) != own)
+        .filter(|pod| in_scope(facts, pod) && is_injected(pod) && !has_ended(pod) && object_namespace(pod) != own)
         .collect())
 }
 
@@ -139,14 +139,14 @@ fn same_anchors(facts: &Facts) -> Outcome {
             .filter(|line| !line.is_empty())
             .collect::<String>()
     };
-    let wanted = lines(anchors);
+    let expected = lines(anchors);
     let found = wrong(facts, |pod| {
         // If read from the ConfigMap, it has no value here, and is the same.
         let has = view_pod(pod, |pod| {
             let anchors = pod.sidecar_env("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS")?;
             Some(lines(anchors))
         })?;
-        (has != wanted).then(String::new)
+        (has != expected).then(String::new)
     });
     outcome(found, |names| format!("different trust anchors: {names}"))
 }
@@ -167,11 +167,11 @@ fn certified(facts: &Facts) -> Outcome {
 }
 
 fn all_queried(facts: &Facts) -> Outcome {
-    let (asked, left) = (facts.proxies.len(), facts.proxies_left);
+    let (queried, left) = (facts.proxies.len(), facts.proxies_left);
     if left == 0 {
         return Outcome::Pass;
     }
-    Outcome::Fail(format!("{asked} were queried, {left} were not"))
+    Outcome::Fail(format!("{queried} were queried, {left} were not"))
 }
 
 /// Returns the expiry of the leaf, as time since 1970.
@@ -189,7 +189,7 @@ fn misplaced(facts: &Facts, what: ObjectKind) -> Outcome {
     };
     let found: Vec<String> = objects
         .iter()
-        .filter(|object| is_asked_for(facts, object))
+        .filter(|object| in_scope(facts, object))
         .filter(|object| !label(object, destination_k8s::keys::INJECT).is_empty())
         .map(full_name)
         .collect();
@@ -205,7 +205,7 @@ fn opaque(facts: &Facts) -> Outcome {
         return Outcome::Skip;
     };
     let mut differ = Vec::new();
-    for service in services.iter().filter(|service| is_asked_for(facts, service)) {
+    for service in services.iter().filter(|service| in_scope(facts, service)) {
         let marked = annotation(service, key);
         let Some(selector) = service["spec"]["selector"]
             .as_object()

@@ -86,7 +86,7 @@ pub(super) fn category(scope: &Scope) -> Category {
 }
 
 fn decide(facts: &Facts, permission: &Permission) -> Outcome {
-    match facts.permissions.iter().find(|(asked, _)| asked == permission) {
+    match facts.permissions.iter().find(|(queried, _)| queried == permission) {
         None => Outcome::Skip,
         Some((_, Ok(true))) => Outcome::Pass,
         Some((_, Ok(false))) => Outcome::Fail(match permission.namespace.as_str() {

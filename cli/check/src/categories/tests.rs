@@ -408,11 +408,11 @@ fn names_a_proxy_without_a_certificate() {
 fn counts_proxies_not_queried() {
     let mut facts = healthy();
     facts.proxies_left = 7;
-    let asked = facts.proxies.len();
+    let queried = facts.proxies.len();
     assert_one(
         &facts,
         "every data plane proxy was queried for its certificate",
-        &format!("{asked} were queried, 7 were not"),
+        &format!("{queried} were queried, 7 were not"),
     );
 }
 

@@ -2,7 +2,7 @@
 //! unless it is required.
 
 use super::{
-    control_plane::{has, is_over, is_ready},
+    control_plane::{has, has_ended, is_ready},
     webhooks::{is_injected, verify},
 };
 use crate::{
@@ -76,7 +76,7 @@ fn pods(facts: &Facts, is_wrong: impl Fn(&serde_json::Value) -> bool, how: &str)
         Ok(pods) => pods,
         Err(error) => return Outcome::Unknown(error),
     };
-    let pods: Vec<_> = pods.filter(|pod| !is_over(pod)).collect();
+    let pods: Vec<_> = pods.filter(|pod| !has_ended(pod)).collect();
     if pods.is_empty() {
         return Outcome::Fail("no pod is running".to_owned());
     }

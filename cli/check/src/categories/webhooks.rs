@@ -9,7 +9,7 @@ use serde_json::Value;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
-    control_plane::{has, is_over, is_ready},
+    control_plane::{has, has_ended, is_ready},
     identity::{not_over, secret_text},
 };
 use crate::{
@@ -134,7 +134,7 @@ fn reachable(facts: &Facts) -> Outcome {
         Err(error) => return Outcome::Unknown(error),
     };
     let mut injectors = pods.filter(|pod| label(pod, "linkerd.io/control-plane-component") == "proxy-injector");
-    if injectors.any(|pod| is_ready(pod) && !is_over(pod)) {
+    if injectors.any(|pod| is_ready(pod) && !has_ended(pod)) {
         return Outcome::Pass;
     }
     let found = facts.named(ObjectKind::Mutating, INJECTOR).ok().flatten();
@@ -154,19 +154,19 @@ fn policy(facts: &Facts) -> Outcome {
         return Outcome::Skip;
     };
     let values = text(config, "/data/values");
-    let wanted = values
+    let expected = values
         .lines()
         .find_map(|line| line.strip_prefix("webhookFailurePolicy:"));
-    let Some(wanted) = wanted.map(|wanted| wanted.trim().trim_matches('"')) else {
+    let Some(expected) = expected.map(|expected| expected.trim().trim_matches('"')) else {
         return Outcome::Skip;
     };
     let is = items(found, "/webhooks")
         .next()
         .map_or("", |webhook| text(webhook, "/failurePolicy"));
-    if is == wanted {
+    if is == expected {
         return Outcome::Pass;
     }
-    Outcome::Fail(format!("its failurePolicy is {is} instead of {wanted}, as installed"))
+    Outcome::Fail(format!("its failurePolicy is {is} instead of {expected}, as installed"))
 }
 
 fn without_sidecar(facts: &Facts) -> Outcome {
@@ -176,25 +176,25 @@ fn without_sidecar(facts: &Facts) -> Outcome {
     };
     let bare: Vec<String> = pods
         .iter()
-        .filter(|pod| is_wanted(facts, pod) && !is_injected(pod) && !is_over(pod))
+        .filter(|pod| requests_sidecar(facts, pod) && !is_injected(pod) && !has_ended(pod))
         .map(full_name)
         .collect();
     Outcome::fail_if_any(&bare, |names| format!("running without a sidecar: {names}"))
 }
 
 /// Returns true if annotations request a sidecar, and nothing precludes it.
-fn is_wanted(facts: &Facts, pod: &Value) -> bool {
+fn requests_sidecar(facts: &Facts, pod: &Value) -> bool {
     let namespace = object_namespace(pod);
     let Some(of) = facts.namespace(namespace) else {
         return false;
     };
     let asks = |value: &str| matches!(value, "enabled" | "ingress");
     let inject = destination_k8s::keys::INJECT;
-    let wanted = match annotation(pod, inject) {
+    let expected = match annotation(pod, inject) {
         "" => asks(annotation(of, inject)),
         own => asks(own),
     };
-    wanted
+    expected
         && !matches!(object_name(of), "kube-system" | "cert-manager")
         && label(of, "config.linkerd.io/admission-webhooks") != "disabled"
         && label(pod, "linkerd.io/control-plane-component").is_empty()
