@@ -20,7 +20,7 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::{Alpn, Anchors, Credentials, Error, TRANSPORT_HEADER_ALPN, secrets::SecretCapture, verify::MeshVerifier};
+use crate::{Alpn, Anchors, Credentials, Engine, Error, TRANSPORT_HEADER_ALPN, verify::MeshVerifier};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
@@ -66,17 +66,17 @@ impl<T> ByAlpn<T> {
 }
 
 impl Configs {
-    pub(crate) fn without_leaf(anchors: &Anchors) -> Result<Self, Error> {
+    pub(crate) fn without_leaf(anchors: &Anchors, engine: Engine) -> Result<Self, Error> {
         Ok(Self {
             valid_until: None,
-            client: client(anchors, None)?,
+            client: client(anchors, None, engine)?,
             server: None,
         })
     }
 
-    pub(crate) fn with_leaf(anchors: &Anchors, credentials: &Credentials) -> Result<Self, Error> {
-        let client = client(anchors, Some(credentials))?;
-        let server = server(anchors, credentials)?;
+    pub(crate) fn with_leaf(anchors: &Anchors, credentials: &Credentials, engine: Engine) -> Result<Self, Error> {
+        let client = client(anchors, Some(credentials), engine)?;
+        let server = server(anchors, credentials, engine)?;
         Ok(Self {
             valid_until: Some(credentials.valid_until),
             client,
@@ -97,7 +97,11 @@ fn invalid(error: impl std::fmt::Display) -> Error {
     Error::Credentials(error.to_string())
 }
 
-fn client(anchors: &Anchors, credentials: Option<&Credentials>) -> Result<ByAlpn<ClientConfig>, Error> {
+fn client(
+    anchors: &Anchors,
+    credentials: Option<&Credentials>,
+    engine: Engine,
+) -> Result<ByAlpn<ClientConfig>, Error> {
     let algorithms = provider().signature_verification_algorithms;
     let verifier: Arc<dyn ServerCertVerifier> = Arc::new(MeshVerifier::new(Arc::clone(&anchors.0), algorithms));
     let builder = ClientConfig::builder_with_provider(provider())
@@ -113,9 +117,7 @@ fn client(anchors: &Anchors, credentials: Option<&Credentials>) -> Result<ByAlpn
     };
     // A resumed session would outlive the credentials that established it.
     config.resumption = Resumption::disabled();
-    // Records are sealed and opened by `stream`, which needs the keys.
-    config.enable_secret_extraction = true;
-    config.key_log = Arc::new(SecretCapture);
+    engine.prepare_client(&mut config);
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {
@@ -124,7 +126,7 @@ fn client(anchors: &Anchors, credentials: Option<&Credentials>) -> Result<ByAlpn
     })
 }
 
-fn server(anchors: &Anchors, credentials: &Credentials) -> Result<ByAlpn<ServerConfig>, Error> {
+fn server(anchors: &Anchors, credentials: &Credentials, engine: Engine) -> Result<ByAlpn<ServerConfig>, Error> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&anchors.0), provider())
         .allow_unauthenticated()
         .clear_root_hint_subjects()
@@ -138,8 +140,7 @@ fn server(anchors: &Anchors, credentials: &Credentials) -> Result<ByAlpn<ServerC
         .map_err(invalid)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.enable_secret_extraction = true;
-    config.key_log = Arc::new(SecretCapture);
+    engine.prepare_server(&mut config);
     let mut with_header = config.clone();
     with_header.alpn_protocols = vec![TRANSPORT_HEADER_ALPN.to_vec()];
     Ok(ByAlpn {

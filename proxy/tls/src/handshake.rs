@@ -4,16 +4,10 @@ use std::{future::Future, io};
 
 use proxy_model::{Id, TlsIdentity, limits::TLS_HANDSHAKE};
 use proxy_transport::timers;
-use rustls::{
-    CommonState, client::UnbufferedClientConnection, pki_types::ServerName, server::UnbufferedServerConnection,
-};
+use rustls::{CommonState, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{
-    Alpn, Error, Tls, TlsStream,
-    session::{Established, Session, shake_hands},
-    verify::leaf_ids,
-};
+use crate::{Alpn, Error, Tls, TlsStream, verify::leaf_ids};
 
 /// TLS connection to a server.
 pub type ClientStream<I> = TlsStream<I>;
@@ -39,8 +33,8 @@ impl Tls {
     {
         let name = ServerName::try_from(&*server.server_name)
             .map_err(|_| Error::ServerName(server.server_name.to_string()))?;
-        let session = UnbufferedClientConnection::new(self.configs().client(alpn), name.to_owned());
-        let (io, ids) = in_time(establish(io, session, leaf)).await?;
+        let config = self.configs().client(alpn);
+        let (io, ids) = in_time(self.0.engine.connect(io, config, name.to_owned(), leaf)).await?;
         let ids = ids?.unwrap_or_default();
         if !ids.contains(&server.server_id) {
             let found = ids.iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
@@ -58,9 +52,8 @@ impl Tls {
         I: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.configs().server(alpn).ok_or(Error::NotCertified)?;
-        let session = UnbufferedServerConnection::new(config);
-        let known = |common: &CommonState| (leaf(common), common.alpn_protocol().is_some());
-        let (io, (ids, transport_header)) = in_time(establish(io, session, known)).await?;
+        let facts = |common: &CommonState| (leaf(common), common.alpn_protocol().is_some());
+        let (io, (ids, transport_header)) = in_time(self.0.engine.accept(io, config, facts)).await?;
         Ok(Accepted {
             client_id: ids?.and_then(|ids| ids.into_iter().next()),
             transport_header,
@@ -73,33 +66,6 @@ impl Tls {
 fn leaf(common: &CommonState) -> Result<Option<Vec<Id>>, Error> {
     let leaf = common.peer_certificates().and_then(<[_]>::first);
     leaf.map(|leaf| leaf_ids(leaf)).transpose().map_err(Error::Credentials)
-}
-
-/// Performs the handshake, and returns the stream with the facts that `known` extracts about the peer.
-async fn establish<I, S, T>(
-    mut io: I,
-    session: Result<S, rustls::Error>,
-    known: impl FnOnce(&CommonState) -> T,
-) -> io::Result<(TlsStream<I>, T)>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-    S: Session,
-{
-    let failed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    let mut session = session.map_err(failed)?;
-    let (rest, captured) = shake_hands(&mut session, &mut io).await?;
-    let known = known(session.common());
-    let suite = session.common().negotiated_cipher_suite();
-    let suite = suite.ok_or_else(|| failed(rustls::Error::HandshakeNotComplete))?;
-    let secrets = session.finish().map_err(failed)?;
-    let established = Established {
-        secrets,
-        captured,
-        is_client: S::IS_CLIENT,
-        suite,
-        rest,
-    };
-    Ok((TlsStream::new(io, established).map_err(failed)?, known))
 }
 
 async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, Error> {

@@ -3,14 +3,10 @@
 //! [`Tls`] is the shared handle. The identity client publishes [`Credentials`] to it again and again; each publication
 //! prepares the configurations once, and new handshakes use the latest. Open connections are unaffected.
 
-mod buffers;
 mod config;
 mod credentials;
+mod engine;
 mod handshake;
-mod record;
-mod secrets;
-mod session;
-mod stream;
 mod verify;
 
 use std::{
@@ -24,8 +20,8 @@ use tokio::sync::watch;
 
 use crate::config::Configs;
 pub use credentials::{Anchors, Credentials};
+pub use engine::{Engine, TlsStream};
 pub use handshake::{Accepted, ClientStream, ServerStream};
-pub use stream::TlsStream;
 pub use verify::leaf_ids;
 
 /// ALPN protocol of streams that begin with a transport header.
@@ -79,16 +75,23 @@ pub struct Tls(Arc<Inner>);
 struct Inner {
     local_id: Id,
     anchors: Anchors,
+    engine: Engine,
     configs: watch::Sender<Arc<Configs>>,
 }
 
 impl Tls {
     /// Creates the handle of a workload without a leaf: it can connect without presenting one, and cannot accept.
     pub fn new(local_id: Id, anchors: Anchors) -> Result<Self, Error> {
-        let configs = Configs::without_leaf(&anchors)?;
+        Self::with_engine(local_id, anchors, Engine::default())
+    }
+
+    /// Like [`Tls::new`], with an engine other than the default.
+    pub fn with_engine(local_id: Id, anchors: Anchors, engine: Engine) -> Result<Self, Error> {
+        let configs = Configs::without_leaf(&anchors, engine)?;
         Ok(Self(Arc::new(Inner {
             local_id,
             anchors,
+            engine,
             configs: watch::Sender::new(Arc::new(configs)),
         })))
     }
@@ -101,7 +104,7 @@ impl Tls {
     /// Verifies the chain as a peer would, and its name, and uses it for every later handshake.
     pub fn publish(&self, credentials: &Credentials) -> Result<(), Error> {
         credentials.verify(&self.0.local_id, &self.0.anchors, SystemTime::now())?;
-        let configs = Configs::with_leaf(&self.0.anchors, credentials)?;
+        let configs = Configs::with_leaf(&self.0.anchors, credentials, self.0.engine)?;
         self.0.configs.send_replace(Arc::new(configs));
         Ok(())
     }

@@ -36,12 +36,13 @@ const CONTROL_PLANE: [&str; 14] = [
     "viz-query",
 ];
 /// The data path: no control-plane program has any of it.
-const DATA_PATH: [&str; 6] = [
+const DATA_PATH: [&str; 7] = [
     "proxy-core",
     "proxy-http",
     "proxy-inbound",
     "proxy-outbound",
     "proxy-tls",
+    "proxy-tls-records",
     "proxy-transport",
 ];
 /// Who may name protobuf and gRPC: proxy-api, and those who serve or call with it.

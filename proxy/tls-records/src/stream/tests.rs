@@ -1,130 +1,98 @@
-//! Our streams with rustls' own as the peer in both roles: every way that bytes may arrive and leave.
+//! Record streams at the level of single records, with rustls' own as the peer.
 
 use std::{
     io::{ErrorKind, Write as _},
     sync::{Arc, LazyLock},
 };
 
-use proptest::prelude::*;
 use proxy_model::limits::{TLS_READ_BYTES, TLS_WRITE_BYTES};
 use proxy_transport::cork::corked;
-use rustls::CipherSuite;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split};
+use rustls::{
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs::default_provider, pki_types::ServerName,
+    version::TLS13,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
-use self::support::{Choppy, block_on};
 use super::*;
 use crate::{
-    Alpn, Tls,
-    config::provider,
+    accept, connect, prepare_client, prepare_server,
     record::{HEADER, OVERHEAD, PLAINTEXT},
-    tests::{API, Ca, WEB, dns, with_client, with_ordinary_client},
-    verify::MeshVerifier,
 };
 
-mod support;
+const NAME: &str = "records.test";
+const SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+];
 
-/// A client and a server.
-static WORKLOADS: LazyLock<(Tls, Tls)> = LazyLock::new(|| {
-    let ca = Ca::new();
-    (ca.workload(WEB), ca.workload(API))
+/// A server's certificate.
+static LEAF: LazyLock<rcgen::CertifiedKey<rcgen::KeyPair>> =
+    LazyLock::new(|| rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate"));
+static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+    let key = LEAF.signing_key.serialize_der().try_into().expect("a key");
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![LEAF.cert.der().clone()], key)
+        .expect("a leaf");
+    config.send_tls13_tickets = 0;
+    prepare_server(&mut config);
+    Arc::new(config)
 });
 
 type Ours = TlsStream<DuplexStream>;
 type Theirs = tokio_rustls::client::TlsStream<DuplexStream>;
 
-async fn our_server() -> (Theirs, Ours) {
-    let (client, server) = &*WORKLOADS;
-    let (theirs, ours) = with_ordinary_client(client, server).await;
-    (theirs, ours.io)
-}
-
-async fn our_client<I>(near: I, far: I) -> (TlsStream<I>, tokio_rustls::server::TlsStream<I>)
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
-    let (client, server) = &*WORKLOADS;
-    // Tickets, which our servers do not send but our clients must tolerate.
-    let mut config = (*server.server_config(Alpn::None).expect("a leaf")).clone();
-    config.send_tls13_tickets = 3;
-    let server = dns(API);
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let (ours, theirs) = tokio::join!(client.connect(near, &server, Alpn::None), acceptor.accept(far));
-    (ours.expect("handshake"), theirs.expect("handshake"))
-}
-
 /// Client configuration that offers a single suite.
-fn client_of_one_suite(client: &Tls, suite: CipherSuite) -> Arc<rustls::ClientConfig> {
-    let mut provider = (*provider()).clone();
+fn client(suite: CipherSuite) -> Arc<ClientConfig> {
+    let mut provider = default_provider();
     provider.cipher_suites.retain(|offered| offered.suite() == suite);
-    let anchors = Arc::clone(&client.0.anchors.0);
-    let verifier = MeshVerifier::new(anchors, provider.signature_verification_algorithms);
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+    let mut anchors = RootCertStore::empty();
+    anchors.add(LEAF.cert.der().clone()).expect("an anchor");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13])
         .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_root_certificates(anchors)
         .with_no_client_auth();
-    config.resumption = rustls::client::Resumption::disabled();
+    prepare_client(&mut config);
     Arc::new(config)
+}
+
+fn name() -> ServerName<'static> {
+    NAME.try_into().expect("a name")
+}
+
+async fn our_server(suite: CipherSuite) -> (Theirs, Ours) {
+    let (near, far) = duplex(16 * 1024);
+    let connector = tokio_rustls::TlsConnector::from(client(suite));
+    let (near, far) = tokio::join!(connector.connect(name(), near), accept(far, SERVER.clone(), |_| ()));
+    (near.expect("handshake"), far.expect("handshake").0)
+}
+
+/// Runs a test on a runtime with a clock.
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
+        .block_on(test)
 }
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 % 251) as u8).collect()
 }
 
-/// Sends `sent` and reads to the end concurrently.
-async fn exchange<S: AsyncRead + AsyncWrite>(io: S, sent: &[usize]) -> Vec<u8> {
-    let (mut read, mut write) = split(io);
-    let mut got = Vec::new();
-    let writing = async {
-        for len in sent {
-            write.write_all(&bytes(*len)).await.expect("open");
-            write.flush().await.expect("open");
-        }
-        write.shutdown().await.expect("open");
-    };
-    let (read, ()) = tokio::join!(read.read_to_end(&mut got), writing);
-    read.expect("a regular end");
-    got
-}
-
 fn is_idle(stream: &Ours) -> bool {
     stream.incoming.is_idle() && stream.outgoing.is_idle()
-}
-
-fn all(sent: &[usize]) -> Vec<u8> {
-    sent.iter().flat_map(|len| bytes(*len)).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn data_survives_any_fragmentation(
-        seed in any::<u64>(),
-        most in prop_oneof![1usize..40, 40usize..5000, 5000usize..100_000],
-        ours in prop::collection::vec(prop_oneof![0usize..50, 16_000usize..17_000, 0usize..200_000], 0..5),
-        theirs in prop::collection::vec(prop_oneof![0usize..50, 16_000usize..17_000, 0usize..200_000], 0..5),
-    ) {
-        let most = if all(&ours).len() + all(&theirs).len() > 100_000 { most.max(200) } else { most };
-        block_on(async {
-            let (near, far) = duplex(64 * 1024);
-            let (near, far) = (Choppy::new(near, seed, most), Choppy::new(far, !seed, most));
-            let (near, far) = our_client(near, far).await;
-            let (a, b) = tokio::join!(exchange(near, &ours), exchange(far, &theirs));
-            assert!(a == all(&theirs) && b == all(&ours), "our client");
-            let (theirs_io, ours_io) = our_server().await;
-            let (a, b) = tokio::join!(exchange(ours_io, &ours), exchange(theirs_io, &theirs));
-            assert!(a == all(&theirs) && b == all(&ours), "our server");
-        });
-    }
 }
 
 /// Records of a plain rustls client, as `write` makes them, and the connection to our server.
 async fn records(
     write: impl FnOnce(&mut rustls::ClientConnection, &mut Vec<u8>),
 ) -> (Vec<u8>, DuplexStream, rustls::ClientConnection, Ours) {
-    let (theirs, ours) = our_server().await;
+    let (theirs, ours) = our_server(SUITES[0]).await;
     let (wire, mut session) = theirs.into_inner();
     let mut records = Vec::new();
     write(&mut session, &mut records);
@@ -167,20 +135,6 @@ fn a_split_at_any_byte_changes_nothing() {
 }
 
 #[test]
-fn truncation_is_not_an_orderly_end() {
-    block_on(async {
-        let (records, mut wire, _, mut ours) = records(|session, out| say(session, out, b"all?")).await;
-        wire.write_all(&records).await.expect("open");
-        drop(wire);
-        let mut got = Vec::new();
-        let error = ours.read_to_end(&mut got).await.expect_err("no close_notify");
-        assert_eq!((error.kind(), &got[..]), (ErrorKind::UnexpectedEof, &b"all?"[..]));
-        let again = ours.read(&mut [0; 8]).await.expect_err("still none");
-        assert_eq!(again.kind(), ErrorKind::UnexpectedEof);
-    });
-}
-
-#[test]
 fn any_corrupted_byte_ends_the_connection_with_an_alert() {
     let whole = block_on(records(|session, out| say(session, out, b"x"))).0.len();
     for at in 0..whole {
@@ -213,16 +167,13 @@ fn any_corrupted_byte_ends_the_connection_with_an_alert() {
 
 #[test]
 fn keys_are_updated_on_request_and_before_their_limit() {
-    for suite in provider().cipher_suites.iter().map(|suite| suite.suite()) {
-        keys_change(suite);
-    }
+    SUITES.into_iter().for_each(keys_change);
 }
 
 fn keys_change(suite: CipherSuite) {
     block_on(async {
-        let (client, server) = &*WORKLOADS;
-        let (theirs, ours) = with_client(client_of_one_suite(client, suite), server).await;
-        let ((wire, mut session), mut ours) = (theirs.into_inner(), ours.io);
+        let (theirs, mut ours) = our_server(suite).await;
+        let (wire, mut session) = theirs.into_inner();
         assert_eq!(
             session.negotiated_cipher_suite().map(|agreed| agreed.suite()),
             Some(suite)
@@ -266,58 +217,9 @@ fn keys_change(suite: CipherSuite) {
 }
 
 #[test]
-fn each_half_closes_independently() {
-    block_on(async {
-        let (mut theirs, mut ours) = our_server().await;
-        ours.shutdown().await.expect("open");
-        assert_eq!(theirs.read(&mut [0; 8]).await.expect("close_notify"), 0);
-        theirs.write_all(b"still").await.expect("our reading half is open");
-        theirs.shutdown().await.expect("open");
-        let mut got = String::new();
-        ours.read_to_string(&mut got).await.expect("a regular end");
-        assert_eq!(got, "still");
-        assert_eq!(ours.read(&mut [0; 8]).await.expect("it stays"), 0);
-        let closed = ours.write(b"more").await.expect_err("our half is closed");
-        assert_eq!(closed.kind(), ErrorKind::BrokenPipe);
-
-        let (mut theirs, mut ours) = our_server().await;
-        theirs.shutdown().await.expect("open");
-        assert_eq!(ours.read(&mut [0; 8]).await.expect("close_notify"), 0);
-        ours.write_all(b"still").await.expect("our writing half is open");
-        let mut got = [0; 5];
-        theirs.read_exact(&mut got).await.expect("open");
-        assert_eq!(&got, b"still");
-    });
-}
-
-#[test]
-fn data_received_with_the_handshake_is_kept() {
-    for len in [0, 1, 5000, 40_000] {
-        block_on(async {
-            let (client, server) = &*WORKLOADS;
-            let (near, far) = duplex(64 * 1024);
-            let connector = tokio_rustls::TlsConnector::from(client.client_config(Alpn::None));
-            // Sequentially, so that all of it is waiting when the server reads the end of its handshake.
-            let client = async {
-                let name = API.try_into().expect("a name");
-                let mut near = connector.connect(name, near).await.expect("handshake");
-                near.write_all(&bytes(len)).await.expect("open");
-                near.shutdown().await.expect("open");
-                near
-            };
-            let (accepted, near) = tokio::join!(server.accept(far, Alpn::None), client);
-            let (mut ours, mut got) = (accepted.expect("handshake").io, Vec::new());
-            ours.read_to_end(&mut got).await.expect("a regular end");
-            assert!(got == bytes(len));
-            drop(near);
-        });
-    }
-}
-
-#[test]
 fn unread_data_takes_a_bounded_buffer() {
     block_on(async {
-        let (theirs, mut ours) = our_server().await;
+        let (theirs, mut ours) = our_server(SUITES[0]).await;
         let mut sent = 0;
         let data = bytes(3 * TLS_WRITE_BYTES.value);
         while let Ok(written) = tokio::time::timeout(std::time::Duration::from_millis(20), ours.write(&data)).await {
@@ -332,10 +234,7 @@ fn unread_data_takes_a_bounded_buffer() {
         };
         let (flushed, got) = tokio::join!(ours.flush(), reading);
         flushed.expect("open");
-        assert!(
-            got.chunks(TLS_WRITE_BYTES.value)
-                .all(|part| part == &data[..part.len()])
-        );
+        assert!(got.chunks(TLS_WRITE_BYTES.value).all(|part| part == &data[..part.len()]));
         assert!(is_idle(&ours));
     });
 }
@@ -343,7 +242,7 @@ fn unread_data_takes_a_bounded_buffer() {
 #[test]
 fn corked_records_leave_together_and_are_bounded() {
     block_on(async {
-        let (mut theirs, mut ours) = our_server().await;
+        let (mut theirs, mut ours) = our_server(SUITES[0]).await;
         let data = bytes(PLAINTEXT);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         corked(|| {
@@ -366,10 +265,7 @@ fn corked_records_leave_together_and_are_bounded() {
             taken += written.expect("open");
             assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
         }
-        assert!(
-            (TLS_WRITE_BYTES.value / 2..2 * TLS_WRITE_BYTES.value).contains(&taken),
-            "{taken}"
-        );
+        assert!((TLS_WRITE_BYTES.value / 2..2 * TLS_WRITE_BYTES.value).contains(&taken), "{taken}");
     });
 }
 
@@ -383,7 +279,7 @@ fn stream_is_small() {
 #[test]
 fn pieces_form_one_record_and_one_read_returns_many() {
     block_on(async {
-        let (theirs, mut ours) = our_server().await;
+        let (theirs, mut ours) = our_server(SUITES[0]).await;
         let (mut wire, mut session) = theirs.into_inner();
         let data = bytes(PLAINTEXT);
         let parts = [IoSlice::new(&[]), IoSlice::new(&data[..9]), IoSlice::new(&data[9..])];
@@ -413,11 +309,13 @@ fn pieces_form_one_record_and_one_read_returns_many() {
 
 /// Both ends are ours, so that records a peer must not send can be sealed.
 async fn both() -> (Ours, Ours) {
-    let (client, server) = &*WORKLOADS;
     let (near, far) = duplex(64 * 1024);
-    let name = dns(API);
-    let (near, far) = tokio::join!(client.connect(near, &name, Alpn::None), server.accept(far, Alpn::None));
-    (near.expect("handshake"), far.expect("handshake").io)
+    let config = client(SUITES[0]);
+    let (near, far) = tokio::join!(
+        connect(near, config, name(), |_| ()),
+        accept(far, SERVER.clone(), |_| ())
+    );
+    (near.expect("handshake").0, far.expect("handshake").0)
 }
 
 fn seal(from: &mut Ours, content: Content, data: &[u8], out: &mut Vec<u8>) {
