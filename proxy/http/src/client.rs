@@ -1,6 +1,5 @@
 //! Client connections: a handshake over an established I/O, then requests over it until it ends.
 
-mod adaptive;
 mod http2;
 
 use http::{Request, Response};

@@ -14,7 +14,6 @@ pub mod client;
 mod date;
 pub mod error;
 pub mod errors;
-pub mod executor;
 pub mod filter;
 pub mod h1;
 pub mod headers;
@@ -29,6 +28,5 @@ pub mod upgrade;
 
 pub use body::Body;
 pub use error::{Error, SendError};
-pub use executor::LocalExec;
 pub use metered::Metered;
 pub use replay::{Replay, ReplayBody};

@@ -45,7 +45,7 @@ pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
 
 /// Creates a timer in the context of the runtime that drives this thread's timers: a timer belongs to the runtime in
 /// whose context it is created.
-pub fn kept<T>(make: impl FnOnce() -> T) -> T {
+fn kept<T>(make: impl FnOnce() -> T) -> T {
     KEEPER.with(|keeper| {
         let _context = keeper.get().map(Handle::enter);
         make()

@@ -8,6 +8,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::{Rc, Weak},
+    sync::Once,
     task::{Context, Poll, Waker},
 };
 
@@ -19,7 +20,6 @@ use http_body::Body as _;
 use proxy_model::{Http2Params, limits};
 use proxy_transport::{Corked, cork::corked};
 
-use super::adaptive::{self, Adaptive};
 use crate::{
     Body, Error, SendError, h1,
     headers::HeaderFlags,
@@ -42,13 +42,7 @@ const LOCAL_ERROR_RESETS: usize = limits::HTTP2_ERROR_RESETS.value;
 
 /// HTTP/2 connection: cheap to clone, any number of concurrent requests.
 #[derive(Clone)]
-pub struct Http2(Kind);
-
-#[derive(Clone)]
-enum Kind {
-    Direct(Rc<ClientState>),
-    Adaptive(Adaptive),
-}
+pub struct Http2(Rc<ClientState>);
 
 /// State shared by all clones. After the last is dropped, the connection ends with its last stream.
 struct ClientState {
@@ -60,13 +54,6 @@ struct ClientState {
 
 /// Starts an HTTP/2 connection over `io`. A task of the current worker drives it and ends with it.
 pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
-    if params
-        .flow_control
-        .as_ref()
-        .is_some_and(|flow| flow.adaptive_flow_control)
-    {
-        return Ok(Http2(Kind::Adaptive(adaptive::connect(Box::new(io), params).await?)));
-    }
     let io = Corked::new(io);
     let (sender, mut connection) = builder(params).handshake(io.clone()).await?;
     let state = Rc::new(ClientState {
@@ -84,7 +71,7 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
         Some(keep_alive::unanswered(pings, connection.ping_pong()?, is_wanted))
     });
     tokio::task::spawn_local(Driver::new((connection, io), &state, pings).run());
-    Ok(Http2(Kind::Direct(state)))
+    Ok(Http2(state))
 }
 
 fn builder(params: &Http2Params) -> Builder {
@@ -105,6 +92,9 @@ fn builder(params: &Http2Params) -> Builder {
         if flow.initial_connection_window_size != 0 {
             builder.initial_connection_window_size(flow.initial_connection_window_size);
         }
+        if flow.adaptive_flow_control {
+            warn_of_adaptive_flow_control();
+        }
     }
     if let Some(internals) = &params.internals {
         if internals.max_concurrent_reset_streams != 0 {
@@ -119,6 +109,15 @@ fn builder(params: &Http2Params) -> Builder {
         }
     }
     builder
+}
+
+/// Warns once per process: endpoints ask for it, and each has many connections.
+#[cold]
+fn warn_of_adaptive_flow_control() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!("ignoring adaptive_flow_control of an endpoint: not supported, windows follow the configuration");
+    });
 }
 
 /// Drives a connection to its end.
@@ -195,50 +194,40 @@ impl ClientState {
 }
 
 impl Http2 {
-    /// Sends a request, moving it out of its place: it is large, and a reference to it is not. Its URI must be
-    /// absolute.
+    /// Sends a request, moving it out of its place: it is large, and a reference to it is not. Its URI must be absolute.
     pub async fn send(&mut self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
-        match &mut self.0 {
-            Kind::Direct(state) => send(state, request).await,
-            Kind::Adaptive(sender) => adaptive::send(sender, request).await,
+        let state = &self.0;
+        if state.is_closed.get() {
+            return Err(not_sent(Error::Closed));
         }
+        // A separate handle: one that waits for a stream to open would block the others.
+        let mut sender = state.sender.borrow().clone();
+        if let Some(Err(error)) = poll_fn(|cx| sender.poll_ready(cx)).now_or_never() {
+            return Err(not_sent(error.into()));
+        }
+        let body = std::mem::take(request.body_mut());
+        let is_whole = body.is_end_stream();
+        let head = head(request, &body);
+        let (response, stream) = sender.send_request(head, is_whole).map_err(failed)?;
+        drop(sender);
+        let active = state.active.clone();
+        let sending = if is_whole {
+            drop(stream);
+            None
+        } else {
+            body_sender::start(BodySender::new(body, stream), active.clone())
+        };
+        let response = response.await.map_err(failed)?;
+        if let Some(sending) = sending {
+            sending.detach();
+        }
+        Ok(response.map(|body| ReceivedBody::body(body, Some(active))))
     }
 
     /// Returns true if the connection has ended or accepts no more requests.
     pub fn is_closed(&self) -> bool {
-        match &self.0 {
-            Kind::Direct(state) => state.is_closed.get(),
-            Kind::Adaptive(sender) => sender.is_closed(),
-        }
+        self.0.is_closed.get()
     }
-}
-
-async fn send(state: &Rc<ClientState>, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
-    if state.is_closed.get() {
-        return Err(not_sent(Error::Closed));
-    }
-    // A separate handle: one that waits for a stream to open would block the others.
-    let mut sender = state.sender.borrow().clone();
-    if let Some(Err(error)) = poll_fn(|cx| sender.poll_ready(cx)).now_or_never() {
-        return Err(not_sent(error.into()));
-    }
-    let body = std::mem::take(request.body_mut());
-    let is_whole = body.is_end_stream();
-    let head = head(request, &body);
-    let (response, stream) = sender.send_request(head, is_whole).map_err(failed)?;
-    drop(sender);
-    let active = state.active.clone();
-    let sending = if is_whole {
-        drop(stream);
-        None
-    } else {
-        body_sender::start(BodySender::new(body, stream), active.clone())
-    };
-    let response = response.await.map_err(failed)?;
-    if let Some(sending) = sending {
-        sending.detach();
-    }
-    Ok(response.map(|body| ReceivedBody::body(body, Some(active))))
 }
 
 fn failed(error: h2::Error) -> SendError {
