@@ -22,9 +22,12 @@ use proxy_process::{
     serve::{self, Acceptor, AnyIo, Client, Plain},
 };
 use proxy_tls::{Alpn, Tls};
-use proxy_transport::PrefixedIo;
+use proxy_transport::{
+    PrefixedIo,
+    peek::{Peek, peek},
+};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::AsyncRead,
     net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
@@ -126,22 +129,20 @@ pub(crate) enum Hello {
 /// Reads the first bytes of a connection, which the returned stream repeats.
 pub(crate) async fn read_client_hello<I: AsyncRead + Unpin>(mut io: I, local_id: &Id) -> (Hello, PrefixedIo<I>) {
     let mut buf = BytesMut::with_capacity(HELLO_BYTES);
-    let looked = tokio::time::timeout(DETECT, async {
-        loop {
-            match detect::client_hello(&buf) {
-                detect::Hello::Hello { sni } if sni.as_deref() == Some(local_id.as_str()) => return Hello::Ours,
-                detect::Hello::NeedMore if buf.len() < DETECT_TLS_BYTES.value => {}
-                _ => return Hello::NotOurs,
-            }
-            match io.read_buf(&mut buf).await {
-                Ok(0) | Err(_) => return Hello::Silent,
-                Ok(_) => {}
-            }
+    let reading = peek(&mut io, &mut buf, DETECT_TLS_BYTES.value, |bytes| {
+        match detect::client_hello(bytes) {
+            detect::Hello::Hello { sni } if sni.as_deref() == Some(local_id.as_str()) => Some(Hello::Ours),
+            detect::Hello::NeedMore => None,
+            _ => Some(Hello::NotOurs),
         }
     });
-    let hello = looked
-        .await
-        .unwrap_or(if buf.is_empty() { Hello::Silent } else { Hello::NotOurs });
+    let hello = match tokio::time::timeout(DETECT, reading).await {
+        Ok(Ok(Peek::Known(hello))) => hello,
+        Ok(Ok(Peek::Unknown)) => Hello::NotOurs,
+        Ok(Ok(Peek::Closed) | Err(_)) => Hello::Silent,
+        Err(_) if buf.is_empty() => Hello::Silent,
+        Err(_) => Hello::NotOurs,
+    };
     (hello, PrefixedIo::new(buf.freeze(), io))
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A pool does not know how to connect: it hands out connections, and takes back those that can be reused.
 
+mod slot;
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     fmt,
-    future::Future,
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, ready},
@@ -14,10 +15,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{
-    FutureExt as _,
-    future::{LocalBoxFuture, Shared},
-};
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -26,10 +23,8 @@ use proxy_model::limits;
 use proxy_transport::timers;
 use tokio::time::Instant;
 
-use crate::{
-    Body, Error, SendError,
-    client::{Http1, Http2},
-};
+pub use slot::{Http2Slot, SlotConnection};
+use crate::{Body, Error, SendError, client::Http1};
 
 /// Default idle time of HTTP/1 connections; upstream's figure.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -263,83 +258,5 @@ impl fmt::Debug for PooledBody {
         f.debug_struct("PooledBody")
             .field("ended", &self.ended)
             .finish_non_exhaustive()
-    }
-}
-
-/// Single HTTP/2 connection to an endpoint. Requests that arrive while it is being established wait for it.
-pub struct Http2Pool<E: 'static> {
-    state: RefCell<State<E>>,
-}
-
-type Connecting<E> = Shared<LocalBoxFuture<'static, Result<Http2, Rc<E>>>>;
-
-enum State<E: 'static> {
-    Idle,
-    Connecting(Connecting<E>),
-    Ready(Http2),
-}
-
-impl<E: 'static> Default for Http2Pool<E> {
-    fn default() -> Self {
-        Self {
-            state: RefCell::new(State::Idle),
-        }
-    }
-}
-
-impl<E: 'static> Http2Pool<E> {
-    /// Returns the connection if it is open as far as known.
-    pub fn ready(&self) -> Option<Http2> {
-        match &*self.state.borrow() {
-            State::Ready(connection) if !connection.is_closed() => Some(connection.clone()),
-            _ => None,
-        }
-    }
-
-    /// Returns the connection; `connect` establishes it if there is none. All waiting callers get the same result.
-    pub async fn get<F>(&self, connect: impl FnOnce() -> F) -> Result<Http2, Rc<E>>
-    where
-        F: Future<Output = Result<Http2, E>> + 'static,
-    {
-        if let Some(connection) = self.ready() {
-            return Ok(connection);
-        }
-        let connecting = self.connecting(connect);
-        let result = connecting.clone().await;
-        let mut state = self.state.borrow_mut();
-        if matches!(&*state, State::Connecting(current) if current.ptr_eq(&connecting)) {
-            *state = result
-                .as_ref()
-                .map_or(State::Idle, |connection| State::Ready(connection.clone()));
-        }
-        result
-    }
-
-    /// Drops the connection, for example because the endpoint was removed; requests in progress continue.
-    pub fn clear(&self) {
-        *self.state.borrow_mut() = State::Idle;
-    }
-
-    fn connecting<F>(&self, connect: impl FnOnce() -> F) -> Connecting<E>
-    where
-        F: Future<Output = Result<Http2, E>> + 'static,
-    {
-        let mut state = self.state.borrow_mut();
-        if let State::Connecting(connecting) = &*state {
-            return connecting.clone();
-        }
-        let connecting = connect().map(|result| result.map_err(Rc::new)).boxed_local().shared();
-        *state = State::Connecting(connecting.clone());
-        connecting
-    }
-}
-
-impl<E: 'static> fmt::Debug for Http2Pool<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.state.borrow() {
-            State::Idle => "Http2Pool::Idle",
-            State::Connecting(_) => "Http2Pool::Connecting",
-            State::Ready(_) => "Http2Pool::Ready",
-        })
     }
 }

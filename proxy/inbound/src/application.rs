@@ -8,7 +8,7 @@ use http::{Request, Response, Version, header::HOST};
 use http_body::Body as _;
 use proxy_http::{
     Body, Metered, SendError, client,
-    pool::{Http1Pool, Http2Pool, Lease},
+    pool::{Http1Pool, Http2Slot, Lease, SlotConnection},
 };
 use proxy_metrics::{NoTls, Peer, Recorder, Tls, TransportSlot};
 use proxy_model::{Http2Params, ServerAddr, limits};
@@ -75,7 +75,7 @@ impl Applications {
             connect: self.connect,
             transport: self.transport(addr),
             http1: Http1Pool::counted(self.http1_idle, self.metrics.clone()),
-            http2: Http2Pool::default(),
+            http2: Http2Slot::default(),
         });
         if by_addr.len() < limits::APPLICATIONS.value {
             by_addr.insert(addr, application.clone());
@@ -119,7 +119,7 @@ pub(crate) struct Application {
     connect: Connect,
     transport: Arc<TransportSlot>,
     http1: Rc<Http1Pool>,
-    http2: Http2Pool<proxy_transport::Error>,
+    http2: Http2Slot<Rc<proxy_transport::Error>>,
 }
 
 impl Application {
@@ -166,27 +166,35 @@ impl Application {
 
     /// Sends an HTTP/2 request over the single connection.
     pub(crate) async fn send_http2(
-        &self,
+        self: &Rc<Self>,
         permit: &Permit,
         request: &mut Request<Body>,
     ) -> Result<Response<Body>, Failure> {
+        let target = permit.target();
         let mut attempts = 0;
         loop {
-            let (connect, transport, target) = (self.connect, self.transport.clone(), permit.target());
-            let connecting = || async move {
-                let io = open(connect, &transport, target).await?;
-                client::http2(io, &Http2Params::default())
-                    .await
-                    .map_err(|error| handshake_failed(target, error))
-            };
-            let mut connection = self.http2.get(connecting).await.map_err(Failure::Connect)?;
+            let connect = |application: Rc<Self>| async move { application.open_http2(target).await };
+            let shared = Http2Slot::get(self, |application| &application.http2, connect).await;
+            let SlotConnection {
+                mut connection,
+                generation,
+            } = shared.map_err(Failure::Connect)?;
             attempts += 1;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(failed) if failed.not_sent && attempts < limits::NEVER_ARRIVED_ATTEMPTS.value => {}
+                Err(failed) if failed.not_sent && attempts < limits::NEVER_ARRIVED_ATTEMPTS.value => {
+                    self.http2.forget(generation);
+                }
                 Err(failed) => return Err(failed.into()),
             }
         }
+    }
+
+    async fn open_http2(&self, target: ServerAddr) -> Result<client::Http2, Rc<proxy_transport::Error>> {
+        let io = open(self.connect, &self.transport, target).await.map_err(Rc::new)?;
+        client::http2(io, &Http2Params::default())
+            .await
+            .map_err(|error| Rc::new(handshake_failed(target, error)))
     }
 
     async fn open_http1(&self, permit: &Permit) -> Result<client::Http1, Failure> {

@@ -6,8 +6,11 @@ use bytes::BytesMut;
 use proxy_core::detect::{self, Detected};
 use proxy_http::Metered;
 use proxy_model::{ServerProtocol, limits};
-use proxy_transport::{PrefixedIo, timers};
-use tokio::io::AsyncReadExt as _;
+use proxy_transport::{
+    PrefixedIo,
+    peek::{Peek, peek},
+    timers,
+};
 
 use crate::{
     Error,
@@ -86,20 +89,14 @@ fn detection(protocol: &ServerProtocol, tls: &TlsStatus, default_timeout: Durati
 /// Reads until the protocol is known; none if that takes too long.
 async fn detect_http(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo, Option<Detected>), Error> {
     let mut read = BytesMut::with_capacity(limits::DETECT_HTTP_BYTES.value);
-    let reading = async {
-        loop {
-            let n = io.read_buf(&mut read).await?;
-            if read.is_empty() {
-                return Err(Error::Closed);
-            }
-            match detect::http(&read) {
-                Detected::NeedMore if n != 0 && read.len() < limits::DETECT_HTTP_BYTES.value => {}
-                detected => return Ok(detected),
-            }
-        }
-    };
+    let reading = peek(&mut io, &mut read, limits::DETECT_HTTP_BYTES.value, |bytes| {
+        Some(detect::http(bytes)).filter(|detected| *detected != Detected::NeedMore)
+    });
     let detected = match timers::timeout(timeout, reading).await {
-        Ok(detected) => Some(detected?),
+        Ok(Ok(Peek::Known(detected))) => Some(detected),
+        Ok(Ok(Peek::Unknown)) => Some(Detected::NotHttp),
+        Ok(Ok(Peek::Closed)) => return Err(Error::Closed),
+        Ok(Err(error)) => return Err(error.into()),
         Err(_) => None,
     };
     Ok((PrefixedIo::new(read, io), detected))

@@ -46,7 +46,7 @@ async fn revoked(connection: &Connection) {
 
 /// A rejected client receives a reset, not an orderly end that it could take for a response.
 fn reset(client: &SessionIo) {
-    let socket = client.get_ref().get_ref().socket();
+    let socket = client.get_ref().get_ref().get_ref().get_ref();
     // If that fails, the client receives an orderly end.
     let _ = socket.set_zero_linger();
 }

@@ -7,8 +7,12 @@ use proxy_core::detect::{self, Hello};
 use proxy_metrics::NoTls;
 use proxy_model::{Id, limits};
 use proxy_tls::{Accepted, Alpn};
-use proxy_transport::{PrefixedIo, timers};
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use proxy_transport::{
+    PrefixedIo,
+    peek::{Peek, peek},
+    timers,
+};
+use tokio::net::TcpStream;
 
 use crate::{Error, Worker, connection::TlsStatus, io::ClientIo};
 
@@ -61,22 +65,20 @@ async fn read_client_hello(
     read: &mut BytesMut,
     timeout: Duration,
 ) -> Result<Option<String>, Error> {
-    let reading = async {
-        loop {
-            let n = socket.read_buf(read).await?;
-            if read.is_empty() {
-                return Err(Error::Closed);
-            }
-            match detect::client_hello(read) {
-                Hello::Hello { sni } => return Ok(sni),
-                Hello::NeedMore if n != 0 && read.len() < limits::DETECT_TLS_BYTES.value => {}
-                Hello::NeedMore | Hello::NotTls => return Ok(None),
-            }
+    let reading = peek(socket, read, limits::DETECT_TLS_BYTES.value, |bytes| {
+        match detect::client_hello(bytes) {
+            Hello::Hello { sni } => Some(sni),
+            Hello::NotTls => Some(None),
+            Hello::NeedMore => None,
         }
-    };
-    timers::timeout(timeout, reading)
-        .await
-        .unwrap_or(Err(Error::TlsDetectTimeout))
+    });
+    match timers::timeout(timeout, reading).await {
+        Ok(Ok(Peek::Known(sni))) => Ok(sni),
+        Ok(Ok(Peek::Unknown)) => Ok(None),
+        Ok(Ok(Peek::Closed)) => Err(Error::Closed),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::TlsDetectTimeout),
+    }
 }
 
 fn is_ours(sni: &str, local: &Id) -> bool {

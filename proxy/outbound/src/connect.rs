@@ -1,23 +1,13 @@
 //! Connections to an endpoint: TCP, mesh TLS, transport header, and pooled HTTP connections.
 
-use std::{
-    cell::{Cell, RefCell},
-    net::SocketAddr,
-    num::NonZeroU16,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{net::SocketAddr, num::NonZeroU16, rc::Rc, sync::Arc};
 
-use futures_util::{
-    FutureExt as _,
-    future::{LocalBoxFuture, Shared},
-};
 use http::{Request, Response};
 use proxy_http::{
     Body, SendError,
     client::{self, Http2},
     metered::Metered,
-    pool::{Http1Pool, Lease},
+    pool::{Http1Pool, Http2Slot, Lease, SlotConnection},
 };
 use proxy_metrics::TransportSlot;
 use proxy_model::{Endpoint, Http2Params, ServerAddr, TlsIdentity, defaults, endpoint::KeepAlive};
@@ -28,7 +18,7 @@ use proxy_transport::{
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::{Error, context::Context, io::Stream};
+use crate::{Error, context::Context, io::{self, Stream}};
 
 /// Protocol on a connection to an endpoint. Each has connections of its own, as in upstream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -45,8 +35,8 @@ pub(crate) enum Variant {
 
 /// Connection that can take a request.
 pub(crate) enum EndpointConnection {
-    /// The shared connection, and its generation in the slot.
-    Http2(Http2, u64),
+    /// The shared connection.
+    Http2(SlotConnection),
     /// A connection for this request.
     Http1(Lease),
 }
@@ -55,54 +45,15 @@ impl EndpointConnection {
     /// Generation of a shared connection in its slot.
     pub(crate) fn generation(&self) -> Option<u64> {
         match self {
-            Self::Http2(_, generation) => Some(*generation),
+            Self::Http2(shared) => Some(shared.generation),
             Self::Http1(_) => None,
         }
     }
 
     pub(crate) async fn send(self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         match self {
-            Self::Http2(mut connection, _) => connection.send(request).await,
+            Self::Http2(mut shared) => shared.connection.send(request).await,
             Self::Http1(lease) => lease.send(request).await,
-        }
-    }
-}
-
-type Connecting = Shared<LocalBoxFuture<'static, Result<(Http2, u64), Error>>>;
-
-/// The shared HTTP/2 connection of one variant. Concurrent callers wait for a connect in progress.
-#[derive(Default)]
-pub(crate) struct Http2Slot {
-    state: RefCell<State>,
-    generation: Cell<u64>,
-}
-
-#[derive(Default)]
-enum State {
-    #[default]
-    Idle,
-    Connecting(Connecting),
-    Ready(Http2),
-}
-
-impl std::fmt::Debug for Http2Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Http2Slot({})", self.generation.get())
-    }
-}
-
-impl Http2Slot {
-    fn ready(&self) -> Option<(Http2, u64)> {
-        match &*self.state.borrow() {
-            State::Ready(connection) if !connection.is_closed() => Some((connection.clone(), self.generation.get())),
-            _ => None,
-        }
-    }
-
-    /// Drops the connection of `generation`, which takes no more requests. Requests in flight continue.
-    pub(crate) fn forget(&self, generation: u64) {
-        if self.generation.get() == generation {
-            *self.state.borrow_mut() = State::Idle;
         }
     }
 }
@@ -114,8 +65,8 @@ pub(crate) struct Connector {
     model: Arc<Endpoint>,
     /// True if the endpoint is this workload itself.
     pub(crate) is_local: bool,
-    orig_proto: Http2Slot,
-    http2: Http2Slot,
+    orig_proto: Http2Slot<Error>,
+    http2: Http2Slot<Error>,
     http1: Rc<Http1Pool>,
     transport: Arc<TransportSlot>,
 }
@@ -147,8 +98,9 @@ impl Connector {
     pub(crate) async fn connection(self: &Rc<Self>, variant: Variant) -> Result<EndpointConnection, Error> {
         match variant {
             Variant::OrigProto | Variant::Http2 => {
-                let (connection, generation) = self.http2(variant).await?;
-                Ok(EndpointConnection::Http2(connection, generation))
+                let connect = |connector: Rc<Self>| async move { connector.connect_http2().await };
+                let shared = Http2Slot::get(self, move |connector| connector.slot(variant), connect).await?;
+                Ok(EndpointConnection::Http2(shared))
             }
             Variant::Http1 => match self.http1.checkout() {
                 Some(lease) => Ok(EndpointConnection::Http1(lease)),
@@ -158,43 +110,12 @@ impl Connector {
         }
     }
 
-    pub(crate) fn slot(&self, variant: Variant) -> &Http2Slot {
+    pub(crate) fn slot(&self, variant: Variant) -> &Http2Slot<Error> {
         if variant == Variant::OrigProto {
             &self.orig_proto
         } else {
             &self.http2
         }
-    }
-
-    async fn http2(self: &Rc<Self>, variant: Variant) -> Result<(Http2, u64), Error> {
-        let slot = self.slot(variant);
-        if let Some(ready) = slot.ready() {
-            return Ok(ready);
-        }
-        self.connecting(variant).await
-    }
-
-    /// Joins the connect in progress, or starts one. It continues even if its caller is dropped.
-    fn connecting(self: &Rc<Self>, variant: Variant) -> Connecting {
-        let slot = self.slot(variant);
-        if let State::Connecting(connecting) = &*slot.state.borrow() {
-            return connecting.clone();
-        }
-        let generation = slot.generation.get() + 1;
-        slot.generation.set(generation);
-        let connector = self.clone();
-        let connecting = async move {
-            let result = connector.connect_http2().await;
-            let slot = connector.slot(variant);
-            if slot.generation.get() == generation {
-                *slot.state.borrow_mut() = result.as_ref().map_or(State::Idle, |c| State::Ready(c.clone()));
-            }
-            result.map(|connection| (connection, generation))
-        };
-        let connecting = connecting.boxed_local().shared();
-        *slot.state.borrow_mut() = State::Connecting(connecting.clone());
-        tokio::task::spawn_local(connecting.clone().map(drop));
-        connecting
     }
 
     async fn connect_http2(&self) -> Result<Http2, Error> {
@@ -211,7 +132,7 @@ impl Connector {
 
     async fn connect_http1(&self) -> Result<client::Http1, Error> {
         let io = self.connect(Some(SessionProtocol::Http1)).await?;
-        let close_observer = io.get_ref().close_observer();
+        let close_observer = io::close_observer(io.get_ref());
         let connection = client::http1(io).await.map_err(|error| self.error(error))?;
         Ok(connection.with_close_observer(close_observer))
     }

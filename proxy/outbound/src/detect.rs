@@ -5,8 +5,11 @@ use std::{io, rc::Rc, time::Duration};
 use bytes::BytesMut;
 use proxy_core::detect::{self, Detected, Hello};
 use proxy_model::limits::{DETECT_HTTP_BYTES, DETECT_TLS_BYTES};
-use proxy_transport::timers;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use proxy_transport::{
+    peek::{Peek, peek},
+    timers,
+};
+use tokio::io::AsyncRead;
 
 use crate::Error;
 
@@ -19,18 +22,13 @@ pub(crate) struct FirstBytes {
 /// Reads until HTTP is detected or ruled out. Silence for `time` rules it out.
 pub(crate) async fn detect_http<I: AsyncRead + Unpin>(io: &mut I, time: Duration) -> Result<FirstBytes, Error> {
     let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
-    let mut detected = Detected::NotHttp;
-    let read = read_until(io, &mut bytes, DETECT_HTTP_BYTES.value, |bytes| {
-        detected = match detect::http(bytes) {
-            Detected::NeedMore if bytes.len() >= DETECT_HTTP_BYTES.value => Detected::NotHttp,
-            detected => detected,
-        };
-        detected != Detected::NeedMore
+    let reading = peek(io, &mut bytes, DETECT_HTTP_BYTES.value, |bytes| {
+        Some(detect::http(bytes)).filter(|detected| *detected != Detected::NeedMore)
     });
-    match timers::timeout(time, read).await {
-        Ok(result) => result?,
-        Err(_) => detected = Detected::NotHttp,
-    }
+    let detected = match timers::timeout(time, reading).await {
+        Ok(peeked) => known(peeked)?.unwrap_or(Detected::NotHttp),
+        Err(_) => Detected::NotHttp,
+    };
     Ok(FirstBytes { bytes, detected })
 }
 
@@ -40,39 +38,23 @@ pub(crate) async fn read_client_hello<I: AsyncRead + Unpin>(
     time: Duration,
 ) -> Result<(BytesMut, Option<String>), Error> {
     let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
-    let mut hello = Hello::NotTls;
-    let read = read_until(io, &mut bytes, DETECT_TLS_BYTES.value, |bytes| {
-        hello = detect::client_hello(bytes);
-        hello != Hello::NeedMore
+    let reading = peek(io, &mut bytes, DETECT_TLS_BYTES.value, |bytes| match detect::client_hello(bytes) {
+        Hello::Hello { sni } => Some(sni),
+        Hello::NotTls => Some(None),
+        Hello::NeedMore => None,
     });
     let timeout = || Error::Detect(Rc::new(io::ErrorKind::TimedOut.into()));
-    timers::timeout(time, read).await.map_err(|_| timeout())??;
-    let sni = match hello {
-        Hello::Hello { sni } => sni,
-        Hello::NotTls | Hello::NeedMore => None,
-    };
-    Ok((bytes, sni))
+    let sni = known(timers::timeout(time, reading).await.map_err(|_| timeout())?)?;
+    Ok((bytes, sni.flatten()))
 }
 
-/// Reads until `known` returns true, the limit, or the end of the stream. An end before the first byte is an error.
-async fn read_until<I: AsyncRead + Unpin>(
-    io: &mut I,
-    bytes: &mut BytesMut,
-    limit: usize,
-    mut known: impl FnMut(&[u8]) -> bool,
-) -> Result<(), Error> {
-    loop {
-        let read = io
-            .read_buf(bytes)
-            .await
-            .map_err(|error| Error::Detect(Rc::new(error)))?;
-        if read == 0 && bytes.is_empty() {
-            return Err(Error::Detect(Rc::new(io::ErrorKind::UnexpectedEof.into())));
-        }
-        if known(bytes) || read == 0 || bytes.len() >= limit {
-            return Ok(());
-        }
-        bytes.reserve(1);
+/// Returns the result of looking at the first bytes; an end before the first byte is an error.
+fn known<T>(peeked: io::Result<Peek<T>>) -> Result<Option<T>, Error> {
+    match peeked {
+        Ok(Peek::Known(known)) => Ok(Some(known)),
+        Ok(Peek::Unknown) => Ok(None),
+        Ok(Peek::Closed) => Err(Error::Detect(Rc::new(io::ErrorKind::UnexpectedEof.into()))),
+        Err(error) => Err(Error::Detect(Rc::new(error))),
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod credentials;
 mod engine;
 mod handshake;
+mod maybe;
 mod verify;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::config::Configs;
 pub use credentials::{Anchors, Credentials};
 pub use engine::{Engine, TlsStream};
 pub use handshake::{Accepted, ClientStream, ServerStream};
+pub use maybe::MaybeTls;
 pub use verify::leaf_ids;
 
 /// ALPN protocol of streams that begin with a transport header.

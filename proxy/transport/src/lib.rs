@@ -10,6 +10,7 @@ pub mod copy;
 pub mod cork;
 pub mod header;
 mod listen;
+pub mod peek;
 mod prefixed;
 pub mod timers;
 
