@@ -129,13 +129,16 @@ pub(crate) enum Hello {
 /// Reads the first bytes of a connection, which the returned stream repeats.
 pub(crate) async fn read_client_hello<I: AsyncRead + Unpin>(mut io: I, local_id: &Id) -> (Hello, PrefixedIo<I>) {
     let mut buf = BytesMut::with_capacity(HELLO_BYTES);
-    let reading = peek(&mut io, &mut buf, DETECT_TLS_BYTES.value, |bytes| {
-        match detect::client_hello(bytes) {
+    let reading = peek(
+        &mut io,
+        &mut buf,
+        DETECT_TLS_BYTES.value,
+        |bytes| match detect::client_hello(bytes) {
             detect::Hello::Hello { sni } if sni.as_deref() == Some(local_id.as_str()) => Some(Hello::Ours),
             detect::Hello::NeedMore => None,
             _ => Some(Hello::NotOurs),
-        }
-    });
+        },
+    );
     let hello = match tokio::time::timeout(DETECT, reading).await {
         Ok(Ok(Peek::Known(hello))) => hello,
         Ok(Ok(Peek::Unknown)) => Hello::NotOurs,

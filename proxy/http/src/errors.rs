@@ -11,6 +11,8 @@ use http::{
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use proxy_model::Reason;
+
 use crate::{
     Body,
     headers::{
@@ -60,6 +62,20 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// Creates the rejection that the table of reasons defines; reasons without a status are unexpected errors.
+    pub fn from_reason(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        let row = reason.row();
+        let status = row.status.and_then(|status| StatusCode::from_u16(status).ok());
+        Self {
+            close: row.closes,
+            ..Self::new(
+                status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                row.grpc.map_or(GrpcCode::INTERNAL, GrpcCode),
+                message,
+            )
+        }
+    }
+
     /// Creates a rejection that keeps the connection open.
     pub fn new(status: StatusCode, grpc: GrpcCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {

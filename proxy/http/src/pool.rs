@@ -23,8 +23,8 @@ use proxy_model::limits;
 use proxy_transport::timers;
 use tokio::time::Instant;
 
-pub use slot::{Http2Slot, SlotConnection};
 use crate::{Body, Error, SendError, client::Http1};
+pub use slot::{Http2Slot, SlotConnection};
 
 /// Default idle time of HTTP/1 connections; upstream's figure.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,7 +7,7 @@ use proxy_core::{
 };
 use proxy_metrics::{ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{
-    Authorization, Meta, ServerAddr, ServerPolicy, ServerProtocol,
+    Authorization, Meta, Reason, ServerAddr, ServerPolicy, ServerProtocol,
     inbound::{Action, HttpRoute, catch_all},
     route::{Filter, PathMatch, Route, Rule},
 };
@@ -104,6 +104,8 @@ pub(crate) fn tcp(connection: &Connection) -> Option<Permit> {
     let metrics = &connection.worker.metrics;
     let Some(authorization) = tcp_authorization(connection, &policy) else {
         metrics.tcp_authz_deny(&labels).inc();
+        let denials = &connection.worker.denials;
+        denials.connection(connection, &policy, Reason::Unauthorized);
         return None;
     };
     metrics

@@ -2,8 +2,7 @@
 
 use std::io;
 
-use proxy_metrics::names;
-use proxy_model::OrigDstAddr;
+use proxy_model::{OrigDstAddr, Reason};
 
 /// Error that ended a connection early.
 #[derive(Debug, thiserror::Error)]
@@ -73,18 +72,36 @@ pub enum DirectError {
 }
 
 impl Error {
-    /// Returns the value of the label `error`; none for regular ends and those counted elsewhere.
-    pub(crate) fn label(&self) -> Option<&'static str> {
-        use names::error;
-        match self {
-            Self::Closed | Self::Unauthorized | Self::Terminated => None,
-            Self::TlsDetectTimeout => Some(error::TLS_DETECT_TIMEOUT),
-            Self::Direct(DirectError::NoGateway(_)) => Some(error::GATEWAY_DOMAIN_INVALID),
-            Self::Io(_) | Self::Connect(_) | Self::Broken(_) | Self::Upgrade(_) | Self::Tls(_) => Some(error::IO),
-            Self::NotLocal(_) | Self::Loop(_) | Self::Direct(_) => Some(error::UNEXPECTED),
+    /// Returns the reason of this error; none for the regular end of a client.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        Some(match self {
             // A client that disconnects early is not our error.
-            Self::Http(e) if e.is_end() => None,
-            Self::Http(_) => Some(error::IO),
+            Self::Http(error) if error.is_end() => return None,
+            Self::Closed => Reason::ClosedEarly,
+            Self::NotLocal(_) => Reason::NotLocal,
+            Self::Loop(_) => Reason::ProxyLoop,
+            Self::TlsDetectTimeout => Reason::TlsDetectTimeout,
+            Self::Tls(_) => Reason::TlsHandshakeFailed,
+            Self::Direct(error) => error.reason(),
+            Self::Unauthorized => Reason::Unauthorized,
+            Self::Terminated => Reason::AuthorizationRevoked,
+            Self::Connect(_) => Reason::ConnectFailed,
+            Self::Broken(_) => Reason::ConnectionBroken,
+            Self::Upgrade(_) => Reason::UpgradeFailed,
+            Self::Http(_) | Self::Io(_) => Reason::ClientIo,
+        })
+    }
+}
+
+impl DirectError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::NoTls => Reason::MeshTlsRequired,
+            Self::NoClientId => Reason::ClientCertificateRequired,
+            Self::NoTransportHeader => Reason::TransportHeaderRequired,
+            Self::HeaderTimeout => Reason::TransportHeaderTimeout,
+            Self::Header(_) => Reason::TransportHeaderInvalid,
+            Self::NoGateway(_) => Reason::GatewayUnsupported,
         }
     }
 }

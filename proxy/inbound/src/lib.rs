@@ -16,6 +16,7 @@ mod application;
 mod authorize;
 mod body;
 mod connection;
+mod denials;
 mod detect;
 mod direct;
 mod error;
@@ -33,13 +34,14 @@ use std::{net::IpAddr, rc::Rc, time::Duration};
 use proxy_discovery::Discovery;
 use proxy_http::{pool, server::ServerParams, tap::Registry};
 use proxy_metrics::Recorder;
-use proxy_model::{ClientAddr, OrigDstAddr, ports};
+use proxy_model::{ClientAddr, OrigDstAddr, Reason, ports};
 use proxy_tls::Tls;
 use proxy_transport::Connect;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use application::Applications;
+use denials::DenialLog;
 pub use error::{DirectError, Error};
 pub use ratelimit::RateLimits;
 
@@ -101,6 +103,7 @@ pub struct Worker {
     rate_limits: RateLimits,
     config: Config,
     applications: Applications,
+    denials: DenialLog,
 }
 
 impl Worker {
@@ -123,6 +126,7 @@ impl Worker {
             rate_limits,
             config,
             applications,
+            denials: DenialLog::default(),
         })
     }
 
@@ -136,10 +140,12 @@ impl Worker {
         drain: CancellationToken,
     ) {
         if let Err(error) = accept::accept(&self, socket, (orig_dst, client), drain).await {
-            if let Some(label) = error.label() {
+            let reason = error.reason();
+            if let Some(label) = reason.and_then(|reason| reason.row().label) {
                 self.metrics.inbound_tcp_error(orig_dst.0, label).inc();
             }
-            tracing::debug!(%client, %orig_dst, %error, "inbound connection ended early");
+            let reason = reason.map_or("", Reason::code);
+            tracing::debug!(%client, %orig_dst, reason, %error, "inbound connection ended early");
         }
     }
 }

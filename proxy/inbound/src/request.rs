@@ -3,13 +3,13 @@
 //! The phases of a request, in order: undo orig-proto → select and authorize → filter → limit → forward. Each hands the
 //! request on, or ends it with the response that explains why.
 
-use std::{rc::Rc, time::Instant};
+use std::{borrow::Cow, rc::Rc, time::Instant};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, uri::Authority};
+use http::{HeaderValue, Request, Response, Version, header::HOST, uri::Authority};
 use proxy_core::select::Head;
 use proxy_http::{
     Body, Error,
-    errors::{self, GrpcCode, Rejection, Shape},
+    errors::{self, Rejection, Shape},
     filter,
     h1::{self, Form, Malformed},
     headers::{HeaderFlags, MESH_NEVER_ARRIVED},
@@ -18,12 +18,13 @@ use proxy_http::{
     upgrade::Upgrade,
 };
 use proxy_metrics::{HttpSlot, names};
-use proxy_model::route::Filter;
+use proxy_model::{Meta, Reason, route::Filter};
 
 use crate::{
     application::{Failure, Reuse},
     authorize::{self, Denial, Permit},
     body::ResponseBody,
+    connection::Connection,
     http::{Session, Snapshot},
     tap,
 };
@@ -97,7 +98,7 @@ fn name_host(request: &mut Request<Body>) {
 }
 
 fn bad_request(session: &Session, request: &Request<Body>, malformed: Malformed) -> Response<Body> {
-    let rejection = Rejection::new(StatusCode::BAD_REQUEST, GrpcCode::INTERNAL, malformed.to_string()).closing();
+    let rejection = Rejection::from_reason(Reason::MalformedRequest, malformed.to_string());
     errors::respond(&rejection, Shape::from_request(request, session.is_informed(), false))
 }
 
@@ -173,9 +174,8 @@ fn admit<'p>(
         Ok(allowed) => allowed,
         Err(Denial::NoRoute) => {
             metrics.http_route_not_found(&snapshot.labels(connection, None)).inc();
-            return Err(
-                Rejection::new(StatusCode::NOT_FOUND, GrpcCode::NOT_FOUND, "no route found for request").into(),
-            );
+            let message = Reason::NoRoute.sentence();
+            return Err(deny(connection, snapshot, Reason::NoRoute, None, message));
         }
         Err(Denial::Unauthorized(route)) => {
             metrics.http_authz_deny(&snapshot.labels(connection, Some(route))).inc();
@@ -184,7 +184,7 @@ fn admit<'p>(
                 connection.client,
                 route.name()
             );
-            return Err(Rejection::new(StatusCode::FORBIDDEN, GrpcCode::PERMISSION_DENIED, message).into());
+            return Err(deny(connection, snapshot, Reason::Unauthorized, Some(route), message));
         }
     };
     let slot = snapshot.allowed(connection, &allowed);
@@ -197,7 +197,13 @@ fn admit<'p>(
         let labels = snapshot.labels(connection, Some(allowed.route));
         metrics.http_rate_limited(&labels, &meta, exceeded.scope()).inc();
         let message = format!("client {}: rate limit exceeded", connection.client);
-        return Err(Rejection::new(StatusCode::TOO_MANY_REQUESTS, GrpcCode::RESOURCE_EXHAUSTED, message).into());
+        return Err(deny(
+            connection,
+            snapshot,
+            Reason::RateLimited,
+            Some(allowed.route),
+            message,
+        ));
     }
     let authorized = tap::TapAuthorization {
         route: allowed.route,
@@ -211,14 +217,21 @@ fn admit<'p>(
     })
 }
 
+/// Logs a denial, and returns the response that explains it.
+fn deny(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    reason: Reason,
+    route: Option<&Meta>,
+    message: impl Into<Cow<'static, str>>,
+) -> EarlyEnd {
+    let denials = &connection.worker.denials;
+    denials.request(connection, &snapshot.policy, reason, route);
+    Rejection::from_reason(reason, message).into()
+}
+
 fn unexpected() -> EarlyEnd {
-    Rejection::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        GrpcCode::INTERNAL,
-        "unexpected error",
-    )
-    .closing()
-    .into()
+    Rejection::from_reason(Reason::Unexpected, Reason::Unexpected.sentence()).into()
 }
 
 async fn forward(
@@ -290,25 +303,21 @@ async fn upgrade(session: &Session, permit: &Permit, request: &mut Request<Body>
 /// Rejection for a failed exchange with the application.
 fn refused(failure: &Failure, protocol: RequestProtocol) -> EarlyEnd {
     let never_arrived = failure.never_arrived();
-    let (status, code, message) = match failure {
+    let (reason, message) = match failure {
         Failure::Connect(error) => match **error {
-            proxy_transport::Error::ConnectTimeout { .. } => (
-                StatusCode::GATEWAY_TIMEOUT,
-                GrpcCode::DEADLINE_EXCEEDED,
-                error.to_string(),
-            ),
-            _ => (StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, error.to_string()),
+            proxy_transport::Error::ConnectTimeout { .. } => (Reason::ConnectTimeout, error.to_string()),
+            _ => (Reason::ConnectFailed, error.to_string()),
         },
         Failure::Exchange(failed) => {
             // HTTP/2 has reset codes for this; an orig-proto client expects a response.
             match (protocol, never_arrived, failed.error.h2_reason()) {
                 (RequestProtocol::Http2, true, _) => return EarlyEnd::Reset(h2::Reason::REFUSED_STREAM),
                 (RequestProtocol::Http2, false, Some(reason)) => return EarlyEnd::Reset(reason),
-                _ => (StatusCode::BAD_GATEWAY, GrpcCode::UNAVAILABLE, failed.to_string()),
+                _ => (Reason::EndpointFailed, failed.to_string()),
             }
         }
     };
-    let rejection = Rejection::new(status, code, message).closing();
+    let rejection = Rejection::from_reason(reason, message);
     if never_arrived {
         rejection.never_arrived().into()
     } else {

@@ -12,7 +12,7 @@ use proxy_model::{ClientAddr, OrigDstAddr};
 /// Memory of a connection's task; guards against large increases.
 #[test]
 fn connection_task_is_small() {
-    support::run(async {
+    support::run(async || {
         let web = support::Web::new();
         let addr = "127.0.0.1:1".parse().expect("valid");
         let socket = web.connect(addr).await;

@@ -65,13 +65,16 @@ async fn read_client_hello(
     read: &mut BytesMut,
     timeout: Duration,
 ) -> Result<Option<String>, Error> {
-    let reading = peek(socket, read, limits::DETECT_TLS_BYTES.value, |bytes| {
-        match detect::client_hello(bytes) {
+    let reading = peek(
+        socket,
+        read,
+        limits::DETECT_TLS_BYTES.value,
+        |bytes| match detect::client_hello(bytes) {
             Hello::Hello { sni } => Some(sni),
             Hello::NotTls => Some(None),
             Hello::NeedMore => None,
-        }
-    });
+        },
+    );
     match timers::timeout(timeout, reading).await {
         Ok(Ok(Peek::Known(sni))) => Ok(sni),
         Ok(Ok(Peek::Unknown)) => Ok(None),

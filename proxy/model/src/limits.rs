@@ -103,6 +103,8 @@ crate::limits! {
     RETRY_BUDGETS: usize = DISCOVERY_TARGETS.value;
     /// Applications whose connections are pooled; unused ones are forgotten first. A pod has a few ports.
     APPLICATIONS: usize = 1024;
+    /// Denied requests and connections that a worker logs in a second; the next line reports how many were left out.
+    DENIALS_LOGGED: u32 = 10;
     /// Clients that are counted one by one at a rate-limited port; when there are more, quiet ones are forgotten, and
     /// without any of those, further clients share a count. An identity is dear, so this is far beyond what is seen.
     RATE_LIMITED_CLIENTS: usize = 16_384;

@@ -18,7 +18,11 @@ use proxy_transport::{
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::{Error, context::Context, io::{self, Stream}};
+use crate::{
+    Error,
+    context::Context,
+    io::{self, Stream},
+};
 
 /// Protocol on a connection to an endpoint. Each has connections of its own, as in upstream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

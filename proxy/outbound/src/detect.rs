@@ -38,11 +38,16 @@ pub(crate) async fn read_client_hello<I: AsyncRead + Unpin>(
     time: Duration,
 ) -> Result<(BytesMut, Option<String>), Error> {
     let mut bytes = BytesMut::with_capacity(DETECT_HTTP_BYTES.value);
-    let reading = peek(io, &mut bytes, DETECT_TLS_BYTES.value, |bytes| match detect::client_hello(bytes) {
-        Hello::Hello { sni } => Some(sni),
-        Hello::NotTls => Some(None),
-        Hello::NeedMore => None,
-    });
+    let reading = peek(
+        io,
+        &mut bytes,
+        DETECT_TLS_BYTES.value,
+        |bytes| match detect::client_hello(bytes) {
+            Hello::Hello { sni } => Some(sni),
+            Hello::NotTls => Some(None),
+            Hello::NeedMore => None,
+        },
+    );
     let timeout = || Error::Detect(Rc::new(io::ErrorKind::TimedOut.into()));
     let sni = known(timers::timeout(time, reading).await.map_err(|_| timeout())?)?;
     Ok((bytes, sni.flatten()))

@@ -24,7 +24,7 @@ use proxy_transport::timers;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error,
+    Config, Error,
     context::Context,
     deliver::{Client, Delivered},
     discover::Target,
@@ -132,7 +132,7 @@ impl ClientConnection {
         let exchange = pin!(retry::exchange(&client, &plan, &mut out));
         let result = in_time(&plan, clock.as_ref(), exchange).await;
         match result {
-            Ok(delivered) => Ok(finish(&plan, delivered, guard, clock)),
+            Ok(delivered) => Ok(finish(&plan, delivered, guard, clock, &self.context.config)),
             Err(error) => {
                 failed(&plan, guard, &error);
                 Err(error)
@@ -232,6 +232,7 @@ fn finish(
     delivered: Delivered,
     guard: Option<RequestGuard>,
     clock: Option<Rc<Clock>>,
+    config: &Config,
 ) -> Response<ResponseBody> {
     let Delivered {
         mut response,
@@ -243,7 +244,7 @@ fn finish(
     if response.version() != Version::HTTP_2 {
         h1::normalise_response(&mut response);
     }
-    let closes = strip(response.headers_mut());
+    let closes = strip(response.headers_mut(), config);
     if closes && is_direct && response.version() != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
@@ -254,10 +255,11 @@ fn finish(
     response.map(|body| ResponseBody::new(body, track, clock))
 }
 
-/// Strips headers between proxies. Returns true if the peer wants the connection closed.
-fn strip(headers: &mut HeaderMap) -> bool {
+/// Strips headers between proxies. Returns true if the peer wants the connection closed. The reason of a refusal is kept
+/// where informational headers are enabled, as in upstream.
+fn strip(headers: &mut HeaderMap, config: &Config) -> bool {
     let seen = HeaderFlags::from_headers(headers);
-    if seen.has(HeaderFlags::L5D_PROXY_ERROR) {
+    if seen.has(HeaderFlags::L5D_PROXY_ERROR) && !config.informational_headers {
         headers.remove(L5D_PROXY_ERROR);
     }
     if seen.has(HeaderFlags::MESH_NEVER_ARRIVED) {

@@ -17,7 +17,7 @@ use crate::Budgets;
 /// Guards the size of a connection's task.
 #[test]
 fn connection_task_is_at_most_12_kib() {
-    support::run(async {
+    support::run(async || {
         let mesh = support::Mesh::new();
         let addr = support::WEB;
         let socket = mesh.connect().await;

@@ -6,7 +6,7 @@ use proxy_model::TlsIdentity;
 use proxy_process::admin::Readiness;
 use proxy_tls::{Anchors, Credentials};
 use tests_harness::Pki;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::*;
 

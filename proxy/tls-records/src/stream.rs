@@ -80,6 +80,13 @@ impl<I> fmt::Debug for TlsStream<I> {
     }
 }
 
+impl<I> TlsStream<I> {
+    /// Returns the underlying connection.
+    pub fn get_ref(&self) -> &I {
+        &self.io
+    }
+}
+
 impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     pub(crate) fn new(io: I, established: Established) -> Result<Self, Error> {
         let Established {
@@ -102,11 +109,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             empty_records: 0,
             is_client,
         })
-    }
-
-    /// Returns the underlying connection.
-    pub fn get_ref(&self) -> &I {
-        &self.io
     }
 
     /// Opens the next record if it is complete; returns whether there was one.

@@ -97,11 +97,7 @@ fn invalid(error: impl std::fmt::Display) -> Error {
     Error::Credentials(error.to_string())
 }
 
-fn client(
-    anchors: &Anchors,
-    credentials: Option<&Credentials>,
-    engine: Engine,
-) -> Result<ByAlpn<ClientConfig>, Error> {
+fn client(anchors: &Anchors, credentials: Option<&Credentials>, engine: Engine) -> Result<ByAlpn<ClientConfig>, Error> {
     let algorithms = provider().signature_verification_algorithms;
     let verifier: Arc<dyn ServerCertVerifier> = Arc::new(MeshVerifier::new(Arc::clone(&anchors.0), algorithms));
     let builder = ClientConfig::builder_with_provider(provider())

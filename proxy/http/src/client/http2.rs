@@ -116,7 +116,9 @@ fn builder(params: &Http2Params) -> Builder {
 fn warn_of_adaptive_flow_control() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
-        tracing::warn!("ignoring adaptive_flow_control of an endpoint: not supported, windows follow the configuration");
+        tracing::warn!(
+            "ignoring adaptive_flow_control of an endpoint: not supported, windows follow the configuration"
+        );
     });
 }
 

@@ -49,7 +49,7 @@ async fn talk(mut io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)
 
 #[test]
 fn server_may_speak_first_on_an_opaque_port() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = greeter().await;
         web.script.inbound(app.port(), open(ServerProtocol::Opaque));
@@ -65,7 +65,7 @@ fn server_may_speak_first_on_an_opaque_port() {
 
 #[test]
 fn forwards_bytes_after_a_transport_header() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = greeter().await;
         web.script.inbound(app.port(), open(ServerProtocol::Opaque));
@@ -90,7 +90,7 @@ fn forwards_bytes_after_a_transport_header() {
 
 #[test]
 fn forwards_non_http_bytes_unchanged() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = greeter().await;
         web.script.inbound(app.port(), open(detect()));
@@ -108,7 +108,7 @@ fn forwards_non_http_bytes_unchanged() {
 
 #[test]
 fn rejects_unauthorized_and_disconnects_revoked_clients() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = greeter().await;
         let meshed = || {
@@ -141,7 +141,7 @@ fn rejects_unauthorized_and_disconnects_revoked_clients() {
 
 #[test]
 fn http_port_rejects_opaque_bytes() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = greeter().await;
         web.script.inbound(
@@ -164,7 +164,7 @@ fn http_port_rejects_opaque_bytes() {
 
 #[test]
 fn application_tls_passes_untouched() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = greeter().await;
         web.script.inbound(app.port(), open(detect()));

@@ -58,7 +58,7 @@ async fn echo(request: Request<Body>) -> Response<Body> {
 
 #[test]
 fn forwards_http1_without_forged_client_identity() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http1_app(echo).await;
         web.script.inbound(app.port(), open(detect()));
@@ -96,7 +96,7 @@ fn forwards_http1_without_forged_client_identity() {
 
 #[test]
 fn http1_carried_in_http2_is_restored() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http1_app(echo).await;
         web.script.inbound(app.port(), open(detect()));
@@ -154,7 +154,7 @@ async fn stream_back(request: Request<Body>) -> Response<Body> {
 
 #[test]
 fn grpc_streams_both_ways_after_a_transport_header() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http2_app(stream_back).await;
         web.script
@@ -204,7 +204,7 @@ fn grpc_streams_both_ways_after_a_transport_header() {
 
 #[test]
 fn websocket_passes_two_hops() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let app = listener.local_addr().expect("bound");
@@ -245,7 +245,7 @@ fn websocket_passes_two_hops() {
 
 #[test]
 fn request_on_a_closed_idle_connection_is_resent() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let app = listener.local_addr().expect("bound");
@@ -285,7 +285,7 @@ fn request_on_a_closed_idle_connection_is_resent() {
 
 #[test]
 fn application_connections_are_reused() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http1_app(echo).await;
         web.script.inbound(app.port(), open(detect()));
@@ -304,7 +304,7 @@ fn application_connections_are_reused() {
 
 #[test]
 fn routes_filter_and_policy_updates_apply_to_open_connections() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http1_app(echo).await;
         let pair = |name, value| {
@@ -369,7 +369,7 @@ fn routes_filter_and_policy_updates_apply_to_open_connections() {
 
 #[test]
 fn tap_reports_a_request_from_head_to_end() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http1_app(echo).await;
         web.script.inbound(app.port(), open(detect()));
@@ -410,7 +410,7 @@ fn tap_reports_a_request_from_head_to_end() {
 
 #[test]
 fn drain_ends_connections_after_their_requests() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let slow = async |request| {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -444,7 +444,7 @@ fn drain_ends_connections_after_their_requests() {
 
 #[test]
 fn large_upload_is_unchanged() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = http1_app(echo).await;
         web.script.inbound(app.port(), open(detect()));

@@ -49,7 +49,7 @@ const PREFACE: &[u8] = b"transport.l5d.io/v1\r\n\r\n";
 
 #[test]
 fn rejects_invalid_transport_headers() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let header = |tail: &[u8]| [PREFACE, tail].concat();
         let garbled = [
@@ -86,7 +86,7 @@ fn rejects_invalid_transport_headers() {
 
 #[test]
 fn direct_connections_require_identity_and_transport_header() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let error = direct(&web, Alpn::None, b"x").await;
         assert!(
@@ -113,7 +113,7 @@ fn direct_connections_require_identity_and_transport_header() {
 
 #[test]
 fn closes_silent_clients() {
-    run(async {
+    run(async || {
         let web = Web::new();
         web.script.inbound(8080, open(detect()));
         let error = why(&web, "127.0.0.1:8080", async |mut io| {
@@ -131,7 +131,7 @@ fn closes_silent_clients() {
 
 #[test]
 fn rejection_has_the_form_of_the_client_protocol() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let app = "127.0.0.1:9".parse().expect("valid");
         web.script.inbound(9, policy(detect(), Vec::new()));
@@ -187,7 +187,7 @@ fn rejection_has_the_form_of_the_client_protocol() {
 
 #[test]
 fn marks_requests_that_never_arrived_for_meshed_clients_only() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let gone = TcpListener::bind("127.0.0.1:0")
             .await
@@ -213,7 +213,7 @@ fn marks_requests_that_never_arrived_for_meshed_clients_only() {
 
 #[test]
 fn rejects_malformed_requests_and_requests_without_a_host() {
-    run(async {
+    run(async || {
         let web = Web::new();
         web.script.inbound(
             9,
@@ -258,7 +258,7 @@ fn rejects_malformed_requests_and_requests_without_a_host() {
 
 #[test]
 fn rejects_other_hosts() {
-    run(async {
+    run(async || {
         let mut web = Web::new();
         let worker = std::rc::Rc::get_mut(&mut web.worker).expect("the only handle");
         worker.config.local_ips = vec!["10.1.1.1".parse().expect("valid")];
@@ -269,7 +269,7 @@ fn rejects_other_hosts() {
 
 #[test]
 fn forwards_reset_reasons_of_the_application() {
-    run(async {
+    run(async || {
         let web = Web::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let app = listener.local_addr().expect("bound");
@@ -297,4 +297,55 @@ fn forwards_reset_reasons_of_the_application() {
             2
         );
     });
+}
+
+/// Collects the text of log lines.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::Write::write(&mut *self.0.lock().expect("no panic"), bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn denials_are_logged_with_reason_server_route_and_client() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    run(async || {
+        let web = Web::new();
+        let app = "127.0.0.1:9".parse().expect("valid");
+        web.script.inbound(9, policy(detect(), Vec::new()));
+        let io = web.connect_tls(app, Alpn::None).await;
+        let mut mesh = client::http1(io).await.expect("a connection");
+        let response = mesh.send(&mut request("/")).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        web.script.inbound(9, policy(ServerProtocol::Opaque, Vec::new()));
+        let mut io = web.connect(app).await;
+        let _ = timeout(SOON, io.read(&mut [0; 8])).await.expect("in time");
+    });
+    let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    let line = |event: &str| text.lines().find(|line| line.contains(event)).expect(event).to_owned();
+    let request = line("Request denied");
+    for field in [
+        " INFO ",
+        "reason=\"unauthorized\"",
+        "server.name=\"web\"",
+        "route.name=\"default\"",
+        &format!("client.id=\"{API}\""),
+        "client.ip=10.0.0.9",
+    ] {
+        assert!(request.contains(field), "{field}: {request}");
+    }
+    assert!(line("Connection denied").contains("reason=\"unauthorized\""));
 }

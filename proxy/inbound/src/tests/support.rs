@@ -1,6 +1,7 @@
 //! A workload in one process: its application, its inbound side, and clients with and without mesh TLS.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     future::Future,
     net::SocketAddr,
@@ -17,7 +18,7 @@ use proxy_model::{
     Authentication, Authorization, ClientAddr, Id, Meta, NetworkMatch, OrigDstAddr, ServerPolicy, ServerProtocol,
     TlsIdentity,
 };
-use proxy_tls::{Alpn, Anchors, ClientStream, Credentials, Tls};
+use proxy_tls::{Alpn, Anchors, ClientStream, Credentials, Engine, Tls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -36,13 +37,21 @@ pub(super) const STRANGER: &str = "10.0.0.9:4242";
 /// Upper bound for a response, even on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(10);
 
-/// Runs a test on one thread, as a worker does.
-pub(super) fn run<F: Future<Output = ()>>(test: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(LocalSet::new().run_until(test));
+/// Runs a test on one thread, as a worker does: once with each TLS engine.
+pub(super) fn run(test: impl AsyncFn()) {
+    for engine in Engine::ALL {
+        ENGINE.set(*engine);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(LocalSet::new().run_until(test()));
+    }
+}
+
+thread_local! {
+    /// Engine of the workloads that a test creates.
+    static ENGINE: Cell<Engine> = const { Cell::new(Engine::ALL[0]) };
 }
 
 /// Inbound side of a workload.
@@ -113,7 +122,7 @@ impl Web {
     /// Creates a client that presents no leaf.
     pub(super) fn without_leaf(&self) -> Tls {
         let anchors = Anchors::from_pem(&self.ca.pem()).expect("one certificate");
-        Tls::new(API.parse().expect("an id"), anchors).expect("anchors")
+        Tls::with_engine(API.parse().expect("an id"), anchors, ENGINE.get()).expect("anchors")
     }
 
     /// Opens a mesh TLS connection to `target`, as [`API`].
@@ -156,7 +165,8 @@ fn workload(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Tls {
     params.not_after = ends.into();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let leaf = params.signed_by(&key, ca).expect("a leaf");
-    let tls = Tls::new(name.parse().expect("an id"), Anchors::from_pem(&ca.pem()).expect("one")).expect("anchors");
+    let anchors = Anchors::from_pem(&ca.pem()).expect("one");
+    let tls = Tls::with_engine(name.parse().expect("an id"), anchors, ENGINE.get()).expect("anchors");
     let credentials = Credentials::new(leaf.der().to_vec(), Vec::new(), key.serialize_der(), ends);
     tls.publish(&credentials).expect("valid credentials");
     tls

@@ -9,7 +9,7 @@ use super::support::*;
 
 #[test]
 fn forwards_bytes_in_mesh_tls_after_the_transport_header() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let headers: Seen<Header> = Rc::default();
         let log = headers.clone();
@@ -43,7 +43,7 @@ fn forwards_bytes_in_mesh_tls_after_the_transport_header() {
 
 #[test]
 fn treats_silence_as_opaque_and_skips_dead_endpoints() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let greet = |_: Header, mut io: Io| async move {
             io.write_all(b"hello").await.expect("open");
@@ -64,7 +64,7 @@ fn treats_silence_as_opaque_and_skips_dead_endpoints() {
 
 #[test]
 fn refuses_loopback_destinations() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let target: SocketAddr = "127.0.0.1:80".parse().expect("valid");
         let mut io = mesh.connect_to(target).await;

@@ -20,7 +20,7 @@ use super::support::*;
 
 #[test]
 fn skips_an_endpoint_that_is_down() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let (alive, hits) = mesh.text("alive").await;
         let (dead, _) = mesh.text("dead").await;
@@ -49,7 +49,7 @@ fn skips_an_endpoint_that_is_down() {
 
 #[test]
 fn resends_a_post_that_never_arrived_and_counts_it_once() {
-    run(async {
+    run(async || {
         for how in ["marked", "refused"] {
             let mesh = Mesh::new();
             let lost = Rc::new(Cell::new(0));
@@ -92,7 +92,7 @@ fn resends_a_post_that_never_arrived_and_counts_it_once() {
 
 #[test]
 fn does_not_resend_a_body_larger_than_the_replay_buffer() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let loser = mesh
             .web(|request| async {
@@ -115,7 +115,7 @@ fn does_not_resend_a_body_larger_than_the_replay_buffer() {
 
 #[test]
 fn stops_resending_after_the_limit_and_counts_it() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let attempts = Rc::new(Cell::new(0));
         let mut losers = Vec::new();
@@ -140,7 +140,7 @@ fn stops_resending_after_the_limit_and_counts_it() {
 
 #[test]
 fn fails_fast_then_sheds_then_recovers() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         mesh.service(&[]);
         let mut http = mesh.http1().await;
@@ -170,7 +170,7 @@ fn fails_fast_then_sheds_then_recovers() {
 
 #[test]
 fn failfast_survives_a_policy_update() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         mesh.service(&[]);
         let mut http = mesh.http1().await;
@@ -205,7 +205,7 @@ fn failfast_survives_a_policy_update() {
 
 #[test]
 fn waits_for_endpoints_that_arrive_in_time() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         mesh.split(&[(SERVICE, 1)]);
         let mut http = mesh.http1().await;
@@ -222,7 +222,7 @@ fn waits_for_endpoints_that_arrive_in_time() {
 
 #[test]
 fn answers_504_without_an_answer_from_discovery() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let mut http = mesh.http1().await;
         let response = http.send(&mut get("/")).await.expect("a response");
@@ -232,7 +232,7 @@ fn answers_504_without_an_answer_from_discovery() {
 
 #[test]
 fn fails_at_once_when_a_single_address_refuses() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let endpoint = mesh.plain(|_| {}).await;
         let mut refused = endpoint.addr;
@@ -251,7 +251,7 @@ fn fails_at_once_when_a_single_address_refuses() {
 
 #[test]
 fn enforces_the_identity_that_the_client_requires() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let (sidecar, hits) = mesh.text("hi").await;
         mesh.service(&[&sidecar.endpoint]);
@@ -278,7 +278,7 @@ fn enforces_the_identity_that_the_client_requires() {
 
 #[test]
 fn enforces_policy_timeouts() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let sidecar = mesh
             .web(|_| async {
@@ -313,7 +313,7 @@ fn enforces_policy_timeouts() {
 
 #[test]
 fn retries_as_often_as_the_policy_allows() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let tries = Rc::new(Cell::new(0));
         let counted = tries.clone();
@@ -358,7 +358,7 @@ fn retries_as_often_as_the_policy_allows() {
 
 #[test]
 fn forwards_a_reset_to_http2_and_answers_502_to_http1() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let sidecar = mesh
             .web(|_| async { Err(proxy_http::Error::reset(h2::Reason::ENHANCE_YOUR_CALM)) })
@@ -378,7 +378,7 @@ fn forwards_a_reset_to_http2_and_answers_502_to_http1() {
 
 #[test]
 fn counts_concurrent_failures_once_and_finds_a_recovered_application_soon() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let is_back = Rc::new(Cell::new(false));
         let back = is_back.clone();

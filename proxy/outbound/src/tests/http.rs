@@ -17,7 +17,7 @@ use super::support::*;
 
 #[test]
 fn applies_a_split_to_open_connections_at_once() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let ((v1, first), (v2, second)) = (mesh.text("v1").await, mesh.text("v2").await);
         mesh.script.endpoints("v1.ns:80", [v1.endpoint.clone()]);
@@ -49,7 +49,7 @@ fn applies_a_split_to_open_connections_at_once() {
 
 #[test]
 fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let ((v1, first), (v2, second)) = (mesh.text("v1").await, mesh.text("v2").await);
         mesh.script.endpoints("v1.ns:80", [v1.endpoint.clone()]);
@@ -73,7 +73,7 @@ fn a_new_backend_gets_its_share_before_its_endpoints_are_known() {
 
 #[test]
 fn carries_http1_in_http2() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let seen: Seen<(String, Version, HeaderMap)> = Rc::default();
         let log = seen.clone();
@@ -102,7 +102,8 @@ fn carries_http1_in_http2() {
         let response = http.send(&mut request).await.expect("a response");
         assert_eq!(response.version(), Version::HTTP_11);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
-        assert!(names.iter().all(|name| !name.starts_with("l5d-")), "{names:?}");
+        let ours: Vec<_> = names.iter().filter(|name| name.starts_with("l5d-")).collect();
+        assert_eq!(ours, ["l5d-proxy-error"]);
         assert_eq!(read(response).await.1, "hi");
 
         let (uri, version, headers) = seen.borrow_mut().remove(0);
@@ -117,8 +118,34 @@ fn carries_http1_in_http2() {
 }
 
 #[test]
+fn keeps_the_reason_of_a_refusal_only_with_informational_headers() {
+    run(async || {
+        for informational_headers in [true, false] {
+            let mesh = Mesh::with(|config| config.informational_headers = informational_headers);
+            let sidecar = mesh
+                .web(|_| {
+                    let response = Response::builder()
+                        .status(403)
+                        .header("l5d-proxy-error", "unauthorized");
+                    async { Ok(response.body(Body::Empty).expect("valid")) }
+                })
+                .await;
+            mesh.service(&[&sidecar.endpoint]);
+            let mut http = mesh.http1().await;
+            let response = http.send(&mut get("/")).await.expect("a response");
+            assert_eq!(response.status(), 403);
+            let reason = response.headers().get("l5d-proxy-error");
+            assert_eq!(
+                reason.is_some_and(|reason| reason == "unauthorized"),
+                informational_headers
+            );
+        }
+    });
+}
+
+#[test]
 fn uses_a_separate_connection_per_protocol() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let sessions: Seen<Option<SessionProtocol>> = Rc::default();
         let log = sessions.clone();
@@ -196,7 +223,7 @@ fn spawn_echo(upgrade: hyper::upgrade::OnUpgrade) {
 
 #[test]
 fn streams_grpc_both_ways_and_counts_its_status() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let sidecar = mesh
             .web(|request| async move {
@@ -248,7 +275,7 @@ fn streams_grpc_both_ways_and_counts_its_status() {
 
 #[test]
 fn counts_with_upstream_labels() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let sidecar = mesh
             .web(|request| {
@@ -310,7 +337,7 @@ fn counts_with_upstream_labels() {
 
 #[test]
 fn tap_reports_both_ends_of_a_request() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let (sidecar, _) = mesh.text("hi").await;
         mesh.service(&[&sidecar.endpoint]);
@@ -340,7 +367,7 @@ fn tap_reports_both_ends_of_a_request() {
 
 #[test]
 fn keeps_http1_connections_to_endpoints_without_a_sidecar() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let seen: Seen<(Version, String)> = Rc::default();
         let log = seen.clone();
@@ -363,7 +390,7 @@ fn keeps_http1_connections_to_endpoints_without_a_sidecar() {
 
 #[test]
 fn drain_closes_the_connection_after_its_request() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let gate = Rc::new(tokio::sync::Notify::new());
         let wait = gate.clone();
@@ -395,7 +422,7 @@ fn drain_closes_the_connection_after_its_request() {
 
 #[test]
 fn applies_backend_filters_to_requests_and_responses() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let seen: Seen<Option<HeaderValue>> = Rc::new(RefCell::default());
         let log = seen.clone();

@@ -46,7 +46,7 @@ fn route(path: &str, timeout: Option<Duration>) -> ProfileRoute {
 
 #[test]
 fn splits_between_targets_and_sends_the_canonical_name() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let canonical: Seen<String> = Rc::default();
         let log = canonical.clone();
@@ -112,7 +112,7 @@ fn splits_between_targets_and_sends_the_canonical_name() {
 
 #[test]
 fn retries_failures_within_the_budget() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let tries = Rc::new(Cell::new(0_u64));
         let counted = tries.clone();
@@ -155,7 +155,7 @@ fn retries_failures_within_the_budget() {
 
 #[test]
 fn answers_504_and_closes_after_a_route_timeout() {
-    run(async {
+    run(async || {
         let mesh = Mesh::new();
         let sidecar = mesh
             .web(|_| async {

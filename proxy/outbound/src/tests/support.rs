@@ -25,7 +25,7 @@ use proxy_model::{
     outbound::{Action, Dispatch, Distribution, Http, Load, Opaque, RouteBackend, TcpRoute},
     route::{Route, Rule, Timeouts},
 };
-use proxy_tls::{Alpn, Anchors, Credentials, ServerStream, Tls};
+use proxy_tls::{Alpn, Anchors, Credentials, Engine, ServerStream, Tls};
 use proxy_transport::{PrefixedIo, header::Header};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use tokio::{
@@ -44,18 +44,26 @@ const API_ID: &str = "api.ns.serviceaccount.identity.linkerd.cluster.local";
 /// Port of the applications; never dialed, because the sidecars listen elsewhere.
 const APPLICATION_PORT: u16 = 8080;
 
-/// Runs a test on one thread, as a worker does.
-pub(super) fn run<F: Future<Output = ()>>(test: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let test = async {
-        tokio::time::timeout(Duration::from_secs(30), test)
-            .await
-            .expect("the test timed out");
-    };
-    runtime.block_on(LocalSet::new().run_until(test));
+/// Runs a test on one thread, as a worker does: once with each TLS engine.
+pub(super) fn run(test: impl AsyncFn()) {
+    for engine in Engine::ALL {
+        ENGINE.set(*engine);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let test = async {
+            tokio::time::timeout(Duration::from_secs(30), test())
+                .await
+                .expect("the test timed out");
+        };
+        runtime.block_on(LocalSet::new().run_until(test));
+    }
+}
+
+thread_local! {
+    /// Engine of the workloads that a test creates.
+    static ENGINE: Cell<Engine> = const { Cell::new(Engine::ALL[0]) };
 }
 
 /// Outbound side of an application.
@@ -71,6 +79,17 @@ pub(super) struct Mesh {
 
 impl Mesh {
     pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// Creates an outbound side whose configuration `change` adjusts.
+    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            failfast: Duration::from_millis(400),
+            detect_timeout: Duration::from_millis(200),
+            ..Config::default()
+        };
+        change(&mut config);
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an anchor");
@@ -83,11 +102,7 @@ impl Mesh {
             metrics: metrics.recorder(),
             tap: tap.clone(),
             budgets: Budgets::default(),
-            config: Config {
-                failfast: Duration::from_millis(400),
-                detect_timeout: Duration::from_millis(200),
-                ..Config::default()
-            },
+            config,
         });
         let drain = CancellationToken::new();
         Self {
@@ -386,7 +401,8 @@ fn workload(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Tls {
     params.not_after = ends.into();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let leaf = params.signed_by(&key, ca).expect("a leaf");
-    let tls = Tls::new(name.parse().expect("an id"), Anchors::from_pem(&ca.pem()).expect("one")).expect("anchors");
+    let anchors = Anchors::from_pem(&ca.pem()).expect("one");
+    let tls = Tls::with_engine(name.parse().expect("an id"), anchors, ENGINE.get()).expect("anchors");
     tls.publish(&Credentials::new(
         leaf.der().to_vec(),
         Vec::new(),

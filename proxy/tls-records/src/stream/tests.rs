@@ -234,7 +234,10 @@ fn unread_data_takes_a_bounded_buffer() {
         };
         let (flushed, got) = tokio::join!(ours.flush(), reading);
         flushed.expect("open");
-        assert!(got.chunks(TLS_WRITE_BYTES.value).all(|part| part == &data[..part.len()]));
+        assert!(
+            got.chunks(TLS_WRITE_BYTES.value)
+                .all(|part| part == &data[..part.len()])
+        );
         assert!(is_idle(&ours));
     });
 }
@@ -265,7 +268,10 @@ fn corked_records_leave_together_and_are_bounded() {
             taken += written.expect("open");
             assert!(ours.outgoing.waiting() <= crate::buffers::WRITE_BYTES);
         }
-        assert!((TLS_WRITE_BYTES.value / 2..2 * TLS_WRITE_BYTES.value).contains(&taken), "{taken}");
+        assert!(
+            (TLS_WRITE_BYTES.value / 2..2 * TLS_WRITE_BYTES.value).contains(&taken),
+            "{taken}"
+        );
     });
 }
 

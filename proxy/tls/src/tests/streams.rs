@@ -190,7 +190,9 @@ fn truncation_is_not_an_orderly_end() {
 #[test]
 fn any_corrupted_byte_ends_the_connection_with_an_alert() {
     for workloads in &*WORKLOADS {
-        let whole = block_on(workloads.records(|session, out| say(session, out, b"x"))).0.len();
+        let whole = block_on(workloads.records(|session, out| say(session, out, b"x")))
+            .0
+            .len();
         // The legacy version is not checked by either engine beyond authentication.
         for at in (0..whole).filter(|at| !(1..3).contains(at)) {
             block_on(corrupted(workloads, at));
