@@ -26,7 +26,8 @@ pub fn prepare_server(config: &mut ServerConfig) {
     config.key_log = Arc::new(SecretCapture);
 }
 
-/// Performs a client handshake with a prepared configuration. `facts` extracts what the caller wants to know of the peer.
+/// Performs a client handshake with a prepared configuration. `facts` extracts what the caller wants to know of the
+/// peer.
 pub async fn connect<I, T>(
     io: I,
     config: Arc<ClientConfig>,
@@ -39,7 +40,8 @@ where
     establish(io, UnbufferedClientConnection::new(config, server), facts).await
 }
 
-/// Performs a server handshake with a prepared configuration. `facts` extracts what the caller wants to know of the peer.
+/// Performs a server handshake with a prepared configuration. `facts` extracts what the caller wants to know of the
+/// peer.
 pub async fn accept<I, T>(
     io: I,
     config: Arc<ServerConfig>,

@@ -1,11 +1,15 @@
 //! TLS 1.3 records, sealed and opened in place with keys derived by rustls; rustls itself would need a buffer for every
 //! record.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
+};
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, Error, InvalidMessage, PeerMisbehaved, SupportedCipherSuite,
     crypto::cipher::NONCE_LEN,
 };
+
+use zeroize::Zeroizing;
 
 use crate::secrets::TrafficSecret;
 
@@ -110,26 +114,30 @@ pub(crate) fn payload_len(bytes: &[u8]) -> Result<Option<usize>, Fault> {
 /// Key of one direction, with the secret that the next key derives from.
 pub(crate) struct Key {
     key: LessSafeKey,
-    iv: [u8; NONCE_LEN],
+    iv: Zeroizing<[u8; NONCE_LEN]>,
     sequence: u64,
     traffic: TrafficSecret,
 }
 
 impl Key {
     /// Creates the key that the handshake derived; `traffic` is the secret behind it.
-    pub(crate) fn new(
-        (sequence, secrets): (u64, ConnectionTrafficSecrets),
-        traffic: TrafficSecret,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(extracted: (u64, ConnectionTrafficSecrets), traffic: TrafficSecret) -> Result<Self, Error> {
+        let (sequence, secrets) = extracted;
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
             _ => return Err(Error::General("unsupported cipher suite".into())),
         };
+        // A KeyUpdate that arrives with the end of the handshake moves rustls to a later key than the captured
+        // secret's: the next update would then derive a key, and use its nonces, a second time.
+        let (is_key, derived_iv) = traffic.key(algorithm, |derived| derived == key.as_ref())?;
+        if !is_key || derived_iv != iv.as_ref() {
+            return Err(Error::General("key update during the handshake".into()));
+        }
         Ok(Self {
             key: key_of(algorithm, key.as_ref())?,
-            iv: iv.as_ref().try_into().map_err(|_| Error::EncryptError)?,
+            iv: Zeroizing::new(derived_iv),
             sequence,
             traffic,
         })
@@ -142,7 +150,7 @@ impl Key {
         let (key, iv) = traffic.key(algorithm, |key| key_of(algorithm, key))?;
         Ok(Self {
             key: key?,
-            iv,
+            iv: Zeroizing::new(iv),
             sequence: 0,
             traffic,
         })
@@ -156,7 +164,7 @@ impl Key {
     /// Returns the nonce of the next record (RFC 8446, 5.3); a nonce is never returned twice.
     fn next(&mut self) -> Option<Nonce> {
         let next = self.sequence.checked_add(1)?;
-        let mut nonce = self.iv;
+        let mut nonce = *self.iv;
         for (byte, sequence) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= sequence;
         }
@@ -199,16 +207,23 @@ impl Key {
         out.push(content.byte());
         let len = (out.len() - start - HEADER + TAG) as u16;
         out[start + HEADER - 2..start + HEADER].copy_from_slice(&len.to_be_bytes());
+        let tag = self.seal_in_place(&mut out[start..]);
+        if tag.is_err() {
+            // Plaintext must not stay among the bytes to send.
+            out.truncate(start);
+        }
+        out.extend_from_slice(tag?.as_ref());
+        Ok(())
+    }
+
+    fn seal_in_place(&mut self, record: &mut [u8]) -> Result<Tag, Error> {
         let nonce = self.next().ok_or(Error::EncryptError)?;
-        let Some((header, payload)) = out[start..].split_first_chunk_mut::<HEADER>() else {
+        let Some((header, payload)) = record.split_first_chunk_mut::<HEADER>() else {
             return Err(Error::EncryptError);
         };
-        let tag = self
-            .key
+        self.key
             .seal_in_place_separate_tag(nonce, Aad::from(*header), payload)
-            .map_err(|_| Error::EncryptError)?;
-        out.extend_from_slice(tag.as_ref());
-        Ok(())
+            .map_err(|_| Error::EncryptError)
     }
 }
 
@@ -220,4 +235,29 @@ fn key_of(algorithm: &'static Algorithm, key: &[u8]) -> Result<LessSafeKey, Erro
 /// Returns the number of records that a key of the suite may seal.
 pub(crate) fn confidentiality_limit(suite: SupportedCipherSuite) -> u64 {
     suite.tls13().map_or(0, |suite| suite.common.confidentiality_limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    use super::*;
+
+    /// Creates a key that has sealed `sequence` records.
+    fn key(sequence: u64) -> Key {
+        let traffic = TrafficSecret::new(&[7; 32]).expect("it fits");
+        let derive = |key: &[u8]| AeadKey::from(<[u8; 32]>::try_from(key).expect("32 bytes"));
+        let (key, iv) = traffic.key(&CHACHA20_POLY1305, derive).expect("a key");
+        let iv = Iv::from(iv);
+        let secrets = ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv };
+        Key::new((sequence, secrets), traffic).expect("the key of its secret")
+    }
+
+    #[test]
+    fn a_failed_seal_leaves_no_plaintext() {
+        let mut out = b"sealed before".to_vec();
+        let sealed = key(u64::MAX).seal(Content::Data, [&b"secret"[..]].into_iter(), &mut out);
+        assert!(sealed.is_err(), "its nonces are used up");
+        assert_eq!(out, b"sealed before");
+    }
 }

@@ -29,7 +29,7 @@ thread_local! {
 pub(crate) struct TrafficSecret([u8; LONGEST]);
 
 impl TrafficSecret {
-    fn new(secret: &[u8]) -> Option<Self> {
+    pub(crate) fn new(secret: &[u8]) -> Option<Self> {
         let mut traffic = Self([0; LONGEST]);
         traffic.0.get_mut(..secret.len())?.copy_from_slice(secret);
         Some(traffic)

@@ -16,7 +16,7 @@ use std::{
 };
 
 use proxy_transport::cork::is_corked;
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, Error, PeerMisbehaved};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::{
@@ -32,6 +32,12 @@ use crate::{
 
 /// Consecutive empty records that are tolerated; rustls' figure.
 const EMPTY_RECORDS: u8 = 32;
+/// KeyUpdates without data between them that are tolerated; rustls' figure.
+const KEY_UPDATES: u8 = 32;
+/// Warning alerts without data between them that are tolerated; rustls' figure.
+const WARNINGS: u8 = 4;
+/// Records without data after which other tasks get a turn.
+const RECORDS_PER_POLL: u8 = 64;
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
 /// TLS stream over `I`.
@@ -42,8 +48,16 @@ pub struct TlsStream<I> {
     messages: Messages,
     /// Set once nothing more is read.
     ended: Option<Ended>,
-    empty_records: u8,
+    idle: IdleRecords,
     is_client: bool,
+}
+
+/// Records without data that a peer has sent since its last data.
+#[derive(Debug, Default)]
+struct IdleRecords {
+    empty: u8,
+    key_updates: u8,
+    warnings: u8,
 }
 
 /// End of the peer's half.
@@ -106,7 +120,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             outgoing: Outgoing::new(Key::new(secrets.tx, tx)?, confidentiality_limit(suite)),
             messages: Messages::default(),
             ended: rest.is_closed.then_some(Ended::Closed),
-            empty_records: 0,
+            idle: IdleRecords::default(),
             is_client,
         })
     }
@@ -117,18 +131,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             return Ok(false);
         };
         if len == 0 {
-            self.empty_records += 1;
-            if self.empty_records > EMPTY_RECORDS {
-                return Err(Fault::misbehaved(rustls::PeerMisbehaved::TooManyEmptyFragments));
+            self.idle.empty += 1;
+            if self.idle.empty > EMPTY_RECORDS {
+                return Err(Fault::misbehaved(PeerMisbehaved::TooManyEmptyFragments));
             }
         } else {
-            self.empty_records = 0;
+            self.idle.empty = 0;
         }
         if content != Content::Handshake {
             self.messages.expect_whole()?;
         }
         match content {
-            Content::Data => {}
+            Content::Data if len == 0 => {}
+            Content::Data => self.idle = IdleRecords::default(),
             Content::Alert => self.alert()?,
             Content::Handshake => self.handshake()?,
         }
@@ -141,7 +156,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         };
         match AlertDescription::from(description) {
             AlertDescription::CloseNotify => self.ended = Some(Ended::Closed),
-            AlertDescription::UserCanceled => {}
+            AlertDescription::UserCanceled => {
+                self.idle.warnings += 1;
+                if self.idle.warnings > WARNINGS {
+                    return Err(Fault::misbehaved(PeerMisbehaved::TooManyWarningAlertsReceived));
+                }
+            }
             // A fatal alert is not answered.
             alert => self.ended = Some(Ended::Broken(Error::AlertReceived(alert).into())),
         }
@@ -160,6 +180,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
                 Message::KeyUpdate { is_requested } => {
                     // A message begun under the old key must not continue under the new one.
                     self.messages.expect_whole()?;
+                    self.idle.key_updates += 1;
+                    if self.idle.key_updates > KEY_UPDATES {
+                        return Err(Fault::misbehaved(PeerMisbehaved::TooManyKeyUpdateRequests));
+                    }
                     self.incoming.key = self.incoming.key.next_key()?;
                     self.outgoing.owes_key_update |= is_requested;
                 }
@@ -182,6 +206,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = out.filled().len();
+        let mut records = 0_u8;
         loop {
             this.incoming.give(out);
             if out.remaining() == 0 {
@@ -194,7 +219,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
                 return Poll::Ready(if is_filled { Ok(()) } else { ended.result() });
             }
             match this.open() {
-                Ok(true) => {}
+                Ok(true) => {
+                    records = records.saturating_add(1);
+                    if records >= RECORDS_PER_POLL && this.incoming.is_drained() && out.filled().len() == before {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
                 Err(fault) => this.fail(cx, fault),
                 Ok(false) if is_filled => {
                     this.incoming.rest();

@@ -13,6 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
     server::ParsedCertificate,
 };
+use zeroize::Zeroizing;
 
 use crate::{Error, config::provider, verify::leaf_ids};
 
@@ -42,7 +43,7 @@ impl Anchors {
 pub struct Credentials {
     /// Leaf first, then intermediates.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    key_pkcs8: Vec<u8>,
+    key_pkcs8: Zeroizing<Vec<u8>>,
     /// Expiry reported by the identity service.
     pub(crate) valid_until: SystemTime,
 }
@@ -65,13 +66,13 @@ impl Credentials {
             .collect();
         Self {
             chain,
-            key_pkcs8,
+            key_pkcs8: Zeroizing::new(key_pkcs8),
             valid_until,
         }
     }
 
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_pkcs8.clone()))
+        PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_pkcs8.to_vec()))
     }
 
     /// Verifies that a peer would accept these credentials now, and that they name this workload.

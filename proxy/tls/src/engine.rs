@@ -1,8 +1,8 @@
 //! Seam between mesh TLS and the engine that carries it.
 //!
-//! Two engines implement [`Maker`]: the in-place records of `proxy-tls-records`, and tokio-rustls. The `default` line of
-//! this crate's `Cargo.toml` selects the one that the proxy is built with; the tests run with both. A build with a single
-//! engine has a single variant to match, so the seam costs nothing at run time.
+//! Two engines implement [`Maker`]: the in-place records of `proxy-tls-records`, and tokio-rustls. The `default` line
+//! of this crate's `Cargo.toml` selects the one that the proxy is built with; the tests run with both. A build with a
+//! single engine has a single variant to match, so the seam costs nothing at run time.
 
 #[cfg(feature = "records")]
 mod records;

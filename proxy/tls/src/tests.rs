@@ -251,7 +251,8 @@ async fn rotation_does_not_affect_open_connections() {
 #[tokio::test]
 async fn rejects_tls_1_2() {
     with_each_engine(async |ca: Ca| {
-        // Our provider's suites are TLS 1.3 only, so an old peer is played by its first bytes: a ClientHello without 1.3.
+        // Our provider's suites are TLS 1.3 only, so an old peer is played by its first bytes: a ClientHello without
+        // 1.3.
         let server = ca.workload(API);
         let (mut near, far) = duplex(4096);
         let mut hello = vec![3, 3];

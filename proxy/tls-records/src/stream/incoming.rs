@@ -7,12 +7,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use proxy_model::limits::{TLS_HANDSHAKE_BYTES, TLS_READ_BYTES};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     buffers,
     record::{Content, Fault, HEADER, Key, payload_len},
 };
+
+// What arrives with a handshake fits into a read buffer.
+const _: () = assert!(TLS_HANDSHAKE_BYTES.value <= TLS_READ_BYTES.value);
 
 /// Reading half of a stream.
 pub(super) struct Incoming {
@@ -60,6 +64,11 @@ impl Incoming {
             out.put_slice(&buffer[self.opened.start..][..len]);
             self.opened.start += len;
         }
+    }
+
+    /// Returns true if no opened bytes are left to return.
+    pub(super) fn is_drained(&self) -> bool {
+        self.opened.is_empty()
     }
 
     /// Takes the opened bytes for internal use.

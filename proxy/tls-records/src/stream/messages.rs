@@ -20,25 +20,30 @@ pub(super) enum Message {
     },
 }
 
-/// Incomplete messages.
+/// Messages received and not processed yet.
 #[derive(Debug, Default)]
-pub(super) struct Messages(Vec<u8>);
+pub(super) struct Messages {
+    bytes: Vec<u8>,
+    /// End of the messages already processed.
+    start: usize,
+}
 
 impl Messages {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if bytes.is_empty() {
             return Err(Fault::invalid(InvalidMessage::InvalidEmptyPayload));
         }
-        if self.0.len() + bytes.len() > TLS_HANDSHAKE_BYTES.value {
+        self.bytes.drain(..std::mem::take(&mut self.start));
+        if self.bytes.len() + bytes.len() > TLS_HANDSHAKE_BYTES.value {
             return Err(Fault::invalid(InvalidMessage::HandshakePayloadTooLarge));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
     /// Returns the next message once it is complete.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Fault> {
-        let [kind, a, b, c, ref rest @ ..] = self.0[..] else {
+        let [kind, a, b, c, ref rest @ ..] = self.bytes[self.start..] else {
             return Ok(None);
         };
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -55,16 +60,16 @@ impl Messages {
             (24, _) => return Err(Fault::invalid(InvalidMessage::InvalidKeyUpdate)),
             _ => return Err(Fault::invalid(InvalidMessage::UnexpectedMessage("after the handshake"))),
         };
-        self.0.drain(..4 + len);
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        self.start += 4 + len;
+        if self.start == self.bytes.len() {
+            *self = Self::default();
         }
         Ok(Some(message))
     }
 
     /// Fails if a message is incomplete: no other record may come between its fragments.
     pub(super) fn expect_whole(&self) -> Result<(), Fault> {
-        if self.0.is_empty() {
+        if self.bytes.is_empty() {
             Ok(())
         } else {
             Err(Fault::misbehaved(

@@ -403,3 +403,70 @@ fn rejects_invalid_records_and_messages() {
         });
     }
 }
+
+#[test]
+fn rejects_floods_of_key_updates_and_warnings() {
+    for (count, content, data, expected) in [
+        (
+            KEY_UPDATES,
+            Content::Handshake,
+            &messages::KEY_UPDATE[..],
+            "TooManyKeyUpdateRequests",
+        ),
+        (WARNINGS, Content::Alert, &[1, 90], "TooManyWarningAlerts"),
+    ] {
+        block_on(async {
+            let (mut near, mut far) = both().await;
+            let mut records = Vec::new();
+            let flood = |near: &mut Ours, records: &mut Vec<u8>| {
+                for _ in 0..count {
+                    seal(near, content, data, records);
+                    if content == Content::Handshake {
+                        near.outgoing.key = near.outgoing.key.next_key().expect("a key");
+                    }
+                }
+            };
+            flood(&mut near, &mut records);
+            seal(&mut near, Content::Data, b"x", &mut records);
+            flood(&mut near, &mut records);
+            near.io.write_all(&records).await.expect("open");
+            assert_eq!(far.read_u8().await.expect("as many as are tolerated"), b'x');
+            records.clear();
+            seal(&mut near, content, data, &mut records);
+            let error = refusal(&mut near, &mut far, &records).await;
+            assert!(error.contains(expected), "{error}");
+        });
+    }
+}
+
+#[test]
+fn a_key_update_with_the_end_of_the_handshake_reuses_no_key() {
+    block_on(async {
+        let (mut near, far) = duplex(64 * 1024);
+        let mut session = rustls::ClientConnection::new(client(SUITES[0]), name()).expect("a session");
+        let peer = async {
+            let mut flight = Vec::new();
+            session.write_tls(&mut flight).expect("a vector");
+            near.write_all(&flight).await.expect("open");
+            while session.is_handshaking() {
+                let mut part = [0; 4096];
+                let len = near.read(&mut part).await.expect("open");
+                let mut part = &part[..len];
+                while !part.is_empty() {
+                    session.read_tls(&mut part).expect("bytes");
+                    session.process_new_packets().expect("a handshake");
+                }
+            }
+            let mut flight = Vec::new();
+            session.refresh_traffic_keys().expect("TLS 1.3");
+            say(&mut session, &mut flight, b"x");
+            near.write_all(&flight).await.expect("open");
+        };
+        let (accepted, ()) = tokio::join!(accept(far, SERVER.clone(), |_| ()), peer);
+        // rustls either processes the update during the handshake, which is refused, or leaves it to the stream.
+        match accepted {
+            Err(error) => assert!(error.to_string().contains("key update"), "{error}"),
+            Ok((mut ours, ())) => assert_eq!(ours.read_u8().await.expect("under the next key"), b'x'),
+        }
+    });
+}
