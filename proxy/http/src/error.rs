@@ -1,11 +1,11 @@
 //! Errors of an exchange, and whether they prove that the request did not reach the other end.
 
-use std::error::Error as StdError;
+use std::io;
 
 /// Error of an exchange or a body.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// hyper failed: I/O, a protocol error, a reset stream.
+    /// HTTP/1 failed in hyper: I/O or a protocol error.
     #[error("{0}")]
     Hyper(#[from] hyper::Error),
     /// An HTTP/2 stream or connection failed.
@@ -20,9 +20,6 @@ pub enum Error {
     /// A later attempt took over the body.
     #[error("a later attempt took over the request body")]
     Superseded,
-    /// A boxed body failed.
-    #[error("{0}")]
-    Other(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
@@ -34,7 +31,10 @@ impl Error {
 
     /// Returns the underlying HTTP/2 code, if any.
     pub fn h2_reason(&self) -> Option<h2::Reason> {
-        h2_error(self).and_then(h2::Error::reason)
+        match self {
+            Self::Http2(error) | Self::Reset(error) => error.reason(),
+            Self::Hyper(_) | Self::Closed | Self::Superseded => None,
+        }
     }
 
     /// Returns true if an HTTP/1 connection ended early, which its client may do.
@@ -43,13 +43,26 @@ impl Error {
         error.is_incomplete_message() || error.is_closed() || error.is_canceled() || error.is_shutdown()
     }
 
+    /// Returns true if an HTTP/1 server closed the connection instead of answering.
+    pub fn is_closed_by_server(&self) -> bool {
+        let Self::Hyper(error) = self else { return false };
+        // hyper reports the I/O error as the source of its own.
+        let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        error.is_incomplete_message()
+            || matches!(
+                io.map(io::Error::kind),
+                Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            )
+    }
+
     /// Returns true if the request provably did not reach the other end's application.
     pub fn never_arrived(&self) -> bool {
         match self {
-            Self::Hyper(error) => never_arrived(error),
+            // hyper's own "canceled" on sending: the connection ended before it accepted the request.
+            Self::Hyper(error) => error.is_canceled(),
             Self::Http2(error) => was_excluded(error),
             Self::Closed => true,
-            Self::Reset(_) | Self::Superseded | Self::Other(_) => false,
+            Self::Reset(_) | Self::Superseded => false,
         }
     }
 }
@@ -75,32 +88,10 @@ impl SendError {
     }
 }
 
-/// Returns true if `error`, returned instead of a response head, proves that no application saw the request: hyper
-/// never began to write it, the peer refused the stream, or the peer's GOAWAY excluded the stream.
-pub fn never_arrived(error: &hyper::Error) -> bool {
-    if error.is_canceled() {
-        // hyper's own "canceled" on sending: the connection ended before it accepted the request.
-        return true;
-    }
-    h2_error(error).is_some_and(was_excluded)
-}
-
 /// The peer refused the stream, or its GOAWAY excluded it: h2 reports a remote GOAWAY as a stream's error only for
 /// streams above the last one that the peer will process.
 fn was_excluded(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
-}
-
-/// Finds the HTTP/2 error in the chain of `error`.
-pub fn h2_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a h2::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return Some(error);
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

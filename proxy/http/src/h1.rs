@@ -91,10 +91,13 @@ pub fn wants_upgrade<B>(request: &Request<B>) -> bool {
     if !headers.keys().any(|name| *name == UPGRADE) {
         return false;
     }
-    let Some(protocol) = headers.get(UPGRADE) else {
-        return false;
-    };
-    if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
+    // A server that reads tokens would accept h2c from a list too, and the client would speak HTTP/2 past this proxy.
+    let is_h2c = |value| tokens(value).any(|token| token.eq_ignore_ascii_case("h2c"));
+    if headers
+        .get_all(UPGRADE)
+        .iter()
+        .any(|value| value.to_str().is_err() || is_h2c(value))
+    {
         return false;
     }
     headers
@@ -246,6 +249,26 @@ mod tests {
         ws.headers_mut().insert(UPGRADE, HeaderValue::from_static("h2c"));
         assert_eq!(normalise(&mut ws), Ok(Form::default()));
         assert!(!ws.headers().contains_key(UPGRADE));
+    }
+
+    #[test]
+    fn h2c_is_not_forwarded_in_any_form() {
+        for values in [
+            &["h2c, websocket"][..],
+            &["websocket", "h2c"],
+            &["websocket,H2C"],
+            &["\u{e9}, h2c"],
+        ] {
+            let mut smuggled = request(Method::GET, "/", Version::HTTP_11);
+            let headers = smuggled.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade, HTTP2-Settings"));
+            headers.insert("http2-settings", HeaderValue::from_static("AAMAAABk"));
+            for value in values {
+                headers.append(UPGRADE, HeaderValue::from_bytes(value.as_bytes()).expect("valid"));
+            }
+            assert_eq!(normalise(&mut smuggled), Ok(Form::default()), "{values:?}");
+            assert!(smuggled.headers().is_empty(), "{values:?}");
+        }
     }
 
     #[test]

@@ -26,9 +26,6 @@ use tokio::time::Instant;
 use crate::{Body, Error, SendError, client::Http1};
 pub use slot::{Http2Slot, SlotConnection};
 
-/// Default idle time of HTTP/1 connections; upstream's figure.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Idle HTTP/1 connections to one endpoint, most recently used first.
 #[derive(Debug)]
 pub struct Http1Pool {
@@ -36,7 +33,7 @@ pub struct Http1Pool {
     timeout: Duration,
     sweeping: Cell<bool>,
     /// Counts connections that were closed because the pool was full.
-    recorder: Option<Recorder>,
+    metrics: Recorder,
 }
 
 #[derive(Debug)]
@@ -55,22 +52,13 @@ pub struct Lease {
 }
 
 impl Http1Pool {
-    /// Creates an empty pool that closes connections idle for `timeout`.
-    pub fn new(timeout: Duration) -> Rc<Self> {
-        Self::make(timeout, None)
-    }
-
-    /// Like [`Http1Pool::new`], and counts connections that the limit turns away.
-    pub fn counted(timeout: Duration, recorder: Recorder) -> Rc<Self> {
-        Self::make(timeout, Some(recorder))
-    }
-
-    fn make(timeout: Duration, recorder: Option<Recorder>) -> Rc<Self> {
+    /// Creates an empty pool that closes connections idle for `timeout`, and counts those that the limit turns away.
+    pub fn new(timeout: Duration, metrics: Recorder) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
             timeout,
             sweeping: Cell::new(false),
-            recorder,
+            metrics,
         })
     }
 
@@ -122,9 +110,7 @@ impl Http1Pool {
         }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= limits::IDLE_HTTP1_PER_ENDPOINT.value {
-            if let Some(recorder) = &self.recorder {
-                recorder.limit_refused(limits::IDLE_HTTP1_PER_ENDPOINT);
-            }
+            self.metrics.limit_refused(limits::IDLE_HTTP1_PER_ENDPOINT);
             return;
         }
         idle.push_back(Idle {

@@ -74,7 +74,7 @@ impl Applications {
         let application = Rc::new(Application {
             connect: self.connect,
             transport: self.transport(addr),
-            http1: Http1Pool::counted(self.http1_idle, self.metrics.clone()),
+            http1: Http1Pool::new(self.http1_idle, self.metrics.clone()),
             http2: Http2Slot::default(),
         });
         if by_addr.len() < limits::APPLICATIONS.value {
@@ -145,7 +145,7 @@ impl Application {
             // The application closed the connection just as the request went out. A request that it did not read, or
             // that may be repeated (RFC 9110, 9.2.2), is resent, elsewhere if need be; a body that is gone is still
             // available at the other end of the mesh.
-            let may_again = failed.not_read || request.method().is_idempotent() && closed_without_answer(&failed);
+            let may_again = failed.not_read || request.method().is_idempotent() && failed.error.is_closed_by_server();
             if copy.is_none() || !may_again {
                 return Err(Failure::Exchange(failed));
             }
@@ -218,21 +218,6 @@ fn handshake_failed(ServerAddr(addr): ServerAddr, error: proxy_http::Error) -> p
 /// HTTP/1.0 requests, and those without a host, get a connection of their own.
 fn is_for_once(request: &Request<Body>) -> bool {
     request.version() == Version::HTTP_10 || request.headers().get(HOST).is_none_or(http::HeaderValue::is_empty)
-}
-
-/// Returns true if the application closed the connection instead of answering.
-fn closed_without_answer(failed: &SendError) -> bool {
-    let proxy_http::Error::Hyper(error) = &failed.error else {
-        return false;
-    };
-    let io = std::error::Error::source(error)
-        .and_then(|e| e.downcast_ref::<std::io::Error>())
-        .map(std::io::Error::kind);
-    error.is_incomplete_message()
-        || matches!(
-            io,
-            Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
-        )
 }
 
 /// Copies a request that has no body.

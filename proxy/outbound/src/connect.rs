@@ -88,7 +88,7 @@ impl Connector {
             is_local,
             orig_proto: Http2Slot::default(),
             http2: Http2Slot::default(),
-            http1: Http1Pool::counted(context.config.http1_idle, context.metrics.clone()),
+            http1: Http1Pool::new(context.config.http1_idle, context.metrics.clone()),
             transport,
         })
     }

@@ -70,7 +70,7 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
         let is_wanted = move || always || state.upgrade().is_some_and(|state| state.is_active());
         Some(keep_alive::unanswered(pings, connection.ping_pong()?, is_wanted))
     });
-    tokio::task::spawn_local(Driver::new((connection, io), &state, pings).run());
+    tokio::task::spawn_local(Driver::new(connection, io, &state, pings).run());
     Ok(Http2(state))
 }
 
@@ -133,7 +133,8 @@ struct Driver<I: Io> {
 
 impl<I: Io> Driver<I> {
     fn new(
-        (connection, io): (Connection<Corked<I>, Bytes>, Corked<I>),
+        connection: Connection<Corked<I>, Bytes>,
+        io: Corked<I>,
         state: &Rc<ClientState>,
         pings: Option<LocalBoxFuture<'static, ()>>,
     ) -> Self {
@@ -196,7 +197,8 @@ impl ClientState {
 }
 
 impl Http2 {
-    /// Sends a request, moving it out of its place: it is large, and a reference to it is not. Its URI must be absolute.
+    /// Sends a request, moving it out of its place: it is large, and a reference to it is not. Its URI must be
+    /// absolute.
     pub async fn send(&mut self, request: &mut Request<Body>) -> Result<Response<Body>, SendError> {
         let state = &self.0;
         if state.is_closed.get() {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{Request, Version};
-use proxy_model::Http2Params;
+use proxy_metrics::Metrics;
+use proxy_model::{Http2Params, defaults};
 use proxy_transport::ObservedTcp;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
@@ -10,10 +11,7 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-use crate::{
-    Body, SendError, client,
-    pool::{Http1Pool, IDLE_TIMEOUT},
-};
+use crate::{Body, SendError, client, pool::Http1Pool};
 
 fn request(version: Version) -> Request<Body> {
     let uri = if version == Version::HTTP_2 { "http://web/" } else { "/" };
@@ -139,7 +137,7 @@ async fn request_that_crosses_the_close_of_an_idle_connection_is_proven_unread()
         let (mut far, _) = listener.accept().expect("a connection");
         let close_observer = io.close_observer();
         let client = client::http1(io).await.expect("a connection");
-        let pool = Http1Pool::new(IDLE_TIMEOUT);
+        let pool = Http1Pool::new(defaults::POOL_IDLE, Metrics::default().recorder());
         let lease = pool.lease(client.with_close_observer(Some(close_observer)));
         let post = || request(Version::HTTP_11).map(|_| Body::Full(Bytes::from_static(b"hello")));
         let server = std::thread::spawn(move || {
