@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use proxy_metrics::NoTls;
-use proxy_model::{ClientAddr, OrigDstAddr, ServerAddr, ServerProtocol};
+use proxy_model::{ServerAddr, ServerProtocol};
 use proxy_tls::Alpn;
 use proxy_transport::PrefixedIo;
 use tokio::net::TcpStream;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Worker,
-    connection::{Connection, TlsStatus},
+    connection::{Addresses, Connection, TlsStatus},
     detect::{self, Protocol},
     direct, http,
     io::{ClientIo, SessionIo},
@@ -24,15 +24,16 @@ use crate::{
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
     socket: TcpStream,
-    (orig_dst, client): (OrigDstAddr, ClientAddr),
+    addresses: Addresses,
     drain: CancellationToken,
 ) -> Result<(), Error> {
+    let orig_dst = addresses.orig_dst;
     let local_ips = &worker.config.local_ips;
     if !local_ips.is_empty() && !local_ips.contains(&orig_dst.0.ip()) {
         return Err(Error::NotLocal(orig_dst));
     }
     if orig_dst.0.port() == worker.config.port {
-        return Box::pin(direct::accept(worker, socket, (orig_dst, client), drain)).await;
+        return Box::pin(direct::accept(worker, socket, addresses, drain)).await;
     }
     let mut policy = CurrentPolicy::new(worker.discovery.inbound(orig_dst.0.port()));
     let SecuredIo { io, tls, .. } = if matches!(policy.current().protocol, ServerProtocol::Opaque) {
@@ -46,7 +47,7 @@ pub(crate) async fn accept(
     } else {
         Box::pin(tls::accept(worker, socket, Alpn::None)).await?
     };
-    let connection = Connection::new(worker, (orig_dst, client), ServerAddr(orig_dst.0), (tls, policy));
+    let connection = Connection::new(worker, addresses, ServerAddr(orig_dst.0), tls, policy);
     let io = connection.meter(io);
     match Box::pin(detect::protocol(&connection, io)).await? {
         (io, Protocol::Http1) => Box::pin(http::serve_http1(connection, io, drain)).await,

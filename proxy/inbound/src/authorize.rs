@@ -61,7 +61,7 @@ pub(crate) fn http<'p>(
         | ServerProtocol::Http2 { routes, .. } => routes,
         ServerProtocol::Grpc { routes } => {
             let found = select::grpc(routes, head).ok_or(Denial::NoRoute)?;
-            return allow(connection, policy, (found.route, found.rule), None);
+            return allow(connection, policy, found.route, found.rule, None);
         }
         ServerProtocol::Opaque | ServerProtocol::Tls => CATCH_ALL.as_slice(),
     };
@@ -70,13 +70,14 @@ pub(crate) fn http<'p>(
         Some(PathMatch::Prefix(prefix)) => Some(prefix.as_str()),
         _ => None,
     };
-    allow(connection, policy, (found.route, found.rule), prefix)
+    allow(connection, policy, found.route, found.rule, prefix)
 }
 
 fn allow<'p, M>(
     connection: &Connection,
     policy: &'p ServerPolicy,
-    (route, rule): (&'p Route<M, Action>, &'p Rule<M, Action>),
+    route: &'p Route<M, Action>,
+    rule: &'p Rule<M, Action>,
     prefix: Option<&'p str>,
 ) -> Result<RouteGrant<'p>, Denial<'p>> {
     let client = connection.client.0.ip();

@@ -38,6 +38,13 @@ impl TlsStatus {
     }
 }
 
+/// Addresses of an accepted connection.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) orig_dst: OrigDstAddr,
+    pub(crate) client: ClientAddr,
+}
+
 /// Connection whose target is known.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -56,10 +63,12 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        (orig_dst, client): (OrigDstAddr, ClientAddr),
+        addresses: Addresses,
         target: ServerAddr,
-        (tls, policy): (TlsStatus, CurrentPolicy),
+        tls: TlsStatus,
+        policy: CurrentPolicy,
     ) -> Self {
+        let Addresses { orig_dst, client } = addresses;
         let client_tls = tls.client();
         Self {
             worker: worker.clone(),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use proxy_model::{ClientAddr, OrigDstAddr, ServerAddr};
+use proxy_model::ServerAddr;
 use proxy_tls::Alpn;
 use proxy_transport::{
     PrefixedIo,
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DirectError, Error, Worker, accept,
-    connection::{Connection, TlsStatus},
+    connection::{Addresses, Connection, TlsStatus},
     http,
     policy::CurrentPolicy,
     tls::{self, SecuredIo},
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
     socket: TcpStream,
-    (orig_dst, client): (OrigDstAddr, ClientAddr),
+    addresses: Addresses,
     drain: CancellationToken,
 ) -> Result<(), Error> {
     let mut secured = Box::pin(tls::accept(worker, socket, Alpn::TransportHeader)).await?;
@@ -43,8 +43,8 @@ pub(crate) async fn accept(
         return Err(Error::Loop(port));
     }
     let policy = CurrentPolicy::new(worker.discovery.inbound(port));
-    let target = ServerAddr(SocketAddr::new(orig_dst.0.ip(), port));
-    let connection = Connection::new(worker, (orig_dst, client), target, (secured.tls, policy));
+    let target = ServerAddr(SocketAddr::new(addresses.orig_dst.0.ip(), port));
+    let connection = Connection::new(worker, addresses, target, secured.tls, policy);
     let io = PrefixedIo::new(rest, connection.meter(secured.io));
     match header.protocol {
         Some(SessionProtocol::Http1) => Box::pin(http::serve_http1(connection, io, drain)).await,

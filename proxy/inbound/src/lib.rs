@@ -32,15 +32,16 @@ mod tls;
 use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use proxy_discovery::Discovery;
-use proxy_http::{pool, server::ServerParams, tap::Registry};
+use proxy_http::{server::ServerParams, tap::Registry};
 use proxy_metrics::Recorder;
-use proxy_model::{ClientAddr, OrigDstAddr, Reason, ports};
+use proxy_model::{ClientAddr, OrigDstAddr, Reason, defaults, ports};
 use proxy_tls::Tls;
 use proxy_transport::Connect;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use application::Applications;
+use connection::Addresses;
 use denials::DenialLog;
 pub use error::{DirectError, Error};
 pub use ratelimit::RateLimits;
@@ -68,9 +69,12 @@ impl Default for Config {
         Self {
             port: ports::INBOUND,
             local_ips: Vec::new(),
-            detect_timeout: Duration::from_secs(10),
-            connect: Connect::default(),
-            http1_idle: pool::IDLE_TIMEOUT,
+            detect_timeout: defaults::DETECT_TIMEOUT,
+            connect: Connect {
+                timeout: defaults::INBOUND_CONNECT_TIMEOUT,
+                ..Connect::default()
+            },
+            http1_idle: defaults::POOL_IDLE,
             http2: ServerParams::default(),
         }
     }
@@ -139,7 +143,7 @@ impl Worker {
         client: ClientAddr,
         drain: CancellationToken,
     ) {
-        if let Err(error) = accept::accept(&self, socket, (orig_dst, client), drain).await {
+        if let Err(error) = accept::accept(&self, socket, Addresses { orig_dst, client }, drain).await {
             let reason = error.reason();
             if let Some(label) = reason.and_then(|reason| reason.row().label) {
                 self.metrics.inbound_tcp_error(orig_dst.0, label).inc();

@@ -1,6 +1,7 @@
 //! Opaque connections to the application, for as long as the policy allows them.
 
-use proxy_transport::copy;
+use proxy_transport::copy::{self, CopyError};
+use tokio::net::TcpStream;
 
 use crate::{Error, authorize, connection::Connection, io::SessionIo};
 
@@ -20,6 +21,12 @@ pub(crate) async fn forward(connection: &Connection, mut client: SessionIo) -> R
         copied = copy::bidirectional(&mut client, &mut server, &()) => copied.map_err(Error::Broken),
         () = revoked(connection) => Err(Error::Terminated),
     };
+    // The other side must not take a truncated stream for a complete one.
+    match &ended {
+        Err(Error::Broken(CopyError::Client(_))) => abort(server.get_ref()),
+        Err(Error::Broken(CopyError::Server(_))) => reset(&client),
+        _ => {}
+    }
     if let Err(Error::Terminated) = &ended {
         let policy = connection.policy();
         let labels = authorize::tcp_labels(connection, &policy);
@@ -46,7 +53,11 @@ async fn revoked(connection: &Connection) {
 
 /// A rejected client receives a reset, not an orderly end that it could take for a response.
 fn reset(client: &SessionIo) {
-    let socket = client.get_ref().get_ref().get_ref().get_ref();
-    // If that fails, the client receives an orderly end.
+    abort(client.get_ref().get_ref().get_ref().get_ref());
+}
+
+/// Makes the socket end by a reset when it is dropped.
+fn abort(socket: &TcpStream) {
+    // If that fails, the peer receives an orderly end.
     let _ = socket.set_zero_linger();
 }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use proxy_model::ServerAddr;
+use proxy_model::{ServerAddr, defaults};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -22,7 +22,7 @@ pub struct Connect {
 impl Default for Connect {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(1),
+            timeout: defaults::OUTBOUND_CONNECT_TIMEOUT,
             options: SocketOptions::default(),
             mark: None,
         }

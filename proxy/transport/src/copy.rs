@@ -123,6 +123,12 @@ enum State {
     Done,
 }
 
+/// Reader and writer of one direction.
+struct Ends<'a, R, W> {
+    reader: &'a mut R,
+    writer: &'a mut W,
+}
+
 /// Bytes that the writer has not accepted yet.
 struct Unwritten {
     buf: Box<[u8]>,
@@ -229,7 +235,7 @@ impl Direction {
         if scratch.is_empty() {
             scratch = vec![0; COPY_BYTES.value].into_boxed_slice();
         }
-        let result = self.pass_through(cx, &mut scratch, (reader, writer), wrote);
+        let result = self.pass_through(cx, &mut scratch, Ends { reader, writer }, wrote);
         SCRATCH.set(scratch);
         result
     }
@@ -238,13 +244,14 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
-        (reader, writer): (&mut R, &mut W),
+        ends: Ends<'_, R, W>,
         wrote: &impl Fn(usize),
     ) -> Result<Poll<()>, Side>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        let Ends { reader, writer } = ends;
         let mut buf = ReadBuf::new(scratch);
         match Pin::new(reader).poll_read(cx, &mut buf) {
             Poll::Pending => return Ok(Poll::Pending),

@@ -186,3 +186,23 @@ fn application_tls_passes_untouched() {
         );
     });
 }
+
+#[test]
+fn a_truncated_stream_is_reset_and_not_ended() {
+    run(async || {
+        let web = Web::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let app = listener.local_addr().expect("bound");
+        web.script.inbound(app.port(), open(detect()));
+        let mut io = web.connect_tls(app, Alpn::None).await;
+        io.write_all(b"QUIT\r\n").await.expect("open");
+        io.flush().await.expect("open");
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        let mut got = [0; 6];
+        socket.read_exact(&mut got).await.expect("open");
+        // Without a close_notify.
+        drop(io);
+        let end = timeout(SOON, socket.read(&mut got)).await.expect("in time");
+        assert_eq!(end.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}

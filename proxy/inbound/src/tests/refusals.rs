@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::support::{API, SOON, WEB, Web, authorization, detect, get, open, policy, request, run};
-use crate::{DirectError, Error, accept};
+use crate::{DirectError, Error, accept, connection::Addresses};
 
 const DIRECT: &str = "127.0.0.1:4143";
 
@@ -24,7 +24,11 @@ async fn why(web: &Web, target: &str, client: impl AsyncFnOnce(tokio::net::TcpSt
     let target = OrigDstAddr(target.parse().expect("valid"));
     let server = async {
         let (socket, _) = listener.accept().await.expect("a client");
-        accept::accept(&web.worker, socket, (target, web.client), web.drain.clone()).await
+        let addresses = Addresses {
+            orig_dst: target,
+            client: web.client,
+        };
+        accept::accept(&web.worker, socket, addresses, web.drain.clone()).await
     };
     let client = async { client(tokio::net::TcpStream::connect(addr).await.expect("it listens")).await };
     let (ended, ()) = tokio::join!(server, client);
