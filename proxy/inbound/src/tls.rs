@@ -53,7 +53,7 @@ async fn terminate(worker: &Worker, io: PrefixedIo<TcpStream>, alpn: Alpn) -> Re
         transport_header,
     } = Box::pin(worker.tls.accept(io, alpn)).await?;
     Ok(SecuredIo {
-        io: ClientIo::Tls(Box::new(io)),
+        io: ClientIo::Tls(io),
         tls: TlsStatus::Mesh(client_id),
         transport_header,
     })

@@ -160,7 +160,7 @@ impl Connector {
             let written = tls.write_all(&header.encode()).await;
             written.map_err(|error| self.unconnected(&error, false))?;
         }
-        Ok(self.metered(Stream::Tls(Box::new(tls))))
+        Ok(self.metered(Stream::Tls(tls)))
     }
 
     /// Address to connect to, and the transport header to send first.

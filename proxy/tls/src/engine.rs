@@ -122,13 +122,13 @@ pub(crate) trait Maker {
     ) -> io::Result<(TlsStream<I>, T)>;
 }
 
-/// Established TLS connection.
+/// Established TLS connection. Boxed: its state is large, and a connection moves through several phases.
 #[derive(Debug)]
 pub enum TlsStream<I> {
     /// Stream of `proxy-tls-records`.
     #[cfg(feature = "records")]
-    Records(proxy_tls_records::TlsStream<I>),
-    /// Stream of tokio-rustls; boxed, since it is several times as large.
+    Records(Box<proxy_tls_records::TlsStream<I>>),
+    /// Stream of tokio-rustls.
     #[cfg(feature = "tokio-rustls")]
     TokioRustls(Box<tokio_rustls::TlsStream<I>>),
 }

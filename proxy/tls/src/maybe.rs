@@ -15,13 +15,13 @@ use crate::{TlsStream, engine::Io};
 pub enum MaybeTls<P, I = P> {
     /// Plaintext, or TLS that is not terminated here.
     Plain(P),
-    /// Mesh TLS. Boxed: its state is large, and a connection moves through several phases.
-    Tls(Box<TlsStream<I>>),
+    /// Mesh TLS.
+    Tls(TlsStream<I>),
 }
 
-impl<I> MaybeTls<I> {
+impl<P> MaybeTls<P> {
     /// Returns the underlying connection.
-    pub fn get_ref(&self) -> &I {
+    pub fn get_ref(&self) -> &P {
         match self {
             Self::Plain(io) => io,
             Self::Tls(io) => io.get_ref(),

@@ -25,7 +25,7 @@ impl Maker for Records {
         facts: impl FnOnce(&CommonState) -> T,
     ) -> io::Result<(TlsStream<I>, T)> {
         let (stream, facts) = proxy_tls_records::connect(io, config, server, facts).await?;
-        Ok((TlsStream::Records(stream), facts))
+        Ok((TlsStream::Records(Box::new(stream)), facts))
     }
 
     async fn accept<I: Io, T>(
@@ -34,6 +34,6 @@ impl Maker for Records {
         facts: impl FnOnce(&CommonState) -> T,
     ) -> io::Result<(TlsStream<I>, T)> {
         let (stream, facts) = proxy_tls_records::accept(io, config, facts).await?;
-        Ok((TlsStream::Records(stream), facts))
+        Ok((TlsStream::Records(Box::new(stream)), facts))
     }
 }
