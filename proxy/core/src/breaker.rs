@@ -85,16 +85,14 @@ impl Breaker {
                 (*max_consecutive_failures, backoff, rate)
             }
         };
-        let backoff = backoff.unwrap_or(DEFAULT_BACKOFF);
-        let (consecutive, generation, openings) = (0, 0, 0);
         Some(Self {
             max_consecutive,
             rate,
-            backoff,
-            consecutive,
+            backoff: backoff.unwrap_or(DEFAULT_BACKOFF),
+            consecutive: 0,
             state: State::Closed,
-            generation,
-            openings,
+            generation: 0,
+            openings: 0,
         })
     }
 

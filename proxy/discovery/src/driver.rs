@@ -93,10 +93,9 @@ async fn endpoints<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, 
     let path = Arc::clone(&lookup.key);
     let on = |event| on_endpoints(&mut set.borrow_mut(), &lookup, &config.metrics, event);
     let age = RefCell::new(config.metrics.answer_age("endpoints", &path));
-    let (limits, health) = (config.destination_limits, &lookup.health);
     let stream = StreamDriver {
-        limits,
-        health,
+        limits: config.destination_limits,
+        health: &lookup.health,
         live: &live,
         target: path.to_string(),
         age,
@@ -159,7 +158,8 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
     } else {
         Known::No
     };
-    let (live, known) = (watch::Sender::new(false), RefCell::new(known));
+    let live = watch::Sender::new(false);
+    let known = RefCell::new(known);
     let port = lookup.key;
     let on = |event| {
         let answer = match event {
@@ -185,10 +185,9 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
     };
     let target = format!("port {port}");
     let age = RefCell::new(config.metrics.answer_age("inbound", &port.to_string()));
-    let (limits, health) = (config.policy_limits, &lookup.health);
     let stream = StreamDriver {
-        limits,
-        health,
+        limits: config.policy_limits,
+        health: &lookup.health,
         live: &live,
         target,
         age,

@@ -136,7 +136,8 @@ impl Discovery {
             outbound,
             endpoints,
         } = std::mem::take(&mut config.cache);
-        let (limit, metrics) = (limits::DISCOVERY_TARGETS.value, || config.metrics.clone());
+        let limit = limits::DISCOVERY_TARGETS.value;
+        let metrics = || config.metrics.clone();
         Self(Arc::new(Inner {
             outbound: Lookups::new(
                 limit,

@@ -53,14 +53,14 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
         None if with_profile => Part::Waiting,
         None => Part::Known(None),
     };
-    let (policy, profile) = (RefCell::new(policy.unwrap_or(Part::Waiting)), RefCell::new(profile));
     let parts = Parts {
         config,
         lookup: &lookup,
-        policy,
-        profile,
+        policy: RefCell::new(policy.unwrap_or(Part::Waiting)),
+        profile: RefCell::new(profile),
     };
-    let (policy_live, profile_live) = (watch::Sender::new(false), watch::Sender::new(!with_profile));
+    let policy_live = watch::Sender::new(false);
+    let profile_live = watch::Sender::new(!with_profile);
     let driver = |kind, limits, live| {
         let age = RefCell::new(config.metrics.answer_age(kind, &path));
         StreamDriver {
