@@ -21,8 +21,6 @@ pub const DEFAULT: Params = Params {
     default_rtt: Duration::from_millis(30),
     decay: defaults::LOAD_DECAY,
 };
-/// Default upper bound for `retry-after`; upstream's figure.
-const DEFAULT_MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Lower bound of a new endpoint's estimate, so that none is free.
 const MIN_RTT: Duration = Duration::from_millis(1);
@@ -187,7 +185,7 @@ pub fn penalty(load: &Load, status: StatusCode, headers: &HeaderMap) -> Option<D
     } else {
         return None;
     };
-    let most = max_retry_after.unwrap_or(DEFAULT_MAX_RETRY_AFTER);
+    let most = max_retry_after.unwrap_or(defaults::MAX_RETRY_AFTER);
     Some(hint.map_or_else(|| penalty.unwrap_or(defaults::FAILURE_PENALTY), |wait| wait.min(most)))
 }
 

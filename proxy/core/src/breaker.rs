@@ -10,20 +10,12 @@
 
 use std::time::{Duration, Instant};
 
-use proxy_model::{outbound::FailureAccrual, route::Backoff};
+use proxy_model::{defaults, outbound::FailureAccrual, route::Backoff};
 
 use crate::backoff;
 
 /// Slots of the sliding window of a success rate.
 const SLOTS: usize = 10;
-
-/// Default backoff; that of upstream's annotations.
-const DEFAULT_BACKOFF: Backoff = Backoff {
-    min: Duration::from_secs(1),
-    max: Duration::from_secs(60),
-    jitter: 0.5,
-    respect_retry_after_hint: false,
-};
 
 /// Outcome of a request for a breaker.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -88,7 +80,7 @@ impl Breaker {
         Some(Self {
             max_consecutive,
             rate,
-            backoff: backoff.unwrap_or(DEFAULT_BACKOFF),
+            backoff: backoff.unwrap_or(defaults::BREAKER_BACKOFF),
             consecutive: 0,
             state: State::Closed,
             generation: 0,

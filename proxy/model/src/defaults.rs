@@ -87,6 +87,15 @@ pub const RETRY_BACKOFF: Backoff = Backoff {
 pub const LOAD_DECAY: Duration = Duration::from_secs(10);
 /// Latency that a failure counts as, where failures are penalised.
 pub const FAILURE_PENALTY: Duration = Duration::from_secs(5);
+/// Longest `retry-after` that counts for the cost of an endpoint.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// Pauses before a breaker probes an ejected endpoint.
+pub const BREAKER_BACKOFF: Backoff = Backoff {
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+    jitter: 0.5,
+    respect_retry_after_hint: false,
+};
 
 /// [`CLUSTER_NETWORKS`], parsed.
 pub fn cluster_networks() -> Vec<IpNet> {

@@ -179,17 +179,17 @@ impl<'a> Annotations<'a> {
     fn backoff(self) -> Result<Backoff, InvalidAnnotation> {
         let min = self
             .duration(keys::ACCRUAL_MIN_PENALTY)?
-            .unwrap_or(Duration::from_secs(1));
+            .unwrap_or(defaults::BREAKER_BACKOFF.min);
         let max = self
             .duration(keys::ACCRUAL_MAX_PENALTY)?
-            .unwrap_or(Duration::from_secs(60));
+            .unwrap_or(defaults::BREAKER_BACKOFF.max);
         if min.is_zero() || max < min {
             return Err(InvalidAnnotation::Penalty { min, max });
         }
         let in_range = |text: &str| text.parse::<f32>().ok().filter(|ratio| (0.0..=100.0).contains(ratio));
         let jitter = self
             .read(keys::ACCRUAL_JITTER, "a ratio from 0 to 100", in_range)?
-            .unwrap_or(0.5);
+            .unwrap_or(defaults::BREAKER_BACKOFF.jitter);
         Ok(Backoff {
             min,
             max,
@@ -208,7 +208,7 @@ impl<'a> Annotations<'a> {
             .unwrap_or(defaults::FAILURE_PENALTY);
         let max_retry_after = self
             .duration(keys::BIASER_MAX_RETRY_AFTER)?
-            .unwrap_or(Duration::from_secs(300));
+            .unwrap_or(defaults::MAX_RETRY_AFTER);
         Ok(backend::penalizing(penalty, max_retry_after))
     }
 }

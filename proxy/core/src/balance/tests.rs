@@ -130,7 +130,7 @@ fn penalties_follow_status_and_hint() {
     headers.insert("retry-after", "100000".parse().expect("value"));
     assert_eq!(
         penalty(&load, StatusCode::TOO_MANY_REQUESTS, &headers),
-        Some(DEFAULT_MAX_RETRY_AFTER)
+        Some(defaults::MAX_RETRY_AFTER)
     );
     headers.insert("grpc-status", "8".parse().expect("value"));
     headers.insert("grpc-retry-pushback-ms", "250".parse().expect("value"));
