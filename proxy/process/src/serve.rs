@@ -185,7 +185,7 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
         let (server, acceptor) = (Arc::new(self), Arc::new(acceptor));
-        let admissions = Admissions::new(server.limits);
+        let admissions = Admissions::new(&server.limits);
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {

@@ -15,9 +15,12 @@ use super::{
 
 /// Connections of a server, counted.
 #[derive(Clone, Debug)]
-pub(super) struct Admissions {
+pub(super) struct Admissions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     limits: Limits,
-    counts: Arc<Mutex<Counts>>,
+    counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
@@ -67,11 +70,11 @@ pub(super) struct Ticket {
 }
 
 impl Admissions {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            counts: Arc::default(),
-        }
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self(Arc::new(Shared {
+            limits: *limits,
+            counts: Mutex::default(),
+        }))
     }
 
     /// Place for a connection, if there is one, and the limits that it has run into.
@@ -81,7 +84,7 @@ impl Admissions {
             per_client,
             probes,
             ..
-        } = self.limits;
+        } = self.0.limits;
         let ip = addr.ip().to_canonical();
         let ticket = |probes_only| Ticket {
             client: Client { addr, probes_only },
@@ -102,7 +105,7 @@ impl Admissions {
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         // Nothing under the lock panics half-way through a change.
-        self.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn one_client_cannot_take_all_room() {
-        let admissions = Admissions::new(Limits::default());
+        let admissions = Admissions::new(&Limits::default());
         let own: Vec<_> = (0..SERVER_CONNECTIONS_PER_CLIENT.value)
             .map(|_| admissions.admit(addr(1)).0.expect("room"))
             .collect();
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_reserve_is_for_when_all_else_is_taken() {
-        let admissions = Admissions::new(Limits::default());
+        let admissions = Admissions::new(&Limits::default());
         let all: Vec<_> = (0..SERVER_CONNECTIONS.value)
             .map(|at| admissions.admit(addr((at % 8) as u8)).0.expect("room"))
             .collect();
@@ -168,7 +171,7 @@ mod tests {
             probes: None,
             ..Limits::default()
         };
-        let admissions = Admissions::new(limits);
+        let admissions = Admissions::new(&limits);
         let _all: Vec<_> = (0..SERVER_PROBES.value).map(|_| admissions.admit(addr(1))).collect();
         let (refused, exceeded) = admissions.admit(addr(2));
         assert!(refused.is_none());

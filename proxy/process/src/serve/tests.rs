@@ -119,9 +119,7 @@ async fn a_client_that_answers_no_ping_is_closed_and_counted() {
 #[tokio::test]
 async fn heads_beyond_the_limits_are_rejected() {
     let server = served(hello()).await;
-    let many: String = (0..limits::SERVER_HEADERS.value)
-        .map(|at| format!("x-{at}: 1\r\n"))
-        .collect();
+    let many = "x: 1\r\n".repeat(limits::SERVER_HEADERS.value);
     let answer = server
         .exchange(format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n").as_bytes())
         .await;
