@@ -8,7 +8,7 @@ use clap::Parser;
 use injector_redirect::Rules;
 use injector_redirect::nft;
 use ipnet::IpNet;
-use proxy_model::ports::{self, PortSet};
+use proxy_model::ports::{self, InvalidPorts, PortSet};
 
 /// Kernel setting of the time that half-closed connections are tracked.
 const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
@@ -157,9 +157,9 @@ impl Args {
 }
 
 fn port_set(flag: &'static str, list: &[String]) -> Result<PortSet, Error> {
-    list.join(",").parse().map_err(|error| Error::Flag {
+    list.join(",").parse().map_err(|InvalidPorts(item)| Error::Flag {
         flag,
-        reason: format!("{error}"),
+        reason: format!("{item:?} is not a port or a range of ports"),
     })
 }
 

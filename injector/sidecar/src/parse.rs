@@ -1,12 +1,16 @@
 //! Values of the chart, parsed; an error names the value.
 
 use ipnet::IpNet;
-use proxy_model::{policy::DefaultPolicy, ports::PortSet};
+use proxy_model::{
+    policy::DefaultPolicy,
+    ports::{InvalidPorts, PortSet},
+};
 
 use crate::{Error, spec::EnvDuration};
 
 pub(crate) fn ports(field: &'static str, text: &str) -> Result<PortSet, Error> {
-    text.parse().map_err(|error| Error::value(field, error))
+    text.parse()
+        .map_err(|InvalidPorts(item)| Error::value(field, format_args!("{item:?} is not a port or a range of ports")))
 }
 
 pub(crate) fn policy(field: &'static str, text: &str) -> Result<DefaultPolicy, Error> {
