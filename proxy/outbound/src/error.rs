@@ -117,12 +117,7 @@ impl Error {
         if let Self::Filter(rejection) = self {
             return Rejection::clone(rejection);
         }
-        let row = self.reason().row();
-        let status = row.status.and_then(|status| StatusCode::from_u16(status).ok());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let grpc = row.grpc.map_or(GrpcCode::INTERNAL, GrpcCode);
-        let rejection = Rejection::new(status, grpc, self.to_string());
-        if row.closes { rejection.closing() } else { rejection }
+        Rejection::from_reason(self.reason(), self.to_string())
     }
 }
 

@@ -255,8 +255,8 @@ fn finish(
     response.map(|body| ResponseBody::new(body, track, clock))
 }
 
-/// Strips headers between proxies. Returns true if the peer wants the connection closed. The reason of a refusal is kept
-/// where informational headers are enabled, as in upstream.
+/// Strips headers between proxies. Returns true if the peer wants the connection closed. The reason of a refusal is
+/// kept where informational headers are enabled, as in upstream.
 fn strip(headers: &mut HeaderMap, config: &Config) -> bool {
     let seen = HeaderFlags::from_headers(headers);
     if seen.has(HeaderFlags::L5D_PROXY_ERROR) && !config.informational_headers {
