@@ -324,7 +324,7 @@ fn names_pods_without_a_sidecar() {
 #[test]
 fn reports_the_consequence_of_an_injector_that_is_down() {
     let facts = edit(ObjectKind::Pods, 2, |pod| {
-        pod["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z")
+        pod["metadata"]["deletionTimestamp"] = json!("2026-11-30T00:00:00Z");
     });
     let found = failures(&facts);
     let reached = found
