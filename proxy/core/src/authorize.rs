@@ -33,15 +33,16 @@ pub fn allows<'a>(authorizations: &'a [Authorization], client: IpAddr, tls: &Cli
     authorizations.iter().find(|authz| matches(authz, client, tls))
 }
 
-/// Like [`allows`], for a route: its own authorizations come before the server's.
+/// Like [`allows`], for a route: its own authorizations come before the server's. Returns the index among both, too.
 pub fn allows_route<'a>(
     route: &'a [Authorization],
     server: &'a [Authorization],
     client: IpAddr,
     tls: &ClientTls,
-) -> Option<&'a Authorization> {
+) -> Option<(usize, &'a Authorization)> {
     let client = client.to_canonical();
-    route.iter().chain(server).find(|authz| matches(authz, client, tls))
+    let mut all = route.iter().chain(server).enumerate();
+    all.find(|(_, authz)| matches(authz, client, tls))
 }
 
 fn matches(authz: &Authorization, client: IpAddr, tls: &ClientTls) -> bool {
@@ -130,6 +131,6 @@ mod tests {
         assert!(allows(&[], mapped, &ClientTls::None).is_none());
         let list = [authz("127.0.0.0/8", Authentication::Unauthenticated)];
         let found = allows_route(&list, &localhost, mapped, &ClientTls::None).expect("the route's own");
-        assert_eq!(found, &list[0], "a route's authorizations come first");
+        assert_eq!(found, (0, &list[0]), "a route's authorizations come first");
     }
 }

@@ -67,6 +67,8 @@ fn without_port(authority: &str) -> &str {
 pub struct Selected<'a, M, T> {
     /// The route.
     pub route: &'a Route<M, T>,
+    /// Index of the route in its list.
+    pub index: usize,
     /// Its rule.
     pub rule: &'a Rule<M, T>,
     /// Match of the rule; `None` for a rule without matches.
@@ -148,7 +150,7 @@ fn best<'a, M, T>(
 ) -> Option<Selected<'a, M, T>> {
     let mut best: Option<((HostScore, Score), Selected<'a, M, T>)> = None;
     let mut host = None;
-    for route in routes {
+    for (index, route) in routes.iter().enumerate() {
         let at_host = if route.hosts.is_empty() {
             Some(HostScore::Any)
         } else {
@@ -159,7 +161,13 @@ fn best<'a, M, T>(
             let mut offer = |score, matched| {
                 let score = (at_host, score);
                 if best.as_ref().is_none_or(|(than, _)| score > *than) {
-                    best = Some((score, Selected { route, rule, matched }));
+                    let selected = Selected {
+                        route,
+                        index,
+                        rule,
+                        matched,
+                    };
+                    best = Some((score, selected));
                 }
             };
             if rule.matches.is_empty() {

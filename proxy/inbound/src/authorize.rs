@@ -3,13 +3,13 @@
 
 use proxy_core::{
     authorize::{allows, allows_route},
-    select::{self, Head},
+    select::{self, Head, Selected},
 };
 use proxy_metrics::{ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{
     Authorization, Meta, Reason, ServerAddr, ServerPolicy, ServerProtocol,
     inbound::{Action, HttpRoute, catch_all},
-    route::{Filter, PathMatch, Route, Rule},
+    route::{Filter, PathMatch},
 };
 use std::sync::LazyLock;
 
@@ -26,10 +26,19 @@ impl Permit {
     }
 }
 
+/// Route and authorization of a decision, as indices within one policy.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrantKey {
+    route: usize,
+    /// Among the route's and the server's authorizations.
+    authorization: usize,
+}
+
 /// Positive decision about a request.
 #[derive(Debug)]
 pub(crate) struct RouteGrant<'p> {
     pub(crate) permit: Permit,
+    pub(crate) key: GrantKey,
     pub(crate) route: &'p Meta,
     pub(crate) filters: &'p [Filter],
     /// Path prefix that the route matched.
@@ -61,7 +70,7 @@ pub(crate) fn http<'p>(
         | ServerProtocol::Http2 { routes, .. } => routes,
         ServerProtocol::Grpc { routes } => {
             let found = select::grpc(routes, head).ok_or(Denial::NoRoute)?;
-            return allow(connection, policy, found.route, found.rule, None);
+            return allow(connection, policy, &found, None);
         }
         ServerProtocol::Opaque | ServerProtocol::Tls => CATCH_ALL.as_slice(),
     };
@@ -70,29 +79,33 @@ pub(crate) fn http<'p>(
         Some(PathMatch::Prefix(prefix)) => Some(prefix.as_str()),
         _ => None,
     };
-    allow(connection, policy, found.route, found.rule, prefix)
+    allow(connection, policy, &found, prefix)
 }
 
 fn allow<'p, M>(
     connection: &Connection,
     policy: &'p ServerPolicy,
-    route: &'p Route<M, Action>,
-    rule: &'p Rule<M, Action>,
+    selected: &Selected<'p, M, Action>,
     prefix: Option<&'p str>,
 ) -> Result<RouteGrant<'p>, Denial<'p>> {
     let client = connection.client.0.ip();
+    let route = selected.route;
     let found = allows_route(
         &route.authorizations,
         &policy.authorizations,
         client,
         &connection.client_tls,
     );
-    let authorization = found.ok_or(Denial::Unauthorized(&route.meta))?;
+    let (index, authorization) = found.ok_or(Denial::Unauthorized(&route.meta))?;
     let permit = Permit(connection.target);
     Ok(RouteGrant {
         permit,
+        key: GrantKey {
+            route: selected.index,
+            authorization: index,
+        },
         route: &route.meta,
-        filters: &rule.filters,
+        filters: &selected.rule.filters,
         prefix,
         authorization,
     })

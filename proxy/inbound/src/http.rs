@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     application::Application,
-    authorize::{self, RouteGrant},
+    authorize::{self, GrantKey, RouteGrant},
     connection::Connection,
     io::SessionIo,
     policy::server_labels,
@@ -40,12 +40,10 @@ pub(crate) struct Snapshot {
     slots: RefCell<Vec<Slot>>,
 }
 
-/// Counters of one route under one authorization. Both are identified by address, which is stable while the policy is
-/// alive.
+/// Counters of one route under one authorization.
 #[derive(Debug)]
 struct Slot {
-    route: *const Meta,
-    authorization: *const proxy_model::Authorization,
+    key: GrantKey,
     http: Rc<HttpSlot>,
     allowed: Counter,
 }
@@ -128,15 +126,8 @@ impl Snapshot {
 
     /// Counts an allowed request; returns the slot that counts its response.
     pub(crate) fn allowed(&self, connection: &Connection, allowed: &RouteGrant<'_>) -> Rc<HttpSlot> {
-        let (route, authorization) = (
-            std::ptr::from_ref(allowed.route),
-            std::ptr::from_ref(allowed.authorization),
-        );
         let mut slots = self.slots.borrow_mut();
-        let known = slots
-            .iter()
-            .find(|slot| slot.route == route && slot.authorization == authorization);
-        if let Some(slot) = known {
+        if let Some(slot) = slots.iter().find(|slot| slot.key == allowed.key) {
             slot.allowed.inc();
             return slot.http.clone();
         }
@@ -160,8 +151,7 @@ impl Snapshot {
             authz: Some(authz),
         });
         Slot {
-            route: std::ptr::from_ref(allowed.route),
-            authorization: std::ptr::from_ref(allowed.authorization),
+            key: allowed.key,
             http,
             allowed: metrics.http_authz_allow(&labels, &authz),
         }
