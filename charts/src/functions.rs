@@ -1,10 +1,7 @@
 //! Template functions, with Helm's names and semantics. The list is closed: a chart that needs another function gets it
 //! here and in the comparison with the real Helm.
 
-use std::{
-    fmt::Write as _,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gotmpl::{FuncMap, Template, TemplateError, Value as Cell};
@@ -149,11 +146,7 @@ fn snake(camel: &str) -> String {
 
 /// Returns the digest in hexadecimal.
 fn sha256(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()))
 }
 
 /// Returns an error's message without the template engine's prefix.

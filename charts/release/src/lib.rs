@@ -31,8 +31,7 @@ pub fn print(line: &str) {
 
 /// SHA-256 of `data`, in lower-case hexadecimal digits.
 fn sha256(data: &[u8]) -> String {
-    let sum = digest::digest(&digest::SHA256, data);
-    sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest::digest(&digest::SHA256, data))
 }
 
 /// Name of this machine's architecture in images and archives.

@@ -60,10 +60,7 @@ impl Injector {
         config.validate()?;
         let digest =
             aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, config.identity_trust_anchors_pem.as_bytes());
-        let mut trust_root = String::with_capacity(2 * digest.as_ref().len());
-        for byte in digest.as_ref() {
-            trust_root.push_str(&format!("{byte:02x}"));
-        }
+        let trust_root = hex::encode(digest);
         // Valid, checked above.
         let opaque = config.proxy.opaque_ports.parse().unwrap_or_default();
         Ok(Self {

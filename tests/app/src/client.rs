@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     grpc::{Chunk, PATH},
-    serve::{GREETING, hex},
+    serve::GREETING,
 };
 
 /// Longest time for one exchange.
@@ -174,7 +174,7 @@ pub(crate) async fn upload(args: Upload) -> anyhow::Result<()> {
             args.bytes
         );
         ensure!(
-            answer["sha256"] == hex(hash.finish().as_ref()),
+            answer["sha256"] == hex::encode(hash.finish()),
             "the bytes arrived changed"
         );
         println(&answer);

@@ -189,7 +189,7 @@ async fn upload(request: Request<Incoming>) -> Response<Full<Bytes>> {
             Err(_) => return status(StatusCode::BAD_REQUEST),
         }
     }
-    let sha256 = hex(hash.finish().as_ref());
+    let sha256 = hex::encode(hash.finish());
     Response::new(Full::from(
         serde_json::json!({ "bytes": bytes, "sha256": sha256 }).to_string(),
     ))
@@ -199,17 +199,6 @@ fn status(code: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = code;
     response
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            use std::fmt::Write as _;
-            write!(text, "{byte:02x}").expect("a String takes any text");
-            text
-        })
 }
 
 /// Accepts a WebSocket and echoes its messages.
