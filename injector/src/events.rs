@@ -43,7 +43,7 @@ pub(crate) struct InjectionEvent {
 }
 
 impl InjectionEvent {
-    pub(crate) fn new(namespace: &str, object: Controller, (reason, text): (&'static str, String)) -> Self {
+    pub(crate) fn new(namespace: &str, object: Controller, reason: &'static str, text: String) -> Self {
         let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
         let mut text = text;
         text.truncate(end.unwrap_or_default());
@@ -179,7 +179,7 @@ mod tests {
             uid: "u".to_owned(),
             ..Controller::default()
         };
-        InjectionEvent::new("a", object, (INJECTED, "text".to_owned()))
+        InjectionEvent::new("a", object, INJECTED, "text".to_owned())
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn cuts_texts_that_clients_make_long() {
-        let event = InjectionEvent::new("a", Controller::default(), (SKIPPED, "ä".repeat(TEXT_BYTES_MAX)));
+        let event = InjectionEvent::new("a", Controller::default(), SKIPPED, "ä".repeat(TEXT_BYTES_MAX));
         assert_eq!(event.text.len(), TEXT_BYTES_MAX);
     }
 

@@ -271,7 +271,7 @@ impl Reviewer<'_> {
             let (namespace, object) = (&namespace.name, report.resource());
             tracing::info!(?namespace, ?object, owner_kind, reason, ?text, "reviewed a pod");
             let object = direct.unwrap_or_else(|| uncontrolled(pod));
-            let event = InjectionEvent::new(namespace, object, (reason, text)).with_hash(pod);
+            let event = InjectionEvent::new(namespace, object, reason, text).with_hash(pod);
             self.events.push(event, self.metrics);
         }
         Ok(match outcome {

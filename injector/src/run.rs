@@ -41,7 +41,7 @@ async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
     let metrics = Metrics::new();
     let (client, states) = source.cluster.unzip();
     let stop = context.stop.clone();
-    let (tls, certificate) = source::certificate(&args, client.as_ref(), (metrics.clone(), stop.clone()));
+    let (tls, certificate) = source::certificate(&args, client.as_ref(), metrics.clone(), stop.clone());
     let (sender, injector) = watch::channel(None);
     let known = Readiness::default();
     let cluster = Cluster::default();

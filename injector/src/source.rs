@@ -56,7 +56,8 @@ pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
 pub(crate) fn certificate(
     args: &Args,
     client: Option<&Client>,
-    (metrics, stop): (Metrics, CancellationToken),
+    metrics: Metrics,
+    stop: CancellationToken,
 ) -> (Current<ServerConfig>, impl Future<Output = ()> + Send + use<>) {
     let (sender, current) = watch::channel(None);
     let files = args.certificate();

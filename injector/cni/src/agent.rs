@@ -71,7 +71,7 @@ async fn start(args: InstallArgs, mut context: Context, failed: Arc<AtomicBool>)
     context.serve_admin(listener, move || page.render(), axum::Router::new());
     let (joined, since) = watch::channel(SystemTime::now());
     let (reconciling, reconciled) = oneshot::channel::<Infallible>();
-    let reconciler = reconcile(installer.clone(), (ready.clone(), joined), metrics.clone());
+    let reconciler = reconcile(installer.clone(), ready.clone(), joined, metrics.clone());
     context.tasks.spawn_until_stop("install", async move {
         let _reconciling = reconciling;
         reconciler.await;
@@ -85,7 +85,7 @@ async fn start(args: InstallArgs, mut context: Context, failed: Arc<AtomicBool>)
         context.tasks.spawn_until_stop("repair", repairs);
     }
     if let Some((node, taint)) = args.node.clone().zip(args.startup_taint.clone()) {
-        let removal = taint::remove(client.clone(), (node, taint), ready);
+        let removal = taint::remove(client.clone(), node, taint, ready);
         context.tasks.spawn_until_stop("taint", removal);
     }
     context.tasks.spawn("removal", async move {
@@ -134,7 +134,7 @@ fn installer(args: &InstallArgs) -> anyhow::Result<Installer> {
 }
 
 /// Reconciles on each change of a file, and periodically.
-async fn reconcile(installer: Installer, (ready, joined): (Readiness, watch::Sender<SystemTime>), metrics: Metrics) {
+async fn reconcile(installer: Installer, ready: Readiness, joined: watch::Sender<SystemTime>, metrics: Metrics) {
     let (changed, mut changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // The installer's own reads are events as well.

@@ -16,7 +16,7 @@ const READY_POLL: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Removes a taint from a node once the plugin is installed, then idles.
-pub(crate) async fn remove(client: Client, (node, key): (String, String), installed: Readiness) {
+pub(crate) async fn remove(client: Client, node: String, key: String, installed: Readiness) {
     while !installed.is_ready() {
         sleep(READY_POLL).await;
     }

@@ -129,11 +129,11 @@ impl<'a> Reader<'a> {
             .unwrap_or(default))
     }
 
-    /// Reads ports, or takes the chart's (a field and its value).
-    fn ports(self, key: &str, default: (&'static str, &str)) -> Result<PortSet, Error> {
+    /// Reads ports, or takes those of a field of the chart.
+    fn ports(self, key: &str, field: &'static str, default: &str) -> Result<PortSet, Error> {
         match self.annotations.read(key, PORT_LIST, |text| text.parse().ok())? {
             Some(ports) => Ok(ports),
-            None => parse::ports(default.0, default.1),
+            None => parse::ports(field, default),
         }
     }
 
@@ -249,18 +249,19 @@ impl<'a> Reader<'a> {
 
     fn redirection(self, ports: Ports, security: &SecurityContext, pull: Option<&str>) -> Result<Redirection, Error> {
         let config = self.config;
-        let skip = (
+        let skip = self.ports(
+            a::SKIP_INBOUND_PORTS,
             "proxyInit.ignoreInboundPorts",
-            config.proxy_init.ignore_inbound_ports.as_str(),
-        );
-        let skip = self.ports(a::SKIP_INBOUND_PORTS, skip)?;
+            &config.proxy_init.ignore_inbound_ports,
+        )?;
+        let (outbound_field, outbound_default) = self.outbound_skip();
         let own = [(ports.control, ports.control), (ports.admin, ports.admin)];
         let id = |id: i64| u32::try_from(id).ok().filter(|id| *id > 0);
         let rules = Rules {
             inbound_port: ports.inbound,
             outbound_port: ports.outbound,
             inbound_skip: own.iter().chain(skip.ranges()).copied().collect(),
-            outbound_skip: self.ports(a::SKIP_OUTBOUND_PORTS, self.outbound_skip())?,
+            outbound_skip: self.ports(a::SKIP_OUTBOUND_PORTS, outbound_field, outbound_default)?,
             inbound_skip_from: self.skip_networks()?,
             inbound_only: PortSet::default(),
             proxy_uid: id(security.uid),
@@ -349,10 +350,6 @@ impl<'a> Reader<'a> {
         let log_format = self.word(a::PROXY_LOG_FORMAT, &["plain", "json"])?;
         let policies = DefaultPolicy::ALL.map(DefaultPolicy::as_str);
         let policy = self.word(a::DEFAULT_INBOUND_POLICY, &policies)?;
-        let identity = (
-            "proxy.requireIdentityOnInboundPorts",
-            proxy.require_identity_on_inbound_ports.as_str(),
-        );
         let inbound_ports = self
             .annotations
             .read(a::POD_INBOUND_PORTS, PORT_LIST, |text| text.parse().ok())?;
@@ -364,7 +361,11 @@ impl<'a> Reader<'a> {
             access_log: self.access_log()?,
             opaque_ports: self.opaque_ports()?,
             inbound_ports: inbound_ports.unwrap_or_else(|| self.facts.inbound_ports()),
-            require_identity: self.ports(a::REQUIRE_IDENTITY_PORTS, identity)?,
+            require_identity: self.ports(
+                a::REQUIRE_IDENTITY_PORTS,
+                "proxy.requireIdentityOnInboundPorts",
+                &proxy.require_identity_on_inbound_ports,
+            )?,
             default_policy: parse::policy(
                 "proxy.defaultInboundPolicy",
                 policy.unwrap_or(&proxy.default_inbound_policy),

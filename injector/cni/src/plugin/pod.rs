@@ -14,7 +14,10 @@ use injector_sidecar::{
 };
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::SecurityContext;
-use proxy_model::{env, ports::PortSet};
+use proxy_model::{
+    env,
+    ports::{InvalidPorts, PortSet},
+};
 
 use super::{call::Failure, cluster::PodContext, config::NetConf};
 
@@ -100,7 +103,8 @@ impl<'a> Settings<'a> {
     fn ports(&self, key: &str, otherwise: &str) -> Result<PortSet, Failure> {
         let read = |text: &str| text.parse::<PortSet>();
         match self.annotation(key) {
-            Some(text) => read(text).map_err(|error| invalid(key, &error)),
+            Some(text) => read(text)
+                .map_err(|InvalidPorts(item)| invalid(key, &format!("{item:?} is not a port or a range of ports"))),
             None => read(otherwise).map_err(|error| Failure::config(error.to_string())),
         }
     }
