@@ -2,7 +2,13 @@
 
 mod values;
 
-use proxy_model::{env, limits, ports, reason::Reason};
+use proxy_model::{
+    env,
+    limits::{self, Limit, Value},
+    ports,
+    reason::Reason,
+};
+use proxy_process::serve;
 use tests_reference::{check, code, table};
 
 #[test]
@@ -25,12 +31,17 @@ fn reference_of_the_environment() {
 
 #[test]
 fn reference_of_limits() {
-    let rows = limits::ALL
-        .iter()
-        .map(|limit| vec![code(limit.name), limit.value.to_string(), limit.reason.to_owned()]);
-    let body = format!(
-        "What a limit refuses is counted in `mesh_limit_refused_total{{limit}}`.\n\n{}",
+    let limits = |all: &[Limit<Value>]| {
+        let rows = all
+            .iter()
+            .map(|limit| vec![code(limit.name), limit.value.to_string(), limit.reason.to_owned()]);
         table(&["limit", "value", "reason"], rows)
+    };
+    let body = format!(
+        "What a limit refuses is counted in `mesh_limit_refused_total{{limit}}`.\n\n## Data plane\n\n{}\n## Servers of all \
+         programs\n\n{}",
+        limits(limits::ALL),
+        limits(serve::limits::ALL)
     );
     check("limits.md", "Limits", &body);
 }
