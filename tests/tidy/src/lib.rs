@@ -5,9 +5,13 @@
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
+mod english;
+#[cfg(test)]
 mod exceptions;
 #[cfg(test)]
 mod items;
+#[cfg(test)]
+mod loops;
 #[cfg(test)]
 mod sizes;
 #[cfg(test)]
