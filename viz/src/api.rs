@@ -1,4 +1,4 @@
-//! The HTTP API: rows as JSON, taps as JSON lines, one sentence as JSON for what is refused.
+//! HTTP API: rows as JSON, taps as lines of JSON, rejections as a sentence in JSON.
 
 use axum::{
     Json, Router,
@@ -15,37 +15,36 @@ use viz_api::{
     Answer, AuthzRequest, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
     cluster,
 };
-use viz_query::stat::Refusal;
+use crate::{scrape::Telemetry, tap};
 
-use crate::{scrape::Shared, tap};
+/// Rejection of a request: a status and a sentence.
+pub(crate) struct Rejection(pub(crate) StatusCode, pub(crate) String);
 
-/// An answer that is none: a status and a sentence.
-pub(crate) struct Refused(pub(crate) StatusCode, pub(crate) String);
-
-impl IntoResponse for Refused {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         (self.0, Json(Problem { error: self.1 })).into_response()
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self(StatusCode::BAD_REQUEST, refusal.to_string())
+impl From<viz_query::Error> for Rejection {
+    fn from(error: viz_query::Error) -> Self {
+        Self(StatusCode::BAD_REQUEST, error.to_string())
     }
 }
 
-impl From<QueryRejection> for Refused {
+impl From<QueryRejection> for Rejection {
     fn from(rejection: QueryRejection) -> Self {
         Self(StatusCode::BAD_REQUEST, rejection.body_text())
     }
 }
 
-type Asked<T> = Result<Query<T>, QueryRejection>;
+/// Parameters of a request.
+type Parameters<T> = Result<Query<T>, QueryRejection>;
 
 #[derive(Clone)]
 pub(crate) struct Api {
-    pub(crate) shared: Shared,
-    /// None on a cluster: who asks here is not known.
+    pub(crate) telemetry: Telemetry,
+    /// None on a cluster, where the user is not known here.
     pub(crate) taps: Option<tap::Taps>,
     pub(crate) ready: Readiness,
 }
@@ -76,77 +75,77 @@ async fn is_ready(State(api): State<Api>) -> Response {
     }
 }
 
-async fn stat(State(api): State<Api>, request: Asked<StatRequest>) -> Result<Response, Refused> {
+async fn stat(State(api): State<Api>, request: Parameters<StatRequest>) -> Result<Response, Rejection> {
     let Query(request) = request?;
-    check_window(&api.shared, request.window_ms)?;
-    let rows = viz_query::stat(&request, &api.shared.objects(), &api.shared.window())?;
+    check_window(&api.telemetry, request.window_ms)?;
+    let rows = viz_query::stat(&request, &api.telemetry.objects(), &api.telemetry.window())?;
     Ok(Json(Answer {
         rows,
-        source: api.shared.source(request.window_ms),
+        source: api.telemetry.source(request.window_ms),
     })
     .into_response())
 }
 
-async fn edges(State(api): State<Api>, request: Asked<EdgesRequest>) -> Result<Response, Refused> {
+async fn edges(State(api): State<Api>, request: Parameters<EdgesRequest>) -> Result<Response, Rejection> {
     let Query(request) = request?;
-    check_window(&api.shared, request.window_ms)?;
-    let rows = viz_query::edges(&request, &api.shared.objects(), &api.shared.window())?;
+    check_window(&api.telemetry, request.window_ms)?;
+    let rows = viz_query::edges(&request, &api.telemetry.objects(), &api.telemetry.window())?;
     Ok(Json(Answer {
         rows,
-        source: api.shared.source(request.window_ms),
+        source: api.telemetry.source(request.window_ms),
     })
     .into_response())
 }
 
-async fn routes(State(api): State<Api>, request: Asked<RoutesRequest>) -> Result<Response, Refused> {
+async fn routes(State(api): State<Api>, request: Parameters<RoutesRequest>) -> Result<Response, Rejection> {
     let Query(request) = request?;
-    check_window(&api.shared, request.window_ms)?;
-    let rows = viz_query::routes(&request, &api.shared.objects(), &api.shared.window())?;
+    check_window(&api.telemetry, request.window_ms)?;
+    let rows = viz_query::routes(&request, &api.telemetry.objects(), &api.telemetry.window())?;
     Ok(Json(Answer {
         rows,
-        source: api.shared.source(request.window_ms),
+        source: api.telemetry.source(request.window_ms),
     })
     .into_response())
 }
 
-async fn authz(State(api): State<Api>, request: Asked<AuthzRequest>) -> Result<Response, Refused> {
+async fn authz(State(api): State<Api>, request: Parameters<AuthzRequest>) -> Result<Response, Rejection> {
     let Query(request) = request?;
-    check_window(&api.shared, request.window_ms)?;
-    let rows = viz_query::authz(&request, &api.shared.window())?;
+    check_window(&api.telemetry, request.window_ms)?;
+    let rows = viz_query::authz(&request, &api.telemetry.window())?;
     Ok(Json(Answer {
         rows,
-        source: api.shared.source(request.window_ms),
+        source: api.telemetry.source(request.window_ms),
     })
     .into_response())
 }
 
-fn check_window(shared: &Shared, window_ms: u64) -> Result<(), Refusal> {
-    let kept = shared.window_max_ms();
-    if window_ms > kept {
-        Err(Refusal::Window {
-            asked: window_ms / 1000,
-            kept: kept / 1000,
+fn check_window(telemetry: &Telemetry, window_ms: u64) -> Result<(), viz_query::Error> {
+    let kept_ms = telemetry.window_max_ms();
+    if window_ms > kept_ms {
+        Err(viz_query::Error::Window {
+            asked_s: window_ms / 1000,
+            kept_s: kept_ms / 1000,
         })
     } else {
         Ok(())
     }
 }
 
-async fn tap(State(api): State<Api>, request: Asked<TapRequest>) -> Result<Response, Refused> {
+async fn tap(State(api): State<Api>, request: Parameters<TapRequest>) -> Result<Response, Rejection> {
     let Query(request) = request?;
     let Some(taps) = &api.taps else {
         let reason = format!(
-            "on a cluster, taps go through the API server, which knows who asks: POST to {}",
+            "on a cluster, taps go through the API server, which authenticates the user: POST to {}",
             cluster::tap_path(&request.resource, request.namespace.as_deref().unwrap_or("NAMESPACE"))
         );
-        return Err(Refused(StatusCode::FORBIDDEN, reason));
+        return Err(Rejection(StatusCode::FORBIDDEN, reason));
     };
     taps.start(&request, tap::Form::Lines)
 }
 
 async fn pods(State(api): State<Api>) -> Response {
-    let (objects, now) = (api.shared.objects(), api.shared.now_ms());
-    let window = api.shared.window();
+    let (objects, now) = (api.telemetry.objects(), api.telemetry.now_ms());
+    let window = api.telemetry.window();
     let row = |pod: &viz_query::Pod| {
         let scrapes = window.state(&pod.key);
         PodRow {
@@ -168,38 +167,38 @@ async fn pods(State(api): State<Api>) -> Response {
     rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let source = viz_api::Source {
         scrape_interval_ms: 0,
-        ..window.source(now, api.shared.window_max_ms())
+        ..window.source(now, api.telemetry.window_max_ms())
     };
     Json(Answer { rows, source }).into_response()
 }
 
-async fn proxy_metrics(State(api): State<Api>, request: Asked<ProxyMetricsRequest>) -> Result<String, Refused> {
+async fn proxy_metrics(State(api): State<Api>, request: Parameters<ProxyMetricsRequest>) -> Result<String, Rejection> {
     let Query(ProxyMetricsRequest { namespace, pod: name }) = request?;
-    let objects = api.shared.objects();
+    let objects = api.telemetry.objects();
     let pod = objects
         .pods
         .iter()
         .find(|p| *p.key.namespace == *namespace && *p.key.name == *name);
-    let pod = pod.ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no pod {namespace}/{name}")))?;
+    let pod = pod.ok_or_else(|| Rejection(StatusCode::NOT_FOUND, format!("pod {namespace}/{name} not found")))?;
     let address = pod.metrics_addr();
     let address = address.ok_or_else(|| {
-        Refused(
+        Rejection(
             StatusCode::NOT_FOUND,
-            format!("the pod {namespace}/{name} has no proxy yet"),
+            format!("pod {namespace}/{name} has no proxy yet"),
         )
     })?;
-    let metrics = api.shared.fetcher.metrics(address, api.shared.timeout()).await;
+    let metrics = api.telemetry.fetcher.metrics(address, api.telemetry.timeout()).await;
     metrics.map_err(|e| {
-        Refused(
+        Rejection(
             StatusCode::BAD_GATEWAY,
-            format!("the metrics of {namespace}/{name}: {e}"),
+            format!("cannot fetch the metrics of {namespace}/{name}: {e}"),
         )
     })
 }
 
-/// mesh-viz's own metrics, without those of the cluster's watches.
-pub(crate) fn own_metrics(shared: &Shared) -> String {
-    let source = shared.source(shared.window_max_ms());
+/// Metrics of mesh-viz itself, without those of the watches of a cluster.
+pub(crate) fn own_metrics(telemetry: &Telemetry) -> String {
+    let source = telemetry.source(telemetry.window_max_ms());
     let figures = [
         (names::PODS, "gauge", source.pods as u64),
         (names::PODS_FAILING, "gauge", source.pods_failing as u64),

@@ -1,63 +1,63 @@
-//! The command line.
+//! Command line.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-/// Shortest time between two scrapes: a proxy needs some of it to print its metrics.
+/// Shortest time between two scrapes: a proxy needs part of it to print its metrics.
 const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Success rates, latencies, edges and live requests of a mesh, from its proxies' own metrics.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mesh-viz", version)]
 pub(crate) struct Args {
-    /// Address of the API, unless a listening socket is inherited (LISTEN_FDS).
+    /// Address of the API, unless a listening socket is inherited (LISTEN_FDS)
     #[arg(long, default_value = "0.0.0.0:8085")]
     pub(crate) addr: SocketAddr,
-    /// Address of /ready, /live and /metrics.
+    /// Address of /ready, /live and /metrics
     #[arg(long, default_value = "0.0.0.0:9994")]
     pub(crate) admin_addr: SocketAddr,
-    /// Directory of Kubernetes manifests; a later directory's object replaces an earlier one's.
+    /// Directory of Kubernetes manifests; objects of later directories replace those of earlier ones
     #[arg(long = "manifests", value_name = "DIR", required_unless_present = "kubernetes")]
     pub(crate) manifests: Vec<PathBuf>,
-    /// Time between two scrapes of a proxy, for example 1s; longer where there are many.
+    /// Time between two scrapes of a proxy (for example 1s); longer with many proxies
     #[arg(long, default_value = "1s", value_parser = interval)]
     pub(crate) scrape_interval: Duration,
-    /// The longest time between two scrapes of a proxy, however many there are.
+    /// Longest time between two scrapes of a proxy, with any number of proxies
     #[arg(long, default_value = "10s", value_parser = interval)]
     pub(crate) scrape_interval_max: Duration,
-    /// How long scrapes are kept, for example 10m.
+    /// Time that scrapes are kept (for example 10m)
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub(crate) window: Duration,
-    /// Namespace of the control plane; part of every identity.
+    /// Namespace of the control plane, part of every identity
     #[arg(long, default_value = "linkerd")]
     pub(crate) control_plane_namespace: String,
-    /// Suffix of every identity.
+    /// Suffix of every identity
     #[arg(long, default_value = "cluster.local")]
     pub(crate) identity_trust_domain: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
 }
 
-/// What only a cluster needs.
+/// Flags for a cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ClusterArgs {
-    /// Watch a Kubernetes cluster instead of --manifests, and serve tap as an aggregated API of it.
+    /// Watch a Kubernetes cluster instead of --manifests, and serve tap as an aggregated API
     #[arg(long, conflicts_with = "manifests")]
     pub(crate) kubernetes: bool,
-    /// The kubeconfig that says where the cluster is; by default as kubectl finds it, in a pod the pod's own files.
+    /// Kubeconfig; defaults to that of kubectl, in a pod to its service account
     #[arg(long, value_name = "FILE", requires = "kubernetes")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig.
+    /// Context of the kubeconfig
     #[arg(long, value_name = "NAME", requires = "kubernetes")]
     pub(crate) context: Option<String>,
-    /// Our own namespace, where the Service `tap` is; by default that of the pod we run in.
+    /// Namespace of mesh-viz and its Service `tap`; defaults to that of the pod it runs in
     #[arg(long, value_name = "NAME", requires = "kubernetes")]
     pub(crate) viz_namespace: Option<String>,
-    /// Address of the aggregated API (HTTPS).
+    /// Address of the aggregated API (HTTPS)
     #[arg(long, default_value = "0.0.0.0:8089")]
     pub(crate) tap_addr: SocketAddr,
-    /// The Secret with the certificate of the aggregated API is somebody else's: wait for it, never write it.
+    /// Wait for the Secret with the certificate of the aggregated API instead of writing it
     #[arg(long, requires = "kubernetes")]
     pub(crate) tap_external_secret: bool,
 }
@@ -65,7 +65,7 @@ pub(crate) struct ClusterArgs {
 fn duration(text: &str) -> Result<Duration, String> {
     proxy_model::duration::go(text)
         .filter(|d| !d.is_zero())
-        .ok_or_else(|| format!("{text:?} is no duration such as 500ms, 1s or 10m"))
+        .ok_or_else(|| format!("invalid duration {text:?} (for example 500ms, 1s or 10m)"))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_are_read_or_refused_by_name() {
+    fn parses_flags_or_names_the_invalid_one() {
         let args = |extra: &[&str]| Args::try_parse_from(["mesh-viz", "--manifests", "/x"].iter().chain(extra));
         assert_eq!(
             args(&["--window", "90s"]).expect("valid").window,
@@ -95,7 +95,7 @@ mod tests {
             error.contains("--scrape-interval") && error.contains("100 ms"),
             "{error}"
         );
-        assert!(args(&["--kubernetes"]).is_err(), "one source at a time");
+        assert!(args(&["--kubernetes"]).is_err(), "one source only");
         assert!(Args::try_parse_from(["mesh-viz", "--kubernetes"]).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Fetches one proxy's metrics: plaintext, for our own sidecar makes it mutual TLS.
+//! Client for the metrics of a proxy: plaintext, which our own sidecar turns into mutual TLS.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,31 +10,31 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-/// Largest text of metrics that is read: 20,000 series (the proxy's own limit) of 400 bytes, twice.
+/// Largest text of metrics: 20,000 series (the proxy's own limit) of 400 bytes, twice.
 pub(crate) const METRICS_BYTES: usize = 16 * 1024 * 1024;
 /// Time for a connection to a proxy.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Time that an idle connection to a proxy is kept.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Why metrics could not be fetched.
+/// Error of fetching metrics.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No connection, or it broke.
+    /// Connection failed or broke.
     #[error("{0}")]
     Http(String),
-    /// Another status than 200.
-    #[error("the proxy answered {0}")]
+    /// Status other than 200.
+    #[error("the proxy responded with {0}")]
     Status(StatusCode),
-    /// It took too long.
-    #[error("no answer within {0:?}")]
+    /// No response in time.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// No text, or too much of it.
-    #[error("the text of the metrics is unreadable: {0}")]
+    /// Body that is too large or not text.
+    #[error("cannot read the metrics: {0}")]
     Body(String),
 }
 
-/// Fetches metrics.
+/// Client that fetches metrics.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     client: Client<HttpConnector, Empty<Bytes>>,
@@ -52,7 +52,7 @@ impl Fetcher {
         Self { client }
     }
 
-    /// The text of the metrics that a proxy has at `address`.
+    /// Fetches the metrics of the proxy at `address`.
     pub(crate) async fn metrics(&self, address: SocketAddr, timeout: Duration) -> Result<String, Error> {
         tokio::time::timeout(timeout, self.fetch(address))
             .await
@@ -76,7 +76,7 @@ impl Fetcher {
     }
 }
 
-/// An error with what caused it.
+/// Text of an error with its causes.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,4 +1,4 @@
-//! One event of a proxy's tap as JSON has it.
+//! Events of a proxy's tap in the form of the API.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -10,12 +10,12 @@ use proxy_model::{
 };
 use viz_api::tap::{Header, Peer, RequestInit, ResponseEnd, ResponseInit, StreamId};
 
-/// Whether it is a request's first event.
+/// Returns whether it is the first event of a request.
 pub(crate) fn is_first(event: &TapEvent) -> bool {
     matches!(event.kind, TapEventKind::RequestInit { .. })
 }
 
-/// The event of observation `base` at `pod`.
+/// Encodes an event of observation `base` at `pod`.
 pub(crate) fn encode(event: &TapEvent, base: u32, pod: &str) -> viz_api::TapEvent {
     let request = &event.request;
     let direction = match request.direction {
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_have_linkerds_shape() {
+    fn events_have_the_form_of_linkerd() {
         let request = TapRequest {
             direction: Direction::Outbound,
             source: ([10, 0, 0, 1], 5555).into(),

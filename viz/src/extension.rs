@@ -1,10 +1,10 @@
-//! Tap as an aggregated API of the cluster: HTTPS for the API server, which says for whom it asks.
+//! Tap as an aggregated API of the cluster: HTTPS for the API server, which authenticates the user.
 //!
 //! ```text
-//! mesh viz tap ─▶ API server ──client certificate, X-Remote-User──▶ [server] ─[front]─▶ who ─[authorize]─▶ tap
+//! mesh viz tap ─▶ API server ──client certificate, X-Remote-User──▶ [server] ─[front]─▶ user ─[authorize]─▶ tap
 //! ```
-//! The API server has looked at the user's rights already; as Linkerd's tap does, we ask it again by SubjectAccessReview,
-//! for whoever reaches our port with a stolen front-proxy certificate must not be believed more than that.
+//! The API server has authorized the user already. As in Linkerd's tap, a SubjectAccessReview asks it again: a stolen
+//! front-proxy certificate that reaches this port must not grant more than that.
 
 mod authorize;
 mod documents;
@@ -14,7 +14,7 @@ mod server;
 use std::sync::Arc;
 
 use axum::{
-    Extension, Router,
+    Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, Method, StatusCode, header},
@@ -26,31 +26,30 @@ use tokio::sync::watch;
 use viz_api::{Kind, TapRequest, cluster as path, wire};
 
 use crate::{
-    api::Refused,
-    tap::{Form, Taps},
+    api::Rejection,
+    tap::{Encoding, Taps},
 };
 
-pub(crate) use front::{Front, follow};
+pub(crate) use front::{FrontProxy, follow};
 pub(crate) use server::{Certificates, serve};
 
-/// Largest body of a request for a tap: a label selector, a path and some names.
+/// Largest body of a request: a label selector, a path and some names.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// What the aggregated API needs.
+/// State of the aggregated API.
 #[derive(Clone)]
-pub(crate) struct Parts {
+pub(crate) struct Extension {
     pub(crate) client: Client,
     pub(crate) taps: Taps,
-    /// How to know the API server.
-    pub(crate) front: watch::Receiver<Arc<Front>>,
+    pub(crate) front: watch::Receiver<Arc<FrontProxy>>,
 }
 
-/// The name in the client's certificate, if it has shown one that the front proxy's CA has signed.
+/// Name in the client's certificate, if it has one signed by the CA of the front proxy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientName(pub(crate) Option<String>);
 
-/// All of its paths.
-pub(crate) fn router(parts: Parts) -> Router {
+/// Routes of the API.
+pub(crate) fn router(extension: Extension) -> Router {
     let group = format!("/apis/{}", path::GROUP);
     Router::new()
         .route("/", get(documents::paths))
@@ -65,74 +64,74 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/readyz", get(async || "ok"))
         .fallback(watch_path)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(parts)
+        .with_state(extension)
 }
 
-/// Everything else: a tap, or nothing. The path of one may have an empty name, which no route can.
+/// Serves every other path: a tap, or not found. The path of a tap may have an empty name, which a route cannot match.
 async fn watch_path(
-    State(parts): State<Parts>,
-    Extension(client): Extension<ClientName>,
+    State(extension): State<Extension>,
+    axum::Extension(client): axum::Extension<ClientName>,
     request: Request,
 ) -> Response {
-    let tapped = tap(&parts, &client, request).await;
+    let tapped = tap(&extension, &client, request).await;
     tapped.unwrap_or_else(documents::status)
 }
 
-async fn tap(parts: &Parts, client: &ClientName, request: Request) -> Result<Response, Refused> {
+async fn tap(extension: &Extension, client: &ClientName, request: Request) -> Result<Response, Rejection> {
     let (head, body) = request.into_parts();
     let Some((resource, namespace)) = path::parse_tap_path(head.uri.path()) else {
-        let reason = format!("there is nothing at {}", head.uri.path());
-        return Err(Refused(StatusCode::NOT_FOUND, reason));
+        let reason = format!("path {} not found", head.uri.path());
+        return Err(Rejection(StatusCode::NOT_FOUND, reason));
     };
     if head.method != Method::POST {
-        let reason = "a tap is asked for by POST".to_owned();
-        return Err(Refused(StatusCode::METHOD_NOT_ALLOWED, reason));
+        let reason = "a tap needs the method POST".to_owned();
+        return Err(Rejection(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
-    let user = parts.front.borrow().user(client, &head.headers)?;
-    let wanted = authorize::Wanted {
+    let user = extension.front.borrow().user(client, &head.headers)?;
+    let access = authorize::TapAccess {
         resource: &resource,
         namespace: &namespace,
     };
-    authorize::check(&parts.client, &user, &wanted).await?;
+    authorize::check(&extension.client, &user, &access).await?;
     let body = axum::body::to_bytes(body, BODY_BYTES).await;
-    let body = body.map_err(|_| bad(format!("a request for a tap has at most {BODY_BYTES} bytes")))?;
+    let body = body.map_err(|_| bad(format!("invalid body: larger than {BODY_BYTES} bytes")))?;
     let mut request = decode(&head.headers, &body)?;
-    // A namespace stands in none, whatever is said.
+    // A tap of a namespace ignores the namespace in the body.
     let elsewhere = request.namespace.as_deref().is_some_and(|ns| ns != namespace) && resource.kind != Kind::Namespace;
     if request.resource != resource || elsewhere {
         let place = request.namespace.unwrap_or_else(|| namespace.clone());
         return Err(bad(format!(
-            "the body asks for {} in {place}, the path for {resource} in {namespace}",
+            "the body names {} in {place}, the path {resource} in {namespace}",
             request.resource
         )));
     }
     request.namespace = Some(namespace);
     tracing::info!(user = user.name, tap = %resource, namespace = request.namespace, "tap");
-    // "Not found" would be taken for the path, and its reason lost.
-    let started = parts.taps.start(&request, form(&head.headers));
-    started.map_err(|Refused(code, reason)| match code {
+    // "Not found" would be reported for the path, without its reason.
+    let started = extension.taps.start(&request, encoding(&head.headers));
+    started.map_err(|Rejection(code, reason)| match code {
         StatusCode::NOT_FOUND => bad(reason),
-        code => Refused(code, reason),
+        code => Rejection(code, reason),
     })
 }
 
-fn bad(reason: String) -> Refused {
-    Refused(StatusCode::BAD_REQUEST, reason)
+fn bad(reason: String) -> Rejection {
+    Rejection(StatusCode::BAD_REQUEST, reason)
 }
 
-fn decode(headers: &HeaderMap, body: &Bytes) -> Result<TapRequest, Refused> {
+fn decode(headers: &HeaderMap, body: &Bytes) -> Result<TapRequest, Rejection> {
     let is_json = text(headers, header::CONTENT_TYPE).starts_with("application/json") || body.starts_with(b"{");
     if is_json {
-        return serde_json::from_slice(body).map_err(|error| bad(format!("the body is no request for a tap: {error}")));
+        return serde_json::from_slice(body).map_err(|error| bad(format!("invalid body: {error}")));
     }
     wire::decode(body).map_err(|error| bad(error.to_string()))
 }
 
-fn form(headers: &HeaderMap) -> Form {
+fn encoding(headers: &HeaderMap) -> Encoding {
     if text(headers, header::ACCEPT).contains(path::LINES) {
-        Form::Lines
+        Encoding::Lines
     } else {
-        Form::Messages
+        Encoding::Messages
     }
 }
 

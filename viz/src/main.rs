@@ -1,10 +1,10 @@
-//! The program `mesh-viz`: from metrics to people.
+//! Program `mesh-viz`: statistics and live requests of a mesh.
 //!
 //! ```text
-//! manifests, cluster --[objects]--> who is who ─┐
-//! proxies' /metrics --[scrape]--> viz-query's window ──[api]──> rows as JSON
-//! proxies' tap --------------------[tap]──────────────[api]──> events, one JSON object a line
-//!                                     └──[extension]──> the same through the API server of a cluster
+//! manifests, cluster --[objects]--> pods, owners ─┐
+//! /metrics of proxies --[scrape]--> viz-query's window ──[api]──> rows as JSON
+//! tap of proxies ------------------[tap]──────────────[api]──> events, one JSON object per line
+//!                                    └──[extension]──> the same through the API server of a cluster
 //! ```
 
 mod api;

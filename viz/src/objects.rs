@@ -1,4 +1,4 @@
-//! From Kubernetes objects to what the queries need of them.
+//! Conversion of Kubernetes objects into those of viz-query.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
@@ -13,24 +13,24 @@ use tokio::sync::{mpsc, watch};
 use viz_api::Kind;
 use viz_query::{Objects, Pod, PodKey, Profile, Service, Split, Workload};
 
-/// Changes are gathered for this long, for everything is gone through after them; a scrape is not more often.
+/// Time to collect changes, as each pass goes through all objects; scrapes are not more frequent.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What pods do not say of themselves.
+/// Facts of the mesh that pods do not have.
 #[derive(Clone, Debug)]
-pub(crate) struct Mesh {
+pub(crate) struct MeshConfig {
     /// Namespace of the control plane.
     pub(crate) control_plane: String,
-    /// What identities end with.
+    /// Suffix of identities.
     pub(crate) domain: String,
-    /// Whether a sidecar is a container of its pod, as on a cluster.
+    /// Set where a sidecar is a container of its pod, as on a cluster.
     pub(crate) containers: bool,
 }
 
-/// Keeps `objects` as the source says, until the source ends.
+/// Keeps `objects` up to date until the source ends.
 pub(crate) async fn follow(
     mut updates: mpsc::Receiver<Update>,
-    mesh: Mesh,
+    mesh: MeshConfig,
     objects: watch::Sender<Arc<Objects>>,
 ) -> Result<(), Infallible> {
     let mut all: BTreeMap<ObjectRef, Object> = BTreeMap::new();
@@ -54,16 +54,16 @@ fn take(all: &mut BTreeMap<ObjectRef, Object>, update: Update) {
             }
             all.extend(applied.into_iter().map(|o| (o.object_ref(), o)));
         }
-        // mesh-destination reads the same and says so; once is enough.
+        // mesh-destination reads the same objects and reports them.
         Update::Refused(_) => {}
     }
 }
 
-/// What owns what owns pods: ReplicaSets and Jobs, by kind, namespace and name.
+/// ReplicaSets and Jobs, which own pods, by kind, namespace and name.
 type Owners<'a> = BTreeMap<(Kind, &'a str, &'a str), &'a ObjectMeta>;
 
-/// What the queries need of `all`.
-pub(crate) fn gather<'a>(all: impl Iterator<Item = &'a Object> + Clone, mesh: &Mesh) -> Objects {
+/// Converts all objects.
+pub(crate) fn gather<'a>(all: impl Iterator<Item = &'a Object> + Clone, mesh: &MeshConfig) -> Objects {
     let mut objects = Objects::default();
     let owner = |object: &'a Object| {
         let kind = match object.kind() {
@@ -91,7 +91,7 @@ pub(crate) fn gather<'a>(all: impl Iterator<Item = &'a Object> + Clone, mesh: &M
                 });
             }
             Object::ServiceProfile(profile) => {
-                // Named after the Service's DNS name, wherever it stands.
+                // Named after the DNS name of the Service; its own namespace may be another.
                 let mut parts = name.split('.');
                 let (Some(service), Some(namespace)) = (parts.next(), parts.next()) else {
                     continue;
@@ -136,7 +136,7 @@ fn key(meta: &ObjectMeta) -> (&str, &str) {
     )
 }
 
-fn read_pod(pod: &K8sPod, known: &Owners<'_>, mesh: &Mesh) -> Pod {
+fn read_pod(pod: &K8sPod, known: &Owners<'_>, mesh: &MeshConfig) -> Pod {
     let (namespace, name) = key(&pod.metadata);
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let sidecar = sidecar(pod);
@@ -269,12 +269,12 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
 ";
 
     #[test]
-    fn pods_have_their_owners_address_and_identity() {
+    fn reads_owners_addresses_and_identities_of_pods() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("all.yaml"), MANIFESTS).expect("written");
         let loaded = destination_source::directory::load(&[dir.path().to_owned()]);
         assert_eq!(loaded.refused, []);
-        let mesh = Mesh {
+        let mesh = MeshConfig {
             control_plane: "linkerd".into(),
             domain: "cluster.local".into(),
             containers: false,
@@ -284,7 +284,7 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
             .pods
             .iter()
             .find(|pod| *pod.key.name == *"web-1-a")
-            .expect("it is there");
+            .expect("the pod");
         assert_eq!(
             pod.owners,
             [
@@ -299,8 +299,8 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
         assert!(pod.ready && pod.meshed && pod.ip.is_some());
         assert_eq!(objects.splits[0].leaves[0], ("voting-v1".to_owned(), "90".to_owned()));
         assert!(objects.workloads.iter().any(|w| w.kind == Kind::ReplicaSet));
-        // On a cluster the label alone is no sidecar.
-        let mesh = Mesh {
+        // On a cluster the label alone does not make a sidecar.
+        let mesh = MeshConfig {
             containers: true,
             ..mesh
         };
@@ -309,7 +309,7 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
         let job = pods
             .iter()
             .find(|pod| *pod.key.name == *"tidy-1-b")
-            .expect("it is there");
+            .expect("the pod");
         assert!(job.meshed);
         assert_eq!((job.admin_port, job.tap_port), (5191, Some(4190)));
         assert_eq!(job.name_as(Kind::CronJob), Some("tidy"));

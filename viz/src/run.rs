@@ -1,4 +1,4 @@
-//! From the command line to the end of the process.
+//! Start, tasks and end of the process.
 
 use std::{convert::Infallible, net::TcpListener as StdListener, process::ExitCode, sync::Arc, time::Duration};
 
@@ -20,19 +20,19 @@ use crate::{
     api::{self, Api},
     args::{Args, ClusterArgs},
     extension::{self, Certificates},
-    objects::{self, Mesh},
-    scrape::{self, Interval, Shared},
-    source::{self, Cluster},
+    objects::{self, MeshConfig},
+    scrape::{self, Interval, Telemetry},
+    source::{self, ClusterSource},
     tap::Taps,
 };
 
-/// What is logged unless RUST_LOG says something else.
+/// Default of the variable MESH_LOG.
 const LOG: &str = "warn,mesh_viz=info,destination_source=info";
 /// Service of the aggregated API.
 const TAP_SERVICE: &str = "tap";
-/// Secret with its certificate.
+/// Secret with the certificate of the aggregated API.
 const TAP_SECRET: &str = "tap-k8s-tls";
-/// Time that requests under way get when the process ends.
+/// Time that requests in flight get when the process ends.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the program.
@@ -44,7 +44,7 @@ pub(crate) fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let _log = log::init(
-        &std::env::var("RUST_LOG").unwrap_or_else(|_| LOG.to_owned()),
+        &std::env::var("MESH_LOG").unwrap_or_else(|_| LOG.to_owned()),
         log::Format::Plain,
     )?;
     let stop = signals::stop_token()?;
@@ -54,22 +54,22 @@ async fn run(args: Args) -> anyhow::Result<()> {
         min: args.scrape_interval,
         max: args.scrape_interval_max,
     };
-    let shared = Shared::new(known.clone(), interval, args.window);
+    let telemetry = Telemetry::new(known.clone(), interval, args.window);
     let taps = Taps::new(known, stop.clone());
     let listener = listen(&args).await?;
     let admin_listener = admin::listen(args.admin_addr).await?;
     let ready = Readiness::default();
     let metrics = {
-        let (shared, states) = (shared.clone(), source.cluster.as_ref().map(|c| c.states.clone()));
-        move || api::own_metrics(&shared) + &states.as_ref().map_or_else(String::new, States::render)
+        let (telemetry, states) = (telemetry.clone(), source.cluster.as_ref().map(|c| c.states.clone()));
+        move || api::own_metrics(&telemetry) + &states.as_ref().map_or_else(String::new, States::render)
     };
-    let mesh = Mesh {
+    let mesh = MeshConfig {
         control_plane: args.control_plane_namespace.clone(),
         domain: args.identity_trust_domain.clone(),
         containers: source.cluster.is_some(),
     };
     let api = Api {
-        shared: shared.clone(),
+        telemetry: telemetry.clone(),
         taps: source.cluster.is_none().then(|| taps.clone()),
         ready: ready.clone(),
     };
@@ -80,7 +80,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     );
     let followed = objects::follow(source.updates, mesh, objects);
     tasks.spawn("objects", until(stop.clone(), followed));
-    tasks.spawn("scrape", until(stop.clone(), scrape::run(shared)));
+    tasks.spawn("scrape", until(stop.clone(), scrape::run(telemetry)));
     tasks.spawn("api", api::serve(listener, api, stop.clone()));
     match source.cluster {
         Some(cluster) => on_cluster(&args.cluster, cluster, (taps, ready), &mut tasks, stop).await?,
@@ -90,30 +90,30 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What only a cluster has: tap as an aggregated API. Ready when everything was read once.
+/// Starts what only a cluster has: tap as an aggregated API. Ready when all objects have been read once.
 async fn on_cluster(
     args: &ClusterArgs,
-    cluster: Cluster,
+    cluster: ClusterSource,
     (taps, ready): (Taps, Readiness),
     tasks: &mut Tasks,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.tap_addr).await;
     let listener = listener.with_context(|| format!("--tap-addr {}: cannot listen", args.tap_addr))?;
-    let Cluster {
+    let ClusterSource {
         client,
         states,
         namespace,
     } = cluster;
     let (own, kept) = certificate::keep(&client, keep(args, namespace), stop.clone());
     let (front, followed) = extension::follow(&client);
-    let parts = extension::Parts {
+    let state = extension::Extension {
         client,
         taps,
         front: front.clone(),
     };
     let certificates = Certificates { own, front };
-    let served = extension::serve(listener, extension::router(parts), certificates, stop.clone());
+    let served = extension::serve(listener, extension::router(state), certificates, stop.clone());
     tasks.spawn("tap", served);
     tasks.spawn("front proxy", until(stop.clone(), followed));
     let kept = async move {
@@ -132,7 +132,7 @@ async fn on_cluster(
     Ok(())
 }
 
-/// The certificate of the aggregated API, and who must believe it.
+/// Certificate of the aggregated API, and the objects that must trust it.
 fn keep(args: &ClusterArgs, namespace: String) -> Keep {
     let service = format!("{TAP_SERVICE}.{namespace}.svc");
     Keep {
@@ -148,16 +148,16 @@ fn keep(args: &ClusterArgs, namespace: String) -> Keep {
     }
 }
 
-/// Does the task until the stop; it has nothing to bring to an end.
+/// Runs a task that needs no shutdown until the stop.
 async fn until<E>(stop: CancellationToken, task: impl Future<Output = Result<(), E>>) -> Result<(), E> {
     stop.run_until_cancelled(task).await.unwrap_or(Ok(()))
 }
 
-/// The inherited socket if there is one, for then who started us has its address on another side of a namespace.
+/// Returns the inherited socket if there is one: then the address is in the network namespace of the parent process.
 async fn listen(args: &Args) -> anyhow::Result<TcpListener> {
     let inherited: Option<StdListener> = listenfd::ListenFd::from_env()
         .take_tcp_listener(0)
-        .context("LISTEN_FDS is set, but the first socket is no TCP listener")?;
+        .context("LISTEN_FDS is set, but the first socket is not a TCP listener")?;
     match inherited {
         Some(listener) => {
             listener

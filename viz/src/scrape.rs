@@ -1,4 +1,4 @@
-//! Scrapes every proxy again and again into the window.
+//! Periodic scrapes of every proxy into the window.
 
 use std::{
     convert::Infallible,
@@ -13,18 +13,18 @@ use viz_query::{Limits, Objects, Pod, Window};
 
 use crate::client::Fetcher;
 
-/// Scrapes under way at a time: enough for a thousand pods a second at 30 ms each, few enough for the sidecar.
+/// Concurrent scrapes: enough for a thousand pods a second at 30 ms each, few enough for the sidecar.
 const CONCURRENT: usize = 32;
-/// Time between two scrapes of a proxy for each proxy there is: ten scrapes a second cost nobody anything.
+/// Time between two scrapes of a proxy per proxy: ten scrapes a second cost next to nothing.
 const PER_PROXY: Duration = Duration::from_millis(100);
-/// Longest time for one scrape.
+/// Longest timeout of a scrape.
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
-/// Shortest time for one scrape: a busy machine is no failing proxy.
+/// Shortest timeout of a scrape: a busy machine is not a failing proxy.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
-/// What all parts of the program share.
+/// Objects, window of scrapes and client, shared by the tasks of the program.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct Telemetry {
     objects: watch::Receiver<Arc<Objects>>,
     window: Arc<Mutex<Window>>,
     pub(crate) fetcher: Fetcher,
@@ -33,23 +33,23 @@ pub(crate) struct Shared {
     window_max: Duration,
 }
 
-/// The time between two scrapes of a proxy.
+/// Time between two scrapes of a proxy.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Interval {
-    /// While there are few proxies.
+    /// With few proxies.
     pub(crate) min: Duration,
-    /// However many there are.
+    /// With any number of proxies.
     pub(crate) max: Duration,
 }
 
 impl Interval {
-    /// Among so many proxies.
+    /// Interval with this number of proxies.
     fn among(self, proxies: usize) -> Duration {
         (PER_PROXY * proxies as u32).clamp(self.min, self.max.max(self.min))
     }
 }
 
-impl Shared {
+impl Telemetry {
     pub(crate) fn new(objects: watch::Receiver<Arc<Objects>>, interval: Interval, window_max: Duration) -> Self {
         let limits = Limits {
             window_ms: window_max.as_millis() as u64,
@@ -65,27 +65,27 @@ impl Shared {
         }
     }
 
-    /// The objects as they are now.
+    /// Current objects.
     pub(crate) fn objects(&self) -> Arc<Objects> {
         Arc::clone(&self.objects.borrow())
     }
 
-    /// The window. It is locked for one scrape or one answer at a time, never across an await.
+    /// Locks the window, for one scrape or one answer at a time, never across an await.
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Milliseconds on the clock of the window: it only goes forward.
+    /// Milliseconds on the monotonic clock of the window.
     pub(crate) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// The longest window that can be asked for, in milliseconds.
+    /// Longest window that can be requested, in milliseconds.
     pub(crate) fn window_max_ms(&self) -> u64 {
         self.window_max.as_millis() as u64
     }
 
-    /// What an answer over `window_ms` rests on.
+    /// Source of an answer over `window_ms`.
     pub(crate) fn source(&self, window_ms: u64) -> Source {
         let proxies = self.objects().pods.iter().filter(|pod| is_scraped(pod)).count();
         let scrape_interval_ms = self.interval.among(proxies).as_millis() as u64;
@@ -95,7 +95,7 @@ impl Shared {
         }
     }
 
-    /// Time for one scrape.
+    /// Timeout of one scrape.
     pub(crate) fn timeout(&self) -> Duration {
         self.interval.min.clamp(TIMEOUT_MIN, TIMEOUT_MAX)
     }
@@ -105,33 +105,33 @@ fn is_scraped(pod: &Pod) -> bool {
     pod.is_running() && pod.metrics_addr().is_some()
 }
 
-/// Scrapes until it is dropped.
-pub(crate) async fn run(shared: Shared) -> Result<(), Infallible> {
+/// Scrapes until the future is dropped.
+pub(crate) async fn run(telemetry: Telemetry) -> Result<(), Infallible> {
     loop {
         let began = tokio::time::Instant::now();
-        let objects = shared.objects();
-        shared.window().retain(&objects, shared.now_ms());
+        let objects = telemetry.objects();
+        telemetry.window().retain(&objects, telemetry.now_ms());
         let pods: Vec<_> = objects.pods.iter().filter(|pod| is_scraped(pod)).collect();
-        let interval = shared.interval.among(pods.len());
+        let interval = telemetry.interval.among(pods.len());
         stream::iter(pods)
-            .for_each_concurrent(CONCURRENT, |pod| scrape(&shared, pod))
+            .for_each_concurrent(CONCURRENT, |pod| scrape(&telemetry, pod))
             .await;
-        // After a round that took too long the next one begins at once, but lets others run.
+        // A late round starts at once, but other tasks run first.
         tokio::time::sleep_until(began + interval).await;
         tokio::task::yield_now().await;
     }
 }
 
-async fn scrape(shared: &Shared, pod: &Arc<Pod>) {
+async fn scrape(telemetry: &Telemetry, pod: &Arc<Pod>) {
     let Some(address) = pod.metrics_addr() else { return };
-    match shared.fetcher.metrics(address, shared.timeout()).await {
+    match telemetry.fetcher.metrics(address, telemetry.timeout()).await {
         Ok(text) => {
-            let at = shared.now_ms();
-            shared.window().observe(pod, at, &text);
+            let at = telemetry.now_ms();
+            telemetry.window().observe(pod, at, &text);
         }
         Err(error) => {
             tracing::debug!(namespace = %pod.key.namespace, pod = %pod.key.name, %error, "scrape failed");
-            shared.window().fail(pod, error.to_string());
+            telemetry.window().fail(pod, error.to_string());
         }
     }
 }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_proxies_are_scraped_less_often() {
+    fn interval_grows_with_the_number_of_proxies() {
         let interval = Interval {
             min: Duration::from_secs(1),
             max: Duration::from_secs(10),

@@ -1,4 +1,4 @@
-//! Where objects come from: manifests, or a cluster.
+//! Source of objects: manifests or a cluster.
 
 use anyhow::Context;
 use destination_source::{
@@ -10,26 +10,25 @@ use tokio::sync::mpsc;
 
 use crate::args::Args;
 
-/// What is followed.
-pub(crate) struct Source {
+/// Stream of objects.
+pub(crate) struct ObjectSource {
     pub(crate) updates: mpsc::Receiver<Update>,
-    /// The cluster, if there is one.
-    pub(crate) cluster: Option<Cluster>,
+    pub(crate) cluster: Option<ClusterSource>,
 }
 
-/// A cluster that is watched.
-pub(crate) struct Cluster {
+/// Watched cluster.
+pub(crate) struct ClusterSource {
     pub(crate) client: Client,
     pub(crate) states: States,
-    /// Our own namespace.
+    /// Namespace of mesh-viz.
     pub(crate) namespace: String,
 }
 
-/// Begins to follow what the command line says.
-pub(crate) async fn start(args: &Args) -> anyhow::Result<Source> {
+/// Starts to follow the source that the flags name.
+pub(crate) async fn start(args: &Args) -> anyhow::Result<ObjectSource> {
     if !args.cluster.kubernetes {
         let updates = directory::watch(args.manifests.clone())?;
-        return Ok(Source { updates, cluster: None });
+        return Ok(ObjectSource { updates, cluster: None });
     }
     let options = ClientOptions {
         kubeconfig: args.cluster.kubeconfig.clone(),
@@ -41,9 +40,9 @@ pub(crate) async fn start(args: &Args) -> anyhow::Result<Source> {
     let watch = cluster::watch(&client, cluster::FOR_VIZ.iter().copied().map(Selection::from));
     let namespace = args.cluster.viz_namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.namespace().to_owned());
-    Ok(Source {
+    Ok(ObjectSource {
         updates: watch.updates,
-        cluster: Some(Cluster {
+        cluster: Some(ClusterSource {
             client,
             states: watch.states,
             namespace,

@@ -1,7 +1,7 @@
-//! Live requests: one observation at each matching pod's proxy, merged into one stream.
+//! Live requests: one observation at the proxy of each matching pod, merged into one stream.
 //!
-//! A proxy tells of a limited number of requests per observation; to hold a rate, an observation lasts for one second and
-//! is then made anew, as Linkerd does it.
+//! A proxy reports a limited number of requests per observation. To limit the rate, an observation lasts for a second
+//! and is then repeated, as in Linkerd.
 
 use std::{
     net::SocketAddr,
@@ -34,23 +34,23 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use viz_api::{Kind, Problem, Resource, TapRequest, tap::Peer};
-use viz_query::{Objects, Pod, objects::LabelSelector, stat::Refusal};
+use viz_query::{Error, Objects, Pod, objects::LabelSelector};
 
-use crate::{api::Refused, event};
+use crate::{api::Rejection, event};
 
-/// Taps at a time; each has an observation at many proxies.
+/// Concurrent taps; each observes many proxies.
 const TAPS: usize = 16;
-/// Lines that wait for one reader; more are dropped and counted, for a slow terminal must not fill our memory.
+/// Lines buffered for one reader; more are dropped and counted, so that a slow terminal cannot exhaust memory.
 const LINES: usize = 1024;
-/// Pods of one tap; each is a connection.
+/// Pods of one tap; each takes a connection.
 const PODS: usize = 200;
-/// Requests a second of one tap when nothing is said; Linkerd's figure.
+/// Default requests per second of a tap, as in Linkerd.
 const RPS: u32 = 100;
-/// How long one observation lasts.
+/// Length of an observation.
 const OBSERVATION: Duration = Duration::from_secs(1);
-/// Time for a connection to a proxy.
+/// Timeout of connecting to a proxy.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Time between two attempts at a proxy that refuses.
+/// Time between two attempts at a proxy that fails.
 const RETRY: Duration = Duration::from_secs(1);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -60,7 +60,7 @@ pub(crate) fn dropped() -> u64 {
     DROPPED.load(Relaxed)
 }
 
-/// The taps that run.
+/// Running taps.
 #[derive(Clone)]
 pub(crate) struct Taps {
     free: Arc<Semaphore>,
@@ -68,16 +68,16 @@ pub(crate) struct Taps {
     stop: CancellationToken,
 }
 
-/// In which form events are told.
+/// Encoding of events.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// One JSON object a line, problems among them.
+pub(crate) enum Encoding {
+    /// A JSON object per line, errors included.
     Lines,
-    /// Linkerd's protobuf messages, which have no place for problems.
+    /// Linkerd's protobuf messages, which have no place for errors.
     Messages,
 }
 
-impl Form {
+impl Encoding {
     fn media_type(self) -> &'static str {
         match self {
             Self::Lines => viz_api::cluster::LINES,
@@ -95,15 +95,15 @@ impl Taps {
         }
     }
 
-    /// Begins to tap; the answer's body are the events.
-    pub(crate) fn start(&self, request: &TapRequest, form: Form) -> Result<Response, Refused> {
-        let bad = |text: String| Refused(StatusCode::BAD_REQUEST, text);
+    /// Starts a tap; the body of the response is the events.
+    pub(crate) fn start(&self, request: &TapRequest, encoding: Encoding) -> Result<Response, Rejection> {
+        let bad = |text: String| Rejection(StatusCode::BAD_REQUEST, text);
         let objects = Arc::clone(&self.objects.borrow());
         let matches = matches(request, &objects).map_err(bad)?;
         let pods = pods(request, &objects)?;
         let permit = Arc::clone(&self.free).try_acquire_owned();
         let permit =
-            permit.map_err(|_| Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{TAPS} taps run already")))?;
+            permit.map_err(|_| Rejection(StatusCode::SERVICE_UNAVAILABLE, format!("too many taps: at most {TAPS} run at a time")))?;
         let limit = (request.max_rps.unwrap_or(RPS) / pods.len() as u32).max(1);
         let (lines, receiver) = mpsc::channel(LINES);
         let tap = Arc::new(Tap {
@@ -112,7 +112,7 @@ impl Taps {
                 matches,
                 headers: request.headers,
             },
-            form,
+            encoding,
             objects: self.objects.clone(),
             lines,
             lost: AtomicU64::new(0),
@@ -120,18 +120,18 @@ impl Taps {
         });
         tokio::spawn(run(tap, pods, permit, self.stop.clone()));
         let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
-        Ok(([(header::CONTENT_TYPE, form.media_type())], body).into_response())
+        Ok(([(header::CONTENT_TYPE, encoding.media_type())], body).into_response())
     }
 }
 
-/// The pods whose proxies are asked.
-fn pods(request: &TapRequest, objects: &Objects) -> Result<Vec<Arc<Pod>>, Refused> {
+/// Returns the pods to observe.
+fn pods(request: &TapRequest, objects: &Objects) -> Result<Vec<Arc<Pod>>, Rejection> {
     let selector = request
         .labels
         .as_deref()
         .map(LabelSelector::parse)
         .transpose()
-        .map_err(Refusal::Selector)?;
+        .map_err(Error::Selector)?;
     let wanted = |pod: &&Arc<Pod>| {
         pod.is_running()
             && pod.metrics_addr().is_some()
@@ -142,42 +142,42 @@ fn pods(request: &TapRequest, objects: &Objects) -> Result<Vec<Arc<Pod>>, Refuse
     let (pods, untapped): (Vec<_>, Vec<_>) = meshed.cloned().partition(|pod| pod.tap_addr().is_some());
     if let Some(pod) = untapped.first().filter(|_| pods.is_empty()) {
         let text = format!(
-            "no pod of {} can be tapped: the proxy of {}/{} was started without tap (annotation viz.linkerd.io/disable-tap, or \
-             before tap was on: restart it)",
+            "cannot tap {}: the proxy of {}/{} was started without tap (annotation viz.linkerd.io/disable-tap, or \
+             before tap was enabled: restart it)",
             request.resource, pod.key.namespace, pod.key.name
         );
-        return Err(Refused(StatusCode::NOT_FOUND, text));
+        return Err(Rejection(StatusCode::NOT_FOUND, text));
     }
     let place = request
         .namespace
         .as_deref()
         .map_or_else(String::new, |ns| format!(" in namespace {ns}"));
     match pods.len() {
-        0 => Err(Refused(
+        0 => Err(Rejection(
             StatusCode::NOT_FOUND,
-            format!("no meshed pod runs for {}{place}", request.resource),
+            format!("no meshed pod of {} is running{place}", request.resource),
         )),
         n if n > PODS => {
             let text = format!(
-                "{} has {n} pods{place}, and a tap takes {PODS}: name one, or select by label",
+                "{} has {n} pods{place}, more than the {PODS} of one tap: name one, or select by label",
                 request.resource
             );
-            Err(Refused(StatusCode::BAD_REQUEST, text))
+            Err(Rejection(StatusCode::BAD_REQUEST, text))
         }
         _ => Ok(pods),
     }
 }
 
-/// Which requests are wanted.
+/// Returns the match of a tap.
 fn matches(request: &TapRequest, objects: &Objects) -> Result<TapMatch, String> {
     if matches!(request.resource.kind, Kind::Service | Kind::Authority) {
         return Err(format!(
-            "{} cannot be tapped: only pods, what owns them, and namespaces can",
+            "{} cannot be tapped: only pods, their owners and namespaces can",
             request.resource.kind
         ));
     }
     if request.max_rps == Some(0) {
-        return Err("--max-rps 0 would show nothing".to_owned());
+        return Err("invalid --max-rps 0: it would show nothing".to_owned());
     }
     let mut all = Vec::new();
     if let Some(scheme) = &request.scheme {
@@ -187,7 +187,7 @@ fn matches(request: &TapRequest, objects: &Objects) -> Result<TapMatch, String> 
         let method = method
             .to_ascii_uppercase()
             .parse()
-            .map_err(|_| format!("--method {method:?} is no HTTP method"))?;
+            .map_err(|_| format!("invalid --method {method:?}: not an HTTP method"))?;
         all.push(TapMatch::Method(method));
     }
     if let Some(authority) = &request.authority {
@@ -206,10 +206,10 @@ fn matches(request: &TapRequest, objects: &Objects) -> Result<TapMatch, String> 
     Ok(TapMatch::All(all))
 }
 
-/// A destination is known by the labels that discovery gave it; a split service is known by its leaves.
+/// Match of a destination by the labels that discovery gives it; a split service has those of its leaves.
 fn destination(to: &Resource, namespace: Option<&String>, objects: &Objects) -> Result<TapMatch, String> {
     let Some(name) = &to.name else {
-        return Err(format!("--to {to}: name one, as in --to {to}/NAME"));
+        return Err(format!("invalid --to {to}: name one, as in --to {to}/NAME"));
     };
     let label = |key: &str, value: &str| TapMatch::DestinationLabel(key.to_owned(), value.to_owned());
     if to.kind == Kind::Authority {
@@ -238,15 +238,15 @@ fn destination(to: &Resource, namespace: Option<&String>, objects: &Objects) -> 
 /// One tap.
 struct Tap {
     observation: Observation,
-    form: Form,
+    encoding: Encoding,
     objects: watch::Receiver<Arc<Objects>>,
     lines: mpsc::Sender<Bytes>,
-    /// Lines lost since the last one that was sent.
+    /// Lines lost since the last one sent.
     lost: AtomicU64,
     bases: AtomicU32,
 }
 
-/// Runs until the reader is gone or the program ends; the permit is free again then.
+/// Runs until the reader disconnects or the program stops; then releases the permit.
 async fn run(tap: Arc<Tap>, pods: Vec<Arc<Pod>>, _permit: OwnedSemaphorePermit, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
     for pod in pods {
@@ -273,7 +273,7 @@ async fn observe_pod(tap: Arc<Tap>, pod: Arc<Pod>) {
                 tokio::time::sleep_until(began + OBSERVATION).await;
             }
             Err(error) => {
-                // Told once: a pod that is replaced stays refused for as long as the tap runs.
+                // Reported once: a pod that was replaced fails for as long as the tap runs.
                 if !std::mem::replace(&mut failing, true) {
                     tap.send_problem(format!("{name}: {error}"));
                 }
@@ -296,7 +296,7 @@ fn connect(addr: SocketAddr, identity: Option<&str>) -> Result<Service, tonic::t
     ))
 }
 
-/// Tells our own sidecar who must answer.
+/// Requires the identity of the server, by a header to our own sidecar.
 #[derive(Clone)]
 struct RequireId(Option<MetadataValue<Ascii>>);
 
@@ -309,7 +309,7 @@ impl tonic::service::Interceptor for RequireId {
     }
 }
 
-/// One observation: until its second is over and its requests are used up, or the proxy ends it.
+/// Runs an observation until its second is over and its requests are used up, or the proxy ends it.
 async fn observe(tap: &Tap, service: Service, pod: &str, began: Instant) -> Result<(), proxy_api::Error> {
     let mut events = proxy_api::client::observe(service, &tap.observation).await?;
     let base = tap.bases.fetch_add(1, Relaxed);
@@ -318,7 +318,7 @@ async fn observe(tap: &Tap, service: Service, pod: &str, began: Instant) -> Resu
         let exhausted = seen >= tap.observation.limit;
         let next = events.next();
         let event = if exhausted {
-            // What was sampled may still end; after its second nothing new would ever come.
+            // Requests in the sample may still end; after its second there are no new ones.
             match timeout_at(began + OBSERVATION, next).await {
                 Ok(event) => event,
                 Err(_) => return Ok(()),
@@ -344,9 +344,9 @@ impl Tap {
             name(peer, &objects);
         }
         event.dropped = self.lost.swap(0, Relaxed);
-        let sent = match self.form {
-            Form::Lines => self.send(line(&event)),
-            Form::Messages => self.send(viz_api::wire::encode(&event)),
+        let sent = match self.encoding {
+            Encoding::Lines => self.send(line(&event)),
+            Encoding::Messages => self.send(viz_api::wire::encode(&event)),
         };
         if !sent {
             self.lost.fetch_add(event.dropped + 1, Relaxed);
@@ -354,11 +354,11 @@ impl Tap {
     }
 
     fn send_problem(&self, error: String) {
-        match self.form {
-            Form::Lines => {
+        match self.encoding {
+            Encoding::Lines => {
                 self.send(line(&Problem { error }));
             }
-            Form::Messages => tracing::warn!("a tap: {error}"),
+            Encoding::Messages => tracing::warn!(error, "tap failed"),
         }
     }
 
@@ -375,14 +375,14 @@ fn line(value: &impl serde::Serialize) -> Vec<u8> {
     text
 }
 
-/// Adds whose address it is, where the proxy does not say it: a client is known to it by its identity only.
+/// Adds the owner of the address where the proxy does not know it: it knows a client by its identity only.
 fn name(peer: &mut Peer, objects: &Objects) {
     let Ok(ip) = peer.ip.parse() else { return };
     if peer.metadata.contains_key(Kind::Pod.label()) {
         return;
     }
     let mut pods = objects.pods.iter().filter(|pod| pod.ip == Some(ip) && pod.is_running());
-    // Several pods with one address are those of a node's network.
+    // Several pods with one address are in the host network.
     let (Some(pod), None) = (pods.next(), pods.next()) else {
         return;
     };
@@ -399,11 +399,11 @@ mod tests {
     use super::*;
 
     fn request(text: &str) -> TapRequest {
-        TapRequest::of(text.parse().expect("a resource"))
+        TapRequest::new(text.parse().expect("a resource"))
     }
 
     #[test]
-    fn filters_become_one_match() {
+    fn combines_filters_into_one_match() {
         let mut tap = request("deploy/web");
         tap.method = Some("post".into());
         tap.path = Some("/api".into());
@@ -423,20 +423,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_tapped_is_refused() {
-        let refused = |tap: &TapRequest| matches(tap, &Objects::default()).expect_err("refused");
-        assert!(refused(&request("svc/web")).contains("service cannot be tapped"));
+    fn rejects_resources_that_cannot_be_tapped() {
+        let reason = |tap: &TapRequest| matches(tap, &Objects::default()).expect_err("rejected");
+        assert!(reason(&request("svc/web")).contains("service cannot be tapped"));
         let unnamed = TapRequest {
             to: Some(Resource::all(Kind::Pod)),
             ..request("deploy/web")
         };
-        assert!(refused(&unnamed).contains("--to pod/NAME"));
+        assert!(reason(&unnamed).contains("--to pod/NAME"));
         let error = pods(&request("deploy/web"), &Objects::default())
             .map(|_| ())
             .expect_err("no pod");
         assert_eq!(
             (error.0, error.1.as_str()),
-            (StatusCode::NOT_FOUND, "no meshed pod runs for deployment/web")
+            (StatusCode::NOT_FOUND, "no meshed pod of deployment/web is running")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The program on a cluster that is scripted: objects from an API server, and tap as an aggregated API of it.
+//! The program on a scripted cluster: objects from an API server, and tap as an aggregated API of it.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 const TAP: &str = "/apis/tap.linkerd.io/v1alpha1/watch/namespaces/vote/deployments/web/tap";
 
-/// Ends the program whatever happens to the test.
+/// Kills the program when the test ends.
 struct Program(Child);
 
 impl Drop for Program {
@@ -36,7 +36,7 @@ impl Drop for Program {
     }
 }
 
-/// An API server: objects by path, and what was written to it.
+/// API server: objects by path, written ones included.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<BTreeMap<String, Value>>>);
 
@@ -120,7 +120,7 @@ fn serve(server: &Server) -> SocketAddr {
     addr
 }
 
-/// The front proxy's CA, and a client certificate of it.
+/// CA of the front proxy, and a client certificate of it.
 struct FrontProxy {
     ca_pem: String,
     chain: Vec<CertificateDer<'static>>,
@@ -144,8 +144,8 @@ fn front_proxy(name: &str) -> FrontProxy {
     }
 }
 
-/// One request over TLS: status and body. With `client`, the front proxy's certificate is shown.
-fn ask(addr: SocketAddr, ca_pem: &str, client: Option<&FrontProxy>, head: &str) -> (u16, String) {
+/// Sends a request over TLS, with the certificate of `client` if there is one; returns status and body.
+fn send(addr: SocketAddr, ca_pem: &str, client: Option<&FrontProxy>, head: &str) -> (u16, String) {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.expect("PEM")).expect("a CA");
@@ -159,7 +159,7 @@ fn ask(addr: SocketAddr, ca_pem: &str, client: Option<&FrontProxy>, head: &str) 
             let key = PrivateKeyDer::from_pem_slice(client.key_pem.as_bytes()).expect("a key");
             builder
                 .with_client_auth_cert(client.chain.clone(), key)
-                .expect("they fit")
+                .expect("they match")
         }
     };
     let name = "tap.linkerd-viz.svc".try_into().expect("a name");
@@ -233,7 +233,7 @@ fn objects(server: &Server, front: &FrontProxy) {
     );
 }
 
-/// The program on the cluster at `url`; its folder goes with the test.
+/// Starts the program on the cluster at `url`.
 fn start(url: SocketAddr, dir: &tempfile::TempDir, [api, tap, admin]: [SocketAddr; 3]) -> Program {
     let kubeconfig = dir.path().join("config");
     let text = json!({
@@ -259,7 +259,7 @@ fn start(url: SocketAddr, dir: &tempfile::TempDir, [api, tap, admin]: [SocketAdd
 }
 
 #[test]
-fn a_cluster_is_watched_and_tap_knows_who_asks() {
+fn watches_a_cluster_and_authorizes_taps() {
     let (server, front) = (Server::default(), front_proxy("front-proxy-client"));
     objects(&server, &front);
     let dir = tempfile::tempdir().expect("a directory");
@@ -277,10 +277,10 @@ fn a_cluster_is_watched_and_tap_knows_who_asks() {
         pods.contains("\"owner\":\"deployment/web\"") && pods.contains("\"meshed\":true"),
         "{pods}"
     );
-    let (status, refused) = get(api, "/api/tap?resource=deploy/web&namespace=vote").expect("an answer");
-    assert!(status == 403 && refused.contains(TAP), "{status} {refused}");
+    let (status, text) = get(api, "/api/tap?resource=deploy/web&namespace=vote").expect("an answer");
+    assert!(status == 403 && text.contains(TAP), "{status} {text}");
 
-    // The API server is told whom to believe, then it is served.
+    // The certificate is published to the API server, then the API is served.
     let bundle = wait("no caBundle", || {
         let api = server.get("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.tap.linkerd.io")?;
         BASE64_STANDARD.decode(api["spec"]["caBundle"].as_str()?).ok()
@@ -294,25 +294,25 @@ fn a_cluster_is_watched_and_tap_knows_who_asks() {
     let discovery = "GET /apis/tap.linkerd.io/v1alpha1 HTTP/1.1";
     let resources = wait("no discovery", || {
         TcpStream::connect(tap).ok()?;
-        Some(ask(tap, &ca, None, discovery).1).filter(|text| text.contains("deployments/tap"))
+        Some(send(tap, &ca, None, discovery).1).filter(|text| text.contains("deployments/tap"))
     });
     assert!(resources.contains("APIResourceList"), "{resources}");
-    let (status, text) = ask(tap, &ca, None, &post("ann"));
+    let (status, text) = send(tap, &ca, None, &post("ann"));
     assert!(status == 401 && text.contains("client certificate"), "{status} {text}");
-    let (status, text) = ask(tap, &ca, Some(&front), &post("eve"));
-    let sentence = "the user \\\"eve\\\" has no right to tap: the verb watch on deployments/tap of the group tap.linkerd.io named web \
-                    in the namespace vote is not allowed (the script says so)";
+    let (status, text) = send(tap, &ca, Some(&front), &post("eve"));
+    let sentence = "permission denied: user \\\"eve\\\" cannot watch deployments/tap of the group tap.linkerd.io named web in \
+                    namespace vote (the script says so)";
     assert!(
         status == 403 && text.contains(sentence) && text.contains("\"reason\":\"Forbidden\""),
         "{status} {text}"
     );
-    // Who may is asked for a body.
-    let (status, text) = ask(tap, &ca, Some(&front), &post("ann"));
+    // A user with permission gets as far as the missing body.
+    let (status, text) = send(tap, &ca, Some(&front), &post("ann"));
     assert!(
-        status == 400 && text.contains("the body is no request for a tap"),
+        status == 400 && text.contains("invalid body:"),
         "{status} {text}"
     );
-    // A certificate of another CA proves nothing.
-    let (status, _) = ask(tap, &ca, Some(&front_proxy("front-proxy-client")), &post("ann"));
+    // A certificate of another CA is rejected.
+    let (status, _) = send(tap, &ca, Some(&front_proxy("front-proxy-client")), &post("ann"));
     assert_eq!(status, 0, "no handshake");
 }

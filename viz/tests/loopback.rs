@@ -1,4 +1,4 @@
-//! The program over loopback: a proxy of ours that only has metrics, scraped and asked about.
+//! The program over loopback, with a fake proxy that only has metrics.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Ends the program whatever happens to the test.
+/// Kills the program when the test ends.
 struct Program(Child);
 
 impl Drop for Program {
@@ -21,7 +21,7 @@ impl Drop for Program {
     }
 }
 
-/// Answers every request with what ten more requests have made of the counters.
+/// Answers each request with counters that are ten requests further.
 fn serve_metrics(ip: IpAddr) -> Arc<AtomicU64> {
     let listener = TcpListener::bind((ip, 4191)).expect("loopback addresses are free");
     let count = Arc::new(AtomicU64::new(0));
@@ -61,7 +61,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn scrapes_become_rows_and_refusals_sentences() {
+fn serves_rows_of_scrapes_and_explains_rejections() {
     let pid = std::process::id().to_be_bytes();
     let ip = IpAddr::V4(Ipv4Addr::new(127, pid[2] | 1, pid[3], 7));
     let scrapes = serve_metrics(ip);
@@ -108,7 +108,7 @@ fn scrapes_become_rows_and_refusals_sentences() {
     let (status, text) = get(addr, "/api/proxy-metrics?namespace=vote&pod=web-1").expect("an answer");
     assert!(status == 200 && text.starts_with("response_total"), "{status} {text}");
     for (path, code, word) in [
-        ("/api/stat?resource=banana", 400, "no resource kind of viz"),
+        ("/api/stat?resource=banana", 400, "unknown resource kind"),
         (
             "/api/stat?resource=deploy&window_ms=9000000",
             400,
@@ -118,9 +118,9 @@ fn scrapes_become_rows_and_refusals_sentences() {
         (
             "/api/tap?resource=deploy/api",
             404,
-            "no meshed pod runs for deployment/api",
+            "no meshed pod of deployment/api is running",
         ),
-        ("/api/proxy-metrics?namespace=vote&pod=x", 404, "no pod vote/x"),
+        ("/api/proxy-metrics?namespace=vote&pod=x", 404, "pod vote/x not found"),
     ] {
         let (status, text) = get(addr, path).expect("an answer");
         assert!(status == code && text.contains(word), "{path}: {status} {text}");

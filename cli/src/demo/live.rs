@@ -127,7 +127,7 @@ async fn table(api: &Api) -> Result<String> {
     let request = |resource: Resource| StatRequest {
         namespace: Some(NAMESPACE.to_owned()),
         window_ms: WINDOW.as_millis() as u64,
-        ..StatRequest::of(resource)
+        ..StatRequest::new(resource)
     };
     let deployments: Answer<StatRow> = api
         .get(viz_api::STAT, &request(Resource::all(Kind::Deployment)))

@@ -1,18 +1,19 @@
-//! Tap on a cluster: an aggregated API of the API server, which says who asks. The body is a [`TapRequest`](crate::TapRequest)
-//! as JSON; with `Accept: application/x-ndjson` the answer is a line of JSON an event, else it is Linkerd's protobuf.
+//! Tap on a cluster: an aggregated API of the API server, which authenticates the user. The request body is a
+//! [`TapRequest`](crate::TapRequest) as JSON; the response is a line of JSON per event with
+//! `Accept: application/x-ndjson`, otherwise Linkerd's protobuf.
 
 use crate::kind::{Kind, Resource};
 
-/// Group of the API.
+/// API group.
 pub const GROUP: &str = "tap.linkerd.io";
-/// Its version.
+/// API version.
 pub const VERSION: &str = "v1alpha1";
-/// Subresource whose `watch` is the right to tap.
+/// Subresource: permission to tap is the verb `watch` on it.
 pub const SUBRESOURCE: &str = "tap";
 /// Media type of events as lines of JSON.
 pub const LINES: &str = "application/x-ndjson";
 
-/// What can be tapped there.
+/// Kinds that can be tapped.
 pub const KINDS: [Kind; 9] = [
     Kind::Namespace,
     Kind::Pod,
@@ -25,8 +26,8 @@ pub const KINDS: [Kind; 9] = [
     Kind::CronJob,
 ];
 
-/// The path to `POST` to, to tap `resource` in `namespace`. A resource without a name is all of its kind; a namespace
-/// is tapped by its own name.
+/// Path to `POST` a tap of `resource` in `namespace` to. A resource without a name is all of its kind; a namespace is
+/// tapped by its own name.
 pub fn tap_path(resource: &Resource, namespace: &str) -> String {
     let name = resource.name.as_deref().unwrap_or_default();
     let root = format!("/apis/{GROUP}/{VERSION}/watch/namespaces");
@@ -37,7 +38,7 @@ pub fn tap_path(resource: &Resource, namespace: &str) -> String {
     }
 }
 
-/// What a path asks for: the resource and its namespace; none if it is no path of a tap.
+/// Resource and namespace that a tap path names; none for any other path.
 pub fn parse_tap_path(path: &str) -> Option<(Resource, String)> {
     let rest = path.strip_prefix("/apis/")?.strip_prefix(GROUP)?;
     let rest = rest.strip_prefix('/')?.strip_prefix(VERSION)?;
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_read_as_it_was_written() {
+    fn tap_paths_round_trip() {
         let resource = |text: &str| text.parse::<Resource>().expect("valid");
         for (text, path) in [
             ("deploy/web", "/watch/namespaces/vote/deployments/web/tap"),

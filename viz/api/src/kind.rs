@@ -1,4 +1,4 @@
-//! Kinds of resources, with the short names people type, and `kind/name`.
+//! Kinds of resources with their short names, and `kind/name`.
 
 use std::{fmt, str::FromStr};
 
@@ -7,36 +7,25 @@ use serde::{Deserialize, Serialize};
 /// A kind that viz has rows for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// The authority that a request names.
+    /// Authority of a request.
     Authority,
-    /// CronJob.
     CronJob,
-    /// DaemonSet.
     DaemonSet,
-    /// Deployment.
     Deployment,
-    /// Job.
     Job,
-    /// Namespace.
     Namespace,
-    /// Pod.
     Pod,
-    /// ReplicaSet.
     ReplicaSet,
-    /// ReplicationController.
     ReplicationController,
-    /// Service.
     Service,
-    /// StatefulSet.
     StatefulSet,
 }
 
-/// Why a text is no [`Resource`].
+/// Error of parsing a [`Resource`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidResource {
-    /// Nobody knows such a kind.
     UnknownKind(String),
-    /// It has a kind but an empty or a second name.
+    /// A kind with an empty or a second name.
     BadName(String),
 }
 
@@ -45,7 +34,7 @@ impl fmt::Display for InvalidResource {
         match self {
             Self::UnknownKind(kind) => write!(
                 f,
-                "{kind:?} is no resource kind of viz (there are {})",
+                "unknown resource kind {kind:?} (one of {})",
                 Kind::ALL.map(|k| k.short()).join(", ")
             ),
             Self::BadName(text) => write!(f, "{text:?} is not KIND or KIND/NAME"),
@@ -55,7 +44,7 @@ impl fmt::Display for InvalidResource {
 
 impl std::error::Error for InvalidResource {}
 
-/// Names of one kind: short, singular, plural, and the metric label.
+/// Names of one kind: short, singular, plural, metric label.
 struct Names(Kind, &'static str, &'static str, &'static str, &'static str);
 
 const NAMES: [Names; 11] = [
@@ -79,7 +68,7 @@ const NAMES: [Names; 11] = [
 ];
 
 impl Kind {
-    /// Every kind, in the order of its name.
+    /// Every kind, by name.
     pub const ALL: [Self; 11] = [
         Self::Authority,
         Self::CronJob,
@@ -94,7 +83,7 @@ impl Kind {
         Self::StatefulSet,
     ];
 
-    /// What `all` stands for in a statistic.
+    /// Kinds that `all` stands for in a statistic.
     pub const STAT_ALL: [Self; 9] = [
         Self::DaemonSet,
         Self::StatefulSet,
@@ -111,32 +100,32 @@ impl Kind {
         &NAMES[self as usize]
     }
 
-    /// The short name, as tables prefix it.
+    /// Short name, the prefix in tables.
     pub fn short(self) -> &'static str {
         self.names().1
     }
 
-    /// The singular, lower case.
+    /// Singular, lower case.
     pub fn singular(self) -> &'static str {
         self.names().2
     }
 
-    /// The plural, lower case, as the Kubernetes API has it.
+    /// Plural, lower case, as in the Kubernetes API.
     pub fn plural(self) -> &'static str {
         self.names().3
     }
 
-    /// The metric label that names an object of this kind; with `dst_` before it on the outbound side.
+    /// Metric label that names an object of this kind; prefixed by `dst_` on the outbound side.
     pub fn label(self) -> &'static str {
         self.names().4
     }
 
-    /// The kind whose objects are named `kind` in a manifest, whatever its case.
+    /// Kind named `kind` in a manifest, in any case.
     pub fn from_manifest(kind: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|k| k.singular().eq_ignore_ascii_case(kind))
     }
 
-    /// Whether objects of this kind are pods or own pods.
+    /// Returns whether objects of this kind are pods or own pods.
     pub fn is_workload(self) -> bool {
         !matches!(self, Self::Authority | Self::Namespace | Self::Service)
     }
@@ -192,9 +181,8 @@ impl<'de> Deserialize<'de> for Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Resource {
-    /// The kind.
     pub kind: Kind,
-    /// The name; none means all.
+    /// None means all.
     pub name: Option<String>,
 }
 
@@ -212,7 +200,7 @@ impl Resource {
         }
     }
 
-    /// Whether an object with `name` is meant.
+    /// Returns whether it includes the object called `name`.
     pub fn matches(&self, name: &str) -> bool {
         self.name.as_deref().is_none_or(|n| n == name)
     }
@@ -258,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_at_their_kind() {
+    fn names_are_in_the_order_of_kinds() {
         for kind in Kind::ALL {
             assert_eq!(kind.names().0, kind);
             assert_eq!(kind.short().parse(), Ok(kind));
@@ -266,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_read_as_people_type_them_or_refused_by_name() {
+    fn parses_resources_and_rejects_unknown_kinds() {
         assert_eq!("deploy/web".parse(), Ok(Resource::named(Kind::Deployment, "web")));
         assert_eq!("Pods".parse(), Ok(Resource::all(Kind::Pod)));
         assert_eq!(
@@ -275,7 +263,7 @@ mod tests {
         );
         let error = "banana/x".parse::<Resource>().expect_err("no such kind").to_string();
         assert!(
-            error.starts_with("\"banana\" is no resource kind of viz (there are au, cj"),
+            error.starts_with("unknown resource kind \"banana\" (one of au, cj"),
             "{error}"
         );
     }

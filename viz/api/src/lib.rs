@@ -1,14 +1,14 @@
-//! What mesh-viz and those who ask it say to each other: requests as query parameters, rows as JSON.
+//! API of mesh-viz: requests as query parameters, rows as JSON.
 //!
-//! Plain values with the key names of Linkerd's `viz ... -o json`, so that a script which reads those reads ours. Every
-//! answer carries its [`Source`]: how old its newest sample is and which time its rates were really computed over.
+//! Plain values with the key names of Linkerd's `viz ... -o json`, so that scripts written for it work unchanged. Every
+//! answer carries its [`Source`]: the age of its newest sample and the time that its rates were computed over.
+//! Owned here: the wire form. Not known here: the cluster, the proxies, how rows are computed.
 
 pub mod answer;
 pub mod cluster;
 pub mod kind;
 pub mod query;
 pub mod request;
-pub mod routes;
 pub mod row;
 pub mod tap;
 pub mod wire;
@@ -16,9 +16,8 @@ pub mod wire;
 pub use answer::{Answer, Problem, Source};
 pub use kind::{InvalidResource, Kind, Resource};
 pub use query::query_string;
-pub use request::{EdgesRequest, ProxyMetricsRequest, StatRequest, TapRequest};
-pub use routes::{AuthzRequest, AuthzRow, RouteRow, RoutesRequest};
-pub use row::{EdgeRow, Meshed, PodRow, StatRow};
+pub use request::{AuthzRequest, EdgesRequest, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest};
+pub use row::{AuthzRow, DEFAULT_ROUTE, EdgeRow, Meshed, PodRow, RouteRow, StatRow, UNAUTHORIZED};
 pub use tap::TapEvent;
 
 /// Path of the statistics.
@@ -33,5 +32,5 @@ pub const AUTHZ: &str = "/api/authz";
 pub const TAP: &str = "/api/tap";
 /// Path of the pods.
 pub const PODS: &str = "/api/pods";
-/// Path of one proxy's metrics, scraped at that moment.
+/// Path of one proxy's metrics, scraped on request.
 pub const PROXY_METRICS: &str = "/api/proxy-metrics";

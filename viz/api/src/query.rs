@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 
-/// Writes a flat struct as a query string; what is none is left out.
+/// Encodes a flat struct as a query string, without fields that are none.
 pub fn query_string<T: Serialize>(value: &T) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
     let fields = value.as_object().into_iter().flatten();
@@ -30,8 +30,8 @@ mod tests {
     use crate::{Kind, Resource, StatRequest};
 
     #[test]
-    fn requests_become_escaped_pairs_without_the_empty_ones() {
-        let mut request = StatRequest::of(Resource::named(Kind::Deployment, "web"));
+    fn encodes_present_fields_only() {
+        let mut request = StatRequest::new(Resource::named(Kind::Deployment, "web"));
         request.labels = Some("a=b c".into());
         let text = super::query_string(&request);
         assert!(text.contains("resource=deployment%2Fweb"), "{text}");

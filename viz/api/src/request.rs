@@ -1,10 +1,10 @@
-//! What may be asked.
+//! Requests.
 
 use serde::{Deserialize, Serialize};
 
 use crate::kind::{Kind, Resource};
 
-/// The window of a statistic when none is named, in milliseconds; Linkerd's figure.
+/// Window of figures unless a request names one, in milliseconds; Linkerd's default.
 pub const DEFAULT_WINDOW_MS: u64 = 60_000;
 
 fn default_window() -> u64 {
@@ -14,31 +14,30 @@ fn default_window() -> u64 {
 /// Success rate, rate, latencies and connections of resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatRequest {
-    /// Whose rows.
+    /// Resources that get rows.
     pub resource: Resource,
-    /// Their namespace; none means all.
+    /// None means all.
     pub namespace: Option<String>,
-    /// A label selector (`a=b,c!=d,e`) on their pods.
+    /// Label selector (`a=b,c!=d,e`) on their pods.
     pub labels: Option<String>,
-    /// Over which time, in milliseconds.
     #[serde(default = "default_window")]
     pub window_ms: u64,
-    /// Only what they sent to this.
+    /// Count only what they sent to this.
     pub to: Option<Resource>,
     /// Namespace of `to`; none means that of the rows.
     pub to_namespace: Option<String>,
-    /// Only what they received from this.
+    /// Count only what they received from this.
     pub from: Option<Resource>,
     /// Namespace of `from`; none means that of the rows.
     pub from_namespace: Option<String>,
-    /// Also what has no meshed pod.
+    /// Include resources without a meshed pod.
     #[serde(default)]
     pub unmeshed: bool,
 }
 
 impl StatRequest {
-    /// The statistic of `resource` in all namespaces, over the default window.
-    pub fn of(resource: Resource) -> Self {
+    /// Statistic of `resource` in all namespaces, over the default window.
+    pub fn new(resource: Resource) -> Self {
         Self {
             resource,
             namespace: None,
@@ -53,49 +52,105 @@ impl StatRequest {
     }
 }
 
-/// Who talks to whom.
+/// Connections between workloads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgesRequest {
     /// Kind of both ends.
     pub kind: Kind,
-    /// An edge is shown if either end is in this namespace; none means all.
+    /// Namespace of either end; none means all.
     pub namespace: Option<String>,
-    /// Edges that were used in this time count even if no connection is open now; in milliseconds.
+    /// Edges used in this time count even if no connection is open now.
     #[serde(default = "default_window")]
     pub window_ms: u64,
 }
 
-/// The requests that pass just now.
+/// Figures of each route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TapRequest {
-    /// At whose proxies.
+pub struct RoutesRequest {
+    /// Service, or workload behind Services; with `to`, the client.
     pub resource: Resource,
-    /// Their namespace; none means all.
+    /// None means all.
     pub namespace: Option<String>,
-    /// A label selector on their pods.
+    /// Label selector on its pods.
     pub labels: Option<String>,
-    /// Only what goes to this.
+    #[serde(default = "default_window")]
+    pub window_ms: u64,
+    /// Count only what it sends to this.
     pub to: Option<Resource>,
     /// Namespace of `to`; none means that of the resource.
     pub to_namespace: Option<String>,
-    /// Only this scheme.
+}
+
+impl RoutesRequest {
+    /// Routes of `resource` in all namespaces, over the default window.
+    pub fn new(resource: Resource) -> Self {
+        Self {
+            resource,
+            namespace: None,
+            labels: None,
+            window_ms: DEFAULT_WINDOW_MS,
+            to: None,
+            to_namespace: None,
+        }
+    }
+}
+
+/// Figures of each authorization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthzRequest {
+    /// Workload or namespace whose proxies authorize.
+    pub resource: Resource,
+    /// None means all.
+    pub namespace: Option<String>,
+    /// Label selector on its pods.
+    pub labels: Option<String>,
+    #[serde(default = "default_window")]
+    pub window_ms: u64,
+}
+
+impl AuthzRequest {
+    /// Authorizations at `resource` in all namespaces, over the default window.
+    pub fn new(resource: Resource) -> Self {
+        Self {
+            resource,
+            namespace: None,
+            labels: None,
+            window_ms: DEFAULT_WINDOW_MS,
+        }
+    }
+}
+
+/// Live requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapRequest {
+    /// Resource whose proxies are tapped.
+    pub resource: Resource,
+    /// None means all.
+    pub namespace: Option<String>,
+    /// Label selector on its pods.
+    pub labels: Option<String>,
+    /// Match only requests to this.
+    pub to: Option<Resource>,
+    /// Namespace of `to`; none means that of the resource.
+    pub to_namespace: Option<String>,
+    /// Match only this scheme.
     pub scheme: Option<String>,
-    /// Only this method.
+    /// Match only this method.
     pub method: Option<String>,
-    /// Only this authority.
+    /// Match only this authority.
     pub authority: Option<String>,
-    /// Only paths that begin with this.
+    /// Match only paths with this prefix.
     pub path: Option<String>,
-    /// Requests a second, over all pods together; none means Linkerd's 100.
+    /// Requests per second over all pods together; none means Linkerd's 100.
     pub max_rps: Option<u32>,
-    /// Whether headers are wanted.
+    /// Include headers in events.
     #[serde(default)]
     pub headers: bool,
 }
 
 impl TapRequest {
-    /// Everything that `resource` sends and receives.
-    pub fn of(resource: Resource) -> Self {
+    /// All requests that `resource` sends and receives.
+    pub fn new(resource: Resource) -> Self {
         Self {
             resource,
             namespace: None,
@@ -112,11 +167,9 @@ impl TapRequest {
     }
 }
 
-/// The metrics of one pod's proxy, scraped now.
+/// Metrics of one pod's proxy, scraped on request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyMetricsRequest {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub pod: String,
 }

@@ -1,36 +1,32 @@
-//! The rows of answers; keys as Linkerd writes them, further keys of ours after those.
+//! Rows of answers: Linkerd's keys, then ours.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// How many of the running pods are in the mesh.
+/// Running pods, and those of them in the mesh.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meshed {
     /// Pods with a proxy.
     pub meshed: u32,
-    /// Pods that run.
+    /// Running pods.
     pub running: u32,
 }
 
-/// One row of a statistic. What had no traffic is none.
+/// Row of a statistic. Figures are none without traffic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatRow {
     /// Namespace; empty for an authority.
     pub namespace: String,
-    /// Kind, singular.
+    /// Singular.
     pub kind: String,
-    /// Name.
     pub name: String,
     /// Share of the requests that succeeded.
     pub success: Option<f64>,
     /// Requests a second.
     pub rps: Option<f64>,
-    /// Median of the latency, in milliseconds.
     pub latency_ms_p50: Option<u64>,
-    /// 95 of 100 requests were as fast as this.
     pub latency_ms_p95: Option<u64>,
-    /// 99 of 100 requests were as fast as this.
     pub latency_ms_p99: Option<u64>,
     /// Connections open now.
     pub tcp_open_connections: Option<u64>,
@@ -38,19 +34,19 @@ pub struct StatRow {
     pub tcp_read_bytes_rate: Option<f64>,
     /// Bytes written a second.
     pub tcp_write_bytes_rate: Option<f64>,
-    /// The service that was asked for, of a split.
+    /// Service that clients name, of a split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apex: Option<String>,
-    /// The service that the split sends to.
+    /// Service that the split sends to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaf: Option<String>,
-    /// Its weight, as the split writes it.
+    /// Weight, as the split writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
     /// Phase of a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Pods in the mesh and pods that run; none for what owns no pods.
+    /// None for kinds that own no pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meshed: Option<Meshed>,
     /// Share of the requests that came over mutual TLS.
@@ -60,52 +56,116 @@ pub struct StatRow {
     pub successes: u64,
     /// Requests that failed in the time covered.
     pub failures: u64,
-    /// The time that the samples of this row cover, in milliseconds.
+    /// Time that the samples of this row cover, in milliseconds.
     pub covered_ms: u64,
 }
 
-/// Who talks to whom, and how well it is protected.
+/// Client and server of connections, and their protection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeRow {
-    /// The client.
+    /// Client.
     pub src: String,
     /// Its namespace.
     pub src_namespace: String,
-    /// The server.
+    /// Server.
     pub dst: String,
     /// Its namespace.
     pub dst_namespace: String,
-    /// Identity that the client proved.
+    /// Identity of the client.
     pub client_id: String,
-    /// Identity that the server proved.
+    /// Identity of the server.
     pub server_id: String,
-    /// Why there is no mutual TLS; empty if there is.
+    /// Reason why there is no mutual TLS; empty if there is.
     pub no_tls_reason: String,
-    /// Whether the server's own proxy has counted a connection under this client identity.
+    /// Set if the server's own proxy has counted a connection under this client identity.
     pub client_id_witnessed: bool,
     /// Connections open now.
     pub open_connections: u64,
 }
 
-/// One pod as mesh-viz sees it.
+/// A pod as mesh-viz sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodRow {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
     /// Address, once it has one.
     pub ip: Option<IpAddr>,
-    /// Its outermost owner, `kind/name`.
+    /// Outermost owner, `kind/name`.
     pub owner: Option<String>,
     /// Phase.
     pub status: String,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Whether it has a proxy.
     pub meshed: bool,
     /// Age of the last good scrape, in milliseconds.
     pub scrape_age_ms: Option<u64>,
-    /// Why the last scrape failed, if it did.
+    /// Error of the last scrape, if it failed.
     pub scrape_error: Option<String>,
+}
+
+/// Value of `authorization` for requests that were denied.
+pub const UNAUTHORIZED: &str = "[UNAUTHORIZED]";
+/// Value of `route` for requests that no route matches.
+pub const DEFAULT_ROUTE: &str = "[DEFAULT]";
+
+/// Route of a Service. Figures are none without traffic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// Namespace of the resource.
+    pub namespace: String,
+    /// Kind of the resource.
+    pub kind: String,
+    /// Name of the resource.
+    pub name: String,
+    /// [`DEFAULT_ROUTE`] for requests that match none.
+    pub route: String,
+    /// Service.
+    pub authority: String,
+    /// Namespace of the Service.
+    pub authority_namespace: String,
+    /// Kind that declares it: `serviceprofile`, `httproute`, `grpcroute`; empty for [`DEFAULT_ROUTE`] without one.
+    pub route_kind: String,
+    /// Share of the requests that succeeded, as clients saw them.
+    pub success: Option<f64>,
+    /// Requests a second.
+    pub rps: Option<f64>,
+    pub latency_ms_p50: Option<u64>,
+    pub latency_ms_p95: Option<u64>,
+    pub latency_ms_p99: Option<u64>,
+    /// With `to`, the same as `success`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_success: Option<f64>,
+    /// With `to`, the same as `rps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_rps: Option<f64>,
+    /// With `to`: share of the attempts, retries included, that succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_success: Option<f64>,
+    /// With `to`: attempts a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_rps: Option<f64>,
+    /// Time that the samples of this row cover, in milliseconds.
+    pub covered_ms: u64,
+}
+
+/// Authorization of a route of a Server. Figures are none without traffic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuthzRow {
+    pub namespace: String,
+    /// Name of the route, or of a default one (`default`, `probe`).
+    pub route: String,
+    /// Server, or `default:POLICY` without one, and its port.
+    pub server: String,
+    /// `kind/name` of the authorization, or [`UNAUTHORIZED`].
+    pub authorization: String,
+    /// Denied requests a second.
+    pub unauthorized: Option<f64>,
+    /// Share of the requests that succeeded.
+    pub success: Option<f64>,
+    /// Requests a second.
+    pub rps: Option<f64>,
+    pub latency_ms_p50: Option<u64>,
+    pub latency_ms_p95: Option<u64>,
+    pub latency_ms_p99: Option<u64>,
+    /// Time that the samples of this row cover, in milliseconds.
+    pub covered_ms: u64,
 }

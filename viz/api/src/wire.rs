@@ -1,5 +1,5 @@
-//! Linkerd's protobuf of a tap, written by hand: what its own command line sends to the aggregated API, and the events that
-//! it reads. A message goes after its length, four bytes with the lowest first.
+//! Linkerd's protobuf of a tap, written by hand: the request that its own command line sends to the aggregated API, and
+//! the events that it reads. A message follows its length, four bytes in little-endian order.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -15,30 +15,27 @@ use crate::{
 /// Media type of these messages.
 pub const MESSAGES: &str = "application/octet-stream";
 
-/// What is asked.
+/// Request for a tap.
 #[derive(Clone, PartialEq, Message)]
 pub struct TapByResourceRequest {
-    /// At whose proxies.
     #[prost(message, optional, tag = "1")]
     pub target: Option<ResourceSelection>,
-    /// Which requests.
     #[prost(message, optional, tag = "2")]
     pub matches: Option<Match>,
-    /// Requests a second.
+    /// Requests per second.
     #[prost(float, tag = "3")]
     pub max_rps: f32,
-    /// What of them, besides their heads.
+    /// Parts of requests to include besides their heads.
     #[prost(message, optional, tag = "4")]
     pub extract: Option<Extract>,
 }
 
-/// A resource, and which of its pods.
+/// Resource with a selector of its pods.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceSelection {
-    /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: Option<Resource>,
-    /// As `kubectl -l` takes it.
+    /// In the syntax of `kubectl -l`.
     #[prost(string, tag = "2")]
     pub label_selector: String,
 }
@@ -46,26 +43,24 @@ pub struct ResourceSelection {
 /// A resource.
 #[derive(Clone, PartialEq, Message)]
 pub struct Resource {
-    /// Its namespace.
     #[prost(string, tag = "1")]
     pub namespace: String,
-    /// Its kind, in lower case.
+    /// Lower case.
     #[prost(string, tag = "2")]
     pub kind: String,
-    /// Its name; empty is all.
+    /// Empty means all.
     #[prost(string, tag = "3")]
     pub name: String,
 }
 
-/// Which requests.
+/// Match of requests.
 #[derive(Clone, PartialEq, Message)]
 pub struct Match {
-    /// One of its forms.
     #[prost(oneof = "MatchKind", tags = "1, 2, 3, 4, 5")]
     pub kind: Option<MatchKind>,
 }
 
-/// The forms of a match.
+/// Forms of a match.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum MatchKind {
     /// Every one of them.
@@ -77,10 +72,10 @@ pub enum MatchKind {
     /// Not this.
     #[prost(message, boxed, tag = "3")]
     Not(Box<Match>),
-    /// What goes there.
+    /// Requests to a destination.
     #[prost(message, tag = "4")]
     Destinations(ResourceSelection),
-    /// By the request's head.
+    /// By the head of the request.
     #[prost(message, tag = "5")]
     Http(HttpMatch),
 }
@@ -88,64 +83,57 @@ pub enum MatchKind {
 /// Several matches.
 #[derive(Clone, PartialEq, Message)]
 pub struct MatchSeq {
-    /// The matches.
     #[prost(message, repeated, tag = "1")]
     pub matches: Vec<Match>,
 }
 
-/// A match of a request's head.
+/// Match by the head of a request.
 #[derive(Clone, PartialEq, Message)]
 pub struct HttpMatch {
-    /// One of its forms.
     #[prost(oneof = "HttpMatchKind", tags = "1, 2, 3, 4")]
     pub kind: Option<HttpMatchKind>,
 }
 
-/// What of a request's head.
+/// Parts of a head that can be matched.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum HttpMatchKind {
-    /// The scheme.
     #[prost(string, tag = "1")]
     Scheme(String),
-    /// The method.
     #[prost(string, tag = "2")]
     Method(String),
-    /// The authority.
     #[prost(string, tag = "3")]
     Authority(String),
-    /// How the path begins.
+    /// Prefix of the path.
     #[prost(string, tag = "4")]
     Path(String),
 }
 
-/// Whether headers are wanted; what is in it has no other value.
+/// Request for headers by its presence; its fields have no other value.
 #[derive(Clone, PartialEq, Message)]
 pub struct Extract {}
 
-/// Why a request cannot be answered.
+/// Error of decoding a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
-    /// No such message.
-    #[error("the body is no TapByResourceRequest: {0}")]
+    /// Not protobuf.
+    #[error("invalid TapByResourceRequest: {0}")]
     Message(String),
-    /// A field that must be there, or cannot be read.
-    #[error("the field {field}: {reason}")]
+    /// Missing or unreadable field.
+    #[error("invalid field {field}: {reason}")]
     Field {
-        /// Its name.
         field: &'static str,
-        /// What is wrong with it.
         reason: String,
     },
 }
 
-fn wrong(field: &'static str, reason: impl ToString) -> InvalidRequest {
+fn invalid(field: &'static str, reason: impl ToString) -> InvalidRequest {
     InvalidRequest::Field {
         field,
         reason: reason.to_string(),
     }
 }
 
-/// Reads a request, after its length or without it.
+/// Decodes a request, with its length in front or without.
 pub fn decode(body: &[u8]) -> Result<TapRequest, InvalidRequest> {
     let body = match body.split_first_chunk::<4>() {
         Some((length, rest)) if u32::from_le_bytes(*length) as usize == rest.len() => rest,
@@ -159,37 +147,37 @@ pub fn decode(body: &[u8]) -> Result<TapRequest, InvalidRequest> {
         labels: Some(target.label_selector).filter(|labels| !labels.is_empty()),
         max_rps: (wire.max_rps >= 1.0).then_some(wire.max_rps as u32),
         headers: wire.extract.is_some(),
-        ..TapRequest::of(resource)
+        ..TapRequest::new(resource)
     };
     match wire.matches.and_then(|m| m.kind) {
         None => {}
-        Some(MatchKind::All(all)) => all.matches.into_iter().try_for_each(|m| take(&mut request, m))?,
-        Some(one) => take(&mut request, Match { kind: Some(one) })?,
+        Some(MatchKind::All(all)) => all.matches.into_iter().try_for_each(|m| add_match(&mut request, m))?,
+        Some(one) => add_match(&mut request, Match { kind: Some(one) })?,
     }
     Ok(request)
 }
 
 fn named(field: &'static str, wire: Resource) -> Result<(Named, Option<String>), InvalidRequest> {
-    let kind = wire.kind.parse().map_err(|error| wrong(field, error))?;
+    let kind = wire.kind.parse().map_err(|error| invalid(field, error))?;
     let name = Some(wire.name).filter(|name| !name.is_empty());
     Ok((Named { kind, name }, Some(wire.namespace).filter(|ns| !ns.is_empty())))
 }
 
-fn take(request: &mut TapRequest, one: Match) -> Result<(), InvalidRequest> {
+fn add_match(request: &mut TapRequest, one: Match) -> Result<(), InvalidRequest> {
     let field = "match";
-    match one.kind.ok_or_else(|| wrong(field, "it is empty"))? {
+    match one.kind.ok_or_else(|| invalid(field, "empty"))? {
         MatchKind::Destinations(to) => {
             let (resource, namespace) = named("match.destinations", to.resource.unwrap_or_default())?;
             (request.to, request.to_namespace) = (Some(resource), namespace);
         }
-        MatchKind::Http(http) => match http.kind.ok_or_else(|| wrong(field, "it is empty"))? {
+        MatchKind::Http(http) => match http.kind.ok_or_else(|| invalid(field, "empty"))? {
             HttpMatchKind::Scheme(text) => request.scheme = Some(text),
             HttpMatchKind::Method(text) => request.method = Some(text),
             HttpMatchKind::Authority(text) => request.authority = Some(text),
             HttpMatchKind::Path(text) => request.path = Some(text),
         },
         MatchKind::All(_) | MatchKind::Any(_) | MatchKind::Not(_) => {
-            return Err(wrong(field, "only one list of what must all hold is understood"));
+            return Err(invalid(field, "only a single list of conditions that must all hold is supported"));
         }
     }
     Ok(())
@@ -340,7 +328,7 @@ enum EosKind {
     Reset(u32),
 }
 
-/// A method or a scheme: by number if it is a common one.
+/// Method or scheme: by number if it is a common one.
 #[derive(Clone, PartialEq, Message)]
 struct Registered {
     #[prost(oneof = "RegisteredKind", tags = "1, 2")]
@@ -382,7 +370,7 @@ const METHODS: [&str; 9] = [
 ];
 const SCHEMES: [&str; 2] = ["http", "https"];
 
-/// Writes an event, after its length.
+/// Encodes an event, its length in front.
 pub fn encode(event: &tap::TapEvent) -> Vec<u8> {
     let message = Event::from(event).encode_to_vec();
     let mut out = (message.len() as u32).to_le_bytes().to_vec();

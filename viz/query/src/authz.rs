@@ -1,19 +1,20 @@
-//! Who was let in by what, and what was not: by route, Server and authorization, as the servers' proxies count it.
+//! Allowed and denied requests by route, Server and authorization, as the proxies of servers count them.
 
 use std::collections::BTreeMap;
 
 use proxy_metrics::names::{classification, label};
-use viz_api::{AuthzRequest, AuthzRow, Kind, routes::UNAUTHORIZED};
+use viz_api::{AuthzRequest, AuthzRow, Kind, UNAUTHORIZED};
 
 use crate::{
+    error::Error,
     figures::Figures,
     objects::LabelSelector,
     series::{Family, Labels},
-    stat::{Refusal, is_meshs_own},
+    stat::is_mesh_traffic,
     window::{View, Window},
 };
 
-/// Server, route, authorization: the order of the rows; and the namespace.
+/// Server, route, authorization and namespace, in the order of rows.
 type Key = (String, String, String, String);
 
 #[derive(Default)]
@@ -23,12 +24,12 @@ struct Cell {
     covered_ms: u64,
 }
 
-/// The rows that `request` asks for.
-pub fn authz(request: &AuthzRequest, window: &Window) -> Result<Vec<AuthzRow>, Refusal> {
+/// Returns the rows of a request.
+pub fn authz(request: &AuthzRequest, window: &Window) -> Result<Vec<AuthzRow>, Error> {
     let selector = request.labels.as_deref().map(LabelSelector::parse);
-    let selector = selector.transpose().map_err(Refusal::Selector)?;
+    let selector = selector.transpose().map_err(Error::Selector)?;
     if matches!(request.resource.kind, Kind::Service | Kind::Authority) {
-        return Err(Refusal::Authz(request.resource.kind));
+        return Err(Error::Authz(request.resource.kind));
     }
     let mut cells: BTreeMap<Key, Cell> = BTreeMap::new();
     for view in window.views(request.window_ms) {
@@ -49,10 +50,10 @@ fn add(cells: &mut BTreeMap<Key, Cell>, view: &View<'_>) {
         cell.covered_ms = cell.covered_ms.max(covered);
         take(cell);
     };
-    let inbound = |labels: &Labels| labels.get(label::DIRECTION) == "inbound" && !is_meshs_own(labels);
+    let inbound = |labels: &Labels| labels.get(label::DIRECTION) == "inbound" && !is_mesh_traffic(labels);
     for (labels, gained) in view.increases(Family::ResponseTotal).filter(|(l, _)| inbound(l)) {
         let failed = labels.get(label::CLASSIFICATION) == classification::FAILURE;
-        // What nobody authorized is counted below.
+        // Denied requests are counted below.
         if !labels.get(label::AUTHZ_NAME).is_empty() {
             cell(labels, false, &|cell| cell.figures.count(gained, failed, covered));
         }

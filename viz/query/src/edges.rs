@@ -1,7 +1,7 @@
-//! Who talks to whom, with the identity that each end proved.
+//! Edges between workloads, with the identity of each end.
 //!
-//! The client's proxy tells the server's identity; that the client proved its own is told by the server's proxy, so an
-//! edge is looked up at both ends.
+//! The proxy of the client reports the identity of the server; only the proxy of the server can confirm that of the
+//! client, so each edge is looked up at both ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,20 @@ use proxy_metrics::names::label;
 use viz_api::{EdgeRow, EdgesRequest, Kind};
 
 use crate::{
+    error::Error,
     objects::{Objects, Pod, PodKey},
     series::{Family, Labels},
-    stat::{Refusal, dst_label},
+    stat::dst_label,
     window::{View, Window},
 };
 
-/// The rows that `request` asks for.
-pub fn edges(request: &EdgesRequest, objects: &Objects, window: &Window) -> Result<Vec<EdgeRow>, Refusal> {
+/// Returns the rows of a request.
+pub fn edges(request: &EdgesRequest, objects: &Objects, window: &Window) -> Result<Vec<EdgeRow>, Error> {
     if !request.kind.is_workload() {
-        return Err(Refusal::Edges(request.kind));
+        return Err(Error::Edges(request.kind));
     }
     let views: Vec<View<'_>> = window.views(request.window_ms).collect();
-    let witnesses = Witnesses::collect(&views);
+    let seen = SeenClients::collect(&views);
     let mut rows: BTreeMap<[String; 7], EdgeRow> = BTreeMap::new();
     for view in &views {
         let Some(src) = view.pod().name_as(request.kind) else {
@@ -35,7 +36,7 @@ pub fn edges(request: &EdgesRequest, objects: &Objects, window: &Window) -> Resu
             if !request.namespace.as_deref().is_none_or(shown) {
                 continue;
             }
-            row.client_id_witnessed = witnesses.saw(&row.client_id, labels, objects);
+            row.client_id_witnessed = seen.contains(&row.client_id, labels, objects);
             let entry = rows.entry(key(&row)).or_insert(row);
             entry.open_connections += open as u64;
         }
@@ -43,7 +44,7 @@ pub fn edges(request: &EdgesRequest, objects: &Objects, window: &Window) -> Resu
     Ok(rows.into_values().collect())
 }
 
-/// The outbound series that have an open connection, or had traffic in the window.
+/// Outbound series with an open connection or with traffic in the window.
 fn active<'a>(view: &View<'a>) -> Vec<(&'a Labels, f64)> {
     let outbound = |labels: &Labels| labels.get(label::DIRECTION) == "outbound";
     let to_server = |labels: &Labels| outbound(labels) && labels.get(label::PEER) == "dst";
@@ -84,7 +85,7 @@ fn edge(pod: &Pod, src: &str, labels: &Labels, kind: Kind) -> Option<EdgeRow> {
     })
 }
 
-/// Rows are sorted by source, then destination; what differs only in connections or witness is one row.
+/// Identity and order of a row: series that differ in other fields only are one row.
 fn key(row: &EdgeRow) -> [String; 7] {
     let fields = [
         &row.src_namespace,
@@ -98,10 +99,10 @@ fn key(row: &EdgeRow) -> [String; 7] {
     fields.map(Clone::clone)
 }
 
-/// Which client identities each pod's own proxy has seen.
-struct Witnesses<'a>(BTreeMap<&'a PodKey, BTreeSet<&'a str>>);
+/// Client identities that the proxy of each pod has seen.
+struct SeenClients<'a>(BTreeMap<&'a PodKey, BTreeSet<&'a str>>);
 
-impl<'a> Witnesses<'a> {
+impl<'a> SeenClients<'a> {
     fn collect(views: &[View<'a>]) -> Self {
         let mut seen: BTreeMap<&PodKey, BTreeSet<&str>> = BTreeMap::new();
         for view in views {
@@ -118,8 +119,8 @@ impl<'a> Witnesses<'a> {
         Self(seen)
     }
 
-    /// Whether a pod behind the series' destination saw `client_id`.
-    fn saw(&self, client_id: &str, labels: &Labels, objects: &Objects) -> bool {
+    /// Returns whether the pod that the series leads to saw `client_id`.
+    fn contains(&self, client_id: &str, labels: &Labels, objects: &Objects) -> bool {
         let (namespace, pod) = (labels.get("dst_namespace"), labels.get("dst_pod"));
         let key = objects
             .pods

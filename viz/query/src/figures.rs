@@ -1,8 +1,8 @@
-//! Successes, failures, rate and latency of anything that has a row.
+//! Successes, failures, rate and latencies of a row.
 
 use crate::quantile::Buckets;
 
-/// The figures of one row.
+/// Figures of one row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     successes: f64,
@@ -12,20 +12,20 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Takes what a counter gained in the time that a pod's scrapes cover.
+    /// Adds the increase of a counter over the time that the scrapes of a pod cover.
     pub(crate) fn count(&mut self, gained: f64, failed: bool, covered_ms: u64) {
-        let of = if failed {
+        let count = if failed {
             &mut self.failures
         } else {
             &mut self.successes
         };
-        *of += gained;
+        *count += gained;
         if covered_ms > 0 {
             self.rate += gained * 1000.0 / covered_ms as f64;
         }
     }
 
-    /// Takes what a bucket gained.
+    /// Adds the increase of a bucket.
     pub(crate) fn latency(&mut self, bound_ms: f64, gained: f64) {
         self.latency.add(bound_ms, gained);
     }
@@ -46,7 +46,7 @@ impl Figures {
         (!self.is_idle()).then_some(self.rate)
     }
 
-    /// Median, 95 and 99 of 100, in milliseconds.
+    /// Percentiles 50, 95 and 99, in milliseconds.
     pub(crate) fn latencies(&self) -> [Option<u64>; 3] {
         [0.5, 0.95, 0.99].map(|q| self.latency.quantile(q).map(|ms| ms.round() as u64))
     }

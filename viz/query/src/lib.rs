@@ -1,14 +1,16 @@
-//! From scrapes to rows: pure, no clock, no I/O.
+//! Computes rows from scrapes. Pure: no clock, no I/O.
 //!
 //! ```text
 //! text of /metrics --[parse]--> lines --[window]--> counted increases --[stat, edges, routes, authz]--> rows
-//!                                                       ^ Objects: which pod belongs to whom
+//!                                                       ^ Objects: pods with their owners
 //! ```
 //!
-//! A rate is an increase divided by the time that the scrapes really cover, never by the time that was asked for.
+//! A rate is an increase divided by the time that the scrapes cover, never by the requested window.
+//! Owned here: the window of samples and the meaning of each figure. Not known here: Kubernetes objects, HTTP.
 
 pub mod authz;
 pub mod edges;
+mod error;
 mod figures;
 pub mod objects;
 pub mod parse;
@@ -20,7 +22,8 @@ pub mod window;
 
 pub use authz::authz;
 pub use edges::edges;
+pub use error::Error;
 pub use objects::{Objects, Pod, PodKey, Profile, Service, Split, Workload};
 pub use routes::routes;
-pub use stat::{Refusal, stat};
+pub use stat::stat;
 pub use window::{Limits, Window};

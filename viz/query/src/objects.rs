@@ -1,4 +1,4 @@
-//! What viz must know of the cluster's objects to name the rows: pods with their owners, services, splits.
+//! Objects that rows are named after: pods with their owners, services, splits.
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +11,7 @@ use viz_api::{Kind, Resource};
 /// Namespace and name of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodKey {
-    /// Namespace.
     pub namespace: Arc<str>,
-    /// Name.
     pub name: Arc<str>,
 }
 
@@ -24,43 +22,39 @@ pub struct Pod {
     pub key: PodKey,
     /// Address, once it has one.
     pub ip: Option<IpAddr>,
-    /// Where its proxy has its metrics.
+    /// Port of its proxy's metrics.
     pub admin_port: u16,
-    /// Where its proxy is tapped; none if it must not be.
+    /// Port of its proxy's tap; none if it must not be tapped.
     pub tap_port: Option<u16>,
-    /// Who owns it, nearest first.
+    /// Owners, nearest first.
     pub owners: Vec<(Kind, String)>,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Phase, as Kubernetes names it.
     pub phase: String,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Whether it has a proxy.
     pub meshed: bool,
-    /// The identity that its proxy has by its service account.
+    /// Identity of its service account; none without a proxy.
     pub identity: Option<String>,
 }
 
 impl Pod {
-    /// Whether it counts as running: Linkerd leaves out what has ended.
+    /// Returns whether it counts as running: as in Linkerd, unless it has ended.
     pub fn is_running(&self) -> bool {
         !matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    /// Where its metrics are; none if it has no proxy, or no address yet.
+    /// Address of its metrics; none without a proxy or before it has an address.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         let ip = self.ip.filter(|_| self.meshed)?;
         Some(SocketAddr::new(ip, self.admin_port))
     }
 
-    /// Where it is tapped; none if it has no proxy, none that may be tapped, or no address yet.
+    /// Address of its tap; none without a proxy that may be tapped, or before it has an address.
     pub fn tap_addr(&self) -> Option<SocketAddr> {
         let ip = self.ip.filter(|_| self.meshed)?;
         Some(SocketAddr::new(ip, self.tap_port?))
     }
 
-    /// The name of the object of `kind` that this pod is or belongs to.
+    /// Name of the object of `kind` that this pod is or belongs to.
     pub fn name_as(&self, kind: Kind) -> Option<&str> {
         match kind {
             Kind::Pod => Some(&self.key.name),
@@ -73,7 +67,7 @@ impl Pod {
         }
     }
 
-    /// Whether it is, or belongs to, `resource` in `namespace` (none means any).
+    /// Returns whether it is, or belongs to, `resource` in `namespace` (none means any).
     pub fn belongs_to(&self, resource: &Resource, namespace: Option<&str>) -> bool {
         let in_namespace = namespace.is_none_or(|n| *n == *self.key.namespace);
         (in_namespace || resource.kind == Kind::Namespace)
@@ -81,34 +75,27 @@ impl Pod {
     }
 }
 
-/// A workload that owns pods, also while it has none.
+/// Workload that can own pods, even while it has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Kind.
     pub kind: Kind,
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 
 /// A Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Labels of its pods; empty for none.
+    /// Labels of its pods; empty selects none.
     pub selector: BTreeMap<String, String>,
 }
 
 impl Service {
-    /// Whether the pod is one of its.
+    /// Returns whether it selects the pod.
     pub fn selects(&self, pod: &Pod) -> bool {
         let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
         !self.selector.is_empty() && *self.namespace == *pod.key.namespace && self.selector.iter().all(has)
@@ -120,7 +107,6 @@ impl Service {
 pub struct Profile {
     /// Namespace of the Service.
     pub namespace: String,
-    /// The Service.
     pub service: String,
     /// Names of the routes.
     pub routes: Vec<String>,
@@ -129,30 +115,24 @@ pub struct Profile {
 /// A TrafficSplit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Namespace.
     pub namespace: String,
-    /// The service that clients name.
+    /// Service that clients name.
     pub apex: String,
-    /// The services that get the traffic, with their weights as written.
+    /// Services that get the traffic, with their weights as written.
     pub leaves: Vec<(String, String)>,
 }
 
-/// All of them.
+/// Objects of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Objects {
-    /// Pods.
     pub pods: Vec<Arc<Pod>>,
-    /// Workloads.
     pub workloads: Vec<Workload>,
-    /// Services.
     pub services: Vec<Service>,
-    /// Profiles.
     pub profiles: Vec<Profile>,
-    /// Splits.
     pub splits: Vec<Split>,
 }
 
-/// A label selector: all of its terms hold.
+/// Label selector: all of its terms must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector(Vec<Term>);
 
@@ -165,7 +145,7 @@ enum Term {
 }
 
 impl LabelSelector {
-    /// Reads `a=b,c!=d,e,!f`; the text of the first bad term is the error.
+    /// Parses `a=b,c!=d,e,!f`; the error is the first invalid term.
     pub fn parse(text: &str) -> Result<Self, String> {
         let term = |text: &str| {
             let text = text.trim();
@@ -186,7 +166,7 @@ impl LabelSelector {
         text.split(',').map(term).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether `labels` satisfy it.
+    /// Returns whether `labels` satisfy it.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|term| match term {
             Term::Is(key, value) => labels.get(key) == Some(value),
@@ -202,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_match_or_name_the_bad_term() {
+    fn parses_selectors_or_returns_the_invalid_term() {
         let labels: BTreeMap<_, _> = [("app".to_owned(), "web".to_owned())].into();
         let matches = |text: &str| LabelSelector::parse(text).expect("valid").matches(&labels);
         assert!(matches("app=web") && matches("app==web, !tier") && matches("app") && matches("tier!=db"));

@@ -1,19 +1,20 @@
-//! The Prometheus text format, as far as a scrape needs it: one line is a series and its value.
+//! Prometheus text format, the part that a scrape needs: one line is a series and its value.
+//!
+//! Not the crate `prometheus-parse`: it builds a map of owned strings per line, and this is read for every proxy every
+//! second. Here a line of a known series (nearly all of them) costs no allocation: its text is hashed as it stands.
 
-/// A sample line, cut but not yet unescaped: most lines of a scrape are of series that are known already.
+/// Sample line, split but not unescaped: most lines of a scrape are of known series.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Line<'a> {
-    /// Name and labels as written: the same text for the same series in every scrape of one proxy.
+    /// Name and labels as written; a proxy writes a series the same way in every scrape.
     pub series: &'a str,
-    /// Name.
     pub name: &'a str,
-    /// Labels between the braces, as written.
+    /// Text between the braces.
     pub labels: &'a str,
-    /// Value.
     pub value: f64,
 }
 
-/// The sample lines of a scrape. Comments, blank lines and what is no sample line are passed over.
+/// Returns the sample lines of a scrape. Other lines are ignored.
 pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     text.lines()
         .filter(|l| !l.starts_with('#') && !l.is_empty())
@@ -31,7 +32,7 @@ fn line(text: &str) -> Option<Line<'_>> {
         }
         None => ("", name_end),
     };
-    // A timestamp may follow the value; the time of the scrape counts instead.
+    // The time of the scrape counts, not a timestamp after the value.
     let value = text[series_end..].split_whitespace().next()?;
     Some(Line {
         series: &text[..series_end],
@@ -41,7 +42,7 @@ fn line(text: &str) -> Option<Line<'_>> {
     })
 }
 
-/// Where the brace is that ends the labels; a brace inside a quoted value is none.
+/// Offset of the brace that ends the labels; braces inside quoted values do not.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
@@ -57,7 +58,7 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
-/// The pairs of a label text.
+/// Pairs of a label text.
 pub fn labels(mut text: &str) -> Vec<(&str, String)> {
     let mut pairs = Vec::new();
     while let Some((key, rest)) = text.split_once("=\"") {
@@ -68,7 +69,7 @@ pub fn labels(mut text: &str) -> Vec<(&str, String)> {
     pairs
 }
 
-/// The value up to its closing quote, unescaped, and what follows it.
+/// Value up to its closing quote, unescaped, and the rest of the text.
 fn unquote(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_cut_at_the_right_brace_and_quote() {
+    fn splits_lines_at_unquoted_braces() {
         let text = "# HELP a b\n# TYPE a counter\na{x=\"1\",y=\"}\\\"\\n,z=\\\\\"} 5\nb 1.5e3 1700000000\n\nc{} +Inf\nbad{x=\"1\" 3\nworse\n# EOF\n";
         let found: Vec<_> = lines(text).collect();
         assert_eq!(

@@ -1,19 +1,19 @@
-//! A quantile out of histogram buckets, by linear interpolation within the bucket, as Prometheus does it.
+//! Quantiles of histogram buckets, by linear interpolation within the bucket as in Prometheus.
 
 use std::collections::BTreeMap;
 
-/// Increases of cumulative buckets, by upper bound.
+/// Increases of cumulative buckets by upper bound.
 #[derive(Clone, Debug, Default)]
 pub struct Buckets(BTreeMap<u64, (f64, f64)>);
 
 impl Buckets {
     /// Adds `increase` to the bucket with this upper bound.
     pub fn add(&mut self, bound: f64, increase: f64) {
-        // The order of the bits of floats that are not negative is the order of the floats.
+        // Floats that are not negative have the order of their bits.
         self.0.entry(bound.max(0.0).to_bits()).or_insert((bound, 0.0)).1 += increase;
     }
 
-    /// The value that the share `q` of the observations does not exceed; none without observations.
+    /// Returns the value that the share `q` of observations does not exceed; none without observations.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let (last, total) = self.0.values().next_back().copied()?;
         if last != f64::INFINITY || total <= 0.0 {
@@ -23,7 +23,7 @@ impl Buckets {
         let mut below = (0.0, 0.0);
         for &(bound, count) in self.0.values() {
             if count >= rank && count > below.1 {
-                // Beyond the last finite bound nothing is known but that bound.
+                // Beyond the last finite bound only that bound is known.
                 let inside = (rank - below.1).max(0.0) / (count - below.1);
                 return Some(if bound == f64::INFINITY {
                     below.0
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_last_bound_it_is_that_bound_and_nothing_observed_is_none() {
+    fn last_bound_caps_quantiles_and_no_observations_have_none() {
         let b = buckets(&[(1.0, 10.0), (50.0, 10.0), (f64::INFINITY, 100.0)]);
         assert_eq!(b.quantile(0.99), Some(50.0));
         assert_eq!(buckets(&[(1.0, 0.0), (f64::INFINITY, 0.0)]).quantile(0.5), None);

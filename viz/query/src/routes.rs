@@ -1,22 +1,22 @@
-//! Figures of each route: of ServiceProfiles, and of what HTTPRoutes and GRPCRoutes say to clients.
+//! Figures of each route of ServiceProfiles, HTTPRoutes and GRPCRoutes.
 //!
-//! Our proxies count routes where they are chosen, at the client. So without `--to` a row is what all clients sent to the
-//! Services before a resource; a proxy that counts them inbound too, as Linkerd's does, is believed for its own part.
+//! Our proxies count routes at the client, where they are selected. So without `--to` a row has what all clients sent
+//! to the Services of a resource; a proxy that counts inbound as well, as Linkerd's does, adds its own figures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_metrics::names::{classification, label};
-use viz_api::{Kind, Resource, RouteRow, RoutesRequest, routes::DEFAULT};
+use viz_api::{DEFAULT_ROUTE, Kind, Resource, RouteRow, RoutesRequest};
 
 use crate::{
+    error::Error,
     figures::Figures,
     objects::{LabelSelector, Objects, Pod},
     series::{Family, Labels},
-    stat::Refusal,
     window::{View, Window},
 };
 
-/// Labels of policy routes; all of a `parent_` are those of a Service.
+/// Labels of the Service that is the parent of a policy route.
 const PARENT_NAME: &str = "parent_name";
 const PARENT_NAMESPACE: &str = "parent_namespace";
 const PROFILE: &str = "serviceprofile";
@@ -24,19 +24,19 @@ const PROFILE: &str = "serviceprofile";
 /// Namespace and name.
 type Name = (String, String);
 
-/// The rows that `request` asks for.
-pub fn routes(request: &RoutesRequest, objects: &Objects, window: &Window) -> Result<Vec<RouteRow>, Refusal> {
+/// Returns the rows of a request.
+pub fn routes(request: &RoutesRequest, objects: &Objects, window: &Window) -> Result<Vec<RouteRow>, Error> {
     let selector = request.labels.as_deref().map(LabelSelector::parse);
-    let selector = selector.transpose().map_err(Refusal::Selector)?;
+    let selector = selector.transpose().map_err(Error::Selector)?;
     if request.resource.kind == Kind::Authority {
-        return Err(Refusal::Routes(request.resource.kind));
+        return Err(Error::Routes(request.resource.kind));
     }
     let selected = |pod: &Pod| selector.as_ref().is_none_or(|s| s.matches(&pod.labels));
     let mut rows = Rows::default();
     match &request.to {
         Some(to) => {
             if request.resource.kind == Kind::Service {
-                return Err(Refusal::Filtered(Kind::Service));
+                return Err(Error::Filtered(Kind::Service));
             }
             let namespace = request.to_namespace.as_deref().or(request.namespace.as_deref());
             let targets = services(to, namespace, objects, &|_| true);
@@ -46,12 +46,12 @@ pub fn routes(request: &RoutesRequest, objects: &Objects, window: &Window) -> Re
                 }
             }
         }
-        None => rows.before(request, objects, window, &selected),
+        None => rows.received(request, objects, window, &selected),
     }
     Ok(rows.into_rows(request, objects))
 }
 
-/// The resource that a pod belongs to, if it is asked for.
+/// Resource that a pod belongs to, if it is requested.
 fn owner(pod: &Pod, request: &RoutesRequest) -> Option<Name> {
     if !pod.belongs_to(&request.resource, request.namespace.as_deref()) {
         return None;
@@ -60,7 +60,7 @@ fn owner(pod: &Pod, request: &RoutesRequest) -> Option<Name> {
     Some((pod.key.namespace.to_string(), name))
 }
 
-/// The Services that are `resource`, or stand before its pods.
+/// Services that are `resource` or select its pods.
 fn services(
     resource: &Resource,
     namespace: Option<&str>,
@@ -79,7 +79,7 @@ fn services(
     wanted.map(|s| (s.namespace.clone(), s.name.clone())).collect()
 }
 
-/// A row: whose, which Service's, which route, and what says so.
+/// Identity and order of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     owner: Name,
@@ -98,17 +98,17 @@ struct Cell {
 #[derive(Default)]
 struct Rows {
     cells: BTreeMap<Key, Cell>,
-    /// Services of each resource, which have rows also without traffic.
-    known: BTreeSet<(Name, Name)>,
+    /// Services of each resource, which have rows even without traffic.
+    services: BTreeSet<(Name, Name)>,
 }
 
 impl Rows {
-    /// What clients send to the Services before a resource.
-    fn before(&mut self, request: &RoutesRequest, objects: &Objects, window: &Window, selected: &dyn Fn(&Pod) -> bool) {
+    /// Adds what clients send to the Services of a resource.
+    fn received(&mut self, request: &RoutesRequest, objects: &Objects, window: &Window, selected: &dyn Fn(&Pod) -> bool) {
         let namespace = request.namespace.as_deref();
         let mut owners: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
         for service in services(&request.resource, namespace, objects, selected) {
-            let of = match request.resource.kind {
+            let resources = match request.resource.kind {
                 Kind::Service => vec![service.clone()],
                 Kind::Namespace => vec![(service.0.clone(), service.0.clone())],
                 _ => {
@@ -126,9 +126,9 @@ impl Rows {
                         .collect()
                 }
             };
-            self.known
-                .extend(of.iter().map(|owner| (owner.clone(), service.clone())));
-            owners.insert(service, of);
+            self.services
+                .extend(resources.iter().map(|owner| (owner.clone(), service.clone())));
+            owners.insert(service, resources);
         }
         let targets: BTreeSet<Name> = owners.keys().cloned().collect();
         for view in window.views(request.window_ms) {
@@ -161,7 +161,7 @@ impl Rows {
             let service = service(labels.get(label::DST)).filter(|s| wanted(s));
             let service = service.filter(|_| labels.get(label::DIRECTION) == direction)?;
             let route = labels.get("rt_route");
-            let route = if route.is_empty() { DEFAULT } else { route };
+            let route = if route.is_empty() { DEFAULT_ROUTE } else { route };
             Some(keys(owners(&service), &service, PROFILE, route))
         };
         let covered = view.covered_ms();
@@ -196,7 +196,7 @@ impl Rows {
             let (kind, route) = if is_route {
                 (kind.as_str(), labels.get(label::ROUTE_NAME))
             } else {
-                ("", DEFAULT)
+                ("", DEFAULT_ROUTE)
             };
             targets
                 .contains(&service)
@@ -220,32 +220,32 @@ impl Rows {
     }
 
     fn cell(&mut self, key: Key, covered_ms: u64) -> &mut Cell {
-        self.known.insert((key.owner.clone(), key.service.clone()));
+        self.services.insert((key.owner.clone(), key.service.clone()));
         let cell = self.cells.entry(key).or_default();
         cell.covered_ms = cell.covered_ms.max(covered_ms);
         cell
     }
 
-    /// The rows; routes of a profile also without traffic, and what matches no route where a profile is.
+    /// Returns the rows. Routes of a profile have one even without traffic, and so does its default route.
     fn into_rows(mut self, request: &RoutesRequest, objects: &Objects) -> Vec<RouteRow> {
-        for (owner, service) in std::mem::take(&mut self.known) {
+        for (owner, service) in std::mem::take(&mut self.services) {
             let mut profiles = objects.profiles.iter();
             let profile = profiles.find(|p| (&p.namespace, &p.service) == (&service.0, &service.1));
             let names = profile
                 .iter()
-                .flat_map(|p| p.routes.iter().map(String::as_str).chain([DEFAULT]));
+                .flat_map(|p| p.routes.iter().map(String::as_str).chain([DEFAULT_ROUTE]));
             for key in names.flat_map(|route| keys(vec![owner.clone()], &service, PROFILE, route)) {
                 self.cells.entry(key).or_default();
             }
         }
         let with_to = request.to.is_some();
         let kind = request.resource.kind.singular();
-        // A series that has gained nothing is no row, but a route that somebody wrote is.
-        let written = |key: &Key| !key.kind.is_empty();
+        // A series without an increase has no row unless its route is declared.
+        let is_declared = |key: &Key| !key.kind.is_empty();
         let cells = self
             .cells
             .into_iter()
-            .filter(|(key, cell)| written(key) || !cell.seen.is_idle());
+            .filter(|(key, cell)| is_declared(key) || !cell.seen.is_idle());
         cells.map(|(key, cell)| row(kind, key, &cell, with_to)).collect()
     }
 }
@@ -284,14 +284,14 @@ fn keys(owners: Vec<Name>, service: &Name, kind: &str, route: &str) -> Vec<Key> 
     owners.into_iter().map(key).collect()
 }
 
-/// The Service in `name.namespace.svc.domain:port`.
+/// Parses the Service of `name.namespace.svc.domain:port`.
 fn service(dst: &str) -> Option<Name> {
     let (name, rest) = dst.split_once('.')?;
     let (namespace, rest) = rest.split_once('.')?;
     rest.starts_with("svc").then(|| (namespace.to_owned(), name.to_owned()))
 }
 
-/// As Linkerd classifies what a policy's route counts.
+/// Returns whether a policy route counts a failure, by Linkerd's classification.
 fn is_failure(labels: &Labels) -> bool {
     let (http, grpc) = (labels.get("http_status"), labels.get(label::GRPC_STATUS));
     !labels.get(label::ERROR).is_empty() || http.starts_with('5') || !(grpc.is_empty() || grpc == "OK")

@@ -1,11 +1,11 @@
-//! One series through time: corrected for resets, kept only where its value changed.
+//! A series over time: corrected for resets, stored only where its value changed.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use proxy_metrics::names::{self, label};
 use rustc_hash::FxHashSet;
 
-/// The families that rows are made of; everything else in a scrape is passed over.
+/// Families that rows are computed from; the rest of a scrape is ignored.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
     ResponseTotal,
@@ -25,7 +25,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub(crate) fn of(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let find = |families: &[(&names::Family, Self)], name: &str| {
             let found = families.iter().find(|(family, _)| family.name == name);
             found.map(|(_, ours)| *ours)
@@ -43,7 +43,7 @@ impl Family {
     }
 }
 
-/// Families whose samples have the family's name.
+/// Families whose samples have the name of the family.
 const PLAIN: [(&names::Family, Family); 8] = [
     (&names::RESPONSE_TOTAL, Family::ResponseTotal),
     (&names::TCP_OPEN_CONNECTIONS, Family::OpenConnections),
@@ -76,7 +76,7 @@ const HISTOGRAMS: [(&names::Family, Family); 4] = [
 /// Pairs of labels, without the bound of a bucket.
 type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
 
-/// Texts of one pod's labels, and sets of them, each kept once: the buckets of a histogram differ in their bound only.
+/// Label texts of one pod, and sets of them, each stored once: the buckets of a histogram differ in their bound only.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     texts: FxHashSet<Arc<str>>,
@@ -102,14 +102,14 @@ impl Interner {
         pairs
     }
 
-    /// Lets go of what no series uses any more.
+    /// Drops texts and sets that no series uses any more.
     pub(crate) fn shrink(&mut self) {
         self.sets.retain(|set| Arc::strong_count(set) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 }
 
-/// The labels of a series.
+/// Labels of a series.
 #[derive(Clone, Debug)]
 pub(crate) struct Labels {
     pairs: Pairs,
@@ -134,13 +134,13 @@ impl Labels {
         }
     }
 
-    /// How many hold the same set.
+    /// Number of holders of the same set.
     #[cfg(test)]
     pub(crate) fn shared(&self) -> usize {
         Arc::strong_count(&self.pairs)
     }
 
-    /// The value of a label; empty if there is none, as Prometheus sees it.
+    /// Value of a label; empty if absent, as in Prometheus.
     pub(crate) fn get(&self, key: &str) -> &str {
         if key == label::LE {
             return self.bound.as_deref().unwrap_or_default();
@@ -154,7 +154,7 @@ impl Labels {
 pub(crate) struct Series {
     pub(crate) family: Family,
     pub(crate) labels: Labels,
-    /// Times and totals, where the total changed. A total never falls: a reset adds what came after it.
+    /// Times and totals, where the total changed. A total never falls: after a reset, new values are added to it.
     points: VecDeque<(u64, f64)>,
     raw: f64,
     seen_ms: u64,
@@ -171,7 +171,7 @@ impl Series {
         }
     }
 
-    /// Takes a scraped value; `reset` says that its process has started anew. Tells whether a point was added.
+    /// Records a scraped value; `reset` is set if its process has restarted. Returns whether a point was added.
     pub(crate) fn record(&mut self, at_ms: u64, raw: f64, reset: bool) -> bool {
         self.seen_ms = at_ms;
         if self.family.is_gauge() {
@@ -188,7 +188,7 @@ impl Series {
         true
     }
 
-    /// What was gained after `from_ms`, up to `until_ms`.
+    /// Increase after `from_ms`, up to `until_ms`.
     pub(crate) fn increase(&self, from_ms: u64, until_ms: u64) -> f64 {
         self.total_at(until_ms) - self.total_at(from_ms)
     }
@@ -198,7 +198,7 @@ impl Series {
         after.checked_sub(1).map_or(0.0, |i| self.points[i].1)
     }
 
-    /// The gauge's value in the scrape at `at_ms`; 0 if it was not in it.
+    /// Value of a gauge in the scrape at `at_ms`; 0 if it was not in it.
     pub(crate) fn value_at(&self, at_ms: u64) -> f64 {
         if self.seen_ms == at_ms { self.raw } else { 0.0 }
     }
@@ -207,17 +207,17 @@ impl Series {
         self.seen_ms
     }
 
-    /// Drops the points that nobody can ask for any more; tells how many.
+    /// Drops points before the horizon; returns their number.
     pub(crate) fn prune(&mut self, horizon_ms: u64) -> usize {
         let before = self.points.len();
-        // The newest point at or before the horizon stays: later increases are counted from it.
+        // The newest point at or before the horizon stays: increases are counted from it.
         while self.points.get(1).is_some_and(|(at, _)| *at <= horizon_ms) {
             self.points.pop_front();
         }
         before - self.points.len()
     }
 
-    /// Keeps, of the points up to `until_ms`, the last one before each of the times in `kept`.
+    /// Keeps, of the points up to `until_ms`, only the last one before each time in `kept`.
     pub(crate) fn thin(&mut self, kept: &VecDeque<u64>, until_ms: u64) {
         let old = self.points.partition_point(|(at, _)| *at <= until_ms);
         let step = |at: u64| kept.partition_point(|kept| *kept < at);

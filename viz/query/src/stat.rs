@@ -1,7 +1,7 @@
 //! Success rate, requests a second, latencies, connections and bytes of resources.
 //!
-//! Without a filter the figures are what the resource's own proxies count inbound; `--to` takes their outbound side,
-//! `--from` the outbound side of the others, and a Service or an authority what all clients count outbound.
+//! Figures without a filter are those that the resource's own proxies count inbound; `--to` takes their outbound side,
+//! `--from` the outbound side of the others; a Service or an authority has what all clients count outbound.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,57 +10,24 @@ use proxy_model::ports;
 use viz_api::{Kind, Meshed, Resource, StatRequest, StatRow};
 
 use crate::{
+    error::Error,
     objects::{LabelSelector, Objects, Pod},
     quantile::Buckets,
     series::{Family, Labels},
     window::{View, Window},
 };
 
-/// Why a request has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Both directions at once.
-    #[error("--to and --from exclude each other")]
-    ToAndFrom,
-    /// The client is no workload.
-    #[error("--from {0} is impossible: only workloads and namespaces send requests")]
-    From(Kind),
-    /// Services and authorities have no outbound side.
-    #[error("{0} has no figures with --to or --from: it is a destination itself")]
-    Filtered(Kind),
-    /// A selector that cannot be read.
-    #[error("the selector's term {0:?} is none of KEY=VALUE, KEY!=VALUE, KEY, !KEY")]
-    Selector(String),
-    /// Edges between what sends nothing.
-    #[error("{0} has no edges: edges are between workloads")]
-    Edges(Kind),
-    /// Routes of what has none.
-    #[error("{0} has no routes: Services have them, and workloads behind Services")]
-    Routes(Kind),
-    /// Authorizations of what has no proxy.
-    #[error("{0} has no authorizations of its own: ask for what runs behind it, such as deploy/NAME")]
-    Authz(Kind),
-    /// Samples do not reach back so far.
-    #[error("the window of {asked} s is longer than the {kept} s that are kept")]
-    Window {
-        /// What was asked for, in seconds.
-        asked: u64,
-        /// What there is, in seconds.
-        kept: u64,
-    },
-}
-
 /// Namespace and name of a row.
 type Name = (String, String);
 
-/// The rows that `request` asks for.
-pub fn stat(request: &StatRequest, objects: &Objects, window: &Window) -> Result<Vec<StatRow>, Refusal> {
+/// Returns the rows of a request.
+pub fn stat(request: &StatRequest, objects: &Objects, window: &Window) -> Result<Vec<StatRow>, Error> {
     let selector = request
         .labels
         .as_deref()
         .map(LabelSelector::parse)
         .transpose()
-        .map_err(Refusal::Selector)?;
+        .map_err(Error::Selector)?;
     let kind = request.resource.kind;
     check(request)?;
     let tallies = Tallies::collect(request, objects, window);
@@ -69,7 +36,7 @@ pub fn stat(request: &StatRequest, objects: &Objects, window: &Window) -> Result
         return Ok(tallies.0.iter().map(|(name, tally)| tally.row(kind, name)).collect());
     }
     let mut rows = Vec::new();
-    for (name, known) in known(kind, objects, selector.as_ref()) {
+    for (name, info) in listed(kind, objects, selector.as_ref()) {
         if !request.resource.matches(&name.1) || !in_namespace(kind, &name, request.namespace.as_deref()) {
             continue;
         }
@@ -77,12 +44,12 @@ pub fn stat(request: &StatRequest, objects: &Objects, window: &Window) -> Result
             continue;
         }
         let tally = tallies.0.get(&name);
-        let meshed = known.meshed.is_none_or(|m| m.meshed > 0) || request.unmeshed;
+        let meshed = info.meshed.is_none_or(|m| m.meshed > 0) || request.unmeshed;
         if if filtered { tally.is_some() } else { meshed } {
             let row = tally.unwrap_or(&Tally::default()).row(kind, &name);
             rows.push(StatRow {
-                meshed: known.meshed,
-                status: known.status,
+                meshed: info.meshed,
+                status: info.status,
                 ..row
             });
         }
@@ -90,46 +57,46 @@ pub fn stat(request: &StatRequest, objects: &Objects, window: &Window) -> Result
     Ok(rows)
 }
 
-fn check(request: &StatRequest) -> Result<(), Refusal> {
+fn check(request: &StatRequest) -> Result<(), Error> {
     let kind = request.resource.kind;
     match (&request.to, &request.from) {
-        (Some(_), Some(_)) => Err(Refusal::ToAndFrom),
-        (_, Some(from)) if matches!(from.kind, Kind::Service | Kind::Authority) => Err(Refusal::From(from.kind)),
-        (Some(_), None) if matches!(kind, Kind::Service | Kind::Authority) => Err(Refusal::Filtered(kind)),
+        (Some(_), Some(_)) => Err(Error::ToAndFrom),
+        (_, Some(from)) if matches!(from.kind, Kind::Service | Kind::Authority) => Err(Error::From(from.kind)),
+        (Some(_), None) if matches!(kind, Kind::Service | Kind::Authority) => Err(Error::Filtered(kind)),
         _ => Ok(()),
     }
 }
 
-/// A namespace stands in no namespace.
+/// Returns whether a row is of the requested namespace; namespaces themselves always are.
 fn in_namespace(kind: Kind, name: &Name, namespace: Option<&str>) -> bool {
     kind == Kind::Namespace || namespace.is_none_or(|n| n == name.0)
 }
 
-/// What is known of a row without any sample.
+/// Part of a row that objects determine.
 #[derive(Default)]
-struct Known {
+struct ObjectInfo {
     meshed: Option<Meshed>,
     status: Option<String>,
 }
 
-/// The objects of a kind that have a row.
-fn known(kind: Kind, objects: &Objects, selector: Option<&LabelSelector>) -> BTreeMap<Name, Known> {
+/// Objects of a kind that have a row.
+fn listed(kind: Kind, objects: &Objects, selector: Option<&LabelSelector>) -> BTreeMap<Name, ObjectInfo> {
     let selects = |labels: &BTreeMap<String, String>| selector.is_none_or(|s| s.matches(labels));
-    let mut rows: BTreeMap<Name, Known> = BTreeMap::new();
+    let mut rows: BTreeMap<Name, ObjectInfo> = BTreeMap::new();
     if kind == Kind::Service {
         let services = objects.services.iter().filter(|s| selects(&s.labels));
         return services
-            .map(|s| ((s.namespace.clone(), s.name.clone()), Known::default()))
+            .map(|s| ((s.namespace.clone(), s.name.clone()), ObjectInfo::default()))
             .collect();
     }
     let workloads = objects.workloads.iter().filter(|w| w.kind == kind);
-    let listed: BTreeMap<Name, bool> = workloads
+    let selected: BTreeMap<Name, bool> = workloads
         .map(|w| ((w.namespace.clone(), w.name.clone()), selects(&w.labels)))
         .collect();
-    for (name, _) in listed.iter().filter(|(_, selected)| **selected) {
+    for (name, _) in selected.iter().filter(|(_, is_selected)| **is_selected) {
         rows.insert(
             name.clone(),
-            Known {
+            ObjectInfo {
                 meshed: Some(Meshed::default()),
                 status: None,
             },
@@ -137,17 +104,17 @@ fn known(kind: Kind, objects: &Objects, selector: Option<&LabelSelector>) -> BTr
     }
     for pod in &objects.pods {
         let Some(name) = row_name(pod, kind) else { continue };
-        // A workload's own labels decide where it is listed, its pods' labels where it is not.
-        if !listed.get(&name).copied().unwrap_or_else(|| selects(&pod.labels)) {
+        // The labels of a workload decide if it is listed, else those of its pods.
+        if !selected.get(&name).copied().unwrap_or_else(|| selects(&pod.labels)) {
             continue;
         }
-        let known = rows.entry(name).or_default();
-        let meshed = known.meshed.get_or_insert_default();
+        let info = rows.entry(name).or_default();
+        let meshed = info.meshed.get_or_insert_default();
         if pod.is_running() {
             meshed.running += 1;
             meshed.meshed += u32::from(pod.meshed);
         }
-        known.status = (kind == Kind::Pod).then(|| pod.phase.clone());
+        info.status = (kind == Kind::Pod).then(|| pod.phase.clone());
     }
     rows
 }
@@ -162,7 +129,7 @@ fn row_name(pod: &Pod, kind: Kind) -> Option<Name> {
     Some((namespace, name))
 }
 
-/// The figures of each row.
+/// Figures of each row.
 struct Tallies(BTreeMap<Name, Tally>);
 
 impl Tallies {
@@ -194,7 +161,7 @@ impl Tallies {
 
     fn inbound(&mut self, view: &View<'_>, name: &Name) {
         let row = |labels: &Labels| {
-            (labels.get(label::DIRECTION) == "inbound" && !is_meshs_own(labels)).then(|| name.clone())
+            (labels.get(label::DIRECTION) == "inbound" && !is_mesh_traffic(labels)).then(|| name.clone())
         };
         self.add(view, "src", row);
     }
@@ -254,7 +221,7 @@ impl Tallies {
         tally
     }
 
-    /// The rows of a service that is split, one for each leaf; whether there were any.
+    /// Adds a row for each leaf of a service that is split; returns whether it is split.
     fn split_rows(&self, name: &Name, objects: &Objects, rows: &mut Vec<StatRow>) -> bool {
         let Some(split) = objects
             .splits
@@ -278,15 +245,15 @@ impl Tallies {
     }
 }
 
-/// Scrapes and taps are no traffic of the application, and neither are probes: a kubelet has no identity, so with them
-/// nothing would ever be secured as a whole. (Linkerd counts them in.)
-pub(crate) fn is_meshs_own(labels: &Labels) -> bool {
+/// Returns whether requests are scrapes, taps or probes instead of traffic of the application. A kubelet has no
+/// identity: if its probes counted, no workload would ever be fully secured. (Linkerd counts them.)
+pub(crate) fn is_mesh_traffic(labels: &Labels) -> bool {
     let port = labels.get(label::TARGET_PORT).parse::<u16>();
     let is_probe = labels.get(label::ROUTE_KIND) == "default" && labels.get(label::ROUTE_NAME) == "probe";
     is_probe || port.is_ok_and(|p| p == ports::ADMIN || p == ports::TAP)
 }
 
-/// Whether both ends proved who they are.
+/// Returns whether both ends proved an identity.
 fn is_mutual(labels: &Labels) -> bool {
     labels.get(label::TLS) == "true"
         && !(labels.get(label::CLIENT_ID).is_empty() && labels.get(label::SERVER_ID).is_empty())
@@ -296,12 +263,12 @@ fn per_second(gained: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { gained / seconds } else { 0.0 }
 }
 
-/// The label that names a destination's object of `kind`.
+/// Label that names a destination's object of `kind`.
 pub(crate) fn dst_label(kind: Kind) -> String {
     format!("{}{}", label::DST_PREFIX, kind.label())
 }
 
-/// The row that an outbound series counts for, by its destination.
+/// Row that an outbound series counts for, by its destination.
 fn destination_name(labels: &Labels, kind: Kind) -> Option<Name> {
     let namespace = labels.get("dst_namespace").to_owned();
     let name = match kind {
@@ -314,7 +281,7 @@ fn destination_name(labels: &Labels, kind: Kind) -> Option<Name> {
     Some((namespace, name)).filter(|n| !n.1.is_empty())
 }
 
-/// What `--to` names. A service that is split is also each of its leaves.
+/// Target of `--to`. A service that is split includes each of its leaves.
 struct Target<'a> {
     resource: &'a Resource,
     namespace: Option<&'a str>,
@@ -346,7 +313,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The figures of one row.
+/// Figures of one row.
 #[derive(Default)]
 struct Tally {
     successes: f64,

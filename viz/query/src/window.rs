@@ -1,6 +1,6 @@
-//! The scrapes of the last minutes, by pod, within limits.
+//! Scrapes of the last minutes by pod, within limits.
 //!
-//! A pod that is gone keeps its samples until they have left the window, so that a restart does not rewrite the past.
+//! The samples of a deleted pod stay until they leave the window, so that a restart does not rewrite the past.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,27 +18,25 @@ use crate::{
     series::{Family, Interner, Labels, Series},
 };
 
-/// Every scrape stays for so long; older ones only every [`COARSE_MS`], which a window of minutes does not notice.
+/// Age up to which every scrape is kept; of older ones only one per [`COARSE_MS`], enough for a window of minutes.
 const FINE_MS: u64 = 120_000;
-/// Time between two scrapes that stay longer.
+/// Time between older scrapes.
 const COARSE_MS: u64 = 10_000;
 
-/// How much a window may hold. What goes beyond is refused and counted, or leaves early and shortens what is covered.
+/// Limits of a window. Anything beyond is dropped and counted, or expires early and shortens the covered time.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long samples stay, in milliseconds.
+    /// Age of the oldest sample.
     pub window_ms: u64,
-    /// Pods; further ones are refused.
     pub pods: usize,
-    /// Series of one pod; further ones are refused.
     pub series_per_pod: usize,
-    /// Points of all pods (16 bytes each); each pod has an equal share, and its oldest points leave early.
+    /// Points of all pods (16 bytes each); each pod has an equal share, and its oldest points expire early.
     pub points: usize,
 }
 
 impl Default for Limits {
-    /// Ten minutes; 2,000 pods (at a scrape a second a process is busy with that); 20,000 series, the proxy's own limit;
-    /// 16 million points, which are 256 MiB.
+    /// Ten minutes; 2,000 pods (at one scrape a second, all that a process can do); 20,000 series, the proxy's own
+    /// limit; 16 million points, which are 256 MiB.
     fn default() -> Self {
         Self {
             window_ms: 600_000,
@@ -49,15 +47,15 @@ impl Default for Limits {
     }
 }
 
-/// The scrapes.
+/// Window of scrapes.
 #[derive(Debug)]
 pub struct Window {
     limits: Limits,
     pods: BTreeMap<PodKey, PodData>,
     newest_ms: Option<u64>,
     refused: u64,
-    /// Makes of a series' text its number: the text itself would be most of what is kept. Its key is random, so nobody can make
-    /// two texts that have one number.
+    /// Hashes the text of a series, which itself would take most of the memory. The key is random, so that collisions
+    /// cannot be provoked.
     hasher: RandomState,
 }
 
@@ -66,7 +64,7 @@ struct PodData {
     pod: Arc<Pod>,
     gone: bool,
     series: FxHashMap<u64, Series>,
-    /// Up to when scrapes are thinned out.
+    /// Time up to which scrapes are thinned out.
     thinned_ms: u64,
     interner: Interner,
     scrapes: VecDeque<u64>,
@@ -75,17 +73,17 @@ struct PodData {
     error: Option<String>,
 }
 
-/// The state of a pod's scrapes.
+/// State of the scrapes of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrapeState {
-    /// When the last good one was.
+    /// Time of the last successful one.
     pub last_ms: Option<u64>,
-    /// Why the last one failed, if it did.
+    /// Error of the last one, if it failed.
     pub error: Option<String>,
 }
 
 impl Window {
-    /// An empty window.
+    /// Returns an empty window.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -96,14 +94,14 @@ impl Window {
         }
     }
 
-    /// Takes a scrape of `pod`.
+    /// Adds a scrape of `pod`.
     pub fn observe(&mut self, pod: &Arc<Pod>, at_ms: u64, text: &str) {
         let share = self.limits.points / (self.pods.len() + 1);
         let (window_ms, series_limit) = (self.limits.window_ms, self.limits.series_per_pod);
         let hasher = self.hasher.clone();
         let Some(data) = self.data(pod) else { return };
         data.error = None;
-        data.begin_anew_after_gap(at_ms.saturating_sub(window_ms));
+        data.reset_after_gap(at_ms.saturating_sub(window_ms));
         let refused = data.observe(at_ms, text, (series_limit, &hasher));
         data.thin(at_ms.saturating_sub(FINE_MS));
         data.prune(at_ms.saturating_sub(window_ms), share);
@@ -111,7 +109,7 @@ impl Window {
         self.newest_ms = self.newest_ms.max(Some(at_ms));
     }
 
-    /// Takes note that a scrape of `pod` failed.
+    /// Records that a scrape of `pod` failed.
     pub fn fail(&mut self, pod: &Arc<Pod>, error: String) {
         if let Some(data) = self.data(pod) {
             data.error = Some(error);
@@ -132,7 +130,7 @@ impl Window {
         Some(data)
     }
 
-    /// Marks the pods that are not in `objects` as gone, and forgets those whose samples have left the window.
+    /// Marks pods that are not in `objects` as deleted, and drops those whose samples have left the window.
     pub fn retain(&mut self, objects: &Objects, now_ms: u64) {
         let horizon = now_ms.saturating_sub(self.limits.window_ms);
         let live: BTreeSet<&PodKey> = objects.pods.iter().map(|p| &p.key).collect();
@@ -142,7 +140,7 @@ impl Window {
         });
     }
 
-    /// How the scrapes of a pod go.
+    /// State of the scrapes of a pod.
     pub fn state(&self, key: &PodKey) -> Option<ScrapeState> {
         let data = self.pods.get(key)?;
         Some(ScrapeState {
@@ -151,12 +149,12 @@ impl Window {
         })
     }
 
-    /// Series and pods that a limit kept out so far.
+    /// Number of series and pods dropped by a limit so far.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// What an answer over `window_ms` rests on.
+    /// Source of an answer over `window_ms`.
     pub fn source(&self, now_ms: u64, window_ms: u64) -> Source {
         Source {
             kind: "scrapes".to_owned(),
@@ -170,7 +168,7 @@ impl Window {
         }
     }
 
-    /// Each pod's samples of the last `window_ms`, counted back from the newest sample of all.
+    /// Samples of each pod in the last `window_ms` before the newest sample of all.
     pub(crate) fn views(&self, window_ms: u64) -> impl Iterator<Item = View<'_>> {
         let newest = self.newest_ms.unwrap_or(0);
         self.pods.values().filter_map(move |data| data.view(newest, window_ms))
@@ -192,8 +190,8 @@ impl PodData {
         }
     }
 
-    /// After a gap as long as the window nothing is left to count from: the next scrape is a first one again.
-    fn begin_anew_after_gap(&mut self, horizon_ms: u64) {
+    /// Starts over after a gap as long as the window: no sample is left to count from.
+    fn reset_after_gap(&mut self, horizon_ms: u64) {
         if self.scrapes.back().is_some_and(|at| *at < horizon_ms) {
             self.series.clear();
             self.scrapes.clear();
@@ -209,7 +207,7 @@ impl PodData {
         self.started = started.or(self.started);
         let mut refused = 0;
         for line in parse::lines(text) {
-            let Some(family) = Family::of(line.name) else { continue };
+            let Some(family) = Family::parse(line.name) else { continue };
             let number = hasher.hash_one(line.series);
             if let Some(series) = self.series.get_mut(&number) {
                 self.points += usize::from(series.record(at_ms, line.value, reset));
@@ -227,7 +225,7 @@ impl PodData {
         refused
     }
 
-    /// Keeps fewer of the scrapes before `until_ms`; increases between those that stay remain exact.
+    /// Drops most of the scrapes before `until_ms`; increases between the others stay exact.
     fn thin(&mut self, until_ms: u64) {
         if until_ms < self.thinned_ms + COARSE_MS {
             return;
@@ -250,7 +248,7 @@ impl PodData {
 
     fn prune(&mut self, horizon_ms: u64, points_limit: usize) {
         let mut horizon = horizon_ms;
-        // Over its share: the older half of what is covered goes at once, so that this is rare.
+        // Over its share: the older half is dropped at once, so that this is rare.
         if self.points > points_limit.max(2 * self.series.len())
             && let Some(middle) = self.scrapes.get(self.scrapes.len() / 2)
         {
@@ -273,10 +271,9 @@ impl PodData {
 
     fn view(&self, newest_ms: u64, window_ms: u64) -> Option<View<'_>> {
         let last = *self.scrapes.back()?;
-        // A pod that is gone did nothing since; its rate counts up to now, or it would never fall.
+        // A deleted pod has done nothing since: its rate counts up to now, or it would never fall.
         let until = if self.gone { newest_ms } else { last };
         let wanted = until.saturating_sub(window_ms);
-        // Gone for longer than that: nothing of it is in the window.
         if self.gone && last < wanted {
             return None;
         }
@@ -290,7 +287,7 @@ impl PodData {
     }
 }
 
-/// One pod's samples between two scrapes.
+/// Samples of one pod between two scrapes.
 #[derive(Copy, Clone)]
 pub(crate) struct View<'a> {
     data: &'a PodData,
@@ -303,18 +300,18 @@ impl<'a> View<'a> {
         &self.data.pod
     }
 
-    /// The time between its first and its last scrape in the window.
+    /// Time between its first and its last scrape in the window.
     pub(crate) fn covered_ms(&self) -> u64 {
         self.until_ms - self.from_ms
     }
 
-    /// What each series of a counter gained.
+    /// Increase of each series of a counter.
     pub(crate) fn increases(&self, family: Family) -> impl Iterator<Item = (&'a Labels, f64)> + use<'a> {
         let (from, until) = (self.from_ms, self.until_ms);
         self.series(family).map(move |s| (&s.labels, s.increase(from, until)))
     }
 
-    /// What each series of a gauge is now; a pod that is gone has none.
+    /// Value of each series of a gauge; a deleted pod has none.
     pub(crate) fn values(&self, family: Family) -> impl Iterator<Item = (&'a Labels, f64)> + use<'a> {
         let last = self.data.scrapes.back().copied().filter(|_| !self.data.gone);
         self.series(family)

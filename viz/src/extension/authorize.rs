@@ -1,4 +1,4 @@
-//! Whether a user may tap: `watch` on the subresource `tap` of what is tapped.
+//! Authorization of taps: the verb `watch` on the subresource `tap` of a resource.
 
 use axum::http::StatusCode;
 use destination_source::{
@@ -10,15 +10,15 @@ use viz_api::{
     cluster::{GROUP, SUBRESOURCE, VERSION},
 };
 
-use crate::api::Refused;
+use crate::api::Rejection;
 
-/// What a user wants to tap.
-pub(super) struct Wanted<'a> {
+/// Access that a tap needs.
+pub(super) struct TapAccess<'a> {
     pub(super) resource: &'a Resource,
     pub(super) namespace: &'a str,
 }
 
-impl Wanted<'_> {
+impl TapAccess<'_> {
     fn access(&self) -> Access {
         Access {
             verb: "watch".to_owned(),
@@ -31,8 +31,8 @@ impl Wanted<'_> {
         }
     }
 
-    /// The sentence for a user who may not.
-    fn refusal(&self, user: &str, reason: &str) -> String {
+    /// Sentence for a user without permission.
+    fn denial(&self, user: &str, reason: &str) -> String {
         let named = match (&self.resource.name, self.resource.kind) {
             (Some(name), kind) if kind != Kind::Namespace => format!(" named {name}"),
             _ => String::new(),
@@ -43,29 +43,28 @@ impl Wanted<'_> {
             format!(" ({reason})")
         };
         format!(
-            "the user {user:?} has no right to tap: the verb watch on {}/{SUBRESOURCE} of the group {GROUP}{named} in the \
-             namespace {} is not allowed{reason}",
+            "permission denied: user {user:?} cannot watch {}/{SUBRESOURCE} of the group {GROUP}{named} in namespace {}{reason}",
             self.resource.kind.plural(),
             self.namespace
         )
     }
 }
 
-/// Refuses who may not.
-pub(super) async fn check(client: &Client, user: &Subject, wanted: &Wanted<'_>) -> Result<(), Refused> {
-    match subject_access_review(client, user, &wanted.access()).await {
+/// Rejects a user without permission.
+pub(super) async fn check(client: &Client, user: &Subject, tap: &TapAccess<'_>) -> Result<(), Rejection> {
+    match subject_access_review(client, user, &tap.access()).await {
         Ok(decision) if decision.allowed => Ok(()),
         Ok(decision) => {
-            let refusal = wanted.refusal(&user.name, &decision.reason);
-            Err(Refused(StatusCode::FORBIDDEN, refusal))
+            let denial = tap.denial(&user.name, &decision.reason);
+            Err(Rejection(StatusCode::FORBIDDEN, denial))
         }
-        Err(error @ Error::Unreachable { .. }) => Err(Refused(
+        Err(error @ Error::Unreachable { .. }) => Err(Rejection(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("whether {:?} may tap cannot be asked: {error}", user.name),
+            format!("cannot authorize user {:?}: {error}", user.name),
         )),
-        Err(error) => Err(Refused(
+        Err(error) => Err(Rejection(
             StatusCode::INTERNAL_SERVER_ERROR,
-            format!("whether {:?} may tap cannot be asked: {error}", user.name),
+            format!("cannot authorize user {:?}: {error}", user.name),
         )),
     }
 }
@@ -75,21 +74,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_the_right_that_is_missing() {
+    fn denial_names_the_missing_permission() {
         let resource = Resource::named(Kind::Deployment, "web");
-        let wanted = Wanted {
+        let tap = TapAccess {
             resource: &resource,
             namespace: "vote",
         };
-        let access = wanted.access();
+        let access = tap.access();
         assert_eq!(
             (access.resource.as_str(), access.subresource.as_str()),
             ("deployments", "tap")
         );
         assert_eq!(
-            wanted.refusal("ann", "no RBAC policy matched"),
-            "the user \"ann\" has no right to tap: the verb watch on deployments/tap of the group tap.linkerd.io named web \
-             in the namespace vote is not allowed (no RBAC policy matched)"
+            tap.denial("ann", "no RBAC policy matched"),
+            "permission denied: user \"ann\" cannot watch deployments/tap of the group tap.linkerd.io named web in namespace \
+             vote (no RBAC policy matched)"
         );
     }
 }

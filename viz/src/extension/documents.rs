@@ -1,4 +1,4 @@
-//! What an API server of Kubernetes says of itself, so that `kubectl api-resources` and discovery find the taps.
+//! Discovery documents of a Kubernetes API server, for `kubectl api-resources` and other clients.
 
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use viz_api::{
     cluster::{GROUP, KINDS, SUBRESOURCE, VERSION},
 };
 
-use crate::api::Refused;
+use crate::api::Rejection;
 
 fn group_version() -> String {
     format!("{GROUP}/{VERSION}")
@@ -28,7 +28,7 @@ pub(super) async fn paths() -> Json<Value> {
     Json(json!({"paths": ["/apis", group, version, "/healthz", "/openapi/v2", "/version"]}))
 }
 
-/// The aggregated form of newer API servers is not ours; without it they ask for each document.
+/// Not in the aggregated form; newer API servers then ask for each document.
 pub(super) async fn groups() -> Json<Value> {
     Json(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group_value()]}))
 }
@@ -71,8 +71,8 @@ pub(super) async fn openapi() -> Json<Value> {
     Json(json!({"swagger": "2.0", "info": {"title": "mesh-viz tap", "version": VERSION}, "paths": {}}))
 }
 
-/// A refusal as `kubectl` and clients of Kubernetes read it, with the key that Linkerd's tap has beside.
-pub(super) fn status(Refused(code, message): Refused) -> Response {
+/// Rejection as a Kubernetes `Status`, with the additional key of Linkerd's tap.
+pub(super) fn status(Rejection(code, message): Rejection) -> Response {
     let reason = match code {
         StatusCode::BAD_REQUEST => "BadRequest",
         StatusCode::UNAUTHORIZED => "Unauthorized",

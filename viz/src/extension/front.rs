@@ -1,4 +1,4 @@
-//! How to know the API server, and for whom it asks: the ConfigMap `kube-system/extension-apiserver-authentication`.
+//! Authentication of the API server and its user, by the ConfigMap `kube-system/extension-apiserver-authentication`.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
@@ -11,31 +11,31 @@ use destination_source::{
 use tokio::sync::watch;
 
 use super::ClientName;
-use crate::api::Refused;
+use crate::api::Rejection;
 
-/// Where the ConfigMap is.
+/// Namespace of the ConfigMap.
 const NAMESPACE: &str = "kube-system";
-/// Its name.
+/// Name of the ConfigMap.
 const NAME: &str = "extension-apiserver-authentication";
 
-/// What the ConfigMap says.
+/// Front proxy (the API server) as the ConfigMap describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Front {
-    /// Who signs the API server's certificate for asking us, PEM; nobody is believed while it is empty.
+pub(crate) struct FrontProxy {
+    /// CA of the API server's client certificate, PEM; while empty, every client is rejected.
     pub(crate) ca_pem: String,
-    /// The names that it may have there; empty is any.
+    /// Names allowed in the certificate; empty allows any.
     allowed: Vec<String>,
     users: Vec<String>,
     groups: Vec<String>,
     extra_prefixes: Vec<String>,
 }
 
-impl Front {
+impl FrontProxy {
     fn read(data: &BTreeMap<String, String>) -> Self {
         let list = |key: &str| -> Vec<String> {
             let text = data.get(key).map_or("[]", String::as_str);
             serde_json::from_str(text).unwrap_or_else(|error| {
-                tracing::warn!(%error, "{key} of the ConfigMap {NAMESPACE}/{NAME} is no list; it counts as empty");
+                tracing::warn!(%error, "invalid {key} in ConfigMap {NAMESPACE}/{NAME}: not a list, taken as empty");
                 Vec::new()
             })
         };
@@ -48,16 +48,16 @@ impl Front {
         }
     }
 
-    /// For whom the API server asks.
-    pub(super) fn user(&self, client: &ClientName, headers: &HeaderMap) -> Result<Subject, Refused> {
-        let unknown = |reason: String| Refused(StatusCode::UNAUTHORIZED, reason);
+    /// Returns the user on whose behalf the API server sends a request.
+    pub(super) fn user(&self, client: &ClientName, headers: &HeaderMap) -> Result<Subject, Rejection> {
+        let unknown = |reason: String| Rejection(StatusCode::UNAUTHORIZED, reason);
         let Some(name) = &client.0 else {
-            let reason = "ask through the API server: a tap needs its client certificate, which says for whom it asks";
+            let reason = "missing client certificate: send requests through the API server, which authenticates the user";
             return Err(unknown(reason.to_owned()));
         };
         if !self.allowed.is_empty() && !self.allowed.contains(name) {
             return Err(unknown(format!(
-                "{name:?} may not ask for others: it is not the API server"
+                "{name:?} may not act for users: it is not the API server"
             )));
         }
         let all = |names: &[String]| -> Vec<String> {
@@ -70,7 +70,7 @@ impl Front {
                 .collect()
         };
         let user = all(&self.users).into_iter().next().filter(|user| !user.is_empty());
-        let user = user.ok_or_else(|| unknown("the API server does not say for whom it asks".to_owned()))?;
+        let user = user.ok_or_else(|| unknown("missing user: the API server names none".to_owned()))?;
         Ok(Subject {
             name: user,
             groups: all(&self.groups),
@@ -92,7 +92,7 @@ impl Front {
     }
 }
 
-/// A header's name has no `/`: the API server writes `%2F`.
+/// Decodes percent escapes: names of headers cannot contain `/`, so the API server writes `%2F`.
 fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -105,11 +105,11 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Follows the ConfigMap until it is dropped.
+/// Follows the ConfigMap until the future is dropped.
 pub(crate) fn follow(
     client: &Client,
 ) -> (
-    watch::Receiver<Arc<Front>>,
+    watch::Receiver<Arc<FrontProxy>>,
     impl Future<Output = Result<(), Infallible>> + use<>,
 ) {
     let selection = Selection {
@@ -118,16 +118,16 @@ pub(crate) fn follow(
         ..Selection::from(Kind::ConfigMap)
     };
     let mut updates = cluster::watch(client, [selection]).updates;
-    let (sender, receiver) = watch::channel(Arc::new(Front::default()));
+    let (sender, receiver) = watch::channel(Arc::new(FrontProxy::default()));
     let task = async move {
         while let Some(update) = updates.recv().await {
-            // What was said last stays if it is deleted: an API server writes it anew.
+            // A deleted ConfigMap changes nothing: an API server writes it again.
             let (Update::Reset(objects) | Update::Changed { applied: objects, .. }) = update else {
                 continue;
             };
             for object in objects {
                 if let Object::ConfigMap(map) = object {
-                    let front = Arc::new(Front::read(map.data.as_ref().unwrap_or(&BTreeMap::new())));
+                    let front = Arc::new(FrontProxy::read(map.data.as_ref().unwrap_or(&BTreeMap::new())));
                     sender.send_if_modified(|known| std::mem::replace(known, front.clone()) != front);
                 }
             }
@@ -141,7 +141,7 @@ pub(crate) fn follow(
 mod tests {
     use super::*;
 
-    fn front() -> Front {
+    fn front() -> FrontProxy {
         let data = [
             ("requestheader-client-ca-file", "CA"),
             ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
@@ -149,7 +149,7 @@ mod tests {
             ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
             ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
         ];
-        Front::read(&data.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+        FrontProxy::read(&data.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_has_name_groups_and_more() {
+    fn reads_name_groups_and_extra_of_the_user() {
         let asked = headers(&[
             ("x-remote-user", "ann"),
             ("x-remote-group", "dev"),
@@ -175,17 +175,17 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_believed() {
+    fn rejects_clients_other_than_the_api_server() {
         let asked = headers(&[("x-remote-user", "ann")]);
-        let refused = |client: ClientName, asked: &HeaderMap| {
-            let refused = front().user(&client, asked).expect_err("refused");
-            assert_eq!(refused.0, StatusCode::UNAUTHORIZED);
-            refused.1
+        let reason = |client: ClientName, asked: &HeaderMap| {
+            let rejection = front().user(&client, asked).expect_err("rejected");
+            assert_eq!(rejection.0, StatusCode::UNAUTHORIZED);
+            rejection.1
         };
-        assert!(refused(ClientName(None), &asked).contains("client certificate"));
-        assert!(refused(ClientName(Some("eve".into())), &asked).contains("\"eve\" may not"));
-        let nobody = refused(ClientName(Some("front-proxy-client".into())), &HeaderMap::new());
-        assert!(nobody.contains("does not say for whom"));
-        assert_eq!(Front::default().ca_pem, "");
+        assert!(reason(ClientName(None), &asked).contains("client certificate"));
+        assert!(reason(ClientName(Some("eve".into())), &asked).contains("\"eve\" may not"));
+        let unnamed = reason(ClientName(Some("front-proxy-client".into())), &HeaderMap::new());
+        assert!(unnamed.contains("missing user"));
+        assert_eq!(FrontProxy::default().ca_pem, "");
     }
 }

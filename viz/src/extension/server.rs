@@ -1,5 +1,4 @@
-//! The aggregated API's connections: TLS with the certificate of the moment, the client's certificate against the CA of the
-//! moment, then HTTP/1 or HTTP/2.
+//! Connections of the aggregated API: TLS with the current certificate and CA of clients, then HTTP/1 or HTTP/2.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -24,34 +23,34 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{ClientName, Front};
+use super::{ClientName, FrontProxy};
 
-/// Connections at a time: a few API servers, each with a tap or more on one.
+/// Concurrent connections: a few API servers, each with some taps on one.
 const CONNECTIONS: usize = 64;
-/// Requests at a time of one of them.
+/// Concurrent requests on one connection.
 const STREAMS: u32 = 64;
 /// Time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Time for a request's head.
+/// Time for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// What TLS needs; both may change at any time.
+/// Certificates for TLS; both may change at any time.
 pub(crate) struct Certificates {
-    /// Our own certificate.
+    /// Certificate of the API.
     pub(crate) own: watch::Receiver<Option<Arc<Credentials>>>,
-    /// How to know the API server.
-    pub(crate) front: watch::Receiver<Arc<Front>>,
+    /// CA of clients.
+    pub(crate) front: watch::Receiver<Arc<FrontProxy>>,
 }
 
 impl Certificates {
-    /// The configuration of the moment; none while there is no certificate.
+    /// Returns the current configuration; none while there is no certificate.
     fn config(&mut self) -> Option<Arc<ServerConfig>> {
         let own = self.own.borrow_and_update().clone()?;
         let front = self.front.borrow_and_update().clone();
         match config(&own, &front.ca_pem) {
             Ok(config) => Some(Arc::new(config)),
             Err(reason) => {
-                tracing::warn!("the tap API cannot be served: {reason}");
+                tracing::warn!("cannot serve the tap API: {reason}");
                 None
             }
         }
@@ -67,9 +66,9 @@ impl Certificates {
 
 fn config(own: &Credentials, ca_pem: &str) -> Result<ServerConfig, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(own.cert_pem.as_bytes()).collect();
-    let chain = chain.map_err(|error| format!("its certificate is no PEM: {error}"))?;
+    let chain = chain.map_err(|error| format!("invalid certificate: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes());
-    let key = key.map_err(|error| format!("its key is no PEM: {error}"))?;
+    let key = key.map_err(|error| format!("invalid key: {error}"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder
@@ -80,21 +79,21 @@ fn config(own: &Credentials, ca_pem: &str) -> Result<ServerConfig, String> {
         None => builder.with_no_client_auth(),
     };
     let config = builder.with_single_cert(chain, key);
-    let mut config = config.map_err(|error| format!("its certificate and key do not fit: {error}"))?;
+    let mut config = config.map_err(|error| format!("certificate and key do not match: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Looks at the client's certificate if it shows one: discovery and health are for everybody.
+/// Verifier of client certificates, which are optional: discovery and health need none.
 fn verifier(
     ca_pem: &str,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| format!("the API server's client CA is no PEM: {error}"))?;
+        let certificate = certificate.map_err(|error| format!("invalid client CA of the API server: {error}"))?;
         let added = roots.add(certificate);
-        added.map_err(|error| format!("the API server's client CA is unusable: {error}"))?;
+        added.map_err(|error| format!("cannot use the client CA of the API server: {error}"))?;
     }
     if roots.is_empty() {
         return Ok(None);
@@ -103,7 +102,7 @@ fn verifier(
     let verifier = builder.build();
     verifier
         .map(Some)
-        .map_err(|error| format!("the API server's client CA is unusable: {error}"))
+        .map_err(|error| format!("cannot use the client CA of the API server: {error}"))
 }
 
 /// Serves until `stop`; then waits for what runs, which ends by the same `stop`.

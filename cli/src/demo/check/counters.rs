@@ -190,7 +190,7 @@ pub(super) fn stat(check: &Check<'_>) -> Result<(u64, u64)> {
 }
 
 fn stat_row(check: &Check<'_>, window_ms: u64) -> Result<Option<StatRow>> {
-    let mut request = StatRequest::of(Resource::named(Kind::Deployment, "web"));
+    let mut request = StatRequest::new(Resource::named(Kind::Deployment, "web"));
     request.namespace = Some(NAMESPACE.to_owned());
     request.window_ms = window_ms;
     request.from = Some(Resource::named(Kind::Deployment, "traffic"));

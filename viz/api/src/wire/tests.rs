@@ -53,7 +53,7 @@ fn a_request_of_linkerds_command_line_is_read() {
 
     let not = MatchKind::Not(Box::default());
     wire.matches = Some(Match { kind: Some(not) });
-    assert!(decode(&wire.encode_to_vec()).is_err_and(|e| e.to_string().starts_with("the field match:")));
+    assert!(decode(&wire.encode_to_vec()).is_err_and(|e| e.to_string().starts_with("invalid field match:")));
     assert!(decode(b"\xff\xff").is_err());
 }
 

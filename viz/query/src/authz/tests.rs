@@ -1,4 +1,4 @@
-//! Authorizations out of a scrape text.
+//! Authorizations computed from a scrape text.
 
 use super::*;
 use crate::{stat::tests::pod, window::Limits};
@@ -23,11 +23,11 @@ inbound_http_authz_deny_total{{{deny},{route}}} {}\n",
 }
 
 #[test]
-fn who_was_let_in_and_what_was_not() {
+fn separates_allowed_from_denied_requests() {
     let mut window = Window::new(Limits::default());
     window.observe(&pod("vote", "web", true), 1_000, &scrape(0));
     window.observe(&pod("vote", "web", true), 11_000, &scrape(10));
-    let mut request = AuthzRequest::of("deploy/web".parse().expect("a resource"));
+    let mut request = AuthzRequest::new("deploy/web".parse().expect("a resource"));
     request.namespace = Some("vote".into());
     let rows = authz(&request, &window).expect("valid");
     let [denied, allowed] = &rows[..] else {

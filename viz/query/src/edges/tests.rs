@@ -1,4 +1,4 @@
-//! Edges out of real scrape texts, seen from both ends.
+//! Edges computed from scrape texts of both ends.
 
 use super::*;
 use crate::{
@@ -23,7 +23,7 @@ fn voting_scrape(client: &str) -> String {
 }
 
 #[test]
-fn an_edge_carries_both_identities_and_whether_the_server_saw_the_client() {
+fn edge_has_both_identities_and_confirms_the_client() {
     let mut window = Window::new(Limits::default());
     let web = pod("vote", "web", true);
     window.observe(&web, 1_000, &web_scrape(0));
@@ -49,7 +49,7 @@ fn an_edge_carries_both_identities_and_whether_the_server_saw_the_client() {
 }
 
 #[test]
-fn plaintext_says_why_and_proves_nobody() {
+fn plaintext_edge_has_a_reason_and_no_identity() {
     let mut window = Window::new(Limits::default());
     let text = "tcp_open_connections{direction=\"outbound\",peer=\"dst\",tls=\"no_identity\",no_tls_reason=\"not_provided_by_service_discovery\",dst_deployment=\"legacy\",dst_namespace=\"vote\"} 2\n";
     window.observe(&pod("vote", "web", true), 1_000, text);
@@ -62,7 +62,7 @@ fn plaintext_says_why_and_proves_nobody() {
 }
 
 #[test]
-fn other_namespaces_and_kinds_without_edges() {
+fn excludes_other_namespaces_and_rejects_services() {
     let mut window = Window::new(Limits::default());
     window.observe(&pod("vote", "web", true), 1_000, &web_scrape(1));
     let elsewhere = EdgesRequest {
@@ -72,6 +72,6 @@ fn other_namespaces_and_kinds_without_edges() {
     assert_eq!(edges(&elsewhere, &objects(), &window), Ok(Vec::new()));
     assert_eq!(
         edges(&request(Kind::Service), &objects(), &window),
-        Err(Refusal::Edges(Kind::Service))
+        Err(Error::Edges(Kind::Service))
     );
 }

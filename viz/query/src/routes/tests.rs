@@ -1,4 +1,4 @@
-//! Routes out of scrape texts of clients.
+//! Routes computed from scrape texts of clients.
 
 use super::*;
 use crate::{
@@ -55,7 +55,7 @@ fn objects_with_profile() -> Objects {
 }
 
 fn rows(text: &str, to: Option<&str>) -> Vec<RouteRow> {
-    let mut request = RoutesRequest::of(text.parse().expect("a resource"));
+    let mut request = RoutesRequest::new(text.parse().expect("a resource"));
     request.namespace = Some("vote".into());
     request.to = to.map(|to| to.parse().expect("a resource"));
     routes(&request, &objects_with_profile(), &window()).expect("valid")
@@ -67,7 +67,7 @@ fn row<'a>(rows: &'a [RouteRow], route: &str) -> &'a RouteRow {
 }
 
 #[test]
-fn what_clients_sent_to_a_service_counts_for_what_is_behind_it() {
+fn requests_to_a_service_count_for_its_workload() {
     for resource in ["deploy/voting-v1", "svc/voting-v1"] {
         let rows = rows(resource, None);
         let names: Vec<_> = rows.iter().map(|row| row.route.as_str()).collect();
@@ -84,7 +84,7 @@ fn what_clients_sent_to_a_service_counts_for_what_is_behind_it() {
 }
 
 #[test]
-fn with_to_attempts_are_told_from_answers() {
+fn attempts_and_responses_differ_with_to() {
     let rows = rows("deploy/web", Some("svc/voting-v1"));
     let vote = row(&rows, "POST /vote");
     assert_eq!((vote.name.as_str(), vote.authority.as_str()), ("web", "voting-v1"));
@@ -93,7 +93,7 @@ fn with_to_attempts_are_told_from_answers() {
 }
 
 #[test]
-fn a_route_of_a_policy_fails_by_its_error() {
+fn policy_route_counts_its_errors_as_failures() {
     let rows = rows("svc/voting-v2", None);
     let v2 = row(&rows, "v2");
     assert_eq!(
@@ -105,9 +105,9 @@ fn a_route_of_a_policy_fails_by_its_error() {
         "seconds become milliseconds"
     );
     assert!(
-        !rows.iter().any(|row| row.route == DEFAULT),
-        "nobody wrote a profile: {rows:?}"
+        !rows.iter().any(|row| row.route == DEFAULT_ROUTE),
+        "no profile: {rows:?}"
     );
-    let request = RoutesRequest::of(Resource::all(Kind::Authority));
+    let request = RoutesRequest::new(Resource::all(Kind::Authority));
     assert!(routes(&request, &objects(), &window()).is_err());
 }

@@ -1,4 +1,4 @@
-//! Rows out of real scrape texts.
+//! Rows computed from scrape texts.
 
 use std::sync::Arc;
 
@@ -108,13 +108,13 @@ fn window(scrapes: &[(u64, u64)]) -> Window {
 }
 
 fn rows(text: &str, change: impl FnOnce(&mut StatRequest), window: &Window) -> Vec<StatRow> {
-    let mut request = StatRequest::of(text.parse().expect("a resource"));
+    let mut request = StatRequest::new(text.parse().expect("a resource"));
     change(&mut request);
     stat(&request, &objects(), window).expect("valid")
 }
 
 #[test]
-fn inbound_rows_count_over_the_time_covered_and_leave_out_the_meshs_own() {
+fn inbound_rows_use_the_covered_time_and_exclude_mesh_traffic() {
     let window = window(&[(1_000, 10), (2_000, 20), (5_000, 50)]);
     let rows = rows("deploy", |_| {}, &window);
     assert_eq!(
@@ -136,21 +136,21 @@ fn inbound_rows_count_over_the_time_covered_and_leave_out_the_meshs_own() {
 }
 
 #[test]
-fn a_shorter_window_counts_only_what_is_in_it() {
+fn shorter_window_excludes_older_samples() {
     let window = window(&[(1_000, 10), (2_000, 20), (5_000, 50)]);
     let rows = rows("deploy/web", |r| r.window_ms = 3_000, &window);
     assert_eq!((rows[0].successes, rows[0].covered_ms), (270, 3000));
 }
 
 #[test]
-fn a_restart_does_not_count_backwards() {
+fn restart_does_not_count_backwards() {
     let window = window(&[(1_000, 10), (2_000, 3), (3_000, 4)]);
     let rows = rows("deploy/web", |_| {}, &window);
     assert_eq!((rows[0].successes, rows[0].failures), (36, 4));
 }
 
 #[test]
-fn one_scrape_gives_no_rate() {
+fn single_scrape_has_no_rate() {
     let rows = rows("deploy/web", |_| {}, &window(&[(1_000, 10)]));
     assert_eq!(
         (rows[0].rps, rows[0].tcp_open_connections, rows[0].tcp_read_bytes_rate),
@@ -159,7 +159,7 @@ fn one_scrape_gives_no_rate() {
 }
 
 #[test]
-fn filters_take_the_outbound_side() {
+fn filters_use_the_outbound_side() {
     let window = window(&[(1_000, 0), (2_000, 10)]);
     let to = rows(
         "deploy",
@@ -174,7 +174,7 @@ fn filters_take_the_outbound_side() {
     assert_eq!(
         apex.iter().map(|r| (r.successes, r.failures)).collect::<Vec<_>>(),
         [(90, 10)],
-        "an apex is its leaves"
+        "an apex includes its leaves"
     );
     let from = rows(
         "deploy",
@@ -193,7 +193,7 @@ fn filters_take_the_outbound_side() {
 }
 
 #[test]
-fn a_split_service_has_a_row_for_each_leaf() {
+fn split_service_has_a_row_per_leaf() {
     let window = window(&[(1_000, 0), (2_000, 10)]);
     let rows = rows("svc/voting", |_| {}, &window);
     let split = |r: &StatRow| {
@@ -211,7 +211,7 @@ fn a_split_service_has_a_row_for_each_leaf() {
 }
 
 #[test]
-fn authorities_namespaces_pods_and_selectors() {
+fn lists_every_kind_and_applies_selectors() {
     let window = window(&[(1_000, 0), (2_000, 10)]);
     assert_eq!(rows("au", |_| {}, &window).len(), 2);
     assert_eq!(
@@ -224,19 +224,19 @@ fn authorities_namespaces_pods_and_selectors() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
-    let refusal = |change: fn(&mut StatRequest), text: &str| {
-        let mut request = StatRequest::of(text.parse().expect("a resource"));
+fn rejects_contradictory_requests() {
+    let rejection = |change: fn(&mut StatRequest), text: &str| {
+        let mut request = StatRequest::new(text.parse().expect("a resource"));
         change(&mut request);
         stat(&request, &objects(), &window(&[]))
-            .expect_err("refused")
+            .expect_err("rejected")
             .to_string()
     };
-    assert!(refusal(|r| r.from = Some(Resource::all(Kind::Service)), "deploy").contains("--from service"));
-    assert!(refusal(|r| r.labels = Some("a in b".into()), "deploy").contains("\"a in b\""));
+    assert!(rejection(|r| r.from = Some(Resource::all(Kind::Service)), "deploy").contains("--from service"));
+    assert!(rejection(|r| r.labels = Some("a in b".into()), "deploy").contains("\"a in b\""));
     let both = |r: &mut StatRequest| {
         r.to = Some(Resource::all(Kind::Pod));
         r.from = Some(Resource::all(Kind::Pod));
     };
-    assert!(refusal(both, "deploy").contains("exclude each other"));
+    assert!(rejection(both, "deploy").contains("exclude each other"));
 }

@@ -1,4 +1,4 @@
-//! Limits and gaps.
+//! Limits and gaps of a window.
 
 use super::*;
 use crate::stat::tests::pod;
@@ -16,7 +16,7 @@ fn gained(window: &Window, window_ms: u64) -> f64 {
 }
 
 #[test]
-fn old_samples_leave_and_counting_stays_right() {
+fn old_samples_expire_and_increases_stay_exact() {
     let mut window = Window::new(Limits {
         window_ms: 5_000,
         ..Limits::default()
@@ -30,7 +30,7 @@ fn old_samples_leave_and_counting_stays_right() {
 }
 
 #[test]
-fn a_series_that_comes_later_has_begun_at_zero() {
+fn later_series_starts_at_zero() {
     let mut window = Window::new(Limits::default());
     let web = pod("vote", "web", true);
     window.observe(&web, 0, "other 1\n");
@@ -39,7 +39,7 @@ fn a_series_that_comes_later_has_begun_at_zero() {
 }
 
 #[test]
-fn a_new_process_is_noticed_by_its_start() {
+fn detects_a_restart_by_the_start_time() {
     let mut window = Window::new(Limits::default());
     let web = pod("vote", "web", true);
     let text = |start: u64, n: u64| format!("{}process_start_time_seconds {start}\n", scrape(n));
@@ -48,12 +48,12 @@ fn a_new_process_is_noticed_by_its_start() {
     assert_eq!(
         gained(&window, 60_000),
         25.0,
-        "a new process that already counted further than the old one"
+        "a new process that has already counted more than the old one"
     );
 }
 
 #[test]
-fn limits_refuse_and_count() {
+fn limits_drop_and_count() {
     let mut window = Window::new(Limits {
         pods: 1,
         series_per_pod: 1,
@@ -66,7 +66,7 @@ fn limits_refuse_and_count() {
 }
 
 #[test]
-fn too_many_points_shorten_what_is_covered() {
+fn too_many_points_shorten_the_covered_time() {
     let mut window = Window::new(Limits {
         points: 64,
         ..Limits::default()
@@ -79,7 +79,7 @@ fn too_many_points_shorten_what_is_covered() {
 }
 
 #[test]
-fn after_a_gap_counting_begins_anew() {
+fn gap_as_long_as_the_window_starts_over() {
     let mut window = Window::new(Limits {
         window_ms: 5_000,
         ..Limits::default()
@@ -93,7 +93,7 @@ fn after_a_gap_counting_begins_anew() {
 }
 
 #[test]
-fn what_is_gone_keeps_its_past_until_it_is_old() {
+fn deleted_pod_keeps_its_samples_until_they_expire() {
     let mut window = Window::new(Limits {
         window_ms: 5_000,
         ..Limits::default()
