@@ -132,6 +132,16 @@ pub struct Objects {
     pub splits: Vec<Split>,
 }
 
+impl Objects {
+    /// Running pods of a Service.
+    pub(crate) fn pods_of<'a>(&'a self, namespace: &str, service: &str) -> impl Iterator<Item = &'a Pod> + use<'a> {
+        let mut services = self.services.iter();
+        let service = services.find(|s| s.namespace == namespace && s.name == service);
+        let pods = self.pods.iter().map(|pod| &**pod);
+        pods.filter(move |pod| pod.is_running() && service.is_some_and(|s| s.selects(pod)))
+    }
+}
+
 /// Label selector: all of its terms must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector(Vec<Term>);

@@ -1,7 +1,8 @@
 //! Figures of each route of ServiceProfiles, HTTPRoutes and GRPCRoutes.
 //!
 //! Our proxies count routes at the client, where they are selected. So without `--to` a row has what all clients sent
-//! to the Services of a resource; a proxy that counts inbound as well, as Linkerd's does, adds its own figures.
+//! to the Services of a resource, if these have no other pods, and else what its endpoints answered. The own figures of
+//! a proxy that counts routes inbound as well, as Linkerd's does, come first. Figures that cannot be known are none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,9 @@ use viz_api::{DEFAULT_ROUTE, Kind, Resource, RouteRow, RoutesRequest};
 use crate::{
     error::Error,
     figures::Figures,
-    objects::{LabelSelector, Objects, Pod},
+    objects::{LabelSelector, Objects, Pod, Split},
     series::{Family, Labels},
+    stat::dst_label,
     window::{View, Window},
 };
 
@@ -43,6 +45,7 @@ pub fn routes(request: &RoutesRequest, objects: &Objects, window: &Window) -> Re
             for view in window.views(request.window_ms) {
                 if let Some(owner) = owner(view.pod(), request).filter(|_| selected(view.pod())) {
                     rows.outbound(&view, &targets, &|_| vec![owner.clone()]);
+                    rows.endpoints(&view, &targets, objects, &|_, _| Some(owner.clone()));
                 }
             }
         }
@@ -90,7 +93,10 @@ struct Key {
 
 #[derive(Default)]
 struct Cell {
-    seen: Figures,
+    /// Counted by clients.
+    sent: Figures,
+    /// Counted by the proxies of the resource itself.
+    received: Figures,
     attempts: Figures,
     covered_ms: u64,
 }
@@ -100,6 +106,10 @@ struct Rows {
     cells: BTreeMap<Key, Cell>,
     /// Services of each resource, which have rows even without traffic.
     services: BTreeSet<(Name, Name)>,
+    /// Services whose pods belong to several resources: counts of their routes are not those of one resource.
+    shared: BTreeSet<Name>,
+    /// Responses of the endpoints that a resource has in a Service, all routes together.
+    endpoints: BTreeMap<(Name, Name), Figures>,
 }
 
 impl Rows {
@@ -111,19 +121,16 @@ impl Rows {
             let resources = match request.resource.kind {
                 Kind::Service => vec![service.clone()],
                 Kind::Namespace => vec![(service.0.clone(), service.0.clone())],
-                _ => {
-                    let found = objects
-                        .services
-                        .iter()
-                        .find(|s| (&s.namespace, &s.name) == (&service.0, &service.1));
-                    let pods = objects
-                        .pods
-                        .iter()
-                        .filter(|pod| found.is_some_and(|s| s.selects(pod)) && selected(pod));
-                    pods.filter_map(|pod| owner(pod, request))
-                        .collect::<BTreeSet<_>>()
-                        .into_iter()
-                        .collect()
+                kind => {
+                    let pods = || objects.pods_of(&service.0, &service.1);
+                    let foreign = |pod: &Pod| !selected(pod) || pod.name_as(kind).is_none();
+                    let names: BTreeSet<_> = pods().filter_map(|pod| pod.name_as(kind)).collect();
+                    if names.len() > 1 || pods().any(foreign) {
+                        self.shared.insert(service.clone());
+                    }
+                    let selected = pods().filter(|pod| selected(pod));
+                    let resources: BTreeSet<_> = selected.filter_map(|pod| owner(pod, request)).collect();
+                    resources.into_iter().collect()
                 }
             };
             self.services
@@ -131,12 +138,58 @@ impl Rows {
             owners.insert(service, resources);
         }
         let targets: BTreeSet<Name> = owners.keys().cloned().collect();
+        let is_selected = |labels: &Labels| {
+            let key = (labels.get("dst_namespace"), labels.get("dst_pod"));
+            let mut pods = objects.pods.iter();
+            request.labels.is_none()
+                || pods.any(|pod| (&*pod.key.namespace, &*pod.key.name) == key && selected(pod))
+        };
         for view in window.views(request.window_ms) {
             self.outbound(&view, &targets, &|service| {
                 owners.get(service).cloned().unwrap_or_default()
             });
+            self.endpoints(&view, &targets, objects, &|labels, service| {
+                let owner = endpoint_owner(labels, request.resource.kind, service);
+                owner.filter(|_| is_selected(labels))
+            });
             if let Some(owner) = owner(view.pod(), request).filter(|_| selected(view.pod())) {
                 self.inbound(&view, &owner);
+            }
+        }
+    }
+
+    /// Adds what a client counts by endpoint: it tells the workloads behind a Service apart, and its latencies have
+    /// buckets of milliseconds where those of policy routes begin at 50 ms.
+    fn endpoints(
+        &mut self,
+        view: &View<'_>,
+        targets: &BTreeSet<Name>,
+        objects: &Objects,
+        owner: &dyn Fn(&Labels, &Name) -> Option<Name>,
+    ) {
+        let keys = |labels: &Labels| -> Vec<(Name, Name)> {
+            if labels.get(label::DIRECTION) != "outbound" {
+                return vec![];
+            }
+            let services = endpoint_services(labels, objects).into_iter();
+            let targets = services.filter(|service| targets.contains(service));
+            targets
+                .filter_map(|service| Some((owner(labels, &service)?, service)))
+                .collect()
+        };
+        let covered = view.covered_ms();
+        for (labels, gained) in view.increases(Family::ResponseTotal) {
+            let failed = labels.get(label::CLASSIFICATION) == classification::FAILURE;
+            for key in keys(labels) {
+                self.endpoints.entry(key).or_default().count(gained, failed, covered);
+            }
+        }
+        for (labels, gained) in view.increases(Family::LatencyBucket) {
+            let Ok(bound) = labels.get(label::LE).parse() else {
+                continue;
+            };
+            for key in keys(labels) {
+                self.endpoints.entry(key).or_default().latency(bound, gained);
             }
         }
     }
@@ -170,7 +223,7 @@ impl Rows {
                 let failed = labels.get(label::CLASSIFICATION) == classification::FAILURE;
                 for key in keys(labels).into_iter().flatten() {
                     let cell = self.cell(key, covered);
-                    let figures = if attempts { &mut cell.attempts } else { &mut cell.seen };
+                    let figures = if attempts { &mut cell.attempts } else { cell.figures(direction) };
                     figures.count(gained, failed, covered);
                 }
             }
@@ -180,11 +233,12 @@ impl Rows {
                 continue;
             };
             for key in keys(labels).into_iter().flatten() {
-                self.cell(key, covered).seen.latency(bound, gained);
+                self.cell(key, covered).figures(direction).latency(bound, gained);
             }
         }
     }
 
+    /// Adds the requests of policy routes. Their latencies are left out: the buckets end at 50 ms, 500 ms, 1 s and 10 s.
     fn policies(&mut self, view: &View<'_>, targets: &BTreeSet<Name>, owners: &dyn Fn(&Name) -> Vec<Name>) {
         let keys = |labels: &Labels| {
             let service = (
@@ -206,15 +260,7 @@ impl Rows {
         for (labels, gained) in view.increases(Family::PolicyRouteTotal) {
             let failed = is_failure(labels);
             for key in keys(labels).into_iter().flatten() {
-                self.cell(key, covered).seen.count(gained, failed, covered);
-            }
-        }
-        for (labels, gained) in view.increases(Family::PolicyRouteSecondsBucket) {
-            let Ok(bound) = labels.get(label::LE).parse::<f64>() else {
-                continue;
-            };
-            for key in keys(labels).into_iter().flatten() {
-                self.cell(key, covered).seen.latency(bound * 1000.0, gained);
+                self.cell(key, covered).sent.count(gained, failed, covered);
             }
         }
     }
@@ -238,21 +284,76 @@ impl Rows {
                 self.cells.entry(key).or_default();
             }
         }
-        let with_to = request.to.is_some();
         let kind = request.resource.kind.singular();
-        // A series without an increase has no row unless its route is declared.
-        let is_declared = |key: &Key| !key.kind.is_empty();
-        let cells = self
+        let routed: BTreeSet<(Name, Name)> = self
             .cells
-            .into_iter()
-            .filter(|(key, cell)| is_declared(key) || !cell.seen.is_idle());
-        cells.map(|(key, cell)| row(kind, key, &cell, with_to)).collect()
+            .keys()
+            .filter(|key| key.route != DEFAULT_ROUTE)
+            .map(|key| (key.owner.clone(), key.service.clone()))
+            .collect();
+        // A series without an increase has no row unless its route is declared.
+        let is_shown = |(key, cell): &(Key, Cell)| !key.kind.is_empty() || !cell.sent.is_idle();
+        let cells = std::mem::take(&mut self.cells).into_iter().filter(is_shown);
+        let row = |(key, cell): (Key, Cell)| {
+            let pair = (key.owner.clone(), key.service.clone());
+            let endpoints = self.endpoints.get(&pair).filter(|_| !routed.contains(&pair));
+            let is_shared = self.shared.contains(&key.service);
+            let figures = cell.shown(&key.kind, endpoints, is_shared);
+            row(kind, key, &cell, figures, request.to.is_some())
+        };
+        cells.map(row).collect()
     }
 }
 
-fn row(kind: &str, key: Key, cell: &Cell, with_to: bool) -> RouteRow {
-    let (seen, attempts) = (&cell.seen, &cell.attempts);
-    let [p50, p95, p99] = seen.latencies();
+/// Figures of a row, from the counts that are its own.
+#[derive(Default)]
+struct Shown {
+    success: Option<f64>,
+    rps: Option<f64>,
+    latencies: [Option<u64>; 3],
+}
+
+impl From<&Figures> for Shown {
+    fn from(figures: &Figures) -> Self {
+        Self {
+            success: figures.success(),
+            rps: figures.rps(),
+            latencies: figures.latencies(),
+        }
+    }
+}
+
+impl Cell {
+    fn figures(&mut self, direction: &str) -> &mut Figures {
+        if direction == "inbound" {
+            &mut self.received
+        } else {
+            &mut self.sent
+        }
+    }
+
+    /// Selects the counts to show. `endpoints` are those of the Service's endpoints if it has no other route.
+    fn shown(&self, route_kind: &str, endpoints: Option<&Figures>, is_shared: bool) -> Shown {
+        if !self.received.is_idle() {
+            return (&self.received).into();
+        }
+        if is_shared {
+            return endpoints.map(Shown::from).unwrap_or_default();
+        }
+        let latencies = match route_kind {
+            PROFILE => self.sent.latencies(),
+            _ => endpoints.map(Figures::latencies).unwrap_or_default(),
+        };
+        Shown {
+            latencies,
+            ..(&self.sent).into()
+        }
+    }
+}
+
+fn row(kind: &str, key: Key, cell: &Cell, shown: Shown, with_to: bool) -> RouteRow {
+    let attempts = &cell.attempts;
+    let [p50, p95, p99] = shown.latencies;
     RouteRow {
         namespace: key.owner.0,
         kind: kind.to_owned(),
@@ -261,17 +362,37 @@ fn row(kind: &str, key: Key, cell: &Cell, with_to: bool) -> RouteRow {
         authority: key.service.1,
         authority_namespace: key.service.0,
         route_kind: key.kind,
-        success: seen.success(),
-        rps: seen.rps(),
+        success: shown.success,
+        rps: shown.rps,
         latency_ms_p50: p50,
         latency_ms_p95: p95,
         latency_ms_p99: p99,
-        effective_success: seen.success().filter(|_| with_to),
-        effective_rps: seen.rps().filter(|_| with_to),
+        effective_success: shown.success.filter(|_| with_to),
+        effective_rps: shown.rps.filter(|_| with_to),
         actual_success: attempts.success().filter(|_| with_to),
         actual_rps: attempts.rps().filter(|_| with_to),
         covered_ms: cell.covered_ms,
     }
+}
+
+/// Resource of `kind` that an endpoint belongs to; for a request by Service or namespace, that itself.
+fn endpoint_owner(labels: &Labels, kind: Kind, service: &Name) -> Option<Name> {
+    let namespace = labels.get("dst_namespace");
+    let name = match kind {
+        Kind::Service => return Some(service.clone()),
+        Kind::Namespace => namespace,
+        kind => labels.get(&dst_label(kind)),
+    };
+    (!name.is_empty()).then(|| (namespace.to_owned(), name.to_owned()))
+}
+
+/// Services that an endpoint serves: its own, and those that are split over it.
+fn endpoint_services(labels: &Labels, objects: &Objects) -> Vec<Name> {
+    let (namespace, leaf) = (labels.get("dst_namespace"), labels.get("dst_service"));
+    let is_split = |split: &&Split| split.namespace == namespace && split.leaves.iter().any(|(name, _)| name == leaf);
+    let apexes = objects.splits.iter().filter(is_split).map(|split| split.apex.as_str());
+    let names = [leaf].into_iter().chain(apexes.filter(|apex| *apex != leaf));
+    names.map(|name| (namespace.to_owned(), name.to_owned())).collect()
 }
 
 fn keys(owners: Vec<Name>, service: &Name, kind: &str, route: &str) -> Vec<Key> {

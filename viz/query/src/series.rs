@@ -20,7 +20,6 @@ pub(crate) enum Family {
     RouteLatencyBucket,
     /// Routes of policies: HTTPRoutes, GRPCRoutes, the default.
     PolicyRouteTotal,
-    PolicyRouteSecondsBucket,
     DenyTotal,
 }
 
@@ -60,17 +59,9 @@ const TOTALS: [(&names::Family, Family); 2] = [
     (&names::OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES, Family::PolicyRouteTotal),
 ];
 /// Families whose buckets are read.
-const HISTOGRAMS: [(&names::Family, Family); 4] = [
+const HISTOGRAMS: [(&names::Family, Family); 2] = [
     (&names::RESPONSE_LATENCY, Family::LatencyBucket),
     (&names::ROUTE_RESPONSE_LATENCY, Family::RouteLatencyBucket),
-    (
-        &names::OUTBOUND_HTTP_ROUTE_REQUEST_DURATION,
-        Family::PolicyRouteSecondsBucket,
-    ),
-    (
-        &names::OUTBOUND_GRPC_ROUTE_REQUEST_DURATION,
-        Family::PolicyRouteSecondsBucket,
-    ),
 ];
 
 /// Pairs of labels, without the bound of a bucket.
