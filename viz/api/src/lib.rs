@@ -17,7 +17,7 @@ pub use answer::{Answer, Problem, Source};
 pub use kind::{InvalidResource, Kind, Resource};
 pub use query::query_string;
 pub use request::{AuthzRequest, EdgesRequest, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest};
-pub use row::{AuthzRow, DEFAULT_ROUTE, EdgeRow, Meshed, PodRow, RouteRow, StatRow, UNAUTHORIZED};
+pub use row::{AuthzRow, DEFAULT_ROUTE, DeniedClient, EdgeRow, Meshed, PodRow, RouteRow, StatRow, UNAUTHORIZED};
 pub use tap::TapEvent;
 
 /// Path of the statistics.

@@ -62,6 +62,9 @@ pub struct EdgesRequest {
     /// Edges used in this time count even if no connection is open now.
     #[serde(default = "default_window")]
     pub window_ms: u64,
+    /// Include connections to the proxies themselves: scrapes and taps of mesh-viz.
+    #[serde(default)]
+    pub include_scrapes: bool,
 }
 
 /// Figures of each route.

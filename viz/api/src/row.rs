@@ -159,6 +159,9 @@ pub struct AuthzRow {
     pub authorization: String,
     /// Denied requests a second.
     pub unauthorized: Option<f64>,
+    /// Denied clients, most requests first; empty unless `authorization` is [`UNAUTHORIZED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<DeniedClient>,
     /// Share of the requests that succeeded.
     pub success: Option<f64>,
     /// Requests a second.
@@ -168,4 +171,13 @@ pub struct AuthzRow {
     pub latency_ms_p99: Option<u64>,
     /// Time that the samples of this row cover, in milliseconds.
     pub covered_ms: u64,
+}
+
+/// Client whose requests were denied.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeniedClient {
+    /// Identity; empty for a client without mutual TLS.
+    pub client_id: String,
+    /// Requests a second.
+    pub rps: f64,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proxy_metrics::names::{classification, label};
-use viz_api::{AuthzRequest, AuthzRow, Kind, UNAUTHORIZED};
+use viz_api::{AuthzRequest, AuthzRow, DeniedClient, Kind, UNAUTHORIZED};
 
 use crate::{
     error::Error,
@@ -21,7 +21,29 @@ type Key = (String, String, String, String);
 struct Cell {
     figures: Figures,
     denied: f64,
+    /// Denied requests a second by client identity.
+    clients: BTreeMap<String, f64>,
     covered_ms: u64,
+}
+
+impl Cell {
+    fn deny(&mut self, client_id: &str, rps: f64) {
+        self.denied += rps;
+        if rps > 0.0 {
+            *self.clients.entry(client_id.to_owned()).or_default() += rps;
+        }
+    }
+
+    /// Denied clients, most requests first.
+    fn denied_clients(&self) -> Vec<DeniedClient> {
+        let client = |(client_id, rps): (&String, &f64)| DeniedClient {
+            client_id: client_id.clone(),
+            rps: *rps,
+        };
+        let mut clients: Vec<_> = self.clients.iter().map(client).collect();
+        clients.sort_by(|a, b| b.rps.total_cmp(&a.rps));
+        clients
+    }
 }
 
 /// Returns the rows of a request.
@@ -68,7 +90,7 @@ fn add(cells: &mut BTreeMap<Key, Cell>, view: &View<'_>) {
     let seconds = covered as f64 / 1000.0;
     for (labels, gained) in view.increases(Family::DenyTotal) {
         if seconds > 0.0 {
-            cell(labels, true, &|cell| cell.denied += gained / seconds);
+            cell(labels, true, &|cell| cell.deny(labels.get(label::CLIENT_ID), gained / seconds));
         }
     }
 }
@@ -100,6 +122,7 @@ fn row(((server, route, authorization, namespace), cell): (Key, Cell)) -> AuthzR
         server,
         authorization,
         unauthorized: (cell.denied > 0.0).then_some(cell.denied),
+        clients: cell.denied_clients(),
         success: cell.figures.success(),
         rps: cell.figures.rps(),
         latency_ms_p50: p50,

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     objects::{Objects, Pod, PodKey},
     series::{Family, Labels},
-    stat::dst_label,
+    stat::{dst_label, is_mesh_traffic},
     window::{View, Window},
 };
 
@@ -29,6 +29,9 @@ pub fn edges(request: &EdgesRequest, objects: &Objects, window: &Window) -> Resu
             continue;
         };
         for (labels, open) in active(view) {
+            if is_mesh_traffic(labels) && !request.include_scrapes {
+                continue;
+            }
             let Some(mut row) = edge(view.pod(), src, labels, request.kind) else {
                 continue;
             };

@@ -19,6 +19,7 @@ pub(super) fn are_mutual(check: &Check<'_>) -> Result<String> {
     let request = EdgesRequest {
         kind: Kind::Deployment,
         namespace: Some(NAMESPACE.to_owned()),
+        include_scrapes: false,
         window_ms: 600_000,
     };
     let answer: Answer<EdgeRow> = check.get(viz_api::EDGES, &request)?;

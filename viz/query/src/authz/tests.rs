@@ -9,16 +9,19 @@ fn scrape(n: u64) -> String {
     let authz = "authz_group=\"policy.linkerd.io\",authz_kind=\"authorizationpolicy\",authz_name=\"web-only\"";
     let probe = "direction=\"inbound\",target_port=\"8080\",srv_kind=\"server\",srv_name=\"api\",route_kind=\"default\",route_name=\"probe\",authz_kind=\"default\",authz_name=\"probe\"";
     let deny = server.replace("direction=\"inbound\",", "");
+    let plain = deny.replace("tls=\"true\",client_id=\"web\"", "tls=\"no_identity\"");
     format!(
         "response_total{{{server},{route},{authz},status_code=\"200\",classification=\"success\"}} {}\n\
 response_total{{{probe},classification=\"success\"}} {n}\n\
 response_latency_ms_bucket{{{server},{route},{authz},le=\"1\"}} {}\n\
 response_latency_ms_bucket{{{server},{route},{authz},le=\"+Inf\"}} {}\n\
-inbound_http_authz_deny_total{{{deny},{route}}} {}\n",
+inbound_http_authz_deny_total{{{deny},{route}}} {}\n\
+inbound_http_authz_deny_total{{{plain},{route}}} {}\n",
         10 * n,
         10 * n,
         10 * n,
         2 * n,
+        3 * n,
     )
 }
 
@@ -35,8 +38,11 @@ fn separates_allowed_from_denied_requests() {
     };
     assert_eq!(
         (denied.authorization.as_str(), denied.unauthorized),
-        (UNAUTHORIZED, Some(2.0))
+        (UNAUTHORIZED, Some(5.0))
     );
+    let clients: Vec<_> = denied.clients.iter().map(|c| (c.client_id.as_str(), c.rps)).collect();
+    assert_eq!(clients, [("", 3.0), ("web", 2.0)]);
+    assert_eq!(allowed.clients, []);
     assert_eq!((denied.server.as_str(), denied.route.as_str()), ("api:8080", "default"));
     assert_eq!(allowed.authorization, "authorizationpolicy/web-only");
     assert_eq!(

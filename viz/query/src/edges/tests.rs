@@ -13,6 +13,7 @@ fn request(kind: Kind) -> EdgesRequest {
         kind,
         namespace: Some("vote".into()),
         window_ms: 60_000,
+        include_scrapes: false,
     }
 }
 
@@ -74,4 +75,18 @@ fn excludes_other_namespaces_and_rejects_services() {
         edges(&request(Kind::Service), &objects(), &window),
         Err(Error::Edges(Kind::Service))
     );
+}
+
+#[test]
+fn excludes_scrapes_unless_requested() {
+    let mut window = Window::new(Limits::default());
+    let text = "tcp_open_connections{direction=\"outbound\",peer=\"dst\",target_port=\"4191\",tls=\"true\",dst_deployment=\"web\",dst_namespace=\"vote\"} 1\n";
+    window.observe(&pod("linkerd-viz", "mesh-viz", true), 1_000, text);
+    assert_eq!(edges(&request(Kind::Deployment), &objects(), &window), Ok(Vec::new()));
+    let all = EdgesRequest {
+        include_scrapes: true,
+        ..request(Kind::Deployment)
+    };
+    let rows = edges(&all, &objects(), &window).expect("valid");
+    assert_eq!((rows.len(), rows[0].src.as_str()), (1, "mesh-viz"));
 }
