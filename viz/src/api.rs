@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use proxy_metrics::names::viz as names;
 use proxy_process::admin::Readiness;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -194,19 +193,4 @@ async fn proxy_metrics(State(api): State<Api>, request: Parameters<ProxyMetricsR
             format!("cannot fetch the metrics of {namespace}/{name}: {e}"),
         )
     })
-}
-
-/// Metrics of mesh-viz itself, without those of the watches of a cluster.
-pub(crate) fn own_metrics(telemetry: &Telemetry) -> String {
-    let source = telemetry.source(telemetry.window_max_ms());
-    let figures = [
-        (names::PODS, "gauge", source.pods as u64),
-        (names::PODS_FAILING, "gauge", source.pods_failing as u64),
-        (names::COVERED_MS, "gauge", source.covered_ms),
-        (names::REFUSED_TOTAL, "counter", source.refused),
-        (names::TAP_DROPPED_TOTAL, "counter", tap::dropped()),
-    ];
-    figures
-        .map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n"))
-        .concat()
 }

@@ -12,6 +12,7 @@ mod args;
 mod client;
 mod event;
 mod extension;
+mod metrics;
 mod objects;
 mod run;
 mod scrape;

@@ -20,6 +20,7 @@ use crate::{
     api::{self, Api},
     args::{Args, ClusterArgs},
     extension::{self, Certificates},
+    metrics::Metrics,
     objects::{self, MeshConfig},
     scrape::{self, Interval, Telemetry},
     source::{self, ClusterSource},
@@ -55,13 +56,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
         max: args.scrape_interval_max,
     };
     let telemetry = Telemetry::new(known.clone(), interval, args.window);
-    let taps = Taps::new(known, stop.clone());
+    let own = Metrics::new();
+    let taps = Taps::new(known, own.clone(), stop.clone());
     let listener = listen(&args).await?;
     let admin_listener = admin::listen(args.admin_addr).await?;
     let ready = Readiness::default();
     let metrics = {
         let (telemetry, states) = (telemetry.clone(), source.cluster.as_ref().map(|c| c.states.clone()));
-        move || api::own_metrics(&telemetry) + &states.as_ref().map_or_else(String::new, States::render)
+        move || own.render(&telemetry.source(telemetry.window_max_ms())) + &states.as_ref().map_or_else(String::new, States::render)
     };
     let mesh = MeshConfig {
         control_plane: args.control_plane_namespace.clone(),

@@ -36,7 +36,7 @@ use tonic::{
 use viz_api::{Kind, Problem, Resource, TapRequest, tap::Peer};
 use viz_query::{Error, Objects, Pod, objects::LabelSelector};
 
-use crate::{api::Rejection, event};
+use crate::{api::Rejection, event, metrics::Metrics};
 
 /// Concurrent taps; each observes many proxies.
 const TAPS: usize = 16;
@@ -53,18 +53,12 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Time between two attempts at a proxy that fails.
 const RETRY: Duration = Duration::from_secs(1);
 
-static DROPPED: AtomicU64 = AtomicU64::new(0);
-
-/// Lines dropped so far because a reader was too slow.
-pub(crate) fn dropped() -> u64 {
-    DROPPED.load(Relaxed)
-}
-
 /// Running taps.
 #[derive(Clone)]
 pub(crate) struct Taps {
     free: Arc<Semaphore>,
     objects: watch::Receiver<Arc<Objects>>,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
@@ -87,10 +81,11 @@ impl Encoding {
 }
 
 impl Taps {
-    pub(crate) fn new(objects: watch::Receiver<Arc<Objects>>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(objects: watch::Receiver<Arc<Objects>>, metrics: Metrics, stop: CancellationToken) -> Self {
         Self {
             free: Arc::new(Semaphore::new(TAPS)),
             objects,
+            metrics,
             stop,
         }
     }
@@ -115,6 +110,7 @@ impl Taps {
             encoding,
             objects: self.objects.clone(),
             lines,
+            metrics: self.metrics.clone(),
             lost: AtomicU64::new(0),
             bases: AtomicU32::new(0),
         });
@@ -241,6 +237,7 @@ struct Tap {
     encoding: Encoding,
     objects: watch::Receiver<Arc<Objects>>,
     lines: mpsc::Sender<Bytes>,
+    metrics: Metrics,
     /// Lines lost since the last one sent.
     lost: AtomicU64,
     bases: AtomicU32,
@@ -364,7 +361,7 @@ impl Tap {
 
     fn send(&self, bytes: Vec<u8>) -> bool {
         let sent = self.lines.try_send(bytes.into()).is_ok();
-        DROPPED.fetch_add(u64::from(!sent), Relaxed);
+        self.metrics.tap_dropped.inc_by(u64::from(!sent));
         sent
     }
 }

@@ -242,17 +242,3 @@ pub mod error {
     /// The client went away first; ours, upstream counts nothing then.
     pub const CANCELLED: &str = label(Reason::ClientCancelled);
 }
-
-/// Metrics of mesh-viz itself.
-pub mod viz {
-    /// Pods whose samples are kept.
-    pub const PODS: &str = "mesh_viz_scraped_pods";
-    /// Pods whose last scrape failed.
-    pub const PODS_FAILING: &str = "mesh_viz_failing_pods";
-    /// The longest time that samples cover, in milliseconds.
-    pub const COVERED_MS: &str = "mesh_viz_covered_ms";
-    /// Pods and series left out by a limit.
-    pub const REFUSED_TOTAL: &str = "mesh_viz_refused_total";
-    /// Lines of taps that a slow reader lost.
-    pub const TAP_DROPPED_TOTAL: &str = "mesh_viz_tap_dropped_total";
-}

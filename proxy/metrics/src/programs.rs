@@ -66,6 +66,20 @@ pub mod injector {
     pub const NAMESPACES_UNNAMED: &str = "mesh_injector_namespaces_unnamed";
 }
 
+/// mesh-viz.
+pub mod viz {
+    /// Gauge: pods with samples.
+    pub const PODS: &str = "mesh_viz_scraped_pods";
+    /// Gauge: pods whose last scrape failed.
+    pub const PODS_FAILING: &str = "mesh_viz_failing_pods";
+    /// Gauge: longest time that samples cover, in milliseconds.
+    pub const COVERED_MS: &str = "mesh_viz_covered_ms";
+    /// Counter: pods and series dropped by a limit.
+    pub const REFUSED: &str = "mesh_viz_refused";
+    /// Counter: lines of taps dropped because the reader was too slow.
+    pub const TAP_DROPPED: &str = "mesh_viz_tap_dropped";
+}
+
 /// mesh-cni.
 pub mod cni {
     /// Counter by `result`: checks of the node's files that found all in place, changed something, or failed.
