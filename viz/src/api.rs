@@ -139,7 +139,7 @@ async fn tap(State(api): State<Api>, request: Parameters<TapRequest>) -> Result<
         );
         return Err(Rejection(StatusCode::FORBIDDEN, reason));
     };
-    taps.start(&request, tap::Form::Lines)
+    taps.start(&request, tap::Encoding::Lines)
 }
 
 async fn pods(State(api): State<Api>) -> Response {

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use destination_k8s::{Kind as ObjectKind, Object, ObjectRef, keys};
+use destination_k8s::{Kind as ObjectKind, Object, ObjectRef, keys, pod::PodView};
 use destination_source::Update;
-use k8s_openapi::{
-    api::core::v1::{Container, Pod as K8sPod, PodStatus},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use proxy_model::{env, ports};
+use k8s_openapi::{api::core::v1::Pod as K8sPod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use proxy_model::{env, identity::MeshNames};
 use tokio::sync::{mpsc, watch};
 use viz_api::Kind;
 use viz_query::{Objects, Pod, PodKey, Profile, Service, Split, Workload};
@@ -138,66 +135,41 @@ fn key(meta: &ObjectMeta) -> (&str, &str) {
 
 fn read_pod(pod: &K8sPod, known: &Owners<'_>, mesh: &MeshConfig) -> Pod {
     let (namespace, name) = key(&pod.metadata);
-    let labels = pod.metadata.labels.clone().unwrap_or_default();
-    let sidecar = sidecar(pod);
-    let meshed = labels.contains_key(keys::CONTROL_PLANE_NS) && (sidecar.is_some() || !mesh.containers);
-    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref());
-    let identity = format!(
-        "{}.{namespace}.serviceaccount.identity.{}.{}",
-        account.unwrap_or("default"),
-        mesh.control_plane,
-        mesh.domain
-    );
+    let view = PodView::new(pod);
+    let names = MeshNames {
+        control_plane_namespace: &mesh.control_plane,
+        trust_domain: &mesh.domain,
+    };
+    let has_sidecar = view.sidecar().is_some();
+    let meshed = view.is_meshed_by(&mesh.control_plane) && (has_sidecar || !mesh.containers);
     let mut owners = owners(&pod.metadata);
     let outer = owners
         .first()
         .and_then(|(kind, owner)| known.get(&(*kind, namespace, owner.as_str())));
     let outer: Vec<_> = outer.into_iter().flat_map(|outer| self::owners(outer)).collect();
     owners.extend(outer);
-    if let Some(deployment) = labels
-        .get(keys::PROXY_DEPLOYMENT)
+    if let Some(deployment) = view
+        .label(keys::PROXY_DEPLOYMENT)
         .filter(|_| owners.iter().all(|o| o.0 != Kind::Deployment))
     {
-        owners.push((Kind::Deployment, deployment.clone()));
+        owners.push((Kind::Deployment, deployment.to_owned()));
     }
-    let port = |name, default| {
-        sidecar
-            .and_then(|s| variable(s, name))
-            .and_then(port)
-            .unwrap_or(default)
-    };
-    let may_tap = sidecar.is_none_or(|s| variable(s, env::TAP_SVC_NAME).is_some());
-    let status = pod.status.clone().unwrap_or_default();
+    let may_tap = !has_sidecar || view.sidecar_env(env::TAP_SVC_NAME).is_some();
     Pod {
         key: PodKey {
             namespace: namespace.into(),
             name: name.into(),
         },
-        ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
-        admin_port: port(env::ADMIN_LISTEN_ADDR, ports::ADMIN),
-        tap_port: may_tap.then(|| port(env::CONTROL_LISTEN_ADDR, ports::TAP)),
+        ip: view.ips().next(),
+        admin_port: view.admin_port(),
+        tap_port: may_tap.then(|| view.tap_port()),
         owners,
-        labels,
-        ready: is_ready(&status),
-        phase: status.phase.unwrap_or_else(|| "Pending".to_owned()),
+        labels: view.labels().cloned().unwrap_or_default(),
+        ready: view.is_ready(),
+        phase: view.phase().unwrap_or("Pending").to_owned(),
         meshed,
-        identity: meshed.then_some(identity),
+        identity: meshed.then(|| names.service_account(view.service_account(), namespace)),
     }
-}
-
-fn sidecar(pod: &K8sPod) -> Option<&Container> {
-    let spec = pod.spec.as_ref()?;
-    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    all.find(|container| container.name == keys::PROXY_CONTAINER)
-}
-
-fn variable<'a>(sidecar: &'a Container, name: &str) -> Option<&'a str> {
-    let mut all = sidecar.env.iter().flatten();
-    all.find(|variable| variable.name == name)?.value.as_deref()
-}
-
-fn port(address: &str) -> Option<u16> {
-    address.rsplit(':').next()?.parse().ok().filter(|port| *port != 0)
 }
 
 fn owners(meta: &ObjectMeta) -> Vec<(Kind, String)> {
@@ -205,14 +177,6 @@ fn owners(meta: &ObjectMeta) -> Vec<(Kind, String)> {
     references
         .filter_map(|r| Some((Kind::from_manifest(&r.kind)?, r.name.clone())))
         .collect()
-}
-
-fn is_ready(status: &PodStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[cfg(test)]
@@ -251,6 +215,7 @@ spec:
   containers: [{name: tidy}]
   initContainers:
   - name: linkerd-proxy
+    restartPolicy: Always
     env: [{name: LINKERD2_PROXY_ADMIN_LISTEN_ADDR, value: '0.0.0.0:5191'}, {name: LINKERD2_PROXY_TAP_SVC_NAME, value: viz}]
 status: {phase: Running, podIP: 10.9.0.3}
 ---
@@ -299,6 +264,12 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
         assert!(pod.ready && pod.meshed && pod.ip.is_some());
         assert_eq!(objects.splits[0].leaves[0], ("voting-v1".to_owned(), "90".to_owned()));
         assert!(objects.workloads.iter().any(|w| w.kind == Kind::ReplicaSet));
+        let other = MeshConfig {
+            control_plane: "other".into(),
+            ..mesh.clone()
+        };
+        let pods = gather(loaded.objects.iter(), &other).pods;
+        assert!(pods.iter().all(|pod| !pod.meshed), "another mesh's pods");
         // On a cluster the label alone does not make a sidecar.
         let mesh = MeshConfig {
             containers: true,
