@@ -1,4 +1,4 @@
-//! The command line: the benchmark, and the parts of it that are processes of their own.
+//! Command line: the benchmark, and its parts that are separate processes.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,7 +9,7 @@ use crate::{
     bare, cluster, control_plane, generator, guard, instructions, namespaces, run, side, soak, table, webhook,
 };
 
-/// Measures what a request costs the two sidecars, beside a bare hyper and rustls pair.
+/// Measure the cost of a request in both sidecars, compared with a bare hyper and rustls pair.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-bench", version)]
 pub(crate) struct Args {
@@ -22,87 +22,87 @@ pub(crate) struct Args {
 /// Options of the benchmark.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// HTTP/1 connections, each with one request under way.
+    /// HTTP/1 connections, each with one request in flight
     #[arg(long, default_value_t = 32)]
     pub(crate) connections: usize,
-    /// Length of one measurement, in seconds.
+    /// Length of one measurement, in seconds
     #[arg(long, default_value_t = 5)]
     pub(crate) seconds: u64,
-    /// Measurements of each pair; they alternate.
+    /// Measurements of each pair, in turns
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
-    /// The program mesh-proxy; by default the one beside this program.
+    /// Path of mesh-proxy; defaults to the one beside this program
     #[arg(long, value_name = "PATH")]
     pub(crate) proxy: Option<PathBuf>,
-    /// Writes the result as JSON.
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Measures the bare pair alone.
+    /// Measure only the bare pair
     #[arg(long)]
     pub(crate) bare_only: bool,
-    /// Without network namespaces, everything on loopback; only the bare pair can do that.
+    /// Use loopback instead of network namespaces (bare pair only)
     #[arg(long, requires = "bare_only")]
     pub(crate) loopback: bool,
-    /// Fails if the sidecars cost more than so many times the bare pair.
+    /// Fail if the sidecars cost more than this multiple of the bare pair
     #[arg(long, value_name = "RATIO")]
     pub(crate) max_ratio: Option<f64>,
 }
 
-/// The parts that are processes of their own; the benchmark starts them.
+/// Other measurements, and the parts that are separate processes.
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// One end: a namespace with a scripted control plane, and the load or the backend.
+    /// Run one end: a namespace with a scripted control plane and the load or the backend
     #[command(hide = true)]
     Side(side::Args),
-    /// Runs a command in the network namespace of a process.
+    /// Run a command in the network namespace of a process
     #[command(hide = true)]
     Enter(namespaces::Enter),
-    /// Prints all that a sidecar costs, with the target of each row.
+    /// Print all costs of a sidecar with their targets
     Table(table::Args),
-    /// Mixed load while everything changes; memory must end as it began.
+    /// Run mixed load during constant updates and check that memory does not grow
     Soak(soak::Args),
-    /// A fixed exchange in one process, to count instructions by.
+    /// Run a fixed exchange in one process, for counting instructions
     Instructions(instructions::Args),
-    /// Fails if a request takes more instructions than the committed figures say; needs valgrind.
+    /// Compare instructions per request with the committed figures (needs valgrind)
     Guard(guard::Args),
-    /// Our load generator beside wrk and h2load, which have to be installed.
+    /// Compare our load generator with wrk and h2load, which must be installed
     Generator(generator::Args),
-    /// What the control plane costs: mesh-destination with thousands of streams.
+    /// Measure mesh-destination with thousands of streams
     ControlPlane(control_plane::Args),
-    /// What the admission webhook adds to a pod's creation.
+    /// Measure the time that the admission webhook adds to the creation of a pod
     Webhook(webhook::Args),
-    /// The control plane on a Kubernetes: streams, webhook, installation, memory, and how fast changes are followed.
+    /// Measure the control plane on Kubernetes: streams, webhook, installation, memory, reaction to changes
     Cluster(cluster::Args),
-    /// The client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out.
+    /// Run the client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out
     #[command(hide = true)]
     BareOutbound(Bare),
-    /// The server side of the bare pair: HTTP/2 over mutual TLS in, HTTP/1 out.
+    /// Run the server side of the bare pair: HTTP/2 over mutual TLS in, HTTP/1 out
     #[command(hide = true)]
     BareInbound(Bare),
 }
 
-/// A bare sidecar.
+/// Options of a bare sidecar.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bare {
-    /// Where to listen.
+    /// Address to listen on
     #[arg(long)]
     pub(crate) listen: SocketAddr,
-    /// Where to send everything.
+    /// Address to forward to
     #[arg(long)]
     pub(crate) target: SocketAddr,
-    /// What it carries.
+    /// Protocol
     #[arg(long)]
     pub(crate) speaks: bare::Speaks,
-    /// Folder with anchor and issuer, as the benchmark writes them.
+    /// Directory with trust anchor and issuer, as the benchmark writes them
     #[arg(long, value_name = "DIR")]
     pub(crate) pki: PathBuf,
-    /// Threads.
+    /// Threads
     #[arg(long, default_value_t = 1)]
     pub(crate) workers: usize,
 }
 
 impl Args {
-    /// Runs the benchmark, or a part of it.
+    /// Runs the benchmark or a part of it.
     pub(crate) fn run(self) -> Result<()> {
         match self.part {
             None => run::run(self.options),

@@ -1,9 +1,8 @@
-//! The bare pair: what hyper and rustls alone cost, doing the same to the bytes. No discovery, no policy, no metrics.
+//! The bare pair: the cost of hyper and rustls alone for the same bytes. No discovery, no policy, no metrics.
 //!
-//! HTTP/1 comes in, one HTTP/2 connection with mutual TLS is between the two, HTTP/1 goes out; or HTTP/2 all the way; or
-//! bytes, each connection with a TLS connection of its own. TLS is configured as in the mesh, and its streams are
-//! tokio-rustls' own; one thread does it all, or several that have a runtime and connections of their own each, as the
-//! mesh's workers have.
+//! HTTP/1 in, one HTTP/2 connection with mutual TLS between the two, HTTP/1 out; or HTTP/2 all the way; or bytes, each
+//! connection in a TLS connection of its own. TLS is configured as in the mesh, with the streams of tokio-rustls. One
+//! thread does it all, or several with a runtime and connections of their own, like the workers of the mesh.
 
 mod accepts;
 pub(crate) mod http2;
@@ -34,19 +33,19 @@ use crate::{
     orders::{self, Answer},
 };
 
-/// What a bare pair carries.
+/// Protocol that a bare pair carries.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Speaks {
-    /// HTTP/1, between the two in HTTP/2.
+    /// HTTP/1, as HTTP/2 between the two
     Http1,
-    /// HTTP/2.
+    /// HTTP/2
     Http2,
-    /// Bytes.
+    /// Bytes
     Tcp,
 }
 
 impl Speaks {
-    /// As the command line has it.
+    /// Name on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
@@ -113,7 +112,7 @@ fn tls(pki: &std::path::Path, account: &str) -> Result<Tls> {
     workload(&Pki::load(pki)?, account)
 }
 
-/// Who a workload of the benchmark is.
+/// Identity of a workload of the benchmark.
 pub(crate) fn workload(pki: &Pki, account: &str) -> Result<Tls> {
     let name = identity("bench", account);
     let made = pki.credentials(&name);

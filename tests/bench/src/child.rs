@@ -1,4 +1,4 @@
-//! A process that the benchmark started; it ends with the benchmark.
+//! Child processes, which end with the benchmark.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::orders::{Answer, Order};
 
-/// A process that takes orders and answers them.
+/// Process that takes commands and answers them.
 pub(crate) struct Child {
     name: &'static str,
     process: Process,
@@ -36,12 +36,12 @@ impl Child {
         })
     }
 
-    /// Its number.
+    /// Process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Its next answer.
+    /// Reads the next answer.
     pub(crate) fn answer(&mut self) -> Result<Answer> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
@@ -54,7 +54,7 @@ impl Child {
         }
     }
 
-    /// Tells it to do something and waits for the answer.
+    /// Sends a command and waits for the answer.
     pub(crate) fn order(&mut self, order: &Order) -> Result<Answer> {
         let line = serde_json::to_string(order)?;
         writeln!(self.orders, "{line}").with_context(|| format!("{} has ended", self.name))?;
@@ -70,7 +70,7 @@ impl Drop for Child {
     }
 }
 
-/// A process that takes no orders.
+/// Process that takes no commands.
 pub(crate) struct Silent(Process);
 
 impl Silent {
@@ -80,7 +80,7 @@ impl Silent {
         Ok(Self(process.with_context(|| format!("cannot start {name}"))?))
     }
 
-    /// Its number.
+    /// Process id.
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }

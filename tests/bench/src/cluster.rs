@@ -1,10 +1,10 @@
-//! The mesh on a Kubernetes in figures, beside its targets and what upstream's control plane took on such a machine.
+//! Figures of the mesh on Kubernetes, with their targets and those of upstream's control plane on such a machine.
 //!
 //! ```text
-//! without a cluster: [control_plane] streams, [webhook] reviews   on one: [install] ─▶ [idle] ─▶ [follow] changes ─▶ uninstall
-//!                                                      all are [rows]
+//! without a cluster: [control_plane] streams, [webhook] reviews
+//! on a cluster: [install] ─▶ [idle] ─▶ [follow] changes ─▶ uninstall      all results are [rows]
 //! ```
-//! The cluster is `$KUBECONFIG`'s, or one of `../shared/kube` for as long as it takes, as for the tests of `tests/cluster`.
+//! The cluster is that of `$KUBECONFIG`, or a temporary one of `../shared/kube`, as in `tests/cluster`.
 
 mod follow;
 mod idle;
@@ -20,42 +20,42 @@ use tests_cluster::bed::{Bed, Needs};
 use crate::{control_plane, webhook};
 use rows::{Row, Rows};
 
-/// What can be measured.
+/// Parts of the measurement.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// mesh-destination with thousands of streams of each kind; needs no cluster.
+    /// mesh-destination with thousands of streams of each kind (without a cluster)
     Streams,
-    /// What the admission webhook adds to a pod's creation; needs no cluster.
+    /// Time that the admission webhook adds to the creation of a pod (without a cluster)
     Webhook,
-    /// From `mesh install` to `mesh check`, all green.
+    /// Time from `mesh install` until `mesh check` succeeds
     Install,
-    /// What the processes of the control plane hold when nothing happens.
+    /// Idle memory of the processes of the control plane
     Idle,
-    /// From a change to the first request that follows it, through two sidecars.
+    /// Time from a change to the first request that follows it, through two sidecars
     Follow,
 }
 
-/// Measures the control plane and what it does on a Kubernetes, with the target of each row.
+/// Measure the control plane on Kubernetes, with the target of each row.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Measures these parts alone.
+    /// Measure only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
-    /// How often the mesh is installed; the median counts.
+    /// Number of installations, of which the median counts
     #[arg(long, default_value_t = 3)]
     installs: usize,
-    /// Changes of each kind that are timed.
+    /// Timed changes of each kind
     #[arg(long, default_value_t = 100)]
     changes: usize,
-    /// Writes the result as JSON.
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fails where a row is worse than its target, or could not be measured.
+    /// Fail if a row misses its target or cannot be measured
     #[arg(long, visible_alias = "strict")]
     check: bool,
 }
 
-/// Runs it.
+/// Runs the measurement.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let rows = measure(args);
     println(&rows.table());
@@ -109,7 +109,7 @@ fn on_cluster(args: &Args, bed: &Bed, asked: impl Fn(Part) -> bool, rows: &mut R
     install::uninstall(bed.cluster())
 }
 
-/// The rows of the streams.
+/// Rows of streams.
 fn streams(report: &control_plane::Report) -> Vec<Row> {
     let mut rows = vec![];
     for m in &report.measured {
@@ -139,7 +139,7 @@ fn streams(report: &control_plane::Report) -> Vec<Row> {
     rows
 }
 
-/// The rows of the webhook.
+/// Rows of the webhook.
 fn reviews(measured: &webhook::Measured) -> Vec<Row> {
     let [median, p99, cpu] = webhook::PROMISED;
     vec![

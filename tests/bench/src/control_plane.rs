@@ -1,9 +1,8 @@
-//! What the control plane costs: the program mesh-destination, fed by a scripted API server, with thousands of streams of
-//! each kind.
+//! Cost of the control plane: mesh-destination, fed by a scripted API server, with thousands of streams of each kind.
 //!
 //! ```text
-//! [api] a Kubernetes API server, as far as watches need one ─▶ mesh-destination ─▶ [streams] clients that count messages
-//!        │ [objects] one change ─────────────────────────────── the time until all have it ──▲
+//! [api] scripted Kubernetes API server ─▶ mesh-destination ─▶ [streams] clients that count messages
+//!        │ [objects] one change ────────────── time until all have it ─▲
 //! ```
 
 mod api;
@@ -25,40 +24,40 @@ use report::Measured;
 pub(crate) use report::{Report, TARGETS, UPSTREAM_STREAMS, upstream};
 use streams::Streams;
 
-/// Streams that are opened and closed before anything is measured, so that the program has touched what it needs once.
+/// Streams opened and closed before the measurement, so that the program has touched the memory it needs.
 const WARM: usize = 50;
 /// Time for memory to settle.
 const SETTLE: Duration = Duration::from_millis(1_500);
 /// Time between two changes.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Measures mesh-destination with many streams.
+/// Measure mesh-destination with many streams.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Args {
-    /// Streams of each kind; may be given several times.
+    /// Streams of each kind; can be repeated
     #[arg(long, default_values_t = [1_000, 5_000])]
     streams: Vec<usize>,
-    /// Connections that carry them.
+    /// Connections that carry them
     #[arg(long, default_value_t = 50)]
     connections: usize,
-    /// Endpoints of the Service.
+    /// Endpoints of the Service
     #[arg(long, default_value_t = 50)]
     endpoints: usize,
-    /// Changes that are timed.
+    /// Timed changes
     #[arg(long, default_value_t = 20)]
     changes: usize,
-    /// The program mesh-destination; by default the one beside this program.
+    /// Path of mesh-destination; defaults to the one beside this program
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
-    /// Writes the result as JSON.
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fails where a figure is worse than the mesh's own target.
+    /// Fail if a figure misses its target
     #[arg(long)]
     check: bool,
 }
 
-/// Runs it.
+/// Runs the measurement.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let report = report(args)?;
     println(&report.table());
@@ -71,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What it measures when nothing else is said.
+/// Default options.
 pub(crate) fn standard() -> Result<Report> {
     report(&Args::parse_from(["control-plane"]))
 }

@@ -1,7 +1,7 @@
-//! Our load generator beside wrk and h2load: all drive the application itself, in turns, and should see the same.
+//! Our load generator compared with wrk and h2load: all drive the application itself, in turns, and should agree.
 //!
-//! The application has the first core, and whoever sends has the second. What is compared is how many requests are
-//! answered, and how long they take. Nothing else in this program needs those tools.
+//! The application has the first core, the generator the second. Compared are the number of responses and their
+//! latencies. Nothing else in this program needs those tools.
 
 mod tools;
 
@@ -20,23 +20,23 @@ use crate::{
     report::median,
 };
 
-/// Core of whoever sends; the application has the first.
+/// Core of the generator; the application has the first.
 const SENDER_CORE: usize = 1;
-/// Requests of the open loop, in a second.
+/// Requests per second of the open loop.
 const OPEN_RATE: u64 = 2_000;
 
-/// How long, how often.
+/// Compare our load generator with wrk and h2load.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Length of one measurement, in seconds.
+    /// Length of one measurement, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Measurements of each generator and load; they alternate.
+    /// Measurements of each generator and load, in turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
-/// A load, and which of the others can make it.
+/// Load, and the other generators that can make it.
 struct Row {
     name: &'static str,
     what: What,
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// What a generator saw: requests in a second, and latencies in microseconds.
+/// Measurement of a generator: requests per second, and latencies in microseconds.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) rate: f64,
@@ -82,7 +82,7 @@ impl From<&Loaded> for Seen {
     }
 }
 
-/// Prints what ours and theirs see.
+/// Prints the measurements of all generators.
 #[expect(clippy::print_stdout, reason = "it is what this command is for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
     for tool in [Tool::Wrk, Tool::H2load] {
@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Ours and theirs, in each round.
+/// Measurements of both generators in each round.
 fn measure(row: &Row, args: &Args) -> Result<Vec<[Seen; 2]>> {
     let load = Load {
         addr: (Ipv4Addr::LOCALHOST, proxy::BACKEND_PORT).into(),
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_are_medians() {
+    fn shows_medians() {
         let seen = |rate| Seen {
             rate,
             p50: 10.0 * rate,

@@ -1,5 +1,5 @@
-//! Instructions per request under callgrind, beside the committed figures. Time is noise on a shared machine, they are
-//! not: the same program takes the same number anywhere, to about one percent.
+//! Instructions per request under callgrind, compared with the committed figures. Unlike time they are not noise on a
+//! shared machine: a program takes the same number anywhere, to about one percent.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,25 +11,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::median;
 
-/// What to compare with.
+/// Compare instructions per request with the committed figures.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The committed figures.
+    /// File of the committed figures
     #[arg(long, value_name = "FILE", default_value = "tests/bench/instructions.json")]
     figures: PathBuf,
-    /// Replaces them by what is counted now.
+    /// Replace them by the current figures
     #[arg(long)]
     update: bool,
-    /// Counts the bare pair too, and prints it.
+    /// Count and print the bare pair too
     #[arg(long)]
     bare: bool,
 }
 
-/// Requests of the two runs: what starting costs is in both, and falls out.
+/// Requests of the two runs, whose difference excludes the start.
 const REQUESTS: [usize; 2] = [1_600, 6_400];
-/// How much more than committed is too much.
+/// Largest allowed increase.
 const MOST: f64 = 1.05;
-/// How much less is worth a new figure.
+/// Decrease that is worth a new figure.
 const LESS: f64 = 0.98;
 
 /// Instructions per request.
@@ -39,7 +39,7 @@ struct Figures {
     inbound: u64,
 }
 
-/// Compares.
+/// Runs the comparison.
 #[expect(clippy::print_stdout, reason = "it is what this command is for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.bare {
@@ -75,10 +75,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// How often it is counted: which requests leave together is up to the threads, and moves a figure by 2 %.
+/// Number of counts: the threads decide which requests leave together, which moves a figure by 2 %.
 const COUNTS: usize = 5;
 
-/// The medians of some counts.
+/// Medians of counts.
 fn count(is_bare: bool) -> Result<Figures> {
     let counts = (0..COUNTS).map(|_| count_once(is_bare)).collect::<Result<Vec<_>>>()?;
     let median = |of: fn(&Figures) -> u64| median(counts.iter().map(|one| of(one) as f64).collect()) as u64;

@@ -1,8 +1,8 @@
-//! A fixed exchange in one process, to count instructions by: time is noise on a shared machine, they are not.
+//! Fixed exchange in one process for counting instructions, which unlike time are not noise on a shared machine.
 //!
-//! The outbound side, the inbound side, and the client with the application are a thread each, so that callgrind tells
-//! their costs apart; everything is on loopback, and discovery is scripted. What starting costs falls out by
-//! subtracting a run with fewer requests.
+//! The outbound side, the inbound side, and the client with the application have a thread each, so that callgrind
+//! separates their costs; everything is on loopback, and discovery is scripted. The difference to a run with fewer
+//! requests excludes the start.
 
 use std::{net::SocketAddr, num::NonZeroU16, rc::Rc, sync::mpsc, thread};
 
@@ -26,27 +26,27 @@ use crate::{
     load, proxy,
 };
 
-/// How much of what.
+/// Run a fixed exchange in one process.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Requests, in all.
+    /// Requests in total
     #[arg(long, default_value_t = 2000)]
     requests: usize,
-    /// Connections; over HTTP/1 each has one request under way.
+    /// Connections, with one request in flight on each over HTTP/1
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// HTTP/2 instead, with so many streams on each connection.
+    /// Use HTTP/2 with this number of streams per connection
     #[arg(long, value_name = "STREAMS", num_args = 0..=1, default_missing_value = "16")]
     http2: Option<usize>,
-    /// The bare pair instead of the mesh.
+    /// Use the bare pair instead of the mesh
     #[arg(long)]
     bare: bool,
 }
 
-/// A request as `wrk` sends it.
+/// Request as `wrk` sends it.
 const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: server.bench\r\n\r\n";
 
-/// Runs the exchange, and says how many requests were answered rightly.
+/// Runs the exchange; returns the number of correct responses.
 #[expect(clippy::print_stdout, reason = "it is what this command is for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
     let pki = Pki::new();
@@ -93,7 +93,7 @@ fn on_this_thread(task: impl Future<Output = Result<()>>) -> Result<()> {
         .block_on(task)
 }
 
-/// Serves on a thread of its own until the process ends.
+/// Serves on a new thread until the process ends.
 fn start<F, S>(name: &str, serve: S) -> Result<SocketAddr>
 where
     F: Future<Output = Result<()>>,

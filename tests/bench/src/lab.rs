@@ -1,4 +1,4 @@
-//! Both ends of a measurement, in network namespaces of their own, and the sidecars that run there.
+//! Both ends of a measurement in network namespaces of their own, with their sidecars.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,40 +20,40 @@ use crate::{
 /// Core of the sidecars; load and backend are on the first.
 const SIDECAR_CORE: usize = 1;
 
-/// Two sidecars, and where requests go in.
+/// Pair of sidecars.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Pair {
-    /// Where requests go in.
+    /// Address that requests are sent to.
     pub(crate) entry: SocketAddr,
-    /// Process of the client's sidecar.
+    /// Process id of the client's sidecar.
     pub(crate) outbound: u32,
-    /// Process of the server's sidecar.
+    /// Process id of the server's sidecar.
     pub(crate) inbound: u32,
 }
 
 impl Pair {
-    /// The mesh's pair, for bytes.
+    /// Pair of the mesh, for bytes.
     pub(crate) fn for_bytes(self) -> Self {
         let entry = proxy::tcp_addr();
         Self { entry, ..self }
     }
 }
 
-/// A mesh as it is wanted.
+/// Options of a mesh.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// The sidecar's program.
+    /// Program of the sidecar.
     pub(crate) program: PathBuf,
-    /// Its threads.
+    /// Threads of the sidecar.
     pub(crate) workers: usize,
-    /// Whether it stays on one core.
+    /// Pins it to one core.
     pub(crate) is_pinned: bool,
-    /// Variables beside the usual ones.
+    /// Additional variables.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 impl Wanted {
-    /// A mesh of one worker on one core.
+    /// Returns a mesh of one worker on one core.
     pub(crate) fn new(program: PathBuf) -> Self {
         Self {
             program,
@@ -64,12 +64,12 @@ impl Wanted {
     }
 }
 
-/// The threads of a bare side.
+/// Threads of a bare side.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Threads {
-    /// How many.
+    /// Number.
     pub(crate) workers: usize,
-    /// Whether they stay on one core.
+    /// Pins them to one core.
     pub(crate) is_pinned: bool,
 }
 
@@ -80,7 +80,7 @@ impl Threads {
     };
 }
 
-/// Both ends, and what was started there. Whatever is dropped is killed.
+/// Both ends with their processes, which are killed when dropped.
 pub(crate) struct Lab {
     folder: tempfile::TempDir,
     pki: Pki,
@@ -92,11 +92,11 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Lays out both ends. Namespaces must have been made private before.
+    /// Sets up both ends. The namespaces must already be private.
     pub(crate) fn start(has_namespaces: bool) -> Result<Self> {
         let (folder, pki) = (tempfile::tempdir()?, Pki::new());
         pki.save(folder.path())?;
-        // Nobody checks it; mesh-proxy wants one.
+        // It is not checked, but mesh-proxy requires one.
         std::fs::write(folder.path().join("token"), "token")?;
         let start = |name, role: &str| -> Result<Child> {
             let mut command = myself()?;
@@ -127,7 +127,7 @@ impl Lab {
         })
     }
 
-    /// A command that runs beside `side`; on the sidecars' core if it is to stay on one.
+    /// Command in the namespace of `side`, on the core of the sidecars if pinned.
     fn beside(&self, side: &Child, is_pinned: bool) -> Result<Command> {
         let pid = if self.has_namespaces { side.pid() } else { 0 };
         let mut command = myself()?;
@@ -193,7 +193,7 @@ impl Lab {
         Ok((addr, pid))
     }
 
-    /// Starts the mesh's pair; there can be one at a time.
+    /// Starts the pair of the mesh; only one can run at a time.
     pub(crate) fn mesh(&mut self, wanted: &Wanted) -> Result<Pair> {
         let Wanted { program, workers, .. } = wanted;
         ensure!(
@@ -233,7 +233,7 @@ impl Lab {
         })
     }
 
-    /// Runs load.
+    /// Runs a load.
     pub(crate) fn load(&mut self, load: Load) -> Result<Loaded> {
         match self.client.order(&Order::Load(vec![load]))?.loaded()?.pop() {
             Some(loaded) => Ok(loaded),
@@ -241,8 +241,8 @@ impl Lab {
         }
     }
 
-    /// Fails if a sidecar has counted something wrong, or nothing over mutual TLS: a measurement of something else than
-    /// a mesh that works would be worse than none.
+    /// Fails if a sidecar has counted errors, or nothing over mutual TLS: measuring anything but a working mesh is
+    /// worse than not measuring.
     pub(crate) fn check(&mut self) -> Result<()> {
         for side in [&mut self.client, &mut self.server] {
             let Counted { is_meshed, errors } = side.order(&Order::Count(proxy::admin_addr()))?.counted()?;
@@ -263,7 +263,7 @@ fn myself() -> Result<Command> {
     ))
 }
 
-/// The program mesh-proxy beside this one.
+/// Path of the mesh-proxy beside this program.
 pub(crate) fn beside_myself() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().unwrap_or(Path::new(".")).join("mesh-proxy"))

@@ -1,13 +1,14 @@
-//! The program `mesh-bench`: what a request costs the two sidecars, beside a bare hyper and rustls pair of ours.
+//! Program `mesh-bench`: cost of a request in both sidecars, compared with a bare hyper and rustls pair of ours.
 //!
 //! ```text
-//! [run] starts and measures   [side] client ── [tests_load] ──▶ sidecar ═mTLS═▶ sidecar ──▶ [tests_load::backend] ── side server
-//!                              a network namespace            a network namespace
+//! [run] starts and measures
+//! [side] client ── [tests_load] ──▶ sidecar ═mTLS═▶ sidecar ──▶ [tests_load::backend] ── side server
+//!         a network namespace                          a network namespace
 //! ```
 //! The sidecars are mesh-proxy and mesh-proxy, or [bare] and [bare], in turns within one run.
 //!
-//! [table] measures all there is, with targets; [soak] looks for what grows; [guard] counts instructions, which are the
-//! same on any machine.
+//! [table] measures everything, with targets; [soak] looks for growing memory; [guard] counts instructions, which are
+//! the same on any machine.
 
 mod args;
 mod bare;

@@ -13,7 +13,7 @@ use nix::{
     unistd::{Pid, getegid, geteuid},
 };
 
-/// Makes a private network namespace; below a private user namespace when not root.
+/// Creates a private network namespace, inside a private user namespace unless root.
 pub(crate) fn private() -> Result<()> {
     if geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNET).is_ok() {
         return Ok(());
@@ -27,13 +27,13 @@ pub(crate) fn private() -> Result<()> {
     network()
 }
 
-/// Makes a network namespace.
+/// Creates a network namespace.
 pub(crate) fn network() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")
 }
 
-/// Keeps this process on one core, when the machine has more than one: sidecars on one, load and backend on another,
-/// so that they do not take each other's time.
+/// Pins this process to one core if the machine has several: sidecars on one, load and backend on another, so that they
+/// do not take time from each other.
 pub(crate) fn stay_on(core: usize) -> Result<()> {
     if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > core) {
         let mut set = CpuSet::new();
@@ -44,8 +44,8 @@ pub(crate) fn stay_on(core: usize) -> Result<()> {
     Ok(())
 }
 
-/// Lets connections come and go by the thousand: ports whose last connection has just ended may be used again, and this
-/// process may have as many files as the system allows.
+/// Prepares for thousands of short connections: ports of closed connections may be reused at once, and this process may
+/// open as many files as the system allows.
 pub(crate) fn busy() -> Result<()> {
     // Where the system forbids it, a load of short connections says so.
     let _ = std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1");
@@ -57,18 +57,18 @@ pub(crate) fn busy() -> Result<()> {
 /// Arguments of `enter`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Enter {
-    /// Process in whose network namespace the command runs; 0 is our own.
+    /// Process whose network namespace the command runs in; 0 is this one
     #[arg(long)]
     pid: u32,
-    /// Core that it stays on; none leaves it to the scheduler.
+    /// Core to pin it to; by default left to the scheduler
     #[arg(long)]
     core: Option<usize>,
-    /// The command.
+    /// Command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<String>,
 }
 
-/// Becomes the command, in another process's network namespace.
+/// Executes the command in the network namespace of another process.
 pub(crate) fn enter(args: &Enter) -> Result<()> {
     if args.pid != 0 {
         let namespace = File::open(format!("/proc/{}/ns/net", args.pid)).context("the other process is gone")?;

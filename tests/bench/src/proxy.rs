@@ -1,4 +1,4 @@
-//! How mesh-proxy is started here, and the addresses that both ends agree on.
+//! Start of mesh-proxy, and the addresses that both ends agree on.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,59 +10,59 @@ use tests_harness::certificates::identity;
 
 use crate::bare::Speaks;
 
-/// Mark of the sidecars' sockets.
+/// Socket mark of the sidecars.
 pub(crate) const MARK: u32 = 2102;
-/// Where the application listens.
+/// Port of the application.
 pub(crate) const BACKEND_PORT: u16 = 9000;
-/// Where it gives bytes back.
+/// Port on which it echoes bytes.
 pub(crate) const ECHO_PORT: u16 = 9002;
-/// Where the bare server sides listen; traffic to them is not redirected.
+/// Ports of the bare server sides, which are not redirected.
 pub(crate) const BARE_PORTS: [u16; 3] = [9003, 9004, 9005];
 /// Port of the Service.
 pub(crate) const SERVICE_PORT: u16 = 80;
-/// What its endpoints are asked by.
+/// Authority of its endpoints.
 pub(crate) const SERVICE_PATH: &str = "server.bench.svc.cluster.local:80";
-/// The Service's other port, for bytes.
+/// Port of the Service for bytes.
 pub(crate) const TCP_PORT: u16 = 5432;
-/// What its endpoints are asked by.
+/// Authority of its endpoints.
 pub(crate) const TCP_PATH: &str = "server.bench.svc.cluster.local:5432";
 
-/// The Service: an address that nobody has, as a ClusterIP is.
+/// Address of the Service, which no interface has, like a ClusterIP.
 pub(crate) fn service_addr() -> SocketAddr {
     (Ipv4Addr::new(10, 99, 0, 1), SERVICE_PORT).into()
 }
 
-/// The same, for bytes.
+/// Address of the Service for bytes.
 pub(crate) fn tcp_addr() -> SocketAddr {
     (Ipv4Addr::new(10, 99, 0, 1), TCP_PORT).into()
 }
 
-/// Where a bare server side listens.
+/// Address of a bare server side.
 pub(crate) fn bare_port(speaks: Speaks) -> u16 {
     BARE_PORTS[speaks as usize]
 }
 
-/// The scripted control plane, on loopback in each namespace.
+/// Address of the scripted control plane, on loopback in each namespace.
 pub(crate) fn control_addr() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, ports::DESTINATION).into()
 }
 
-/// Where mesh-proxy tells whether it is ready.
+/// Address of the admin server of mesh-proxy.
 pub(crate) fn admin_addr() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, ports::ADMIN).into()
 }
 
-/// One sidecar of the mesh.
+/// Sidecar of the mesh.
 pub(crate) struct Sidecar<'a> {
-    /// Its service account.
+    /// Service account.
     pub(crate) account: &'a str,
-    /// Its pod's address.
+    /// Address of its pod.
     pub(crate) address: Ipv4Addr,
     /// Threads.
     pub(crate) workers: usize,
 }
 
-/// The environment of a sidecar, as the injector would write it. Metrics and policy are on, as always, and so is tap.
+/// Environment of a sidecar, as the injector would write it. Metrics, policy and tap are on.
 pub(crate) fn environment(sidecar: &Sidecar<'_>, dir: &Path, anchors: &str) -> Vec<(&'static str, String)> {
     let Sidecar {
         account,

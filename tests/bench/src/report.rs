@@ -1,36 +1,36 @@
-//! The result: a table for people, JSON for machines.
+//! Result as a table and as JSON.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use crate::{orders::Loaded, usage::Cpu};
 
-/// One measurement of one pair.
+/// Measurement of a pair.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measured {
-    /// What the load saw.
+    /// Measurement of the load.
     #[serde(serialize_with = "seen")]
     pub(crate) load: Loaded,
-    /// CPU time of the client's sidecar for each request.
+    /// CPU time of the client's sidecar per request.
     pub(crate) outbound: Cpu,
-    /// CPU time of the server's sidecar for each request.
+    /// CPU time of the server's sidecar per request.
     pub(crate) inbound: Cpu,
 }
 
-/// All measurements; those of a round belong together.
+/// Measurements of all rounds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Connections.
     pub(crate) connections: usize,
     /// Length of a measurement.
     pub(crate) seconds: u64,
-    /// mesh-proxy; empty when only the bare pair was measured.
+    /// mesh-proxy; empty if only the bare pair was measured.
     pub(crate) mesh: Vec<Measured>,
     /// The bare pair.
     pub(crate) bare: Vec<Measured>,
 }
 
-/// What is compared, as medians over the rounds.
+/// Comparison, as medians over the rounds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratios {
     /// Requests per second, mesh to bare.
@@ -43,7 +43,7 @@ pub(crate) struct Ratios {
     pub(crate) both: f64,
 }
 
-/// The load in short: all its latencies would be thousands of lines.
+/// Summary of a load: all its latencies would be thousands of lines.
 fn seen<S: serde::Serializer>(load: &Loaded, serializer: S) -> Result<S::Ok, S::Error> {
     serde_json::json!({
         "requests": load.requests,
@@ -66,7 +66,7 @@ impl Measured {
 }
 
 impl Report {
-    /// Medians of the ratios within the rounds: what changes slowly on the machine cancels out.
+    /// Medians of the ratios within the rounds: slow changes of the machine cancel out.
     pub(crate) fn ratios(&self) -> Option<Ratios> {
         if self.mesh.is_empty() {
             return None;
@@ -88,7 +88,7 @@ impl Report {
         })
     }
 
-    /// For people.
+    /// Renders a table.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
@@ -123,7 +123,7 @@ impl Report {
         table.to_string()
     }
 
-    /// For machines.
+    /// Renders JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "connections": self.connections,
@@ -156,7 +156,7 @@ fn row(name: &str, measured: &[Measured]) -> Vec<String> {
     ]
 }
 
-/// The middle one.
+/// Median.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

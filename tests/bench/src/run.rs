@@ -14,10 +14,10 @@ use crate::{
     usage::Cpu,
 };
 
-/// Before the first measurement: connections are made, discovery has answered, caches are warm.
+/// Warm-up: connections, discovery, caches.
 pub(crate) const WARM_UP_MS: u64 = 1_000;
 
-/// Runs it.
+/// Runs the benchmark.
 pub(crate) fn run(options: Options) -> Result<()> {
     if !options.loopback {
         namespaces::private()?;
@@ -70,15 +70,15 @@ fn load(pair: &Pair, options: &Options, ms: u64) -> Load {
 }
 
 fn measure(lab: &mut Lab, pair: &Pair, options: &Options) -> Result<Measured> {
-    Measured::of(lab, pair, load(pair, options, options.seconds * 1000))
+    Measured::run(lab, pair, load(pair, options, options.seconds * 1000))
 }
 
 impl Measured {
-    /// Runs load over a pair.
-    pub(crate) fn of(lab: &mut Lab, pair: &Pair, load: Load) -> Result<Self> {
-        let before = (Cpu::of(pair.outbound)?, Cpu::of(pair.inbound)?);
+    /// Runs a load over a pair.
+    pub(crate) fn run(lab: &mut Lab, pair: &Pair, load: Load) -> Result<Self> {
+        let before = (Cpu::read(pair.outbound)?, Cpu::read(pair.inbound)?);
         let load = lab.load(load)?;
-        let (outbound, inbound) = (Cpu::of(pair.outbound)?, Cpu::of(pair.inbound)?);
+        let (outbound, inbound) = (Cpu::read(pair.outbound)?, Cpu::read(pair.inbound)?);
         let each = |after: Cpu, before| after.each(before, load.requests);
         Ok(Self {
             outbound: each(outbound, before.0),

@@ -1,5 +1,5 @@
-//! One end of the measurement, in a network namespace of its own: a control plane that says what the sidecar there
-//! asks, and the load (client) or the backend (server).
+//! One end of the measurement in a network namespace of its own: a scripted control plane for its sidecar, and the load
+//! (client) or the backend (server).
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -26,26 +26,26 @@ use crate::{
     proxy, updates, wire,
 };
 
-/// Which end, and how.
+/// Run one end of the measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Client or server.
+    /// Client or server
     #[arg(long)]
     pub(crate) role: Role,
-    /// Folder with anchor and issuer.
+    /// Directory with trust anchor and issuer
     #[arg(long)]
     pub(crate) pki: PathBuf,
-    /// Without a namespace: the backend is on loopback, and there is no control plane.
+    /// Run the backend on loopback, without a namespace and a control plane
     #[arg(long)]
     pub(crate) loopback: bool,
 }
 
-/// Which end.
+/// End of the measurement.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Role {
-    /// Where requests come from.
+    /// Sends requests
     Client,
-    /// Where they go.
+    /// Serves them
     Server,
 }
 
@@ -80,7 +80,7 @@ async fn obey(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What an end has.
+/// State of an end.
 #[derive(Default)]
 struct Side {
     control: Option<Rc<ControlPlane>>,
@@ -140,7 +140,7 @@ async fn start(args: &Args, side: &mut Side) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// Asks an admin server until it is ready.
+/// Polls an admin server until it is ready.
 async fn ready(addr: SocketAddr) -> Result<Answer> {
     let answers = async {
         loop {
@@ -167,7 +167,7 @@ async fn count(addr: SocketAddr) -> Result<Counted> {
     Ok(counted(&String::from_utf8_lossy(&metrics)))
 }
 
-/// Families that count nothing as long as all is well.
+/// Families that stay at zero without errors.
 const ERRORS: [&str; 7] = [
     "inbound_http_errors_total{",
     "inbound_tcp_errors_total{",

@@ -1,5 +1,5 @@
-//! Mixed load over the mesh for a while, with everything that the control plane says changing each second. What leaks, or
-//! grows with every update, shows in the sidecars' memory.
+//! Mixed load over the mesh while every answer of the control plane changes each second. Leaks, and growth with every
+//! update, show in the memory of the sidecars.
 
 use std::{
     path::PathBuf,
@@ -23,30 +23,30 @@ use crate::{
     usage,
 };
 
-/// How long, and with what.
+/// Run mixed load and check that memory does not grow.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Minutes after the warm-up.
+    /// Minutes after the warm-up
     #[arg(long, default_value_t = 60)]
     minutes: u64,
-    /// The program mesh-proxy; by default the one beside this program.
+    /// Path of mesh-proxy; defaults to the one beside this program
     #[arg(long, value_name = "PATH")]
     proxy: Option<PathBuf>,
 }
 
-/// Until every kind of update has come round some times, and every buffer has been in use.
+/// Warm-up: every kind of update has been sent several times, and every buffer has been used.
 const WARM_UP_SECONDS: u64 = 40;
-/// Time between looks at memory.
+/// Time between samples of memory.
 const LOOK: Duration = Duration::from_millis(500);
-/// Looks that make a beginning, or an end, at least: 45 s, because 1 MiB answers and churn move memory by a few MiB from one
-/// second to the next.
+/// Fewest samples of the start, and of the end: 45 s, because 1 MiB answers and churn move memory by a few MiB from
+/// one second to the next.
 const LOOKS: usize = 90;
-/// Of a long run a tenth, if that is more: while others use the machine, answers pile up for half a minute at a time.
+/// Share of a long run, if that is more: while others use the machine, answers pile up for half a minute at a time.
 const PART: usize = 10;
-/// How far the end may be from the beginning, as a share of it.
+/// Allowed difference of the end from the start, as a share of it.
 const MOST: f64 = 0.1;
 
-/// Runs it.
+/// Runs the soak.
 #[expect(clippy::print_stdout, reason = "it is what this command is for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
     namespaces::private()?;
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Runs every kind of load for so many seconds; says how many exchanges there were.
+/// Runs every kind of load for a number of seconds; returns the number of exchanges.
 fn exchange(lab: &mut Lab, seconds: u64) -> Result<u64> {
     let load = |addr, connections, what, pause_ms| Load {
         addr,
@@ -114,7 +114,7 @@ fn exchange(lab: &mut Lab, seconds: u64) -> Result<u64> {
     Ok(loaded.iter().map(|load| load.requests).sum())
 }
 
-/// Looks at the memory of both sidecars again and again.
+/// Samples the memory of both sidecars periodically.
 struct Watch {
     is_over: Arc<AtomicBool>,
     looks: Arc<Mutex<[Vec<f64>; 2]>>,
@@ -140,7 +140,7 @@ impl Watch {
         Self { is_over, looks, thread }
     }
 
-    /// All looks, outbound first.
+    /// Samples, outbound first.
     fn end(self) -> Result<[Vec<f64>; 2]> {
         self.is_over.store(true, Relaxed);
         self.thread.join().ok().context("a look failed")??;

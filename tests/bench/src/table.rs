@@ -1,4 +1,4 @@
-//! The table: everything that a sidecar costs, beside the bare pair in the same run, with the target of each row.
+//! Table of all costs of a sidecar, compared with the bare pair in the same run, with the target of each row.
 
 mod memory;
 mod print;
@@ -22,33 +22,33 @@ use crate::{
     run::WARM_UP_MS,
 };
 
-/// Options of the table.
+/// Print all costs of a sidecar with their targets.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Length of one measurement, in seconds.
+    /// Length of one measurement, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Measurements of each pair and row; they alternate.
+    /// Measurements of each pair and row, in turns
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// The program mesh-proxy; by default the one beside this program.
+    /// Path of mesh-proxy; defaults to the one beside this program
     #[arg(long, value_name = "PATH")]
     proxy: Option<PathBuf>,
-    /// Another sidecar that reads the same environment; it takes its turns in the same run.
+    /// Another sidecar with the same environment, measured in turns in the same run
     #[arg(long, value_name = "PATH")]
     peer: Option<PathBuf>,
-    /// Only rows whose name begins with one of these.
+    /// Only rows with one of these prefixes
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Writes the result as JSON.
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fails if a target is missed.
+    /// Fail if a target is missed
     #[arg(long)]
     strict: bool,
 }
 
-/// Whom a line is about.
+/// Subject of a line.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Subject {
     Mesh,
@@ -56,7 +56,7 @@ enum Subject {
     Bare,
 }
 
-/// What is measured: ours and the bare pair in one lab, a peer in another, because each has its ports to itself.
+/// Labs: ours and the bare pair in one, a peer in another, because of equal ports.
 struct Labs {
     home: Lab,
     away: Option<Lab>,
@@ -135,7 +135,7 @@ impl Labs {
         Ok(labs)
     }
 
-    /// The measurements of one row; those of a round belong together.
+    /// Measurements of one row by round.
     fn measure(&mut self, row: &Row, args: &Args) -> Result<Vec<(Subject, Measured)>> {
         let mut subjects = vec![Subject::Mesh, Subject::Bare];
         subjects.extend(self.peer.map(|_| Subject::Peer));
@@ -169,7 +169,7 @@ impl Labs {
             what: row.what,
             pause_ms: 0,
         };
-        let measured = Measured::of(lab, &pair, load);
+        let measured = Measured::run(lab, &pair, load);
         measured.with_context(|| format!("{}, {subject:?}", row.name))
     }
 

@@ -1,4 +1,4 @@
-//! What the control planes of the two ends say: at first, and while everything about it changes.
+//! Answers of the control planes of both ends: initial ones, and updates of everything.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use tests_harness::{ControlPlane, certificates::identity, values};
 
 use crate::{proxy, side::Role, wire};
 
-/// Answers that are different come round after so many: series of metrics should not grow for ever.
+/// Number of updates after which answers repeat, so that series of metrics do not grow without bound.
 const VARIANTS: u64 = 4;
 
-/// What is said from the start. Either end's sidecar asks for what it needs.
+/// Initial answers. The sidecar of either end asks for those it needs.
 pub(crate) fn begin(control: &ControlPlane) {
     client(control, 0);
     server(control, 0);
 }
 
-/// Says something else of everything.
+/// Updates everything.
 pub(crate) fn say(control: &ControlPlane, role: Role, second: u64) {
     match role {
         Role::Client => client(control, second),
@@ -68,7 +68,7 @@ fn client(control: &ControlPlane, second: u64) {
     }
 }
 
-/// The Service for HTTP; every second time with a timeout that nothing reaches, and with a split in two.
+/// Service for HTTP; every second update has a timeout that is never reached, and a split in two.
 fn service(variant: u64) -> ClientPolicy {
     let mut policy = values::service("bench", "server", proxy::SERVICE_PORT);
     let ClientProtocol::Detect { http1, http2, .. } = &mut policy.protocol else {
@@ -93,7 +93,7 @@ fn service(variant: u64) -> ClientPolicy {
     policy
 }
 
-/// The Service for bytes.
+/// Service for bytes.
 fn bytes(variant: u64) -> ClientPolicy {
     let meta = Meta::resource("core", "Service", "bench", "server").with_port(proxy::TCP_PORT);
     let rule = Rule {
@@ -115,8 +115,8 @@ fn server(control: &ControlPlane, second: u64) {
     control.set_inbound(proxy::ECHO_PORT, policy(second % VARIANTS, true));
 }
 
-/// Who may: the client's identity, by mutual TLS; every second time any identity. Later ones have a rate limit that
-/// nothing reaches.
+/// Authorization of the client's identity by mutual TLS; every second update of any identity. Later ones have a rate
+/// limit that is never reached.
 fn policy(variant: u64, is_opaque: bool) -> ServerPolicy {
     let mut policy = values::all_unauthenticated();
     let (identities, suffixes) = if variant.is_multiple_of(2) {

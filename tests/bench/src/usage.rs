@@ -1,4 +1,4 @@
-//! What a process uses, as the kernel accounts for it: CPU time, and memory.
+//! CPU time and memory of a process, as the kernel accounts for them.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// What a process and all its threads have used so far. The kernel counts in ticks of 10 ms, so that measurements
-    /// should be seconds long.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
+    /// Reads the usage of a process with all its threads. The kernel counts in ticks of 10 ms, so measurements should
+    /// be seconds long.
+    pub(crate) fn read(pid: u32) -> Result<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("a sidecar has ended")?;
         parse(&text).context("/proc/PID/stat is not as expected")
     }
 
-    /// What was used since `earlier`, for each of `requests`.
+    /// Usage since `earlier`, per request.
     pub(crate) fn each(self, earlier: Self, requests: u64) -> Self {
         let requests = requests.max(1) as f64;
         Self {
@@ -31,18 +31,18 @@ impl Cpu {
         }
     }
 
-    /// Both.
+    /// Sum of both.
     pub(crate) fn total_us(self) -> f64 {
         self.user_us + self.system_us
     }
 }
 
-/// Sockets and the like that each of a process's runtimes waits for, those of the busiest first.
+/// Number of descriptors that each runtime of a process waits for, largest first.
 pub(crate) fn sockets(pid: u32) -> Result<Vec<f64>> {
     // A runtime has its epoll instance twice; what it waited for first tells that they are the same.
     let mut by_first = BTreeMap::new();
     for descriptor in std::fs::read_dir(format!("/proc/{pid}/fdinfo")).context("a sidecar has ended")? {
-        // One that was closed meanwhile is no matter.
+        // It may have been closed meanwhile.
         let text = std::fs::read_to_string(descriptor?.path()).unwrap_or_default();
         by_first.extend(waited_for(&text));
     }
@@ -51,7 +51,7 @@ pub(crate) fn sockets(pid: u32) -> Result<Vec<f64>> {
     Ok(counts)
 }
 
-/// The lowest descriptor that an epoll instance waits for, and how many there are; nothing of other kinds.
+/// Lowest descriptor and number of descriptors of an epoll instance; none for other files.
 fn waited_for(fdinfo: &str) -> Option<(u32, f64)> {
     let lines = fdinfo.lines().filter_map(|line| line.strip_prefix("tfd:"));
     let mut descriptors: Vec<u32> = lines
@@ -61,7 +61,7 @@ fn waited_for(fdinfo: &str) -> Option<(u32, f64)> {
     Some((*descriptors.first()?, descriptors.len() as f64))
 }
 
-/// Memory that a process has now (RSS), in bytes.
+/// Resident memory of a process, in bytes.
 pub(crate) fn memory(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("a sidecar has ended")?;
     resident(&text).context("/proc/PID/status is not as expected")
@@ -73,7 +73,7 @@ fn resident(status: &str) -> Option<f64> {
     Some(kib * 1024.0)
 }
 
-/// The fields after the name, which may itself hold blanks and parentheses; 14 and 15 are user and system time.
+/// Fields after the name, which may itself contain blanks and parentheses; 14 and 15 are user and system time.
 fn parse(stat: &str) -> Option<Cpu> {
     // USER_HZ is 100 on every Linux that the ABI knows.
     const TICK_US: f64 = 10_000.0;
@@ -104,11 +104,11 @@ mod tests {
         );
         assert_eq!(cpu.each(Cpu::default(), 1_000).total_us(), 3_250.0);
         assert_eq!(parse("nonsense"), None);
-        assert!(Cpu::of(std::process::id()).is_ok());
+        assert!(Cpu::read(std::process::id()).is_ok());
     }
 
     #[test]
-    fn what_runtimes_wait_for_is_counted() {
+    fn counts_descriptors_of_runtimes() {
         let epoll =
             "pos:\t0\nflags:\t02000002\ntfd:       12 events: 80000019 data:  ff\ntfd:        8 events: 19 data: 1\n";
         assert_eq!(waited_for(epoll), Some((8, 2.0)));

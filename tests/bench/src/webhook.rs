@@ -1,5 +1,5 @@
-//! What the admission webhook adds to a pod's creation: the program mesh-injector, asked over TLS on one HTTP/2 connection, as
-//! an API server keeps one, with one review after the other.
+//! Time that the admission webhook adds to the creation of a pod: mesh-injector over TLS on one HTTP/2 connection, like
+//! that of an API server, with one review after the other.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -24,33 +24,33 @@ use tokio_rustls::TlsConnector;
 
 use crate::{child::Silent, usage::Cpu};
 
-/// The name in the certificate.
+/// Name in the certificate.
 const NAME: &str = "injector.bench";
-/// Reviews before the first that counts.
+/// Reviews of the warm-up.
 const WARM: usize = 50;
-/// Time for the program to answer at all.
+/// Timeout of the first answer.
 const START: Duration = Duration::from_secs(10);
-/// What the mesh promises: median, p99 and CPU of one review, in milliseconds.
+/// Targets: median, p99 and CPU time of a review, in milliseconds.
 pub(crate) const PROMISED: [f64; 3] = [4.0, 15.0, 1.0];
 
-/// Measures mesh-injector, one review after the other.
+/// Measure mesh-injector, one review after the other.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Args {
-    /// How many pods are reviewed.
+    /// Number of reviews
     #[arg(long, default_value_t = 3_000)]
     reviews: usize,
-    /// The program mesh-injector; by default the one beside this program.
+    /// Path of mesh-injector; defaults to the one beside this program
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
-    /// Writes the result as JSON.
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fails where a figure is worse than what the mesh promises.
+    /// Fail if a figure misses its target
     #[arg(long)]
     check: bool,
 }
 
-/// What a review costs, in milliseconds.
+/// Cost of a review, in milliseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     reviews: usize,
@@ -61,7 +61,7 @@ pub(crate) struct Measured {
     rss_mib: f64,
 }
 
-/// Runs it.
+/// Runs the measurement.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let measured = measured(args)?;
     println(&measured.line());
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What it measures when nothing else is said.
+/// Default options.
 pub(crate) fn standard() -> Result<Measured> {
     measured(&Args::parse_from(["webhook"]))
 }
@@ -129,13 +129,13 @@ async fn measure(args: &Args) -> Result<Measured> {
         ask(&mut send, review.clone()).await?;
     }
     let mut latencies = hdrhistogram::Histogram::<u64>::new(3)?;
-    let before = Cpu::of(program.pid())?;
+    let before = Cpu::read(program.pid())?;
     for _ in 0..args.reviews {
         let began = Instant::now();
         ask(&mut send, review.clone()).await?;
         latencies.record(began.elapsed().as_micros() as u64)?;
     }
-    let cpu = Cpu::of(program.pid())?.each(before, args.reviews as u64);
+    let cpu = Cpu::read(program.pid())?.each(before, args.reviews as u64);
     let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Measured {
         reviews: args.reviews,
@@ -147,7 +147,7 @@ async fn measure(args: &Args) -> Result<Measured> {
     })
 }
 
-/// Files for the program; gives its certificate.
+/// Writes the files of the program; returns its certificate.
 fn write(dir: &Path) -> Result<CertificateDer<'static>> {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
     std::fs::write(dir.join("tls.crt"), made.cert.pem())?;
@@ -161,7 +161,7 @@ fn write(dir: &Path) -> Result<CertificateDer<'static>> {
     Ok(made.cert.der().clone())
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free() -> Result<SocketAddr> {
     Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
@@ -198,7 +198,7 @@ async fn connect(addr: SocketAddr, certificate: CertificateDer<'static>) -> Resu
     }
 }
 
-/// Asks, and makes sure that the answer is a patch.
+/// Sends a review and checks that the answer is a patch.
 async fn ask(send: &mut Send, review: Bytes) -> Result<()> {
     let request = Request::post(format!("https://{NAME}/?timeout=10s"))
         .header(header::CONTENT_TYPE, "application/json")
@@ -212,7 +212,7 @@ async fn ask(send: &mut Send, review: Bytes) -> Result<()> {
     Ok(())
 }
 
-/// A pod as an API server sends it for review: with defaults, a token, and who wrote which field.
+/// Pod as an API server sends it for review, with defaults, a token and managed fields.
 fn review() -> Value {
     let container = |name: &str, port: u16| {
         json!({"name": name, "image": format!("registry.example.org/shop/{name}:1.2.3"), "imagePullPolicy": "IfNotPresent",
@@ -248,7 +248,7 @@ fn review() -> Value {
         "object": pod, "oldObject": null, "dryRun": false}})
 }
 
-/// What a process holds in memory.
+/// Resident memory of a process.
 fn resident_mib(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = text.lines().find_map(|line| {

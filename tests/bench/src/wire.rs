@@ -1,4 +1,4 @@
-//! The cable between the two namespaces, by netlink.
+//! Cable between the two namespaces, by netlink.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-/// The client's address.
+/// Address of the client.
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// The server's address.
+/// Address of the server.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
 fn netlink() -> Result<Handle> {
@@ -17,7 +17,7 @@ fn netlink() -> Result<Handle> {
     Ok(handle)
 }
 
-/// Makes a cable whose ends, both called `eth0` there, are in the namespaces of two processes.
+/// Creates a cable whose ends, both called `eth0`, are in the namespaces of two processes.
 pub(crate) async fn lay(pids: [u32; 2]) -> Result<()> {
     let handle = netlink()?;
     let names = ["bench0", "bench1"];
@@ -42,7 +42,7 @@ pub(crate) async fn lay(pids: [u32; 2]) -> Result<()> {
     Ok(())
 }
 
-/// Brings up loopback and `eth0` here; everything unknown goes through `eth0`.
+/// Brings up loopback and `eth0`, the default route.
 pub(crate) async fn up(address: Ipv4Addr) -> Result<()> {
     let handle = netlink()?;
     for name in ["lo", "eth0"] {

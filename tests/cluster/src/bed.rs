@@ -1,10 +1,10 @@
-//! What the trials of the program `mesh` share: one cluster, and on it the mesh, installed once, by the README's own lines.
+//! Shared state of the tests of the program `mesh`: one cluster, with the mesh installed once by the README's commands.
 //!
 //! ```text
-//!   bed.trial("traffic::split", Needs::Mesh, |bed| { bed.cluster().apply(..); .. })
+//!   bed.test("traffic::split", Needs::Mesh, |bed| { bed.cluster().apply(..); .. })
 //! ```
 //!
-//! Nothing is started before the first trial that runs needs it, so that a list or a filter costs nothing.
+//! Nothing is started before the first test needs it, so that listing and filtering cost nothing.
 
 use std::{
     env,
@@ -17,34 +17,34 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{Cluster, readme, say};
 
-/// Longest time for the pods of a namespace to be as they should.
+/// Timeout for the pods of a namespace to become ready.
 const PODS: Duration = Duration::from_secs(120);
 
-/// What must be there before a trial begins.
+/// Requirement of a test.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Needs {
-    /// A cluster.
+    /// Cluster.
     Cluster,
-    /// Our images in its nodes.
+    /// Images loaded into its nodes.
     Images,
-    /// The control plane.
+    /// Control plane.
     Mesh,
-    /// And viz.
+    /// Control plane and viz.
     Viz,
 }
 
-/// A step of the installation: what the README calls it, and the namespace whose pods it makes.
+/// Step of the installation: its name in the README, and the namespace of its pods.
 const STEPS: [(Needs, &str, Option<&str>); 3] = [
     (Needs::Mesh, "crds", None),
     (Needs::Mesh, "install", Some("linkerd")),
     (Needs::Viz, "viz", Some("linkerd-viz")),
 ];
 
-/// The cluster and what is on it.
+/// Cluster with the state of its installation.
 #[derive(Debug)]
 pub struct Bed {
     cluster: OnceLock<Option<Cluster>>,
-    /// How far it is, or why it is no further.
+    /// Progress, or the error that stopped it.
     state: Mutex<Result<Needs, String>>,
 }
 
@@ -58,10 +58,10 @@ impl Default for Bed {
 }
 
 impl Bed {
-    /// A trial with what it needs. Without a cluster it says so and passes, or fails where `CI` is `true`.
-    pub fn trial(self: &Arc<Self>, name: &str, needs: Needs, run: impl FnOnce(&Self) + Send + 'static) -> Trial {
+    /// Returns a test with its requirement. Without a cluster it is skipped, or fails if `CI` is `true`.
+    pub fn test(self: &Arc<Self>, name: &str, needs: Needs, run: impl FnOnce(&Self) + Send + 'static) -> Trial {
         let bed = Arc::clone(self);
-        let told = name.to_owned();
+        let title = name.to_owned();
         Trial::test(name, move || {
             if bed.find().is_none() {
                 return Ok(());
@@ -69,22 +69,22 @@ impl Bed {
             bed.prepare(needs).map_err(Failed::from)?;
             let begun = Instant::now();
             run(&bed);
-            say(&format!("{told}: {:.1} s", begun.elapsed().as_secs_f64()));
+            say(&format!("{title}: {:.1} s", begun.elapsed().as_secs_f64()));
             Ok(())
         })
     }
 
-    /// The cluster; where there is none, that was said.
+    /// Returns the cluster; none after reporting that there is none.
     pub fn find(&self) -> Option<&Cluster> {
         self.cluster.get_or_init(Cluster::find).as_ref()
     }
 
-    /// The cluster of a trial that runs.
+    /// Returns the cluster of a running test.
     pub fn cluster(&self) -> &Cluster {
-        self.find().expect("no trial runs without a cluster")
+        self.find().expect("no test runs without a cluster")
     }
 
-    /// Brings it up to `needs`, unless it is there. What failed once fails every trial that needs it, at once.
+    /// Installs what `needs` requires. A failure is final: it fails every later test that requires the same.
     pub fn prepare(&self, needs: Needs) -> Result<(), String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let at = state.clone()?;
@@ -117,7 +117,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Says that the mesh is no longer there: what needs it next installs it again.
+    /// Records that the mesh is uninstalled: the next test that requires it installs it again.
     pub fn forget(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Ok(Needs::Images);
     }
@@ -126,7 +126,7 @@ impl Bed {
         self.cluster().try_kubectl(&["get", "namespace", namespace]).is_ok()
     }
 
-    /// Waits until every Deployment, StatefulSet and DaemonSet of a namespace has all its pods ready, and says why if not.
+    /// Waits until all pods of the Deployments, StatefulSets and DaemonSets of a namespace are ready.
     pub fn ready(&self, namespace: &str) -> Result<(), String> {
         let cluster = self.cluster();
         let kinds = "deployments,statefulsets,daemonsets";
@@ -141,7 +141,7 @@ impl Bed {
         Ok(())
     }
 
-    /// What the pods of a namespace are at, for whoever reads a failure.
+    /// Describes the pods of a namespace for a failure message.
     pub fn describe(&self, namespace: &str) -> String {
         let cluster = self.cluster();
         let mut text = String::new();
@@ -166,7 +166,7 @@ impl Bed {
         text
     }
 
-    /// Whether the named command asks for the long form of a scenario (`MESH_TESTS=long`), which CI has no time for.
+    /// Returns whether the long form of scenarios is requested (`MESH_TESTS=long`), which CI has no time for.
     pub fn is_long() -> bool {
         env::var("MESH_TESTS").as_deref() == Ok("long")
     }

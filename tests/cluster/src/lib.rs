@@ -1,15 +1,15 @@
-//! A Kubernetes for tests: the one that `$KUBECONFIG` names, or one of our own for as long as a test runs.
+//! Kubernetes cluster for tests: that of `$KUBECONFIG`, or a temporary one.
 //!
 //! ```text
-//!   let Some(cluster) = Cluster::find() else { return };    // says why not; in CI that is a failure
+//!   let Some(cluster) = Cluster::find() else { return };    // reports why not; a failure in CI
 //!   cluster.apply("kind: Namespace ...");
 //!   cluster.kubectl(&["get", "pods"]);
 //! ```
 //!
-//! The programs of `tests/` do that for the source alone; the test program `mesh` does it for the whole mesh, by [`bed`].
+//! `tests/source.rs` uses it for the Kubernetes client alone, the test program `mesh` for the whole mesh, by [`bed`].
 //!
-//! One of our own is made by `../shared/kube/kube`, beside the repository, and is gone when it is dropped. Its parts can be
-//! stopped; what needs that asks [`Cluster::stop`].
+//! A temporary cluster is created by `../shared/kube/kube`, beside the repository, and deleted when dropped. Its parts
+//! can be stopped by [`Cluster::stop`].
 
 pub mod bed;
 pub mod load;
@@ -26,24 +26,24 @@ use std::{
 
 use charts_release::images;
 
-/// Name and number of a cluster of our own: beside the one that somebody may have by hand.
+/// Name and number of the temporary cluster, different from those of one created by hand.
 const OWN: [&str; 4] = ["--name", "meshtests", "--index", "7"];
-/// Longest time for whatever a test waits for.
+/// Default timeout of waits.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// A Kubernetes.
+/// Kubernetes cluster.
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
-    /// Programs that come with the cluster.
+    /// Directory of the programs of the cluster.
     bin: Option<PathBuf>,
-    /// What stops and starts parts of it, with the arguments that name it.
+    /// Command that stops and starts parts of it, with the arguments that name it.
     control: Option<(PathBuf, Vec<String>)>,
     own: bool,
 }
 
 impl Cluster {
-    /// The cluster to test on. None where there is none, which is said, and a failure where `CI` is `true`.
+    /// Returns the cluster to test on; none after reporting that there is none, which is a failure if `CI` is `true`.
     pub fn find() -> Option<Self> {
         match Self::find_or_why() {
             Ok(cluster) => Some(cluster),
@@ -58,7 +58,7 @@ impl Cluster {
     fn find_or_why() -> Result<Self, String> {
         let kube = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/kube/kube");
         if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
-            // KUBE_NAME says that it is one of the shared ones.
+            // KUBE_NAME is set for a cluster of `kube`.
             let named = env::var("KUBE_NAME").ok().filter(|_| kube.exists());
             return Ok(Self {
                 kubeconfig: kubeconfig.into(),
@@ -75,7 +75,7 @@ impl Cluster {
         }
         install_packages(&kube)?;
         let name = OWN.map(str::to_owned).to_vec();
-        // What a test that was killed left behind.
+        // A killed test may have left one behind.
         let _ = run(Command::new(&kube).arg("down").args(&OWN[..2]));
         let up = run(Command::new(&kube).arg("up").args(OWN))?;
         let export = |name: &str| {
@@ -95,7 +95,7 @@ impl Cluster {
         })
     }
 
-    /// Its kubeconfig.
+    /// Returns its kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
@@ -110,7 +110,7 @@ impl Cluster {
         command
     }
 
-    /// A command that finds this cluster, its programs and those that cargo built.
+    /// Returns a command whose environment has this cluster, its programs and those that cargo built.
     pub fn command(&self, program: &str) -> Command {
         let path = env::var_os("PATH").unwrap_or_default();
         let own = images::programs().ok().into_iter().chain(self.bin.clone());
@@ -120,7 +120,7 @@ impl Cluster {
         command
     }
 
-    /// Puts images of the built programs into the cluster's nodes.
+    /// Loads images of the built programs into the nodes.
     pub fn load_images(&self) -> Result<(), String> {
         let programs = images::programs()?;
         let archives = images::make(&images::Request {
@@ -132,19 +132,19 @@ impl Cluster {
         self.load(&archives)
     }
 
-    /// Runs `mesh`, whatever comes of it.
+    /// Runs `mesh`.
     pub fn mesh(&self, args: &[&str]) -> Result<String, String> {
         run(self.command("mesh").args(args))
     }
 
-    /// Runs lines as a user would type them, in the repository; the first that fails ends them.
+    /// Runs shell lines in the repository, as a user would type them, up to the first that fails.
     pub fn shell(&self, lines: &str) -> Result<String, String> {
         let mut bash = self.command("bash");
         bash.current_dir(readme::root()).args(["-euo", "pipefail", "-c", lines]);
         run(&mut bash)
     }
 
-    /// Puts archives of images into the nodes.
+    /// Loads archives of images into the nodes.
     pub fn load(&self, archives: &[PathBuf]) -> Result<(), String> {
         if let Some((kube, name)) = &self.control {
             return run(Command::new(kube).arg("load").args(&name[..2]).args(archives)).map(|_| ());
@@ -165,12 +165,12 @@ impl Cluster {
         }
     }
 
-    /// Runs `kubectl`, which must succeed, and gives what it prints.
+    /// Runs `kubectl`, which must succeed; returns its output.
     pub fn kubectl(&self, args: &[&str]) -> String {
         run(&mut self.kubectl_command(args)).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// Runs `kubectl`, whatever comes of it.
+    /// Runs `kubectl`.
     pub fn try_kubectl(&self, args: &[&str]) -> Result<String, String> {
         run(&mut self.kubectl_command(args))
     }
@@ -190,7 +190,7 @@ impl Cluster {
         printed(&kubectl, output).unwrap_or_else(|why| panic!("{why}"));
     }
 
-    /// A new namespace; gone with the value.
+    /// Creates a namespace, deleted when the value is dropped.
     pub fn namespace(&self, name: &str) -> Namespace<'_> {
         let _ = self.try_kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait"]);
         self.kubectl(&["create", "namespace", name]);
@@ -200,14 +200,14 @@ impl Cluster {
         }
     }
 
-    /// Runs a program in the node, where that is possible, and gives what it prints.
+    /// Runs a program on the node, if that is possible; returns its output.
     pub fn on_node(&self, command: &[&str]) -> Option<String> {
         let (kube, name) = self.control.as_ref()?;
         let done = run(Command::new(kube).arg("exec").args(&name[..2]).args(command));
         Some(done.unwrap_or_else(|why| panic!("{why}")))
     }
 
-    /// Whether parts of the cluster can be stopped.
+    /// Returns whether parts of the cluster can be stopped.
     pub fn is_ours_to_stop(&self) -> bool {
         self.control.is_some()
     }
@@ -217,7 +217,7 @@ impl Cluster {
         self.part("stop", part);
     }
 
-    /// Starts a part again, and waits until the cluster answers.
+    /// Starts a part again and waits until the cluster responds.
     pub fn start(&self, part: &str) {
         self.part("start", part);
         wait_for("the cluster answers", || {
@@ -242,11 +242,11 @@ impl Drop for Cluster {
     }
 }
 
-/// A namespace of a test.
+/// Namespace of a test.
 #[derive(Debug)]
 pub struct Namespace<'a> {
     cluster: &'a Cluster,
-    /// Its name.
+    /// Name.
     pub name: String,
 }
 
@@ -258,18 +258,18 @@ impl Drop for Namespace<'_> {
     }
 }
 
-/// Says something that is to be seen although tests' output is not: what was skipped, what was measured.
+/// Prints a line that is shown even when the output of tests is captured, such as skipped tests.
 pub fn say(text: &str) {
-    // `println!` would be kept for a failure.
+    // `println!` would be captured.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub fn wait_for(what: &str, holds: impl FnMut() -> bool) {
     wait_at_most(WAIT, what, holds);
 }
 
-/// Waits until something holds, for as long as it may take.
+/// Waits until a condition holds, at most for `most`.
 pub fn wait_at_most(most: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + most;
     while !holds() {
@@ -278,7 +278,7 @@ pub fn wait_at_most(most: Duration, what: &str, mut holds: impl FnMut() -> bool)
     }
 }
 
-/// What the shared cluster is made of; installed only where it is missing.
+/// Installs the packages of the shared cluster that are missing.
 fn install_packages(kube: &Path) -> Result<(), String> {
     let is_there = |program: &str| {
         let path = env::var_os("PATH").unwrap_or_default();
@@ -296,7 +296,7 @@ fn install_packages(kube: &Path) -> Result<(), String> {
     run(Command::new("apt-get").args(install).args(packages.split_whitespace())).map(|_| ())
 }
 
-/// Runs a program, which must succeed, and gives what it prints.
+/// Runs a program, which must succeed; returns its output.
 fn run(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", command.get_program().display()))?;

@@ -1,4 +1,4 @@
-//! Servers and clients in pods: `mesh-test-app`, whose load tells how many requests failed and who answered the others.
+//! Servers and clients in pods: `mesh-test-app`, whose load reports failures and the servers of all responses.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -9,7 +9,7 @@ use charts_release::VERSION;
 
 use crate::{Cluster, wait_for};
 
-/// A pod's container that runs `mesh-test-app` with these arguments.
+/// Container that runs `mesh-test-app` with these arguments.
 pub fn container(args: &[&str]) -> Value {
     json!({
         "name": "app",
@@ -20,7 +20,7 @@ pub fn container(args: &[&str]) -> Value {
     })
 }
 
-/// A Deployment of servers (HTTP/1 on 8080, gRPC on 8081, echo on 9000, greeting on 9001), its ServiceAccount and its Service.
+/// Deployment of servers (HTTP/1 on 8080, gRPC on 8081, echo on 9000, greeting on 9001), ServiceAccount and Service.
 pub fn server(namespace: &str, name: &str, replicas: u32) -> String {
     let labels = json!({"app": name});
     let mut container = container(&["serve"]);
@@ -40,7 +40,7 @@ pub fn server(namespace: &str, name: &str, replicas: u32) -> String {
     ])
 }
 
-/// Several objects as one text for [`Cluster::apply`].
+/// Text of several objects for [`Cluster::apply`].
 pub fn list(objects: &[Value]) -> String {
     objects.iter().fold(String::new(), |mut text, object| {
         let _ = writeln!(text, "---\n{object}");
@@ -48,43 +48,42 @@ pub fn list(objects: &[Value]) -> String {
     })
 }
 
-/// What came of a load.
+/// Outcome of a load.
 #[derive(Debug, Deserialize)]
 pub struct Outcome {
-    /// How many requests were made.
+    /// Number of requests.
     pub requests: u64,
-    /// How many of them failed.
+    /// Number of failed requests.
     pub failures: u64,
-    /// Why, with counts.
+    /// Reasons of failures, with counts.
     pub reasons: BTreeMap<String, u64>,
-    /// Who answered, with counts.
+    /// Servers of responses, with counts.
     pub pods: BTreeMap<String, u64>,
-    /// First and last answer of each, in milliseconds of the clock.
+    /// First and last response of each, in milliseconds of the clock.
     #[serde(default)]
     pub seen_ms: BTreeMap<String, (u64, u64)>,
-    /// The identities under which servers knew the client; empty is none.
+    /// Identities of the client that servers saw; empty for none.
     #[serde(default)]
     pub identities: BTreeMap<String, u64>,
-    /// The slowest.
+    /// Longest latency.
     pub max_ms: u64,
-    /// Of each answer when its request began and ended, in milliseconds of the clock, and who answered; where that was
-    /// asked for.
+    /// Start, end (in milliseconds of the clock) and server of each response, if requested.
     #[serde(default)]
     pub answers: Vec<(f64, f64, String)>,
-    /// Answers that were too many to be recorded.
+    /// Responses beyond the limit of the record.
     #[serde(default)]
     pub unrecorded: u64,
 }
 
 impl Outcome {
-    /// How many answers came from pods whose name begins so.
+    /// Number of responses from pods whose name has this prefix.
     pub fn from_pods(&self, prefix: &str) -> u64 {
         let pods = self.pods.iter().filter(|(name, _)| name.starts_with(prefix));
         pods.map(|(_, count)| count).sum()
     }
 }
 
-/// A client that runs as a pod.
+/// Client that runs as a pod.
 #[derive(Debug)]
 pub struct Client<'a> {
     cluster: &'a Cluster,
@@ -93,7 +92,7 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Starts it, under the namespace's `default` ServiceAccount; `args` are those of `mesh-test-app`.
+    /// Starts it under the `default` ServiceAccount of the namespace; `args` are those of `mesh-test-app`.
     pub fn start(cluster: &'a Cluster, namespace: &str, name: &str, args: &[&str]) -> Self {
         let metadata = json!({"name": name, "namespace": namespace, "labels": {"app": name}});
         let spec =
@@ -104,7 +103,7 @@ impl<'a> Client<'a> {
         )
     }
 
-    /// Starts a pod of the test's own, whose first container is `app`.
+    /// Starts a custom pod whose first container is `app`.
     pub fn apply(cluster: &'a Cluster, pod: &Value) -> Self {
         let text = |path: &str| pod.pointer(path).and_then(Value::as_str).expect("a name").to_owned();
         let client = Self {
@@ -117,7 +116,7 @@ impl<'a> Client<'a> {
         client
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -132,7 +131,7 @@ impl<'a> Client<'a> {
         });
     }
 
-    /// Waits until its application ends, at most `most`, and gives whether it succeeded and what it printed.
+    /// Waits until its application ends, at most `most`; returns whether it succeeded, and its output.
     pub fn end(self, most: Duration) -> (bool, String) {
         let path = "jsonpath={.status.containerStatuses[?(@.name==\"app\")].state.terminated.exitCode}";
         let args = ["-n", &self.namespace, "get", "pod", &self.name, "-o", path];
@@ -148,7 +147,7 @@ impl<'a> Client<'a> {
         (code == "0", logs)
     }
 
-    /// Waits until a load ends, and gives its outcome.
+    /// Waits until a load ends; returns its outcome.
     pub fn outcome(self, most: Duration) -> Outcome {
         let (_, logs) = self.end(most);
         let last = logs.lines().last().unwrap_or_default();

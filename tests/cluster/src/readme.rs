@@ -1,18 +1,18 @@
-//! The README's own lines, so that what it tells people to type is what is tested.
+//! Commands of the README, so that they are tested as they stand.
 //!
-//! A block of them follows a marker: `<!-- command: NAME -->`, then ```` ```sh ````.
+//! A block of commands follows a marker: `<!-- command: NAME -->`, then ```` ```sh ````.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The repository.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The lines of the block of this name.
+/// Returns the commands of a block.
 pub fn block(name: &str) -> Result<String, String> {
     let text = fs::read_to_string(root().join("README.md")).map_err(|error| format!("README.md: {error}"))?;
     find(&text, name).ok_or_else(|| format!("README.md has no lines after <!-- command: {name} -->"))
@@ -31,7 +31,7 @@ mod tests {
     use super::find;
 
     #[test]
-    fn a_block_is_found_by_its_marker() {
+    fn finds_a_block_by_its_marker() {
         let text = "<!-- command: a -->\n```sh\none\n```\n\n<!-- command: b -->\nwords\n```sh\ntwo\nthree\n```\nfour\n";
         assert_eq!(find(text, "b").as_deref(), Some("two\nthree"));
         assert_eq!(find(text, "a").as_deref(), Some("one"));

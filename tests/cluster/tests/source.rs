@@ -1,4 +1,4 @@
-//! What `destination-source` does with a real API server: watches, outages, reviews, leases, writes.
+//! Tests of `destination-source` with a real API server: watches, outages, reviews, leases, writes.
 
 use std::{
     collections::BTreeMap,
@@ -15,11 +15,11 @@ use tests_cluster::{Cluster, say};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Longest time for what takes a moment.
+/// Timeout of short waits.
 const SOON: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "mesh-tests-source";
 
-/// One test, for all scenarios share a cluster, and one of them stops its API server.
+/// A single test, because all scenarios share a cluster, and one of them stops its API server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_source_on_a_real_cluster() {
     let Some(cluster) = Cluster::find() else { return };
@@ -35,9 +35,9 @@ async fn the_source_on_a_real_cluster() {
     ));
     let _namespace = cluster.namespace(NAMESPACE);
     tokens_are_reviewed(&cluster, &client).await;
-    rights_are_told(&client, &options).await;
+    reports_missing_permissions(&client, &options).await;
     a_lease_has_one_holder(&client).await;
-    what_is_written_is_there(&cluster, &client).await;
+    writes_are_stored(&cluster, &client).await;
     let mut state = objects_come_and_go(&cluster, &client).await;
     if cluster.is_ours_to_stop() {
         an_outage_loses_nothing(&cluster, &mut state).await;
@@ -46,7 +46,7 @@ async fn the_source_on_a_real_cluster() {
     }
 }
 
-/// What a reader of the updates knows.
+/// Objects that a reader of the updates knows.
 struct Reader {
     watch: Watch,
     objects: BTreeMap<ObjectRef, Object>,
@@ -121,7 +121,7 @@ fn split(version: &str, weights: [&str; 2]) -> String {
     )
 }
 
-/// All versions, one schema, no conversion: a weight is a number or a quantity.
+/// CRD of all versions with one schema and no conversion: a weight is a number or a quantity.
 fn split_crd() -> String {
     let version = |name: &str, storage: bool| {
         json!({"name": name, "served": true, "storage": storage, "subresources": {"status": {}},
@@ -234,7 +234,7 @@ async fn tokens_are_reviewed(cluster: &Cluster, client: &Client) {
         let args = [&["create", "token", "default", "-n", NAMESPACE], audience].concat();
         cluster.kubectl(&args).trim().to_owned()
     };
-    // The account is made by a controller, soon after its namespace.
+    // A controller creates the account soon after its namespace.
     tests_cluster::wait_for("the account is there", || {
         cluster
             .try_kubectl(&["get", "serviceaccount", "default", "-n", NAMESPACE])
@@ -264,7 +264,7 @@ async fn tokens_are_reviewed(cluster: &Cluster, client: &Client) {
     assert!(!garbage.authenticated && garbage.error.is_some(), "{garbage:?}");
 }
 
-async fn rights_are_told(client: &Client, options: &ClientOptions) {
+async fn reports_missing_permissions(client: &Client, options: &ClientOptions) {
     let pods = Access {
         verb: "list".to_owned(),
         resource: "pods".to_owned(),
@@ -334,7 +334,7 @@ async fn a_lease_has_one_holder(client: &Client) {
     stop_two.cancel();
 }
 
-async fn what_is_written_is_there(cluster: &Cluster, client: &Client) {
+async fn writes_are_stored(cluster: &Cluster, client: &Client) {
     let new = |value: &str| cluster::NewSecret {
         namespace: NAMESPACE.to_owned(),
         name: "tls".to_owned(),
@@ -375,7 +375,7 @@ async fn what_is_written_is_there(cluster: &Cluster, client: &Client) {
         text: "a test wrote this",
         by: "mesh-tests",
     };
-    cluster::event(client, &note).await.expect("told");
+    cluster::event(client, &note).await.expect("the Event is stored");
     let events = cluster.kubectl(&["get", "events", "-n", NAMESPACE, "--field-selector", "reason=Tested"]);
     assert!(events.contains("a test wrote this"), "{events}");
 

@@ -1,5 +1,5 @@
-//! Where a bare side's connections come from. With more than one thread they are shared as the mesh's workers share
-//! them: the first accepts for all, and gives the others their share.
+//! Accepted connections of a bare side. Several threads share them like the workers of the mesh: the first accepts for
+//! all and hands the others their share.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-/// Connections that wait for another thread; the first waits with them.
+/// Connections queued for another thread; a full queue blocks the first.
 const HANDED_OVER: usize = 64;
 
-/// The connections of one thread.
+/// Connections of one thread.
 pub(crate) struct Accepts(From);
 
 enum From {
@@ -25,12 +25,12 @@ enum From {
 }
 
 impl Accepts {
-    /// Those of a thread that is alone.
+    /// Connections of a single thread.
     pub(crate) fn alone(listener: TcpListener) -> Self {
         Self::first(listener, Vec::new())
     }
 
-    /// Those of the first of several threads.
+    /// Connections of the first of several threads.
     pub(crate) fn first(listener: TcpListener, others: Vec<Sender<std::net::TcpStream>>) -> Self {
         Self(From::Listener {
             listener,
@@ -39,13 +39,13 @@ impl Accepts {
         })
     }
 
-    /// Those of another thread, and where the first puts them.
+    /// Connections of another thread, with the sender for the first.
     pub(crate) fn other() -> (Sender<std::net::TcpStream>, Self) {
         let (to, from) = channel(HANDED_OVER);
         (to, Self(From::First(from)))
     }
 
-    /// Where the listener is; nothing for a thread that has none.
+    /// Address of the listener; none for a thread without one.
     pub(crate) fn local_addr(&self) -> Result<SocketAddr> {
         match &self.0 {
             From::Listener { listener, .. } => Ok(listener.local_addr()?),
@@ -53,7 +53,7 @@ impl Accepts {
         }
     }
 
-    /// The next one of this thread.
+    /// Next connection of this thread.
     pub(crate) async fn accept(&mut self) -> Result<TcpStream> {
         match &mut self.0 {
             From::Listener {

@@ -1,4 +1,4 @@
-//! HTTP/2 all the way, and what both kinds of HTTP have between the two.
+//! HTTP/2 all the way, and the HTTP/2 connection between the two.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -22,7 +22,7 @@ use tokio::{
 use super::Accepts;
 use crate::backend::Local;
 
-/// A client connection, with the mesh's windows.
+/// Client connection with the windows of the mesh.
 pub(super) async fn connect<I>(io: I) -> Result<SendRequest<Incoming>>
 where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -36,7 +36,7 @@ where
     Ok(sender)
 }
 
-/// A server, with the mesh's windows.
+/// Server with the windows of the mesh.
 pub(super) fn server() -> server::Builder<Local> {
     let mut builder = server::Builder::new(Local);
     builder

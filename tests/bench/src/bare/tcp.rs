@@ -1,4 +1,4 @@
-//! Bytes: each connection has a TLS connection of its own.
+//! Bytes: each connection in a TLS connection of its own.
 
 use std::net::SocketAddr;
 

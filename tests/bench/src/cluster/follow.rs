@@ -1,5 +1,5 @@
-//! From a change in the cluster to the requests that follow it: a client asks a thousand times a second through its sidecar,
-//! and notes who answered; meanwhile weights and endpoints are patched.
+//! Time from a change in the cluster to the first request that follows it: a client sends a thousand requests a second
+//! through its sidecar and records the server of each; meanwhile weights and endpoints are patched.
 
 use std::{thread, time::Duration};
 
@@ -18,22 +18,22 @@ use super::{
 };
 
 const NAMESPACE: &str = "mesh-bench";
-/// Connections, and requests a second of each.
+/// Connections, and requests per second on each.
 const LOAD: [&str; 6] = ["--kept", "16", "--fresh", "0", "--rate", "62.5"];
-/// Time for the load to begin, and for the last change to be seen.
+/// Time for the load to start, and for the last change to take effect.
 const AROUND: Duration = Duration::from_secs(3);
 /// Time between two changes; not a multiple of anything in the load.
 const BETWEEN: Duration = Duration::from_millis(213);
-/// So long before the API server has said yes to us, in milliseconds, the mesh may know of a change.
+/// Milliseconds by which the mesh may know of a change before the API server has responded to us.
 const BEFORE: f64 = 20.0;
 
-/// A change: when the API server had said yes, and who answers from then on, or no longer does.
+/// A change: the time of the API server's response, and the server that starts or stops getting requests.
 struct Change {
     at: f64,
     to: &'static str,
 }
 
-/// Measures so many changes of each kind.
+/// Measures a number of changes of each kind.
 pub(super) fn measure(bed: &Bed, changes: usize) -> Result<Vec<Row>> {
     let cluster = bed.cluster();
     let namespace = cluster.namespace(NAMESPACE);
@@ -73,13 +73,13 @@ pub(super) fn measure(bed: &Bed, changes: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What came of a load, and what was changed meanwhile.
+/// Responses of a load, and the changes during it.
 struct Seen {
     outcome: Outcome,
     changes: Vec<Change>,
 }
 
-/// What patches while a client asks.
+/// Patches objects while a client sends requests.
 struct Bench<'a> {
     cluster: &'a Cluster,
     runtime: Runtime,
@@ -88,7 +88,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Asks, and patches to and fro meanwhile: `patch` gives a path and what is merged there, for green or back.
+    /// Sends requests and patches back and forth meanwhile: `patch` returns path and merge patch, to green or back.
     fn run(&mut self, target: &str, patch: impl Fn(bool) -> (String, Value)) -> Result<Seen> {
         let length = (AROUND * 2 + BETWEEN * 2 * self.changes as u32)
             .as_secs_f64()
@@ -147,7 +147,7 @@ impl Bench<'_> {
 }
 
 impl Seen {
-    /// Each change, and the answers until the next.
+    /// Changes with the responses until the next.
     fn spans(&self) -> impl Iterator<Item = (&Change, Vec<&(f64, f64, String)>)> {
         self.changes.iter().enumerate().map(|(n, change)| {
             let from = change.at - BEFORE;
@@ -162,7 +162,7 @@ impl Seen {
     }
 }
 
-/// The first request by new weights, and those by old ones after it.
+/// First request by new weights, and those by old ones after it.
 fn by_weights(seen: &Seen) -> Vec<Row> {
     let (mut first, mut late, mut never) = (vec![], 0, 0);
     for (change, answers) in seen.spans() {
@@ -193,7 +193,7 @@ fn by_weights(seen: &Seen) -> Vec<Row> {
     ]
 }
 
-/// The first request to an endpoint that was added, and the last to one that was removed.
+/// First request to an added endpoint, and last request to a removed one.
 fn by_endpoints(seen: &Seen) -> Vec<Row> {
     let (mut first, mut last) = (vec![], vec![]);
     for (change, answers) in seen.spans() {
@@ -226,7 +226,7 @@ fn by_endpoints(seen: &Seen) -> Vec<Row> {
     ]
 }
 
-/// The address of an application's one pod, as a slice has it.
+/// Address of the only pod of an application, in the form of an EndpointSlice.
 fn endpoint(cluster: &Cluster, app: &str) -> Result<Value> {
     let pods = cluster.try_kubectl(&[
         "-n",
@@ -255,7 +255,7 @@ fn split(blue: u32) -> Value {
             {"service": "blue", "weight": blue}, {"service": "green", "weight": 100 - blue}]}})
 }
 
-/// A Service whose endpoints nobody else writes.
+/// Service whose endpoints no controller writes.
 fn pool() -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "pool", "namespace": NAMESPACE},
         "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}})

@@ -1,5 +1,5 @@
-//! What the processes of a control plane hold when nothing happens. They are read from `/proc`, so the node must be this
-//! machine; root is needed to see more than their RSS.
+//! Idle memory of the processes of a control plane. It is read from `/proc`, so the node must be this machine; reading
+//! more than their RSS needs root.
 
 use std::{thread::sleep, time::Duration};
 
@@ -9,11 +9,11 @@ use tests_cluster::Cluster;
 
 use super::{install::NAMESPACE, rows::Row};
 
-/// Time after which nothing is left of the start.
+/// Time after which the start no longer shows.
 const SETTLE: Duration = Duration::from_secs(30);
-/// Most memory of all, in MiB.
+/// Limit of the sum, in MiB.
 const MOST: f64 = 60.0;
-/// Upstream's, by the same names.
+/// Upstream's figures, by the same names.
 const UPSTREAM: [(&str, &str); 4] = [
     ("linkerd-destination", "56, 24 (policy), 48 (validator)"),
     ("linkerd-identity", "50"),
@@ -21,7 +21,7 @@ const UPSTREAM: [(&str, &str); 4] = [
     ("sidecar", "22–23"),
 ];
 
-/// A process, in MiB.
+/// Memory of a process, in MiB.
 #[derive(Clone, Debug)]
 struct Process {
     program: String,
@@ -30,7 +30,7 @@ struct Process {
     anonymous: f64,
 }
 
-/// All processes of the control plane's pods.
+/// Processes of the control plane.
 pub(super) fn measure(cluster: &Cluster) -> Result<Vec<Row>> {
     sleep(SETTLE);
     let pods = cluster.try_kubectl(&["-n", NAMESPACE, "get", "pods", "-o", "json"]);
@@ -64,7 +64,7 @@ pub(super) fn measure(cluster: &Cluster) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The processes of a pod on this machine.
+/// Processes of a pod on this machine.
 fn processes(uid: &str) -> Vec<Process> {
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -91,7 +91,7 @@ fn process(pid: u32, uid: &str) -> Result<Option<Process>> {
     }))
 }
 
-/// A figure of smaps, in MiB.
+/// Figure of smaps, in MiB.
 fn value(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1_024.0)

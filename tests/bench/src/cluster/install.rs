@@ -1,4 +1,4 @@
-//! How long an installation takes, by the README's own lines.
+//! Time of an installation by the commands of the README.
 
 use std::time::Instant;
 
@@ -7,10 +7,10 @@ use tests_cluster::{Cluster, readme, say};
 
 use super::rows::{Row, quantile};
 
-/// Where the control plane is.
+/// Namespace of the control plane.
 pub(super) const NAMESPACE: &str = "linkerd";
 
-/// Times of all installations, in seconds.
+/// Times of installations, in seconds.
 pub(super) struct Installed {
     available: Vec<f64>,
     green: Vec<f64>,
@@ -30,7 +30,7 @@ impl Installed {
     }
 }
 
-/// Installs so many times; the last one stays.
+/// Installs a number of times; the last installation stays.
 pub(super) fn install(cluster: &Cluster, times: usize) -> Result<Installed> {
     if cluster.try_kubectl(&["get", "namespace", NAMESPACE]).is_ok() {
         bail!("there is a namespace {NAMESPACE} already: only a mesh that is installed here can be measured");
@@ -67,7 +67,7 @@ pub(super) fn install(cluster: &Cluster, times: usize) -> Result<Installed> {
     Ok(installed)
 }
 
-/// Takes it away again.
+/// Uninstalls the mesh.
 pub(super) fn uninstall(cluster: &Cluster) -> Result<()> {
     run(cluster, "mesh uninstall | kubectl delete -f -")
 }

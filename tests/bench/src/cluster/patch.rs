@@ -1,4 +1,4 @@
-//! Patches objects over a connection of our own to the API server, to know to the millisecond when it has said yes.
+//! Patches over a direct connection to the API server, to know the time of its response to the millisecond.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -18,7 +18,7 @@ use tests_cluster::Cluster;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// A connection to the API server.
+/// Connection to the API server.
 pub(super) struct Api {
     send: SendRequest<Full<Bytes>>,
     host: String,
@@ -26,7 +26,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Connects as the kubeconfig says: a user with a certificate or a token.
+    /// Connects by a kubeconfig whose user has a certificate or a token.
     pub(super) async fn connect(cluster: &Cluster) -> Result<Self> {
         let text = cluster.try_kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]);
         let config: Value = serde_json::from_str(&text.map_err(anyhow::Error::msg)?)?;
@@ -52,7 +52,7 @@ impl Api {
         })
     }
 
-    /// Merges into an object; gives the time of the answer, in milliseconds of the clock.
+    /// Applies a merge patch; returns the time of the response, in milliseconds of the clock.
     pub(super) async fn merge(&mut self, path: &str, patch: &Value) -> Result<f64> {
         let mut request = Request::patch(path)
             .header(header::HOST, &self.host)
@@ -80,7 +80,7 @@ fn tls(server: &Value, user: &Value) -> Result<ClientConfig> {
         let text = value
             .as_str()
             .with_context(|| format!("the kubeconfig has no {what}"))?;
-        STANDARD.decode(text).with_context(|| format!("{what} is no base64"))
+        STANDARD.decode(text).with_context(|| format!("invalid {what}: not base64"))
     };
     let mut roots = RootCertStore::empty();
     let anchors = pem(&server["certificate-authority-data"], "certificate-authority-data")?;

@@ -1,4 +1,4 @@
-//! The result: what is measured, ours, the target, upstream's.
+//! Rows of the result: name, our figure, target, upstream's figure.
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
@@ -11,10 +11,10 @@ pub(crate) struct Row {
     unit: &'static str,
     /// None if it could not be measured.
     ours: Option<f64>,
-    /// The target; a row without one informs.
+    /// None for a row that only informs.
     at_most: Option<f64>,
     upstream: String,
-    /// Why it could not be measured.
+    /// Reason why it could not be measured.
     failed: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Row {
         self
     }
 
-    /// None for a row that informs.
+    /// None for a row that only informs.
     fn is_met(&self) -> Option<bool> {
         match (self.ours, self.at_most) {
             (None, _) => Some(false),
@@ -50,12 +50,12 @@ impl Row {
     }
 }
 
-/// All of them.
+/// Rows of all parts.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Rows(Vec<Row>);
 
 impl Rows {
-    /// Adds those of a part, or why there are none.
+    /// Adds the rows of a part, or the reason why there are none.
     pub(crate) fn add(&mut self, part: &str, rows: Result<Vec<Row>>) {
         match rows {
             Ok(rows) => self.0.extend(rows),
@@ -67,7 +67,7 @@ impl Rows {
         }
     }
 
-    /// What is worse than its target, or not known.
+    /// Rows that miss their target or could not be measured.
     pub(crate) fn missed(&self) -> Vec<String> {
         let missed = self.0.iter().filter(|row| row.is_met() == Some(false));
         missed
@@ -78,7 +78,7 @@ impl Rows {
             .collect()
     }
 
-    /// As Markdown.
+    /// Renders Markdown.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN);
@@ -117,7 +117,7 @@ impl Rows {
     }
 }
 
-/// Three digits that mean something.
+/// Formats three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),
@@ -127,7 +127,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The value that a share of all is not above; the first for a share of nothing.
+/// Quantile of sorted values; the first for a share of 0.
 pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

@@ -1,4 +1,4 @@
-//! A Kubernetes API server, as far as watches need one: lists, watches that stay open, and the groups.
+//! Scripted Kubernetes API server: lists, watches that stay open, and API groups.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
-/// Events of one watch that wait for its reader.
+/// Events buffered for one watch.
 const EVENTS: usize = 64;
 
 type Watches = BTreeMap<String, Vec<mpsc::Sender<Bytes>>>;
@@ -37,7 +37,7 @@ struct State {
     version: AtomicU64,
 }
 
-/// A server; it ends with this.
+/// Running server, stopped when dropped.
 pub(crate) struct Api {
     pub(crate) addr: SocketAddr,
     state: Arc<State>,
@@ -68,14 +68,14 @@ impl Api {
                     let answer = state.answer(&request);
                     async move { Ok::<_, Infallible>(answer) }
                 });
-                // Without TLS nobody agrees on HTTP/2: each watch has a connection of its own.
+                // Without TLS, HTTP/2 is not negotiated: each watch has a connection of its own.
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
             }
         });
         Ok(Self { addr, state, task })
     }
 
-    /// Tells the watchers of a path that an object changed; says when.
+    /// Sends a changed object to the watches of a path; returns the time.
     pub(crate) fn change(&self, (path, object): (&'static str, Value)) -> Result<Instant> {
         let object = self.state.versioned(object);
         let mut line = serde_json::to_vec(&json!({"type": "MODIFIED", "object": object}))?;
@@ -83,9 +83,9 @@ impl Api {
         let line = Bytes::from(line);
         let since = Instant::now();
         let watches = self.state.watches();
-        let told = watches.get(path).into_iter().flatten();
-        let told = told.filter(|watch| watch.try_send(line.clone()).is_ok()).count();
-        ensure!(told > 0, "nobody watches {path}");
+        let open = watches.get(path).into_iter().flatten();
+        let watches = open.filter(|watch| watch.try_send(line.clone()).is_ok()).count();
+        ensure!(watches > 0, "no watch of {path} is open");
         Ok(since)
     }
 }

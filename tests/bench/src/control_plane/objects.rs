@@ -1,14 +1,14 @@
-//! The objects of the scripted cluster, and one change for each kind of stream.
+//! Objects of the scripted cluster, and a change for each kind of stream.
 
 use serde_json::{Value, json};
 
 pub(crate) const NAMESPACE: &str = "bench";
-/// Nodes that clients run on.
+/// Nodes of clients.
 const NODES: usize = 10;
-/// Pods whose inbound policies are watched.
+/// Pods with watched inbound policies.
 pub(crate) const PODS: usize = 50;
 
-/// A kind of stream.
+/// Kind of stream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Endpoints,
@@ -29,7 +29,7 @@ impl Kind {
         }
     }
 
-    /// A change that every stream of this kind is told; two in a row differ.
+    /// Change that every stream of this kind gets; consecutive ones differ.
     pub(crate) fn change(self, turn: usize, endpoints: usize) -> (&'static str, Value) {
         let even = turn.is_multiple_of(2);
         match self {
@@ -46,13 +46,13 @@ const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const SPLITS: &str = "/apis/split.smi-spec.io/v1alpha2/trafficsplits";
 const ROUTES: &str = "/apis/policy.linkerd.io/v1beta3/httproutes";
 
-/// The token of a client.
+/// Token of a client.
 pub(crate) fn token(stream: usize) -> String {
     let node = stream % NODES;
     format!(r#"{{"ns":"{NAMESPACE}","nodeName":"node-{node}","pod":"client-{stream}"}}"#)
 }
 
-/// All objects, by the path under which they are listed.
+/// Objects by the path of their list.
 pub(crate) fn all(endpoints: usize) -> Vec<(&'static str, Vec<Value>)> {
     let zone = json!({"topology.kubernetes.io/zone": "zone-a"});
     let node = |n: usize| json!({"metadata": {"name": format!("node-{n}"), "labels": zone}});

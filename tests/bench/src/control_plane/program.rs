@@ -1,4 +1,4 @@
-//! The program mesh-destination as a process, and what it uses.
+//! Process of mesh-destination and its usage.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,10 +14,10 @@ use tokio::time::sleep;
 use super::api::Api;
 use crate::child::Silent;
 
-/// Time for it to be ready.
+/// Timeout of its readiness.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running program.
+/// Running program.
 pub(crate) struct Program {
     process: Silent,
     pub(crate) destination: SocketAddr,
@@ -26,7 +26,7 @@ pub(crate) struct Program {
     _files: tempfile::TempDir,
 }
 
-/// What a process has used so far.
+/// Usage of a process so far.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Usage {
     /// Resident memory, in bytes.
@@ -36,7 +36,7 @@ pub(crate) struct Usage {
 }
 
 impl Program {
-    /// Starts it against `api`, and waits until it is ready.
+    /// Starts it with `api` as its API server and waits until it is ready.
     pub(crate) async fn start(path: &Path, api: &Api) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let kubeconfig = files.path().join("kubeconfig");
@@ -107,7 +107,7 @@ fn rss(pid: u32) -> Option<u64> {
     Some(kib * 1_024)
 }
 
-/// CPU time of all threads that live, in the scheduler's nanoseconds: the ticks of /proc/PID/stat are too coarse here.
+/// CPU time of all living threads, in nanoseconds of the scheduler: the ticks of /proc/PID/stat are too coarse here.
 fn cpu(pid: u32) -> Option<Duration> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let of_task = |task: std::fs::DirEntry| {

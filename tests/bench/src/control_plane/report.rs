@@ -1,17 +1,17 @@
-//! The result, beside upstream's figures and our targets.
+//! Result with upstream's figures and our targets.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
-/// Most memory of a stream, in KiB.
+/// Target of the memory of a stream, in KiB.
 const KIB: f64 = 4.0;
-/// Most CPU time to open one, in ms.
+/// Target of the CPU time to open one, in ms.
 const CPU_MS: f64 = 0.1;
-/// Most time until all but one in a hundred have a change, in ms.
+/// Target of the time until 99 % have a change, in ms.
 const CHANGE_MS: f64 = 80.0;
-/// All three.
+/// Targets.
 pub(crate) const TARGETS: [f64; 3] = [KIB, CPU_MS, CHANGE_MS];
-/// How many streams upstream had.
+/// Number of streams of upstream's measurement.
 pub(crate) const UPSTREAM_STREAMS: usize = 5_000;
 /// Upstream, measured on such a machine with 5,000 streams: KiB, ms, ms.
 const UPSTREAM: [(&str, [&str; 3]); 2] = [
@@ -19,31 +19,31 @@ const UPSTREAM: [(&str, [&str; 3]); 2] = [
     ("OutboundPolicies.Watch", ["8.7", "0.05", "465"]),
 ];
 
-/// What upstream took for such streams.
+/// Upstream's figures for such streams.
 pub(crate) fn upstream(kind: &str) -> Option<[&'static str; 3]> {
     UPSTREAM.iter().find(|(of, _)| *of == kind).map(|(_, figures)| *figures)
 }
 
-/// One kind of stream, so many of them.
+/// Figures of one kind and number of streams.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) kind: &'static str,
     pub(crate) streams: usize,
-    /// The program before they were opened.
+    /// Program before they were opened.
     pub(crate) idle_mib: f64,
     pub(crate) kib_per_stream: f64,
-    /// To open one and send the first message.
+    /// CPU time to open one and send the first message.
     pub(crate) cpu_ms_per_stream: f64,
-    /// To send a change to one.
+    /// CPU time to send a change to one.
     pub(crate) cpu_ms_per_message: f64,
-    /// What the client used of the same cores to read it.
+    /// CPU time of the client, on the same cores, to read it.
     pub(crate) client_cpu_ms_per_message: f64,
     pub(crate) change_p50_ms: f64,
     pub(crate) change_p99_ms: f64,
     pub(crate) change_max_ms: f64,
 }
 
-/// All of it.
+/// Result.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) endpoints: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// What is worse than its target.
+    /// Figures that miss their target.
     pub(crate) fn missed(&self) -> Vec<String> {
         let mut missed = vec![];
         for m in &self.measured {
@@ -70,7 +70,7 @@ impl Report {
         missed
     }
 
-    /// For people.
+    /// Renders a table.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missed_is_named_with_its_target() {
+    fn names_missed_figures_with_their_targets() {
         let good = Measured {
             kind: "Destination.Get",
             streams: 5_000,

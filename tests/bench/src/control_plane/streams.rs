@@ -1,4 +1,4 @@
-//! Clients: many streams over few connections, on one thread, which note when each got a message.
+//! Clients: many streams over few connections on one thread, which record the time of each message.
 
 use std::{
     path::PathBuf,
@@ -23,22 +23,22 @@ use super::{
     wire::{Call, Connection},
 };
 
-/// Time for all streams to have a message.
+/// Timeout of all streams for a message.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Time between two looks whether they have.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct Came {
-    /// When each stream got its last message; none before the first.
+    /// Time of the last message of each stream; none before the first.
     last: Vec<Option<Instant>>,
     failed: Option<String>,
 }
 
-/// Open streams; they close with this.
+/// Open streams, closed when dropped.
 pub(crate) struct Streams {
     came: Arc<Mutex<Came>>,
-    /// Where the kernel accounts for the thread.
+    /// File in which the kernel accounts for the thread.
     usage: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -100,7 +100,7 @@ impl Streams {
         Ok(streams)
     }
 
-    /// Waits until every stream got a message after `since`; says how long each waited.
+    /// Waits until every stream has a message after `since`; returns the time of each.
     pub(crate) async fn until_all(&self, since: Instant) -> Result<Vec<Duration>> {
         let missing = || {
             let came = lock(&self.came);
@@ -135,7 +135,7 @@ impl Drop for Streams {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has told why, if it failed.
+            // A failure has been reported.
             let _ = thread.join();
         }
     }

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection with many gRPC streams, as far as counting messages needs it. It shares two cores with the program
-//! that is measured, so it does no more than find where each message ends.
+//! HTTP/2 connection with many gRPC streams that only counts messages. It shares two cores with the measured program,
+//! so it does no more than find the end of each message.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
@@ -11,13 +11,13 @@ use tokio::{
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes of a frame's header.
+/// Bytes of a frame header.
 const HEAD: usize = 9;
-/// Calls of one connection that wait for their first message.
+/// Calls of one connection without a first message.
 const AT_ONCE: usize = 64;
-/// Bytes of calls that the server takes before it says more; HTTP/2's own figure.
+/// Initial window of the server for calls, HTTP/2's default.
 const WINDOW: i64 = 65_535;
-/// Room for what the server sends, for each stream and for all together: nothing is ever given back.
+/// Window for the server, per stream and in total: it is never updated.
 const ROOM: u32 = 0x7fff_0000;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -30,17 +30,17 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A call: its number among all, and what it asks.
+/// Call with its number and request.
 pub(crate) struct Call {
     pub(crate) number: usize,
     pub(crate) path: &'static str,
     pub(crate) message: Vec<u8>,
 }
 
-/// Where in its messages a stream is.
+/// Position of a stream in its messages.
 #[derive(Clone, Debug, Default)]
 struct Messages {
-    /// Of a message's five bytes in front, so many are read.
+    /// Bytes read of the five in front of a message.
     have: u8,
     length: [u8; 4],
     left: usize,
@@ -48,7 +48,7 @@ struct Messages {
 }
 
 impl Messages {
-    /// Reads; says whether a message ended.
+    /// Reads data; returns whether a message ended.
     fn take(&mut self, mut data: &[u8]) -> bool {
         let mut whole = false;
         while let Some((first, rest)) = data.split_first() {
@@ -73,11 +73,11 @@ impl Messages {
     }
 }
 
-/// A connection.
+/// Connection.
 pub(crate) struct Connection {
     socket: TcpStream,
     waiting: VecDeque<Call>,
-    /// Streams in the order of their calls, each with its number among all.
+    /// Streams in the order of their calls, with their numbers.
     streams: Vec<(usize, Messages)>,
     unanswered: usize,
     window: i64,
@@ -110,7 +110,7 @@ impl Connection {
         })
     }
 
-    /// Calls, and reads until something ends; `came` is told of streams that got a message, and when.
+    /// Makes calls and reads until something ends; `came` gets the number of each stream with a message, and the time.
     pub(crate) async fn run(mut self, mut came: impl FnMut(&[(usize, Instant)])) -> Result<()> {
         let mut told = vec![];
         loop {
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Takes a frame, if a whole one is there.
+    /// Takes a frame if it is complete.
     fn frame(&mut self, told: &mut Vec<(usize, Instant)>) -> Result<bool> {
         let Some(head) = self.input.first_chunk::<HEAD>() else {
             return Ok(false);
@@ -164,7 +164,7 @@ impl Connection {
         match kind {
             DATA => {
                 let found = self.streams.get_mut(stream as usize / 2);
-                let (number, messages) = found.context("data of a stream that nobody opened")?;
+                let (number, messages) = found.context("data of a stream that was not opened")?;
                 if messages.take(&payload) {
                     told.push((*number, Instant::now()));
                     self.unanswered -= usize::from(!std::mem::replace(&mut messages.any, true));
@@ -192,7 +192,7 @@ fn frame(output: &mut Vec<u8>, kind: u8, flags: u8, (stream, payload): (u32, &[u
     output.extend(payload);
 }
 
-/// The headers of a call: two that HTTP/2 has numbers for, the others in words.
+/// Headers of a call: two by index, the others as text.
 fn headers(path: &str) -> Vec<u8> {
     const POST: u8 = 0x83;
     const HTTP: u8 = 0x86;

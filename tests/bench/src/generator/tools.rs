@@ -1,4 +1,4 @@
-//! wrk and h2load: how they are asked for a load, and what they say of it.
+//! wrk and h2load: their command lines and output.
 
 use std::{io::ErrorKind, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::Seen;
 use crate::orders::{self, Load, Loaded, What};
 
-/// A generator of somebody else's.
+/// Third-party generator.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Tool {
     Wrk,
@@ -22,7 +22,7 @@ impl Tool {
         }
     }
 
-    /// Says so if it is not there.
+    /// Fails if it is not installed.
     pub(super) fn check(self) -> Result<()> {
         let (program, package) = match self {
             Self::Wrk => ("wrk", "wrk"),
@@ -37,21 +37,21 @@ impl Tool {
         }
     }
 
-    /// Makes the load, with one thread.
+    /// Runs the load with one thread.
     pub(super) fn run(self, load: &Load) -> Result<Seen> {
         match self {
             Self::Wrk => {
                 let mut wrk = Command::new("wrk");
                 wrk.args(["-t1", "--latency", &format!("-c{}", load.connections)]);
                 wrk.args([format!("-d{}s", load.ms / 1000), url(load)]);
-                of_wrk(&output(wrk)?)
+                parse_wrk(&output(wrk)?)
             }
             Self::H2load => {
                 let folder = tempfile::tempdir()?;
                 let log = folder.path().join("requests");
                 output(h2load(load, &log))?;
                 let log = std::fs::read_to_string(&log).context("h2load has written no log")?;
-                of_h2load(&log, load.ms as f64 / 1000.0)
+                parse_h2load(&log, load.ms as f64 / 1000.0)
             }
         }
     }
@@ -91,8 +91,8 @@ fn output(mut command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// wrk prints quantiles; errors only if there were some.
-fn of_wrk(text: &str) -> Result<Seen> {
+/// Parses the output of wrk: quantiles, and errors only if there were some.
+fn parse_wrk(text: &str) -> Result<Seen> {
     for errors in ["Non-2xx", "Socket errors"] {
         ensure!(!text.contains(errors), "wrk has seen errors:\n{text}");
     }
@@ -110,7 +110,7 @@ fn of_wrk(text: &str) -> Result<Seen> {
     seen().with_context(|| format!("wrk says something unexpected:\n{text}"))
 }
 
-/// A time as wrk prints it.
+/// Parses a time of wrk.
 fn microseconds(text: &str) -> Option<f64> {
     let units = [("us", 1.0), ("ms", 1e3), ("s", 1e6), ("m", 60e6)];
     let (number, unit) = units
@@ -119,8 +119,8 @@ fn microseconds(text: &str) -> Option<f64> {
     Some(number.parse::<f64>().ok()? * unit)
 }
 
-/// h2load prints no quantiles, but writes a line for each request: when it began, its status, its microseconds.
-fn of_h2load(log: &str, seconds: f64) -> Result<Seen> {
+/// Parses the log of h2load: a line per request with its start, status and microseconds. It prints no quantiles.
+fn parse_h2load(log: &str, seconds: f64) -> Result<Seen> {
     let mut latencies = orders::histogram();
     for line in log.lines() {
         let mut fields = line.split('\t');
@@ -152,25 +152,25 @@ Transfer/sec:     22.07MB
 ";
 
     #[test]
-    fn what_wrk_says_is_understood() {
+    fn parses_output_of_wrk() {
         let seen = Seen {
             rate: 89_697.34,
             p50: 343.0,
             p99: 1_200.0,
         };
-        assert_eq!(of_wrk(WRK).expect("its words"), seen);
-        assert!(of_wrk("nonsense").is_err());
+        assert_eq!(parse_wrk(WRK).expect("its words"), seen);
+        assert!(parse_wrk("nonsense").is_err());
         let wrong = format!("{WRK}  Non-2xx or 3xx responses: 5\n");
-        assert!(of_wrk(&wrong).is_err());
+        assert!(parse_wrk(&wrong).is_err());
         assert_eq!(microseconds("2.50s"), Some(2_500_000.0));
     }
 
     #[test]
-    fn what_h2load_logs_is_understood() {
+    fn parses_log_of_h2load() {
         let log = "1700000000000000\t200\t100\n1700000000000100\t200\t300\n";
-        let seen = of_h2load(log, 2.0).expect("its words");
+        let seen = parse_h2load(log, 2.0).expect("its words");
         assert_eq!((seen.rate, seen.p50, seen.p99), (1.0, 100.0, 300.0));
-        assert!(of_h2load("1700000000000000\t-1\t100\n", 2.0).is_err());
-        assert!(of_h2load("1700000000000000\t200\n", 2.0).is_err());
+        assert!(parse_h2load("1700000000000000\t-1\t100\n", 2.0).is_err());
+        assert!(parse_h2load("1700000000000000\t200\n", 2.0).is_err());
     }
 }

@@ -1,17 +1,17 @@
-//! Allocations of the same exchange, and the sizes of what is kept for each connection: both grow unseen.
+//! Allocations of the same exchange and sizes of the state of a connection, which would grow unnoticed.
 
 use super::*;
 
-/// Allocations for each request of client, application and both sides together. The client has none, the application
-/// some four.
+/// Allocations per request of client, application and both sides together. The client has none, the application about
+/// four.
 const ALLOCATIONS: f64 = 25.0;
-/// Bytes of a connection's task before it knows what it will be.
+/// Bytes of the task of a connection before its protocol is known.
 const TASK: usize = 4096;
 
-/// Bytes that an idle connection for bytes holds in both sides together, without what C allocates for keys.
+/// Bytes of an idle opaque connection in both sides together, without allocations of C for keys.
 const IDLE: i64 = 6_500;
 
-/// The whole exchange on this thread.
+/// Runs the whole exchange on this thread.
 fn exchange(requests: usize) {
     let pki = Pki::new();
     let exchanged = on_this_thread(async {

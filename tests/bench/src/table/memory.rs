@@ -12,9 +12,9 @@ use crate::{
     usage,
 };
 
-/// Connections that are opened, held, and closed.
+/// Number of connections opened, held and closed.
 const CONNECTIONS: usize = 4_000;
-/// Until what was opened or closed has settled, and an allocator has given back what it will.
+/// Time for connections to settle and the allocator to release memory.
 const SETTLE: Duration = Duration::from_secs(10);
 const MIB: f64 = 1_048_576.0;
 
@@ -25,7 +25,7 @@ struct Stages {
     closed: [f64; 2],
 }
 
-/// All lines about memory. Each pair is fresh.
+/// Lines of memory, each with a new pair.
 pub(super) fn lines(mesh: &Wanted) -> Result<Vec<Line>> {
     let mesh = {
         let mut lab = Lab::start(true)?;
@@ -43,7 +43,7 @@ pub(super) fn lines(mesh: &Wanted) -> Result<Vec<Line>> {
     for (side, name) in ["outbound", "inbound"].into_iter().enumerate() {
         let line = |what: &str, unit, of: &dyn Fn(&Stages) -> f64, limit| {
             Line::new(format!("memory {what}, {name}"), unit)
-                .of(vec![of(&mesh)], vec![of(&bare)], vec![])
+                .with_values(vec![of(&mesh)], vec![of(&bare)], vec![])
                 .at_most(limit)
         };
         let each = |stages: &Stages| (stages.held[side] - stages.idle[side]) / CONNECTIONS as f64 / 1024.0;

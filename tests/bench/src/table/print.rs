@@ -1,4 +1,4 @@
-//! A line of the table: what was measured, what is wanted, and whether it is so.
+//! Lines of the table: figures, targets, and whether these are met.
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
@@ -10,16 +10,16 @@ use crate::report::median;
 pub(super) struct Line {
     name: String,
     unit: &'static str,
-    /// One for each round.
+    /// One per round.
     mesh: Vec<f64>,
     bare: Vec<f64>,
     peer: Vec<f64>,
-    /// Mesh and bare pair where all rounds are one measurement.
+    /// Mesh and bare pair, where all rounds are one measurement.
     pub(super) overall: Option<(f64, f64)>,
-    /// Of the ratio to the bare pair.
+    /// Limit of the ratio to the bare pair.
     at_most: Option<f64>,
     at_least: Option<f64>,
-    /// Of the value itself.
+    /// Limit of the value itself.
     limit: Option<f64>,
     floor: Option<f64>,
 }
@@ -40,12 +40,12 @@ impl Line {
         }
     }
 
-    /// A line of one value.
+    /// Line of one value.
     pub(super) fn absolute(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        Self::new(name, unit).of(vec![value], vec![], vec![])
+        Self::new(name, unit).with_values(vec![value], vec![], vec![])
     }
 
-    pub(super) fn of(self, mesh: Vec<f64>, bare: Vec<f64>, peer: Vec<f64>) -> Self {
+    pub(super) fn with_values(self, mesh: Vec<f64>, bare: Vec<f64>, peer: Vec<f64>) -> Self {
         Self {
             mesh,
             bare,
@@ -74,7 +74,7 @@ impl Line {
         Self { at_least, ..self }
     }
 
-    /// The ratios of the rounds.
+    /// Ratios of the rounds.
     fn ratios(&self) -> Vec<f64> {
         self.mesh
             .iter()
@@ -91,7 +91,7 @@ impl Line {
         }
     }
 
-    /// Whether the target is met; none if there is no target.
+    /// Returns whether the target is met; none without a target.
     pub(super) fn is_met(&self) -> Option<bool> {
         let ratio = self.ratio().unwrap_or(f64::NAN);
         let value = median(self.mesh.clone());
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn targets_are_of_ratios_of_rounds_or_of_values() {
-        let line = Line::new("x", "µs CPU").of(vec![11.0, 33.0, 12.0], vec![10.0, 30.0, 10.0], vec![]);
+        let line = Line::new("x", "µs CPU").with_values(vec![11.0, 33.0, 12.0], vec![10.0, 30.0, 10.0], vec![]);
         assert_eq!(line.clone().is_met(), None);
         assert_eq!(line.clone().ratio_at_most(1.15).is_met(), Some(true), "the median");
         assert_eq!(line.clone().ratio_at_most(1.05).is_met(), Some(false));

@@ -1,4 +1,4 @@
-//! The rows that are loads, and what of each load counts.
+//! Rows of loads, with the figures of each that count.
 
 use super::{Subject, print::Line};
 use crate::{
@@ -16,13 +16,13 @@ pub(super) struct Row {
     judged: &'static [Judged],
 }
 
-/// What of a load counts, and how much it may be, as a ratio to the bare pair.
+/// Figure of a load that counts, with its limit as a ratio to the bare pair.
 enum Judged {
     Outbound(f64),
     Inbound(f64),
-    /// At least so much.
+    /// Lower limit.
     Rate(f64),
-    /// A share of requests, and its name.
+    /// Share of requests, and its name.
     Latency(f64, &'static str, f64),
 }
 
@@ -43,7 +43,7 @@ const fn row(name: &'static str, connections: usize, what: What, judged: &'stati
 
 use Judged::{Inbound, Latency, Outbound, Rate};
 
-/// All of them, with their targets.
+/// Loads with their targets.
 pub(super) const ROWS: [Row; 7] = [
     row(
         "http1-32",
@@ -73,12 +73,12 @@ pub(super) const ROWS: [Row; 7] = [
     row("tcp", 8, What::Tcp, &[Outbound(1.15), Inbound(1.15)]),
 ];
 
-/// What a short connection may cost a sidecar at most, in µs.
+/// Target of a short connection in a sidecar, in µs.
 const SHORT_CONNECTION_US: f64 = 450.0;
 
 impl Row {
-    /// Rounds, and the length of one measurement. On two cores the tail of latencies hangs on which of them the scheduler
-    /// gave whom, which lasts for seconds: many short measurements instead of a few long ones.
+    /// Rounds, and the length of one measurement. On two cores the tail of latencies depends on the scheduler's choice
+    /// of cores, which lasts for seconds: many short measurements instead of a few long ones.
     pub(super) fn turns(&self, rounds: usize, ms: u64) -> (usize, u64) {
         match self.what {
             What::Open { .. } => (rounds * 6, ms / 3),
@@ -86,7 +86,7 @@ impl Row {
         }
     }
 
-    /// A line for each thing that counts.
+    /// Lines of the figures that count.
     pub(super) fn lines(&self, measured: &[(Subject, Measured)]) -> Vec<Line> {
         self.judged.iter().map(|judged| self.line(judged, measured)).collect()
     }
@@ -101,9 +101,9 @@ impl Row {
         };
         let of = |subject: Subject| {
             let own = measured.iter().filter(move |(whose, _)| *whose == subject);
-            own.map(|(_, measured)| judged.of(measured)).collect()
+            own.map(|(_, measured)| judged.value(measured)).collect()
         };
-        let mut line = line.of(of(Subject::Mesh), of(Subject::Bare), of(Subject::Peer));
+        let mut line = line.with_values(of(Subject::Mesh), of(Subject::Bare), of(Subject::Peer));
         if self.what == What::Tcp {
             line = line.at_most(SHORT_CONNECTION_US);
         }
@@ -120,7 +120,7 @@ impl Row {
 }
 
 impl Judged {
-    fn of(&self, measured: &Measured) -> f64 {
+    fn value(&self, measured: &Measured) -> f64 {
         match self {
             Outbound(_) => measured.outbound.total_us(),
             Inbound(_) => measured.inbound.total_us(),

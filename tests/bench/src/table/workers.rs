@@ -1,8 +1,7 @@
-//! More workers than one: what they cost a request, and whether connections are spread evenly.
+//! Several workers: their cost per request, and the spread of connections.
 //!
-//! With two threads in each sidecar there are more of them than cores, and the machine's scheduler has its share of what
-//! that costs. So the bare pair is there with as many threads, in turns with the mesh: what is judged is what more
-//! workers cost the mesh beyond what they cost anybody.
+//! With two threads in each sidecar there are more threads than cores, and part of the cost is the scheduler's. So the
+//! bare pair has as many threads, in turns with the mesh: judged is the cost of workers beyond that of the bare pair.
 
 use std::{thread, time::Duration};
 
@@ -18,14 +17,14 @@ use crate::{
     usage,
 };
 
-/// Connections: enough for each worker to have several.
+/// Connections, several per worker.
 const CONNECTIONS: usize = 64;
-/// Sockets of the worker that has fewest, of one that has most, if connections are spread evenly. One worker listens too, and
-/// either may have the connection between the sidecars. Time is no measure here: a worker that shares its core with the
-/// load gets less of it.
+/// Sockets of the worker with fewest, and with most, if connections are spread evenly. One worker listens too, and
+/// either may have the connection between the sidecars. Time cannot be compared: a worker that shares its core with
+/// the load gets less of it.
 const EVEN: f64 = 0.8;
 
-/// Both pairs, with so many workers each.
+/// Both pairs with a number of workers.
 struct Pairs {
     lab: Lab,
     mesh: Pair,
@@ -33,17 +32,17 @@ struct Pairs {
     workers: usize,
 }
 
-/// One measurement of each.
+/// Measurement of each pair.
 #[derive(Default)]
 struct Rounds {
     mesh_rate: Vec<f64>,
     mesh_cpu: Vec<f64>,
     bare_cpu: Vec<f64>,
-    /// Sockets of the worker with fewest, of one with most.
+    /// Sockets of the worker with fewest, and with most.
     even: Vec<f64>,
 }
 
-/// Lines for 2 and 4 workers; the sidecars are not kept on one core here. A machine with fewer cores has fewer workers.
+/// Lines for 2 and 4 workers; the sidecars are not pinned. A machine with fewer cores has fewer workers.
 pub(super) fn lines(mesh: &Wanted, args: &Args) -> Result<Vec<Line>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut one = Pairs::start(mesh, 1)?;
@@ -73,14 +72,14 @@ fn compare(workers: usize, more: Rounds, one: Rounds) -> [Line; 4] {
     let bare = ratios(&more.bare_cpu, &one.bare_cpu);
     [
         Line::new(format!("workers {workers}, to 1: rate"), "requests/s")
-            .of(more.mesh_rate, one.mesh_rate, vec![])
+            .with_values(more.mesh_rate, one.mesh_rate, vec![])
             .ratio_at_least(0.95),
-        Line::new(format!("workers {workers}: both sidecars"), "µs CPU").of(more.mesh_cpu, more.bare_cpu, vec![]),
+        Line::new(format!("workers {workers}: both sidecars"), "µs CPU").with_values(more.mesh_cpu, more.bare_cpu, vec![]),
         Line::new(format!("workers {workers}, to 1: both sidecars"), "× CPU")
-            .of(mesh, bare, vec![])
+            .with_values(mesh, bare, vec![])
             .ratio_at_most(1.1),
         Line::new(format!("workers {workers}: connections, fewest to most"), "of 1")
-            .of(more.even, vec![], vec![])
+            .with_values(more.even, vec![], vec![])
             .at_least(EVEN),
     ]
 }
@@ -117,7 +116,7 @@ impl Pairs {
         });
         let mesh = self.measure(self.mesh, ms)?;
         let sockets = look.join().ok().context("the look failed")??;
-        // What is no worker has a handful.
+        // Other runtimes have a handful.
         let of_workers = sockets.get(..workers).context("a worker has no sockets")?;
         rounds.even.push(of_workers[workers - 1] / of_workers[0]);
         rounds.mesh_rate.push(mesh.rate());
@@ -134,6 +133,6 @@ impl Pairs {
             what: What::Http1,
             pause_ms: 0,
         };
-        Measured::of(&mut self.lab, &pair, load)
+        Measured::run(&mut self.lab, &pair, load)
     }
 }

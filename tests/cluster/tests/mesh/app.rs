@@ -1,5 +1,5 @@
-//! What the scenarios share: an application in a namespace whose pods get sidecars, calls from within it, and the processes
-//! of its containers where the cluster is on this machine.
+//! Application of a scenario: a namespace whose pods get sidecars, calls from within it, and the processes of its
+//! containers if the cluster is on this machine.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use tests_cluster::{
     say,
 };
 
-/// The program of the application in its image.
+/// Path of the application in its image.
 const PROGRAM: &str = "/mesh-test-app";
 
-/// A namespace of a scenario; it is gone with the value.
+/// Namespace of a scenario, deleted when dropped.
 pub(crate) struct App<'a> {
     pub(crate) bed: &'a Bed,
     pub(crate) cluster: &'a Cluster,
@@ -25,7 +25,7 @@ pub(crate) struct App<'a> {
 }
 
 impl<'a> App<'a> {
-    /// A new namespace, whose pods get sidecars.
+    /// Creates a namespace whose pods get sidecars.
     pub(crate) fn new(bed: &'a Bed, name: &str) -> Self {
         let cluster = bed.cluster();
         let namespace = cluster.namespace(name);
@@ -37,12 +37,12 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace.name
     }
 
-    /// `kubectl` in the namespace.
+    /// Runs `kubectl` in the namespace.
     pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         self.try_kubectl(args)
             .unwrap_or_else(|why| panic!("{why}\n{}", self.bed.describe(self.namespace())))
@@ -68,24 +68,24 @@ impl<'a> App<'a> {
         self.cluster.apply(&object.to_string());
     }
 
-    /// Waits until all of it is ready.
+    /// Waits until all pods are ready.
     pub(crate) fn ready(&self) {
         self.bed.ready(self.namespace()).unwrap_or_else(|why| panic!("{why}"));
     }
 
-    /// The full name of a Service.
+    /// Returns the full name of a Service.
     pub(crate) fn fqdn(&self, service: &str) -> String {
         format!("{service}.{}.svc.cluster.local", self.namespace())
     }
 
-    /// Runs the test's program in a container `app`, beside what it runs already.
+    /// Runs the test application in a running container `app`.
     pub(crate) fn exec(&self, from: &str, args: &[&str]) -> Result<String, String> {
         let mut all = vec!["exec", from, "-c", "app", "--", PROGRAM];
         all.extend(args);
         self.try_kubectl(&all)
     }
 
-    /// Runs a load there.
+    /// Runs a load in a container.
     pub(crate) fn load(&self, from: &str, args: &[&str]) -> Outcome {
         let all: Vec<_> = std::iter::once("load").chain(args.iter().copied()).collect();
         let printed = self.exec(from, &all).unwrap_or_else(|why| panic!("{why}"));
@@ -93,12 +93,12 @@ impl<'a> App<'a> {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
 
-    /// The same, of arguments as one would type them.
+    /// Runs a load with arguments separated by blanks.
     pub(crate) fn words(&self, from: &str, words: &str) -> Outcome {
         self.load(from, &words.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Names of the running pods of an application.
+    /// Returns the names of running pods of an application.
     pub(crate) fn pods(&self, app: &str) -> Vec<String> {
         let pods = self.kubectl(&["get", "pods", "-l", &format!("app={app}"), "-o", "json"]);
         let pods: Value = serde_json::from_str(&pods).expect("JSON");
@@ -109,19 +109,19 @@ impl<'a> App<'a> {
             .collect()
     }
 
-    /// A field of a pod.
+    /// Returns a field of a pod.
     pub(crate) fn field(&self, pod: &str, path: &str) -> String {
         self.kubectl(&["get", "pod", pod, "-o", &format!("jsonpath={path}")])
     }
 
-    /// What the sidecar of a pod counts.
+    /// Returns the metrics of the sidecar of a pod.
     pub(crate) fn metrics(&self, pod: &str) -> String {
         let path = format!("/api/v1/namespaces/{}/pods/{pod}:4191/proxy/metrics", self.namespace());
         self.cluster.kubectl(&["get", "--raw", &path])
     }
 }
 
-/// The sum of a family's samples whose labels hold all of these.
+/// Sums the samples of a family with all of these labels.
 pub(crate) fn sum(metrics: &str, family: &str, labels: &[&str]) -> f64 {
     let samples = metrics
         .lines()
@@ -132,13 +132,13 @@ pub(crate) fn sum(metrics: &str, family: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// Milliseconds of the clock, as the load tells them.
+/// Milliseconds of the clock, as in loads.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The process of this name in a pod's containers, where the node is this machine.
+/// Process of this name in the containers of a pod, if the node is this machine.
 pub(crate) fn process(pod: &str, name: &str) -> Option<i32> {
     let host = format!("HOSTNAME={pod}");
     let all = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
@@ -152,7 +152,7 @@ pub(crate) fn process(pod: &str, name: &str) -> Option<i32> {
         })
 }
 
-/// A TrafficSplit of the application's own. Its weights are as the version writes them.
+/// TrafficSplit of the application, with weights in the form of its version.
 pub(crate) fn split(version: &str, weights: [Value; 2]) -> Value {
     let [blue, green] = weights;
     json!({
@@ -161,10 +161,10 @@ pub(crate) fn split(version: &str, weights: [Value; 2]) -> Value {
     })
 }
 
-/// Longest time for a change to be followed.
+/// Longest time until a change takes effect.
 pub(crate) const FOLLOW: Duration = Duration::from_secs(2);
 
-/// Asserts that after `changed_ms` the pods with `prefix` answered for no longer than a change may take.
+/// Asserts that after `changed_ms` the pods with `prefix` responded for no longer than a change may take.
 pub(crate) fn assert_left(outcome: &Outcome, prefix: &str, changed_ms: u64) {
     let last = outcome
         .seen_ms
@@ -179,7 +179,7 @@ pub(crate) fn assert_left(outcome: &Outcome, prefix: &str, changed_ms: u64) {
     );
 }
 
-/// Asserts that a pod answered no later after it was ready than a change may take.
+/// Asserts that a ready pod got its first request within the time that a change may take.
 pub(crate) fn assert_joined(outcome: &Outcome, pod: &str, ready_ms: u64) {
     let first = outcome.seen_ms.get(pod).map(|seen| seen.0);
     let first = first.unwrap_or_else(|| panic!("{pod} never answered: {outcome:?}"));

@@ -1,5 +1,5 @@
-//! The CNI plugin redirects, so that no pod of the mesh needs NET_ADMIN: it comes after pods, is replaced under them, and goes
-//! without a trace.
+//! CNI plugin, which redirects so that pods of the mesh do not need NET_ADMIN: installed after pods, replaced under
+//! them, uninstalled without a trace.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use tests_cluster::{
     say, wait_for,
 };
 
-/// The plugin's namespace, and the mesh's.
+/// Namespaces of the plugin and of the mesh.
 const CNI: &str = "linkerd-cni";
 const MESH: &str = "linkerd";
-/// A namespace whose pods may do nothing.
+/// Namespace of the level `restricted`.
 const STRICT: &str = "cni-strict";
-/// What keeps pods from a node without the plugin.
+/// Taint of a node without the plugin.
 const TAINT: &str = "linkerd.io/cni-not-ready";
-/// Exit code of a validator that finds nothing redirected.
+/// Exit code of the validator without redirection.
 const NOT_REDIRECTED: &str = "95";
 
-/// Its trial. It wants a cluster without a mesh, so it comes after that of Helm.
-pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    vec![bed.trial("cni::lifecycle", Needs::Images, lifecycle)]
+/// Test, after those of Helm because it needs a cluster without a mesh.
+pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![bed.test("cni::lifecycle", Needs::Images, lifecycle)]
 }
 
 fn lifecycle(bed: &Bed) {
@@ -43,7 +43,7 @@ fn lifecycle(bed: &Bed) {
     bed.forget();
 }
 
-/// The runtime's folders on the node: names, rights, sums.
+/// Files of the runtime on the node: names, modes, checksums.
 fn files(bed: &Bed) -> Option<String> {
     let list = "cd / && find opt/cni/bin etc/cni/net.d -type f -printf '%p %m %s\\n' -exec md5sum {} + | sort";
     bed.cluster().on_node(&["bash", "-c", list])
@@ -53,7 +53,7 @@ fn shell(bed: &Bed, lines: &str) -> String {
     bed.cluster().shell(lines).unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// A mesh that wants the plugin, without one: its pods do not run without their rules, and `mesh check` says why.
+/// A mesh for the plugin but without it: pods do not run without their rules, and `mesh check` reports it.
 fn mesh_comes_first(bed: &Bed) {
     shell(
         bed,
@@ -69,7 +69,7 @@ fn mesh_comes_first(bed: &Bed) {
     assert!(said.contains("cni plugin DaemonSet exists"), "{said}");
 }
 
-/// The plugin comes, and the pods that were there before are made again, redirected, on a node that takes pods only now.
+/// Installs the plugin: existing pods are recreated, redirected, on a node that accepts pods only now.
 fn plugin_repairs(bed: &Bed) {
     let _untaint = Untaint(bed);
     let taint = format!("{TAINT}=true:NoSchedule");
@@ -86,12 +86,12 @@ fn plugin_repairs(bed: &Bed) {
     let events = bed
         .cluster()
         .kubectl(&["-n", MESH, "get", "events", "--field-selector", selector, "-o", "name"]);
-    assert!(!events.trim().is_empty(), "a pod was repaired, and that is told");
+    assert!(!events.trim().is_empty(), "the repair of a pod is reported");
     let said = shell(bed, "mesh check");
     assert!(said.contains("√ cni plugin pod is running on all nodes"), "{said}");
 }
 
-/// Leaves no taint to whoever uses the cluster after a failure.
+/// Removes the taint after a failure.
 struct Untaint<'a>(&'a Bed);
 
 impl Drop for Untaint<'_> {
@@ -101,13 +101,13 @@ impl Drop for Untaint<'_> {
     }
 }
 
-/// As little as a container can have.
+/// Security context without any privileges.
 fn security() -> Value {
     json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "runAsUser": 65534,
         "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
-/// Pods of the level `restricted` join the mesh: the server knows its client by mutual TLS.
+/// Pods of the level `restricted` join the mesh: the server identifies its client by mutual TLS.
 fn strict_pods_are_meshed(bed: &Bed) {
     let cluster = bed.cluster();
     cluster.kubectl(&[
@@ -154,7 +154,7 @@ fn strict_pods_are_meshed(bed: &Bed) {
     );
 }
 
-/// While one pod of the DaemonSet makes room for the next, a new pod waits: it never runs without its rules.
+/// While a pod of the DaemonSet is replaced, a new pod waits: it never runs without its rules.
 fn plugin_is_replaced(bed: &Bed) {
     let cluster = bed.cluster();
     cluster.kubectl(&["-n", CNI, "delete", "pod", "-l", "k8s-app=linkerd-cni", "--wait=false"]);
@@ -173,7 +173,7 @@ fn plugin_is_replaced(bed: &Bed) {
     );
 }
 
-/// The mesh goes, and the plugin with what it had put on the node.
+/// Uninstalls the mesh and the plugin with its files on the node.
 fn uninstall(bed: &Bed) {
     shell(bed, "mesh uninstall --force | kubectl delete -f - --wait=false");
     shell(bed, "mesh install-cni | kubectl delete -f - --wait");

@@ -1,4 +1,4 @@
-//! The charts, by the real helm: they are clean, give what `mesh install` gives, and can be installed, upgraded and uninstalled.
+//! Charts by the real helm: lint, equality with `mesh install`, install, upgrade, uninstall.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,39 +11,39 @@ use tests_cluster::{
     load, wait_for,
 };
 
-/// The charts' folders.
+/// Directories of the charts.
 const CHARTS: [&str; 4] = [
     "charts/mesh-crds",
     "charts/mesh-control-plane",
     "charts/mesh-viz",
     "charts/mesh-cni",
 ];
-/// What the chart of the control plane cannot do without.
+/// Required values of the control plane's chart.
 const REQUIRED: &str =
     "--set identityTrustAnchorsPEM=x --set identity.issuer.tls.crtPEM=x --set identity.issuer.tls.keyPEM=x";
-/// The namespace of the mesh that Helm installs: another one than by default, so that every name follows it.
+/// Namespace of the mesh, different from the default so that every name is covered.
 const NAMESPACE: &str = "helm-mesh";
-/// A workload's.
+/// Namespace of a workload.
 const WORKLOAD: &str = "helm-workload";
-/// Life of the credentials.
+/// Lifetime of the credentials.
 const DAYS: Duration = Duration::from_secs(30 * 86_400);
 
-/// Its trials. Those that install want a cluster without a mesh, so they come after the README's uninstall.
-pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
+/// Tests. Those that install need a cluster without a mesh, so they run after the README's uninstall.
+pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
     vec![
-        bed.trial("helm::lint", Needs::Cluster, lint),
-        bed.trial("helm::same_as_mesh_install", Needs::Cluster, same_as_mesh_install),
-        bed.trial("helm::restricted", Needs::Cluster, restricted),
-        bed.trial("helm::lifecycle", Needs::Images, lifecycle),
+        bed.test("helm::lint", Needs::Cluster, lint),
+        bed.test("helm::same_as_mesh_install", Needs::Cluster, same_as_mesh_install),
+        bed.test("helm::restricted", Needs::Cluster, restricted),
+        bed.test("helm::lifecycle", Needs::Images, lifecycle),
     ]
 }
 
-/// Runs lines in the repository, which must succeed.
+/// Runs shell lines in the repository, which must succeed.
 fn shell(bed: &Bed, lines: &str) -> String {
     bed.cluster().shell(lines).unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// Runs a line that must fail, and gives what it says.
+/// Runs a line that must fail; returns its error.
 fn refused(bed: &Bed, line: &str) -> String {
     let said = bed.cluster().shell(line).expect_err("it is refused");
     assert!(!said.contains("panicked"), "{said}");
@@ -57,7 +57,7 @@ fn lint(bed: &Bed) {
     }
 }
 
-/// Credentials in a folder, and the flags that name them: for Helm and for `mesh install`.
+/// Credentials in a directory, with flags for Helm and for `mesh install`.
 struct Credentials {
     dir: PathBuf,
 }
@@ -112,7 +112,7 @@ fn objects(text: &str) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// What only the program adds: the namespace, and what it was told.
+/// Removes what only the program adds: the namespace and its own configuration.
 fn without_what_the_program_adds(mut objects: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     objects.retain(|_, object| object["kind"] != "Namespace");
     for object in objects
@@ -121,7 +121,7 @@ fn without_what_the_program_adds(mut objects: BTreeMap<String, Value>) -> BTreeM
     {
         object["data"].as_object_mut().map(|data| data.remove("given"));
         let values = object["data"]["values"].take();
-        // Written in another way, but it must say the same.
+        // Formatted differently, but equal.
         let values = serde_yaml_ng::from_str(values.as_str().expect("text")).expect("YAML");
         object["data"]["values"] = values;
     }
@@ -188,7 +188,7 @@ fn compare(theirs: &str, ours: &str, flags: &str) {
     }
 }
 
-/// What the API server says of the pods of a chart in a namespace of the level `restricted`.
+/// Response of the API server to the pods of a chart in a namespace of the level `restricted`.
 fn judged(bed: &Bed, rendered: &str, namespace: &str) -> Result<String, String> {
     let mut pods = String::new();
     for object in objects(rendered)
@@ -200,7 +200,7 @@ fn judged(bed: &Bed, rendered: &str, namespace: &str) -> Result<String, String> 
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
         pod["metadata"]["name"] = object["metadata"]["name"].clone();
         pod["metadata"]["namespace"] = namespace.into();
-        // The account would have to be there.
+        // The account does not exist.
         pod["spec"]["serviceAccountName"] = "default".into();
         pods += &format!("{pod}\n---\n");
     }
@@ -213,7 +213,7 @@ fn judged(bed: &Bed, rendered: &str, namespace: &str) -> Result<String, String> 
     said
 }
 
-/// Nothing of ours needs more than the level `restricted` allows, but what redirects.
+/// All pods except those that redirect run at the level `restricted`.
 fn restricted(bed: &Bed) {
     let cluster = bed.cluster();
     let namespace = cluster.namespace("helm-restricted");
@@ -223,7 +223,7 @@ fn restricted(bed: &Bed) {
         &namespace.name,
         "pod-security.kubernetes.io/enforce=restricted",
     ]);
-    // The default service account is made a moment after the namespace.
+    // The default service account is created a moment after the namespace.
     wait_for("the namespace has a service account", || {
         cluster
             .try_kubectl(&["-n", &namespace.name, "get", "serviceaccount", "default"])
@@ -326,7 +326,7 @@ fn join(bed: &Bed) {
     let cluster = bed.cluster();
     cluster.kubectl(&["create", "namespace", WORKLOAD]);
     cluster.kubectl(&["annotate", "namespace", WORKLOAD, "linkerd.io/inject=enabled"]);
-    // The injector knows the namespace a moment later, and its certificate is believed.
+    // The injector learns of the namespace a moment later, and its certificate becomes trusted.
     wait_for("a pod gets its sidecar", || {
         let _ = cluster.try_kubectl(&[
             "-n",
@@ -347,7 +347,7 @@ fn join(bed: &Bed) {
     bed.ready(WORKLOAD).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// What Helm installed is not the program's to change, and it says whose.
+/// `mesh` refuses to change an installation of Helm.
 fn left_to_helm(bed: &Bed) {
     for command in ["upgrade", "prune", "uninstall"] {
         let said = refused(bed, &format!("mesh {command} -L {NAMESPACE}"));

@@ -1,7 +1,7 @@
-//! What admission does: the webhook's result is that of `mesh inject --manual`, what makes no sense is refused, what is
-//! skipped is told, and nothing of it is needed for a pod to start.
+//! Admission: the webhook has the result of `mesh inject --manual`, rejects invalid settings, reports skipped pods, and
+//! is not needed for a pod to start.
 //!
-//! Most of it is the API server's dry run, which asks the webhooks and keeps nothing.
+//! Most tests use the dry run of the API server, which calls the webhooks and stores nothing.
 
 use std::{
     fs,
@@ -22,28 +22,28 @@ use tests_cluster::{
     readme, say, wait_at_most, wait_for,
 };
 
-/// Where pods are injected.
+/// Namespace with injection.
 const ON: &str = "mesh-inject-on";
-/// Which our webhooks do not see.
+/// Namespace that the webhooks ignore.
 const OFF: &str = "mesh-inject-off";
-/// Manifests of the tests and of the demo, whose workloads are injected in both ways.
+/// Manifests of the tests and of the demo, injected in both ways.
 const MANIFESTS: [&str; 2] = ["tests/local/manifests/apps.yaml", "cli/src/demo/manifests/app.yaml"];
 const CERTIFICATE: &str = "linkerd-proxy-injector-k8s-tls";
-/// Longest time until the webhook is what its Secret says.
+/// Longest time until the webhook matches its Secret.
 const FOLLOWS: Duration = Duration::from_secs(30);
 
-/// Its trials.
-pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
+/// Tests.
+pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
     vec![
-        bed.trial("injection::webhook_and_manual_agree", Needs::Mesh, agree),
-        bed.trial("injection::what_makes_no_sense_is_refused", Needs::Mesh, refused),
-        bed.trial("injection::what_happened_is_told", Needs::Mesh, told),
-        bed.trial("injection::the_certificate_is_kept", Needs::Mesh, certificate),
-        bed.trial("injection::pods_start_without_the_webhook", Needs::Mesh, down),
+        bed.test("injection::webhook_and_manual_agree", Needs::Mesh, agree),
+        bed.test("injection::what_makes_no_sense_is_refused", Needs::Mesh, refused),
+        bed.test("injection::what_happened_is_told", Needs::Mesh, told),
+        bed.test("injection::the_certificate_is_kept", Needs::Mesh, certificate),
+        bed.test("injection::pods_start_without_the_webhook", Needs::Mesh, down),
     ]
 }
 
-/// The two namespaces; gone with the value.
+/// Both namespaces, deleted when dropped.
 struct Bench<'a> {
     cluster: &'a Cluster,
 }
@@ -66,7 +66,7 @@ impl<'a> Bench<'a> {
                 bench.cluster.try_kubectl(&args).is_ok()
             });
         }
-        // The watch of the injector learns of the namespace a moment after we do.
+        // The watch of the injector learns of the namespace a moment later.
         wait_for("pods are injected", || {
             let tried = bench.dry_run(ON, &pod("probe", json!({})));
             tried.is_ok_and(|pod| has_sidecar(&pod))
@@ -80,7 +80,7 @@ impl<'a> Bench<'a> {
         let _ = self.cluster.try_kubectl(&args);
     }
 
-    /// What the API server would make of an object.
+    /// Returns an object as the API server would store it.
     fn dry_run(&self, namespace: &str, object: &Value) -> Result<Value, String> {
         let file = written(object);
         let path = file.display().to_string();
@@ -90,7 +90,7 @@ impl<'a> Bench<'a> {
         made.map(|text| serde_json::from_str(&text).expect("kubectl prints JSON"))
     }
 
-    /// All that kubectl prints while it creates an object for trial, warnings too.
+    /// Returns the output of kubectl for the dry run of an object, warnings included.
     fn said(&self, namespace: &str, object: &Value) -> String {
         let file = written(object);
         let line = format!(
@@ -158,7 +158,7 @@ fn agree(bed: &Bed) {
     ));
 }
 
-/// Workloads of all kinds, each in the namespace that the webhook does not see.
+/// Workloads of all kinds in the namespace that the webhook ignores.
 fn workloads(bench: &Bench<'_>) -> Vec<Value> {
     let mut found = vec![];
     for manifest in MANIFESTS {
@@ -172,7 +172,7 @@ fn workloads(bench: &Bench<'_>) -> Vec<Value> {
         }
     }
     assert!(found.len() >= 4, "the manifests hold {} workloads", found.len());
-    found.extend(of_every_kind());
+    found.extend(every_kind());
     for workload in &mut found {
         workload["metadata"]["namespace"] = OFF.into();
         // The local mesh needs no image, a cluster does.
@@ -187,7 +187,7 @@ fn workloads(bench: &Bench<'_>) -> Vec<Value> {
     found
 }
 
-fn of_every_kind() -> Vec<Value> {
+fn every_kind() -> Vec<Value> {
     let template = |annotations: Value, more: Value| {
         let mut spec = json!({"containers": [container(&["serve"])]});
         spec.as_object_mut()
@@ -268,7 +268,7 @@ fn template_mut(object: &mut Value) -> &mut Value {
     object.pointer_mut(path).expect("a template")
 }
 
-/// The ServiceAccounts that its pods run under.
+/// Creates the ServiceAccounts of its pods.
 fn accounts(bench: &Bench<'_>, workload: &Value) {
     let account = template(workload).and_then(|template| template["spec"]["serviceAccountName"].as_str());
     for namespace in account.iter().flat_map(|_| [ON, OFF]) {
@@ -279,7 +279,7 @@ fn accounts(bench: &Bench<'_>, workload: &Value) {
     }
 }
 
-/// The pod that a controller would make of a workload.
+/// Returns the pod that a controller would create for a workload.
 fn pod_of(workload: &Value) -> Value {
     let mut pod = template(workload).expect("a workload").clone();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -306,7 +306,7 @@ fn pod_of(workload: &Value) -> Value {
     pod
 }
 
-/// A pod without what is different by its nature: names, times, who injected it, and the random end of a volume's name.
+/// Removes naturally different fields: names, times, the injector, and the random end of a volume's name.
 fn plain(mut pod: Value) -> Value {
     for key in [
         "name",
@@ -321,12 +321,12 @@ fn plain(mut pod: Value) -> Value {
     }
     let marks = pod["metadata"]["annotations"].as_object_mut().expect("annotations");
     marks.remove("linkerd.io/created-by");
-    // A CronJob's Job was never made here, so that the webhook cannot know whose it is.
+    // The Job of a CronJob does not exist here, so the webhook cannot know its owner.
     let labels = pod["metadata"]["labels"].as_object_mut().expect("labels");
     if labels.remove("linkerd.io/proxy-cronjob").is_some() {
         labels.insert("linkerd.io/proxy-job".to_owned(), "cronjob".into());
     }
-    // The API server's own volume comes before ours or after them.
+    // The API server's own volume is before ours or after them.
     by_name(&mut pod["spec"]["volumes"]);
     for list in ["initContainers", "containers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
@@ -351,7 +351,7 @@ fn by_name(list: &mut Value) {
     }
 }
 
-/// Where two values differ.
+/// Paths at which two values differ.
 fn differences(a: &Value, b: &Value, at: &str) -> Vec<String> {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
@@ -407,7 +407,7 @@ fn refused(bed: &Bed) {
         let error = bench.dry_run(ON, &object).expect_err(said);
         assert!(error.contains(said), "{error}");
     }
-    let mut deployment = of_every_kind().swap_remove(0);
+    let mut deployment = every_kind().swap_remove(0);
     template_mut(&mut deployment)["metadata"]["annotations"] = json!({"config.linkerd.io/skip-ports": "1"});
     let said = bench.said(ON, &deployment);
     assert!(
@@ -420,10 +420,10 @@ fn refused(bed: &Bed) {
 fn told(bed: &Bed) {
     let bench = Bench::new(bed);
     let cluster = bench.cluster;
-    let mut host = of_every_kind().remove(1);
+    let mut host = every_kind().remove(1);
     host["metadata"]["name"] = "host".into();
     template_mut(&mut host)["spec"]["hostNetwork"] = true.into();
-    let mut meshed = of_every_kind().remove(0);
+    let mut meshed = every_kind().remove(0);
     meshed["metadata"]["name"] = "meshed".into();
     for mut deployment in [host, meshed] {
         deployment["metadata"]["namespace"] = ON.into();
@@ -439,7 +439,7 @@ fn told(bed: &Bed) {
     ] {
         let fields = format!("involvedObject.kind=Deployment,involvedObject.name={name},reason={reason}");
         let path = "jsonpath={.items[*].message}";
-        wait_for(&format!("{name} is told that it is {reason}"), || {
+        wait_for(&format!("{name} has an Event with reason {reason}"), || {
             let events = cluster.try_kubectl(&["-n", ON, "get", "events", "--field-selector", &fields, "-o", path]);
             events.is_ok_and(|events| events.contains(text))
         });
@@ -450,13 +450,13 @@ fn told(bed: &Bed) {
     cluster.kubectl(&annotate);
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"},
         "spec": {"ports": [{"name": "h", "port": 80}, {"name": "e", "port": 9000}]}});
-    wait_for("a Service is told the opaque ports of its namespace", || {
+    wait_for("a Service gets the opaque ports of its namespace", || {
         let service = bench.dry_run(ON, &service).expect("a Service");
         service["metadata"]["annotations"]["config.linkerd.io/opaque-ports"] == "9000,9001"
     });
 }
 
-/// A Secret that is lost is made again, and who calls believes it.
+/// A lost Secret is created again and trusted by callers.
 fn certificate(bed: &Bed) {
     let bench = Bench::new(bed);
     let cluster = bench.cluster;
@@ -477,7 +477,7 @@ fn certificate(bed: &Bed) {
     let before = secret();
     assert!(!before.is_empty() && bundle().iter().all(|bundle| bundle.contains(&before)));
     cluster.kubectl(&["-n", "linkerd", "delete", "secret", CERTIFICATE]);
-    wait_at_most(FOLLOWS, "the certificate is made again and believed", || {
+    wait_at_most(FOLLOWS, "the certificate is issued again and trusted", || {
         let now = secret();
         !now.is_empty() && now != before && bundle().iter().all(|bundle| bundle.contains(&now))
     });
@@ -487,7 +487,7 @@ fn certificate(bed: &Bed) {
     });
 }
 
-/// With the failure policy `Ignore`, which is the default, a pod starts without a sidecar while the webhook is down.
+/// With the default failure policy `Ignore`, a pod starts without a sidecar while the webhook is down.
 fn down(bed: &Bed) {
     let bench = Bench::new(bed);
     let cluster = bench.cluster;

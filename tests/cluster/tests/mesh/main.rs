@@ -1,11 +1,11 @@
-//! The mesh on a real Kubernetes, in one program: its trials share a cluster and run in this order, one at a time.
+//! Tests of the mesh on real Kubernetes, in one program: they share a cluster and run in this order, one at a time.
 //!
 //! ```text
 //! readme: install, demo, stat ─▶ injection ─▶ traffic ─▶ workloads ─▶ outages ─▶ readme: uninstall ─▶ helm ─▶ cni
 //! ```
 //!
-//! `cargo test -p tests-cluster --test mesh -- traffic` runs some of them; what they need is installed first.
-//! `MESH_TESTS=long` runs the scenarios for as long as they are promised to hold, not as long as CI has time for.
+//! `cargo test -p tests-cluster --test mesh -- traffic` runs some of them, after installing what they need.
+//! `MESH_TESTS=long` runs the scenarios in full length, which CI has no time for.
 
 mod app;
 mod cni;
@@ -25,17 +25,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let bed = Arc::new(Bed::default());
-    let trials = [
+    let tests = [
         readme::install(&bed),
-        injection::trials(&bed),
-        traffic::trials(&bed),
-        workloads::trials(&bed),
-        outages::trials(&bed),
+        injection::tests(&bed),
+        traffic::tests(&bed),
+        workloads::tests(&bed),
+        outages::tests(&bed),
         readme::uninstall(&bed),
-        helm::trials(&bed),
-        cni::trials(&bed),
+        helm::tests(&bed),
+        cni::tests(&bed),
     ];
-    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     drop(bed); // With it a cluster of our own goes, before the process ends without destructors.
     conclusion.exit_code()
 }

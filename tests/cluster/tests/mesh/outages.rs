@@ -1,4 +1,4 @@
-//! Load that loses nothing while parts restart or are away.
+//! Load that loses no request while parts restart or are down.
 //!
 //! `MESH_TESTS=long cargo test -p tests-cluster --test mesh -- outages` runs twenty restarts and ten minutes without a
 //! control plane.
@@ -20,16 +20,16 @@ use tests_cluster::{
 
 use crate::app::{App, FOLLOW, assert_joined, assert_left, now_ms, process, split};
 
-/// The application that is restarted, as it is built of the demo's parts.
+/// Restarted application, built of parts of the demo.
 const CHAIN: [&str; 3] = ["web", "emoji", "voting"];
-/// The control plane.
+/// Deployments of the control plane.
 const CONTROL_PLANE: [&str; 3] = ["linkerd-destination", "linkerd-identity", "linkerd-proxy-injector"];
-/// Time that the API server is away.
+/// Time that the API server is down.
 const API_AWAY: Duration = Duration::from_secs(15);
 
-/// Its trials.
-pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    vec![bed.trial("outages::nothing_is_lost", Needs::Mesh, nothing_is_lost)]
+/// Tests.
+pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![bed.test("outages::nothing_is_lost", Needs::Mesh, nothing_is_lost)]
 }
 
 fn nothing_is_lost(bed: &Bed) {
@@ -48,7 +48,7 @@ fn nothing_is_lost(bed: &Bed) {
     }
 }
 
-/// web asks emoji and voting by gRPC; two pods of each.
+/// web calls emoji and voting by gRPC; two pods of each.
 fn chain(app: &App<'_>) {
     let host = |name: &str| format!("http://{}:8080", app.fqdn(name));
     let (emoji, voting) = (host("emoji"), host("voting"));
@@ -79,7 +79,7 @@ fn chain(app: &App<'_>) {
     }
 }
 
-/// A pod that asks `target` until it is told to stop, and what it asks for.
+/// Client pod of `target` that runs until it is stopped, with its target.
 fn load<'a>(app: &App<'a>, name: &str, (target, seconds): (&str, u64), more: &[&str]) -> Client<'a> {
     let seconds = seconds.to_string();
     let mut args = vec![
@@ -98,7 +98,7 @@ fn load<'a>(app: &App<'a>, name: &str, (target, seconds): (&str, u64), more: &[&
     Client::start(app.cluster, app.namespace(), name, &args)
 }
 
-/// Nothing of it may have failed.
+/// Asserts that no request failed.
 fn finish(app: &App<'_>, loads: Vec<Client<'_>>) {
     for load in loads {
         let name = load.name().to_owned();
@@ -118,7 +118,7 @@ fn finish(app: &App<'_>, loads: Vec<Client<'_>>) {
 
 fn restarts(app: &App<'_>) {
     let rounds = if Bed::is_long() { 20 } else { 5 };
-    // Rounds take as long as the cluster takes; the load ends with the first pause after its time.
+    // Rounds take as long as the cluster needs; the load ends with the first pause after its time.
     let began = Instant::now();
     let loads = || {
         let vote = ["--path", "/api/vote?choice=:crab:", "--post"];
@@ -151,7 +151,7 @@ fn restarts(app: &App<'_>) {
     finish(app, running);
 }
 
-/// The API server stops and starts: the mesh does not notice.
+/// Stops and starts the API server: the mesh does not notice.
 fn api_server(app: &App<'_>) {
     if !app.cluster.is_ours_to_stop() {
         say("SKIPPED: the API server of this cluster is not ours to stop");
@@ -166,7 +166,7 @@ fn api_server(app: &App<'_>) {
     sleep(API_AWAY);
     app.cluster.start("apiserver");
     finish(app, loads);
-    // What is changed now is followed as ever.
+    // Changes take effect as before.
     let load = load(app, "after", ("color:80", 12), &[]);
     load.running();
     sleep(Duration::from_secs(3));
@@ -191,7 +191,7 @@ fn weigh(app: &App<'_>, [blue, green]: [u32; 2]) {
     ]);
 }
 
-/// Nobody of the control plane is there, while containers restart and endpoints go.
+/// Restarts containers and deletes endpoints while the control plane is down.
 fn control_plane(app: &App<'_>) {
     let away = if Bed::is_long() { 600 } else { 60 };
     let seconds = away + 45;
@@ -222,8 +222,8 @@ fn control_plane(app: &App<'_>) {
     let back = return_of_the_control_plane(app);
     wait_for("the pod that waited is ready", || is_ready(app, "waiting") == "True");
     let check = app.cluster.mesh(&["check", "--proxy", "-n", app.namespace()]);
-    let told = check.unwrap_or_else(|why| why);
-    assert!(told.contains("orphan"), "{told}");
+    let output = check.unwrap_or_else(|error| error);
+    assert!(output.contains("orphan"), "{output}");
     drop((waiting, orphan));
     let outcome = colors.outcome(Duration::from_secs(120));
     assert_eq!(
@@ -237,17 +237,17 @@ fn control_plane(app: &App<'_>) {
     finish(app, loads);
 }
 
-/// What happened when the control plane was back, in milliseconds of the clock.
+/// Times of the return of the control plane, in milliseconds of the clock.
 struct Back {
-    /// When the weights changed.
+    /// Change of the weights.
     changed: u64,
-    /// A new endpoint.
+    /// New endpoint.
     pod: String,
-    /// When it was ready.
+    /// Readiness of the endpoint.
     ready: u64,
 }
 
-/// All deployments are back at 1: at once weights are followed, and new endpoints used.
+/// Scales all deployments back to 1: weights and new endpoints take effect at once.
 fn return_of_the_control_plane(app: &App<'_>) -> Back {
     scale(app, &CONTROL_PLANE, 1);
     for name in CONTROL_PLANE {
@@ -311,7 +311,7 @@ fn is_ready(app: &App<'_>, pod: &str) -> String {
     app.field(pod, "{.status.conditions[?(@.type==\"Ready\")].status}")
 }
 
-/// An application and a sidecar, of different pods of one service, end and are started again by the kubelet.
+/// Kills an application and a sidecar in different pods of a Service; the kubelet restarts them.
 fn restart_containers(app: &App<'_>) {
     let pods = app.pods("emoji");
     for (pod, program, container) in [(&pods[0], "mesh", "app"), (&pods[1], "mesh-proxy", "linkerd-proxy")] {

@@ -1,4 +1,4 @@
-//! The README's quick start on Kubernetes, line by line: from a cluster without us to rows, and back to a cluster without us.
+//! Quick start of the README on Kubernetes, line by line: install, rows, uninstall.
 
 use std::{
     sync::Arc,
@@ -13,16 +13,16 @@ use tests_cluster::{
     load, readme, say, wait_for,
 };
 
-/// Longest time until what the README promises is seen.
+/// Longest time until the output of the README appears.
 const SOON: Duration = Duration::from_secs(60);
-/// The namespace of the demo's application.
+/// Namespace of the demo application.
 const DEMO: &str = "vote";
-/// The namespace whose workloads join by an annotation, as the README has it.
+/// Namespace of the README whose workloads join by an annotation.
 const OWN: &str = "default";
-/// A workload of the user's own.
+/// Workload of a user.
 const SERVER: &str = "readme-server";
 
-/// What `kubectl get` must not find any more; the namespaced kinds go with their namespaces and definitions.
+/// Kinds that `kubectl get` must not find any more; namespaced ones are deleted with their namespaces and definitions.
 const OURS: [&str; 7] = [
     "namespaces",
     "customresourcedefinitions",
@@ -33,27 +33,27 @@ const OURS: [&str; 7] = [
     "apiservices",
 ];
 
-/// From a cluster without us to rows.
+/// Tests of the installation.
 pub(crate) fn install(bed: &Arc<Bed>) -> Vec<Trial> {
     vec![
-        bed.trial("readme::install", Needs::Viz, check),
-        bed.trial("readme::demo", Needs::Viz, demo),
-        bed.trial("readme::split", Needs::Viz, split),
-        bed.trial("readme::join", Needs::Mesh, join),
+        bed.test("readme::install", Needs::Viz, check),
+        bed.test("readme::demo", Needs::Viz, demo),
+        bed.test("readme::split", Needs::Viz, split),
+        bed.test("readme::join", Needs::Mesh, join),
     ]
 }
 
-/// And back. It comes last, and what needs the mesh after it would install it anew.
+/// Tests of the uninstallation, last: a later test would install the mesh again.
 pub(crate) fn uninstall(bed: &Arc<Bed>) -> Vec<Trial> {
-    vec![bed.trial("readme::uninstall", Needs::Viz, gone)]
+    vec![bed.test("readme::uninstall", Needs::Viz, gone)]
 }
 
-/// Runs the README's lines of this name.
+/// Runs a block of the README.
 fn lines(bed: &Bed, name: &str) -> Result<String, String> {
     bed.cluster().shell(&readme::block(name)?)
 }
 
-/// Runs them until they print what they should.
+/// Runs a block until its output is as expected.
 fn lines_until(bed: &Bed, name: &str, what: &str, holds: impl Fn(&str) -> bool) -> String {
     let begun = Instant::now();
     loop {
@@ -69,13 +69,13 @@ fn lines_until(bed: &Bed, name: &str, what: &str, holds: impl Fn(&str) -> bool) 
     }
 }
 
-/// `mesh check` is green as soon as the pods are ready, by itself.
+/// `mesh check` succeeds as soon as the pods are ready.
 fn check(bed: &Bed) {
     let printed = lines(bed, "check").unwrap_or_else(|why| panic!("{why}\n{}", bed.describe("linkerd")));
     assert!(!printed.contains('×') && !printed.contains('‼'), "{printed}");
 }
 
-/// The demo's application is there, and every command of the README has something to say about it.
+/// Installs the demo application: every command of the README has output for it.
 fn demo(bed: &Bed) {
     let begun = Instant::now();
     lines(bed, "app").unwrap_or_else(|why| panic!("{why}"));
@@ -102,13 +102,13 @@ fn demo(bed: &Bed) {
     assert!(tap.contains("tls=true"), "{tap}");
 }
 
-/// The line of a table that begins with a name.
+/// Row of a table that begins with a name.
 fn row(table: &str, name: &str) -> String {
     let found = table.lines().find(|line| line.split_whitespace().next() == Some(name));
     found.unwrap_or_default().to_owned()
 }
 
-/// The split that the README changes is the one that proxies follow.
+/// Changes the split as in the README; proxies follow it.
 fn split(bed: &Bed) {
     let cluster = bed.cluster();
     lines(bed, "split").unwrap_or_else(|why| panic!("{why}"));
@@ -127,13 +127,13 @@ fn split(bed: &Bed) {
     );
 }
 
-/// The first figure of a row that is followed by "rps", or 0.
+/// First figure of a row that is followed by "rps", or 0.
 fn rps(row: &str) -> f64 {
     let figure = row.split_whitespace().find_map(|word| word.strip_suffix("rps"));
     figure.and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 
-/// A workload that was there before joins by the annotation and a restart.
+/// An existing workload joins by the annotation and a restart.
 fn join(bed: &Bed) {
     let cluster = bed.cluster();
     cluster.apply(&load::server(OWN, SERVER, 1));
@@ -146,7 +146,7 @@ fn join(bed: &Bed) {
     assert_eq!(sidecars(bed), (1, 0), "{}", bed.describe(OWN));
 }
 
-/// How many of the workload's pods that stay have a sidecar, and how many have none.
+/// Numbers of pods of the workload with and without a sidecar, without terminating ones.
 fn sidecars(bed: &Bed) -> (usize, usize) {
     let label = format!("app={SERVER}");
     let pods = bed
@@ -165,7 +165,7 @@ fn has_sidecar(pod: &Value) -> bool {
     containers.any(|container| container["name"] == "linkerd-proxy")
 }
 
-/// Nothing of ours is left.
+/// Asserts that nothing of the mesh is left.
 fn gone(bed: &Bed) {
     let cluster = bed.cluster();
     let joined = sidecars(bed);

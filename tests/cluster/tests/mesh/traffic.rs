@@ -17,13 +17,13 @@ use tests_cluster::{
 
 use crate::app::{App, assert_left, now_ms, split, sum};
 
-/// Requests that a split is judged by, and how far it may be off.
+/// Requests of a split, and its allowed deviation.
 const REQUESTS: u32 = 10_000;
 const OFF: f64 = 0.015;
 
-/// Its trials.
-pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    vec![bed.trial("traffic::an_application_of_three_services", Needs::Mesh, application)]
+/// Tests.
+pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![bed.test("traffic::an_application_of_three_services", Needs::Mesh, application)]
 }
 
 fn application(bed: &Bed) {
@@ -43,7 +43,7 @@ fn application(bed: &Bed) {
     }
 }
 
-/// A client without a sidecar.
+/// Starts a client without a sidecar.
 fn plain(app: &App<'_>) -> String {
     load::server(app.namespace(), "plain", 1).replace(
         "\"template\":{\"metadata\":{",
@@ -51,7 +51,7 @@ fn plain(app: &App<'_>) -> String {
     )
 }
 
-/// A server that lets nobody in unless a policy says so.
+/// Starts a server that denies all requests without a policy.
 fn vault(app: &App<'_>) -> String {
     load::server(app.namespace(), "vault", 1).replace(
         "\"template\":{\"metadata\":{",
@@ -59,7 +59,7 @@ fn vault(app: &App<'_>) -> String {
     )
 }
 
-/// What passes on the node's interfaces tells nothing of a meshed client's requests, and all of another's.
+/// Packets on the interfaces of the node do not reveal requests of a meshed client, but do those of another.
 fn mutual_tls(app: &App<'_>) {
     let capture = |name: &str, marker: &str| {
         json!({"name": name, "image": format!("localhost/mesh-app:{VERSION}"), "imagePullPolicy": "IfNotPresent",
@@ -90,7 +90,7 @@ fn mutual_tls(app: &App<'_>) {
     let open = app.kubectl(&["logs", "capture", "-c", "plain"]);
     let marked = |report: &str| -> u64 {
         let report: Value = serde_json::from_str(report).unwrap_or_else(|error| panic!("{error}: {report}"));
-        // What passes the node's loopback is between Kubernetes' own parts, which know the command that we have them run.
+        // The loopback of the node carries traffic of Kubernetes itself, which includes the command run here.
         let interfaces = report
             .as_object()
             .expect("interfaces")
@@ -108,7 +108,7 @@ fn mutual_tls(app: &App<'_>) {
     assert!(identity >= meshed.requests as f64, "{identity}");
 }
 
-/// Each version of the resource, with weights as it writes them.
+/// Applies each version of the resource, with weights in its form.
 fn splits(app: &App<'_>) {
     let requests = REQUESTS.to_string();
     let versions = [
@@ -145,7 +145,7 @@ fn splits(app: &App<'_>) {
     follow(app);
 }
 
-/// A patched weight is live while requests go on.
+/// A patched weight takes effect during a load.
 fn follow(app: &App<'_>) {
     app.apply(split("v1alpha4", [json!(100), json!(0)]));
     sleep(Duration::from_secs(1));
@@ -167,13 +167,13 @@ fn follow(app: &App<'_>) {
     assert_left(&outcome, "blue-", changed);
 }
 
-/// A ServiceProfile as guides write it: a timeout, a budget of the profile's, and one of a route's own.
+/// ServiceProfile as in common guides: a timeout, a budget of the profile, and one of a route.
 fn profile(app: &App<'_>) {
     let route = |name: &str| json!({"name": name, "condition": {"pathRegex": format!("/{name}")}});
     let (mut slow, mut fail, mut flaky) = (route("slow"), route("fail"), route("flaky"));
     slow["timeout"] = json!("200ms");
     fail["isRetryable"] = json!(true);
-    // Under a route, it is the route's own, and makes it retryable.
+    // A budget of a route is its own, and makes it retryable.
     flaky["retryBudget"] = json!({"retryRatio": 1.0, "minRetriesPerSecond": 100, "ttl": "10s"});
     app.apply(json!({
         "apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile", "metadata": {"name": app.fqdn("blue")},
@@ -184,19 +184,19 @@ fn profile(app: &App<'_>) {
         "deploy/client",
         "blue:80 --path /slow --kept 1 --fresh 0 --rate 2 --seconds 2",
     );
-    let timed_out = of_status(&slow, "504");
+    let timed_out = failures_with(&slow, "504");
     assert!(timed_out == slow.requests && slow.max_ms >= 200, "{slow:?}");
     retries(app);
 }
 
-/// How many requests of a load failed by this status.
-fn of_status(outcome: &Outcome, status: &str) -> u64 {
+/// Number of requests of a load that failed with this status.
+fn failures_with(outcome: &Outcome, status: &str) -> u64 {
     let told = format!("status {status}");
     let reasons = outcome.reasons.iter().filter(|(reason, _)| reason.contains(&told));
     reasons.map(|(_, count)| count).sum()
 }
 
-/// Retries stay within the profile's budget, and a route's own is what that route has.
+/// Retries stay within the budget of the profile, or of the route if it has one.
 fn retries(app: &App<'_>) {
     let load = |path: &str| {
         let words = format!("blue:80 --path {path} --kept 4 --fresh 0 --rate 25 --seconds 4");
@@ -207,7 +207,7 @@ fn retries(app: &App<'_>) {
     let failing = load("/fail");
     assert_eq!(failing.failures, failing.requests, "{failing:?}");
     let (asked, sent) = (count("route_response_total"), count("route_actual_response_total"));
-    // The ratio of the budget, and what it always allows in its ttl.
+    // The ratio of the budget, and its minimum within the ttl.
     let most = asked * 1.2 + 10.0 + 1.0;
     say(&format!(
         "traffic: {asked} requests that fail were sent {sent} times, {most} are allowed"
@@ -223,14 +223,14 @@ fn retries(app: &App<'_>) {
     );
 }
 
-/// Nobody gets in, then one; the kubelet's probes always.
+/// All requests are denied, then those of one client allowed; probes of the kubelet always are.
 fn authorization(app: &App<'_>) {
     let ready = || app.kubectl(&["get", "deploy", "vault", "-o", "jsonpath={.status.readyReplicas}"]) == "1";
-    assert!(ready(), "its probes pass although nobody is let in");
+    assert!(ready(), "probes pass although all requests are denied");
     let short = ["vault:80", "--kept", "1", "--fresh", "1", "--seconds", "1"];
     let ask = |from: &str| app.load(from, &short);
-    let nobody = ask("deploy/client");
-    assert_eq!(nobody.failures, nobody.requests, "{nobody:?}");
+    let denied = ask("deploy/client");
+    assert_eq!(denied.failures, denied.requests, "{denied:?}");
     let group = "policy.linkerd.io";
     let server = json!({"apiVersion": format!("{group}/v1beta3"), "kind": "Server", "metadata": {"name": "vault", "namespace": app.namespace()},
         "spec": {"podSelector": {"matchLabels": {"app": "vault"}}, "port": "http", "proxyProtocol": "HTTP/1"}});
@@ -242,10 +242,10 @@ fn authorization(app: &App<'_>) {
     wait_for("the one client is let in", || ask("deploy/client").failures == 0);
     for from in ["deploy/other", "deploy/plain"] {
         let refused = ask(from);
-        let forbidden = of_status(&refused, "403");
+        let forbidden = failures_with(&refused, "403");
         assert!(forbidden == refused.requests && forbidden > 0, "{from}: {refused:?}");
     }
-    // Longer than the probe's three failures would take.
+    // Longer than three failures of the probe would take.
     sleep(Duration::from_secs(4));
     let pod = app.pods("vault").remove(0);
     let restarts = app.field(&pod, "{.status.containerStatuses[?(@.name==\"app\")].restartCount}");
@@ -253,15 +253,15 @@ fn authorization(app: &App<'_>) {
     assert_eq!(ask("deploy/client").failures, 0);
 }
 
-/// Who holds the lease says in a route's status what became of it, and follows when that changes.
+/// The holder of the lease writes the status of a route, and updates it after changes.
 fn statuses(app: &App<'_>) {
     let route = |backend: &str| {
         let parent = |name: &str| json!({"group": "core", "kind": "Service", "name": name, "port": 80});
         json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute", "metadata": {"name": "status"},
-            "spec": {"parentRefs": [parent("green"), parent("nobody")],
+            "spec": {"parentRefs": [parent("green"), parent("missing")],
                 "rules": [{"matches": [{"path": {"value": "/never-asked"}}], "backendRefs": [{"name": backend, "port": 80}]}]}})
     };
-    // Of each parent, in the order of the names: the reasons.
+    // Reasons of each parent, by name.
     let told = || -> String {
         let args = ["get", "httproutes.policy.linkerd.io", "status", "-o", "json"];
         let found: Value = serde_json::from_str(&app.kubectl(&args)).expect("JSON");
@@ -285,7 +285,7 @@ fn statuses(app: &App<'_>) {
     for (backend, reason) in [("gone", "BackendNotFound"), ("blue", "ResolvedRefs")] {
         app.apply(route(backend));
         let expected = format!(
-            "green: Accepted=Accepted ResolvedRefs={reason}; nobody: Accepted=NoMatchingParent ResolvedRefs={reason}"
+            "green: Accepted=Accepted ResolvedRefs={reason}; missing: Accepted=NoMatchingParent ResolvedRefs={reason}"
         );
         let mut last = String::new();
         let begun = Instant::now();

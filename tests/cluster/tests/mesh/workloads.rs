@@ -1,5 +1,5 @@
-//! Each kind of workload behind a sidecar: what ends, what has a name of its own, what is on every node or on the node's
-//! network, what calls out before it runs, and protocols that are not HTTP.
+//! Kinds of workloads with a sidecar: Jobs, StatefulSets, DaemonSets, host networks, init containers with traffic, and
+//! protocols other than HTTP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,9 +13,9 @@ use tests_cluster::{
 
 use crate::app::App;
 
-/// Its trials.
-pub(crate) fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    vec![bed.trial("workloads::every_kind", Needs::Mesh, every_kind)]
+/// Tests.
+pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
+    vec![bed.test("workloads::every_kind", Needs::Mesh, every_kind)]
 }
 
 fn every_kind(bed: &Bed) {
@@ -37,7 +37,7 @@ fn every_kind(bed: &Bed) {
         json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": ends("job")}}),
     ));
     app.serve(&[("client", 1)]);
-    // What ends and what runs once go on beside the rest.
+    // Jobs run beside the rest.
     app.apply(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": ends("job")}));
     app.kubectl(&["create", "job", "tock", "--from=cronjob/tick"]);
     let early = init_that_calls_out(&app);
@@ -82,7 +82,7 @@ fn client_id(app: &App<'_>, account: &str) -> String {
     )
 }
 
-/// A workload of servers.
+/// Workload of servers.
 fn kind(version: &str, kind: &str, name: &str, mut spec: Value) -> Value {
     if kind != "CronJob" {
         let labels = json!({"app": name});
@@ -100,14 +100,14 @@ fn service(name: &str, mut spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
 }
 
-/// The spec of a Job whose container asks the server and ends.
+/// Spec of a Job whose container calls the server and ends.
 fn ends(name: &str) -> Value {
     let mut container = container(&["load", "server:80", "--seconds", "1"]);
     container["name"] = json!(name);
     json!({"backoffLimit": 20, "template": {"spec": {"restartPolicy": "OnFailure", "containers": [container]}}})
 }
 
-/// A pod whose init container asks a server, through the sidecar.
+/// Pod whose init container calls a server through the sidecar.
 fn init_that_calls_out<'a>(app: &App<'a>) -> Client<'a> {
     let mut first = container(&["load", "server:80", "--seconds", "1"]);
     first["name"] = json!("first");
@@ -116,7 +116,7 @@ fn init_that_calls_out<'a>(app: &App<'a>) -> Client<'a> {
     Client::apply(app.cluster, &pod)
 }
 
-/// A pod on the node's network gets no sidecar, and reaches meshed servers as anybody else does.
+/// A pod in the host network gets no sidecar, and reaches meshed servers like any other client.
 fn on_the_nodes_network<'a>(app: &App<'a>) -> Client<'a> {
     let address = app.kubectl(&["get", "service", "server", "-o", "jsonpath={.spec.clusterIP}"]);
     let container = container(&["load", &format!("{address}:80"), "--seconds", "1"]);
@@ -141,7 +141,7 @@ fn stable_names(app: &App<'_>) {
             "{outcome:?}"
         );
     }
-    // The Service itself, which has no address, is all of them.
+    // The Service itself, which has no address, stands for all pods.
     let all = app.load(
         "deploy/client",
         &["db:8080", "--kept", "0", "--fresh", "4", "--seconds", "1"],
@@ -159,7 +159,7 @@ fn every_node(app: &App<'_>) {
     );
 }
 
-/// Two servers that speak first: one says so by an annotation, of the other a Server does.
+/// Starts two servers that speak first: one declared by an annotation, the other by a Server.
 fn speaks_first(app: &App<'_>) -> String {
     let annotations = "\"annotations\":{\"config.linkerd.io/opaque-ports\":\"9001\"},";
     let by_annotation = load::server(app.namespace(), "by-annotation", 1)
@@ -188,7 +188,7 @@ fn speaks_first(app: &App<'_>) -> String {
     .concat()
 }
 
-/// What is not HTTP passes byte for byte: gRPC and uploads through the mesh, datagrams beside it.
+/// Other protocols pass unchanged: gRPC and uploads through the mesh, datagrams around it.
 fn protocols(app: &App<'_>) {
     for client in [
         &["tcp", "by-annotation:9001", "--speaks-first"][..],
