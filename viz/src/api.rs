@@ -1,5 +1,6 @@
 //! HTTP API: rows as JSON, taps as lines of JSON, rejections as a sentence in JSON.
 
+use crate::{scrape::Telemetry, tap};
 use axum::{
     Json, Router,
     extract::{Query, State, rejection::QueryRejection},
@@ -14,7 +15,6 @@ use viz_api::{
     Answer, AuthzRequest, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
     cluster,
 };
-use crate::{scrape::Telemetry, tap};
 
 /// Rejection of a request: a status and a sentence.
 pub(crate) struct Rejection(pub(crate) StatusCode, pub(crate) String);

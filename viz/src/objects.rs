@@ -277,10 +277,7 @@ spec: {service: voting, backends: [{service: voting-v1, weight: 90}, {service: v
         };
         let pods = gather(loaded.objects.iter(), &mesh).pods;
         assert!(pods.iter().any(|pod| *pod.key.name == *"web-1-a" && !pod.meshed));
-        let job = pods
-            .iter()
-            .find(|pod| *pod.key.name == *"tidy-1-b")
-            .expect("the pod");
+        let job = pods.iter().find(|pod| *pod.key.name == *"tidy-1-b").expect("the pod");
         assert!(job.meshed);
         assert_eq!((job.admin_port, job.tap_port), (5191, Some(4190)));
         assert_eq!(job.name_as(Kind::CronJob), Some("tidy"));

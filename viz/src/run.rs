@@ -63,7 +63,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let ready = Readiness::default();
     let metrics = {
         let (telemetry, states) = (telemetry.clone(), source.cluster.as_ref().map(|c| c.states.clone()));
-        move || own.render(&telemetry.source(telemetry.window_max_ms())) + &states.as_ref().map_or_else(String::new, States::render)
+        move || {
+            own.render(&telemetry.source(telemetry.window_max_ms()))
+                + &states.as_ref().map_or_else(String::new, States::render)
+        }
     };
     let mesh = MeshConfig {
         control_plane: args.control_plane_namespace.clone(),

@@ -97,8 +97,12 @@ impl Taps {
         let matches = matches(request, &objects).map_err(bad)?;
         let pods = pods(request, &objects)?;
         let permit = Arc::clone(&self.free).try_acquire_owned();
-        let permit =
-            permit.map_err(|_| Rejection(StatusCode::SERVICE_UNAVAILABLE, format!("too many taps: at most {TAPS} run at a time")))?;
+        let permit = permit.map_err(|_| {
+            Rejection(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("too many taps: at most {TAPS} run at a time"),
+            )
+        })?;
         let limit = (request.max_rps.unwrap_or(RPS) / pods.len() as u32).max(1);
         let (lines, receiver) = mpsc::channel(LINES);
         let tap = Arc::new(Tap {

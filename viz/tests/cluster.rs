@@ -308,10 +308,7 @@ fn watches_a_cluster_and_authorizes_taps() {
     );
     // A user with permission gets as far as the missing body.
     let (status, text) = send(tap, &ca, Some(&front), &post("ann"));
-    assert!(
-        status == 400 && text.contains("invalid body:"),
-        "{status} {text}"
-    );
+    assert!(status == 400 && text.contains("invalid body:"), "{status} {text}");
     // A certificate of another CA is rejected.
     let (status, _) = send(tap, &ca, Some(&front_proxy("front-proxy-client")), &post("ann"));
     assert_eq!(status, 0, "no handshake");

@@ -1,4 +1,4 @@
-//! Who may depend on whom. What only tests need is not looked at.
+//! Dependencies between crates. Those of tests alone are not checked.
 
 use crate::{
     assert_none,
@@ -6,7 +6,7 @@ use crate::{
     workspace::{built, direct, packages, reachable},
 };
 
-/// The programs.
+/// Programs.
 const PROGRAMS: [&str; 9] = [
     "mesh",
     "mesh-bench",
@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 9] = [
     "mesh-proxy",
     "mesh-viz",
 ];
-/// The control plane's programs and the crates they are made of.
+/// Programs of the control plane and the crates they are made of.
 const CONTROL_PLANE: [&str; 14] = [
     "mesh-destination",
     "destination-grpc",
@@ -35,7 +35,7 @@ const CONTROL_PLANE: [&str; 14] = [
     "viz-api",
     "viz-query",
 ];
-/// The data path: no control-plane program has any of it.
+/// Data path, which no program of the control plane contains.
 const DATA_PATH: [&str; 7] = [
     "proxy-core",
     "proxy-http",
@@ -45,12 +45,12 @@ const DATA_PATH: [&str; 7] = [
     "proxy-tls-records",
     "proxy-transport",
 ];
-/// Who may name protobuf and gRPC: proxy-api, and those who serve or call with it.
+/// Crates that may name the proxy API's protobuf and gRPC: proxy-api, and its servers and clients.
 const WIRE: [&str; 4] = ["proxy-api", "destination-grpc", "mesh-identity", "mesh-proxy"];
-/// Who has protobuf that is not the proxy API: the transport header, the demo's application.
+/// Crates with protobuf other than the proxy API: the transport header, the demo application, taps.
 const PROTOBUF_OF_THEIR_OWN: [&str; 3] = ["proxy-transport", "cli-demo-app", "viz-api"];
 
-/// Which packages of ours an arrow begins at: those whose name a pattern matches (`a`, or `a-*`).
+/// Packages of ours whose name a pattern matches (`a`, or `a-*`).
 fn ours(pattern: &str) -> Vec<String> {
     packages()
         .into_iter()
@@ -65,7 +65,7 @@ fn matches(pattern: &str, name: &str) -> bool {
         .map_or(pattern == name, |prefix| name.starts_with(prefix))
 }
 
-/// The ways, if there are any, from what `from` matches to what one of `to` matches, however long.
+/// Paths of dependencies, direct or not, from packages that match `from` to packages that match one of `to`.
 fn forbidden(from: &str, to: &[&str]) -> Vec<String> {
     let mut ways = Vec::new();
     for package in ours(from) {
@@ -79,7 +79,7 @@ fn forbidden(from: &str, to: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_proxy_knows_no_kubernetes() {
+fn proxy_does_not_depend_on_kubernetes() {
     let kubernetes = ["kube", "kube-*", "k8s-openapi", "destination-*", "mesh-destination"];
     assert_none(
         "proxy-* must not depend on Kubernetes",
@@ -92,7 +92,7 @@ fn the_proxy_knows_no_kubernetes() {
 }
 
 #[test]
-fn the_model_stands_on_nothing_of_ours() {
+fn model_depends_on_no_crate_of_ours() {
     let ours: Vec<String> = packages().into_iter().map(|package| package.name).collect();
     let names: Vec<&str> = ours.iter().map(String::as_str).collect();
     assert_none(
@@ -128,9 +128,9 @@ fn protobuf_stays_at_the_edge() {
 }
 
 #[test]
-fn the_index_is_pure() {
+fn index_is_pure() {
     let io = ["hyper", "hyper-util", "kube", "notify", "socket2", "tonic", "nix"];
-    // Of tokio it has the channels; what tokio itself is built from does not count.
+    // It uses the channels of tokio; the dependencies of tokio itself do not count.
     let named = direct("destination-index");
     let mut wrong: Vec<String> = io
         .iter()
@@ -145,7 +145,7 @@ fn the_index_is_pure() {
 }
 
 #[test]
-fn the_core_is_pure() {
+fn core_is_pure() {
     let mut wrong = forbidden("proxy-core", &["tokio", "hyper", "socket2", "nix"]);
     wrong.extend(uses("proxy-core", &IMPURE));
     let global = [
@@ -161,7 +161,7 @@ fn the_core_is_pure() {
     assert_none("proxy-core takes time and randomness as arguments", &wrong);
 }
 
-/// What only I/O, clocks and tasks are called.
+/// Names of I/O, clocks and tasks.
 const IMPURE: [&str; 8] = [
     "tokio::spawn",
     "tokio::time",
@@ -174,13 +174,13 @@ const IMPURE: [&str; 8] = [
 ];
 
 #[test]
-fn workers_keep_no_timers() {
+fn data_path_uses_its_own_timers() {
     let own = ["tokio::time::sleep", "tokio::time::timeout", "tokio::time::interval"];
     let mut wrong: Vec<_> = DATA_PATH.iter().flat_map(|package| uses(package, &own)).collect();
     let all = wrong.len();
     wrong.retain(|at| !at.starts_with("proxy/transport/src/timers.rs"));
-    assert!(all > wrong.len(), "proxy/transport/src/timers.rs makes them");
-    assert_none("timers of the data path are made by proxy_transport::timers", &wrong);
+    assert!(all > wrong.len(), "proxy/transport/src/timers.rs creates them");
+    assert_none("timers of the data path come from proxy_transport::timers", &wrong);
 }
 
 fn uses(package: &str, words: &[&str]) -> Vec<String> {
@@ -189,7 +189,7 @@ fn uses(package: &str, words: &[&str]) -> Vec<String> {
         .find(|p| p.name == package)
         .expect("a package of ours");
     let mut found = Vec::new();
-    for file in source::of_package(&package).filter(|file| !file.is_test()) {
+    for file in source::in_package(&package).filter(|file| !file.is_test()) {
         let lines = file.code.lines().take(file.lines_before_tests()).enumerate();
         for (number, line) in lines {
             found.extend(
@@ -223,7 +223,7 @@ fn one_crate_names_a_kubernetes_client() {
 }
 
 #[test]
-fn the_control_plane_has_no_data_path() {
+fn control_plane_contains_no_data_path() {
     let wrong: Vec<String> = CONTROL_PLANE
         .iter()
         .flat_map(|package| forbidden(package, &DATA_PATH))
@@ -232,14 +232,14 @@ fn the_control_plane_has_no_data_path() {
 }
 
 #[test]
-fn inbound_and_outbound_do_not_know_each_other() {
+fn inbound_and_outbound_are_independent() {
     let mut wrong = forbidden("proxy-inbound", &["proxy-outbound"]);
     wrong.extend(forbidden("proxy-outbound", &["proxy-inbound"]));
     assert_none("inbound and outbound must not depend on each other", &wrong);
 }
 
 #[test]
-fn viz_finds_pods_through_the_source() {
+fn viz_does_not_depend_on_the_index() {
     let mut wrong = forbidden("viz-*", &["destination-index"]);
     wrong.extend(forbidden("mesh-viz", &["destination-index"]));
     assert_none("viz must not depend on the index", &wrong);
@@ -261,7 +261,7 @@ fn programs_and_tests_are_leaves() {
 }
 
 #[test]
-fn there_is_one_provider_of_cryptography() {
+fn one_provider_of_cryptography_is_built() {
     let others = ["ring", "openssl", "openssl-sys", "native-tls"];
     let wrong: Vec<String> = built()
         .into_iter()
@@ -271,7 +271,7 @@ fn there_is_one_provider_of_cryptography() {
 }
 
 #[test]
-fn the_lists_of_packages_are_true() {
+fn lists_name_existing_packages() {
     let names: Vec<String> = packages().into_iter().map(|package| package.name).collect();
     let lists = PROGRAMS
         .iter()
@@ -283,5 +283,5 @@ fn the_lists_of_packages_are_true() {
         .filter(|name| !names.iter().any(|n| n == *name))
         .map(|n| (*n).to_owned())
         .collect();
-    assert_none("these are no packages (any more)", &gone);
+    assert_none("these packages do not exist (any more)", &gone);
 }

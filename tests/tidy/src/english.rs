@@ -58,7 +58,7 @@ impl Findings<'_> {
     }
 }
 
-/// What is wrong with the wording of a text, if anything is.
+/// Returns the first fault in the wording of a text.
 fn wording(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     for (at, pair) in words.windows(2).enumerate() {
@@ -69,10 +69,7 @@ fn wording(text: &str) -> Option<String> {
             && !before.eq_ignore_ascii_case("there")
             && !COMPARATIVES.contains(&after)
         {
-            return Some(format!(
-                "\"{} no {after}\": write \"{0} not a {after}\"",
-                pair[0]
-            ));
+            return Some(format!("\"{} no {after}\": write \"{0} not a {after}\"", pair[0]));
         }
     }
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
@@ -120,7 +117,10 @@ fn check_rust(file: &Source) -> Vec<String> {
     }
     for function in &file.functions {
         if function.name == "of" || function.name.starts_with("of_") {
-            findings.add(function.line, "a constructor is called `new`, `from_x`, `parse` or `with_x`");
+            findings.add(
+                function.line,
+                "a constructor is called `new`, `from_x`, `parse` or `with_x`",
+            );
         }
         if is_riddle(&function.name) {
             findings.add(function.line, format!("`{}` does not name a behaviour", function.name));
@@ -129,7 +129,7 @@ fn check_rust(file: &Source) -> Vec<String> {
     findings.found
 }
 
-/// Whether a function's name is a clause instead of a behaviour: `who_was_let_in`, `nobody_is_asked`.
+/// Returns whether a function's name is a clause instead of a behaviour, such as `who_was_let_in`.
 fn is_riddle(name: &str) -> bool {
     let first = name.split('_').next().unwrap_or_default();
     let asks = name.contains('_') && QUESTIONS.iter().any(|word| word.to_lowercase() == first);
@@ -162,18 +162,25 @@ fn check_other(path: &str, text: &str) -> Vec<String> {
     findings.found
 }
 
-/// Whether a file that is not Rust is written by hand for people to read.
+/// Returns whether a file other than Rust has texts for people.
 fn is_prose(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let by_end = ["yaml", "tpl", "md", "toml"].iter().any(|end| {
-        name.rsplit_once('.')
-            .is_some_and(|(_, extension)| extension == *end)
-    });
-    let by_name = ["Dockerfile", "NOTES.txt", "values.schema.json", "run", "dist-cc", "used"].contains(&name);
+    let by_end = ["yaml", "tpl", "md", "toml"]
+        .iter()
+        .any(|end| name.rsplit_once('.').is_some_and(|(_, extension)| extension == *end));
+    let by_name = [
+        "Dockerfile",
+        "NOTES.txt",
+        "values.schema.json",
+        "run",
+        "dist-cc",
+        "used",
+    ]
+    .contains(&name);
     (by_end || by_name) && !path.contains("recorded")
 }
 
-/// All violations of the tree, those of regions that are not clean yet left out.
+/// All violations of the tree.
 fn violations() -> Vec<String> {
     let mut found: Vec<String> = source::all().iter().flat_map(check_rust).collect();
     for path in source::files_below(&ROOT).iter().filter(|path| is_prose(path)) {

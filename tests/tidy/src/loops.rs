@@ -52,7 +52,9 @@ impl<'a> Crate<'a> {
     fn target(&self, module: &[String], path: &ModPath, depth: usize) -> Option<Path> {
         let mut at: Path = module.iter().chain(&path.inline).cloned().collect();
         let mut segments = path.segments.iter().peekable();
-        let is_relative = segments.peek().is_some_and(|first| *first == "self" || *first == "super");
+        let is_relative = segments
+            .peek()
+            .is_some_and(|first| *first == "self" || *first == "super");
         if segments.next_if(|first| *first == "crate").is_some() {
             at.clear();
         } else if is_relative {
@@ -88,7 +90,7 @@ impl<'a> Crate<'a> {
         Some(target.unwrap_or(path))
     }
 
-    /// Which child of a module names which, by the module.
+    /// Edges between the children of each module: one names items of the other.
     fn edges(&self) -> BTreeMap<Path, BTreeMap<&str, BTreeSet<String>>> {
         let mut edges: BTreeMap<Path, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
         for (module, paths) in self.modules.iter().filter(|(path, _)| !self.is_for_tests(path)) {

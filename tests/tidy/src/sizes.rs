@@ -15,7 +15,7 @@ const FUNCTION: usize = 70;
 const FILE: usize = 600;
 /// Lines of an inline module of tests; longer ones are files of their own.
 const INLINE_TESTS: usize = 150;
-/// Lines of a crate, without tests, above which it is reported. A crate is cut by meaning, never by size, so none is refused.
+/// Lines of a crate, without tests, above which it is reported, not refused: a crate is cut by meaning, never by size.
 const CRATE: usize = 6_000;
 /// Lines of the `main.rs` of a program that people run: it lists what the program is made of, and starts it.
 const MAIN: usize = 40;
@@ -72,7 +72,7 @@ fn crates_over_the_usual_size_are_reported() {
     let mut report = Vec::new();
     for package in packages() {
         let own_tests = package.path.starts_with("tests/");
-        let counted = source::of_package(&package).filter(|file| own_tests || !file.is_test());
+        let counted = source::in_package(&package).filter(|file| own_tests || !file.is_test());
         let lines: usize = counted.map(Source::lines_before_tests).sum();
         report.extend((lines > CRATE).then(|| format!("{}: {lines} lines", package.name)));
     }

@@ -48,7 +48,7 @@ pub(crate) fn all() -> &'static [Source] {
 }
 
 /// The files of a package, without those of packages inside it.
-pub(crate) fn of_package(package: &Package) -> impl Iterator<Item = &'static Source> {
+pub(crate) fn in_package(package: &Package) -> impl Iterator<Item = &'static Source> {
     FILES.iter().filter(move |file| file.package == package.path)
 }
 
@@ -118,7 +118,7 @@ impl Source {
         }
     }
 
-    /// Whether all of it is tests or benchmarks.
+    /// Returns whether all of it is tests or benchmarks.
     pub(crate) fn is_test(&self) -> bool {
         self.path.ends_with("/tests.rs")
             || ["/tests/", "/benches/"].iter().any(|folder| self.path.contains(folder))

@@ -1,4 +1,4 @@
-//! What must be written where: file headers, metric names, the README's map, the top level.
+//! Texts in their places: file headers, documentation, metric names, the README's map, the top level.
 
 use std::{collections::BTreeSet, fs};
 
@@ -9,7 +9,7 @@ use crate::{
     workspace::{ROOT, packages},
 };
 
-/// What may stand at the top of the tree.
+/// Entries allowed at the top of the tree.
 const TOP_LEVEL: [&str; 24] = [
     ".cargo",
     ".ci",
@@ -36,11 +36,11 @@ const TOP_LEVEL: [&str; 24] = [
     "tests",
     "viz",
 ];
-/// What only builds leave there; git ignores it.
+/// Build output at the top, which git ignores.
 const IGNORED: [&str; 2] = [".target", "target"];
 
 #[test]
-fn nothing_else_is_at_the_top() {
+fn top_level_is_closed() {
     let entries = fs::read_dir(&*ROOT).expect("the root can be read").flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let known = |name: &str| TOP_LEVEL.iter().chain(&IGNORED).any(|known| *known == name);
@@ -51,12 +51,12 @@ fn nothing_else_is_at_the_top() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_has_a_header() {
     let silent = source::all()
         .iter()
         .filter(|file| !file.text.starts_with("//! "))
         .map(|file| file.path.clone());
-    assert_none("a file opens with //! and what it is", &silent.collect::<Vec<_>>());
+    assert_none("a file opens with //! and a description", &silent.collect::<Vec<_>>());
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn public_items_are_documented() {
 }
 
 #[test]
-fn nothing_is_left_to_do_without_a_number() {
+fn todos_have_an_issue_number() {
     let mut wrong = Vec::new();
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
     for file in source::all() {
@@ -82,10 +82,10 @@ fn nothing_is_left_to_do_without_a_number() {
         let left = lines.filter(|(_, line)| words.iter().any(|word| line.contains(word)) && !line.contains('#'));
         wrong.extend(left.map(|(number, line)| format!("{}:{}: {}", file.path, number + 1, line.trim())));
     }
-    assert_none("what is left to do has the number of an issue", &wrong);
+    assert_none("unfinished work has the number of an issue", &wrong);
 }
 
-/// Whether a literal looks like the name of a metric: words with underscores, a unit or a kind at the end.
+/// Returns whether a literal looks like the name of a metric: words with underscores.
 fn is_metric_name(text: &str) -> bool {
     let words = text.split('_').count();
     let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -131,7 +131,7 @@ fn the_architecture_page_maps_every_crate() {
 }
 
 #[test]
-fn the_readme_has_the_commands_that_ci_runs() {
+fn readme_has_the_commands_that_ci_runs() {
     let readme = fs::read_to_string(ROOT.join("README.md")).expect("there is a README");
     for marker in ["<!-- command: demo -->", "<!-- command: test -->"] {
         let after = readme.split_once(marker).map(|(_, after)| after.trim_start());

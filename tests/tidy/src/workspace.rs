@@ -1,4 +1,4 @@
-//! The workspace as cargo knows it: packages, where they are, what they depend on.
+//! Workspace as cargo knows it: packages with their directories and dependencies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
-/// Folder of the root manifest.
+/// Directory of the root manifest.
 pub(crate) static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
@@ -17,7 +17,7 @@ pub(crate) static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         .expect("the workspace is two folders up")
 });
 
-/// What cargo says of the workspace, resolved for this machine.
+/// Metadata of the workspace, resolved for this machine.
 pub(crate) static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
     let version = Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let version = String::from_utf8(version.stdout).expect("rustc writes UTF-8");
@@ -34,10 +34,10 @@ pub(crate) static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
         .expect("cargo metadata answers, and Cargo.lock is up to date")
 });
 
-/// A package of ours.
+/// Package of ours.
 pub(crate) struct Package {
     pub(crate) name: String,
-    /// Its folder, from the root: `proxy/model`.
+    /// Directory from the root: `proxy/model`.
     pub(crate) path: String,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn packages() -> Vec<Package> {
         .collect()
 }
 
-/// What each package needs to be built (not to be tested), by name.
+/// Dependencies of each package for builds, not for tests.
 static DEPENDENCIES: LazyLock<BTreeMap<&PackageId, Vec<&PackageId>>> = LazyLock::new(|| {
     let resolve = METADATA.resolve.as_ref().expect("metadata was resolved");
     let built = |dep: &cargo_metadata::NodeDep| {
@@ -69,8 +69,13 @@ static DEPENDENCIES: LazyLock<BTreeMap<&PackageId, Vec<&PackageId>>> = LazyLock:
             .iter()
             .any(|kind| kind.kind != DependencyKind::Development)
     };
-    let of = |node: &'static cargo_metadata::Node| node.deps.iter().filter(|d| built(d)).map(|d| &d.pkg).collect();
-    resolve.nodes.iter().map(|node| (&node.id, of(node))).collect()
+    let dependencies =
+        |node: &'static cargo_metadata::Node| node.deps.iter().filter(|d| built(d)).map(|d| &d.pkg).collect();
+    resolve
+        .nodes
+        .iter()
+        .map(|node| (&node.id, dependencies(node)))
+        .collect()
 });
 
 fn name_of(id: &PackageId) -> &'static str {
@@ -85,12 +90,12 @@ fn id_of(name: &str) -> &'static PackageId {
     &package.expect("a package of ours").id
 }
 
-/// What `package` of ours names in its manifest, tests' needs left out.
+/// Dependencies in the manifest of `package`, without those of tests.
 pub(crate) fn direct(package: &str) -> BTreeSet<&'static str> {
     DEPENDENCIES[id_of(package)].iter().map(|id| name_of(id)).collect()
 }
 
-/// All that `package` of ours is built from, with one way to each: `a → b → c`.
+/// All dependencies of `package`, with a path to each: `a → b → c`.
 pub(crate) fn reachable(package: &str) -> BTreeMap<&'static str, String> {
     let mut found = BTreeMap::new();
     let mut todo = vec![(id_of(package), package.to_owned())];
@@ -106,7 +111,7 @@ pub(crate) fn reachable(package: &str) -> BTreeMap<&'static str, String> {
     found
 }
 
-/// All crates that a build of ours compiles. `cargo metadata` also lists what only another choice of features would.
+/// Crates that a build of ours compiles. `cargo metadata` also lists those of other features.
 pub(crate) fn built() -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = [

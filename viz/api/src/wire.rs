@@ -120,10 +120,7 @@ pub enum InvalidRequest {
     Message(String),
     /// Missing or unreadable field.
     #[error("invalid field {field}: {reason}")]
-    Field {
-        field: &'static str,
-        reason: String,
-    },
+    Field { field: &'static str, reason: String },
 }
 
 fn invalid(field: &'static str, reason: impl ToString) -> InvalidRequest {
@@ -177,7 +174,10 @@ fn add_match(request: &mut TapRequest, one: Match) -> Result<(), InvalidRequest>
             HttpMatchKind::Path(text) => request.path = Some(text),
         },
         MatchKind::All(_) | MatchKind::Any(_) | MatchKind::Not(_) => {
-            return Err(invalid(field, "only a single list of conditions that must all hold is supported"));
+            return Err(invalid(
+                field,
+                "only a single list of conditions that must all hold is supported",
+            ));
         }
     }
     Ok(())

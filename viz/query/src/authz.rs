@@ -90,7 +90,9 @@ fn add(cells: &mut BTreeMap<Key, Cell>, view: &View<'_>) {
     let seconds = covered as f64 / 1000.0;
     for (labels, gained) in view.increases(Family::DenyTotal) {
         if seconds > 0.0 {
-            cell(labels, true, &|cell| cell.deny(labels.get(label::CLIENT_ID), gained / seconds));
+            cell(labels, true, &|cell| {
+                cell.deny(labels.get(label::CLIENT_ID), gained / seconds)
+            });
         }
     }
 }

@@ -114,7 +114,13 @@ struct Rows {
 
 impl Rows {
     /// Adds what clients send to the Services of a resource.
-    fn received(&mut self, request: &RoutesRequest, objects: &Objects, window: &Window, selected: &dyn Fn(&Pod) -> bool) {
+    fn received(
+        &mut self,
+        request: &RoutesRequest,
+        objects: &Objects,
+        window: &Window,
+        selected: &dyn Fn(&Pod) -> bool,
+    ) {
         let namespace = request.namespace.as_deref();
         let mut owners: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
         for service in services(&request.resource, namespace, objects, selected) {
@@ -141,8 +147,7 @@ impl Rows {
         let is_selected = |labels: &Labels| {
             let key = (labels.get("dst_namespace"), labels.get("dst_pod"));
             let mut pods = objects.pods.iter();
-            request.labels.is_none()
-                || pods.any(|pod| (&*pod.key.namespace, &*pod.key.name) == key && selected(pod))
+            request.labels.is_none() || pods.any(|pod| (&*pod.key.namespace, &*pod.key.name) == key && selected(pod))
         };
         for view in window.views(request.window_ms) {
             self.outbound(&view, &targets, &|service| {
@@ -223,7 +228,11 @@ impl Rows {
                 let failed = labels.get(label::CLASSIFICATION) == classification::FAILURE;
                 for key in keys(labels).into_iter().flatten() {
                     let cell = self.cell(key, covered);
-                    let figures = if attempts { &mut cell.attempts } else { cell.figures(direction) };
+                    let figures = if attempts {
+                        &mut cell.attempts
+                    } else {
+                        cell.figures(direction)
+                    };
                     figures.count(gained, failed, covered);
                 }
             }

@@ -207,7 +207,9 @@ impl PodData {
         self.started = started.or(self.started);
         let mut refused = 0;
         for line in parse::lines(text) {
-            let Some(family) = Family::parse(line.name) else { continue };
+            let Some(family) = Family::parse(line.name) else {
+                continue;
+            };
             let number = hasher.hash_one(line.series);
             if let Some(series) = self.series.get_mut(&number) {
                 self.points += usize::from(series.record(at_ms, line.value, reset));

@@ -52,7 +52,8 @@ impl FrontProxy {
     pub(super) fn user(&self, client: &ClientName, headers: &HeaderMap) -> Result<Subject, Rejection> {
         let unknown = |reason: String| Rejection(StatusCode::UNAUTHORIZED, reason);
         let Some(name) = &client.0 else {
-            let reason = "missing client certificate: send requests through the API server, which authenticates the user";
+            let reason =
+                "missing client certificate: send requests through the API server, which authenticates the user";
             return Err(unknown(reason.to_owned()));
         };
         if !self.allowed.is_empty() && !self.allowed.contains(name) {

@@ -80,7 +80,9 @@ fn tls(server: &Value, user: &Value) -> Result<ClientConfig> {
         let text = value
             .as_str()
             .with_context(|| format!("the kubeconfig has no {what}"))?;
-        STANDARD.decode(text).with_context(|| format!("invalid {what}: not base64"))
+        STANDARD
+            .decode(text)
+            .with_context(|| format!("invalid {what}: not base64"))
     };
     let mut roots = RootCertStore::empty();
     let anchors = pem(&server["certificate-authority-data"], "certificate-authority-data")?;

@@ -74,7 +74,11 @@ fn compare(workers: usize, more: Rounds, one: Rounds) -> [Line; 4] {
         Line::new(format!("workers {workers}, to 1: rate"), "requests/s")
             .with_values(more.mesh_rate, one.mesh_rate, vec![])
             .ratio_at_least(0.95),
-        Line::new(format!("workers {workers}: both sidecars"), "µs CPU").with_values(more.mesh_cpu, more.bare_cpu, vec![]),
+        Line::new(format!("workers {workers}: both sidecars"), "µs CPU").with_values(
+            more.mesh_cpu,
+            more.bare_cpu,
+            vec![],
+        ),
         Line::new(format!("workers {workers}, to 1: both sidecars"), "× CPU")
             .with_values(mesh, bare, vec![])
             .ratio_at_most(1.1),

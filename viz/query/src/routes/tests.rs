@@ -100,7 +100,10 @@ fn policy_route_counts_its_errors_as_failures() {
         (v2.route_kind.as_str(), v2.success, v2.rps),
         ("httproute", Some(0.5), Some(2.0))
     );
-    assert_eq!(v2.latency_ms_p50, None, "the first bucket of its histogram ends at 50 ms");
+    assert_eq!(
+        v2.latency_ms_p50, None,
+        "the first bucket of its histogram ends at 50 ms"
+    );
     assert!(
         !rows.iter().any(|row| row.route == DEFAULT_ROUTE),
         "no profile: {rows:?}"
@@ -162,13 +165,13 @@ fn default_rows(resource: &str, labels: Option<&str>) -> Vec<RouteRow> {
 #[test]
 fn workloads_of_one_service_have_their_own_figures() {
     let rows = default_rows("deploy", None);
-    let short: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.success, row.rps)).collect();
+    let short: Vec<_> = rows
+        .iter()
+        .map(|row| (row.name.as_str(), row.success, row.rps))
+        .collect();
     assert_eq!(
         short,
-        [
-            ("voting-v1", Some(1.0), Some(9.0)),
-            ("voting-v2", Some(0.0), Some(1.0))
-        ]
+        [("voting-v1", Some(1.0), Some(9.0)), ("voting-v2", Some(0.0), Some(1.0))]
     );
     assert_eq!((rows[0].latency_ms_p99, rows[1].latency_ms_p99), (Some(2), Some(5)));
     let selected = default_rows("deploy", Some("app=voting-v2"));
