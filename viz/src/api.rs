@@ -1,6 +1,6 @@
 //! HTTP API: rows as JSON, taps as lines of JSON, rejections as a sentence in JSON.
 
-use crate::{scrape::Telemetry, tap};
+use crate::{rejection::Rejection, scrape::Telemetry, tap};
 use axum::{
     Json, Router,
     extract::{Query, State, rejection::QueryRejection},
@@ -12,30 +12,9 @@ use proxy_process::admin::Readiness;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use viz_api::{
-    Answer, AuthzRequest, EdgesRequest, PodRow, Problem, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
+    Answer, AuthzRequest, EdgesRequest, PodRow, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
     cluster,
 };
-
-/// Rejection of a request: a status and a sentence.
-pub(crate) struct Rejection(pub(crate) StatusCode, pub(crate) String);
-
-impl IntoResponse for Rejection {
-    fn into_response(self) -> Response {
-        (self.0, Json(Problem { error: self.1 })).into_response()
-    }
-}
-
-impl From<viz_query::Error> for Rejection {
-    fn from(error: viz_query::Error) -> Self {
-        Self(StatusCode::BAD_REQUEST, error.to_string())
-    }
-}
-
-impl From<QueryRejection> for Rejection {
-    fn from(rejection: QueryRejection) -> Self {
-        Self(StatusCode::BAD_REQUEST, rejection.body_text())
-    }
-}
 
 /// Parameters of a request.
 type Parameters<T> = Result<Query<T>, QueryRejection>;

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use viz_api::{Kind, TapRequest, cluster as path, wire};
 
 use crate::{
-    api::Rejection,
+    rejection::Rejection,
     tap::{Encoding, Taps},
 };
 

@@ -14,6 +14,7 @@ mod event;
 mod extension;
 mod metrics;
 mod objects;
+mod rejection;
 mod run;
 mod scrape;
 mod source;

@@ -36,7 +36,7 @@ use tonic::{
 use viz_api::{Kind, Problem, Resource, TapRequest, tap::Peer};
 use viz_query::{Error, Objects, Pod, objects::LabelSelector};
 
-use crate::{api::Rejection, event, metrics::Metrics};
+use crate::{event, metrics::Metrics, rejection::Rejection};
 
 /// Concurrent taps; each observes many proxies.
 const TAPS: usize = 16;

@@ -1,7 +1,5 @@
 //! Command line: the benchmark, and its parts that are separate processes.
 
-use std::{net::SocketAddr, path::PathBuf};
-
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -14,38 +12,9 @@ use crate::{
 #[command(name = "mesh-bench", version)]
 pub(crate) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: run::Options,
     #[command(subcommand)]
     part: Option<Part>,
-}
-
-/// Options of the benchmark.
-#[derive(Clone, Debug, Parser)]
-pub(crate) struct Options {
-    /// HTTP/1 connections, each with one request in flight
-    #[arg(long, default_value_t = 32)]
-    pub(crate) connections: usize,
-    /// Length of one measurement, in seconds
-    #[arg(long, default_value_t = 5)]
-    pub(crate) seconds: u64,
-    /// Measurements of each pair, in turns
-    #[arg(long, default_value_t = 5)]
-    pub(crate) rounds: usize,
-    /// Path of mesh-proxy; defaults to the one beside this program
-    #[arg(long, value_name = "PATH")]
-    pub(crate) proxy: Option<PathBuf>,
-    /// Write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Measure only the bare pair
-    #[arg(long)]
-    pub(crate) bare_only: bool,
-    /// Use loopback instead of network namespaces (bare pair only)
-    #[arg(long, requires = "bare_only")]
-    pub(crate) loopback: bool,
-    /// Fail if the sidecars cost more than this multiple of the bare pair
-    #[arg(long, value_name = "RATIO")]
-    pub(crate) max_ratio: Option<f64>,
 }
 
 /// Other measurements, and the parts that are separate processes.
@@ -75,30 +44,10 @@ enum Part {
     Cluster(cluster::Args),
     /// Run the client side of the bare pair: HTTP/1 in, HTTP/2 over mutual TLS out
     #[command(hide = true)]
-    BareOutbound(Bare),
+    BareOutbound(bare::Args),
     /// Run the server side of the bare pair: HTTP/2 over mutual TLS in, HTTP/1 out
     #[command(hide = true)]
-    BareInbound(Bare),
-}
-
-/// Options of a bare sidecar.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Bare {
-    /// Address to listen on
-    #[arg(long)]
-    pub(crate) listen: SocketAddr,
-    /// Address to forward to
-    #[arg(long)]
-    pub(crate) target: SocketAddr,
-    /// Protocol
-    #[arg(long)]
-    pub(crate) speaks: bare::Speaks,
-    /// Directory with trust anchor and issuer, as the benchmark writes them
-    #[arg(long, value_name = "DIR")]
-    pub(crate) pki: PathBuf,
-    /// Threads
-    #[arg(long, default_value_t = 1)]
-    pub(crate) workers: usize,
+    BareInbound(bare::Args),
 }
 
 impl Args {

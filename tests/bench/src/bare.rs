@@ -8,7 +8,7 @@ mod accepts;
 pub(crate) mod http2;
 mod tcp;
 
-use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};
+use std::{cell::RefCell, convert::Infallible, net::SocketAddr, path::PathBuf, rc::Rc};
 
 use anyhow::{Context as _, Result};
 use http::{Request, Response, Uri, Version, header::HOST, uri};
@@ -29,7 +29,6 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream as ClientStream,
 
 pub(crate) use self::accepts::Accepts;
 use crate::{
-    args::Bare,
     orders::{self, Answer},
 };
 
@@ -55,8 +54,28 @@ impl Speaks {
     }
 }
 
+/// Options of a bare sidecar.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address to listen on
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// Address to forward to
+    #[arg(long)]
+    pub(crate) target: SocketAddr,
+    /// Protocol
+    #[arg(long)]
+    pub(crate) speaks: Speaks,
+    /// Directory with trust anchor and issuer, as the benchmark writes them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pki: PathBuf,
+    /// Threads
+    #[arg(long, default_value_t = 1)]
+    pub(crate) workers: usize,
+}
+
 /// Runs the client side until it is killed.
-pub(crate) fn outbound(args: &Bare) -> Result<()> {
+pub(crate) fn outbound(args: &Args) -> Result<()> {
     match args.speaks {
         Speaks::Http1 => on_threads(args, "client", serve_outbound),
         Speaks::Http2 => on_threads(args, "client", http2::outbound),
@@ -65,7 +84,7 @@ pub(crate) fn outbound(args: &Bare) -> Result<()> {
 }
 
 /// Runs the server side until it is killed.
-pub(crate) fn inbound(args: &Bare) -> Result<()> {
+pub(crate) fn inbound(args: &Args) -> Result<()> {
     match args.speaks {
         Speaks::Http1 => on_threads(args, "server", serve_inbound),
         Speaks::Http2 => on_threads(args, "server", http2::inbound),
@@ -74,7 +93,7 @@ pub(crate) fn inbound(args: &Bare) -> Result<()> {
 }
 
 fn on_threads<F>(
-    args: &Bare,
+    args: &Args,
     account: &str,
     serve: impl Fn(Accepts, SocketAddr, Tls) -> F + Copy + Send + 'static,
 ) -> Result<()>

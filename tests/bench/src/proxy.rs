@@ -10,6 +10,15 @@ use tests_harness::certificates::identity;
 
 use crate::bare::Speaks;
 
+/// End of the measurement.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Sends requests
+    Client,
+    /// Serves them
+    Server,
+}
+
 /// Socket mark of the sidecars.
 pub(crate) const MARK: u32 = 2102;
 /// Port of the application.

@@ -1,11 +1,10 @@
 //! The short benchmark: one load, both pairs in turns.
 
-use std::io::Write as _;
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    args::Options,
     bare::Speaks,
     lab::{self, Lab, Pair, Wanted},
     namespaces,
@@ -16,6 +15,35 @@ use crate::{
 
 /// Warm-up: connections, discovery, caches.
 pub(crate) const WARM_UP_MS: u64 = 1_000;
+
+/// Options of the benchmark.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// HTTP/1 connections, each with one request in flight
+    #[arg(long, default_value_t = 32)]
+    pub(crate) connections: usize,
+    /// Length of one measurement, in seconds
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// Measurements of each pair, in turns
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Path of mesh-proxy; defaults to the one beside this program
+    #[arg(long, value_name = "PATH")]
+    pub(crate) proxy: Option<PathBuf>,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Measure only the bare pair
+    #[arg(long)]
+    pub(crate) bare_only: bool,
+    /// Use loopback instead of network namespaces (bare pair only)
+    #[arg(long, requires = "bare_only")]
+    pub(crate) loopback: bool,
+    /// Fail if the sidecars cost more than this multiple of the bare pair
+    #[arg(long, value_name = "RATIO")]
+    pub(crate) max_ratio: Option<f64>,
+}
 
 /// Runs the benchmark.
 pub(crate) fn run(options: Options) -> Result<()> {

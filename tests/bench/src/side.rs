@@ -31,22 +31,13 @@ use crate::{
 pub(crate) struct Args {
     /// Client or server
     #[arg(long)]
-    pub(crate) role: Role,
+    pub(crate) role: proxy::Role,
     /// Directory with trust anchor and issuer
     #[arg(long)]
     pub(crate) pki: PathBuf,
     /// Run the backend on loopback, without a namespace and a control plane
     #[arg(long)]
     pub(crate) loopback: bool,
-}
-
-/// End of the measurement.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Role {
-    /// Sends requests
-    Client,
-    /// Serves them
-    Server,
 }
 
 /// Runs until standard input ends.
@@ -98,7 +89,7 @@ impl Side {
         Ok(Answer::Done)
     }
 
-    fn update(&self, role: Role, seconds: u64) -> Result<Answer> {
+    fn update(&self, role: proxy::Role, seconds: u64) -> Result<Answer> {
         let control = self.control.clone().context("there is no control plane")?;
         tokio::task::spawn_local(async move {
             for second in 0..seconds {
@@ -112,7 +103,7 @@ impl Side {
 
 async fn start(args: &Args, side: &mut Side) -> Result<Answer> {
     if !args.loopback {
-        let address = if args.role == Role::Client {
+        let address = if args.role == proxy::Role::Client {
             wire::CLIENT
         } else {
             wire::SERVER
@@ -128,7 +119,7 @@ async fn start(args: &Args, side: &mut Side) -> Result<Answer> {
         updates::begin(&plane);
         side.control = Some(Rc::new(plane));
     }
-    if args.role == Role::Server {
+    if args.role == proxy::Role::Server {
         let ip = if args.loopback {
             Ipv4Addr::LOCALHOST
         } else {

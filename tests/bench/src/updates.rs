@@ -12,7 +12,10 @@ use proxy_model::{
 };
 use tests_harness::{ControlPlane, certificates::identity, values};
 
-use crate::{proxy, side::Role, wire};
+use crate::{
+    proxy::{self, Role},
+    wire,
+};
 
 /// Number of updates after which answers repeat, so that series of metrics do not grow without bound.
 const VARIANTS: u64 = 4;

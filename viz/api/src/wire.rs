@@ -8,7 +8,7 @@ use prost::{Message, Oneof};
 
 use crate::{
     TapRequest,
-    kind::Resource as Named,
+    kind::Resource,
     tap::{self, Peer},
 };
 
@@ -30,11 +30,11 @@ pub struct TapByResourceRequest {
     pub extract: Option<Extract>,
 }
 
-/// Resource with a selector of its pods.
+/// ResourceName with a selector of its pods.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceSelection {
     #[prost(message, optional, tag = "1")]
-    pub resource: Option<Resource>,
+    pub resource: Option<ResourceName>,
     /// In the syntax of `kubectl -l`.
     #[prost(string, tag = "2")]
     pub label_selector: String,
@@ -42,7 +42,7 @@ pub struct ResourceSelection {
 
 /// A resource.
 #[derive(Clone, PartialEq, Message)]
-pub struct Resource {
+pub struct ResourceName {
     #[prost(string, tag = "1")]
     pub namespace: String,
     /// Lower case.
@@ -154,10 +154,10 @@ pub fn decode(body: &[u8]) -> Result<TapRequest, InvalidRequest> {
     Ok(request)
 }
 
-fn named(field: &'static str, wire: Resource) -> Result<(Named, Option<String>), InvalidRequest> {
+fn named(field: &'static str, wire: ResourceName) -> Result<(Resource, Option<String>), InvalidRequest> {
     let kind = wire.kind.parse().map_err(|error| invalid(field, error))?;
     let name = Some(wire.name).filter(|name| !name.is_empty());
-    Ok((Named { kind, name }, Some(wire.namespace).filter(|ns| !ns.is_empty())))
+    Ok((Resource { kind, name }, Some(wire.namespace).filter(|ns| !ns.is_empty())))
 }
 
 fn add_match(request: &mut TapRequest, one: Match) -> Result<(), InvalidRequest> {

@@ -10,7 +10,7 @@ use viz_api::{
     cluster::{GROUP, SUBRESOURCE, VERSION},
 };
 
-use crate::api::Rejection;
+use crate::rejection::Rejection;
 
 /// Access that a tap needs.
 pub(super) struct TapAccess<'a> {

@@ -11,7 +11,7 @@ use viz_api::{
     cluster::{GROUP, KINDS, SUBRESOURCE, VERSION},
 };
 
-use crate::api::Rejection;
+use crate::rejection::Rejection;
 
 fn group_version() -> String {
     format!("{GROUP}/{VERSION}")

@@ -11,7 +11,7 @@ use destination_source::{
 use tokio::sync::watch;
 
 use super::ClientName;
-use crate::api::Rejection;
+use crate::rejection::Rejection;
 
 /// Namespace of the ConfigMap.
 const NAMESPACE: &str = "kube-system";

@@ -9,7 +9,7 @@ fn a_request_of_linkerds_command_line_is_read() {
         kind: Some(MatchKind::Http(HttpMatch { kind: Some(kind) })),
     };
     let to = ResourceSelection {
-        resource: Some(Resource {
+        resource: Some(ResourceName {
             namespace: "vote".into(),
             kind: "deployment".into(),
             name: "voting".into(),
@@ -27,7 +27,7 @@ fn a_request_of_linkerds_command_line_is_read() {
     let all = MatchKind::All(MatchSeq { matches });
     let mut wire = TapByResourceRequest {
         target: Some(ResourceSelection {
-            resource: Some(Resource {
+            resource: Some(ResourceName {
                 namespace: "vote".into(),
                 kind: "deployment".into(),
                 name: "web".into(),
@@ -39,7 +39,7 @@ fn a_request_of_linkerds_command_line_is_read() {
         extract: Some(Extract {}),
     };
     let read = decode(&wire.encode_to_vec()).expect("valid");
-    assert_eq!(read.resource, Named::named(Kind::Deployment, "web"));
+    assert_eq!(read.resource, Resource::named(Kind::Deployment, "web"));
     assert_eq!(
         (read.namespace.as_deref(), read.labels.as_deref()),
         (Some("vote"), Some("app=web"))
@@ -49,7 +49,7 @@ fn a_request_of_linkerds_command_line_is_read() {
         (Some("/a"), Some("GET"))
     );
     assert_eq!((read.max_rps, read.headers), (Some(50), true));
-    assert_eq!(read.to, Some(Named::named(Kind::Deployment, "voting")));
+    assert_eq!(read.to, Some(Resource::named(Kind::Deployment, "voting")));
 
     let not = MatchKind::Not(Box::default());
     wire.matches = Some(Match { kind: Some(not) });
