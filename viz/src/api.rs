@@ -12,8 +12,7 @@ use proxy_process::admin::Readiness;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use viz_api::{
-    Answer, AuthzRequest, EdgesRequest, PodRow, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest,
-    cluster,
+    Answer, AuthzRequest, EdgesRequest, PodRow, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest, cluster,
 };
 
 /// Parameters of a request.

@@ -28,9 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 
 pub(crate) use self::accepts::Accepts;
-use crate::{
-    orders::{self, Answer},
-};
+use crate::orders::{self, Answer};
 
 /// Protocol that a bare pair carries.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -19,17 +19,89 @@ pub(crate) struct Exception {
     pub(crate) reason: &'static str,
 }
 
-/// Files, or folders, whose language is not checked yet.
-pub(crate) const NOT_YET: &[Exception] = &[];
+const IN_PROGRESS: &str = "its language, names and loops are being revised";
 
-/// `path:line`, `path` or folder of texts that must stay as they are.
-pub(crate) const LANGUAGE: &[Exception] = &[];
+/// Files and directories that the rules of language, names and loops do not apply to yet.
+pub(crate) const NOT_YET: &[Exception] = &[
+    Exception {
+        what: "CHANGELOG.md",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "README.md",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "charts",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "cli",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "destination",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "identity",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "injector",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "proxy",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "tests/app",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "tests/cluster/tests/source.rs",
+        reason: "it asserts on an error of destination-source, which is being revised",
+    },
+    Exception {
+        what: "tests/harness",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "tests/load",
+        reason: IN_PROGRESS,
+    },
+    Exception {
+        what: "tests/local",
+        reason: IN_PROGRESS,
+    },
+];
+
+/// Files and directories with texts that must stay as they are.
+pub(crate) const LANGUAGE: &[Exception] = &[Exception {
+    what: "tests/tidy/src/english.rs",
+    reason: "it lists the words that are banned",
+}];
 
 /// Types that share their name in one crate, as `package: name`.
 pub(crate) const NAMES: &[Exception] = &[];
 
 /// Loops of modules, as `package: parent::{a, b}` with the members sorted.
 pub(crate) const LOOPS: &[Exception] = &[];
+
+impl Exception {
+    /// Returns whether it applies to a violation, which begins with a path.
+    pub(crate) fn covers(&self, violation: &str) -> bool {
+        violation
+            .strip_prefix(self.what)
+            .is_some_and(|rest| rest.starts_with(['/', ':']))
+    }
+}
+
+/// Returns whether all rules apply to the place of a violation.
+pub(crate) fn is_checked(violation: &str) -> bool {
+    !NOT_YET.iter().any(|exception| exception.covers(violation))
+}
 
 /// The exceptions as lines of a failure.
 pub(crate) fn list<'a>(exceptions: impl Iterator<Item = &'a Exception>) -> Vec<String> {

@@ -154,7 +154,7 @@ fn all() -> Vec<String> {
 #[test]
 fn modules_do_not_go_in_circles() {
     let mut found = all();
-    found.retain(|found| !LOOPS.iter().any(|exception| exception.what == found));
+    found.retain(|found| exceptions::is_checked(found) && !LOOPS.iter().any(|exception| exception.what == found));
     assert_none("modules side by side do not name each other in a circle", &found);
 }
 

@@ -30,7 +30,7 @@ pub struct TapByResourceRequest {
     pub extract: Option<Extract>,
 }
 
-/// ResourceName with a selector of its pods.
+/// Resource with a selector of its pods.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceSelection {
     #[prost(message, optional, tag = "1")]
@@ -40,7 +40,7 @@ pub struct ResourceSelection {
     pub label_selector: String,
 }
 
-/// A resource.
+/// Namespace, kind and name of a resource.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResourceName {
     #[prost(string, tag = "1")]
@@ -157,7 +157,10 @@ pub fn decode(body: &[u8]) -> Result<TapRequest, InvalidRequest> {
 fn named(field: &'static str, wire: ResourceName) -> Result<(Resource, Option<String>), InvalidRequest> {
     let kind = wire.kind.parse().map_err(|error| invalid(field, error))?;
     let name = Some(wire.name).filter(|name| !name.is_empty());
-    Ok((Resource { kind, name }, Some(wire.namespace).filter(|ns| !ns.is_empty())))
+    Ok((
+        Resource { kind, name },
+        Some(wire.namespace).filter(|ns| !ns.is_empty()),
+    ))
 }
 
 fn add_match(request: &mut TapRequest, one: Match) -> Result<(), InvalidRequest> {
