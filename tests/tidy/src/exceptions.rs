@@ -19,63 +19,8 @@ pub(crate) struct Exception {
     pub(crate) reason: &'static str,
 }
 
-const IN_PROGRESS: &str = "its language, names and loops are being revised";
-
 /// Files and directories that the rules of language, names and loops do not apply to yet.
-pub(crate) const NOT_YET: &[Exception] = &[
-    Exception {
-        what: "CHANGELOG.md",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "README.md",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "charts",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "cli",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "destination",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "identity",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "injector",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "proxy",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "tests/app",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "tests/cluster/tests/source.rs",
-        reason: "it asserts on an error of destination-source, which is being revised",
-    },
-    Exception {
-        what: "tests/harness",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "tests/load",
-        reason: IN_PROGRESS,
-    },
-    Exception {
-        what: "tests/local",
-        reason: IN_PROGRESS,
-    },
-];
+pub(crate) const NOT_YET: &[Exception] = &[];
 
 /// Files and directories with texts that must stay as they are.
 pub(crate) const LANGUAGE: &[Exception] = &[Exception {

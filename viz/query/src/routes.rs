@@ -247,7 +247,7 @@ impl Rows {
         }
     }
 
-    /// Adds the requests of policy routes. Their latencies are left out: the buckets end at 50 ms, 500 ms, 1 s and 10 s.
+    /// Adds the requests of policy routes, without latencies: their buckets end at 50 ms, 500 ms, 1 s and 10 s.
     fn policies(&mut self, view: &View<'_>, targets: &BTreeSet<Name>, owners: &dyn Fn(&Name) -> Vec<Name>) {
         let keys = |labels: &Labels| {
             let service = (
