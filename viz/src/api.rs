@@ -8,9 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use proxy_process::admin::Readiness;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use proxy_process::{admin::Readiness, serve::Plain};
 use viz_api::{
     Answer, AuthzRequest, EdgesRequest, PodRow, ProxyMetricsRequest, RoutesRequest, StatRequest, TapRequest, cluster,
 };
@@ -26,9 +24,13 @@ pub(crate) struct Api {
     pub(crate) ready: Readiness,
 }
 
-/// Serves the API until `stop`.
-pub(crate) async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) -> std::io::Result<()> {
-    let router = Router::new()
+/// Routes of the API, and those of probes alone.
+pub(crate) fn routers(api: Api) -> Plain {
+    let probes = Router::new()
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(is_ready))
+        .with_state(api.clone());
+    let service = Router::new()
         .route(viz_api::STAT, get(stat))
         .route(viz_api::EDGES, get(edges))
         .route(viz_api::ROUTES, get(routes))
@@ -36,12 +38,9 @@ pub(crate) async fn serve(listener: TcpListener, api: Api, stop: CancellationTok
         .route(viz_api::TAP, get(tap))
         .route(viz_api::PODS, get(pods))
         .route(viz_api::PROXY_METRICS, get(proxy_metrics))
-        .route("/live", get(async || "live\n"))
-        .route("/ready", get(is_ready))
-        .with_state(api);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+        .with_state(api)
+        .merge(probes.clone());
+    Plain { service, probes }
 }
 
 async fn is_ready(State(api): State<Api>) -> Response {

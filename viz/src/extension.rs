@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(crate) use front::{FrontProxy, follow};
-pub(crate) use server::{Certificates, serve};
+pub(crate) use server::{Certificates, Listening, serve};
 
 /// Largest body of a request: a label selector, a path and some names.
 const BODY_BYTES: usize = 64 * 1024;

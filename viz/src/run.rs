@@ -2,15 +2,15 @@
 
 use std::{convert::Infallible, net::TcpListener as StdListener, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::Context as _;
+use axum::Router;
 use clap::Parser;
 use destination_source::cluster::{
     CaBundleOf, States,
     certificate::{self, Keep},
 };
 use proxy_process::{
-    admin::{self, Admin, Readiness},
-    log, program, signals,
+    program::{self, Context, Program},
     tasks::Tasks,
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -27,8 +27,6 @@ use crate::{
     tap::Taps,
 };
 
-/// Default of the variable MESH_LOG.
-const LOG: &str = "warn,mesh_viz=info,destination_source=info";
 /// Service of the aggregated API.
 const TAP_SERVICE: &str = "tap";
 /// Secret with the certificate of the aggregated API.
@@ -39,16 +37,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    program::run("mesh-viz", runtime, run(args))
+    let program = Program {
+        name: "mesh-viz",
+        threads: 0,
+        grace: DRAIN,
+    };
+    program::main(program, |context| start(args, context))
 }
 
-async fn run(args: Args) -> anyhow::Result<()> {
-    let _log = log::init(
-        &std::env::var("MESH_LOG").unwrap_or_else(|_| LOG.to_owned()),
-        log::Format::Plain,
-    )?;
-    let stop = signals::stop_token()?;
+async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
     let source = source::start(&args).await?;
     let (objects, known) = watch::channel(Arc::default());
     let interval = Interval {
@@ -57,10 +54,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let telemetry = Telemetry::new(known.clone(), interval, args.window);
     let own = Metrics::new();
-    let taps = Taps::new(known, own.clone(), stop.clone());
+    let taps = Taps::new(known, own.clone(), context.stop.clone());
     let listener = listen(&args).await?;
-    let admin_listener = admin::listen(args.admin_addr).await?;
-    let ready = Readiness::default();
+    let admin_listener = context.listen(args.admin_addr).await?;
     let metrics = {
         let (telemetry, states) = (telemetry.clone(), source.cluster.as_ref().map(|c| c.states.clone()));
         move || {
@@ -73,35 +69,31 @@ async fn run(args: Args) -> anyhow::Result<()> {
         domain: args.identity_trust_domain.clone(),
         containers: source.cluster.is_some(),
     };
-    let api = Api {
+    let api = api::routers(Api {
         telemetry: telemetry.clone(),
         taps: source.cluster.is_none().then(|| taps.clone()),
-        ready: ready.clone(),
-    };
-    let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn(
-        "admin",
-        admin::serve(admin_listener, Admin::new(ready.clone(), metrics), stop.clone()),
-    );
+        ready: context.ready.clone(),
+    });
+    context.serve_admin(admin_listener, metrics, Router::new());
+    let served = context.server("api").serve(listener, api, context.stop.clone());
+    context.tasks.spawn("api", served);
     let followed = objects::follow(source.updates, mesh, objects);
-    tasks.spawn("objects", until(stop.clone(), followed));
-    tasks.spawn("scrape", until(stop.clone(), scrape::run(telemetry)));
-    tasks.spawn("api", api::serve(listener, api, stop.clone()));
+    context.tasks.spawn("objects", until(context.stop.clone(), followed));
+    let scraped = scrape::run(telemetry);
+    context.tasks.spawn("scrape", until(context.stop.clone(), scraped));
     match source.cluster {
-        Some(cluster) => on_cluster(&args.cluster, cluster, (taps, ready), &mut tasks, stop).await?,
-        None => ready.set(),
+        Some(cluster) => start_extension(&args.cluster, cluster, taps, &mut context).await?,
+        None => context.ready.set(),
     }
-    tasks.finish(DRAIN).await?;
-    Ok(())
+    Ok(context.tasks)
 }
 
-/// Starts what only a cluster has: tap as an aggregated API. Ready when all objects have been read once.
-async fn on_cluster(
+/// Starts tap as an aggregated API, on a cluster only. Ready when all objects have been read once.
+async fn start_extension(
     args: &ClusterArgs,
     cluster: ClusterSource,
-    (taps, ready): (Taps, Readiness),
-    tasks: &mut Tasks,
-    stop: CancellationToken,
+    taps: Taps,
+    context: &mut Context,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.tap_addr).await;
     let listener = listener.with_context(|| format!("--tap-addr {}: cannot listen", args.tap_addr))?;
@@ -110,7 +102,7 @@ async fn on_cluster(
         states,
         namespace,
     } = cluster;
-    let (own, kept) = certificate::keep(&client, keep(args, namespace), stop.clone());
+    let (own, kept) = certificate::keep(&client, keep(args, namespace), context.stop.clone());
     let (front, followed) = extension::follow(&client);
     let state = extension::Extension {
         client,
@@ -118,22 +110,29 @@ async fn on_cluster(
         front: front.clone(),
     };
     let certificates = Certificates { own, front };
-    let served = extension::serve(listener, extension::router(state), certificates, stop.clone());
-    tasks.spawn("tap", served);
-    tasks.spawn("front proxy", until(stop.clone(), followed));
+    let listening = extension::Listening {
+        server: context.server("tap"),
+        listener,
+        refusals: context.refusals.clone(),
+    };
+    let served = extension::serve(listening, extension::router(state), certificates, context.stop.clone());
+    context.tasks.spawn("tap", served);
+    context
+        .tasks
+        .spawn("front proxy", until(context.stop.clone(), followed));
     let kept = async move {
         kept.await;
         Ok::<_, Infallible>(())
     };
-    tasks.spawn("certificate", kept);
-    let synced = async move {
+    context.tasks.spawn("certificate", kept);
+    let ready = context.ready.clone();
+    context.tasks.spawn_until_stop("readiness", async move {
         while !states.is_synced() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         ready.set();
-        std::future::pending::<Result<(), Infallible>>().await
-    };
-    tasks.spawn("readiness", until(stop, synced));
+        std::future::pending().await
+    });
     Ok(())
 }
 

@@ -1,38 +1,51 @@
 //! Connections of the aggregated API: TLS with the current certificate and CA of clients, then HTTP/1 or HTTP/2.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{Extension, Router};
 use destination_source::cluster::certificate::Credentials;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
+use proxy_process::serve::{Acceptor, AnyIo, Client, Limits, Refusals, Server, accept_tls};
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Sleep,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{ClientName, FrontProxy};
 
-/// Concurrent connections: a few API servers, each with some taps on one.
-const CONNECTIONS: usize = 64;
-/// Concurrent requests on one connection.
-const STREAMS: u32 = 64;
-/// Time for a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Time for the head of a request.
-const HEAD: Duration = Duration::from_secs(10);
+proxy_model::limits! {
+    /// Connections to the tap API open at a time: a few API servers, each with some taps on one.
+    TAP_CONNECTIONS: usize = 64;
+    /// Connections to the tap API of one client address, so that no client takes all room.
+    TAP_CONNECTIONS_PER_CLIENT: usize = 16;
+    /// Connections to the tap API without a client certificate.
+    TAP_ANONYMOUS: usize = 8;
+    /// Time of a connection to the tap API without a client certificate.
+    TAP_ANONYMOUS_TIME: Duration = Duration::from_secs(5);
+    /// Time for a TLS handshake with the tap API.
+    TAP_HANDSHAKE: Duration = Duration::from_secs(5);
+    /// Time for the head of a request to the tap API.
+    TAP_HEAD: Duration = Duration::from_secs(10);
+    /// Requests on one HTTP/2 connection to the tap API: an API server sends all of its taps on one.
+    TAP_STREAMS: u32 = 64;
+}
 
 /// Certificates for TLS; both may change at any time.
 pub(crate) struct Certificates {
@@ -57,10 +70,14 @@ impl Certificates {
     }
 
     async fn changed(&mut self) {
-        let _ = tokio::select! {
+        let changed = tokio::select! {
             changed = self.own.changed() => changed,
             changed = self.front.changed() => changed,
         };
+        if changed.is_err() {
+            // A sender is gone: the program stops.
+            std::future::pending().await
+        }
     }
 }
 
@@ -105,75 +122,159 @@ fn verifier(
         .map_err(|error| format!("cannot use the client CA of the API server: {error}"))
 }
 
-/// Serves until `stop`; then waits for what runs, which ends by the same `stop`.
+/// Parts of a listening server.
+pub(crate) struct Listening {
+    pub(crate) server: Server,
+    pub(crate) listener: TcpListener,
+    /// Counts connections over the limit of those without a client certificate.
+    pub(crate) refusals: Refusals,
+}
+
+/// Serves until `stop`, with the certificates that are current when a connection is accepted.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listening: Listening,
     router: Router,
     mut certificates: Certificates,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    let mut config = certificates.config();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = certificates.changed() => {
-                config = certificates.config();
-                continue;
-            }
-            Some(_) = connections.join_next() => continue,
-            () = stop.cancelled() => break,
-        };
-        let (Ok((socket, _)), Some(config)) = (accepted, config.clone()) else {
-            // No certificate yet, or no descriptor left: the API server asks again.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let Ok(room) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!("{CONNECTIONS} connections to the tap API are open; another one is refused");
-            continue;
-        };
-        let (router, stop) = (router.clone(), stop.clone());
-        connections.spawn(async move {
-            let _room = room;
-            connection(socket, router, config, stop).await;
-        });
-    }
-    while connections.join_next().await.is_some() {}
-    Ok(())
-}
-
-async fn connection(socket: TcpStream, router: Router, config: Arc<ServerConfig>, stop: CancellationToken) {
-    let _ = socket.set_nodelay(true);
-    let handshake = TlsAcceptor::from(config).accept(socket);
-    let stream = match tokio::time::timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "no handshake with the tap API"),
-        Err(_) => return,
+    let (sender, config) = watch::channel(certificates.config());
+    let mut server = listening.server;
+    server.limits = Limits {
+        connections: TAP_CONNECTIONS,
+        per_client: TAP_CONNECTIONS_PER_CLIENT,
+        probes: None,
+        handshake: TAP_HANDSHAKE,
+        head: TAP_HEAD,
+        streams: TAP_STREAMS,
+        ..server.limits
     };
-    let router = router.layer(Extension(ClientName(name(&stream))));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut served = std::pin::pin!(served);
-    let ended = tokio::select! {
-        ended = &mut served => ended,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let acceptor = TapAcceptor {
+        router,
+        config,
+        anonymous: Arc::new(Semaphore::new(TAP_ANONYMOUS.value)),
+        refusals: listening.refusals,
+    };
+    let follow = async {
+        loop {
+            certificates.changed().await;
+            sender.send_replace(certificates.config());
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the tap API broke");
+    tokio::select! {
+        served = server.serve(listening.listener, acceptor, stop) => served,
+        () = follow => Ok(()),
     }
 }
 
-/// The common name in the certificate of the client, which the verifier has found good.
+/// Accepts TLS. A client without a certificate gets one of a few places, for a short time: discovery and health need no
+/// certificate, and must not take the room of the API servers.
+struct TapAcceptor {
+    router: Router,
+    config: watch::Receiver<Option<Arc<ServerConfig>>>,
+    anonymous: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+impl Acceptor for TapAcceptor {
+    type Service = TowerToHyperService<Router>;
+
+    async fn accept(&self, socket: TcpStream, _: Client) -> io::Result<(AnyIo, Self::Service)> {
+        let _ = socket.set_nodelay(true);
+        let stream = accept_tls(socket, &self.config).await?;
+        let name = name(&stream);
+        let io: AnyIo = if name.is_some() {
+            Box::new(stream)
+        } else {
+            let place = Arc::clone(&self.anonymous).try_acquire_owned().map_err(|_| {
+                self.refusals.count(TAP_ANONYMOUS.row());
+                io::Error::other("too many connections without a client certificate")
+            })?;
+            Box::new(Anonymous::new(stream, place))
+        };
+        let router = self.router.clone().layer(Extension(ClientName(name)));
+        Ok((io, TowerToHyperService::new(router)))
+    }
+}
+
+/// Stream of a client without a certificate: it breaks after [`TAP_ANONYMOUS_TIME`].
+struct Anonymous<I> {
+    io: I,
+    deadline: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<I> Anonymous<I> {
+    fn new(io: I, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            io,
+            deadline: Box::pin(tokio::time::sleep(TAP_ANONYMOUS_TIME.value)),
+            _place: place,
+        }
+    }
+
+    /// Fails after the deadline, which otherwise wakes the task.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Anonymous<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Anonymous<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Common name in the verified certificate of the client.
 fn name(stream: &TlsStream<TcpStream>) -> Option<String> {
     let leaf = stream.get_ref().1.peer_certificates()?.first()?;
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let name = certificate.subject().iter_common_name().next()?;
     name.as_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn anonymous_connection_ends_and_releases_its_place() {
+        let places = Arc::new(Semaphore::new(1));
+        let (client, server) = tokio::io::duplex(16);
+        let place = Arc::clone(&places).try_acquire_owned().expect("a place");
+        let mut io = Anonymous::new(server, place);
+        assert_eq!(places.available_permits(), 0);
+        let error = io.read_u8().await.expect_err("the client is silent");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop((io, client));
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[test]
+    fn anonymous_clients_leave_room_for_api_servers() {
+        assert!(TAP_ANONYMOUS.value < TAP_CONNECTIONS.value / 2);
+        assert!(TAP_CONNECTIONS_PER_CLIENT.value <= TAP_CONNECTIONS.value / 2);
+    }
 }
