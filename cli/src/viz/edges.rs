@@ -12,6 +12,9 @@ pub(crate) struct EdgesArgs {
     /// Kind of the workloads at both ends: deploy, po, sts, ds, rs, rc, job, cj.
     #[arg(value_name = "KIND")]
     kind: Kind,
+    /// Include the scrapes and taps of mesh-viz.
+    #[arg(long)]
+    include_scrapes: bool,
     #[command(flatten)]
     view: ViewFlags,
 }
@@ -25,12 +28,13 @@ pub(super) async fn run(args: EdgesArgs) -> Result<()> {
         table: &|rows: &[EdgeRow]| view::render(&columns, rows),
         json: view::list,
     };
-    let kind = args.kind;
+    let (kind, include_scrapes) = (args.kind, args.include_scrapes);
     let requests = |scope: view::ViewScope| {
         vec![EdgesRequest {
             kind,
             namespace: scope.namespace,
             window_ms: scope.window_ms,
+            include_scrapes,
         }]
     };
     view::run(&args.view, requests, view).await
@@ -52,7 +56,7 @@ fn columns(format: ViewFormat) -> Vec<Column<EdgeRow>> {
 }
 
 /// Shortens `web.vote.serviceaccount.identity.linkerd.cluster.local` to `web.vote`; other identities are kept.
-fn short_id(id: &str) -> String {
+pub(super) fn short_id(id: &str) -> String {
     match ServiceAccount::parse(id) {
         _ if id.is_empty() => "-".to_owned(),
         Some(account) => format!("{}.{}", account.name, account.namespace),

@@ -51,7 +51,7 @@ pub(super) async fn run(args: RoutesArgs) -> Result<()> {
             window_ms: scope.window_ms,
             to: args.to.clone(),
             to_namespace: args.to_namespace.clone(),
-            ..RoutesRequest::of(resource)
+            ..RoutesRequest::new(resource)
         };
         resources.into_iter().map(request).collect::<Vec<_>>()
     };

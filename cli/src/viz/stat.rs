@@ -61,7 +61,7 @@ pub(super) async fn run(args: StatArgs) -> Result<()> {
             from: args.from.clone(),
             from_namespace: args.from_namespace.clone(),
             unmeshed: args.unmeshed,
-            ..StatRequest::of(resource)
+            ..StatRequest::new(resource)
         };
         resources.into_iter().map(request).collect::<Vec<_>>()
     };

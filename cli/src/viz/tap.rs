@@ -74,7 +74,7 @@ impl TapFlags {
             path: self.path,
             max_rps: Some(self.max_rps),
             headers: format == Some(TapFormat::Json),
-            ..TapRequest::of(resources::parse_one(&self.resource)?)
+            ..TapRequest::new(resources::parse_one(&self.resource)?)
         };
         Ok(Lines::new(api.tap(&request).await?))
     }

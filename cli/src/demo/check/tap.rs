@@ -26,12 +26,12 @@ struct TappedRequest {
 }
 
 pub(super) fn shows_a_request(check: &Check<'_>) -> Result<String> {
-    let mut request = TapRequest::of(Resource::named(Kind::Deployment, "web"));
+    let mut request = TapRequest::new(Resource::named(Kind::Deployment, "web"));
     request.namespace = Some(NAMESPACE.to_owned());
     request.path = Some(PATH.to_owned());
     // The outbound side knows the server's identity, the inbound side the client's.
     let inbound = watch(check, request)?;
-    let mut request = TapRequest::of(Resource::named(Kind::Deployment, "traffic"));
+    let mut request = TapRequest::new(Resource::named(Kind::Deployment, "traffic"));
     request.namespace = Some(NAMESPACE.to_owned());
     request.path = Some(PATH.to_owned());
     let outbound = watch(check, request)?;
