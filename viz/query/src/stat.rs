@@ -44,7 +44,7 @@ pub fn stat(request: &StatRequest, objects: &Objects, window: &Window) -> Result
             continue;
         }
         let tally = tallies.0.get(&name);
-        let meshed = info.meshed.is_none_or(|m| m.meshed > 0) || request.unmeshed;
+        let meshed = info.meshed.is_none() || info.has_sidecar || request.unmeshed;
         if if filtered { tally.is_some() } else { meshed } {
             let row = tally.unwrap_or(&Tally::default()).row(kind, &name);
             rows.push(StatRow {
@@ -76,6 +76,8 @@ fn in_namespace(kind: Kind, name: &Name, namespace: Option<&str>) -> bool {
 #[derive(Default)]
 struct ObjectInfo {
     meshed: Option<Meshed>,
+    /// A pod of it has a sidecar, even if that is not running yet.
+    has_sidecar: bool,
     status: Option<String>,
 }
 
@@ -98,7 +100,7 @@ fn listed(kind: Kind, objects: &Objects, selector: Option<&LabelSelector>) -> BT
             name.clone(),
             ObjectInfo {
                 meshed: Some(Meshed::default()),
-                status: None,
+                ..ObjectInfo::default()
             },
         );
     }
@@ -112,7 +114,9 @@ fn listed(kind: Kind, objects: &Objects, selector: Option<&LabelSelector>) -> BT
         let meshed = info.meshed.get_or_insert_default();
         if pod.is_running() {
             meshed.running += 1;
-            meshed.meshed += u32::from(pod.meshed);
+            // Until its containers run, a pod has no sidecar to count with. (Linkerd counts it.)
+            meshed.meshed += u32::from(pod.meshed && pod.phase == "Running");
+            info.has_sidecar |= pod.meshed;
         }
         info.status = (kind == Kind::Pod).then(|| pod.phase.clone());
     }

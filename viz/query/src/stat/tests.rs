@@ -224,6 +224,17 @@ fn lists_every_kind_and_applies_selectors() {
 }
 
 #[test]
+fn starting_pod_has_a_row_but_is_not_meshed_yet() {
+    let mut objects = objects();
+    for pod in &mut objects.pods {
+        Arc::make_mut(pod).phase = "Pending".to_owned();
+    }
+    let request = StatRequest::new("deploy/web".parse().expect("a resource"));
+    let rows = stat(&request, &objects, &window(&[])).expect("valid");
+    assert_eq!(rows[0].meshed, Some(Meshed { meshed: 0, running: 1 }));
+}
+
+#[test]
 fn rejects_contradictory_requests() {
     let rejection = |change: fn(&mut StatRequest), text: &str| {
         let mut request = StatRequest::new(text.parse().expect("a resource"));
