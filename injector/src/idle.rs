@@ -1,5 +1,5 @@
-//! Ends connections without requests. PINGs keep a connection alive in HTTP/2, so that a client could hold all connections by
-//! answering them.
+//! Ends connections without requests. PINGs keep a connection alive in HTTP/2, so that a client could hold all
+//! connections by answering them.
 
 use std::{
     io,

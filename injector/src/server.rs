@@ -1,7 +1,7 @@
 //! HTTPS for the API server, on the server kit: one review per request.
 //!
-//! The port authenticates no client, so every connection, stream and body has a limit: exhaustion would stop admission, or have
-//! pods start without a sidecar.
+//! The port authenticates no client, so every connection, stream and body has a limit: exhaustion would stop
+//! admission, or have pods start without a sidecar.
 
 use std::{convert::Infallible, io, pin::Pin, sync::Arc, time::Instant};
 

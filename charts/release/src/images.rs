@@ -4,8 +4,8 @@
 //! target/release/mesh-proxy ─[ldd]─▶ the few libraries it loads ─[oci]─▶ target/release/images/mesh-proxy.tar ─▶ node
 //! ```
 //!
-//! A release has static programs in them, tests the programs of an ordinary build with the libraries they load. The Dockerfiles
-//! of the components make the same images; a test compares names and users.
+//! A release has static programs in them, tests the programs of an ordinary build with the libraries they load. The
+//! Dockerfiles of the components make the same images; a test compares names and users.
 
 use std::{
     collections::BTreeSet,
@@ -41,7 +41,7 @@ struct Image {
     user: u32,
     /// Capabilities of the program's file, independent of its user.
     capabilities: u64,
-    /// Whether a release has it; the others are for tests.
+    /// Set if a release has it; the others are for tests.
     is_released: bool,
 }
 
@@ -80,7 +80,7 @@ const IMAGES: [Image; 10] = [
     },
 ];
 
-/// Which images to make, and from what.
+/// Images to make, and their sources.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// Folder of the programs.

@@ -7,8 +7,8 @@
 //! cargo metadata ──[sbom]────────┴─▶ a CycloneDX document per program, SHA256SUMS, krew manifest
 //! ```
 //!
-//! The same commit makes the same bytes: entries have no time and no owner. Signing and publishing belong to the workflow that
-//! calls this (`.github/workflows/release.yml`).
+//! The same commit makes the same bytes: entries have no time and no owner. Signing and publishing belong to the
+//! workflow that calls this (`.github/workflows/release.yml`).
 
 pub mod archive;
 pub mod images;

@@ -1,5 +1,5 @@
-//! Image as one file, in the form that `kind load image-archive`, `k3d image import` and `ctr images import` read: an OCI
-//! layout in a tar, with one layer.
+//! Image as one file, in the form that `kind load image-archive`, `k3d image import` and `ctr images import` read: an
+//! OCI layout in a tar, with one layer.
 //!
 //! ```text
 //! oci-layout, index.json ─▶ manifest ─▶ config, layer (tar, gzip): the files, /etc/passwd, /tmp

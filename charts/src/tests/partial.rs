@@ -1,8 +1,8 @@
 //! Generator of `_proxy.tpl`, the sidecar of the control plane's own pods.
 //!
-//! Containers, volumes, variables and their order come from the injector's own rendering of a pod in which everything optional is
-//! set. The tables below say only which values of the chart stand behind a value or decide about an entry; an entry without a row
-//! is copied as it is. The comparison with injected pods (`sidecar.rs`) holds the expressions.
+//! Containers, volumes, variables and their order come from the injector's own rendering of a pod in which everything
+//! optional is set. The tables below say only which values of the chart stand behind a value or decide about an entry;
+//! an entry without a row is copied as it is. The comparison with injected pods (`sidecar.rs`) holds the expressions.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -216,7 +216,8 @@ const ENV: &[(&str, Rule)] = &[
         ),
     ),
     (
-        // Not the headless Service: these pods start together, and resolvers cache a name without addresses as unknown for 5 s.
+        // Not the headless Service: these pods start together, and resolvers cache a name without addresses as unknown
+        // for 5 s.
         env::IDENTITY_SVC_ADDR,
         Is(r#"{{ ternary "localhost.:8080" (printf "linkerd-identity.%s:8080" $suffix) (eq .component "identity") }}"#),
     ),

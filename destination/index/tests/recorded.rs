@@ -48,7 +48,7 @@ const DIFFERENT_STEPS: &[(&str, std::ops::RangeInclusive<u64>, &str)] = &[
     (
         "get_other",
         38..=44,
-        "an annotation put on a running pod is told on open streams too, not to new ones only",
+        "an annotation put on a running pod is sent on open streams too, not to new ones only",
     ),
     ("profile_other_pod", 38..=44, "the same"),
     (

@@ -63,7 +63,9 @@ fn wording(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     for (at, pair) in words.windows(2).enumerate() {
         let before = at.checked_sub(1).map_or("", |before| words[before]);
-        let after = words.get(at + 2).map_or("", |after| bare(after));
+        let Some(after) = words.get(at + 2).map(|after| bare(after)) else {
+            break; // The next line may begin with "longer".
+        };
         if ["is", "are", "was", "were", "be"].contains(&pair[0].trim_start_matches(['(', '"', '`']))
             && bare(pair[1]) == "no"
             && !before.eq_ignore_ascii_case("there")

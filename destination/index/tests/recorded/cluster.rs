@@ -82,7 +82,7 @@ fn object(mut value: Value, kind: &str) -> Object {
     Object::from_value(value).expect("an object")
 }
 
-/// What happened while streams were open.
+/// Changes while streams were open.
 pub(crate) struct Timeline {
     /// When each step began; the first began with the recording.
     begins: Vec<u64>,
@@ -223,10 +223,10 @@ pub(crate) fn statuses(dir: &Path, scenario: &str) -> Vec<(ObjectRef, Value)> {
     statuses.map(of).collect()
 }
 
-/// How the statuses differ, without messages and times.
+/// Differences of statuses, without messages and times.
 pub(crate) fn status_difference(theirs: &Value, ours: Option<&Content>) -> Option<String> {
     let mut theirs: Vec<String> = match theirs["parents"].as_array() {
-        Some(parents) => parents.iter().flat_map(of_parent).collect(),
+        Some(parents) => parents.iter().flat_map(parent_conditions).collect(),
         None => conditions(&theirs["conditions"]),
     };
     let mut ours: Vec<String> = match ours {
@@ -246,7 +246,7 @@ pub(crate) fn status_difference(theirs: &Value, ours: Option<&Content>) -> Optio
     (theirs != ours).then(|| format!("upstream:\n{}\nours:\n{}", theirs.join("\n"), ours.join("\n")))
 }
 
-fn of_parent(value: &Value) -> Vec<String> {
+fn parent_conditions(value: &Value) -> Vec<String> {
     let parent = serde_json::from_value::<ParentRef>(value["parentRef"].clone()).expect("a parent");
     let parent = json!(parent);
     let all = conditions(&value["conditions"]).into_iter();

@@ -56,7 +56,7 @@ impl Call {
         }
     }
 
-    /// What upstream says in the end.
+    /// Upstream's last answer.
     pub(crate) fn answer(&self) -> Answer {
         if let Some(code) = &self.error {
             return Answer::Status(code.clone());
@@ -106,7 +106,7 @@ impl Call {
     }
 }
 
-/// What somebody answers: a value, or the name of a status.
+/// Answer: a value, or the name of a status.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Answer {
     Endpoints(Labels, BTreeMap<SocketAddr, Endpoint>),
@@ -196,7 +196,7 @@ impl Open {
     }
 }
 
-/// How the two answers differ: the lines around the first difference.
+/// Difference of two answers: the lines around the first one.
 pub(crate) fn difference(theirs: &Answer, ours: &Answer) -> Option<String> {
     // No endpoints: upstream is silent, we say so at once. A deliberate difference of the wire, not of the state.
     let nothing = matches!(ours, Answer::Endpoints(_, endpoints) if endpoints.is_empty());
