@@ -1,4 +1,5 @@
-//! Tests that compare the documentation with the command line: the reference page of commands, and every `mesh` line in the docs.
+//! Tests that compare the documentation with the command line: the reference page of commands, and every `mesh` line
+//! in the docs.
 
 use std::{fmt::Write as _, fs, path::Path};
 

@@ -35,7 +35,7 @@ impl Demo {
         demo
     }
 
-    /// Whether every pod of the application is ready.
+    /// Returns whether every pod of the application is ready.
     fn is_ready(&self) -> bool {
         let output = self.run("mesh local status -o json");
         let pods: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Reference pages generated from the code: `docs/reference/*.md` must equal what the code renders today.
 //!
-//! `MESH_RENEW=1 cargo test --workspace reference` writes the pages anew. The pages about constants are rendered in this crate's
-//! tests; the one about the command line in the program's own, which has the definitions.
+//! `MESH_RENEW=1 cargo test --workspace reference` writes the pages anew. The pages about constants are rendered in
+//! this crate's tests; the one about the command line in the program's own, which has the definitions.
 
 use std::{env, fs, path::Path};
 
