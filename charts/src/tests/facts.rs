@@ -99,3 +99,30 @@ fn names_and_networks_equal_the_models() {
     let tap = defaults::MESH_NAMES.service_account("mesh-viz", defaults::VIZ_NAMESPACE);
     assert_eq!(config["proxy"]["tapIdentity"], tap);
 }
+
+#[test]
+fn programs_read_their_log_filter_from_one_variable() {
+    let program = include_str!("../../../proxy/process/src/program.rs");
+    let (_, rest) = program.split_once("LOG_VARIABLE: &str = \"").expect("the variable");
+    let (variable, _) = rest.split_once('"').expect("a string");
+    let workloads = [(Chart::ControlPlane, 3), (Chart::Viz, 1), (Chart::Cni, 1)];
+    for (chart, count) in workloads {
+        let objects = ours(chart, "Helm", &given_to(chart, &[]));
+        let templates = objects
+            .values()
+            .filter_map(|object| object.pointer("/spec/template/spec/containers"));
+        let programs: Vec<_> = templates
+            .flat_map(|containers| containers.as_array().into_iter().flatten())
+            .filter(|container| container["name"] != "linkerd-proxy")
+            .collect();
+        assert_eq!(programs.len(), count, "{}", chart.name());
+        for container in programs {
+            let mut env = container["env"].as_array().into_iter().flatten();
+            assert!(
+                env.any(|entry| entry["name"] == variable),
+                "{}: {container}",
+                chart.name()
+            );
+        }
+    }
+}
