@@ -37,10 +37,6 @@ pub(crate) const LANGUAGE: &[Exception] = &[
 /// Types that share their name in one crate, as `package: name`.
 pub(crate) const NAMES: &[Exception] = &[
     Exception {
-        what: "cli/demo-app: Args",
-        reason: "arguments of each program of the demo, named with its module",
-    },
-    Exception {
         what: "cli/local: Args",
         reason: "arguments of each command of `mesh local`, named with its module",
     },
