@@ -72,7 +72,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode> {
 fn options(args: &DemoArgs, dir: PathBuf) -> StartOptions<()> {
     StartOptions {
         name: args.name.clone(),
-        dir,
+        manifests: cli_local::Manifests::Temporary(dir),
         viz_port: args.viz_port,
         mesh: true,
         progress: (),

@@ -113,6 +113,7 @@ impl Feed {
                     tracing::warn!("refused: {refusal}");
                 }
             }
+            Update::Recovered(files) => tracing::info!(?files, "manifests are accepted again"),
         }
         false
     }

@@ -133,6 +133,7 @@ impl Cluster {
                         tracing::warn!(%refusal, "ignored an invalid object");
                     }
                 }
+                Update::Recovered(_) => {}
             }
         }
     }

@@ -52,7 +52,7 @@ fn take(all: &mut BTreeMap<ObjectRef, Object>, update: Update) {
             all.extend(applied.into_iter().map(|o| (o.object_ref(), o)));
         }
         // mesh-destination reads the same objects and reports them.
-        Update::Refused(_) => {}
+        Update::Refused(_) | Update::Recovered(_) => {}
     }
 }
 

@@ -403,10 +403,9 @@ fn copy_log(path: &Path, out: &mut impl std::io::Write, follow: Option<&State>) 
 }
 
 fn down(mesh: &Name) -> Result<ExitCode> {
-    let name = match (&mesh.name, State::find(None)) {
-        (Some(name), _) => name.clone(),
-        (None, Ok(state)) => state.name,
-        (None, Err(_)) => state::DEFAULT_NAME.to_owned(),
+    let name = match &mesh.name {
+        Some(name) => name.clone(),
+        None => only_mesh()?,
     };
     state::check_name(&name)?;
     let dir = state::dir(&name);
@@ -431,6 +430,22 @@ fn down(mesh: &Name) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The only running mesh, else the only one that left something behind.
+fn only_mesh() -> Result<String> {
+    if !State::running().is_empty() {
+        return Ok(State::find(None)?.name);
+    }
+    let mut left = state::leftovers();
+    match left.len() {
+        0 => bail!("no mesh is running, and none has left anything behind"),
+        1 => Ok(left.remove(0)),
+        _ => bail!(
+            "several meshes have left something behind: {}; choose one with --name",
+            left.join(", ")
+        ),
+    }
 }
 
 fn shut_down(state: &State) {

@@ -21,6 +21,7 @@ mod container;
 mod control;
 mod enter;
 mod internal;
+mod manifests;
 mod node;
 mod plan;
 mod pod;
@@ -30,5 +31,6 @@ mod supervisor;
 mod up;
 
 pub use command::{Args, run};
+pub use manifests::Manifests;
 pub use start::{ExecOutput, Progress, Running, StartOptions, exec};
 pub use up::{Ended, begin, end, interrupts, notify};

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     time::Duration,
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     control::{self, Request},
+    manifests::Manifests,
     state::{self, Lock, Process, State},
 };
 
@@ -32,8 +33,8 @@ const STDERR_LINES: usize = 20;
 pub struct StartOptions<P> {
     /// Name of the mesh.
     pub name: String,
-    /// Folder of manifests.
-    pub dir: PathBuf,
+    /// Source of the manifests.
+    pub manifests: Manifests,
     /// Port of the viz API on the host's loopback; 0 takes a free one.
     pub viz_port: u16,
     /// Run control plane and sidecars.
@@ -128,20 +129,18 @@ pub fn exec(mesh: &str, pod: &str, argv: &[&str]) -> Result<ExecOutput> {
 /// Starts a mesh and returns when all its pods are ready.
 pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Running> {
     let mut progress = options.progress;
-    let manifests = manifest_folder(&options.dir)?;
     let program = std::env::current_exe().context("cannot find the program's own path")?;
     let (dir, lock) = state::take(&options.name)?;
-    let supervised = supervise(
-        MeshSpec {
+    let supervised = options.manifests.place(&dir).and_then(|folder| {
+        let spec = MeshSpec {
             dir: dir.clone(),
-            cwd: manifests.clone(),
-            manifests,
+            manifests: folder.path,
+            cwd: folder.cwd,
             mesh: options.mesh,
             program,
-        },
-        options.name,
-        options.viz_port,
-    );
+        };
+        supervise(spec, options.name, options.viz_port, folder.temporary)
+    });
     let mut running = match supervised {
         Ok(running) => running,
         Err(error) => {
@@ -155,24 +154,14 @@ pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Runn
             Ok(Report::Progress(step)) => progress(step),
             Ok(Report::Ready) => return Ok(running),
             Ok(Report::Failed(sentence)) => bail!(sentence),
+            Err(_) if running.child.wait()?.success() => bail!("the mesh was stopped before it was up"),
             Err(_) => bail!(running.exit_reason()),
         }
     }
 }
 
-fn manifest_folder(dir: &Path) -> Result<PathBuf> {
-    let found = dir.canonicalize().with_context(|| format!("-f {}", dir.display()))?;
-    if !found.is_dir() {
-        bail!(
-            "-f {}: not a directory; manifests are read from a directory",
-            dir.display()
-        );
-    }
-    Ok(found)
-}
-
 /// Starts the supervisor of a locked state directory.
-fn supervise(spec: MeshSpec, name: String, viz_port: u16) -> Result<Running> {
+fn supervise(spec: MeshSpec, name: String, viz_port: u16, temporary: bool) -> Result<Running> {
     let listener = bind(viz_port)?;
     let viz = listener.local_addr()?;
     let mut child = spawn(&spec, listener)?;
@@ -194,6 +183,7 @@ fn supervise(spec: MeshSpec, name: String, viz_port: u16) -> Result<Running> {
         dir: spec.dir,
         viz,
         manifests: spec.manifests,
+        temporary,
         outer,
         supervisor,
     };

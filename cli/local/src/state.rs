@@ -32,6 +32,9 @@ pub struct State {
     pub viz: SocketAddr,
     /// Folder of manifests.
     pub manifests: PathBuf,
+    /// The folder of manifests is removed with the mesh.
+    #[serde(default)]
+    pub temporary: bool,
     /// The process that started it: `mesh local up` or `mesh demo`.
     pub outer: Process,
     /// Process 1 of its namespaces, by its PID on the host.
@@ -143,6 +146,11 @@ pub fn generated(dir: &Path) -> PathBuf {
     dir.join("generated")
 }
 
+/// Folder of manifests that come from a file or standard input.
+pub fn manifests(dir: &Path) -> PathBuf {
+    dir.join("manifests")
+}
+
 /// Logs of containers.
 pub fn logs(dir: &Path) -> PathBuf {
     dir.join("logs")
@@ -194,6 +202,18 @@ pub fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Names of meshes that left something behind: their state directories exist and nothing runs.
+pub fn leftovers() -> Vec<String> {
+    let entries = fs::read_dir(base()).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter(|entry| State::read(&entry.path()).is_ok_and(|state| !state.supervisor.is_alive()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| check_name(name).is_ok())
+        .collect();
+    names.sort();
+    names
+}
+
 /// The lock on a state directory; released when the process that holds it exits.
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
 
@@ -231,14 +251,17 @@ pub fn try_lock(dir: &Path) -> Result<Option<Lock>> {
 
 /// Kills what a crashed mesh left and empties its directory except for the lock. Requires the lock.
 pub fn clean(dir: &Path) -> Result<()> {
-    if let Ok(old) = State::read(dir)
-        && old.supervisor.is_alive()
-    {
-        // The kernel removes its processes, namespaces, mounts and rules with it.
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(old.supervisor.pid),
-            nix::sys::signal::SIGKILL,
-        );
+    if let Ok(old) = State::read(dir) {
+        if old.supervisor.is_alive() {
+            // The kernel removes its processes, namespaces, mounts and rules with it.
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(old.supervisor.pid),
+                nix::sys::signal::SIGKILL,
+            );
+        }
+        if old.temporary {
+            let _ = fs::remove_dir_all(&old.manifests);
+        }
     }
     for entry in fs::read_dir(dir)
         .with_context(|| format!("cannot read {}", dir.display()))?
@@ -274,7 +297,7 @@ pub fn remove_base() {
 }
 
 /// Creates a directory that only its owner may enter; rejects one that another user has created (in /tmp).
-fn make_private(dir: &Path) -> Result<()> {
+pub(super) fn make_private(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("cannot create {}", dir.display()))?;
     check_private(dir)

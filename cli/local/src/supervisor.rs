@@ -114,7 +114,9 @@ async fn supervise(spec: &MeshSpec, viz: TcpListener) -> Result<()> {
         if desired.shutting_down && supervisor.node.is_empty() {
             return Ok(());
         }
-        starting = starting && !supervisor.report_start(&desired, begun.elapsed());
+        if starting && !desired.shutting_down {
+            starting = !supervisor.report_start(&desired, begun.elapsed());
+        }
         tokio::select! {
             update = manifests.recv() => supervisor.update(update.context("the watch on the manifests has ended")?),
             () = changed.notified() => {}
@@ -206,7 +208,20 @@ impl Supervisor {
             }
             Update::Refused(refused) => {
                 for refusal in refused {
-                    self.reporter.note(format!("refused: {refusal}"));
+                    let text = self.with_user_path(format!("refused: {refusal}"));
+                    self.reporter.note(text);
+                }
+                return;
+            }
+            Update::Recovered(files) => {
+                for path in files {
+                    let file = self.with_user_path(path.display().to_string());
+                    // Both messages may be due again.
+                    self.reporter.forget(&file);
+                    if path.exists() {
+                        self.reporter.note(format!("accepted again: {file}"));
+                        self.reporter.forget(&file);
+                    }
                 }
                 return;
             }
@@ -214,6 +229,15 @@ impl Supervisor {
         for warning in lint::lint(self.user.values()) {
             self.reporter.note(warning);
         }
+    }
+
+    /// Replaces the folder of a linked manifest by the user's own.
+    fn with_user_path(&self, text: String) -> String {
+        let (linked, own) = (&self.config.manifests, &self.config.cwd);
+        if linked == own {
+            return text;
+        }
+        text.replace(&linked.display().to_string(), &own.display().to_string())
     }
 
     fn objects(&self) -> BTreeMap<ObjectRef, Object> {
@@ -256,7 +280,7 @@ impl Supervisor {
             Warning::Ignored(fields) => format!("{owner}: ignored here: {}", fields.join(", ")),
         };
         if self.reporter.is_new(&text) {
-            let file = file_prefix(&self.config.manifests, &owner);
+            let file = self.with_user_path(file_prefix(&self.config.manifests, &owner));
             self.reporter.note_prefixed(&file, text);
         }
         if let Warning::NotStarted(reason) = warning {

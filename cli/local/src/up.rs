@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
+    manifests::Manifests,
     start::{self, Progress, Running, StartOptions},
     state,
 };
@@ -22,9 +23,9 @@ const DOWN: Duration = Duration::from_secs(40);
 /// Arguments of `up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of Kubernetes manifests; changes apply immediately.
-    #[arg(short = 'f', long = "filename", value_name = "DIR")]
-    dir: PathBuf,
+    /// Kubernetes manifests: a folder or a file, whose changes apply while the mesh runs, or - for standard input.
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    path: PathBuf,
     /// Name of the mesh; meshes with different names run side by side.
     #[arg(long, default_value = state::DEFAULT_NAME)]
     name: String,
@@ -39,7 +40,7 @@ pub(crate) struct Args {
 pub(super) fn run(options: Args) -> Result<ExitCode> {
     let interrupts = interrupts()?;
     let Args {
-        dir,
+        path,
         name,
         viz_port,
         no_mesh,
@@ -47,7 +48,7 @@ pub(super) fn run(options: Args) -> Result<ExitCode> {
     let running = begin(
         StartOptions {
             name,
-            dir,
+            manifests: Manifests::from_flag(&path)?,
             viz_port,
             mesh: !no_mesh,
             progress: (),
@@ -56,8 +57,11 @@ pub(super) fn run(options: Args) -> Result<ExitCode> {
     )?;
     announce(&running);
     match watch(&running, &interrupts) {
-        // Stopped by `mesh local down`, or failed.
-        Ended::ByItself => running.outcome().map(|()| ExitCode::SUCCESS),
+        Ended::ByItself => {
+            running.outcome()?;
+            notify("The mesh was stopped by `mesh local down`.");
+            Ok(ExitCode::SUCCESS)
+        }
         Ended::Interrupted => {
             end(running, &interrupts);
             Ok(ExitCode::SUCCESS)
@@ -80,7 +84,7 @@ pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Resu
     let line = StatusLine::new();
     let StartOptions {
         name,
-        dir,
+        manifests,
         viz_port,
         mesh,
         progress: (),
@@ -91,7 +95,7 @@ pub fn begin(options: StartOptions<()>, interrupts: &mpsc::Receiver<()>) -> Resu
         let progress = |step| line.show(&step);
         let _ = sender.send(start::start(StartOptions {
             name,
-            dir,
+            manifests,
             viz_port,
             mesh,
             progress,

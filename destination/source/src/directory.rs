@@ -114,6 +114,9 @@ fn run(mut state: State, updates: &mpsc::Sender<Update>, events: &std_mpsc::Rece
         if !change.refused.is_empty() {
             sent.push(Update::Refused(change.refused));
         }
+        if !change.recovered.is_empty() {
+            sent.push(Update::Recovered(change.recovered));
+        }
         for update in sent {
             if updates.blocking_send(update).is_err() {
                 return;
@@ -160,6 +163,8 @@ struct Change {
     deleted: Vec<ObjectRef>,
     /// New refusals.
     refused: Vec<Refusal>,
+    /// Files without refusals that had some.
+    recovered: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -239,12 +244,17 @@ impl State {
             .collect();
         let all: BTreeSet<_> = refused.into_iter().collect();
         let refused = all.difference(&self.reported).cloned().collect();
+        let files = |refusals: &BTreeSet<Refusal>| -> BTreeSet<PathBuf> {
+            refusals.iter().map(|refusal| refusal.file.clone()).collect()
+        };
+        let recovered = files(&self.reported).difference(&files(&all)).cloned().collect();
         self.merged = merged;
         self.reported = all;
         Change {
             applied,
             deleted,
             refused,
+            recovered,
         }
     }
 }

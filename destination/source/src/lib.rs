@@ -47,6 +47,8 @@ pub enum Update {
     },
     /// Rejected manifests; their last valid content, if any, stays in effect.
     Refused(Vec<Refusal>),
+    /// Nothing in these files is refused any more.
+    Recovered(Vec<PathBuf>),
 }
 
 /// Error of a source or of a request to the API server.

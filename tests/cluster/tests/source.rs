@@ -84,6 +84,7 @@ impl Reader {
                         .extend(applied.into_iter().map(|object| (object.object_ref(), object)));
                 }
                 Update::Refused(refused) => panic!("{refused:?}"),
+                Update::Recovered(_) => {}
             }
         }
     }

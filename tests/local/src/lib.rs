@@ -175,6 +175,14 @@ impl Mesh {
         command
     }
 
+    /// A `mesh` command in the runtime folder of this mesh, without its name.
+    pub fn unnamed_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(program("mesh"));
+        command.args(words);
+        command.env("XDG_RUNTIME_DIR", self.runtime.path()).stdin(Stdio::null());
+        command
+    }
+
     /// Runs `mesh` for this mesh, which must succeed, and returns its output.
     pub fn run(&self, words: &[&str]) -> String {
         let output = self.command(words).output().expect("mesh runs");

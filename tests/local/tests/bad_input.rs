@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use tests_local::{Mesh, Sidecars, program, text};
+use tests_local::{Mesh, Pod, Sidecars, program, text};
 
 const GOOD: &str = r#"
 apiVersion: v1
@@ -111,6 +111,11 @@ fn broken_manifests_are_refused_and_the_rest_runs() {
             ("unknown.yaml", "apiVersion: v1\nkind: Gizmo\nmetadata: { name: g }\n"),
             ("broken.yaml", "apiVersion: v1\nkind: [\n"),
             (
+                "selector.yaml",
+                &deployment("chosen", "{ name: c, command: [sleep, '9'] }")
+                    .replace("matchLabels: { app: chosen", "matchLabels: { app: other"),
+            ),
+            (
                 "service.yaml",
                 "apiVersion: v1\nkind: Service\nmetadata: { name: lonely }\nspec: { selector: { app: none }, ports: [{ port: 80 }] }\n",
             ),
@@ -125,6 +130,7 @@ fn broken_manifests_are_refused_and_the_rest_runs() {
         &["Deployment default/missing", "no-such-program"][..],
         &["image.yaml", "container c: it has no command"],
         &["port.yaml", "70000 is not a port"],
+        &["selector.yaml", "spec.selector does not match"],
         &["long.yaml", "64 characters"],
         &["unknown.yaml", "Gizmo"],
         &["broken.yaml:"],
@@ -137,20 +143,23 @@ fn broken_manifests_are_refused_and_the_rest_runs() {
                 .any(|line| parts.iter().all(|part| line.contains(part)))
         });
     }
-    let good = mesh
-        .pods()
-        .into_iter()
-        .find(|pod| pod.name == "good")
-        .expect("the good pod");
+    let good = find_good(&mesh);
     assert!(good.ready, "{good:?}");
+}
 
-    // A file that becomes invalid while the mesh runs removes nothing.
+fn find_good(mesh: &Mesh) -> Pod {
+    let mut pods = mesh.pods().into_iter();
+    pods.find(|pod| pod.name == "good").expect("the good pod")
+}
+
+#[test]
+fn a_file_that_becomes_invalid_removes_nothing_and_recovers() {
+    let mesh = Mesh::start(Sidecars::Off, &[("good.yaml", GOOD)]);
+    let before = find_good(&mesh);
     mesh.write("good.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {\n");
-    mesh.wait_said("good.yaml:");
-    let after = mesh
-        .pods()
-        .into_iter()
-        .find(|pod| pod.name == "good")
-        .expect("the good pod");
-    assert!(after.ready && after.address == good.address, "{after:?}");
+    mesh.wait_said("refused: ");
+    mesh.write("good.yaml", GOOD);
+    mesh.wait_said("accepted again: ");
+    let after = find_good(&mesh);
+    assert!(after.ready && after.address == before.address, "{after:?}");
 }

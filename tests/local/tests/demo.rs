@@ -20,6 +20,26 @@ fn demo(runtime: &tempfile::TempDir) -> Child {
     command.spawn().expect("mesh runs")
 }
 
+#[test]
+fn down_removes_what_a_killed_demo_left() {
+    let runtime = tempfile::tempdir().expect("a folder");
+    let mut child = demo(&runtime);
+    assert!(
+        wait(Duration::from_secs(60), || runs(&runtime)),
+        "the demo did not start"
+    );
+    let state = fs::read_to_string(runtime.path().join("mesh/demo/state.json")).expect("a state file");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+    let manifests = std::path::Path::new(state["manifests"].as_str().expect("a path"));
+    child.kill().expect("killed");
+    child.wait().expect("a child");
+    assert!(manifests.exists());
+    let mut down = Command::new(program("mesh"));
+    down.args(["local", "down"]).env("XDG_RUNTIME_DIR", runtime.path());
+    assert!(down.status().expect("mesh runs").success(), "without a name");
+    assert!(!manifests.exists() && !runtime.path().join("mesh").exists());
+}
+
 fn runs(runtime: &tempfile::TempDir) -> bool {
     let log = fs::read_to_string(runtime.path().join("log")).expect("readable");
     log.contains("The mesh is up")

@@ -1,12 +1,15 @@
 //! `mesh local` without sidecars: pods, Services, restarts, complete cleanup.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tests_local::{Footprint, Host, Mesh, Sidecars, test_app, text};
+use tests_local::{Footprint, Host, Mesh, Pod, Sidecars, program, test_app, text, wait};
 
 const APP: &str = r#"
 apiVersion: apps/v1
@@ -151,6 +154,82 @@ fn manifest_changes_apply_live() {
 }
 
 #[test]
+fn restart_and_scale_find_a_deployment_in_any_namespace() {
+    let app = APP.replace(
+        "metadata: { name: server }",
+        "metadata: { name: server, namespace: shop }",
+    );
+    let mesh = Mesh::start(Sidecars::Off, &[("app.yaml", &app)]);
+    let restarted = mesh.run(&["local", "restart", "server"]);
+    assert_eq!(restarted, "Deployment shop/server restarting\n");
+    let scaled = mesh.run(&["local", "scale", "deploy/server", "--replicas", "1"]);
+    assert_eq!(scaled, "Deployment shop/server scaled to 1\n");
+    mesh.wait("one server", || mesh.ready("server") == 1);
+}
+
+#[test]
+fn runs_a_manifest_file_and_standard_input() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("app.yaml");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: one }\nspec: { containers: [{ name: c, command: [sleep, '1000'] }] }\n";
+    std::fs::write(&file, pod).expect("written");
+    for path in [file.to_str().expect("plain"), "-"] {
+        let runtime = tempfile::tempdir().expect("a folder");
+        let said = runtime.path().join("said");
+        let mesh = |words: &[&str]| {
+            let mut command = Command::new(program("mesh"));
+            command.args(words).env("XDG_RUNTIME_DIR", runtime.path());
+            command
+        };
+        let mut up = mesh(&["local", "up", "--no-mesh", "-f", path])
+            .stdin(std::fs::File::open(&file).expect("readable"))
+            .stderr(std::fs::File::create(&said).expect("a file"))
+            .spawn()
+            .expect("mesh runs");
+        let said = || std::fs::read_to_string(&said).expect("readable");
+        assert!(
+            wait(Duration::from_secs(60), || said().contains("The mesh is up.")),
+            "{}",
+            said()
+        );
+        let status = mesh(&["local", "status"]).output().expect("mesh runs");
+        assert!(text(&status.stdout).contains("one"), "{path}: {}", text(&status.stdout));
+        assert!(mesh(&["local", "down"]).status().expect("mesh runs").success());
+        assert!(up.wait().expect("a child").success());
+        assert!(said().contains("stopped by `mesh local down`"), "{}", said());
+    }
+}
+
+#[test]
+fn status_and_logs_explain_a_pod_that_is_not_ready() {
+    let app = "apiVersion: v1\nkind: Pod\nmetadata: { name: deaf }\nspec: { containers: [{ name: c, command: [sleep, '1000'], \
+               readinessProbe: { tcpSocket: { port: 81 } } }] }\n---\napiVersion: v1\nkind: Pod\nmetadata: { name: missing }\n\
+               spec: { containers: [{ name: c, command: [no-such-program] }] }\n";
+    let mesh = Mesh::begin(Sidecars::Off, &[("app.yaml", app)], &[]);
+    let status = |name: &str| {
+        let output = mesh
+            .command(&["local", "status", "-o", "json"])
+            .output()
+            .expect("mesh runs");
+        let pods: Vec<Pod> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        pods.into_iter().find(|pod| pod.name == name).map(|pod| pod.status)
+    };
+    mesh.wait("the reason", || {
+        status("deaf").is_some_and(|status| status.starts_with("NotReady: connection to port 81: "))
+    });
+    mesh.wait("the failure", || {
+        status("missing").is_some_and(|status| status.contains("no-such-program"))
+    });
+    let logs = mesh.command(&["local", "logs", "missing"]).output().expect("mesh runs");
+    assert!(!logs.status.success());
+    let said = text(&logs.stderr);
+    assert!(
+        said.contains("has not started: command \"no-such-program\" is not on the PATH"),
+        "{said}"
+    );
+}
+
+#[test]
 fn crash_of_the_supervisor_leaves_nothing() {
     let before = Host::now();
     let mut mesh = Mesh::start(Sidecars::Off, &[("app.yaml", APP)]);
@@ -176,8 +255,9 @@ fn killing_up_stops_everything_and_down_cleans_up() {
         "{}",
         text(&status.stderr)
     );
-    mesh.run(&["local", "down"]);
-    assert!(!mesh.state().exists(), "`down` removes it");
+    let down = mesh.unnamed_command(&["local", "down"]).output().expect("mesh runs");
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    assert!(!mesh.state().exists(), "`down` finds and removes what any mesh left");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::{collections::HashSet, io::Write as _, sync::mpsc};
 
+use time::OffsetDateTime;
+
 use crate::start::{Progress, Report};
 
 /// Queued reports.
@@ -56,9 +58,17 @@ impl Reporter {
                 self.sent.clear();
             }
             tracing::info!("{prefix}{text}");
-            self.send(&Report::Progress(Progress::Note(format!("{prefix}{text}"))));
+            let now = OffsetDateTime::now_utc();
+            let (hour, minute, second) = (now.hour(), now.minute(), now.second());
+            let note = format!("{hour:02}:{minute:02}:{second:02}Z {prefix}{text}");
+            self.send(&Report::Progress(Progress::Note(note)));
             self.sent.insert(text);
         }
+    }
+
+    /// Allows messages that contain `part` to be sent again.
+    pub(crate) fn forget(&mut self, part: &str) {
+        self.sent.retain(|text| !text.contains(part));
     }
 
     /// Returns true for a message that was not sent yet.

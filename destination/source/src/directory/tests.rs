@@ -143,6 +143,21 @@ async fn keeps_the_last_valid_state_of_a_broken_file() {
     assert!(matches!(next(&mut updates).await, Update::Refused(refused) if refused[0].line == Some(6)));
 }
 
+#[tokio::test]
+async fn reports_files_that_recover_without_a_change() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    write(dir.path(), "all.yaml", &service("one", 80));
+    let mut updates = watch(vec![dir.path().into()]).expect("watches");
+    assert!(matches!(next(&mut updates).await, Update::Reset(_)));
+    write(dir.path(), "all.yaml", "a: [\n");
+    assert!(matches!(next(&mut updates).await, Update::Refused(_)));
+    write(dir.path(), "all.yaml", &service("one", 80));
+    assert_eq!(
+        next(&mut updates).await,
+        Update::Recovered(vec![dir.path().join("all.yaml")])
+    );
+}
+
 #[test]
 fn rejects_a_missing_directory() {
     let error = watch(vec!["/nonexistent/dir".into()])
