@@ -167,22 +167,15 @@ impl Workload {
         let Some(anchors) = &config.anchors else {
             return Ok(plan);
         };
-        let context = sidecar::SidecarContext {
-            namespace,
-            name,
-            address,
+        plan.sidecar = sidecar::plan_sidecar(&sidecar::SidecarContext {
+            pod: &context,
             service_account: &plan.service_account,
             namespace_annotations: &self.namespace_annotations,
-            annotations: &self.annotations,
+            spec: &self.spec,
             dir: &config.pod_dir(namespace, name),
             anchors,
             program: &config.programs.find("mesh-proxy"),
-        };
-        plan.sidecar = sidecar::plan_sidecar(&context, &self.spec)?;
-        if let Some(sidecar) = &mut plan.sidecar {
-            let path = base_env.iter().filter(|(name, _)| name == "PATH").cloned();
-            sidecar.container.env.extend(path);
-        }
+        })?;
         Ok(plan)
     }
 

@@ -16,10 +16,12 @@ use std::{
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt as _;
 use injector_redirect::Rules;
+use ipnet::IpNet;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
+use proxy_model::ports::PortSet;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -47,12 +49,42 @@ pub(super) struct Spec {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Redirect {
-    /// Mark of the sidecar's sockets.
-    pub(super) mark: u32,
-    /// Inbound ports that bypass the sidecar.
-    pub(super) inbound_skip: String,
-    /// Outbound ports that bypass the sidecar.
-    pub(super) outbound_skip: String,
+    mark: Option<u32>,
+    inbound_port: u16,
+    outbound_port: u16,
+    inbound_skip: String,
+    outbound_skip: String,
+    inbound_skip_from: Vec<IpNet>,
+}
+
+impl Redirect {
+    /// Rules in the form that passes through a command line.
+    pub(super) fn from_rules(rules: &Rules) -> Self {
+        let text = |ports: &PortSet| {
+            let range = |(low, high): &(u16, u16)| format!("{low}-{high}");
+            ports.ranges().iter().map(range).collect::<Vec<_>>().join(",")
+        };
+        Self {
+            mark: rules.mark,
+            inbound_port: rules.inbound_port,
+            outbound_port: rules.outbound_port,
+            inbound_skip: text(&rules.inbound_skip),
+            outbound_skip: text(&rules.outbound_skip),
+            inbound_skip_from: rules.inbound_skip_from.clone(),
+        }
+    }
+
+    fn rules(&self) -> Result<Rules> {
+        Ok(Rules {
+            mark: self.mark,
+            inbound_port: self.inbound_port,
+            outbound_port: self.outbound_port,
+            inbound_skip: self.inbound_skip.parse()?,
+            outbound_skip: self.outbound_skip.parse()?,
+            inbound_skip_from: self.inbound_skip_from.clone(),
+            ..Rules::default()
+        })
+    }
 }
 
 /// Creates the pod's namespaces and holds them.
@@ -67,12 +99,7 @@ pub(super) fn run(spec: &str) -> Result<ExitCode> {
     runtime.block_on(configure_network(&spec, &outside))?;
     drop(runtime);
     if let Some(redirect) = &spec.redirect {
-        injector_redirect::apply(&Rules {
-            mark: Some(redirect.mark),
-            inbound_skip: redirect.inbound_skip.parse()?,
-            outbound_skip: redirect.outbound_skip.parse()?,
-            ..Rules::default()
-        })?;
+        injector_redirect::apply(&redirect.rules()?)?;
     }
     let mut out = std::io::stdout();
     out.write_all(b"ready\n")?;

@@ -4,7 +4,6 @@ use std::{net::Ipv4Addr, time::SystemTime};
 
 use destination_k8s::keys;
 use k8s_openapi::api::core::v1::Service;
-use proxy_model::ports;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -30,12 +29,19 @@ pub(crate) fn pod(pod: &PodRecord) -> Value {
         labels.insert(keys::CONTROL_PLANE_NS.to_owned(), json!(CONTROL_PLANE));
         labels.insert(keys::WORKLOAD_NS.to_owned(), json!(plan.namespace));
     }
+    // A cluster's webhook copies them, too.
+    let mut annotations = plan
+        .sidecar
+        .as_ref()
+        .map(|sidecar| sidecar.inherited.clone())
+        .unwrap_or_default();
+    annotations.extend(pod.annotations.clone());
     let mut metadata = json!({
         "name": plan.name,
         "namespace": plan.namespace,
         "uid": uid(&plan.namespace, &plan.name),
         "labels": labels,
-        "annotations": pod.annotations,
+        "annotations": annotations,
         "creationTimestamp": timestamp(pod.created),
     });
     if let Some(deployment) = &pod.deployment {
@@ -60,8 +66,8 @@ pub(crate) fn pod(pod: &PodRecord) -> Value {
             "command": sidecar.container.argv,
             "env": env,
             "ports": [
-                { "name": "linkerd-proxy", "containerPort": ports::INBOUND },
-                { "name": "linkerd-admin", "containerPort": ports::ADMIN },
+                { "name": "linkerd-proxy", "containerPort": sidecar.inbound_port },
+                { "name": "linkerd-admin", "containerPort": sidecar.admin_port },
             ],
         }));
     }

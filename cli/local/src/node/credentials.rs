@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use identity_x509::{Anchor, Issuer};
+use injector_sidecar::names::TOKEN_AUDIENCE;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
@@ -23,8 +24,6 @@ const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Interval of token rotation, well within their lifetime.
 pub(crate) const ROTATION: Duration = Duration::from_secs(12 * 3600);
-/// Audience of the tokens.
-const AUDIENCE: &str = "identity.l5d.io";
 /// Issuer of the tokens.
 const TOKEN_ISSUER: &str = "mesh-local";
 /// ID of the signing key.
@@ -78,7 +77,7 @@ impl Credentials {
         let claims = json!({
             "iss": TOKEN_ISSUER,
             "sub": format!("system:serviceaccount:{namespace}:{account}"),
-            "aud": [AUDIENCE],
+            "aud": [TOKEN_AUDIENCE],
             "iat": now,
             "exp": now + TOKEN_LIFETIME.as_secs(),
             "kubernetes.io": {
@@ -137,7 +136,7 @@ mod tests {
         let set: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&set).expect("a key set");
         let key = jsonwebtoken::DecodingKey::from_jwk(set.find(KEY_ID).expect("the key")).expect("usable");
         let mut validation = jsonwebtoken::Validation::new(Algorithm::ES256);
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(&[TOKEN_AUDIENCE]);
         let data = jsonwebtoken::decode::<serde_json::Value>(&token, &key, &validation).expect("valid");
         assert_eq!(data.claims["sub"], "system:serviceaccount:shop:web");
         assert_eq!(data.claims["kubernetes.io"]["pod"]["name"], "web-1");

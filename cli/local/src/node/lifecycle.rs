@@ -29,10 +29,7 @@ use super::{
 };
 use crate::{
     cluster::observed::{ContainerState, Runtime, Stage},
-    plan::{
-        model::{ContainerPlan, PodPlan},
-        sidecar::MARK,
-    },
+    plan::model::{ContainerPlan, PodPlan},
     pod, state,
 };
 
@@ -188,11 +185,7 @@ impl Life {
             peer: pod.peer.clone(),
             hosts: pod.dir.join("hosts"),
             resolv: pod.dir.join("resolv.conf"),
-            redirect: sidecar.map(|sidecar| pod::Redirect {
-                mark: MARK,
-                inbound_skip: sidecar.inbound_skip.clone(),
-                outbound_skip: sidecar.outbound_skip.clone(),
-            }),
+            redirect: sidecar.map(|sidecar| pod::Redirect::from_rules(&sidecar.rules)),
         };
         let log = pod.log("pod");
         let errors = open_log(&log).map_err(|error| format!("cannot open {}: {error}", log.display()))?;
@@ -227,9 +220,17 @@ impl Life {
     }
 
     async fn end(mut self, mut stage: watch::Receiver<Stage>) {
-        let deadline = Instant::now() + self.pod.plan.grace;
+        let begun = Instant::now();
+        let deadline = begun + self.pod.plan.grace;
         self.application_stage.send_replace(Stage::Terminate);
         finish(&mut self.application, &self.application_stage, &mut stage, deadline).await;
+        if let Some(sidecar) = &self.pod.plan.sidecar {
+            let until = (begun + sidecar.pre_stop_sleep).min(deadline);
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = reached(&mut stage, Stage::Quit) => {}
+            }
+        }
         self.sidecar_stage.send_replace(Stage::Terminate);
         let deadline = if *stage.borrow() >= Stage::Quit {
             deadline.min(Instant::now() + QUIT)

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use destination_k8s::{Object, keys};
-use proxy_model::ports;
+use injector_sidecar::annotations;
+use proxy_model::{defaults, ports};
 use serde_json::{Value, json};
 
-use super::{
-    names::{CONTROL_PLANE, VIZ},
-    sidecar::CLUSTER_NETWORKS,
-};
+use super::names::{CONTROL_PLANE, VIZ};
 
 /// Deployments without which no sidecar becomes ready.
 pub(crate) const ESSENTIAL: [&str; 2] = ["linkerd-identity", "linkerd-destination"];
@@ -125,7 +123,7 @@ fn deployment(config: &ControlPlaneConfig<'_>, part: Part<'_>) -> Value {
                     "labels": labels,
                     "annotations": {
                         keys::INJECT: keys::INJECT_ENABLED,
-                        "config.linkerd.io/proxy-await": if part.awaits_proxy { "enabled" } else { "disabled" },
+                        annotations::PROXY_AWAIT: if part.awaits_proxy { "enabled" } else { "disabled" },
                     },
                 },
                 "spec": {
@@ -160,7 +158,7 @@ fn identity(config: &ControlPlaneConfig<'_>) -> Value {
         program: "mesh-identity",
         args: args.concat(),
         ports: vec![ports::IDENTITY],
-        admin: 9990,
+        admin: ports::IDENTITY_ADMIN,
         awaits_proxy: false,
     };
     deployment(config, part)
@@ -177,14 +175,14 @@ fn manifests(config: &ControlPlaneConfig<'_>) -> Vec<String> {
 
 fn destination(config: &ControlPlaneConfig<'_>) -> Value {
     let mut args = manifests(config);
-    args.extend(["--cluster-networks".to_owned(), CLUSTER_NETWORKS.to_owned()]);
+    args.extend(["--cluster-networks".to_owned(), defaults::CLUSTER_NETWORKS.to_owned()]);
     let part = Part {
         namespace: CONTROL_PLANE,
         name: ESSENTIAL[1],
         program: "mesh-destination",
         args,
         ports: vec![ports::DESTINATION, ports::POLICY],
-        admin: 9996,
+        admin: ports::DESTINATION_ADMIN,
         awaits_proxy: false,
     };
     deployment(config, part)
@@ -197,7 +195,7 @@ fn viz(config: &ControlPlaneConfig<'_>) -> Value {
         program: VIZ_CONTAINER,
         args: manifests(config),
         ports: vec![ports::VIZ],
-        admin: 9994,
+        admin: ports::VIZ_ADMIN,
         awaits_proxy: true,
     };
     deployment(config, part)

@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 
 use destination_index::{Config, Index};
-use destination_k8s::{Object, ObjectRef, keys, selector};
+use destination_k8s::{Object, ObjectRef, selector};
+use injector_sidecar::annotations;
 
-use super::sidecar;
-
-/// Prefixes of the annotations that configure a sidecar.
-const SETTINGS: [&str; 2] = ["config.linkerd.io/", "config.alpha.linkerd.io/"];
-/// Annotations that are followed here.
-const FOLLOWED: [&str; 7] = [
-    sidecar::PROXY_AWAIT,
-    sidecar::PROXY_LOG_LEVEL,
-    keys::OPAQUE_PORTS,
-    keys::SKIP_INBOUND_PORTS,
-    keys::SKIP_OUTBOUND_PORTS,
-    keys::DEFAULT_INBOUND_POLICY,
-    keys::REQUIRE_IDENTITY_PORTS,
+/// Settings of a sidecar that act through Kubernetes alone.
+const KUBERNETES_ONLY: [&str; 15] = [
+    annotations::PROXY_IMAGE,
+    annotations::PROXY_VERSION,
+    annotations::IMAGE_PULL_POLICY,
+    annotations::DEBUG_IMAGE,
+    annotations::DEBUG_IMAGE_VERSION,
+    annotations::DEBUG_IMAGE_PULL_POLICY,
+    annotations::ENABLE_DEBUG_SIDECAR,
+    annotations::PROXY_CPU_REQUEST,
+    annotations::PROXY_MEMORY_REQUEST,
+    annotations::PROXY_MEMORY_LIMIT,
+    annotations::PROXY_EPHEMERAL_STORAGE_REQUEST,
+    annotations::PROXY_EPHEMERAL_STORAGE_LIMIT,
+    annotations::PROXY_UID,
+    annotations::PROXY_GID,
+    annotations::CLOSE_WAIT_TIMEOUT,
 ];
 
 /// Warnings about objects with dangling references, without effect, or with features that are not supported here.
@@ -35,7 +40,7 @@ pub(crate) fn lint<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Vec
         .collect();
     let mut found = problems(objects.clone());
     for object in objects {
-        found.extend(not_followed(object));
+        found.extend(ineffective(object));
         let (namespace, name) = named(object);
         match object {
             Object::Service(service) => {
@@ -70,8 +75,8 @@ fn problems<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<String> {
     index.problems().iter().map(ToString::to_string).collect()
 }
 
-/// Warnings about sidecar annotations that are not followed here.
-fn not_followed(object: &Object) -> Vec<String> {
+/// Warnings about settings of the sidecar that have no effect.
+fn ineffective(object: &Object) -> Vec<String> {
     let annotations = match object {
         Object::Deployment(deployment) => {
             let template = deployment
@@ -84,15 +89,16 @@ fn not_followed(object: &Object) -> Vec<String> {
         _ => None,
     };
     let keys = annotations.into_iter().flat_map(BTreeMap::keys);
-    let settings = keys.filter(|key| SETTINGS.iter().any(|prefix| key.starts_with(prefix)));
-    settings
-        .filter(|key| !FOLLOWED.contains(&key.as_str()))
-        .map(|key| {
-            format!(
-                "{}: {key}: `mesh local` does not follow this annotation",
-                object.object_ref()
-            )
-        })
+    let reason = |key: &str| {
+        if KUBERNETES_ONLY.contains(&key) {
+            Some("has no effect without Kubernetes")
+        } else if annotations::is_setting(key) && !annotations::is_known(key) {
+            Some("is not an annotation that the mesh reads")
+        } else {
+            None
+        }
+    };
+    keys.filter_map(|key| Some(format!("{}: {key} {}", object.object_ref(), reason(key)?)))
         .collect()
 }
 
@@ -137,7 +143,7 @@ mod tests {
             json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db" },
                 "spec": { "selector": {}, "serviceName": "db", "template": { "spec": { "containers": [] } } } }),
             json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "annotations": {
-                "config.linkerd.io/access-log": "json", "config.linkerd.io/proxy-log-level": "debug" } },
+                "config.linkerd.io/access-log": "json", "config.linkerd.io/proxy-image": "x", "config.linkerd.io/typo": "y" } },
                 "spec": { "containers": [] } }),
         ]
         .into_iter()
@@ -149,7 +155,8 @@ mod tests {
             "TrafficSplit default/t: the backend default/v2 does not exist, so the others receive its share",
             "Service default/web: its selector matches no pod, so it has no endpoints",
             "StatefulSet default/db: not run; `mesh local` runs Deployments and Pods",
-            "Pod default/p: config.linkerd.io/access-log: `mesh local` does not follow this annotation",
+            "Pod default/p: config.linkerd.io/proxy-image has no effect without Kubernetes",
+            "Pod default/p: config.linkerd.io/typo is not an annotation that the mesh reads",
         ];
         assert_eq!(sentences, expected);
     }

@@ -1,6 +1,8 @@
 //! Plans of pods: everything that a node needs to run one.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use injector_redirect::Rules;
 
 /// Plan of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +68,14 @@ pub(crate) struct SidecarPlan {
     pub(crate) container: ContainerPlan,
     /// The application starts only when the sidecar is ready.
     pub(crate) first: bool,
-    /// Inbound ports that bypass the sidecar.
-    pub(crate) inbound_skip: String,
-    /// Outbound ports that bypass the sidecar.
-    pub(crate) outbound_skip: String,
+    /// Time that the sidecar keeps running after the pod starts to terminate.
+    pub(crate) pre_stop_sleep: Duration,
+    /// Redirection of the pod's traffic.
+    pub(crate) rules: Rules,
+    pub(crate) inbound_port: u16,
+    pub(crate) admin_port: u16,
+    /// Annotations of the namespace that the pod inherits.
+    pub(crate) inherited: BTreeMap<String, String>,
     /// Folder of key and CSR.
     pub(crate) identity_dir: PathBuf,
     /// File of the workload token.

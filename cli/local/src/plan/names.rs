@@ -8,6 +8,8 @@ use std::{
 use destination_k8s::{Kind, ObjectRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use proxy_model::defaults;
+
 use crate::control::DeploymentRef;
 
 /// Namespace and name.
@@ -16,9 +18,9 @@ pub(crate) type Key = (String, String);
 /// Name of the only node.
 pub(crate) const NODE: &str = "mesh-local";
 /// Namespace of the control plane.
-pub(crate) const CONTROL_PLANE: &str = "linkerd";
+pub(crate) const CONTROL_PLANE: &str = defaults::CONTROL_PLANE_NAMESPACE;
 /// Namespace of mesh-viz.
-pub(crate) const VIZ: &str = "linkerd-viz";
+pub(crate) const VIZ: &str = defaults::VIZ_NAMESPACE;
 /// The supervisor's address, the source of probes.
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 1);
 /// Network of the pods, a /16.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
+use injector_sidecar::process::expand;
 use k8s_openapi::{
     api::core::v1::{Container, EnvVar, PodSpec, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -30,16 +31,39 @@ pub(crate) struct PodContext<'a> {
     pub(crate) program: &'a str,
 }
 
+impl PodContext<'_> {
+    /// Value of a `fieldRef`; `None` if it is not supported.
+    pub(crate) fn field(&self, account: &str, path: &str) -> Option<String> {
+        let keyed = |prefix: &str, map: &BTreeMap<String, String>| {
+            let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
+            Some(map.get(key).cloned().unwrap_or_default())
+        };
+        Some(match path {
+            "metadata.name" => self.name.to_owned(),
+            "metadata.namespace" => self.namespace.to_owned(),
+            "metadata.uid" => uid(self.namespace, self.name),
+            "status.podIP" | "status.podIPs" => self.address.to_string(),
+            "status.hostIP" | "status.hostIPs" => HOST.to_string(),
+            "spec.nodeName" => NODE.to_owned(),
+            "spec.serviceAccountName" => account.to_owned(),
+            _ => {
+                return keyed("metadata.labels", self.labels)
+                    .or_else(|| keyed("metadata.annotations", self.annotations));
+            }
+        })
+    }
+}
+
+fn service_account(spec: &PodSpec) -> &str {
+    let account = spec.service_account_name.as_deref();
+    account.filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
 /// Plans a pod without its sidecar; the error names the unsupported field.
 pub(crate) fn plan_pod(context: &PodContext<'_>, spec: &PodSpec) -> Result<PodPlan, String> {
     if spec.host_network == Some(true) {
         return Err("hostNetwork is not supported: every pod has a network of its own".to_owned());
     }
-    let account = spec
-        .service_account_name
-        .clone()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "default".into());
     let all = |containers: &[Container]| {
         containers
             .iter()
@@ -54,7 +78,7 @@ pub(crate) fn plan_pod(context: &PodContext<'_>, spec: &PodSpec) -> Result<PodPl
         namespace: context.namespace.to_owned(),
         name: context.name.to_owned(),
         address: context.address,
-        service_account: account,
+        service_account: service_account(spec).to_owned(),
         grace: seconds(spec.termination_grace_period_seconds.unwrap_or(GRACE_DEFAULT)),
         init: all(spec.init_containers.as_deref().unwrap_or_default())?,
         containers,
@@ -150,50 +174,9 @@ fn value(
         return Err("only value and valueFrom.fieldRef are supported".to_owned());
     };
     let path = field.field_path.as_str();
-    let keyed = |prefix: &str, map: &BTreeMap<String, String>| {
-        let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
-        Some(map.get(key).cloned().unwrap_or_default())
-    };
-    let account = || {
-        spec.service_account_name
-            .clone()
-            .unwrap_or_else(|| "default".to_owned())
-    };
-    Ok(match path {
-        "metadata.name" => context.name.to_owned(),
-        "metadata.namespace" => context.namespace.to_owned(),
-        "metadata.uid" => uid(context.namespace, context.name),
-        "status.podIP" | "status.podIPs" => context.address.to_string(),
-        "status.hostIP" | "status.hostIPs" => HOST.to_string(),
-        "spec.nodeName" => NODE.to_owned(),
-        "spec.serviceAccountName" => account(),
-        _ => keyed("metadata.labels", context.labels)
-            .or_else(|| keyed("metadata.annotations", context.annotations))
-            .ok_or_else(|| format!("fieldPath {path:?} is not supported"))?,
-    })
-}
-
-/// Expands `$(NAME)` as Kubernetes does; an unknown name is kept, `$$` is a dollar sign.
-fn expand(text: &str, env: &[(String, String)]) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        let known = name.and_then(|(name, after)| Some((&env.iter().find(|(key, _)| key == name)?.1, after)));
-        if let Some((value, after)) = known {
-            out.push_str(value);
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else {
-            out.push('$');
-        }
-    }
-    out.push_str(rest);
-    out
+    context
+        .field(service_account(spec), path)
+        .ok_or_else(|| format!("fieldPath {path:?} is not supported"))
 }
 
 fn probe(of: &Container, from: &Probe) -> Result<ProbePlan, String> {
