@@ -2,14 +2,14 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use axum::Router;
 use destination_source::{
     Error,
     cluster::{self, Access, ClientOptions},
 };
 use identity_x509::LeafTimes;
 use proxy_process::{
-    admin::{self, Admin, Readiness},
-    log, signals,
+    program::{self, Context, Program},
     tasks::Tasks,
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -26,26 +26,17 @@ const CALLS_PER_CONNECTION: usize = 64;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(args)),
-        Err(error) => Err(anyhow::anyhow!("cannot start the runtime: {error}")),
+    let program = Program {
+        name: "mesh-identity",
+        threads: 0,
+        grace: GRACE,
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mesh-identity: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(program, |context| start(args, context))
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
-    let filter = std::env::var("MESH_LOG").unwrap_or_else(|_| "info".to_owned());
-    let _log = log::init(&filter, log::Format::Plain)?;
-    let stop = signals::stop_token()?;
-    let listener = admin::listen(args.addr).await?;
-    let admin_listener = admin::listen(args.admin_addr).await?;
+async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
+    let listener = context.listen(args.addr).await?;
+    let admin_listener = context.listen(args.admin_addr).await?;
     let metrics = Metrics::new();
     let (issuer_files, mut issuer) = authority::Reload::new(&args, metrics.clone());
     let (validator, token_files) = validator(&args).await?;
@@ -59,20 +50,17 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             skew: args.clock_skew_allowance,
         },
     };
-    let ready = Readiness::default();
-    let admin = {
-        let metrics = metrics.clone();
-        Admin::new(ready.clone(), move || metrics.render())
-    };
+    let rendered = metrics.clone();
+    context.serve_admin(admin_listener, move || rendered.render(), Router::new());
     let mut server = Server::builder()
         .timeout(CALL_TIMEOUT)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION);
     let server = server.add_service(Identity { certifier, metrics }.into_server());
-    let served = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+    let served =
+        server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), context.stop.clone().cancelled_owned());
 
-    let mut tasks = Tasks::new(stop.clone());
+    let Context { mut tasks, ready, .. } = context;
     tasks.spawn("identity", served);
-    tasks.spawn("admin", admin::serve(admin_listener, admin, stop.clone()));
     tasks.spawn_until_stop("issuer", issuer_files.run());
     if let Some(token_files) = token_files {
         tasks.spawn_until_stop("token keys", token_files.run());
@@ -84,7 +72,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         }
         std::future::pending::<()>().await;
     });
-    Ok(tasks.finish(GRACE).await?)
+    Ok(tasks)
 }
 
 /// Makes the validator of tokens, and the task that reloads its keys.
