@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use destination_source::manifest;
 use serde_json::Value;
 
 /// Maximum size of one file or of stdin, which is kept in memory.
@@ -83,61 +84,16 @@ fn folder(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<
 
 /// Splits a text at lines of three dashes.
 pub(crate) fn documents(file: &str, text: &str) -> anyhow::Result<Vec<Document>> {
-    let mut found = vec![];
-    let (mut current, mut begin) = (String::new(), 1);
-    let mut take = |text: &mut String, line: usize| {
-        let text = std::mem::take(text);
-        let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-        if text.lines().all(blank) {
-            return Ok(());
-        }
-        let line = line + text.lines().take_while(|line| blank(line)).count();
-        found.push(parse(file, line, text)?);
-        Ok::<_, anyhow::Error>(())
-    };
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let bare = line.trim_end();
-        if bare == "---" || bare.starts_with("--- ") || bare == "..." {
-            take(&mut current, begin)?;
-            // A comment, or the document itself, may follow the dashes.
-            current.push_str(bare.get(4..).unwrap_or_default());
-            current.push('\n');
-            begin = number + 1;
-        } else {
-            current.push_str(line);
-        }
-    }
-    take(&mut current, begin)?;
-    Ok(found)
-}
-
-fn parse(file: &str, line: usize, text: String) -> anyhow::Result<Document> {
-    let read = || {
-        let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text)?;
-        value.apply_merge()?;
-        serde_json::to_value(value).map_err(serde::de::Error::custom)
-    };
-    let read: Result<Value, serde_yaml_ng::Error> = read();
-    match read {
+    let parse = |document: manifest::Document<'_>| match document.value() {
         Ok(value) => Ok(Document {
             file: file.to_owned(),
-            line,
-            text,
+            line: document.first_line(),
+            text: document.text.to_owned(),
             value,
         }),
-        Err(error) => {
-            let skipped = text
-                .lines()
-                .take_while(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
-                .count();
-            let at = error
-                .location()
-                .map_or(line, |at| (line + at.line()).saturating_sub(skipped + 1));
-            let reason = error.to_string();
-            let reason = reason.split(" at line ").next().unwrap_or(&reason);
-            Err(anyhow!("{file}:{at}: invalid YAML: {reason}"))
-        }
-    }
+        Err(error) => Err(anyhow!("{file}:{}: {error}", error.line)),
+    };
+    manifest::documents(text).map(parse).collect()
 }
 
 /// Adds the location of the document to an error.

@@ -19,6 +19,16 @@ pub struct Manifest {
 /// Start of the reason for which a document is rejected as a whole.
 pub(crate) const INVALID_YAML: &str = "invalid YAML";
 
+/// Error of parsing a document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{INVALID_YAML}: {reason}")]
+pub struct InvalidYaml {
+    /// Line of the text, from 1.
+    pub line: usize,
+    /// Reason given by the parser.
+    pub reason: String,
+}
+
 /// Parses a manifest; `file` appears only in refusals.
 pub fn parse(file: &FilePath, text: &str) -> Manifest {
     let mut manifest = Manifest::default();
@@ -67,7 +77,26 @@ fn blank(text: &str) -> bool {
 }
 
 impl Document<'_> {
-    fn first_line(self) -> usize {
+    /// Parses the document.
+    pub fn value(self) -> Result<Value, InvalidYaml> {
+        let parse = || {
+            let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(self.text)?;
+            value.apply_merge()?;
+            serde_json::to_value(value).map_err(serde::de::Error::custom)
+        };
+        parse().map_err(|error: serde_yaml_ng::Error| {
+            let text = error.to_string();
+            InvalidYaml {
+                line: error
+                    .location()
+                    .map_or_else(|| self.first_line(), |at| self.before + at.line()),
+                reason: text.split(" at line ").next().unwrap_or(&text).to_owned(),
+            }
+        })
+    }
+
+    /// Returns the line of the text, from 1, at which the content begins.
+    pub fn first_line(self) -> usize {
         let skipped = self.text.lines().take_while(|line| blank(line)).count();
         self.before + skipped + 1
     }
@@ -78,20 +107,15 @@ impl Document<'_> {
 }
 
 fn read(file: &FilePath, document: Document<'_>, manifest: &mut Manifest) {
-    let value = match value(document.text) {
+    let value = match document.value() {
         Ok(Value::Null) => return,
         Ok(value) => value,
         Err(error) => {
-            let line = error
-                .location()
-                .map_or_else(|| document.first_line(), |at| document.before + at.line());
-            let text = error.to_string();
-            let reason = text.split(" at line ").next().unwrap_or(&text);
             manifest.refused.push(Refusal {
                 file: file.to_owned(),
-                line: Some(line),
+                line: Some(error.line),
                 object: None,
-                reason: format!("{INVALID_YAML}: {reason}"),
+                reason: error.to_string(),
             });
             return;
         }
@@ -111,12 +135,6 @@ fn read(file: &FilePath, document: Document<'_>, manifest: &mut Manifest) {
         }
         value => object(file, document, value, &Path::default(), manifest),
     }
-}
-
-fn value(text: &str) -> Result<Value, serde_yaml_ng::Error> {
-    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text)?;
-    value.apply_merge()?;
-    serde_json::to_value(value).map_err(serde::de::Error::custom)
 }
 
 fn object(file: &FilePath, document: Document<'_>, value: Value, at: &Path, manifest: &mut Manifest) {
