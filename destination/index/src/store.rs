@@ -153,7 +153,7 @@ impl Store {
                     insert(&mut self.slices, (ns, service), &key, dep, changed);
                 }
                 SecondaryKey::Route(parent) => {
-                    insert(&mut self.routes, parent.clone(), &key, Dep::Routes(parent), changed)
+                    insert(&mut self.routes, parent.clone(), &key, Dep::Routes(parent), changed);
                 }
             }
         }

@@ -149,7 +149,7 @@ fn check_other(path: &str, text: &str) -> Vec<String> {
             .iter()
             .find_map(|start| line.strip_prefix(start));
         let comment = comment.map(|text| text.trim_start_matches('#').trim_start());
-        let is_heading = path.ends_with(".md");
+        let is_heading = source::has_extension(path, "md");
         if comment.is_some_and(|text| !is_heading && is_question(text)) {
             findings.add(number, "a comment begins with a question word");
         }

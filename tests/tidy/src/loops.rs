@@ -125,8 +125,9 @@ impl<'a> Crate<'a> {
             for child in children.keys().filter(|child| reach(child).contains(**child)) {
                 let around = reach(child).into_iter();
                 let members: Vec<_> = around.filter(|other| reach(other).contains(*child)).collect();
-                let prefix: String = parent.iter().map(|segment| format!("{segment}::")).collect();
-                loops.insert(format!("{prefix}{{{}}}", members.join(", ")));
+                let inside = format!("{{{}}}", members.join(", "));
+                let path: Vec<&str> = parent.iter().map(AsRef::as_ref).chain([inside.as_str()]).collect();
+                loops.insert(path.join("::"));
             }
         }
         loops.into_iter().collect()
@@ -139,7 +140,7 @@ fn all() -> Vec<String> {
     for file in source::all() {
         let is_test = file.path.ends_with("/tests.rs") || file.path.contains("/tests/");
         if let Some(path) = module(file)
-            && !(is_test && !file.package.starts_with("tests/"))
+            && (!is_test || file.package.starts_with("tests/"))
         {
             crates.entry(&file.package).or_default().add(path, file);
         }

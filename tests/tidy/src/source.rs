@@ -61,12 +61,17 @@ fn read(package: &Package, packages: &[Package]) -> Vec<Source> {
     };
     let files = files_below(&ROOT.join(&package.path)).into_iter();
     files
-        .filter(|path| path.ends_with(".rs") && !inner(path))
+        .filter(|path| has_extension(path, "rs") && !inner(path))
         .map(|path| {
             let text = fs::read_to_string(ROOT.join(&path)).expect("a source file is UTF-8");
             Source::new(path, package.path.clone(), text)
         })
         .collect()
+}
+
+/// Whether a path has the file extension.
+pub(crate) fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
 }
 
 /// Paths from the root of all files below a folder, sorted, without build output and the repository's own data.

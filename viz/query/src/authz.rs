@@ -91,7 +91,7 @@ fn add(cells: &mut BTreeMap<Key, Cell>, view: &View<'_>) {
     for (labels, gained) in view.increases(Family::DenyTotal) {
         if seconds > 0.0 {
             cell(labels, true, &|cell| {
-                cell.deny(labels.get(label::CLIENT_ID), gained / seconds)
+                cell.deny(labels.get(label::CLIENT_ID), gained / seconds);
             });
         }
     }
