@@ -17,7 +17,8 @@ use destination_source::{
 };
 use proxy_process::{
     admin::{self, Admin, Readiness},
-    log, program, signals,
+    program::{self, Context, Program},
+    serve::{Refusals, Server},
     tasks::Tasks,
 };
 use tokio::{
@@ -42,24 +43,22 @@ const THREADS: usize = 2;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build();
-    program::run("mesh-destination", runtime, serve(args))
+    let program = Program {
+        name: "mesh-destination",
+        threads: THREADS,
+        grace: GRACE,
+    };
+    program::main(program, |context| prepare(args, context))
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
-    let filter = std::env::var("MESH_LOG").unwrap_or_else(|_| "info".to_owned());
-    let _log = log::init(&filter, log::Format::Plain)?;
-    let stop = signals::stop_token()?;
+async fn prepare(args: Args, context: Context) -> anyhow::Result<Tasks> {
     let listeners = Listeners {
-        destination: admin::listen(args.destination_addr).await?,
-        policy: admin::listen(args.policy_addr).await?,
-        admin: admin::listen(args.admin_addr).await?,
+        destination: context.listen(args.destination_addr).await?,
+        policy: context.listen(args.policy_addr).await?,
+        admin: context.listen(args.admin_addr).await?,
     };
     let source = source(&args).await?;
-    Ok(start(&args, source, listeners, stop).finish(GRACE).await?)
+    Ok(start(&args, source, listeners, context.stop))
 }
 
 /// Listeners of the program.
@@ -103,18 +102,21 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     let index = Arc::new(Mutex::new(Index::new(args.config())));
     let metrics = Metrics::default();
     let ready = Readiness::default();
+    let refusals = Refusals::default();
     let service = Service::new(index.clone(), metrics.clone(), stop.clone());
     let mut feed = Feed::new(index.clone(), metrics.clone(), ready.clone());
 
     let mut tasks = Tasks::new(stop.clone());
     for (name, listener) in [("destination", listeners.destination), ("policy", listeners.policy)] {
         let (read, stop, service) = (feed.read.clone(), stop.clone(), service.clone());
+        let counted = refusals.clone();
+        let server = Server::new(name, move |limit| counted.count(limit));
         tasks.spawn(name, async move {
             // Before the initial sync, "not found" would be wrong.
             if stop.run_until_cancelled(read.cancelled()).await.is_none() {
                 return Ok(());
             }
-            service.serve(listener).await
+            service.serve(server, listener).await
         });
     }
     let states = source.cluster.as_ref().map(|(_, states)| states.clone());
@@ -123,7 +125,7 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
         feed.statuses = Some(sender);
         write_statuses(args, cluster, desired, &mut tasks, (metrics.clone(), stop.clone()));
     }
-    let admin = admin(ready, index, metrics, states);
+    let admin = admin(ready, index, metrics, states).with_refusals(refusals);
     tasks.spawn("admin", admin::serve(listeners.admin, admin, stop.clone()));
     tasks.spawn("objects", async move {
         stop.run_until_cancelled(feed.run(source.updates)).await;

@@ -59,7 +59,7 @@ impl<T> MessageCache<T> {
         // The lock is held while encoding, as others want the same messages.
         let encoded = (self.encode)(last.map(|last| &**last), now);
         metrics.encoded();
-        if entries.len() >= limits::SHARED_MESSAGES {
+        if entries.len() >= limits::SHARED_MESSAGES.value {
             entries.clear();
             metrics.forgotten();
         }
@@ -75,7 +75,7 @@ impl<T> MessageCache<T> {
     /// Drops messages that have not been used for a while.
     pub(crate) fn sweep(&self) {
         let mut entries = self.entries();
-        entries.retain(|_, entry| entry.used.elapsed() < limits::SHARED_FOR);
+        entries.retain(|_, entry| entry.used.elapsed() < limits::SHARED_FOR.value);
         entries.shrink_to_fit();
     }
 

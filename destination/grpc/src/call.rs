@@ -173,7 +173,7 @@ fn updates(last: Option<&EndpointSet>, now: &EndpointSet) -> Encoded {
         .filter(|endpoint| !known(endpoint))
         .map(|e| &**e)
         .collect();
-    for chunk in added.chunks(limits::ENDPOINTS_PER_MESSAGE) {
+    for chunk in added.chunks(limits::ENDPOINTS_PER_MESSAGE.value) {
         messages.message(&encode::add(&now.labels, chunk.iter().copied()));
     }
     let gone = last.into_iter().flat_map(|last| last.endpoints.keys());
@@ -181,7 +181,7 @@ fn updates(last: Option<&EndpointSet>, now: &EndpointSet) -> Encoded {
         .filter(|addr| !now.endpoints.contains_key(*addr))
         .copied()
         .collect();
-    for chunk in gone.chunks(limits::ENDPOINTS_PER_MESSAGE) {
+    for chunk in gone.chunks(limits::ENDPOINTS_PER_MESSAGE.value) {
         messages.message(&encode::remove(chunk.iter().copied()));
     }
     if last.is_none() && added.is_empty() {

@@ -14,6 +14,7 @@ mod body;
 mod cache;
 mod call;
 mod guard;
+pub mod limits;
 mod message;
 mod metrics;
 mod rpc;
@@ -29,26 +30,6 @@ use tonic::Status;
 
 pub use metrics::Metrics;
 pub use streams::StreamRow;
-
-/// Limits of the server, each with its reason.
-pub mod limits {
-    use std::time::Duration;
-
-    /// Connections of one listener; a thousand nodes with a few each. More wait in the listener's backlog.
-    pub const CONNECTIONS: usize = 10_000;
-    /// Streams of one connection. A sidecar multiplexes the streams of many proxies over one connection.
-    pub const STREAMS_PER_CONNECTION: u32 = 100_000;
-    /// Bytes of a request's headers; a path and a few names.
-    pub const HEADER_BYTES: u32 = 16 * 1024;
-    /// Endpoints of one message; about 300 bytes each, and a client accepts 4 MiB.
-    pub const ENDPOINTS_PER_MESSAGE: usize = 1_000;
-    /// Bytes of a request; many times a token and a name.
-    pub const REQUEST_BYTES: usize = 64 * 1024;
-    /// Encoded messages of one kind that are kept for reuse; all are dropped when exceeded.
-    pub const SHARED_MESSAGES: usize = 4_096;
-    /// Time for which an unused message is kept; after an outage, streams come back within seconds.
-    pub const SHARED_FOR: Duration = Duration::from_secs(5);
-}
 
 /// Services over one index.
 #[derive(Clone)]

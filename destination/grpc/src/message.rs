@@ -63,7 +63,9 @@ pub(crate) fn encode(message: &impl Message) -> Encoded {
 
 /// Reads the single message of a request.
 pub(crate) async fn read<M: Message + Default>(body: Incoming) -> Result<M, Status> {
-    let body = Limited::new(body, limits::REQUEST_BYTES + HEADER).collect().await;
+    let body = Limited::new(body, limits::REQUEST_BYTES.value as usize + HEADER)
+        .collect()
+        .await;
     let bytes = body
         .map_err(|error| Status::invalid_argument(format!("cannot read the request: {error}")))?
         .to_bytes();
