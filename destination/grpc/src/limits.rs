@@ -5,7 +5,7 @@ use std::time::Duration;
 use proxy_process::serve::{Limits, limits as server};
 
 proxy_model::limits! {
-    /// Connections of one listener: a thousand nodes with a few each, all of which come through the sidecar of this pod.
+    /// Connections of one listener: a thousand nodes with a few each, all through the sidecar of this pod.
     DESTINATION_CONNECTIONS: usize = 10_000;
     /// Streams of one connection. A sidecar multiplexes the streams of many proxies over one connection.
     DESTINATION_STREAMS: u32 = 100_000;

@@ -36,8 +36,8 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 }
 
 impl Service {
-    /// Serves all calls on `listener` until the service's `stop`; then each stream ends, and each connection. The limits
-    /// of `server` are replaced by this crate's.
+    /// Serves all calls on `listener` until the service's `stop`; then each stream ends, and each connection. This
+    /// crate's limits replace those of `server`.
     pub async fn serve(self, server: Server, listener: TcpListener) -> Result<(), Infallible> {
         let server = Server {
             protocol: Protocol::Http2,
