@@ -69,7 +69,7 @@ fn read(package: &Package, packages: &[Package]) -> Vec<Source> {
         .collect()
 }
 
-/// Whether a path has the file extension.
+/// Returns true if a path has the file extension.
 pub(crate) fn has_extension(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|found| found == extension)
 }
