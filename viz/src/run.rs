@@ -131,7 +131,7 @@ async fn start_extension(
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         ready.set();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     Ok(())
 }
