@@ -2,13 +2,16 @@
 
 mod line;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{
-    authz, check, demo, diagnostics, identity, inject, install, man, output, profile, uninstall, version, viz,
-};
+#[cfg(feature = "local")]
+use crate::demo;
+use crate::{authz, check, diagnostics, identity, inject, install, man, output, profile, uninstall, version, viz};
 
 /// A service mesh: mutual TLS, traffic splits and golden metrics for what runs on this machine or in a cluster.
 #[derive(Debug, Parser)]
@@ -21,8 +24,10 @@ struct Mesh {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a mesh on this machine, without a cluster.
+    #[cfg(feature = "local")]
     Local(cli_local::Args),
     /// Run a demo on this machine: a sample application behind real sidecars.
+    #[cfg(feature = "local")]
     Demo(demo::DemoArgs),
     /// Show success rates, latencies, edges and live requests.
     #[command(subcommand)]
@@ -55,6 +60,7 @@ enum Command {
     /// Remove the sidecar from manifests.
     Uninject(inject::UninjectArgs),
     /// Run one part of the demo application.
+    #[cfg(feature = "local")]
     #[command(subcommand, hide = true)]
     DemoApp(cli_demo_app::Command),
     /// Write the manual pages.
@@ -70,7 +76,9 @@ enum Command {
 /// Runs the command named on the command line. An error is one sentence on stderr and exit code 1.
 pub(crate) fn run() -> ExitCode {
     let result = match parse().command {
+        #[cfg(feature = "local")]
         Command::Local(args) => cli_local::run(args),
+        #[cfg(feature = "local")]
         Command::Demo(args) => demo::run(args),
         Command::Viz(command) => viz::run(command),
         Command::Install(args) => install::install(&args),
@@ -86,6 +94,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Diagnostics(command) => diagnostics::run(command),
         Command::Inject(args) => inject::inject(*args),
         Command::Uninject(args) => inject::uninject(args),
+        #[cfg(feature = "local")]
         Command::DemoApp(role) => cli_demo_app::run(role),
         Command::ManPages(args) => man::pages(&args, Mesh::command()),
         Command::Completion { shell } => {
@@ -96,7 +105,7 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        cli_local::notify(&format!("mesh: {error:#}"));
+        let _ = writeln!(io::stderr(), "mesh: {error:#}");
         ExitCode::FAILURE
     })
 }

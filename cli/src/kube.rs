@@ -9,9 +9,10 @@ pub(crate) mod pods;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use cli_local::state::State;
 use destination_source::cluster::{self, Client, ClientOptions, Forwarded, PodPort, Resource};
 use proxy_model::defaults::CLUSTER_DOMAIN;
+
+use crate::local::State;
 
 /// Flags that select the cluster, the user to impersonate and the control plane's namespace.
 #[derive(Clone, Debug, clap::Args)]

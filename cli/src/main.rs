@@ -5,12 +5,14 @@
 mod authz;
 mod check;
 mod command;
+#[cfg(feature = "local")]
 mod demo;
 mod diagnostics;
 mod identity;
 mod inject;
 mod install;
 mod kube;
+mod local;
 mod man;
 mod output;
 mod profile;

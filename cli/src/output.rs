@@ -1,6 +1,7 @@
 //! Terminal output: tables without borders, figures in Linkerd's formats, a standard output that may close early.
 
 mod figures;
+#[cfg_attr(not(unix), path = "output/no_keys.rs")]
 pub(crate) mod keys;
 mod spinner;
 mod table;

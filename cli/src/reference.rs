@@ -21,7 +21,8 @@ fn section(command: &Command, text: &mut String) {
     if !rows.is_empty() {
         let _ = writeln!(text, "{}", table(&["argument", "default", "meaning"], rows));
     }
-    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+    let shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in command.get_subcommands().filter(shown) {
         section(command, text);
     }
 }

@@ -16,9 +16,11 @@ pub(crate) use api::Api;
 use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result, anyhow};
-use cli_local::state::State;
 
-use crate::kube::{self, ClusterFlags};
+use crate::{
+    kube::{self, ClusterFlags},
+    local::State,
+};
 
 /// Subcommands of `mesh viz`.
 #[derive(Debug, clap::Subcommand)]

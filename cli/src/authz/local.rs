@@ -1,13 +1,15 @@
 //! Pods and policies of a mesh on this machine, read from its manifests.
 
 use anyhow::{Result, bail};
-use cli_local::state::State;
 use destination_k8s::{Kind, Object};
 use destination_source::directory;
 use serde_json::Value;
 
 use super::Policies;
-use crate::kube::pods::{NamedResource, object_name};
+use crate::{
+    kube::pods::{NamedResource, object_name},
+    local::State,
+};
 
 /// Reads the pod templates of the named resource, and the policies of its namespace.
 pub(super) fn read(state: &State, named: &NamedResource, namespace: &str) -> Result<(Vec<Value>, Policies)> {

@@ -311,9 +311,13 @@ fn keep_last_good(before: &[Object], now: Vec<Object>, refused: &[Refusal]) -> V
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt;
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    // Tells a file that was replaced by another one of the same size and time.
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Some((metadata.modified().ok()?, metadata.len(), inode))
 }
 
 fn read(path: &Path) -> io::Result<String> {
