@@ -141,3 +141,22 @@ fn readme_has_the_commands_that_ci_runs() {
         );
     }
 }
+
+/// Programs that `mesh demo` runs.
+const DEMO: [&str; 5] = ["mesh", "mesh-destination", "mesh-identity", "mesh-proxy", "mesh-viz"];
+
+#[test]
+fn the_readmes_build_makes_the_programs_of_the_demo() {
+    let manifest = fs::read_to_string(ROOT.join("Cargo.toml")).expect("a manifest");
+    let line = manifest.lines().find(|line| line.starts_with("default-members = "));
+    let mut built: Vec<&str> = line.unwrap_or_default().split('"').skip(1).step_by(2).collect();
+    built.sort_unstable();
+    let packages = packages();
+    let mut needed: Vec<&str> = packages
+        .iter()
+        .filter(|package| DEMO.contains(&package.name.as_str()))
+        .map(|package| package.path.as_str())
+        .collect();
+    needed.sort_unstable();
+    assert_eq!(built, needed, "default-members are the programs of the demo");
+}
