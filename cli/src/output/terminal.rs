@@ -15,6 +15,7 @@ pub(crate) fn rows() -> Option<usize> {
 }
 
 /// Returns the number of terminal rows that a text occupies, including lines that wrap.
+#[cfg(feature = "local")]
 pub(crate) fn rows_of(text: &str, columns: usize) -> usize {
     let columns = columns.max(1);
     let lines = text
