@@ -1,7 +1,7 @@
 //! Meshes on this machine, as commands for a cluster see them.
 //!
-//! The runtime that makes them is the feature `local`, for Linux. A build without it has every other command and finds no
-//! such mesh.
+//! The runtime that makes them is the feature `local`, for Linux. A build without it has every other command and finds
+//! no such mesh.
 
 #[cfg(feature = "local")]
 pub(crate) use cli_local::state::State;

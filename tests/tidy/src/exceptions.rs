@@ -37,6 +37,10 @@ pub(crate) const LANGUAGE: &[Exception] = &[
 /// Types that share their name in one crate, as `package: name`.
 pub(crate) const NAMES: &[Exception] = &[
     Exception {
+        what: "cli: Keys",
+        reason: "one type for two kinds of terminals, of which a build has one",
+    },
+    Exception {
         what: "cli/local: Args",
         reason: "arguments of each command of `mesh local`, named with its module",
     },
