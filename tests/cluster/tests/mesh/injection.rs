@@ -36,8 +36,8 @@ const FOLLOWS: Duration = Duration::from_secs(30);
 pub(crate) fn tests(bed: &Arc<Bed>) -> Vec<Trial> {
     vec![
         bed.test("injection::webhook_and_manual_agree", Needs::Mesh, agree),
-        bed.test("injection::what_makes_no_sense_is_refused", Needs::Mesh, refused),
-        bed.test("injection::what_happened_is_told", Needs::Mesh, told),
+        bed.test("injection::rejects_invalid_manifests", Needs::Mesh, refused),
+        bed.test("injection::reports_events", Needs::Mesh, told),
         bed.test("injection::the_certificate_is_kept", Needs::Mesh, certificate),
         bed.test("injection::pods_start_without_the_webhook", Needs::Mesh, down),
     ]
