@@ -300,7 +300,7 @@ impl Running {
         if self.child.wait()?.success() {
             return Ok(());
         }
-        bail!("the mesh ended: {}", self.exit_reason())
+        bail!("the mesh has stopped: {}", self.exit_reason())
     }
 
     fn exit_reason(&mut self) -> String {
