@@ -6,6 +6,7 @@ use std::{
 };
 
 use destination_index::Config;
+use destination_source::cluster::ClientOptions;
 use ipnet::IpNet;
 use proxy_model::{
     DefaultPolicy, defaults,
@@ -87,6 +88,15 @@ impl Args {
             default_opaque_ports: self.default_opaque_ports.clone(),
             ..Config::default()
         }
+    }
+
+    /// Cluster to watch; none if manifests are the source.
+    pub(crate) fn cluster(&self) -> Option<ClientOptions> {
+        self.kubernetes.then(|| ClientOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            ..ClientOptions::default()
+        })
     }
 }
 

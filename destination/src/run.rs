@@ -11,9 +11,8 @@ use axum::{Json, Router, routing::get};
 use destination_grpc::{Metrics, Service, lock};
 use destination_index::Index;
 use destination_source::{
-    Update,
-    cluster::{self, Client, ClientOptions, Elector, LeaseOptions, Selection, States},
-    directory,
+    Source,
+    cluster::{self, Client, Elector, LeaseOptions, States},
 };
 use proxy_process::{
     admin::{self, Admin, Readiness},
@@ -21,10 +20,7 @@ use proxy_process::{
     serve::{Refusals, Server},
     tasks::Tasks,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,7 +53,7 @@ async fn prepare(args: Args, context: Context) -> anyhow::Result<Tasks> {
         policy: context.listen(args.policy_addr).await?,
         admin: context.listen(args.admin_addr).await?,
     };
-    let source = source(&args).await?;
+    let source = Source::open(&args.manifests, args.cluster(), cluster::FOR_DESTINATION).await?;
     Ok(start(&args, source, listeners, context.stop))
 }
 
@@ -66,35 +62,6 @@ pub(crate) struct Listeners {
     pub(crate) destination: TcpListener,
     pub(crate) policy: TcpListener,
     pub(crate) admin: TcpListener,
-}
-
-/// Source of objects.
-pub(crate) struct Source {
-    updates: mpsc::Receiver<Update>,
-    /// Cluster, if it is the source, and the states of its watches.
-    cluster: Option<(Client, States)>,
-}
-
-/// Starts reading objects.
-pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
-    if !args.kubernetes {
-        return Ok(Source {
-            updates: directory::watch(args.manifests.clone())?,
-            cluster: None,
-        });
-    }
-    let options = ClientOptions {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-        ..ClientOptions::default()
-    };
-    let client = cluster::client(&options).await?;
-    tracing::info!(cluster = client.url(), "watching");
-    let watch = cluster::watch(&client, cluster::FOR_DESTINATION.iter().copied().map(Selection::from));
-    Ok(Source {
-        updates: watch.updates,
-        cluster: Some((client, watch.states)),
-    })
 }
 
 /// Starts all tasks, which end with `stop`.

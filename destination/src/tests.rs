@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Parser as _;
+use destination_source::Source;
 use futures_util::{Stream, StreamExt};
 use proxy_api::client;
 use proxy_model::{EndpointUpdate, Profile};
@@ -80,7 +81,7 @@ async fn program(dir: &Path) -> Program {
     let admin = addr(&listeners.admin);
     let stop = CancellationToken::new();
     let args = Args::parse_from(["mesh-destination", "--manifests", dir.to_str().expect("text")]);
-    let source = run::source(&args).await.expect("a source");
+    let source = Source::open(&args.manifests, None, &[]).await.expect("a source");
     let tasks = run::start(&args, source, listeners, stop.clone());
     let ended = tokio::spawn(tasks.finish(Duration::from_secs(5)));
     let program = Program {

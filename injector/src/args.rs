@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use destination_source::cluster::ClientOptions;
 use proxy_model::ports;
 
 /// Adds sidecars to new pods and validates the mesh's resources, by admission webhooks.
@@ -81,6 +82,15 @@ impl Args {
                 "/var/run/linkerd/tls/tls.key".into(),
             ]),
         }
+    }
+
+    /// Cluster to watch; none if manifests are the source.
+    pub(crate) fn cluster(&self) -> Option<ClientOptions> {
+        self.kubernetes.then(|| ClientOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            ..ClientOptions::default()
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
+use destination_source::{Source, cluster::FOR_INJECTOR};
 use proxy_process::{
     admin::Readiness,
     program::{self, Context, Program},
@@ -37,7 +38,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
     let listener = context.listen(args.addr).await?;
     let admin_listener = context.listen(args.admin_addr).await?;
-    let source = source::source(&args).await?;
+    let source = Source::open(&args.manifests, args.cluster(), FOR_INJECTOR).await?;
     let metrics = Metrics::new();
     let (client, states) = source.cluster.unzip();
     let stop = context.stop.clone();

@@ -1,17 +1,13 @@
-//! Sources of objects, the certificate and the cluster's features: files or a cluster.
+//! The certificate and the cluster's features, from files or a cluster.
 
 use std::{sync::Arc, time::Duration};
 
-use destination_source::{
-    Update,
-    cluster::{
-        self, CaBundleOf, Client, ClientOptions, FOR_INJECTOR, Selection, States,
-        certificate::{self, Keep},
-    },
-    directory,
+use destination_source::cluster::{
+    CaBundleOf, Client, States,
+    certificate::{self, Keep},
 };
 use rustls::ServerConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,35 +18,6 @@ use crate::{
 
 /// Pause between attempts to read the cluster's version.
 const VERSION_PAUSE: Duration = Duration::from_secs(1);
-
-/// Source of objects.
-pub(crate) struct Source {
-    pub(crate) updates: mpsc::Receiver<Update>,
-    /// Client of the cluster, and the states of its watches.
-    pub(crate) cluster: Option<(Client, States)>,
-}
-
-/// Opens the source of objects.
-pub(crate) async fn source(args: &Args) -> anyhow::Result<Source> {
-    if !args.kubernetes {
-        return Ok(Source {
-            updates: directory::watch(args.manifests.clone())?,
-            cluster: None,
-        });
-    }
-    let options = ClientOptions {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-        ..ClientOptions::default()
-    };
-    let client = cluster::client(&options).await?;
-    tracing::info!(cluster = client.url(), "watching");
-    let watch = cluster::watch(&client, FOR_INJECTOR.iter().copied().map(Selection::from));
-    Ok(Source {
-        updates: watch.updates,
-        cluster: Some((client, watch.states)),
-    })
-}
 
 /// Returns the webhooks' certificate, from files or kept in a Secret, and the task that maintains it.
 pub(crate) fn certificate(

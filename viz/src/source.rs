@@ -2,9 +2,8 @@
 
 use anyhow::Context;
 use destination_source::{
-    Update,
-    cluster::{self, Client, ClientOptions, Selection, States},
-    directory,
+    Source, Update,
+    cluster::{self, Client, ClientOptions, States},
 };
 use tokio::sync::mpsc;
 
@@ -26,26 +25,28 @@ pub(crate) struct ClusterSource {
 
 /// Starts to follow the source that the flags name.
 pub(crate) async fn start(args: &Args) -> anyhow::Result<ObjectSource> {
-    if !args.cluster.kubernetes {
-        let updates = directory::watch(args.manifests.clone())?;
-        return Ok(ObjectSource { updates, cluster: None });
-    }
-    let options = ClientOptions {
+    let options = args.cluster.kubernetes.then(|| ClientOptions {
         kubeconfig: args.cluster.kubeconfig.clone(),
         context: args.cluster.context.clone(),
         ..ClientOptions::default()
+    });
+    let source = Source::open(&args.manifests, options, cluster::FOR_VIZ).await;
+    let source = if args.cluster.kubernetes {
+        source.context("--kubernetes")?
+    } else {
+        source?
     };
-    let client = cluster::client(&options).await.context("--kubernetes")?;
-    tracing::info!(cluster = client.url(), "watching");
-    let watch = cluster::watch(&client, cluster::FOR_VIZ.iter().copied().map(Selection::from));
-    let namespace = args.cluster.viz_namespace.clone();
-    let namespace = namespace.unwrap_or_else(|| client.namespace().to_owned());
+    let cluster = source.cluster.map(|(client, states)| ClusterSource {
+        namespace: args
+            .cluster
+            .viz_namespace
+            .clone()
+            .unwrap_or_else(|| client.namespace().to_owned()),
+        client,
+        states,
+    });
     Ok(ObjectSource {
-        updates: watch.updates,
-        cluster: Some(ClusterSource {
-            client,
-            states: watch.states,
-            namespace,
-        }),
+        updates: source.updates,
+        cluster,
     })
 }

@@ -5,10 +5,12 @@ pub mod cluster;
 pub mod directory;
 mod locate;
 pub mod manifest;
+mod open;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use destination_k8s::{Object, ObjectRef};
+pub use open::Source;
 
 /// Rejection of a manifest or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
