@@ -9,15 +9,12 @@ mod records;
 #[cfg(feature = "tokio-rustls")]
 mod rustls_stream;
 
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{io, sync::Arc};
 
 use rustls::{ClientConfig, CommonState, ServerConfig, pki_types::ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::delegate::delegate_io;
 
 /// Engine that performs handshakes and carries the bytes of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -156,34 +153,4 @@ impl<I> TlsStream<I> {
     }
 }
 
-impl<I: Io> AsyncRead for TlsStream<I> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
-    }
-}
-
-impl<I: Io> AsyncWrite for TlsStream<I> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        each!(self, io => io.is_write_vectored())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
-    }
-}
+delegate_io!(impl<I> TlsStream<I>, each);

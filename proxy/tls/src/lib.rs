@@ -5,6 +5,7 @@
 
 mod config;
 mod credentials;
+mod delegate;
 mod engine;
 mod handshake;
 mod maybe;
