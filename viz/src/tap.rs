@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use proxy_api::Observation;
+use proxy_api::{Kind as Code, Observation};
 use proxy_model::tap::{TapMatch, TextMatch};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -117,6 +117,8 @@ impl Taps {
             metrics: self.metrics.clone(),
             lost: AtomicU64::new(0),
             bases: AtomicU32::new(0),
+            answering: AtomicUsize::new(pods.len()),
+            refused: CancellationToken::new(),
         });
         tokio::spawn(run(tap, pods, permit, self.stop.clone()));
         let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
@@ -245,9 +247,13 @@ struct Tap {
     /// Lines lost since the last one sent.
     lost: AtomicU64,
     bases: AtomicU32,
+    /// Proxies that have not refused this tap.
+    answering: AtomicUsize,
+    /// Cancelled once every proxy has refused it.
+    refused: CancellationToken,
 }
 
-/// Runs until the reader disconnects or the program stops; then releases the permit.
+/// Runs until the reader disconnects, every proxy has refused or the program stops; then releases the permit.
 async fn run(tap: Arc<Tap>, pods: Vec<Arc<Pod>>, _permit: OwnedSemaphorePermit, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
     for pod in pods {
@@ -255,6 +261,7 @@ async fn run(tap: Arc<Tap>, pods: Vec<Arc<Pod>>, _permit: OwnedSemaphorePermit, 
     }
     tokio::select! {
         () = tap.lines.closed() => {}
+        () = tap.refused.cancelled() => {}
         () = stop.cancelled() => {}
     }
 }
@@ -276,12 +283,27 @@ async fn observe_pod(tap: Arc<Tap>, pod: Arc<Pod>) {
             Err(error) => {
                 // Reported once: a pod that was replaced fails for as long as the tap runs.
                 if !std::mem::replace(&mut failing, true) {
-                    tap.send_problem(format!("{name}: {error}"));
+                    tap.send_problem(format!("{name}: {}", describe(&error)));
+                }
+                // Asking again changes nothing: a sidecar or a right of ours is missing.
+                if matches!(error.kind(), Code::Unauthenticated | Code::PermissionDenied) {
+                    return tap.count_refusal();
                 }
                 sleep(RETRY).await;
             }
         }
     }
+}
+
+/// Error of a proxy in words. A call in plaintext says that no sidecar carried it.
+fn describe(error: &proxy_api::Error) -> String {
+    if error.kind() != Code::Unauthenticated {
+        return error.to_string();
+    }
+    format!(
+        "{error}: mesh-viz was probably started without a sidecar; restart it \
+         (kubectl rollout restart deploy/mesh-viz, in its namespace)"
+    )
 }
 
 type Service = InterceptedService<Channel, RequireId>;
@@ -351,6 +373,12 @@ impl Tap {
         };
         if !sent {
             self.lost.fetch_add(event.dropped + 1, Relaxed);
+        }
+    }
+
+    fn count_refusal(&self) {
+        if self.answering.fetch_sub(1, Relaxed) == 1 {
+            self.refused.cancel();
         }
     }
 
@@ -439,5 +467,56 @@ mod tests {
             (error.0, error.1.as_str()),
             (StatusCode::NOT_FOUND, "no meshed pod of deployment/web is running")
         );
+    }
+
+    /// Serves a proxy's tap that refuses every observation as `no_tls_from_remote`.
+    async fn refusing_proxy() -> SocketAddr {
+        let refuse = || async {
+            [
+                ("content-type", "application/grpc"),
+                ("grpc-status", "16"),
+                ("grpc-message", "no_tls_from_remote"),
+            ]
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(refuse)).await });
+        addr
+    }
+
+    #[tokio::test]
+    async fn a_tap_that_every_proxy_refuses_says_why_and_ends() {
+        let addr = refusing_proxy().await;
+        let pod = Pod {
+            key: viz_query::PodKey {
+                namespace: "vote".into(),
+                name: "web-1".into(),
+            },
+            ip: Some(addr.ip()),
+            admin_port: 4191,
+            tap_port: Some(addr.port()),
+            owners: vec![(Kind::Deployment, "web".to_owned())],
+            labels: Default::default(),
+            phase: "Running".to_owned(),
+            ready: true,
+            meshed: true,
+            identity: None,
+        };
+        let objects = Objects {
+            pods: vec![Arc::new(pod)],
+            ..Objects::default()
+        };
+        let (_objects, objects) = watch::channel(Arc::new(objects));
+        let taps = Taps::new(objects, Metrics::new(), CancellationToken::new());
+        let response = taps.start(&request("deploy/web"), Encoding::Lines);
+        let body = response.unwrap_or_else(|r| panic!("{}", r.1)).into_body();
+        let whole = tokio::time::timeout(Duration::from_secs(20), axum::body::to_bytes(body, 1 << 20));
+        let text = whole.await.expect("the tap ends").expect("lines");
+        let text = String::from_utf8_lossy(&text);
+        assert!(
+            text.contains("vote/web-1: Unauthenticated: no_tls_from_remote"),
+            "{text}"
+        );
+        assert!(text.contains("kubectl rollout restart deploy/mesh-viz"), "{text}");
     }
 }
