@@ -12,7 +12,6 @@ mod args;
 mod body;
 mod cluster;
 mod events;
-mod idle;
 mod limits;
 mod metrics;
 mod reload;

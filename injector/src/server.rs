@@ -18,7 +18,6 @@ use crate::{
     body::{self, Budget},
     cluster::Cluster,
     events::Events,
-    idle::{Activity, IdleStream},
     limits,
     metrics::Metrics,
     reload::Current,
@@ -41,6 +40,8 @@ pub(crate) fn with_limits(mut server: Server) -> Server {
     server.limits.per_client = limits::CONNECTIONS_PER_CLIENT;
     // The kubelet probes the admin port.
     server.limits.probes = None;
+    server.limits.first_call = None;
+    server.limits.idle = Some(limits::IDLE_TIME);
     server
 }
 
@@ -56,18 +57,12 @@ impl Acceptor for Webhooks {
         let reason = if has_certificate { "handshake" } else { "no_certificate" };
         let accepted = accept_tls(socket, &webhook.tls).await;
         let stream = accepted.inspect_err(|_| webhook.metrics.refused(reason))?;
-        let (activity, refusals) = (Activity::new(), webhook.refusals.clone());
-        let on_end = move || refusals.count(limits::IDLE_TIME.row());
-        let stream = IdleStream::new(stream, activity.clone(), limits::IDLE_TIME.value, on_end);
-        Ok((Box::new(stream), Reviews { webhook, activity }))
+        Ok((Box::new(stream), Reviews(webhook)))
     }
 }
 
 /// Reviews of one connection.
-pub(crate) struct Reviews {
-    webhook: Arc<Webhook>,
-    activity: Activity,
-}
+pub(crate) struct Reviews(Arc<Webhook>);
 
 impl Service<Request<Incoming>> for Reviews {
     type Response = Response<Full<Bytes>>;
@@ -75,12 +70,8 @@ impl Service<Request<Incoming>> for Reviews {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (webhook, busy) = (Arc::clone(&self.webhook), self.activity.begin());
-        Box::pin(async move {
-            let response = webhook.request(request).await;
-            drop(busy);
-            Ok(response)
-        })
+        let webhook = Arc::clone(&self.0);
+        Box::pin(async move { Ok(webhook.request(request).await) })
     }
 }
 

@@ -57,6 +57,7 @@ impl Server {
             connections: limits::TAP_OBSERVERS,
             per_client: limits::TAP_OBSERVERS_PER_CLIENT,
             probes: None,
+            call: None,
             streams: limits::TAP_STREAMS,
             header_list_bytes: limits::HEADER_LIST_BYTES,
             stream_window: limits::TAP_STREAM_WINDOW,

@@ -75,7 +75,10 @@ async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
         ready: context.ready.clone(),
     });
     context.serve_admin(admin_listener, metrics, Router::new());
-    let served = context.server("api").serve(listener, api, context.stop.clone());
+    let mut server = context.server("api");
+    // A tap is a stream.
+    server.limits.call = None;
+    let served = server.serve(listener, api, context.stop.clone());
     context.tasks.spawn("api", served);
     let followed = objects::follow(source.updates, mesh, objects);
     context.tasks.spawn("objects", until(context.stop.clone(), followed));

@@ -27,6 +27,10 @@ pub(crate) fn connections() -> Limits {
         connections: DESTINATION_CONNECTIONS,
         per_client: DESTINATION_CONNECTIONS,
         probes: None,
+        // A proxy connects before it has a question, and its questions are streams.
+        first_call: None,
+        idle: None,
+        call: None,
         streams: DESTINATION_STREAMS,
         header_list_bytes: DESTINATION_HEADER_BYTES,
         stream_window: REQUEST_BYTES,

@@ -10,15 +10,19 @@
 //! [`Limit`].
 
 mod admission;
+mod calls;
 mod connection;
-mod first_bytes;
 pub mod limits;
 mod refusals;
+mod timed_io;
 
 use std::{convert::Infallible, error::Error as StdError, fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
-use hyper::{Response, body::Incoming};
+use hyper::{
+    Response,
+    body::{Bytes, Incoming},
+};
 use hyper_util::service::TowerToHyperService;
 use proxy_model::{
     ClientAddr,
@@ -60,7 +64,7 @@ pub trait HttpService:
     + 'static
 {
     /// Body of responses.
-    type Body: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
+    type Body: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 }
 
 impl<S, B> HttpService for S
@@ -68,7 +72,7 @@ where
     S: hyper::service::Service<hyper::Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
-    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = B;
 }

@@ -43,6 +43,8 @@ proxy_model::limits! {
     TAP_HANDSHAKE: Duration = Duration::from_secs(5);
     /// Time for the head of a request to the tap API.
     TAP_HEAD: Duration = Duration::from_secs(10);
+    /// Time that a connection to the tap API may be without a request; the API server closes its own after 90 s.
+    TAP_IDLE: Duration = Duration::from_secs(120);
     /// Requests on one HTTP/2 connection to the tap API: an API server sends all of its taps on one.
     TAP_STREAMS: u32 = 64;
 }
@@ -145,6 +147,8 @@ pub(crate) async fn serve(
         probes: None,
         handshake: TAP_HANDSHAKE,
         head: TAP_HEAD,
+        idle: Some(TAP_IDLE),
+        call: None,
         streams: TAP_STREAMS,
         ..server.limits
     };

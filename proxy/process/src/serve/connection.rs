@@ -1,6 +1,6 @@
 //! One connection: handshake, HTTP, the end.
 
-use std::{error::Error as StdError, io, pin::pin, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{error::Error as StdError, io, pin::pin, time::Duration};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -11,7 +11,10 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Acceptor, AnyIo, BoxError, Client, HttpService, Protocol, Server, Ticket, first_bytes::FirstBytes, limits,
+    Acceptor, AnyIo, BoxError, Client, HttpService, Protocol, Server, Ticket,
+    calls::Calls,
+    limits,
+    timed_io::{Observed, TimedIo},
 };
 
 impl Server {
@@ -46,18 +49,25 @@ impl Server {
     }
 
     async fn http<S: HttpService>(&self, io: AnyIo, service: S, client: Client, stop: CancellationToken) {
-        let (io, is_http2) = FirstBytes::new(io, self.limits.first_bytes.value);
+        let io = TimedIo::new(io, self.limits.first_bytes.value, self.limits.write.value);
+        let (observed, calls) = (io.observed(), Calls::new());
         let builder = self.builder(client);
-        let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let mut served = pin!(builder.serve_connection(TokioIo::new(io), calls.count(service)));
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
+            limit = calls.exceeded(&self.limits, || observed.is_http2()) => {
+                self.refuse(limit.row());
+                served.as_mut().graceful_shutdown();
+                let Ok(ended) = timeout(self.limits.drain.value, served).await else { return };
+                ended
+            }
             () = stop.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 served.await
             }
         };
         if let Err(error) = ended {
-            if let Some(limit) = self.exceeded(&error, is_http2.load(Relaxed)) {
+            if let Some(limit) = self.exceeded(&error, &observed) {
                 self.refuse(limit);
             }
             tracing::debug!(server = self.name, %error, "a connection ended early");
@@ -90,14 +100,21 @@ impl Server {
     }
 
     /// Limit that ended a connection, if one did.
-    fn exceeded(&self, error: &BoxError, is_http2: bool) -> Option<Limit<Value>> {
+    fn exceeded(&self, error: &BoxError, observed: &Observed) -> Option<Limit<Value>> {
         let limits = &self.limits;
+        if observed.is_unread() {
+            return Some(limits.write.row());
+        }
         let io = causes(&**error).find_map(|cause| cause.downcast_ref::<io::Error>());
         if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
             return Some(limits.first_bytes.row());
         }
         let error = error.downcast_ref::<hyper::Error>()?;
-        let timeout: Limit<Duration> = if is_http2 { limits.ping_timeout } else { limits.head };
+        let timeout: Limit<Duration> = if observed.is_http2() {
+            limits.ping_timeout
+        } else {
+            limits.head
+        };
         match error {
             error if error.is_timeout() => Some(timeout.row()),
             error if error.is_parse_too_large() => Some(limits.head_bytes.row()),

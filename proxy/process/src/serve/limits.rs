@@ -35,6 +35,16 @@ proxy_model::limits! {
     SERVER_PING_INTERVAL: Duration = Duration::from_secs(10);
     /// Time for the answer to a PING.
     SERVER_PING_TIMEOUT: Duration = Duration::from_secs(20);
+    /// Time from the preface of HTTP/2 to the first request.
+    SERVER_FIRST_CALL: Duration = Duration::from_secs(10);
+    /// Time that a connection may be without a request.
+    SERVER_IDLE: Duration = Duration::from_secs(60);
+    /// Time from a request to the end of its response, where no response is a stream.
+    SERVER_CALL: Duration = Duration::from_secs(30);
+    /// Bytes of a response handed to HTTP/2 at a time: what it keeps of a response that nobody reads.
+    SERVER_CHUNK_BYTES: usize = 16 * 1024;
+    /// Time that bytes wait for a client to read.
+    SERVER_WRITE: Duration = Duration::from_secs(30);
     /// Time for requests to end after the stop.
     SERVER_DRAIN: Duration = Duration::from_secs(5);
     /// Bytes of a request's body that the admin server reads, a log filter for example.
@@ -72,6 +82,14 @@ pub struct Limits {
     pub ping_interval: Limit<Duration>,
     /// Time for the answer to a PING.
     pub ping_timeout: Limit<Duration>,
+    /// Time from the preface of HTTP/2 to the first request; none where clients connect ahead of their requests.
+    pub first_call: Option<Limit<Duration>>,
+    /// Time without a request; none where clients keep connections.
+    pub idle: Option<Limit<Duration>>,
+    /// Time from a request to the end of its response; none where responses are streams.
+    pub call: Option<Limit<Duration>>,
+    /// Time that bytes wait for a client to read.
+    pub write: Limit<Duration>,
     /// Time for the drain.
     pub drain: Limit<Duration>,
 }
@@ -92,6 +110,10 @@ impl Default for Limits {
             stream_window: SERVER_STREAM_WINDOW,
             ping_interval: SERVER_PING_INTERVAL,
             ping_timeout: SERVER_PING_TIMEOUT,
+            first_call: Some(SERVER_FIRST_CALL),
+            idle: Some(SERVER_IDLE),
+            call: Some(SERVER_CALL),
+            write: SERVER_WRITE,
             drain: SERVER_DRAIN,
         }
     }

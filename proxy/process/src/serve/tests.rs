@@ -3,6 +3,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -110,10 +111,66 @@ async fn an_unfinished_head_is_closed_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_answers_no_ping_is_closed_and_counted() {
     let server = served(hello()).await;
-    server
-        .exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-        .await;
+    let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+    let begun = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    server.exchange(&[&begun[..], request].concat()).await;
     assert_eq!(server.refused(), ["SERVER_PING_TIMEOUT"]);
+}
+
+/// An HTTP/2 client that answers PINGs.
+async fn http2(
+    addr: SocketAddr,
+) -> (
+    hyper::client::conn::http2::SendRequest<String>,
+    impl Future<Output = hyper::Result<()>>,
+) {
+    let socket = TcpStream::connect(addr).await.expect("serves");
+    hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+        .await
+        .expect("HTTP/2")
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_without_requests_are_closed_and_counted() {
+    let server = served(hello()).await;
+    let (send, connection) = http2(server.addr).await;
+    let _ = timeout(LONG, connection).await.expect("closed");
+    assert_eq!(server.refused(), ["SERVER_FIRST_CALL"]);
+    drop(send);
+
+    let (mut send, connection) = http2(server.addr).await;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get("http://a/").body(String::new()).expect("a request");
+    let answer = send.send_request(request).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    drop(answer);
+    let began = tokio::time::Instant::now();
+    let _ = timeout(LONG, connection).await.expect("closed");
+    assert!(began.elapsed() >= limits::SERVER_IDLE.value, "{:?}", began.elapsed());
+    assert_eq!(server.refused()[1..], ["SERVER_IDLE"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_that_nobody_reads_are_dropped_and_counted() {
+    let large = || {
+        let service = Router::new().route("/", get(async || vec![b'x'; 16 << 20]));
+        let probes = Router::new();
+        Plain { service, probes }
+    };
+    let server = served(large()).await;
+    let mut unread = TcpStream::connect(server.addr).await.expect("serves");
+    unread.write_all(GET).await.expect("open");
+    tokio::time::sleep(LONG).await;
+    assert_eq!(server.refused(), ["SERVER_WRITE"]);
+
+    let server = served(large()).await;
+    let (mut send, connection) = http2(server.addr).await;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get("http://a/").body(String::new()).expect("a request");
+    let unread = send.send_request(request).await.expect("an answer");
+    let _ = timeout(LONG, connection).await.expect("closed");
+    assert_eq!(server.refused(), ["SERVER_CALL"]);
+    drop(unread);
 }
 
 #[tokio::test]
