@@ -53,9 +53,7 @@ type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
 fn pure() -> FuncMap {
     let functions: [(&str, Function); 11] = [
         ("toYaml", |arguments| {
-            let yaml = serde_yaml_ng::to_string(&json(argument(arguments, 0)))
-                .map_err(|error| TemplateError::Exec(error.to_string()))?;
-            string(yaml.trim_end())
+            string(destination_yaml::write(&json(argument(arguments, 0))).trim_end())
         }),
         ("indent", |arguments| string(&indented(arguments))),
         ("nindent", |arguments| string(&format!("\n{}", indented(arguments)))),

@@ -53,9 +53,10 @@ fn given_to(chart: Chart, sets: &[&str]) -> Value {
 
 /// Objects by kind and name.
 fn objects(text: &str) -> BTreeMap<String, Value> {
-    serde_yaml_ng::Deserializer::from_str(text)
-        .map(|document| serde::Deserialize::deserialize(document).expect("YAML"))
-        .filter(|object: &Value| !object.is_null())
+    destination_yaml::all(text)
+        .expect("YAML")
+        .into_iter()
+        .filter(|object| !object.is_null())
         .map(|mut object| {
             // Values inside a ConfigMap are text; their spelling may differ, their meaning must not.
             if let Some(text) = object.pointer("/data/values").and_then(Value::as_str) {

@@ -9,7 +9,7 @@ const INDEX_MAX: usize = 1_000;
 
 /// Parses a values file; an empty file yields an empty mapping.
 pub fn parse(text: &str) -> Result<Value, Error> {
-    match serde_yaml_ng::from_str(text) {
+    match destination_yaml::one(text) {
         Ok(Value::Null) => Ok(Value::Object(Map::new())),
         Ok(map @ Value::Object(_)) => Ok(map),
         Ok(_) => Err(Error::Values("invalid values: must be a mapping".into())),

@@ -9,7 +9,6 @@ mod flags;
 mod input;
 mod report;
 mod transform;
-mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -70,7 +69,7 @@ fn rewrite(
         match output {
             DocumentFormat::Json => text.push_str(&format!("{value}\n")),
             DocumentFormat::Yaml if value == document.value => text.push_str(&verbatim(&document.text)),
-            DocumentFormat::Yaml => text.push_str(&format!("{}---\n", yaml::emit(&value))),
+            DocumentFormat::Yaml => text.push_str(&format!("{}---\n", destination_yaml::write(&value))),
         }
     }
     Ok((text, lines))

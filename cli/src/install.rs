@@ -168,7 +168,7 @@ pub(crate) fn record_given(values: &mut Value) -> anyhow::Result<()> {
     let text = if map.is_empty() {
         "{}\n".to_owned()
     } else {
-        serde_yaml_ng::to_string(&given)?
+        destination_yaml::write(&given)
     };
     mesh_charts::set_text(values, "given", text)?;
     Ok(())

@@ -89,7 +89,7 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<ExitCode> {
     }
     let profile = render(&name, &namespace, &routes);
     output::print(&match args.output {
-        DocumentFormat::Yaml => serde_yaml_ng::to_string(&profile)?,
+        DocumentFormat::Yaml => destination_yaml::write(&profile),
         DocumentFormat::Json => serde_json::to_string_pretty(&profile)? + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn generates_valid_profiles() {
         let text = template("web.vote.svc.cluster.local", "vote");
-        let value: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+        let value = destination_yaml::one(&text).expect("YAML");
         Object::from_value(value).expect("the template is valid");
         let made = render("web.vote.svc.cluster.local", "vote", &[example()]);
         Object::from_value(made).expect("valid");

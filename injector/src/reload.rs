@@ -129,8 +129,7 @@ pub(crate) struct Place {
 
 /// Builds the injector from values and trust anchors.
 pub(crate) fn injector([values, anchors]: [&str; 2], place: &Place) -> Result<Injector, String> {
-    let values: serde_json::Value =
-        serde_yaml_ng::from_str(values).map_err(|error| format!("invalid values: {error}"))?;
+    let values = destination_yaml::one(values).map_err(|error| format!("invalid values: {error}"))?;
     let mut config = Config::from_values(&values).map_err(|error| error.to_string())?;
     config.linkerd_namespace.clone_from(&place.namespace);
     config.no_native_sidecars = !place.native_sidecars;

@@ -179,7 +179,7 @@ pub(crate) fn resources() -> Result<Vec<(String, Vec<String>)>> {
     };
     let mut found = Vec::new();
     for (file, text) in mesh_charts::render(Chart::Crds, &release, &mesh_charts::parse("")?)? {
-        let object: Value = serde_yaml_ng::from_str(&text).with_context(|| format!("the chart's {file}"))?;
+        let object = destination_yaml::one(&text).with_context(|| format!("the chart's {file}"))?;
         let versions = object["spec"]["versions"].as_array().into_iter().flatten();
         let served = versions.filter(|version| version["served"] == true);
         found.push((

@@ -1,7 +1,6 @@
 //! Demo application for a cluster: the same manifests, with an image and settings for Pod Security level `restricted`.
 
 use anyhow::Context as _;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 /// Annotation left to `mesh inject`, so that the application can also run without a mesh.
@@ -11,10 +10,9 @@ const INJECT: &str = destination_k8s::keys::INJECT;
 pub(super) fn manifests(texts: &[&str], image: &str) -> anyhow::Result<String> {
     let mut out = String::new();
     for text in texts {
-        for document in serde_yaml_ng::Deserializer::from_str(text) {
-            let mut object = Value::deserialize(document).context("invalid demo manifests")?;
+        for mut object in destination_yaml::all(text).context("cannot parse the demo's manifests")? {
             adapt(&mut object, image);
-            out += &format!("---\n{}", serde_yaml_ng::to_string(&object)?);
+            out += &format!("---\n{}", destination_yaml::write(&object));
         }
     }
     Ok(out)
@@ -63,9 +61,7 @@ mod tests {
         let text = "kind: Namespace\nmetadata: {name: vote, annotations: {linkerd.io/inject: enabled}}\n---\n\
             kind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: {containers: [{name: web, command: [mesh, demo-app, web]}]}}}\n";
         let made = manifests(&[text], "localhost/mesh-app:1").expect("made");
-        let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&made)
-            .map(|document| Value::deserialize(document).expect("YAML"))
-            .collect();
+        let objects = destination_yaml::all(&made).expect("YAML");
         assert_eq!(objects[0]["metadata"], json!({"name": "vote"}));
         assert_eq!(objects[1]["metadata"], json!({"name": "web"}));
         let container = &objects[1]["spec"]["template"]["spec"]["containers"][0];

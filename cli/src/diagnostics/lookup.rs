@@ -263,7 +263,7 @@ pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
         plural => bail!("{plural} have no policy of their own: use po/POD or svc/SERVICE"),
     };
     output::print(&match args.output {
-        DocumentFormat::Yaml => serde_yaml_ng::to_string(&policy)?,
+        DocumentFormat::Yaml => destination_yaml::write(&policy),
         DocumentFormat::Json => format!("{}\n", serde_json::to_string_pretty(&policy)?),
     })?;
     Ok(ExitCode::SUCCESS)

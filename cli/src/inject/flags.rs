@@ -6,7 +6,6 @@ use anyhow::{Context, bail};
 use destination_k8s::keys;
 use destination_source::cluster::Resource;
 use injector_patch::{Config, Injector, annotations as a, supports_native_sidecars};
-use serde_json::Value;
 
 use super::transform::{Mode, Transform};
 use crate::{kube, output::DocumentFormat};
@@ -260,8 +259,8 @@ async fn installed(flags: &kube::ClusterFlags) -> anyhow::Result<Config> {
         };
         text.map(str::to_owned).with_context(missing)
     };
-    let values: Value = serde_yaml_ng::from_str(&text("linkerd-config", "values").await?)
-        .context("invalid YAML in the ConfigMap linkerd-config")?;
+    let values = destination_yaml::one(&text("linkerd-config", "values").await?)
+        .context("cannot parse the values in the ConfigMap linkerd-config")?;
     let mut config = Config::from_values(&values)?;
     config.linkerd_namespace.clone_from(namespace);
     config.identity_trust_anchors_pem = text("linkerd-identity-trust-roots", "ca-bundle.crt").await?;
@@ -270,6 +269,6 @@ async fn installed(flags: &kube::ClusterFlags) -> anyhow::Result<Config> {
 }
 
 fn values(file: &PathBuf) -> anyhow::Result<Config> {
-    let values: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(file)?)?;
+    let values = destination_yaml::one(&std::fs::read_to_string(file)?)?;
     Ok(Config::from_values(&values)?)
 }

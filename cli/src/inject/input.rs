@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use destination_source::manifest;
 use serde_json::Value;
 
 /// Maximum size of one file or of stdin, which is kept in memory.
@@ -84,7 +83,7 @@ fn folder(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<
 
 /// Splits a text at lines of three dashes.
 pub(crate) fn documents(file: &str, text: &str) -> anyhow::Result<Vec<Document>> {
-    let parse = |document: manifest::Document<'_>| match document.value() {
+    let parse = |document: destination_yaml::Document<'_>| match document.value() {
         Ok(value) => Ok(Document {
             file: file.to_owned(),
             line: document.first_line(),
@@ -93,7 +92,7 @@ pub(crate) fn documents(file: &str, text: &str) -> anyhow::Result<Vec<Document>>
         }),
         Err(error) => Err(anyhow!("{file}:{}: {error}", error.line)),
     };
-    manifest::documents(text).map(parse).collect()
+    destination_yaml::documents(text).map(parse).collect()
 }
 
 /// Adds the location of the document to an error.

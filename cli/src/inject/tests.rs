@@ -1,10 +1,9 @@
 //! Tests of `inject` and `uninject` on texts: output, report and errors.
 
 use clap::Parser;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{DocumentFormat, InjectArgs, input, report, rewrite, transform, yaml};
+use super::{DocumentFormat, InjectArgs, input, report, rewrite, transform};
 
 const WEB: &str = "# the web\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  \
     template:\n    spec:\n      containers:\n      - {name: web, image: w, ports: [{containerPort: 8080}]}\n";
@@ -207,46 +206,4 @@ fn rejects_unknown_inject_values() {
         "{}",
         error_of(namespace)
     );
-}
-
-#[test]
-fn quotes_strings_that_yaml_would_misread() {
-    for text in [
-        "on",
-        "Yes",
-        "n",
-        "null",
-        "~",
-        "1",
-        "1e3",
-        "0x1f",
-        "1_000",
-        "",
-        " a",
-        "a: b",
-        "#c",
-        "a:",
-        "2020-01-01",
-        "é",
-    ] {
-        assert!(yaml::emit(&json!(text)).starts_with('"'), "{text:?}");
-    }
-    assert_eq!(
-        yaml::emit(&json!({"a": {"b": ["x/y:1", 2, {"c": "l\nm\n"}]}})),
-        "a:\n  b:\n  - x/y:1\n  - 2\n  - c: |\n      l\n      m\n"
-    );
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Written values are read back unchanged.
-    #[test]
-    fn yaml_round_trips(texts in proptest::collection::vec("[ -~\n\t\u{7f}\u{85}\u{2028}é]{0,12}", 1..6)) {
-        let value = json!({"list": [texts.clone(), texts[0], {"a": texts[0], "b": {}}, []], (texts[0].clone()): {"x": texts}});
-        let read: Value = serde_yaml_ng::from_str(&yaml::emit(&value)).map_err(|error| {
-            TestCaseError::fail(format!("{error}\n{}", yaml::emit(&value)))
-        })?;
-        prop_assert_eq!(read, value);
-    }
 }

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use mesh_charts::{Chart, Release};
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::output::DocumentFormat;
@@ -47,8 +46,7 @@ pub(crate) fn render(chart: Chart, namespace: &str, values: &Value) -> anyhow::R
     for (file, text) in mesh_charts::render(chart, &release, values)? {
         let source = format!("{}/templates/{file}", chart.name());
         for text in documents(&text) {
-            let yaml = serde_yaml_ng::Deserializer::from_str(&text);
-            let object = Value::deserialize(yaml).with_context(|| format!("{source} renders invalid YAML"))?;
+            let object = destination_yaml::one(&text).with_context(|| format!("cannot parse what {source} renders"))?;
             if !object.is_null() {
                 let source = source.clone();
                 manifests.push(Manifest { source, text, object });
@@ -95,7 +93,7 @@ pub(crate) fn objects_text(objects: &[Value], output: DocumentFormat) -> anyhow:
     let mut text = String::new();
     for object in objects {
         text += &match output {
-            DocumentFormat::Yaml => format!("---\n{}", serde_yaml_ng::to_string(object)?),
+            DocumentFormat::Yaml => format!("---\n{}", destination_yaml::write(object)),
             DocumentFormat::Json => format!("{object}\n"),
         };
     }

@@ -23,9 +23,9 @@ fn printed(line: &[&str]) -> Result<Vec<Value>, String> {
     let rendered =
         rendered(&args, &ClusterFacts::default(), SystemTime::now()).map_err(|error| format!("{error:#}"))?;
     let text = manifests::text(&rendered, args.output);
-    let documents = serde_yaml_ng::Deserializer::from_str(&text);
-    let objects = documents.map(|document| serde::Deserialize::deserialize(document).expect("YAML"));
-    Ok(objects.filter(|object: &Value| !object.is_null()).collect())
+    let mut objects = destination_yaml::all(&text).expect("YAML");
+    objects.retain(|object| !object.is_null());
+    Ok(objects)
 }
 
 fn find<'a>(objects: &'a [Value], name: &str) -> &'a Value {

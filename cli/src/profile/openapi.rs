@@ -12,7 +12,7 @@ const METHODS: [&str; 7] = ["delete", "get", "head", "options", "patch", "post",
 
 /// Parses the routes, sorted by path.
 pub(super) fn routes(text: &str) -> Result<Vec<Route>> {
-    let document: Value = serde_yaml_ng::from_str(text).context("invalid YAML or JSON")?;
+    let document = destination_yaml::one(text)?;
     let paths = document["paths"].as_object().context("missing field paths")?;
     let base = base(&document);
     let mut names: Vec<&String> = paths.keys().collect();

@@ -5,7 +5,6 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, Result, bail};
 use destination_source::cluster;
 use mesh_charts::{Chart, Release};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::{kube::ClusterFlags, output};
@@ -112,9 +111,7 @@ async fn check(args: &VizInstallArgs) -> Result<()> {
 fn removals(namespace: &str) -> Result<String> {
     let mut objects = Vec::new();
     for (_, text) in rendered(namespace, &json!({}))? {
-        for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            objects.push(Value::deserialize(document).context("the chart renders invalid YAML")?);
-        }
+        objects.extend(destination_yaml::all(&text).context("cannot parse what the chart renders")?);
     }
     objects.push(json!({
         "apiVersion": "v1",
@@ -133,10 +130,9 @@ fn removals(namespace: &str) -> Result<String> {
             metadata["namespace"] = namespace.clone();
         }
         let name = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata});
-        let text = serde_yaml_ng::to_string(&name).context("cannot write YAML")?;
-        Ok(format!("---\n{text}"))
+        format!("---\n{}", destination_yaml::write(&name))
     };
-    objects.iter().map(name).collect()
+    Ok(objects.iter().map(name).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The index by concern, beyond the recordings of upstream. Objects are as `mesh local` writes them.
 
 use destination_k8s::Kind;
-use serde::Deserialize as _;
 
 use super::*;
 
@@ -63,9 +62,9 @@ spec:
 ";
 
 fn objects(yaml: &str) -> Vec<Object> {
-    let documents = serde_yaml_ng::Deserializer::from_str(yaml);
-    let values = documents.map(|document| serde_json::Value::deserialize(document).expect("YAML"));
+    let values = destination_yaml::all(yaml).expect("YAML");
     values
+        .into_iter()
         .map(|value| Object::from_value(value).expect("an object"))
         .collect()
 }

@@ -298,7 +298,7 @@ fn update_files(files: &mut BTreeMap<PathBuf, FileState>, found: &[PathBuf]) {
 fn keep_last_good(before: &[Object], now: Vec<Object>, refused: &[Refusal]) -> Vec<Object> {
     let unparsed = refused
         .iter()
-        .any(|r| r.object.is_none() && r.reason.starts_with(manifest::INVALID_YAML));
+        .any(|r| r.object.is_none() && r.reason.starts_with(destination_yaml::INVALID));
     let named: BTreeSet<&ObjectRef> = refused.iter().filter_map(|r| r.object.as_ref()).collect();
     let present: BTreeSet<ObjectRef> = now.iter().map(Object::object_ref).collect();
     let stays = |object: &&Object| {

@@ -9,16 +9,9 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 /// Returns the line, from 1, of `path` in `document`, or of the deepest part of it that exists.
 pub(crate) fn line(document: &str, path: &Path) -> Option<usize> {
     (1..=path.0.len()).rev().find_map(|depth| {
-        let walk = Walk(&path.0[..depth]);
-        let error = walk
-            .deserialize(serde_yaml_ng::Deserializer::from_str(document))
-            .err()?;
+        let (error, line) = destination_yaml::walk(document, Walk(&path.0[..depth])).err()?;
         // Only the error made here shows that the path was reached.
-        error
-            .to_string()
-            .contains(REACHED)
-            .then(|| error.location().map(|at| at.line()))
-            .flatten()
+        line.filter(|_| error.contains(REACHED))
     })
 }
 
@@ -57,8 +50,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let Some((first, rest)) = self.0.split_first() else {
             return Err(de::Error::custom(REACHED));
         };
-        while let Some(key) = map.next_key::<serde_yaml_ng::Value>()? {
-            if matches!((first, key.as_str()), (Segment::Key(want), Some(key)) if want == key) {
+        while let Some(key) = map.next_key::<String>()? {
+            if matches!(first, Segment::Key(want) if *want == key) {
                 map.next_value_seed(Walk(rest))?;
             } else {
                 map.next_value::<IgnoredAny>()?;

@@ -3,6 +3,7 @@
 use std::path::Path as FilePath;
 
 use destination_k8s::{Object, Path};
+use destination_yaml::{Document, documents};
 use serde_json::Value;
 
 use crate::{Refusal, locate};
@@ -16,19 +17,6 @@ pub struct Manifest {
     pub refused: Vec<Refusal>,
 }
 
-/// Start of the reason for which a document is rejected as a whole.
-pub(crate) const INVALID_YAML: &str = "invalid YAML";
-
-/// Error of parsing a document.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{INVALID_YAML}: {reason}")]
-pub struct InvalidYaml {
-    /// Line of the text, from 1.
-    pub line: usize,
-    /// Reason given by the parser.
-    pub reason: String,
-}
-
 /// Parses a manifest; `file` appears only in refusals.
 pub fn parse(file: &FilePath, text: &str) -> Manifest {
     let mut manifest = Manifest::default();
@@ -38,72 +26,8 @@ pub fn parse(file: &FilePath, text: &str) -> Manifest {
     manifest
 }
 
-/// One document of a YAML text.
-#[derive(Copy, Clone, Debug)]
-pub struct Document<'a> {
-    /// Text without the markers.
-    pub text: &'a str,
-    /// Number of lines before it.
-    pub before: usize,
-}
-
-/// Splits a YAML text into its documents; blank ones and comments alone are skipped.
-pub fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
-    let mut found = vec![];
-    let (mut start, mut before, mut at) = (0, 0, 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let bare = line.trim_end();
-        if bare == "---" || bare.starts_with("--- ") || bare == "..." {
-            found.push(Document {
-                text: &text[start..at],
-                before,
-            });
-            // Content on the marker's own line belongs to the document that it opens.
-            let own = if bare.len() > 3 { at + 4 } else { at + line.len() };
-            (start, before) = (own, if bare.len() > 3 { number } else { number + 1 });
-        }
-        at += line.len();
-    }
-    found.push(Document {
-        text: &text[start..],
-        before,
-    });
-    found.into_iter().filter(|document| !blank(document.text))
-}
-
-fn blank(text: &str) -> bool {
-    text.lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-}
-
-impl Document<'_> {
-    /// Parses the document.
-    pub fn value(self) -> Result<Value, InvalidYaml> {
-        let parse = || {
-            let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(self.text)?;
-            value.apply_merge()?;
-            serde_json::to_value(value).map_err(serde::de::Error::custom)
-        };
-        parse().map_err(|error: serde_yaml_ng::Error| {
-            let text = error.to_string();
-            InvalidYaml {
-                line: error
-                    .location()
-                    .map_or_else(|| self.first_line(), |at| self.before + at.line()),
-                reason: text.split(" at line ").next().unwrap_or(&text).to_owned(),
-            }
-        })
-    }
-
-    /// Returns the line of the text, from 1, at which the content begins.
-    pub fn first_line(self) -> usize {
-        let skipped = self.text.lines().take_while(|line| blank(line)).count();
-        self.before + skipped + 1
-    }
-
-    fn line_of(self, path: &Path) -> usize {
-        locate::line(self.text, path).map_or_else(|| self.first_line(), |line| self.before + line)
-    }
+fn line_of(document: Document<'_>, path: &Path) -> usize {
+    locate::line(document.text, path).map_or_else(|| document.first_line(), |line| document.before + line)
 }
 
 fn read(file: &FilePath, document: Document<'_>, manifest: &mut Manifest) {
@@ -156,7 +80,7 @@ fn object(file: &FilePath, document: Document<'_>, value: Value, at: &Path, mani
     whole.0.extend(path.0);
     manifest.refused.push(Refusal {
         file: file.to_owned(),
-        line: Some(document.line_of(&whole)),
+        line: Some(line_of(document, &whole)),
         reason,
         object,
     });

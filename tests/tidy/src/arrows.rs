@@ -223,6 +223,24 @@ fn one_crate_names_a_kubernetes_client() {
 }
 
 #[test]
+fn one_crate_names_a_yaml_parser() {
+    let parsers = [
+        "serde-saphyr",
+        "serde_yaml",
+        "serde_yaml_ng",
+        "serde_norway",
+        "serde_yml",
+    ];
+    let mut wrong = Vec::new();
+    for package in packages().iter().filter(|package| package.name != "destination-yaml") {
+        let named = direct(&package.name);
+        let theirs = parsers.iter().filter(|parser| named.contains(*parser));
+        wrong.extend(theirs.map(|parser| format!("{} → {parser}", package.name)));
+    }
+    assert_none("only destination-yaml may name a YAML parser", &wrong);
+}
+
+#[test]
 fn control_plane_contains_no_data_path() {
     let wrong: Vec<String> = CONTROL_PLANE
         .iter()

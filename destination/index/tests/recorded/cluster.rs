@@ -7,7 +7,6 @@ use destination_index::{
     status::{Condition, Content},
 };
 use destination_k8s::{Kind, Object, ObjectRef, route::ParentRef};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Objects that `cluster.json` has as they really were; in `objects.yaml` they are as they were written.
@@ -50,8 +49,7 @@ fn objects(dir: &Path) -> Vec<Object> {
         );
     }
     let written = fs::read_to_string(dir.join("objects.yaml")).expect("objects.yaml");
-    for document in serde_yaml_ng::Deserializer::from_str(&written) {
-        let mut value = Value::deserialize(document).expect("YAML");
+    for mut value in destination_yaml::all(&written).expect("YAML") {
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         if AS_THEY_WERE.contains(&kind.as_str()) {
             continue;

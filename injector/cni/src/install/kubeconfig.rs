@@ -34,6 +34,6 @@ impl Account {
             "contexts": [{"name": "linkerd-cni-context", "context": {"cluster": "local", "user": name}}],
             "current-context": "linkerd-cni-context",
         });
-        Ok(serde_yaml_ng::to_string(&kubeconfig).expect("a value is YAML"))
+        Ok(destination_yaml::write(&kubeconfig))
     }
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use libtest_mimic::Trial;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tests_cluster::{
     bed::{Bed, Needs},
@@ -118,8 +117,7 @@ fn strict_pods_are_meshed(bed: &Bed) {
     ]);
     cluster.kubectl(&["annotate", "namespace", STRICT, "linkerd.io/inject=enabled"]);
     let mut server = Vec::new();
-    for document in serde_yaml_ng::Deserializer::from_str(&load::server(STRICT, "server", 1)) {
-        let mut object = Value::deserialize(document).expect("an object");
+    for mut object in destination_yaml::all(&load::server(STRICT, "server", 1)).expect("YAML") {
         if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
             container["securityContext"] = security();
         }

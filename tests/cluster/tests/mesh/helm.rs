@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use identity_x509::{Anchor, Issuer};
 use libtest_mimic::Trial;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tests_cluster::{
     bed::{Bed, Needs},
@@ -105,8 +104,9 @@ impl Drop for Credentials {
 
 /// Objects by kind and name.
 fn objects(text: &str) -> BTreeMap<String, Value> {
-    serde_yaml_ng::Deserializer::from_str(text)
-        .map(|document| Value::deserialize(document).expect("YAML"))
+    destination_yaml::all(text)
+        .expect("YAML")
+        .into_iter()
         .filter(|object| !object.is_null())
         .map(|object| (format!("{} {}", object["kind"], object["metadata"]["name"]), object))
         .collect()
@@ -122,7 +122,7 @@ fn without_what_the_program_adds(mut objects: BTreeMap<String, Value>) -> BTreeM
         object["data"].as_object_mut().map(|data| data.remove("given"));
         let values = object["data"]["values"].take();
         // Formatted differently, but equal.
-        let values = serde_yaml_ng::from_str(values.as_str().expect("text")).expect("YAML");
+        let values = destination_yaml::one(values.as_str().expect("text")).expect("YAML");
         object["data"]["values"] = values;
     }
     objects

@@ -9,7 +9,7 @@ const WORDS: [&str; 11] = [
 ];
 
 /// Writes a value as a document.
-pub(crate) fn emit(value: &Value) -> String {
+pub fn write(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => object(&mut out, map, 0),
@@ -137,4 +137,54 @@ fn special(c: char) -> bool {
         c,
         '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn quotes_strings_that_yaml_would_misread() {
+        for text in [
+            "on",
+            "Yes",
+            "n",
+            "null",
+            "~",
+            "1",
+            "1e3",
+            "0x1f",
+            "1_000",
+            "",
+            " a",
+            "a: b",
+            "#c",
+            "a:",
+            "2020-01-01",
+            "é",
+        ] {
+            assert!(write(&json!(text)).starts_with('"'), "{text:?}");
+        }
+        assert_eq!(
+            write(&json!({"a": {"b": ["x/y:1", 2, {"c": "l\nm\n"}]}})),
+            "a:\n  b:\n  - x/y:1\n  - 2\n  - c: |\n      l\n      m\n"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Written values are read back unchanged.
+        #[test]
+        fn yaml_round_trips(texts in proptest::collection::vec("[ -~\n\t\u{7f}\u{85}\u{2028}é]{0,12}", 1..6)) {
+            let value = json!({"list": [texts.clone(), texts[0], {"a": texts[0], "b": {}}, []], (texts[0].clone()): {"x": texts}});
+            let read = crate::one(&write(&value)).map_err(|error| {
+                TestCaseError::fail(format!("{error}\n{}", write(&value)))
+            })?;
+            prop_assert_eq!(read, value);
+        }
+    }
 }
