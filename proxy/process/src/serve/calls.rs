@@ -1,6 +1,6 @@
 //! Calls of one connection: the time since the last one, and the time that the oldest one has taken.
 //!
-//! A client that answers the PINGs of HTTP/2 could hold a connection without a call for ever, and one that opens no
+//! A client that answers the PINGs of HTTP/2 could hold a connection without a call indefinitely, and one that opens no
 //! window a response.
 
 use std::{

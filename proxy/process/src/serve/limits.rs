@@ -41,7 +41,7 @@ proxy_model::limits! {
     SERVER_IDLE: Duration = Duration::from_secs(60);
     /// Time from a request to the end of its response, where no response is a stream.
     SERVER_CALL: Duration = Duration::from_secs(30);
-    /// Bytes of a response handed to HTTP/2 at a time: what it keeps of a response that nobody reads.
+    /// Bytes of a response handed to HTTP/2 at a time: what it keeps of an unread response.
     SERVER_CHUNK_BYTES: usize = 16 * 1024;
     /// Time that bytes wait for a client to read.
     SERVER_WRITE: Duration = Duration::from_secs(30);

@@ -131,7 +131,7 @@ async fn http2(
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_without_requests_are_closed_and_counted() {
+async fn closes_connections_without_requests() {
     let server = served(hello()).await;
     let (send, connection) = http2(server.addr).await;
     let _ = timeout(LONG, connection).await.expect("closed");
@@ -151,7 +151,7 @@ async fn connections_without_requests_are_closed_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn responses_that_nobody_reads_are_dropped_and_counted() {
+async fn drops_unread_responses() {
     let large = || {
         let service = Router::new().route("/", get(async || vec![b'x'; 16 << 20]));
         let probes = Router::new();
