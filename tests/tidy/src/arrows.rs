@@ -3,7 +3,7 @@
 use crate::{
     assert_none,
     source::{self, Source},
-    workspace::{built, direct, packages, reachable},
+    workspace::{direct, packages, reachable},
 };
 
 /// Programs.
@@ -276,16 +276,6 @@ fn programs_and_tests_are_leaves() {
         );
     }
     assert_none("nothing may depend on a program, and only tests on tests", &wrong);
-}
-
-#[test]
-fn one_provider_of_cryptography_is_built() {
-    let others = ["ring", "openssl", "openssl-sys", "native-tls"];
-    let wrong: Vec<String> = built()
-        .into_iter()
-        .filter(|name| others.contains(&name.as_str()))
-        .collect();
-    assert_none("aws-lc-rs is the one provider of cryptography", &wrong);
 }
 
 #[test]

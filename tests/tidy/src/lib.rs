@@ -17,6 +17,8 @@ mod sizes;
 #[cfg(test)]
 mod source;
 #[cfg(test)]
+mod supply;
+#[cfg(test)]
 mod texts;
 #[cfg(test)]
 mod workspace;

@@ -95,6 +95,13 @@ pub(crate) fn direct(package: &str) -> BTreeSet<&'static str> {
     DEPENDENCIES[id_of(package)].iter().map(|id| name_of(id)).collect()
 }
 
+/// Packages that name `package` as a dependency, except for their tests.
+pub(crate) fn dependents(package: &str) -> BTreeSet<&'static str> {
+    let names = |ids: &[&PackageId]| ids.iter().any(|id| name_of(id) == package);
+    let users = DEPENDENCIES.iter().filter(|(_, dependencies)| names(dependencies));
+    users.map(|(id, _)| name_of(id)).collect()
+}
+
 /// All dependencies of `package`, with a path to each: `a → b → c`.
 pub(crate) fn reachable(package: &str) -> BTreeMap<&'static str, String> {
     let mut found = BTreeMap::new();
