@@ -1,5 +1,5 @@
-//! Gate for what comes from others: bans, licences and sources of `.deny.toml`, checked with what cargo tells. cargo-deny
-//! itself reads the same file in `.github/workflows`; here it would have to be built first, which takes as long as our tests.
+//! Gate for what comes from others: bans, licences and sources of `.deny.toml`, checked with what cargo tells.
+//! cargo-deny reads the same file in `.github/workflows`; building it here would take as long as our tests.
 
 use std::{collections::BTreeSet, fs, sync::LazyLock};
 
