@@ -34,6 +34,8 @@ use crate::{
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(15);
 /// Time to connect to a service of the control plane; upstream's figure.
 const CONTROL_CONNECT: Duration = Duration::from_secs(1);
+/// Time between two searches for idle series of metrics.
+const EVICTION: Duration = Duration::from_secs(1);
 /// Time for the control thread's tasks after all connections are gone.
 const LAST: Duration = Duration::from_secs(1);
 
@@ -252,18 +254,18 @@ impl Proxy {
 
     /// Watches the policies of the application's ports and the admin port for the life of the process.
     fn watch_own_ports(&self) -> Vec<watch::Receiver<Arc<ServerPolicy>>> {
-        let ranges = self
-            .config
-            .inbound
-            .ports
-            .ranges()
-            .iter()
-            .flat_map(|(low, high)| *low..=*high);
-        let own = std::iter::once(self.config.listen.admin.port());
-        own.chain(ranges)
+        self.own_ports()
+            .flat_map(|(low, high)| low..=high)
             .take(proxy_model::limits::EAGER_PORTS.value)
             .map(|port| self.discovery.inbound(port))
             .collect()
+    }
+
+    /// Ranges of the admin port and the ports that the workload declares.
+    fn own_ports(&self) -> impl Iterator<Item = (u16, u16)> {
+        let admin = self.config.listen.admin.port();
+        let declared = self.config.inbound.ports.ranges().iter().copied();
+        std::iter::once((admin, admin)).chain(declared)
     }
 
     fn start_control(self, tasks: &mut Tasks, end: &CancellationToken) -> anyhow::Result<()> {
@@ -274,6 +276,8 @@ impl Proxy {
             metrics: self.metrics.cert(),
             calls: control_slot(&self.metrics, service),
         };
+        let metrics = self.metrics.clone();
+        tasks.spawn_local("metrics", until(end.clone(), never(make_room(metrics))));
         let cache = CacheFile::in_dir(&self.config.identity.dir);
         let persist = cache.persist(self.discovery.clone(), self.metrics.clone());
         tasks.spawn_local("discovery-cache", until(end.clone(), never(persist)));
@@ -303,6 +307,7 @@ impl Proxy {
             config: proxy_inbound::Config {
                 port: self.config.listen.inbound.port(),
                 local_ips: self.config.local_ips.to_vec(),
+                ports: self.own_ports().collect(),
                 detect_timeout: inbound.detect_timeout,
                 connect,
                 http1_idle: inbound.pool_idle,
@@ -380,6 +385,15 @@ async fn until<E>(end: CancellationToken, task: impl Future<Output = Result<(), 
     tokio::select! {
         ended = task => ended,
         () = end.cancelled() => Ok(()),
+    }
+}
+
+/// Drops idle series of metrics when there is no room for a new one.
+async fn make_room(metrics: Metrics) {
+    loop {
+        metrics.shortage().await;
+        metrics.evict_idle();
+        tokio::time::sleep(EVICTION).await;
     }
 }
 

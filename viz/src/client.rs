@@ -10,8 +10,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-/// Largest text of metrics: 20,000 series (the proxy's own limit) of 400 bytes, twice.
+/// Largest text of metrics.
 pub(crate) const METRICS_BYTES: usize = 16 * 1024 * 1024;
+/// A proxy's own series are fewer.
+const _: () = assert!(proxy_model::limits::METRIC_BYTES.value < METRICS_BYTES);
 /// Time for a connection to a proxy.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Time that an idle connection to a proxy is kept.

@@ -10,7 +10,7 @@ use proxy_http::{
     Body, Metered, SendError, client,
     pool::{Http1Pool, Http2Slot, Lease, SlotConnection},
 };
-use proxy_metrics::{NoTls, Peer, Recorder, Tls, TransportSlot};
+use proxy_metrics::{NoTls, Peer, Recorder, Target, Tls, TransportSlot};
 use proxy_model::{Http2Params, ServerAddr, limits};
 use proxy_transport::{Connect, ObservedTcp};
 use rustc_hash::FxHashMap;
@@ -62,8 +62,8 @@ impl Applications {
         }
     }
 
-    /// Returns the application at an address, with its pools.
-    pub(crate) fn at(&self, addr: ServerAddr) -> Rc<Application> {
+    /// Returns the application at an address, with its pools; `target` is the address as labels.
+    pub(crate) fn at(&self, addr: ServerAddr, target: Target) -> Rc<Application> {
         let mut by_addr = self.by_addr.borrow_mut();
         if let Some(application) = by_addr.get(&addr) {
             return application.clone();
@@ -73,7 +73,7 @@ impl Applications {
         }
         let application = Rc::new(Application {
             connect: self.connect,
-            transport: self.transport(addr),
+            transport: self.transport(target),
             http1: Http1Pool::new(self.http1_idle, self.metrics.clone()),
             http2: Http2Slot::default(),
         });
@@ -86,13 +86,17 @@ impl Applications {
     }
 
     /// Opens a connection for opaque bytes.
-    pub(crate) async fn open(&self, permit: &Permit) -> Result<Metered<TcpStream>, proxy_transport::Error> {
-        open(self.connect, &self.transport(permit.target()), permit.target()).await
+    pub(crate) async fn open(
+        &self,
+        permit: &Permit,
+        target: Target,
+    ) -> Result<Metered<TcpStream>, proxy_transport::Error> {
+        open(self.connect, &self.transport(target), permit.target()).await
     }
 
-    fn transport(&self, ServerAddr(addr): ServerAddr) -> Arc<TransportSlot> {
+    fn transport(&self, target: Target) -> Arc<TransportSlot> {
         self.metrics
-            .inbound_transport(Peer::Dst, addr, &Tls::None(NoTls::Loopback), None)
+            .inbound_transport(Peer::Dst, target, &Tls::None(NoTls::Loopback), None)
     }
 }
 

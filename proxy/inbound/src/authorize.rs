@@ -13,7 +13,7 @@ use proxy_model::{
 };
 use std::sync::LazyLock;
 
-use crate::{connection::Connection, policy::server_labels};
+use crate::connection::Connection;
 
 /// Proof that the policy allows a client to reach this address.
 #[derive(Debug)]
@@ -146,12 +146,11 @@ fn tcp_authorization<'p>(connection: &Connection, policy: &'p ServerPolicy) -> O
 
 /// Labels of decisions about opaque connections.
 pub(crate) fn tcp_labels<'a>(connection: &'a Connection, policy: &'a ServerPolicy) -> AuthzLabels<'a> {
-    let target = connection.target.0;
     AuthzLabels {
-        target,
-        server: server_labels(policy, target.port()),
+        target: connection.target_labels(policy),
+        server: connection.server_labels(policy),
         route: None,
-        tls: connection.tls.labels(),
+        tls: connection.tls_labels(policy),
     }
 }
 
@@ -176,7 +175,7 @@ pub(crate) fn audit(connection: &Connection, policy: &ServerPolicy, authorizatio
     if &**name != "audit" {
         return;
     }
-    let server = server_labels(policy, connection.target.0.port());
+    let server = connection.server_labels(policy);
     tracing::info!(
         client.addr = %connection.client,
         client.id = connection.client_tls.client_id().map_or("", |id| id.as_str()),

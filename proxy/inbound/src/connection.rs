@@ -3,10 +3,10 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use proxy_core::authorize::ClientTls;
-use proxy_metrics::{NoTls, Peer, Tls as TlsLabels};
-use proxy_model::{ClientAddr, Id, OrigDstAddr, ServerAddr, ServerPolicy};
+use proxy_metrics::{NoTls, Peer, ServerLabels, Target, Tls as TlsLabels};
+use proxy_model::{ClientAddr, Id, OrigDstAddr, ServerAddr, ServerPolicy, ServerProtocol, route::HostMatch};
 
-use crate::{Worker, io::ClientIo, policy::CurrentPolicy, policy::server_labels};
+use crate::{Worker, io::ClientIo, policy::CurrentPolicy};
 
 /// TLS status of a client connection.
 #[derive(Clone, Debug)]
@@ -20,14 +20,6 @@ pub(crate) enum TlsStatus {
 }
 
 impl TlsStatus {
-    pub(crate) fn labels(&self) -> TlsLabels<'_> {
-        match self {
-            Self::Mesh(id) => TlsLabels::Client(id.as_ref()),
-            Self::Opaque(sni) => TlsLabels::Opaque(sni),
-            Self::None(why) => TlsLabels::None(*why),
-        }
-    }
-
     fn client(&self) -> ClientTls {
         match self {
             Self::Mesh(client_id) => ClientTls::Mesh {
@@ -89,9 +81,52 @@ impl Connection {
     /// Starts counting the client's connection.
     pub(crate) fn meter(&self, io: ClientIo) -> proxy_http::Metered<ClientIo> {
         let policy = self.policy();
-        let server = server_labels(&policy, self.target.0.port());
+        let (target, server) = (self.target_labels(&policy), self.server_labels(&policy));
         let metrics = &self.worker.metrics;
-        let slot = metrics.inbound_transport(Peer::Src, self.target.0, &self.tls.labels(), Some(&server));
+        let slot = metrics.inbound_transport(Peer::Src, target, &self.tls_labels(&policy), Some(&server));
         proxy_http::Metered::new(io, slot.open())
+    }
+
+    /// Labels of the target. The client chose its port, so it is named only where the workload or a Server declares it.
+    pub(crate) fn target_labels(&self, policy: &ServerPolicy) -> Target {
+        let has_server = policy.labels.get("kind").is_some_and(|kind| kind != "default");
+        let addr = self.target.0;
+        Target::declared(addr, has_server || self.worker.config.ports.contains(addr.port()))
+    }
+
+    /// Labels of the Server that a policy comes from.
+    pub(crate) fn server_labels<'p>(&self, policy: &'p ServerPolicy) -> ServerLabels<'p> {
+        let label = |name| policy.labels.get(name).map_or("", String::as_str);
+        ServerLabels {
+            group: label("group"),
+            kind: label("kind"),
+            name: label("name"),
+            port: self.target_labels(policy).port(),
+        }
+    }
+
+    /// Labels of the client's TLS. The client chose the SNI, so it is named only where a route has it as its host.
+    pub(crate) fn tls_labels(&self, policy: &ServerPolicy) -> TlsLabels<'_> {
+        match &self.tls {
+            TlsStatus::Mesh(id) => TlsLabels::Client(id.as_ref()),
+            TlsStatus::Opaque(sni) => TlsLabels::Opaque(Some(&**sni).filter(|sni| is_host(policy, sni))),
+            TlsStatus::None(why) => TlsLabels::None(*why),
+        }
+    }
+}
+
+/// Returns true if a route names this host.
+fn is_host(policy: &ServerPolicy, name: &str) -> bool {
+    let is_named = |hosts: &[HostMatch]| {
+        hosts
+            .iter()
+            .any(|host| matches!(host, HostMatch::Exact(host) if host.eq_ignore_ascii_case(name)))
+    };
+    match &policy.protocol {
+        ServerProtocol::Detect { routes, .. }
+        | ServerProtocol::Http1 { routes, .. }
+        | ServerProtocol::Http2 { routes, .. } => routes.iter().any(|route| is_named(&route.hosts)),
+        ServerProtocol::Grpc { routes } => routes.iter().any(|route| is_named(&route.hosts)),
+        ServerProtocol::Opaque | ServerProtocol::Tls => false,
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use proxy_metrics::ResourceLabels;
 use proxy_model::{Meta, Reason, ServerPolicy, limits};
 
-use crate::{connection::Connection, policy::server_labels};
+use crate::connection::Connection;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,7 @@ impl DenialLog {
         let Some(suppressed) = self.admit(Instant::now()) else {
             return;
         };
-        let server = server_labels(policy, connection.target.0.port());
+        let server = connection.server_labels(policy);
         let route = route.map(ResourceLabels::from).unwrap_or_default();
         tracing::info!(
             reason = reason.code(),
@@ -51,7 +51,7 @@ impl DenialLog {
         let Some(suppressed) = self.admit(Instant::now()) else {
             return;
         };
-        let server = server_labels(policy, connection.target.0.port());
+        let server = connection.server_labels(policy);
         tracing::info!(
             reason = reason.code(),
             server.group = server.group,

@@ -16,7 +16,6 @@ use crate::{
     Error,
     connection::{Connection, TlsStatus},
     io::{ClientIo, SessionIo},
-    policy::server_labels,
 };
 
 /// Protocol of a connection.
@@ -54,7 +53,7 @@ pub(crate) async fn protocol(connection: &Connection, io: Metered<ClientIo>) -> 
                 Ok((_, None)) => "read_timeout",
                 Err(_) => "error",
             };
-            let server = server_labels(&policy, connection.target.0.port());
+            let server = connection.server_labels(&policy);
             connection
                 .worker
                 .metrics

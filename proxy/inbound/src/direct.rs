@@ -34,7 +34,8 @@ pub(crate) async fn accept(
     let (header, rest) = header
         .map_err(|_| DirectError::HeaderTimeout)?
         .map_err(DirectError::Header)?;
-    count(worker, &header, &secured.tls);
+    let target = SocketAddr::new(addresses.orig_dst.0.ip(), header.port.get());
+    count(worker, &header, target, &secured.tls);
     if let Some(name) = header.name {
         return Err(DirectError::NoGateway(name).into());
     }
@@ -43,8 +44,7 @@ pub(crate) async fn accept(
         return Err(Error::Loop(port));
     }
     let policy = CurrentPolicy::new(worker.discovery.inbound(port));
-    let target = ServerAddr(SocketAddr::new(addresses.orig_dst.0.ip(), port));
-    let connection = Connection::new(worker, addresses, target, secured.tls, policy);
+    let connection = Connection::new(worker, addresses, ServerAddr(target), secured.tls, policy);
     let io = PrefixedIo::new(rest, connection.meter(secured.io));
     match header.protocol {
         Some(SessionProtocol::Http1) => Box::pin(http::serve_http1(connection, io, drain)).await,
@@ -62,7 +62,7 @@ fn check(secured: &SecuredIo) -> Result<(), DirectError> {
     }
 }
 
-fn count(worker: &Worker, header: &Header, tls: &TlsStatus) {
+fn count(worker: &Worker, header: &Header, target: SocketAddr, tls: &TlsStatus) {
     let session = match header.protocol {
         Some(SessionProtocol::Http1) => "http/1",
         Some(SessionProtocol::Http2) => "http/2",
@@ -72,9 +72,6 @@ fn count(worker: &Worker, header: &Header, tls: &TlsStatus) {
         TlsStatus::Mesh(Some(id)) => id.as_str(),
         _ => "",
     };
-    let name = header.name.as_deref().unwrap_or("");
-    worker
-        .metrics
-        .transport_header(session, header.port.get(), name, client)
-        .inc();
+    let target = worker.target_labels(target);
+    worker.metrics.transport_header(session, target, client).inc();
 }

@@ -14,7 +14,6 @@ use crate::{
     authorize::{self, GrantKey, RouteGrant},
     connection::Connection,
     io::SessionIo,
-    policy::server_labels,
     ratelimit::{self, PortLimit},
     request,
 };
@@ -74,7 +73,8 @@ impl Session {
     fn new(connection: Connection, drain: CancellationToken) -> Rc<Self> {
         let id = connection.client_tls.client_id();
         let client_id = id.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
-        let application = connection.worker.applications.at(connection.target);
+        let target = connection.target_labels(&connection.policy());
+        let application = connection.worker.applications.at(connection.target, target);
         let snapshot = RefCell::new(Rc::new(Snapshot::new(&connection)));
         Rc::new(Self {
             application,
@@ -159,13 +159,11 @@ impl Snapshot {
 
     /// Labels of decisions about requests.
     pub(crate) fn labels<'a>(&'a self, connection: &'a Connection, route: Option<&'a Meta>) -> AuthzLabels<'a> {
-        let target = connection.target.0;
-        let server = server_labels(&self.policy, target.port());
         AuthzLabels {
-            target,
-            server,
+            target: connection.target_labels(&self.policy),
+            server: connection.server_labels(&self.policy),
             route: route.map(ResourceLabels::from),
-            tls: connection.tls.labels(),
+            tls: connection.tls_labels(&self.policy),
         }
     }
 }

@@ -29,12 +29,16 @@ mod tap;
 mod tcp;
 mod tls;
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use proxy_discovery::Discovery;
 use proxy_http::{server::ServerParams, tap::Registry};
-use proxy_metrics::Recorder;
-use proxy_model::{ClientAddr, OrigDstAddr, Reason, defaults, ports};
+use proxy_metrics::{Recorder, Target};
+use proxy_model::{ClientAddr, OrigDstAddr, Reason, defaults, ports, ports::PortSet};
 use proxy_tls::Tls;
 use proxy_transport::Connect;
 use tokio::net::TcpStream;
@@ -54,6 +58,8 @@ pub struct Config {
     pub port: u16,
     /// Addresses of this workload; connections to others are refused. Empty accepts any.
     pub local_ips: Vec<IpAddr>,
+    /// Ports that the workload declares; connections to others are counted together.
+    pub ports: PortSet,
     /// Time limit for a ClientHello, for a transport header, and for the first bytes where the policy sets none.
     pub detect_timeout: Duration,
     /// Parameters of connections to the application.
@@ -69,6 +75,7 @@ impl Default for Config {
         Self {
             port: ports::INBOUND,
             local_ips: Vec::new(),
+            ports: PortSet::default(),
             detect_timeout: defaults::DETECT_TIMEOUT,
             connect: Connect {
                 timeout: defaults::INBOUND_CONNECT_TIMEOUT,
@@ -146,11 +153,20 @@ impl Worker {
         if let Err(error) = accept::accept(&self, socket, Addresses { orig_dst, client }, drain).await {
             let reason = error.reason();
             if let Some(label) = reason.and_then(|reason| reason.row().label) {
-                self.metrics.inbound_tcp_error(orig_dst.0, label).inc();
+                let target = match error {
+                    Error::NotLocal(_) => Target::UNKNOWN,
+                    _ => self.target_labels(orig_dst.0),
+                };
+                self.metrics.inbound_tcp_error(target, label).inc();
             }
             let reason = reason.map_or("", Reason::code);
             tracing::debug!(%client, %orig_dst, reason, %error, "inbound connection ended early");
         }
+    }
+
+    /// Labels of an address whose policy is not known yet.
+    fn target_labels(&self, addr: SocketAddr) -> Target {
+        Target::declared(addr, self.config.ports.contains(addr.port()))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use proxy_metrics::ServerLabels;
 use proxy_model::ServerPolicy;
 use tokio::sync::watch;
 
@@ -30,16 +29,5 @@ impl CurrentPolicy {
     /// Returns another watch on the same port, which has seen what this one has.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<ServerPolicy>> {
         self.updates.clone()
-    }
-}
-
-/// Labels of the Server that a policy comes from.
-pub(crate) fn server_labels(policy: &ServerPolicy, port: u16) -> ServerLabels<'_> {
-    let label = |name| policy.labels.get(name).map_or("", String::as_str);
-    ServerLabels {
-        group: label("group"),
-        kind: label("kind"),
-        name: label("name"),
-        port,
     }
 }

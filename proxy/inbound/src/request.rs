@@ -327,10 +327,7 @@ fn refused(failure: &Failure, protocol: RequestProtocol) -> EarlyEnd {
 
 fn count_error(session: &Session, snapshot: &Snapshot, error: &'static str) {
     let connection = &session.connection;
-    let server = snapshot.labels(connection, None).server;
-    connection
-        .worker
-        .metrics
-        .inbound_http_error(connection.orig_dst.0, &server, error)
-        .inc();
+    let labels = snapshot.labels(connection, None);
+    let metrics = &connection.worker.metrics;
+    metrics.inbound_http_error(labels.target, &labels.server, error).inc();
 }

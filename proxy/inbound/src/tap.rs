@@ -80,6 +80,6 @@ fn destination_labels(connection: &Connection, snapshot: &Snapshot, authorized: 
             labels.insert(format!("{prefix}_{name}"), value.to_owned());
         }
     }
-    labels.insert("srv_port".to_owned(), server.port.to_string());
+    labels.insert("srv_port".to_owned(), connection.target.0.port().to_string());
     Arc::new(labels)
 }

@@ -14,7 +14,7 @@ pub(crate) async fn forward(connection: &Connection, mut client: SessionIo) -> R
     let mut server = connection
         .worker
         .applications
-        .open(&permit)
+        .open(&permit, connection.target_labels(&connection.policy()))
         .await
         .inspect_err(|_| reset(&client))?;
     let ended = tokio::select! {

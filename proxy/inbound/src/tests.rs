@@ -3,6 +3,7 @@
 mod bytes;
 mod http;
 mod refusals;
+mod series;
 mod support;
 
 use std::rc::Rc;

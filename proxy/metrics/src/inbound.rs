@@ -1,9 +1,9 @@
 //! Inbound decisions: authorizations, denials, rate limits, errors.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    Recorder, ResourceLabels, ServerLabels, Tls,
+    Recorder, ResourceLabels, ServerLabels, Target, Tls,
     labels::LabelText,
     names::{self, label},
     slot::Counter,
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Copy, Clone, Debug)]
 pub struct AuthzLabels<'a> {
     /// Address and port of the application.
-    pub target: SocketAddr,
+    pub target: Target,
     /// The Server.
     pub server: ServerLabels<'a>,
     /// The route; none for connections.
@@ -81,7 +81,7 @@ impl Recorder {
     }
 
     /// Inbound HTTP errors of the proxy's own ([`names::error`]).
-    pub fn inbound_http_error(&self, target: SocketAddr, server: &ServerLabels<'_>, error: &'static str) -> Counter {
+    pub fn inbound_http_error(&self, target: Target, server: &ServerLabels<'_>, error: &'static str) -> Counter {
         let text = LabelText::default()
             .with(label::ERROR, error)
             .target(target)
@@ -90,7 +90,7 @@ impl Recorder {
     }
 
     /// Inbound connections that failed.
-    pub fn inbound_tcp_error(&self, target: SocketAddr, error: &'static str) -> Counter {
+    pub fn inbound_tcp_error(&self, target: Target, error: &'static str) -> Counter {
         let text = LabelText::default().with(label::ERROR, error).target(target);
         self.counter(&names::INBOUND_TCP_ERRORS_TOTAL, text.as_str())
     }
@@ -105,12 +105,13 @@ impl Recorder {
             .inc();
     }
 
-    /// A connection with a transport header; `session` is `http/1`, `http/2` or empty.
-    pub fn transport_header(&self, session: &'static str, port: u16, name: &str, client: &str) -> Counter {
+    /// A connection with a transport header; `session` is `http/1`, `http/2` or empty. The name in the header is the
+    /// client's choice, so its label is always empty.
+    pub fn transport_header(&self, session: &'static str, target: Target, client: &str) -> Counter {
         let text = LabelText::default()
             .with("session_protocol", session)
-            .with(label::TARGET_PORT, port)
-            .with("target_name", name)
+            .or_other(label::TARGET_PORT, target.port())
+            .with("target_name", "")
             .with(label::CLIENT_ID, client);
         self.counter(&names::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS, text.as_str())
     }

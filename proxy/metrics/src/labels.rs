@@ -1,10 +1,49 @@
 //! Label sets, each with its labels in the order in which upstream prints them.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use proxy_model::{Id, Meta, tap::Direction};
+use proxy_model::{Id, Meta, limits, tap::Direction};
 
 use crate::names::label;
+
+/// Value of a label in place of one that a client chose.
+pub const OTHER: &str = "other";
+
+/// Address of an application, as labels; parts that a client chose are `other`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    ip: Option<IpAddr>,
+    port: Option<u16>,
+}
+
+impl Target {
+    /// Address of which nothing is known.
+    pub const UNKNOWN: Self = Self { ip: None, port: None };
+
+    /// Address with a port only if the workload declares it.
+    pub fn declared(addr: SocketAddr, is_declared: bool) -> Self {
+        let port = is_declared.then_some(addr.port());
+        Self {
+            ip: Some(addr.ip()),
+            port,
+        }
+    }
+
+    /// Port, if the workload declares it.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+impl From<SocketAddr> for Target {
+    fn from(addr: SocketAddr) -> Self {
+        Self::declared(addr, true)
+    }
+}
 
 /// Protection of a connection, as labels.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -13,8 +52,8 @@ pub enum Tls<'a> {
     Server(&'a Id),
     /// Mesh TLS from this client; none if it showed no leaf.
     Client(Option<&'a Id>),
-    /// TLS of the application's own, with this SNI.
-    Opaque(&'a str),
+    /// TLS of the application's own, with this SNI if the policy knows it.
+    Opaque(Option<&'a str>),
     /// No TLS, for this reason.
     None(NoTls),
 }
@@ -69,8 +108,8 @@ pub struct ServerLabels<'a> {
     pub kind: &'a str,
     /// Name.
     pub name: &'a str,
-    /// Port.
-    pub port: u16,
+    /// Port; none if the workload does not declare it.
+    pub port: Option<u16>,
 }
 
 /// Group, kind and name of a route or an authorization.
@@ -100,7 +139,7 @@ pub struct InboundHttpLabels<'a> {
     /// Only where enabled: the client chooses the authority.
     pub authority: Option<&'a str>,
     /// Address and port of the application.
-    pub target: SocketAddr,
+    pub target: Target,
     /// TLS.
     pub tls: Tls<'a>,
     /// The Server.
@@ -123,6 +162,14 @@ impl LabelText {
         self
     }
 
+    /// Appends a label whose value is `other` if there is none.
+    pub(crate) fn or_other(self, name: &str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self.with(name, OTHER),
+        }
+    }
+
     fn push(&mut self, prefix: &str, name: &str, value: impl fmt::Display) {
         use fmt::Write as _;
         if !self.0.is_empty() {
@@ -134,7 +181,15 @@ impl LabelText {
                 .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }),
         );
         self.0.push_str("=\"");
-        write!(Escaped(&mut self.0), "{value}").expect("a String takes any text");
+        let room = limits::LABEL_BYTES.value;
+        // A value that is cut ends the writing.
+        let _ = write!(
+            Escaped {
+                text: &mut self.0,
+                room
+            },
+            "{value}"
+        );
         self.0.push('"');
     }
 
@@ -146,10 +201,11 @@ impl LabelText {
         self.with(label::DIRECTION, direction)
     }
 
-    pub(crate) fn target(self, target: SocketAddr) -> Self {
-        self.with(label::TARGET_ADDR, target)
-            .with(label::TARGET_IP, target.ip())
-            .with(label::TARGET_PORT, target.port())
+    pub(crate) fn target(self, target: impl Into<Target>) -> Self {
+        let Target { ip, port } = target.into();
+        self.or_other(label::TARGET_ADDR, ip.zip(port).map(SocketAddr::from))
+            .or_other(label::TARGET_IP, ip)
+            .or_other(label::TARGET_PORT, port)
     }
 
     pub(crate) fn tls(self, tls: &Tls<'_>) -> Self {
@@ -158,7 +214,7 @@ impl LabelText {
             Tls::Client(id) => self
                 .with(label::TLS, "true")
                 .with(label::CLIENT_ID, id.map(|id| id.as_str()).unwrap_or_default()),
-            Tls::Opaque(sni) => self.with(label::TLS, "opaque").with("sni", sni),
+            Tls::Opaque(sni) => self.with(label::TLS, "opaque").or_other("sni", *sni),
             Tls::None(why) => self
                 .with(label::TLS, "no_identity")
                 .with(label::NO_TLS_REASON, why.as_str()),
@@ -169,7 +225,7 @@ impl LabelText {
         self.with(label::SRV_GROUP, server.group)
             .with(label::SRV_KIND, server.kind)
             .with(label::SRV_NAME, server.name)
-            .with(label::SRV_PORT, server.port)
+            .or_other(label::SRV_PORT, server.port)
     }
 
     pub(crate) fn resource(mut self, prefix: &str, resource: &ResourceLabels<'_>) -> Self {
@@ -253,17 +309,21 @@ impl InboundHttpLabels<'_> {
     }
 }
 
-/// Escapes a label value.
-struct Escaped<'a>(&'a mut String);
+/// Escapes a label value, and cuts it.
+struct Escaped<'a> {
+    text: &'a mut String,
+    room: usize,
+}
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for c in s.chars() {
+            self.room = self.room.checked_sub(c.len_utf8()).ok_or(fmt::Error)?;
             match c {
-                '"' => self.0.push_str("\\\""),
-                '\\' => self.0.push_str("\\\\"),
-                '\n' => self.0.push_str("\\n"),
-                c => self.0.push(c),
+                '"' => self.text.push_str("\\\""),
+                '\\' => self.text.push_str("\\\\"),
+                '\n' => self.text.push_str("\\n"),
+                c => self.text.push(c),
             }
         }
         Ok(())
@@ -298,6 +358,14 @@ impl Eq for Word {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_cut_at_the_length_of_a_name() {
+        let text = LabelText::default().with("a", format_args!("{}é{}", "x".repeat(252), "y"));
+        assert_eq!(text.as_str(), format!("a=\"{}\"", "x".repeat(252)));
+        let text = LabelText::default().with("a", "\"".repeat(1000));
+        assert_eq!(text.as_str().len(), 2 * limits::LABEL_BYTES.value + 4);
+    }
 
     #[test]
     fn words_are_the_same_wherever_they_are_written() {

@@ -21,13 +21,14 @@ pub mod outbound;
 mod process;
 pub mod programs;
 mod registry;
+mod shortage;
 mod slot;
 pub mod tcp;
 mod text;
 
 pub use control::{AnswerAge, CertMetrics, ControlSlot};
 pub use http::{Class, HttpSlot, RequestGuard, RouteSlot};
-pub use labels::{InboundHttpLabels, NoTls, OutboundLabels, ResourceLabels, ServerLabels, Tls};
-pub use registry::{BuildInfo, Metrics, Recorder};
+pub use labels::{InboundHttpLabels, NoTls, OutboundLabels, ResourceLabels, ServerLabels, Target, Tls};
+pub use registry::{BuildInfo, Limits, Metrics, Recorder};
 pub use slot::{Counter, Gauge, Histogram, SharedCounter};
 pub use tcp::{Peer, TransportGuard, TransportSlot};

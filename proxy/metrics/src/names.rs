@@ -141,6 +141,7 @@ families! {
     CERT_REFRESH = Registry Kind::Timestamp, "control_identity_cert_refresh_timestamp_seconds", "Time that the leaf was issued";
     CERT_REFRESHES = Registry Kind::Counter, "control_identity_cert_refreshes", "Attempts to get a leaf";
     LIMIT_REFUSED = Registry Kind::Counter, "mesh_limit_refused", "Refusals by limits of the proxy";
+    SERIES_EVICTED = Registry Kind::Counter, "mesh_metrics_series_evicted", "Idle series of metrics that were dropped";
     NEVER_ARRIVED = Registry Kind::Counter, "mesh_never_arrived_resent", "Requests that never reached the application and went to another endpoint";
     PANICS = Registry Kind::Counter, "mesh_connection_panics", "Connections that a panic ended";
     DISCOVERY_AGE = Registry Kind::Age, "mesh_discovery_age_seconds", "Time since the control plane last confirmed an answer";

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,8 +14,9 @@ use proxy_model::limits::{self, Limit};
 
 use crate::{
     control::{AnswerAge, CertMetrics, ControlSlot},
-    names::{self, Family, Kind},
+    names::{self, Family, Kind, Part},
     process,
+    shortage::Shortage,
     slot::{Cells, Counter, Gauge, Histogram, SharedCounter},
     tcp::Transports,
     text,
@@ -24,6 +26,8 @@ use crate::{
 const SHARED: u32 = 0;
 /// Series idle for longer disappear, as upstream's do.
 const RETAIN_IDLE: Duration = Duration::from_secs(600);
+/// Series that are looked at under one lock.
+const AT_ONCE: usize = limits::METRIC_SERIES_AT_ONCE.value;
 /// Labels of the series that counts for all beyond the limit.
 const OVERFLOW: &str = "overflow=\"true\"";
 
@@ -62,18 +66,43 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Mutex<Registry>,
+    shortage: Shortage,
     workers: AtomicU32,
     build: BuildInfo,
     started: Instant,
     started_at: SystemTime,
-    retain_idle: Duration,
 }
 
 #[derive(Debug)]
-pub(crate) struct Registry {
-    pub(crate) families: Vec<BTreeMap<Box<str>, Series>>,
+struct Registry {
+    families: Vec<BTreeMap<Box<str>, Series>>,
     len: usize,
-    limit: usize,
+    /// Bytes of the text of all series.
+    bytes: usize,
+    limits: Limits,
+    /// Counters of refusals, looked up once: a registry may stay full, and then every miss counts.
+    refused: BTreeMap<&'static str, SharedCounter>,
+}
+
+/// Limits of the series of a process.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// Series.
+    pub series: usize,
+    /// Bytes of their text.
+    pub bytes: usize,
+    /// Time after which idle series are dropped.
+    pub retain_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            series: limits::METRIC_SERIES.value,
+            bytes: limits::METRIC_BYTES.value,
+            retain_idle: RETAIN_IDLE,
+        }
+    }
 }
 
 /// One series: what each worker counted of it.
@@ -111,18 +140,48 @@ impl Series {
 }
 
 impl Registry {
-    fn slot(&mut self, family: &'static Family, worker: u32, labels: &str, now: Instant) -> Arc<Cells> {
-        let series = &mut self.families[family.index];
-        if !series.contains_key(labels) {
-            // Labels of the limits' own family come from the program, so they are few.
-            let exempt = labels == OVERFLOW || family.index == names::LIMIT_REFUSED.index;
-            if self.len >= self.limit && !exempt {
-                return self.slot(family, worker, OVERFLOW, now);
-            }
-            series.insert(labels.into(), Series::new(now));
-            self.len += 1;
+    /// Slot of a worker, in the series of `overflow` if there is no room for another series.
+    fn slot(&mut self, family: &'static Family, worker: u32, labels: &str, now: Instant) -> Slot {
+        let limit = self.exceeded(family, labels);
+        if let Some(limit) = limit {
+            self.refuse(limit, now);
         }
-        let series = series.get_mut(labels).expect("the series was just looked for");
+        let labels = if limit.is_some() { OVERFLOW } else { labels };
+        Slot {
+            cells: self.cells(family, worker, labels, now),
+            is_refused: limit.is_some(),
+        }
+    }
+
+    /// Limit that a new series would exceed. Costs the same however full the registry is.
+    fn exceeded(&self, family: &'static Family, labels: &str) -> Option<Limit> {
+        // Labels of the limits' own family come from the program, so they are few.
+        let exempt = labels == OVERFLOW || family.index == names::LIMIT_REFUSED.index;
+        if exempt || self.families[family.index].contains_key(labels) {
+            return None;
+        }
+        if self.len >= self.limits.series {
+            return Some(limits::METRIC_SERIES);
+        }
+        (self.bytes + text::bytes(family, labels) > self.limits.bytes).then_some(limits::METRIC_BYTES)
+    }
+
+    fn refuse(&mut self, limit: Limit, now: Instant) {
+        if !self.refused.contains_key(limit.name) {
+            let cells = self.cells(&names::LIMIT_REFUSED, SHARED, &limit_labels(limit.name), now);
+            self.refused.insert(limit.name, SharedCounter(cells));
+        }
+        self.refused[limit.name].inc();
+    }
+
+    fn cells(&mut self, family: &'static Family, worker: u32, labels: &str, now: Instant) -> Arc<Cells> {
+        let all = &mut self.families[family.index];
+        if !all.contains_key(labels) {
+            all.insert(labels.into(), Series::new(now));
+            self.len += 1;
+            self.bytes += text::bytes(family, labels);
+        }
+        let series = all.get_mut(labels).expect("the series was just looked for");
         if let Some((_, cells)) = series.slots.iter().find(|(id, _)| *id == worker) {
             return cells.clone();
         }
@@ -136,25 +195,65 @@ impl Registry {
         cells
     }
 
-    /// Drops series without a holder that have not changed for `retain`.
-    fn evict(&mut self, retain: Duration, now: Instant) {
-        for (family, series) in names::ALL.iter().zip(&mut self.families) {
-            let before = series.len();
-            series.retain(|labels, s| {
-                let sum = s.fingerprint();
-                if sum != s.seen {
-                    s.seen = sum;
-                    s.changed = now;
-                }
-                let idle = match family.kind {
-                    Kind::Age => true,
-                    _ => now.saturating_duration_since(s.changed) >= retain,
-                };
-                s.is_held() || !idle || labels.is_empty()
-            });
-            self.len -= before - series.len();
+    /// Drops some series without a holder that have not changed for the time of retention. Returns the number of
+    /// dropped ones, and the last that was looked at; none at the end.
+    fn evict(&mut self, family: &'static Family, after: Option<&str>, now: Instant) -> (u64, Option<Box<str>>) {
+        let all = &mut self.families[family.index];
+        let (mut last, mut idle) = (None, Vec::new());
+        let mut looked_at = 0;
+        for (labels, series) in all.range_mut::<str, _>(from(after)).take(AT_ONCE) {
+            let sum = series.fingerprint();
+            if sum != series.seen {
+                series.seen = sum;
+                series.changed = now;
+            }
+            let is_idle =
+                family.kind == Kind::Age || now.saturating_duration_since(series.changed) >= self.limits.retain_idle;
+            if is_idle && !series.is_held() && !labels.is_empty() {
+                idle.push(labels.clone());
+            }
+            looked_at += 1;
+            last = Some(labels);
         }
+        let last = last.filter(|_| looked_at == AT_ONCE).cloned();
+        for labels in &idle {
+            all.remove(labels);
+            self.len -= 1;
+            self.bytes -= text::bytes(family, labels);
+        }
+        (idle.len() as u64, last)
     }
+
+    /// Prints some series. Returns the last one; none at the end.
+    fn print(&self, out: &mut String, family: &'static Family, after: Option<&str>, age: Duration) -> Option<Box<str>> {
+        let mut last = None;
+        let mut printed = 0;
+        for (labels, series) in self.families[family.index].range::<str, _>(from(after)).take(AT_ONCE) {
+            if after.is_none() && printed == 0 {
+                text::head(out, family);
+            }
+            text::sample(out, family, labels, series, age);
+            printed += 1;
+            last = Some(labels);
+        }
+        last.filter(|_| printed == AT_ONCE).cloned()
+    }
+}
+
+/// Range of the series after one; all without one.
+fn from(after: Option<&str>) -> (Bound<&str>, Bound<&str>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+fn limit_labels(name: &str) -> String {
+    format!("limit=\"{name}\"")
+}
+
+/// Cells of a worker.
+struct Slot {
+    cells: Arc<Cells>,
+    /// They are of `overflow`.
+    is_refused: bool,
 }
 
 impl Default for Metrics {
@@ -166,23 +265,25 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics of a process that starts now.
     pub fn new(build: BuildInfo) -> Self {
-        Self::with_limits(build, limits::METRIC_SERIES.value, RETAIN_IDLE)
+        Self::with_limits(build, Limits::default())
     }
 
-    /// The same, with another limit of series and another retention of idle ones.
-    pub fn with_limits(build: BuildInfo, series: usize, retain_idle: Duration) -> Self {
+    /// The same, with other limits.
+    pub fn with_limits(build: BuildInfo, limits: Limits) -> Self {
         let families = names::ALL.iter().map(|_| BTreeMap::new()).collect();
         Self(Arc::new(Inner {
             registry: Mutex::new(Registry {
                 families,
                 len: 0,
-                limit: series,
+                bytes: 0,
+                limits,
+                refused: BTreeMap::new(),
             }),
+            shortage: Shortage::default(),
             workers: AtomicU32::new(SHARED + 1),
             build,
             started: Instant::now(),
             started_at: SystemTime::now(),
-            retain_idle,
         }))
     }
 
@@ -195,22 +296,59 @@ impl Metrics {
         }
     }
 
-    /// The text of `/metrics`.
+    /// The text of `/metrics`: Linkerd's older form first, then the registry form. Idle series are dropped before.
+    ///
+    /// The lock is held for a few series at a time, because a worker that adds one waits for it.
     pub fn render(&self) -> String {
-        let mut registry = self.lock();
-        registry.evict(self.0.retain_idle, Instant::now());
-        let mut out = text::families(&registry, self.since_start());
-        drop(registry);
+        self.evict_idle();
+        let mut out = String::with_capacity(64 * 1024);
+        for part in [Part::Legacy, Part::Registry] {
+            for family in names::ALL.iter().filter(|family| family.part == part) {
+                self.print(&mut out, family);
+            }
+        }
         process::write(&mut out, self.0.started_at);
         process::build_info(&mut out, &self.0.build);
         out.push_str("# EOF\n");
         out
     }
 
+    fn print(&self, out: &mut String, family: &'static Family) {
+        let (mut last, age) = (None, self.since_start());
+        loop {
+            last = self.lock().print(out, family, last.as_deref(), age);
+            if last.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Drops series that have been idle for long.
+    pub fn evict_idle(&self) {
+        let (mut evicted, now) = (0, Instant::now());
+        for family in names::ALL {
+            let mut last = None;
+            loop {
+                let (more, next) = self.lock().evict(family, last.as_deref(), now);
+                (evicted, last) = (evicted + more, next);
+                if last.is_none() {
+                    break;
+                }
+            }
+        }
+        if evicted > 0 {
+            self.shared(&names::SERIES_EVICTED, "").add(evicted);
+        }
+    }
+
+    /// Waits until a new series has found no room.
+    pub async fn shortage(&self) {
+        self.0.shortage.noted().await;
+    }
+
     /// Counts a refusal by a limit.
     pub fn limit_refused<T>(&self, limit: Limit<T>) {
-        self.shared(&names::LIMIT_REFUSED, &format!("limit=\"{}\"", limit.name))
-            .inc();
+        self.shared(&names::LIMIT_REFUSED, &limit_labels(limit.name)).inc();
     }
 
     /// Counts a connection that a panic ended.
@@ -243,18 +381,11 @@ impl Metrics {
     }
 
     fn slot(&self, family: &'static Family, worker: u32, labels: &str) -> Arc<Cells> {
-        let now = Instant::now();
-        let mut registry = self.lock();
-        let full = registry.len >= registry.limit;
-        if full && !registry.families[family.index].contains_key(labels) {
-            registry.evict(self.0.retain_idle, now);
-            if registry.len >= registry.limit && labels != OVERFLOW {
-                let limit = format!("limit=\"{}\"", limits::METRIC_SERIES.name);
-                let refused = registry.slot(&names::LIMIT_REFUSED, SHARED, &limit, now);
-                SharedCounter(refused).inc();
-            }
+        let slot = self.lock().slot(family, worker, labels, Instant::now());
+        if slot.is_refused {
+            self.0.shortage.note();
         }
-        registry.slot(family, worker, labels, now)
+        slot.cells
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {

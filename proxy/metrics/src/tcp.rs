@@ -10,7 +10,7 @@ use std::{
 use proxy_model::tap::Direction;
 
 use crate::{
-    OutboundLabels, Recorder, ServerLabels, Tls,
+    OutboundLabels, Recorder, ServerLabels, Target, Tls,
     labels::LabelText,
     names::{self, label},
     slot::{Counter, Gauge},
@@ -184,7 +184,7 @@ impl Recorder {
     pub fn inbound_transport(
         &self,
         peer: Peer,
-        target: SocketAddr,
+        target: Target,
         tls: &Tls<'_>,
         server: Option<&ServerLabels<'_>>,
     ) -> Arc<TransportSlot> {

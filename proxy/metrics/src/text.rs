@@ -1,30 +1,26 @@
-//! The text of the families: Linkerd's older form first, then the registry form.
+//! The text of a family and its series, in both of Linkerd's forms.
 
 use std::{fmt::Write as _, time::Duration};
 
 use crate::{
-    names::{self, Family, Kind, Part},
-    registry::{Registry, Series},
+    names::{Family, Kind, Part},
+    registry::Series,
 };
 
-/// All families that have a series.
-pub(crate) fn families(registry: &Registry, since_start: Duration) -> String {
-    let mut out = String::with_capacity(64 * 1024);
-    for part in [Part::Legacy, Part::Registry] {
-        for (family, series) in names::ALL.iter().zip(&registry.families) {
-            if family.part != part || series.is_empty() {
-                continue;
-            }
-            head(&mut out, family);
-            for (labels, series) in series {
-                sample(&mut out, family, labels, series, since_start);
-            }
-        }
-    }
-    out
+/// Bytes of a bound, a number and what is around them.
+const NUMBER: usize = 32;
+
+/// Bytes of the text of a series, by and large: its lines, each with the name, the labels and a number.
+pub(crate) fn bytes(family: &Family, labels: &str) -> usize {
+    let lines = if family.is_histogram() {
+        family.bounds().len() + 3
+    } else {
+        1
+    };
+    lines * (family.name.len() + labels.len() + NUMBER)
 }
 
-fn head(out: &mut String, family: &Family) {
+pub(crate) fn head(out: &mut String, family: &Family) {
     let kind = match family.kind {
         Kind::Counter => "counter",
         Kind::Gauge | Kind::Age | Kind::Timestamp => "gauge",
@@ -40,7 +36,7 @@ fn head(out: &mut String, family: &Family) {
     );
 }
 
-fn sample(out: &mut String, family: &Family, labels: &str, series: &Series, since_start: Duration) {
+pub(crate) fn sample(out: &mut String, family: &Family, labels: &str, series: &Series, since_start: Duration) {
     match family.kind {
         Kind::Counter => {
             let suffix = if family.part == Part::Registry { "_total" } else { "" };

@@ -91,6 +91,12 @@ crate::limits! {
     ENDPOINTS_PER_SERVICE: usize = 10_000;
     /// Series of metrics in a process; further label sets count into one series marked `overflow`.
     METRIC_SERIES: usize = 20_000;
+    /// Bytes of the text of all series, of which mesh-viz reads 16 MiB; further label sets count into `overflow`, too.
+    METRIC_BYTES: usize = 15 << 20;
+    /// Bytes of a label's value, as long as a name in DNS; the rest is cut.
+    LABEL_BYTES: usize = 253;
+    /// Series of metrics that are printed or dropped under one lock, while which no worker adds one.
+    METRIC_SERIES_AT_ONCE: usize = 64;
     /// Idle HTTP/1 connections kept to one endpoint.
     IDLE_HTTP1_PER_ENDPOINT: usize = 256;
     /// Connections open at a time in one direction; upstream limits requests in flight to the same figure.

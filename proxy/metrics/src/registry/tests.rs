@@ -87,7 +87,11 @@ fn connections_are_open_until_their_guard_is_dropped() {
 
 #[test]
 fn series_beyond_the_limit_count_into_one() {
-    let metrics = Metrics::with_limits(BuildInfo::default(), 2, Duration::from_secs(600));
+    let limits = Limits {
+        series: 2,
+        ..Limits::default()
+    };
+    let metrics = Metrics::with_limits(BuildInfo::default(), limits);
     let recorder = metrics.recorder();
     let counters: Vec<_> = (0..5)
         .map(|i| recorder.counter(&names::REQUEST_TOTAL, &format!("target_port=\"{i}\"")))
@@ -103,13 +107,84 @@ fn series_beyond_the_limit_count_into_one() {
 
 #[test]
 fn idle_series_are_dropped_unless_they_are_held() {
-    let metrics = Metrics::with_limits(BuildInfo::default(), 100, Duration::ZERO);
+    let limits = Limits {
+        retain_idle: Duration::ZERO,
+        ..Limits::default()
+    };
+    let metrics = Metrics::with_limits(BuildInfo::default(), limits);
     let recorder = metrics.recorder();
     let held = recorder.counter(&names::REQUEST_TOTAL, "a=\"1\"");
     held.inc();
     recorder.counter(&names::REQUEST_TOTAL, "a=\"2\"").inc();
     let text = metrics.render();
     assert_eq!(line(&text, "request_total"), ["request_total{a=\"1\"} 1"]);
+    assert!(text.contains("mesh_metrics_series_evicted_total 1\n"), "{text}");
+}
+
+#[test]
+fn bytes_of_all_series_are_limited() {
+    let limits = Limits {
+        bytes: 3000,
+        retain_idle: Duration::ZERO,
+        ..Limits::default()
+    };
+    let metrics = Metrics::with_limits(BuildInfo::default(), limits);
+    let recorder = metrics.recorder();
+    for number in 0..100 {
+        let labels = format!("a=\"{number}{}\"", "x".repeat(200));
+        recorder.counter(&names::REQUEST_TOTAL, &labels).inc();
+    }
+    let printed = |text: &str| {
+        line(text, "request_total{")
+            .iter()
+            .map(|line| line.len())
+            .sum::<usize>()
+    };
+    assert!(metrics.0.registry.lock().expect("whole").bytes <= 3000 + 200);
+    let text = metrics.render();
+    assert!(text.contains("limit=\"METRIC_BYTES\"} 8"), "{text}");
+    assert!(printed(&text) < 3000, "{text}");
+    // Room that idle series gave back is used again.
+    recorder.counter(&names::REQUEST_TOTAL, "b=\"1\"").inc();
+    assert!(metrics.render().contains("mesh_metrics_series_evicted_total"));
+    metrics.evict_idle();
+    assert_eq!(
+        metrics.0.registry.lock().expect("whole").families[names::REQUEST_TOTAL.index].len(),
+        0
+    );
+}
+
+#[test]
+fn families_longer_than_a_lock_are_printed_whole() {
+    let metrics = Metrics::default();
+    let recorder = metrics.recorder();
+    for number in 0..3 * AT_ONCE {
+        recorder
+            .counter(&names::REQUEST_TOTAL, &format!("a=\"{number}\""))
+            .inc();
+    }
+    let text = metrics.render();
+    assert_eq!(line(&text, "request_total{").len(), 3 * AT_ONCE);
+    assert_eq!(line(&text, "# TYPE request_total ").len(), 1);
+}
+
+#[test]
+fn a_miss_wakes_the_task_that_makes_room() {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+    let limits = Limits {
+        series: 0,
+        ..Limits::default()
+    };
+    let metrics = Metrics::with_limits(BuildInfo::default(), limits);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut shortage = pin!(metrics.shortage());
+    assert!(shortage.as_mut().poll(&mut cx).is_pending());
+    metrics.recorder().counter(&names::REQUEST_TOTAL, "a=\"1\"").inc();
+    assert!(shortage.as_mut().poll(&mut cx).is_ready());
+    assert!(pin!(metrics.shortage()).poll(&mut cx).is_pending(), "taken");
 }
 
 #[test]
@@ -140,7 +215,7 @@ fn label_values_are_escaped_and_registry_histograms_have_le_first() {
         kind: "default",
         name: "all-unauthenticated",
         group: "",
-        port: 80,
+        port: Some(80),
     };
     recorder.inbound_detected(&server, "http/1", Duration::from_millis(2));
     let text = metrics.render();
