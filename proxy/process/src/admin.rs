@@ -1,8 +1,9 @@
 //! The admin server: `/ready`, `/live`, `/metrics`, and a program's own endpoints.
 
+mod snapshot;
+
 use std::{
     fmt,
-    io::Write,
     net::SocketAddr,
     sync::{
         Arc,
@@ -17,9 +18,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use flate2::{Compression, write::GzEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use snapshot::Snapshots;
 
 use crate::{
     Error,
@@ -85,7 +87,8 @@ impl Admin {
 
     /// Services of plaintext connections.
     pub fn plain(&self) -> Plain {
-        let own = Router::new().route("/metrics", get(metrics)).with_state(self.clone());
+        let snapshots = Snapshots::new(Arc::clone(&self.metrics), self.refusals.clone());
+        let own = Router::new().route("/metrics", get(metrics)).with_state(snapshots);
         let probes = self.probes();
         Plain {
             service: probes
@@ -113,22 +116,18 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let mut text = (admin.metrics)();
-    admin.refusals.append(&mut text);
+async fn metrics(State(snapshots): State<Snapshots>, headers: HeaderMap) -> Response {
+    let snapshot = snapshots.get();
     let plain = (header::CONTENT_TYPE, "text/plain");
     let accepts = |value: &str| value.split(',').any(|coding| coding.trim().starts_with("gzip"));
     let accepted = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .any(|value| value.to_str().is_ok_and(accepts));
-    if !accepted {
-        return ([plain], text).into_response();
-    }
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    match gzip.write_all(text.as_bytes()).and_then(|()| gzip.finish()) {
-        Ok(bytes) => ([plain, (header::CONTENT_ENCODING, "gzip")], bytes).into_response(),
-        Err(_) => ([plain], text).into_response(),
+    let zipped = if accepted { snapshot.gzip() } else { None };
+    match zipped {
+        Some(bytes) => ([plain, (header::CONTENT_ENCODING, "gzip")], bytes).into_response(),
+        None => ([plain], snapshot.plain()).into_response(),
     }
 }
 
