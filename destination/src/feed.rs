@@ -1,4 +1,5 @@
-//! Feeds updates of the source into the index, bursts as one change; logs refusals and problems once.
+//! Feeds updates of the source into the index, bursts as one change; logs refusals and problems once. Objects are
+//! checked before, while nobody waits for the index.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +8,9 @@ use std::{
 };
 
 use destination_grpc::{Metrics, lock};
-use destination_index::{Index, Object, ObjectRef, Problem};
+use destination_index::{Checked, Checker, Index, Object, ObjectRef, Problem};
 use destination_source::Update;
-use proxy_process::admin::Readiness;
+use proxy_process::{admin::Readiness, serve::Refusals};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -31,25 +32,29 @@ pub(crate) struct Feed {
     pub(crate) index: Arc<Mutex<Index>>,
     pub(crate) metrics: Metrics,
     pub(crate) ready: Readiness,
+    pub(crate) refusals: Refusals,
     /// Cancelled after the initial sync.
     pub(crate) read: CancellationToken,
     /// Receives desired statuses, if they are to be written.
     pub(crate) statuses: Option<watch::Sender<DesiredStatuses>>,
     known: BTreeSet<Problem>,
+    checker: Checker,
     /// Latest state of each object that is not in the index yet; none means deleted.
-    pending: BTreeMap<ObjectRef, Option<Object>>,
+    pending: BTreeMap<ObjectRef, Option<Checked>>,
     changed: Option<Instant>,
 }
 
 impl Feed {
-    pub(crate) fn new(index: Arc<Mutex<Index>>, metrics: Metrics, ready: Readiness) -> Self {
+    pub(crate) fn new(index: Arc<Mutex<Index>>, metrics: Metrics, ready: Readiness, refusals: Refusals) -> Self {
         Self {
             index,
             metrics,
             ready,
+            refusals,
             read: CancellationToken::new(),
             statuses: None,
             known: BTreeSet::new(),
+            checker: Checker::default(),
             pending: BTreeMap::new(),
             changed: None,
         }
@@ -97,15 +102,18 @@ impl Feed {
             Update::Reset(objects) => {
                 tracing::info!(objects = objects.len(), "initial sync complete");
                 self.pending.clear();
-                lock(&self.index).reset(objects);
+                let checked: Vec<_> = objects.into_iter().map(|object| self.check(object)).collect();
+                lock(&self.index).reset(checked);
                 self.ready.set();
                 self.read.cancel();
                 return true;
             }
             Update::Changed { applied, deleted } => {
                 self.pending.extend(deleted.into_iter().map(|gone| (gone, None)));
-                let applied = applied.into_iter().map(|object| (object.object_ref(), Some(object)));
-                self.pending.extend(applied);
+                for object in applied {
+                    let checked = self.check(object);
+                    self.pending.insert(checked.object_ref(), Some(checked));
+                }
             }
             Update::Refused(refused) => {
                 self.metrics.manifests_refused(refused.len());
@@ -116,6 +124,14 @@ impl Feed {
             Update::Recovered(files) => tracing::info!(?files, "manifests are accepted again"),
         }
         false
+    }
+
+    fn check(&mut self, object: Object) -> Checked {
+        let checked = self.checker.check(object);
+        if let Some(limit) = checked.exceeded() {
+            self.refusals.count(limit);
+        }
+        checked
     }
 
     /// Applies the pending change to the index.

@@ -71,7 +71,7 @@ pub(crate) fn start(args: &Args, source: Source, listeners: Listeners, stop: Can
     let ready = Readiness::default();
     let refusals = Refusals::default();
     let service = Service::new(index.clone(), metrics.clone(), stop.clone());
-    let mut feed = Feed::new(index.clone(), metrics.clone(), ready.clone());
+    let mut feed = Feed::new(index.clone(), metrics.clone(), ready.clone(), refusals.clone());
 
     let mut tasks = Tasks::new(stop.clone());
     for (name, listener) in [("destination", listeners.destination), ("policy", listeners.policy)] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proxy_model::{defaults, policy::DefaultPolicy, ports};
+use proxy_model::{defaults, limits, policy::DefaultPolicy, ports};
 use serde_json::Value;
 
 use super::{given, given_to, ours};
@@ -125,4 +125,64 @@ fn programs_read_their_log_filter_from_one_variable() {
             );
         }
     }
+}
+
+/// Calls `visit` with each schema within a schema, and its path.
+fn schemas(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        schemas(property, &format!("{path}.{name}"), visit);
+    }
+    for (key, suffix) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if schema[key].is_object() {
+            schemas(&schema[key], &format!("{path}{suffix}"), visit);
+        }
+    }
+}
+
+#[test]
+fn custom_resources_are_bounded_by_the_limits_of_objects() {
+    let rendered = ours(Chart::Crds, "Helm", &given(&[]));
+    let mut lists = BTreeSet::new();
+    for (name, resource) in rendered
+        .iter()
+        .filter(|(_, object)| object["kind"] == "CustomResourceDefinition")
+    {
+        let group = resource["spec"]["group"].as_str().expect("a group");
+        for version in resource["spec"]["versions"].as_array().expect("versions") {
+            let schema = &version["schema"]["openAPIV3Schema"];
+            schemas(
+                &schema["properties"]["spec"],
+                "spec",
+                &mut |path, schema| match schema["type"].as_str() {
+                    Some("array") => {
+                        let most = schema["maxItems"].as_u64();
+                        lists.insert((
+                            group.to_owned(),
+                            path.to_owned(),
+                            most.unwrap_or_else(|| panic!("{name}: {path}")),
+                        ));
+                    }
+                    Some("string") if schema["enum"].is_null() => {
+                        let longest = schema["maxLength"].as_u64();
+                        assert_eq!(longest, Some(limits::PATTERN_TEXT_BYTES.value as u64), "{name}: {path}");
+                    }
+                    _ => {}
+                },
+            );
+        }
+    }
+    let limit_of = |group: &str, path: &str| match (group, path) {
+        ("linkerd.io", "spec.routes") | ("policy.linkerd.io", "spec.rules") => limits::OBJECT_ROUTES,
+        ("policy.linkerd.io", "spec.parentRefs") => limits::OBJECT_PARENTS,
+        ("policy.linkerd.io", "spec.rules[].matches") => limits::OBJECT_MATCHES,
+        ("linkerd.io", path) if path.ends_with("responseClasses") || path.contains("condition") => {
+            limits::OBJECT_MATCHES
+        }
+        _ => limits::OBJECT_PARTS,
+    };
+    for (group, path, most) in &lists {
+        assert_eq!(*most, limit_of(group, path).value as u64, "{group}: {path}");
+    }
+    assert!(lists.len() > 30, "{lists:?}");
 }

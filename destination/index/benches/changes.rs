@@ -85,3 +85,26 @@ fn relist(bencher: Bencher<'_, '_>, services: usize) {
         readers.len()
     });
 }
+
+/// Expressions of one tenant, by number of ServiceProfiles: one with more than its budget, or many within theirs.
+const EXPRESSIONS: [(usize, usize); 2] = [(1, 20_000), (80, 250)];
+
+/// One endpoint becomes unready while another tenant's expressions are stored; the search for problems included.
+#[divan::bench(args = EXPRESSIONS)]
+fn endpoint_beside_expressions(bencher: Bencher<'_, '_>, (profiles, expressions): (usize, usize)) {
+    let (mut index, readers) = followed(100);
+    let profile = |at: usize| {
+        let route = |n: usize| json!({"name": "r", "condition": {"pathRegex": format!("/{n}/[a-z]{{8}}")}});
+        let name = format!("{}.shop.svc.cluster.local", name(at));
+        object(json!({"apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"routes": (0..expressions).map(route).collect::<Vec<_>>()}}))
+    };
+    index.apply((0..profiles).map(profile));
+    let mut ready = true;
+    bencher.bench_local(|| {
+        ready = !ready;
+        index.apply([slice(0, ready)]);
+        (readers[0].borrow().endpoints.len(), index.problems().len())
+    });
+}

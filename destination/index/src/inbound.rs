@@ -139,6 +139,7 @@ fn meta(found: AnyRoute<'_>) -> Meta {
 fn http_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<HttpRoute> {
     let convert = |found: AnyRoute<'_>| -> Option<HttpRoute> {
         let AnyRoute::Http(_, route) = found else { return None };
+        reader.accept(found).ok()?;
         let rule = |rule: &HttpRule| -> Result<_, Unsupported> {
             let matches = rule.matches.iter().map(route::http_match).collect::<Result<_, _>>()?;
             Ok(Rule {
@@ -160,6 +161,7 @@ fn http_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<HttpRoute> {
 fn grpc_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<GrpcRoute> {
     let convert = |found: AnyRoute<'_>| -> Option<GrpcRoute> {
         let AnyRoute::Grpc(route) = found else { return None };
+        reader.accept(found).ok()?;
         let rule = |rule: &destination_k8s::route::GrpcRule| -> Result<_, Unsupported> {
             let matches = rule.matches.iter().map(route::grpc_match).collect::<Result<_, _>>()?;
             Ok(Rule {

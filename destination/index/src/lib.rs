@@ -6,6 +6,7 @@
 //! ```
 //! A view records its reads (`reader.rs`), so that a change updates exactly the views that depend on it.
 
+mod check;
 mod config;
 mod dep;
 mod endpoints;
@@ -29,6 +30,7 @@ use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPoli
 use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
+pub use check::{Checked, Checker};
 pub use config::Config;
 pub use destination_k8s::{Object, ObjectRef};
 pub use name::{Context, Workload};
@@ -104,32 +106,36 @@ impl Index {
     }
 
     /// Applies new or changed objects; each affected answer changes once.
-    pub fn apply(&mut self, objects: impl IntoIterator<Item = Object>) {
+    pub fn apply(&mut self, objects: impl IntoIterator<Item: Into<Checked>>) {
         self.change(objects, []);
     }
 
     /// Deletes objects.
     pub fn delete(&mut self, objects: impl IntoIterator<Item = ObjectRef>) {
-        self.change([], objects);
+        self.change(std::iter::empty::<Checked>(), objects);
     }
 
-    /// Applies and deletes objects as one change.
-    pub fn change(&mut self, applied: impl IntoIterator<Item = Object>, deleted: impl IntoIterator<Item = ObjectRef>) {
+    /// Applies and deletes objects as one change. Where others wait for the index, check them before.
+    pub fn change(
+        &mut self,
+        applied: impl IntoIterator<Item: Into<Checked>>,
+        deleted: impl IntoIterator<Item = ObjectRef>,
+    ) {
         let mut changed = FxHashSet::default();
         for object in deleted {
             self.store.delete(&object, &mut changed);
         }
         for object in applied {
-            self.store.apply(object, &mut changed);
+            self.store.apply(object.into(), &mut changed);
         }
         self.refresh(&changed);
     }
 
     /// Replaces all objects.
-    pub fn reset(&mut self, objects: impl IntoIterator<Item = Object>) {
+    pub fn reset(&mut self, objects: impl IntoIterator<Item: Into<Checked>>) {
         let mut changed = FxHashSet::default();
         let mut gone: FxHashSet<ObjectRef> = self.store.refs().cloned().collect();
-        for object in objects {
+        for object in objects.into_iter().map(Into::into) {
             gone.remove(&object.object_ref());
             self.store.apply(object, &mut changed);
         }

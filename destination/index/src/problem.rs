@@ -5,11 +5,9 @@ use std::{collections::BTreeMap, fmt};
 use destination_k8s::{Kind, Object, ObjectRef, TrafficSplit, keys};
 
 use crate::{
-    inbound, outbound,
-    outbound::annotations::Annotations,
-    profile,
+    check::{Check, Checker},
+    inbound,
     reader::Reader,
-    route::AnyRoute,
     split::{self, Missing},
 };
 
@@ -40,27 +38,12 @@ pub struct Faults {
 impl Faults {
     /// Checks an object alone.
     pub fn from_object(object: &Object) -> Self {
-        let mut faults = Self::default();
-        if let Object::ServiceProfile(profile) = object {
-            let faulty = profile::invalid_routes(profile);
-            faults
-                .content
-                .extend(faulty.map(|(route, error)| format!("invalid condition of the route {route:?}: {error}")));
-        }
-        if is_annotated(object.kind()) {
-            let annotations = Annotations::new(object.metadata().annotations.as_ref());
-            faults
-                .annotations
-                .extend(annotations.problems().map(|error| error.to_string()));
-        }
-        let unsupported = AnyRoute::from_object(object).and_then(outbound::route_problem);
-        faults.content.extend(unsupported.map(|error| error.to_string()));
-        faults
+        Checker::default().look_at(object).faults
     }
 }
 
 /// Returns true if annotations of the kind configure clients.
-fn is_annotated(kind: Kind) -> bool {
+pub(crate) fn is_annotated(kind: Kind) -> bool {
     ANNOTATED.contains(&kind)
 }
 
@@ -89,31 +72,6 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
         found.push(Problem { object, reason });
     };
     splits(reader, &mut add);
-    for object in reader.all(Kind::ServiceProfile) {
-        let Object::ServiceProfile(profile) = object else {
-            continue;
-        };
-        for (route, error) in profile::invalid_routes(profile) {
-            add(
-                object,
-                format!("invalid condition of the route {route:?}: {error}, so the route is ignored"),
-            );
-        }
-    }
-    for kind in ROUTES {
-        for object in reader.all(kind) {
-            if let Some(reason) = AnyRoute::from_object(object).and_then(outbound::route_problem) {
-                add(object, format!("{reason}, so the route is ignored"));
-            }
-        }
-    }
-    for kind in ANNOTATED {
-        for object in reader.all(kind) {
-            for reason in Annotations::new(object.metadata().annotations.as_ref()).problems() {
-                add(object, format!("{reason}, so its group of settings is ignored"));
-            }
-        }
-    }
     for object in reader.all(Kind::AuthorizationPolicy) {
         let Object::AuthorizationPolicy(policy) = object else {
             continue;
@@ -122,8 +80,26 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
             add(object, format!("{reason}, so the policy does not allow any client"));
         }
     }
+    found.extend(reader.checks().flat_map(|(object, check)| own(object, check)));
     found.sort();
     found
+}
+
+/// Returns the problems that the check of an object has found.
+fn own(object: &ObjectRef, check: &Check) -> Vec<Problem> {
+    let ignored = match object.kind {
+        Kind::ServiceProfile if check.refusal.is_some() => "profile",
+        _ => "route",
+    };
+    let content = check.faults.content.iter();
+    let content = content.map(|reason| format!("{reason}, so the {ignored} is ignored"));
+    let annotations = check.faults.annotations.iter();
+    let annotations = annotations.map(|reason| format!("{reason}, so its group of settings is ignored"));
+    let problem = |reason| Problem {
+        object: object.clone(),
+        reason,
+    };
+    content.chain(annotations).map(problem).collect()
 }
 
 fn splits(reader: &Reader<'_>, add: &mut impl FnMut(&Object, String)) {

@@ -15,6 +15,7 @@ use http::Method;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
     Authority, Endpoint, Meta, Profile, duration,
+    limits::MATCH_DEPTH,
     profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget, Target},
     route::{InvalidPattern, Pattern},
 };
@@ -183,7 +184,7 @@ fn service_profile(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile
         ..Profile::default()
     };
     if let Some(found) = found {
-        add_service_profile(&mut profile, found, key.port);
+        add_service_profile(&mut profile, found, reader.invalid_routes(found), key.port);
     }
     let skips = found
         .and_then(|found| found.metadata.annotations.as_ref()?.get(keys::SMI_SKIP))
@@ -198,7 +199,7 @@ fn service_profile(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile
     profile
 }
 
-fn add_service_profile(profile: &mut Profile, found: &ServiceProfile, port: u16) {
+fn add_service_profile(profile: &mut Profile, found: &ServiceProfile, invalid: &[usize], port: u16) {
     let meta = &found.metadata;
     let (ns, name) = (
         meta.namespace.as_deref().unwrap_or_default(),
@@ -206,7 +207,14 @@ fn add_service_profile(profile: &mut Profile, found: &ServiceProfile, port: u16)
     );
     profile.profile = Some(Meta::resource(keys::PROFILE_GROUP, "", ns, name));
     profile.opaque_protocol |= found.spec.opaque_ports.contains(&port);
-    profile.routes = found.spec.routes.iter().filter_map(route).collect();
+    profile.routes = found
+        .spec
+        .routes
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !invalid.contains(at))
+        .filter_map(|(_, spec)| route(spec))
+        .collect();
     profile.targets = overrides(found, port);
     if let Some(found) = &found.spec.retry_budget {
         profile.retry_budget = Some(budget(found));
@@ -293,6 +301,9 @@ pub(crate) enum InvalidCondition {
     /// No field is set.
     #[error("it is empty")]
     Empty,
+    /// Too deep for proxies.
+    #[error("it is nested more than {} deep", MATCH_DEPTH.value)]
+    Depth,
 }
 
 impl From<InvalidPattern> for InvalidCondition {
@@ -306,10 +317,32 @@ impl From<InvalidPattern> for InvalidCondition {
     }
 }
 
-/// Returns the routes of a profile with an invalid condition.
-pub(crate) fn invalid_routes(profile: &ServiceProfile) -> impl Iterator<Item = (&str, InvalidCondition)> {
-    let routes = profile.spec.routes.iter();
-    routes.filter_map(|spec| Some((spec.name.as_str(), request_match(&spec.condition).err()?)))
+/// Returns the reason for which the conditions of a route cannot be used, expressions aside.
+pub(crate) fn invalid_condition(spec: &RouteSpec) -> Option<InvalidCondition> {
+    let depth = match request_match(&spec.condition) {
+        Ok(condition) => request_depth(&condition),
+        Err(error) => return Some(error),
+    };
+    let classes = spec.response_classes.iter();
+    let of_classes = classes.filter_map(|class| Some(response_depth(&response_match(&class.condition)?)));
+    let deepest = of_classes.chain([depth]).max();
+    (deepest > Some(MATCH_DEPTH.value)).then_some(InvalidCondition::Depth)
+}
+
+fn request_depth(condition: &RequestMatch) -> usize {
+    1 + match condition {
+        RequestMatch::All(parts) | RequestMatch::Any(parts) => parts.iter().map(request_depth).max().unwrap_or(0),
+        RequestMatch::Not(part) => request_depth(part),
+        RequestMatch::Path(_) | RequestMatch::Method(_) => 0,
+    }
+}
+
+fn response_depth(condition: &ResponseMatch) -> usize {
+    1 + match condition {
+        ResponseMatch::All(parts) | ResponseMatch::Any(parts) => parts.iter().map(response_depth).max().unwrap_or(0),
+        ResponseMatch::Not(part) => response_depth(part),
+        ResponseMatch::Status { .. } => 0,
+    }
 }
 
 fn request_match(spec: &RequestMatchSpec) -> Result<RequestMatch, InvalidCondition> {
@@ -329,7 +362,7 @@ fn request_match(spec: &RequestMatchSpec) -> Result<RequestMatch, InvalidConditi
         parts.push(RequestMatch::Not(Box::new(request_match(not)?)));
     }
     if let Some(path) = &spec.path_regex {
-        parts.push(RequestMatch::Path(Pattern::anchored(path)?));
+        parts.push(RequestMatch::Path(Pattern::uncompiled(path)));
     }
     one_or(parts, RequestMatch::All).ok_or(InvalidCondition::Empty)
 }

@@ -18,7 +18,9 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{
     Config,
+    check::Check,
     dep::{Dep, Parent},
+    route::{AnyRoute, Unsupported},
     store::Store,
 };
 
@@ -191,12 +193,38 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Returns a ServiceProfile.
+    /// Returns a ServiceProfile, unless it is over its budget.
     pub(crate) fn service_profile(&self, namespace: &str, name: &str) -> Option<&'a Arc<ServiceProfile>> {
-        match self.object(Kind::ServiceProfile, namespace, name)? {
-            Object::ServiceProfile(profile) => Some(profile),
-            _ => None,
-        }
+        let Object::ServiceProfile(profile) = self.object(Kind::ServiceProfile, namespace, name)? else {
+            return None;
+        };
+        let key = ObjectRef::new(Kind::ServiceProfile, namespace, name);
+        let is_refused = self.store.check(&key).is_some_and(|check| check.refusal.is_some());
+        (!is_refused).then_some(profile)
+    }
+
+    /// Returns the positions of a profile's invalid routes.
+    pub(crate) fn invalid_routes(&self, profile: &ServiceProfile) -> &'a [usize] {
+        let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+        let (namespace, name) = (text(&profile.metadata.namespace), text(&profile.metadata.name));
+        let key = ObjectRef::new(Kind::ServiceProfile, &namespace, &name);
+        self.store.check(&key).map_or(&[], |check| &check.invalid_routes)
+    }
+
+    /// Fails if a route is over its budget or has an invalid expression. The caller has read the route.
+    pub(crate) fn accept(&self, route: AnyRoute<'_>) -> Result<(), Unsupported> {
+        let check = self.store.check(&route.object_ref());
+        check.and_then(|check| check.refusal.clone()).map_or(Ok(()), Err)
+    }
+
+    /// Returns the reason for which clients ignore a route. Not for views, as it records no dependency.
+    pub(crate) fn unsupported(&self, route: AnyRoute<'_>) -> Option<&'a Unsupported> {
+        self.store.check(&route.object_ref())?.unsupported.as_ref()
+    }
+
+    /// Returns what the checks of all objects have found. Not for views, as it records no dependency.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = (&'a ObjectRef, &'a Check)> + use<'a> {
+        self.store.checks()
     }
 
     /// Returns every object of a kind, in all namespaces. Not for views, as it records no dependency.

@@ -1,14 +1,16 @@
 //! Conversion of Gateway API routes into the model. An unsupported feature is an error; its route is ignored, and the
-//! error reported as a problem.
+//! error reported as a problem. Expressions have been checked before (`check.rs`) and are passed on as text.
 
 use destination_k8s::{
-    keys,
+    Kind, ObjectRef, keys,
     route::{self as k8s, PathKind, ValueKind},
 };
 use http::{HeaderName, HeaderValue, Method};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_model::{
     Meta,
+    budget::{Exceeded, PatternFault},
+    limits,
     route::{
         Filter, GrpcMatch, HeaderMatch, HeaderModifier, HeaderValueMatch, HostMatch, HttpMatch, InvalidPattern,
         PathMatch, PathModifier, Pattern, QueryMatch, QueryValueMatch, Redirect,
@@ -16,10 +18,12 @@ use proxy_model::{
 };
 
 /// Reason for which a route is ignored.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unsupported {
     #[error(transparent)]
     Pattern(#[from] InvalidPattern),
+    #[error("it has {0}")]
+    Budget(#[from] Exceeded),
     #[error("{0:?} is not a valid header name")]
     HeaderName(String),
     #[error("{0:?} is not a valid header value")]
@@ -36,6 +40,15 @@ pub(crate) enum Unsupported {
     Backend(String),
     #[error("a {kind} must have exactly one rule, but this one has {rules}")]
     Rules { kind: &'static str, rules: usize },
+}
+
+impl From<PatternFault> for Unsupported {
+    fn from(fault: PatternFault) -> Self {
+        match fault {
+            PatternFault::Invalid(error) => Self::Pattern(error),
+            PatternFault::Exceeded(exceeded) => Self::Budget(exceeded),
+        }
+    }
 }
 
 /// Kind of traffic of a route. At one port of a parent they don't mix: the first of these with a route wins.
@@ -73,7 +86,14 @@ impl<'a> AnyRoute<'a> {
         }
     }
 
+    /// Returns the parents, of those within the limit.
     pub(crate) fn parents(self) -> &'a [k8s::ParentRef] {
+        let all = self.all_parents();
+        &all[..all.len().min(limits::OBJECT_PARENTS.value)]
+    }
+
+    /// Returns the parents, of any number.
+    pub(crate) fn all_parents(self) -> &'a [k8s::ParentRef] {
         match self {
             Self::Http(_, route) => &route.spec.parent_refs,
             Self::Grpc(route) => &route.spec.parent_refs,
@@ -96,6 +116,18 @@ impl<'a> AnyRoute<'a> {
             Self::Tls(_) => (keys::GATEWAY_GROUP, "TLSRoute"),
             Self::Tcp(_) => (keys::GATEWAY_GROUP, "TCPRoute"),
         }
+    }
+
+    /// Returns the reference of the object.
+    pub(crate) fn object_ref(self) -> ObjectRef {
+        let kind = match self {
+            Self::Http(keys::POLICY_GROUP, _) => Kind::PolicyHttpRoute,
+            Self::Http(..) => Kind::HttpRoute,
+            Self::Grpc(_) => Kind::GrpcRoute,
+            Self::Tls(_) => Kind::TlsRoute,
+            Self::Tcp(_) => Kind::TcpRoute,
+        };
+        ObjectRef::new(kind, self.namespace(), self.name())
     }
 
     /// Returns the kind of traffic.
@@ -143,10 +175,6 @@ pub(crate) fn hosts(names: &[String]) -> Vec<HostMatch> {
     names.iter().map(host).collect()
 }
 
-fn pattern(text: &str) -> Result<Pattern, Unsupported> {
-    Ok(Pattern::anchored(text)?)
-}
-
 fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
     name.parse().map_err(|_| Unsupported::HeaderName(name.to_owned()))
 }
@@ -157,35 +185,29 @@ fn header_value(value: &str) -> Result<HeaderValue, Unsupported> {
 
 /// Converts a match of an HTTPRoute.
 pub(crate) fn http_match(found: &k8s::HttpMatch) -> Result<HttpMatch, Unsupported> {
-    let path = found.path.as_ref().map(|path| {
-        Ok::<_, Unsupported>(match path.kind {
-            PathKind::Exact => PathMatch::Exact(path.value.clone()),
-            PathKind::PathPrefix => PathMatch::Prefix(path.value.clone()),
-            PathKind::RegularExpression => PathMatch::Regex(pattern(&path.value)?),
-        })
+    let path = found.path.as_ref().map(|path| match path.kind {
+        PathKind::Exact => PathMatch::Exact(path.value.clone()),
+        PathKind::PathPrefix => PathMatch::Prefix(path.value.clone()),
+        PathKind::RegularExpression => PathMatch::Regex(Pattern::uncompiled(&path.value)),
     });
     let query = |found: &k8s::ValueMatch| {
         let value = match found.kind {
             ValueKind::Exact => QueryValueMatch::Exact(found.value.clone()),
-            ValueKind::RegularExpression => QueryValueMatch::Regex(pattern(&found.value)?),
+            ValueKind::RegularExpression => QueryValueMatch::Regex(Pattern::uncompiled(&found.value)),
         };
-        Ok(QueryMatch {
+        QueryMatch {
             name: found.name.clone(),
             value,
-        })
+        }
     };
     let method = found
         .method
         .as_ref()
         .map(|method| Method::from_bytes(method.as_bytes()).map_err(|_| Unsupported::Method(method.clone())));
     Ok(HttpMatch {
-        path: path.transpose()?,
+        path,
         headers: headers(&found.headers)?,
-        query: found
-            .query_params
-            .iter()
-            .map(query)
-            .collect::<Result<_, Unsupported>>()?,
+        query: found.query_params.iter().map(query).collect(),
         method: method.transpose()?,
     })
 }
@@ -194,7 +216,7 @@ fn headers(found: &[k8s::ValueMatch]) -> Result<Vec<HeaderMatch>, Unsupported> {
     let header = |found: &k8s::ValueMatch| {
         let value = match found.kind {
             ValueKind::Exact => HeaderValueMatch::Exact(header_value(&found.value)?),
-            ValueKind::RegularExpression => HeaderValueMatch::Regex(pattern(&found.value)?),
+            ValueKind::RegularExpression => HeaderValueMatch::Regex(Pattern::uncompiled(&found.value)),
         };
         Ok(HeaderMatch {
             name: header_name(&found.name)?,

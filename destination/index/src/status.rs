@@ -10,7 +10,7 @@ use destination_k8s::{
 };
 use ipnet::IpNet;
 
-use crate::{dep::Parent, outbound, problem::ROUTES, reader::Reader, route::AnyRoute, store};
+use crate::{dep::Parent, problem::ROUTES, reader::Reader, route::AnyRoute, store};
 
 /// Controller name of the mesh in statuses of routes.
 pub const CONTROLLER: &str = "linkerd.io/policy-controller";
@@ -105,7 +105,11 @@ fn parent_status(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef
     let parent = Parent::from_ref(reference, route.namespace())?;
     let failure = no_parent(reader, route, &parent)
         .or_else(|| conflict(reader, route, reference, &parent))
-        .or_else(|| outbound::route_problem(route).map(|reason| ("UnsupportedValue", format!("{reason}."))));
+        .or_else(|| {
+            reader
+                .unsupported(route)
+                .map(|reason| ("UnsupportedValue", format!("{reason}.")))
+        });
     let mut conditions = vec![Condition::new(ACCEPTED, failure)];
     // A Server's routes have no backends.
     if parent.kind != Kind::Server {

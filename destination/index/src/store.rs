@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use destination_k8s::{Kind, Object, ObjectRef, PodView, keys, route::ParentRef};
+use destination_k8s::{Kind, Object, ObjectRef, PodView, keys};
 use k8s_openapi::{
     api::{
         core::v1::{Pod, Service},
@@ -17,7 +17,11 @@ use k8s_openapi::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::dep::{Dep, Parent};
+use crate::{
+    check::{Check, Checked},
+    dep::{Dep, Parent},
+    route::AnyRoute,
+};
 
 /// Sort key of objects, as in upstream: the oldest first, then by name.
 pub(crate) fn age(meta: &ObjectMeta) -> impl Ord + use<'_> {
@@ -61,6 +65,8 @@ pub(crate) struct Store {
     ips: FxHashMap<IpAddr, Refs>,
     slices: FxHashMap<(Arc<str>, Arc<str>), Refs>,
     routes: FxHashMap<Parent, Refs>,
+    /// Results of checks that have found something.
+    checks: BTreeMap<ObjectRef, Check>,
 }
 
 /// Key of a secondary index.
@@ -139,7 +145,16 @@ impl Store {
         self.routes.get(parent).into_iter().flatten()
     }
 
-    pub(crate) fn apply(&mut self, object: Object, changed: &mut FxHashSet<Dep>) {
+    pub(crate) fn check(&self, key: &ObjectRef) -> Option<&Check> {
+        self.checks.get(key)
+    }
+
+    pub(crate) fn checks(&self) -> impl Iterator<Item = (&ObjectRef, &Check)> {
+        self.checks.iter()
+    }
+
+    pub(crate) fn apply(&mut self, checked: Checked, changed: &mut FxHashSet<Dep>) {
+        let Checked { object, check } = checked;
         let key = object.object_ref();
         if self.objects.get(&key) == Some(&object) {
             return;
@@ -159,11 +174,15 @@ impl Store {
         }
         changed.insert(Dep::List(key.kind, key.namespace.clone()));
         changed.insert(Dep::Object(key.clone()));
+        if !check.is_clean() {
+            self.checks.insert(key.clone(), check);
+        }
         self.objects.insert(key, object);
     }
 
     pub(crate) fn delete(&mut self, key: &ObjectRef, changed: &mut FxHashSet<Dep>) {
         let Some(object) = self.objects.remove(key) else { return };
+        self.checks.remove(key);
         for found in secondary_keys(&object) {
             match found {
                 SecondaryKey::Ip(ip) => remove(&mut self.ips, &ip, key, Dep::Ip(ip), changed),
@@ -224,19 +243,13 @@ fn secondary_keys(object: &Object) -> Vec<SecondaryKey> {
                 .into_iter()
                 .collect()
         }
-        Object::HttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
-        Object::PolicyHttpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
-        Object::GrpcRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
-        Object::TlsRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
-        Object::TcpRoute(route) => parents(&route.metadata, &route.spec.parent_refs),
-        _ => vec![],
+        _ => AnyRoute::from_object(object).map_or_else(Vec::new, parents),
     }
 }
 
-fn parents(meta: &ObjectMeta, refs: &[ParentRef]) -> Vec<SecondaryKey> {
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    refs.iter()
-        .filter_map(|reference| Parent::from_ref(reference, namespace))
+fn parents(route: AnyRoute<'_>) -> Vec<SecondaryKey> {
+    let refs = route.parents().iter();
+    refs.filter_map(|reference| Parent::from_ref(reference, route.namespace()))
         .map(SecondaryKey::Route)
         .collect()
 }

@@ -238,3 +238,27 @@ fn warns_of_annotations_where_they_are_written() {
     );
     assert!(said[1].ends_with("its pods will be rejected"), "{said:?}");
 }
+
+#[test]
+fn objects_over_their_budget_are_rejected_or_warned_of() {
+    let expression = |at: usize| format!(r"/{at}/\w{{8}}");
+    let route = |at: usize| json!({"name": "r", "condition": {"pathRegex": expression(at)}});
+    let profile = |count: usize| {
+        let routes: Vec<_> = (0..count).map(route).collect();
+        object("linkerd.io/v1alpha2", "ServiceProfile", json!({"routes": routes}))
+    };
+    assert!(rejection(profile(2_000)).contains("it has more than 256 routes or rules (limit OBJECT_ROUTES)"));
+    assert!(rejection(profile(20)).contains("bytes of compiled regular expressions (limit OBJECT_PATTERN_BYTES)"));
+    let matches: Vec<_> = (0..20)
+        .map(|at| json!({"path": {"type": "RegularExpression", "value": expression(at)}}))
+        .collect();
+    let spec =
+        json!({"parentRefs": [{"group": "", "kind": "Service", "name": "web"}], "rules": [{"matches": matches}]});
+    let theirs = warnings(object("gateway.networking.k8s.io/v1", "HTTPRoute", spec.clone()));
+    assert!(
+        theirs[0].contains("(limit OBJECT_PATTERN_BYTES), so the mesh does not use the route"),
+        "{theirs:?}"
+    );
+    let ours = rejection(object("policy.linkerd.io/v1beta3", "HTTPRoute", spec));
+    assert!(ours.contains("(limit OBJECT_PATTERN_BYTES)"), "{ours}");
+}

@@ -17,7 +17,7 @@ use proxy_model::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, budget,
     error::{each, optional, required},
     filter,
     meta::{decode_meta, encode_meta},
@@ -27,6 +27,7 @@ use crate::{
 
 /// Decodes one message of `InboundServerPolicies.WatchPort`.
 pub fn decode_server_policy(wire: Server) -> Result<ServerPolicy> {
+    budget::server_policy(&wire)?;
     let kind = wire.protocol.and_then(|protocol| protocol.kind);
     Ok(ServerPolicy {
         protocol: required("protocol", kind, decode_protocol)?,

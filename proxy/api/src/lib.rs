@@ -8,6 +8,7 @@
 //! A message that breaks the API's rules is rejected whole, with the path of the field.
 
 mod backend;
+mod budget;
 mod cache;
 pub mod client;
 mod destination;

@@ -17,6 +17,7 @@ use proxy_model::{
 use crate::{
     Error, Result,
     backend::{self, Interner},
+    budget,
     error::{Within, each, optional, required},
     filter,
     meta::{decode_full_meta, encode_meta},
@@ -29,6 +30,7 @@ use crate::{
 
 /// Decodes one message of `OutboundPolicies.Watch`.
 pub fn decode_client_policy(wire: OutboundPolicy) -> Result<ClientPolicy> {
+    budget::client_policy(&wire)?;
     let interner = Interner::default();
     let kind = wire.protocol.and_then(|protocol| protocol.kind);
     Ok(ClientPolicy {

@@ -13,7 +13,7 @@ use proxy_model::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, budget,
     destination::{decode_endpoint, encode_endpoint},
     error::{each, optional},
     meta::{decode_meta, encode_meta},
@@ -25,6 +25,7 @@ const DEPTH: usize = limits::MATCH_DEPTH.value;
 
 /// Decodes one message of `Destination.GetProfile`.
 pub fn decode_profile(wire: DestinationProfile) -> Result<Profile> {
+    budget::profile(&wire)?;
     Ok(Profile {
         fully_qualified_name: wire.fully_qualified_name,
         opaque_protocol: wire.opaque_protocol,

@@ -8,7 +8,8 @@ use proxy_api::{
     Kind, decode, encode,
     wire::{
         destination::{self, TlsIdentity, tls_identity},
-        inbound as inbound_wire, meta as meta_wire, net, outbound as outbound_wire, tap as tap_wire,
+        http_route as http_route_wire, inbound as inbound_wire, meta as meta_wire, net, outbound as outbound_wire,
+        tap as tap_wire,
     },
 };
 use proxy_model::{
@@ -436,5 +437,76 @@ fn a_breaker_of_no_kind_keeps_its_floor() {
     assert_eq!(
         decode::update(encode::no_endpoints(true)),
         Ok(EndpointUpdate::NoEndpoints { exists: true })
+    );
+}
+
+#[test]
+fn routes_over_their_budget_are_rejected_before_anything_is_compiled() {
+    use destination::{DestinationProfile, PathMatch, RequestMatch, request_match::Match};
+    let dear = |at: usize| RequestMatch {
+        r#match: Some(Match::Path(PathMatch {
+            regex: format!("/{at}/\\w{{8}}"),
+        })),
+    };
+    let profile = |routes: usize| {
+        let route = |at| destination::Route {
+            condition: Some(dear(at)),
+            ..Default::default()
+        };
+        decode::profile(DestinationProfile {
+            routes: (0..routes).map(route).collect(),
+            ..Default::default()
+        })
+    };
+    assert!(profile(2).is_ok());
+    let error = profile(3).expect_err("too dear").to_string();
+    assert!(
+        error.contains("routes: has more than 1048576 bytes of compiled regular expressions"),
+        "{error}"
+    );
+    let error = profile(20_000).expect_err("too many").to_string();
+    assert!(
+        error.contains("has more than 256 routes or rules (limit OBJECT_ROUTES)"),
+        "{error}"
+    );
+
+    let regex = |at: usize| http_route_wire::HttpRouteMatch {
+        path: Some(http_route_wire::PathMatch {
+            kind: Some(http_route_wire::path_match::Kind::Regex(format!("/{at}/\\w{{8}}"))),
+        }),
+        ..Default::default()
+    };
+    let too_dear = said(|policy| {
+        let rule = &mut parts(policy).http2.as_mut().expect("HTTP/2").routes[0].rules[0];
+        rule.matches = (0..3).map(regex).collect();
+    });
+    assert!(
+        too_dear.contains("protocol.detect.http2.routes[0]: has more than 1048576 bytes"),
+        "{too_dear}"
+    );
+    let too_dear = said(|policy| {
+        let routes = &mut parts(policy).http2.as_mut().expect("HTTP/2").routes;
+        routes[0].rules[0].matches = vec![regex(0)];
+        *routes = vec![routes[0].clone(); 50];
+    });
+    assert!(too_dear.contains("(limit POLICY_PATTERN_BYTES)"), "{too_dear}");
+    let mut wire = server();
+    let Some(inbound_wire::proxy_protocol::Kind::Detect(detect)) =
+        wire.protocol.as_mut().and_then(|protocol| protocol.kind.as_mut())
+    else {
+        panic!("detect")
+    };
+    let rule = inbound_wire::http_route::Rule {
+        matches: (0..300).map(regex).collect(),
+        filters: vec![],
+    };
+    detect.http_routes.push(inbound_wire::HttpRoute {
+        rules: vec![rule],
+        ..Default::default()
+    });
+    let error = decode::server_policy(wire).expect_err("too dear").to_string();
+    assert!(
+        error.contains("protocol.detect.http_routes[0]: has more than"),
+        "{error}"
     );
 }

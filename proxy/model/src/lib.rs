@@ -9,6 +9,7 @@
 //! ```
 
 pub mod addr;
+pub mod budget;
 pub mod cache;
 pub mod defaults;
 pub mod duration;
@@ -19,6 +20,7 @@ pub mod inbound;
 pub mod limits;
 pub mod meta;
 pub mod outbound;
+pub mod pattern;
 pub mod policy;
 pub mod ports;
 pub mod profile;

@@ -132,6 +132,25 @@ crate::limits! {
     MATCH_DEPTH: usize = 32;
     /// Bytes of one compiled regular expression.
     REGEX_BYTES: usize = 1 << 20;
+    /// Bytes of the text of one regular expression; the Gateway API's figure for the value of a header.
+    PATTERN_TEXT_BYTES: usize = 4096;
+    /// Routes of a ServiceProfile, or rules of a route: a large OpenAPI document; the Gateway API allows 16 rules.
+    OBJECT_ROUTES: usize = 256;
+    /// Conditions of one object's routes: four for each; the Gateway API allows 128.
+    OBJECT_MATCHES: usize = 1024;
+    /// Items in the other lists of one object's routes: hosts, headers, filters, backends; sixteen for each route.
+    OBJECT_PARTS: usize = 4096;
+    /// Parents of one route; the Gateway API's figure.
+    OBJECT_PARENTS: usize = 32;
+    /// Regular expressions of one object: one for each route.
+    OBJECT_PATTERNS: usize = 256;
+    /// Bytes of the compiled regular expressions of one object, counted before compiling: all its routes with two
+    /// parameters (`[^/]*`) each, or twenty times `\w`. A proxy compiles as much in some 10 ms.
+    OBJECT_PATTERN_BYTES: usize = 1 << 20;
+    /// Routes of one policy; HTTP routes are sent twice, for either version.
+    POLICY_ROUTES: usize = 4096;
+    /// Bytes of the compiled regular expressions of one policy: eight routes at their limit, each sent twice.
+    POLICY_PATTERN_BYTES: usize = 16 * OBJECT_PATTERN_BYTES.value;
     /// Streams that a client may have open on one HTTP/2 connection.
     HTTP2_STREAMS: u32 = 4096;
     /// Streams opened on an HTTP/2 connection before the server has said how many it takes; hyper's figure.

@@ -1,62 +1,11 @@
 //! Routes: conditions on requests, filters, actions. Inbound and outbound share these types.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::Meta;
-
-/// A compiled regular expression that compares by its text. Anchored at both ends by [`Pattern::anchored`].
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    text: Arc<str>,
-    regex: regex::Regex,
-}
-
-/// Error for an invalid regular expression.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("invalid regular expression {text:?}: {reason}")]
-pub struct InvalidPattern {
-    /// Text of the expression.
-    pub text: String,
-    /// Error of the parser.
-    pub reason: String,
-}
-
-impl Pattern {
-    /// Compiles `text`, anchored at both ends; [`Pattern::as_str`] returns the original text.
-    pub fn anchored(text: &str) -> Result<Self, InvalidPattern> {
-        let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(crate::limits::REGEX_BYTES.value)
-            .build()
-            .map_err(|error| InvalidPattern {
-                text: text.to_owned(),
-                reason: error.to_string(),
-            })?;
-        Ok(Self {
-            text: text.into(),
-            regex,
-        })
-    }
-
-    /// Text of the expression.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Returns true if the whole of `input` matches.
-    pub fn is_match(&self, input: &str) -> bool {
-        self.regex.is_match(input)
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Pattern {}
+pub use crate::pattern::{InvalidPattern, Pattern};
 
 /// A route with matches of kind `M` ([`HttpMatch`] or [`GrpcMatch`]) and rules that lead to `T`
 /// (outbound: [`crate::outbound::Action`]; inbound: [`crate::inbound::Action`]).

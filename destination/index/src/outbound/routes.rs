@@ -65,6 +65,7 @@ fn opaque(reader: &Reader<'_>, apex: &Apex<'_>, traffic: Traffic) -> Vec<TcpRout
         let (AnyRoute::Tls(route) | AnyRoute::Tcp(route)) = found else {
             return None;
         };
+        reader.accept(found).ok()?;
         let [rule] = route.spec.rules.as_slice() else {
             return None;
         };
@@ -162,6 +163,7 @@ fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
     let AnyRoute::Http(_, route) = found else {
         return Ok(None);
     };
+    reader.accept(found)?;
     let annotations = Annotations::new(route.metadata.annotations.as_ref());
     let own = annotations.settings();
     let retry = own.http_retry.or_else(|| apex.settings.http_retry.clone());
@@ -199,6 +201,7 @@ fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
 
 fn grpc_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<GrpcRoute>, Unsupported> {
     let AnyRoute::Grpc(route) = found else { return Ok(None) };
+    reader.accept(found)?;
     let annotations = Annotations::new(route.metadata.annotations.as_ref());
     let own = annotations.settings();
     let retry = own.grpc_retry.or_else(|| apex.settings.grpc_retry.clone());
