@@ -15,6 +15,7 @@ use crate::{
         pods::{self, object_name},
     },
     output::{self, Align, Table},
+    target::MeshFlag,
 };
 
 /// Arguments of `mesh authz`.
@@ -24,9 +25,8 @@ pub(crate) struct AuthzArgs {
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
 
-    /// Query the mesh of this name on this machine.
-    #[arg(long, value_name = "MESH")]
-    name: Option<String>,
+    #[command(flatten)]
+    mesh: MeshFlag,
 
     #[command(flatten)]
     namespace: NamespaceFlag,
@@ -47,7 +47,7 @@ struct Policies {
 /// `mesh authz`
 pub(crate) fn authz(args: &AuthzArgs) -> Result<ExitCode> {
     let named = pods::parse(&args.resource)?;
-    let (namespace, pods, policies) = if let Some(mesh) = args.cluster.local(args.name.as_deref())? {
+    let (namespace, pods, policies) = if let Some(mesh) = args.cluster.local(args.mesh.name.as_deref())? {
         let namespace = match named.plural {
             "namespaces" => named.name.clone(),
             _ => args.namespace.namespace.clone().unwrap_or_else(|| "default".to_owned()),

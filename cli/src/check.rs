@@ -1,18 +1,21 @@
 //! `mesh check`: verifies that the mesh is installed correctly and healthy. The checks are in the crate cli-check.
 
 mod load;
+mod local;
 
 pub(crate) use load::admin_port;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
-use cli_check::{Category, Event, Mode, Report, ReportFormat, Scope};
+use anyhow::{Result, bail};
+use cli_check::{Category, Event, FactSource, Mode, Report, ReportFormat, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     kube::{self, ClusterFlags, NamespaceFlag},
+    local::State,
     output::{self, terminal},
+    target::MeshFlag,
 };
 
 /// Arguments of `mesh check`.
@@ -69,6 +72,9 @@ pub(crate) struct CommonCheckArgs {
     namespace: NamespaceFlag,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
@@ -102,6 +108,13 @@ pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
         expected_version: args.expected_version,
         ..Scope::default()
     };
+    if let Some(mesh) = args.common.cluster.local(args.common.mesh.name.as_deref())? {
+        if args.pre || args.crds {
+            bail!("--pre and --crds check a cluster: select one with --kubeconfig or --context");
+        }
+        kube::note_local(&mesh);
+        return check_local(mesh, &args.common);
+    }
     let version = args.cli_version_override;
     let version = version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned());
     run(Scope { version, ..scope }, args.common, |_| true)
@@ -109,6 +122,10 @@ pub(crate) fn check(args: CheckArgs) -> Result<ExitCode> {
 
 /// `mesh viz check`
 pub(crate) fn check_viz(common: CommonCheckArgs) -> Result<ExitCode> {
+    if let Some(mesh) = common.cluster.local(common.mesh.name.as_deref())? {
+        kube::note_local(&mesh);
+        return check_local(mesh, &common);
+    }
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let scope = Scope {
         version,
@@ -116,6 +133,24 @@ pub(crate) fn check_viz(common: CommonCheckArgs) -> Result<ExitCode> {
         ..Scope::default()
     };
     run(scope, common, |name| matches!(name, "kubernetes-api" | "linkerd-viz"))
+}
+
+/// Checks a mesh on this machine.
+fn check_local(mesh: State, common: &CommonCheckArgs) -> Result<ExitCode> {
+    let categories = [local::category(mesh)];
+    kube::block_on(decide(local::Clock::new(common.wait), &categories, common.output))
+}
+
+/// Runs the checks and prints them.
+async fn decide(mut source: impl FactSource, categories: &[Category], output: CheckOutput) -> Result<ExitCode> {
+    let mut view = CheckView::new(output);
+    let report = cli_check::run(&mut source, categories, |event| view.show(event)).await;
+    view.end(&report)?;
+    Ok(if report.is_success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn run(scope: Scope, common: CommonCheckArgs, is_selected: impl Fn(&str) -> bool) -> Result<ExitCode> {
@@ -129,17 +164,9 @@ fn run(scope: Scope, common: CommonCheckArgs, is_selected: impl Fn(&str) -> bool
     };
     let mut categories = cli_check::categories(&scope);
     categories.retain(|category: &Category| is_selected(category.name()));
-    let report = kube::block_on(async {
-        let mut source = load::Loader::new(&common.cluster, scope, common.wait).await;
-        let mut view = CheckView::new(common.output);
-        let report = cli_check::run(&mut source, &categories, |event| view.show(event)).await;
-        view.end(&report)?;
-        Ok(report)
-    })?;
-    Ok(if report.is_success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    kube::block_on(async {
+        let source = load::Loader::new(&common.cluster, scope, common.wait).await;
+        decide(source, &categories, common.output).await
     })
 }
 

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use cli_check::view_pod;
-use destination_source::cluster::{self as source, Client, Filter, PodPort, Resource};
+use destination_source::cluster::{Client, Filter, PodPort, Resource};
+use proxy_model::ports;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -22,8 +23,13 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::{
     check::admin_port,
     kube::{self, ClusterFlags, NamespaceFlag, pods},
+    local::State,
     output,
+    target::{MeshFlag, Target},
 };
+
+/// Variable of a sidecar that has the name it requests.
+const LOCAL_NAME: &str = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME";
 
 /// Arguments of `mesh identity`.
 #[derive(Debug, clap::Args)]
@@ -40,20 +46,29 @@ pub(crate) struct IdentityArgs {
     namespace: NamespaceFlag,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
 /// `mesh identity`
 pub(crate) fn identity(args: &IdentityArgs) -> Result<ExitCode> {
     kube::block_on(async {
-        let client = args.cluster.connect().await?;
-        let namespace = args.namespace.on(&client);
-        let pods = find(args, &client, &namespace).await?;
+        let target = Target::open(&args.cluster, &args.mesh).await?;
+        let namespace = args.namespace.namespace.as_deref().unwrap_or(target.namespace());
+        let sidecars = match &target {
+            Target::Cluster(client) => find(args, client, namespace).await?.iter().map(sidecar).collect(),
+            Target::Local(mesh) => find_local(args, mesh, namespace)?,
+        };
         let mut failed = false;
-        for (i, pod) in pods.iter().enumerate() {
-            let name = pods::object_name(pod);
-            output::print(&format!("\nPOD {name} ({} of {})\n\n", i + 1, pods.len()))?;
-            match output::patiently(&format!("querying {name}"), pod_chain(&client, pod)).await {
+        for (i, (name, sidecar)) in sidecars.iter().enumerate() {
+            output::print(&format!("\nPOD {name} ({} of {})\n\n", i + 1, sidecars.len()))?;
+            let chain = async {
+                let Sidecar { identity, admin } = sidecar.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+                presented_chain(target.pod(admin).await?, identity).await
+            };
+            match output::patiently(&format!("querying {name}"), chain).await {
                 Ok(chain) => output::print(&render(&chain)?)?,
                 Err(error) => {
                     eprintln!("mesh: {namespace}/{name}: {error:#}");
@@ -63,6 +78,50 @@ pub(crate) fn identity(args: &IdentityArgs) -> Result<ExitCode> {
         }
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
+}
+
+/// Sidecar to query.
+struct Sidecar {
+    /// Name that it requests.
+    identity: String,
+    /// Its admin port, which presents the certificate.
+    admin: PodPort,
+}
+
+/// Name of a pod, and its sidecar or the reason that it cannot be queried.
+type NamedSidecar = (String, Result<Sidecar>);
+
+fn sidecar(pod: &Value) -> NamedSidecar {
+    let found = || {
+        let identity = local_name(pod).ok_or_else(|| anyhow!("the pod has no sidecar with an identity"))?;
+        let admin = admin_port(pod).ok_or_else(|| anyhow!("the sidecar is not running"))?;
+        Ok(Sidecar { identity, admin })
+    };
+    (pods::object_name(pod).to_owned(), found())
+}
+
+/// Finds the named pods in a mesh on this machine, whose pods cannot be selected by labels.
+fn find_local(args: &IdentityArgs, mesh: &State, namespace: &str) -> Result<Vec<NamedSidecar>> {
+    if args.selector.is_some() {
+        bail!("-l: a mesh on this machine has no label selectors: name its pods");
+    }
+    let named = args.pods.iter().map(|name| {
+        let name = name.trim_start_matches("pod/").trim_start_matches("po/");
+        let identity = mesh.sidecar_variable(&format!("{namespace}/{name}"), LOCAL_NAME)?;
+        let sidecar = identity.map(|identity| Sidecar {
+            identity,
+            admin: PodPort {
+                namespace: namespace.to_owned(),
+                pod: name.to_owned(),
+                port: ports::ADMIN,
+            },
+        });
+        Ok((
+            name.to_owned(),
+            sidecar.ok_or_else(|| anyhow!("the pod has no sidecar with an identity")),
+        ))
+    });
+    named.collect()
 }
 
 async fn find(args: &IdentityArgs, client: &Client, namespace: &str) -> Result<Vec<Value>> {
@@ -82,12 +141,6 @@ async fn find(args: &IdentityArgs, client: &Client, namespace: &str) -> Result<V
     Ok(found)
 }
 
-async fn pod_chain(client: &Client, pod: &Value) -> Result<Vec<CertificateDer<'static>>> {
-    let name = local_name(pod).ok_or_else(|| anyhow!("the pod has no sidecar with an identity"))?;
-    let to: PodPort = admin_port(pod).ok_or_else(|| anyhow!("the sidecar is not running"))?;
-    presented_chain(source::forward(client, &to).await?, &name).await
-}
-
 /// Identity that the sidecar requests: its environment variable, with references expanded.
 fn local_name(pod: &Value) -> Option<String> {
     view_pod(pod, |pod| {
@@ -103,7 +156,7 @@ fn local_name(pod: &Value) -> Option<String> {
             let reference = || field(&variable.value_from.as_ref()?.field_ref.as_ref()?.field_path);
             variable.value.as_deref().or_else(reference)
         };
-        expand(value("LINKERD2_PROXY_IDENTITY_LOCAL_NAME")?, value)
+        expand(value(LOCAL_NAME)?, value)
     })
 }
 

@@ -4,10 +4,19 @@
 //! no such mesh.
 
 #[cfg(feature = "local")]
-pub(crate) use cli_local::state::State;
+pub(crate) use cli_local::{PodStatus, state::State};
 
 #[cfg(not(feature = "local"))]
-pub(crate) use absent::State;
+pub(crate) use absent::{PodStatus, State, forward};
+
+#[cfg(feature = "local")]
+use crate::target::Stream;
+
+/// Connects to a port on the loopback of a pod: NAMESPACE/NAME or NAMESPACE/deploy/NAME.
+#[cfg(feature = "local")]
+pub(crate) fn forward(mesh: &State, pod: &str, port: u16) -> anyhow::Result<Stream> {
+    Ok(Box::new(cli_local::forward(mesh, pod, port)?))
+}
 
 #[cfg(not(feature = "local"))]
 mod absent {
@@ -15,12 +24,25 @@ mod absent {
 
     use anyhow::{Result, bail};
 
+    use crate::target::Stream;
+
     /// Mesh on this machine; there is none in this build.
     #[derive(Debug)]
     pub(crate) struct State {
         pub(crate) name: String,
+        pub(crate) version: String,
         pub(crate) manifests: PathBuf,
         never: Infallible,
+    }
+
+    /// Pod of a mesh on this machine.
+    #[derive(Debug)]
+    pub(crate) struct PodStatus {
+        pub(crate) namespace: String,
+        pub(crate) name: String,
+        pub(crate) status: String,
+        pub(crate) ready: bool,
+        pub(crate) meshed: bool,
     }
 
     impl State {
@@ -38,5 +60,25 @@ mod absent {
         pub(crate) fn viz_url(&self) -> String {
             match self.never {}
         }
+
+        /// Lists its pods.
+        pub(crate) fn pods(&self) -> Result<Vec<PodStatus>> {
+            match self.never {}
+        }
+
+        /// Returns the value of a variable of a pod's sidecar.
+        pub(crate) fn sidecar_variable(&self, _pod: &str, _name: &str) -> Result<Option<String>> {
+            match self.never {}
+        }
+
+        /// Folders that the control plane reads.
+        pub(crate) fn folders(&self) -> [PathBuf; 2] {
+            match self.never {}
+        }
+    }
+
+    /// Connects to a port of a pod.
+    pub(crate) fn forward(mesh: &State, _pod: &str, _port: u16) -> Result<Stream> {
+        match mesh.never {}
     }
 }

@@ -1,6 +1,7 @@
 //! The program `mesh`: one file or folder per command, the table of commands in `command`.
 //!
-//! Shared by the commands: `kube` connects to a cluster, `output` writes to the terminal.
+//! Shared by the commands: `target` selects the mesh to query, `kube` connects to a cluster, `output` writes to the
+//! terminal.
 
 mod authz;
 mod check;
@@ -18,6 +19,7 @@ mod output;
 mod profile;
 #[cfg(test)]
 mod reference;
+mod target;
 mod uninstall;
 mod version;
 mod viz;

@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::{
     kube::{self, ClusterFlags, NamespaceFlag},
+    local::{PodStatus, State},
     output,
+    target::{MeshFlag, Target},
 };
 
 /// Arguments of `mesh version`.
@@ -32,6 +34,9 @@ pub(crate) struct VersionArgs {
     namespace: NamespaceFlag,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
@@ -50,15 +55,16 @@ pub(crate) fn version(args: &VersionArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     kube::block_on(async {
-        let client = args.cluster.connect().await;
-        let server = match &client {
-            Ok(client) => {
+        let target = Target::open(&args.cluster, &args.mesh).await;
+        let server = match &target {
+            Ok(Target::Cluster(client)) => {
                 output::patiently(
                     "reading linkerd-config",
                     server(client, &args.cluster.linkerd_namespace),
                 )
                 .await
             }
+            Ok(Target::Local(mesh)) => Ok(mesh.version.clone()),
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         };
         let server = server.unwrap_or_else(|error| {
@@ -67,7 +73,11 @@ pub(crate) fn version(args: &VersionArgs) -> Result<ExitCode> {
         });
         output::print(&line("Server", &server))?;
         if args.proxy {
-            let versions = proxies(&client?, args.namespace.namespace.as_deref()).await?;
+            let namespace = args.namespace.namespace.as_deref();
+            let versions = match &target? {
+                Target::Cluster(client) => proxies(client, namespace).await?,
+                Target::Local(mesh) => local_proxies(mesh, namespace)?,
+            };
             output::print(&render(&versions, args.short))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -101,6 +111,13 @@ async fn proxies(client: &Client, namespace: Option<&str>) -> Result<BTreeMap<St
         }
     }
     Ok(versions)
+}
+
+/// Counts the meshed pods of a mesh on this machine, whose sidecars are all of one version.
+fn local_proxies(mesh: &State, namespace: Option<&str>) -> Result<BTreeMap<String, usize>> {
+    let within = |pod: &PodStatus| namespace.is_none_or(|namespace| pod.namespace == namespace);
+    let meshed = mesh.pods()?.into_iter().filter(|pod| pod.meshed && within(pod)).count();
+    Ok(BTreeMap::from([(mesh.version.clone(), meshed)]))
 }
 
 /// Returns the version of a pod's sidecar: from the injector's annotation, else from the image tag.

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command as Process, ExitCode},
     time::{Duration, Instant},
 };
@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use cli_check::stdout;
 use nix::{
-    sched::{CloneFlags, setns},
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
@@ -21,6 +20,7 @@ use nix::{
 use super::{
     control::{self, DeploymentQuery, DeploymentRef, PodDetails, PodStatus, Request},
     internal::{self, Internal},
+    namespaces::{self, Children},
     state::{self, State},
     up,
 };
@@ -276,10 +276,10 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     let state = find(mesh)?;
     let details: PodDetails = control::ask(&state.control(), &Request::Pod(pod.to_owned()))?;
     let at = choose(&details, container)?;
-    let pause_pid = details.pause_pid.with_context(|| not_started(&details))?;
+    let pause_pid = details.pause_pid.with_context(|| details.not_started())?;
     let container = details.containers.into_iter().nth(at).expect("chosen among them");
     let program = std::env::current_exe().context("cannot find the program's own path")?;
-    enter(state.supervisor.pid)?;
+    namespaces::enter_mesh(state.supervisor.pid, Children::Inside)?;
     let mut command = Process::new(program);
     command.args([
         "local",
@@ -302,30 +302,6 @@ fn exec(mesh: &Name, pod: &str, container: Option<&str>, argv: &[String]) -> Res
     Ok(ExitCode::from(code as u8))
 }
 
-/// Enters the namespaces of a process, given by its PID on the host. Children enter its process namespace, too.
-fn enter(pid: i32) -> Result<()> {
-    let path = |kind: &str| PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
-    let own = |kind: &str| PathBuf::from(format!("/proc/self/ns/{kind}"));
-    let mut open = Vec::new();
-    for (kind, flag) in [
-        ("user", CloneFlags::CLONE_NEWUSER),
-        ("pid", CloneFlags::CLONE_NEWPID),
-        ("net", CloneFlags::CLONE_NEWNET),
-        ("mnt", CloneFlags::CLONE_NEWNS),
-    ] {
-        let path = path(kind);
-        let file = File::open(&path).with_context(|| format!("the mesh has stopped: {}", path.display()))?;
-        // A process cannot re-enter its own user namespace; as root there is no other.
-        if kind != "user" || file.metadata()?.ino() != std::fs::metadata(own(kind))?.ino() {
-            open.push((file, flag));
-        }
-    }
-    for (file, flag) in open {
-        setns(file, flag).context("cannot enter the mesh's namespaces: it belongs to another user")?;
-    }
-    Ok(())
-}
-
 fn choose(details: &PodDetails, container: Option<&str>) -> Result<usize> {
     let Some(name) = container else { return Ok(0) };
     let at = details.containers.iter().position(|container| container.name == name);
@@ -343,11 +319,6 @@ fn choose(details: &PodDetails, container: Option<&str>) -> Result<usize> {
     })
 }
 
-fn not_started(details: &PodDetails) -> String {
-    let reason = details.failure.as_deref().unwrap_or("it is still starting");
-    format!("pod {} has not started: {reason}", details.name)
-}
-
 fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result<ExitCode> {
     let state = find(mesh)?;
     let details: PodDetails = control::ask(&state.control(), &Request::Pod(pod.to_owned()))?;
@@ -363,7 +334,7 @@ fn logs(mesh: &Name, pod: &str, container: Option<&str>, follow: bool) -> Result
         );
     }
     if !path.exists() {
-        bail!(not_started(&details));
+        bail!(details.not_started());
     }
     let mut out = std::io::stdout().lock();
     // A full log continues in an emptied file, with the older half beside it.

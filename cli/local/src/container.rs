@@ -3,17 +3,15 @@
 //! Namespaces are entered before any thread exists, and `exec` keeps the process, so the parent watches the command.
 
 use std::{
-    fs::File,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, bail};
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::signal::SigSet,
-};
+use nix::{sched::CloneFlags, sys::signal::SigSet};
+
+use super::namespaces;
 
 /// Arguments of the role.
 #[derive(Debug, clap::Args)]
@@ -36,17 +34,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         ("uts", CloneFlags::CLONE_NEWUTS),
         ("mnt", CloneFlags::CLONE_NEWNS),
     ];
-    // Open all of them first: the mount namespace brings another /proc.
-    let open = |(kind, flag): (&str, CloneFlags)| {
-        let path = format!("/proc/{}/ns/{kind}", args.pause_pid);
-        File::open(&path)
-            .map(|file| (file, flag))
-            .with_context(|| format!("the pod is gone: {path}"))
-    };
-    let namespaces = kinds.map(open).into_iter().collect::<Result<Vec<_>>>()?;
-    for (namespace, flag) in namespaces {
-        setns(namespace, flag).context("cannot enter the pod's namespaces")?;
-    }
+    namespaces::enter_pod(args.pause_pid, &kinds)?;
     std::env::set_current_dir(&args.cwd).with_context(|| format!("cannot enter workingDir {}", args.cwd.display()))?;
     // `mesh local exec` blocks keyboard signals; the command should receive them.
     SigSet::empty().thread_set_mask().context("cannot unblock signals")?;

@@ -54,23 +54,23 @@ impl DeploymentQuery {
 /// A pod as `status` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct PodStatus {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
+pub struct PodStatus {
+    pub namespace: String,
+    pub name: String,
     /// Owning Deployment; empty for a bare pod.
-    pub(crate) deployment: String,
+    pub deployment: String,
     /// `Starting`, `Running`, `Terminating`, or the failure.
-    pub(crate) status: String,
-    pub(crate) ready: bool,
+    pub status: String,
+    pub ready: bool,
     /// Ready containers and all containers.
-    pub(crate) containers: (usize, usize),
+    pub containers: (usize, usize),
     /// Restarts of its containers.
-    pub(crate) restarts: u32,
-    pub(crate) address: String,
+    pub restarts: u32,
+    pub address: String,
     /// It has a sidecar.
-    pub(crate) meshed: bool,
+    pub meshed: bool,
     /// Age in seconds.
-    pub(crate) age: u64,
+    pub age: u64,
 }
 
 /// A pod as `exec` and `logs` need it.
@@ -85,6 +85,14 @@ pub(super) struct PodDetails {
     pub(super) failure: Option<String>,
     /// Containers, the application's first.
     pub(super) containers: Vec<ContainerDetails>,
+}
+
+impl PodDetails {
+    /// Sentence that it has not started, and why.
+    pub(super) fn not_started(&self) -> String {
+        let reason = self.failure.as_deref().unwrap_or("it is still starting");
+        format!("pod {} has not started: {reason}", self.name)
+    }
 }
 
 /// Environment of a container.

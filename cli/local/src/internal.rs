@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{container, enter, pod, supervisor};
+use super::{connect, container, enter, pod, supervisor};
 
 /// A role in which the program starts itself.
 #[derive(Debug, clap::Subcommand)]
@@ -26,6 +26,8 @@ pub(crate) enum Internal {
     },
     /// Execute a container's command in a pod's namespaces.
     Container(container::Args),
+    /// Carry standard input and output to a port of a pod.
+    Connect(connect::Args),
 }
 
 /// Runs the role.
@@ -35,5 +37,6 @@ pub(super) fn run(role: Internal) -> Result<ExitCode> {
         Internal::Supervisor { spec } => supervisor::run(&spec),
         Internal::Pod { spec } => pod::run(&spec),
         Internal::Container(args) => container::run(args),
+        Internal::Connect(args) => connect::run(&args),
     }
 }

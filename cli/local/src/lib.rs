@@ -17,11 +17,13 @@
 
 mod cluster;
 mod command;
+mod connect;
 mod container;
 mod control;
 mod enter;
 mod internal;
 mod manifests;
+mod namespaces;
 mod node;
 mod plan;
 mod pod;
@@ -31,6 +33,8 @@ mod supervisor;
 mod up;
 
 pub use command::{Args, run};
+pub use connect::{Forwarded, forward};
+pub use control::PodStatus;
 pub use manifests::Manifests;
 pub use start::{ExecOutput, Progress, Running, StartOptions, exec};
 pub use up::{Ended, begin, end, interrupts, notify};

@@ -180,6 +180,7 @@ fn supervise(spec: MeshSpec, name: String, viz_port: u16, temporary: bool) -> Re
     };
     let state = State {
         name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         dir: spec.dir,
         viz,
         manifests: spec.manifests,

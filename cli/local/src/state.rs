@@ -12,8 +12,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use destination_k8s::keys;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+
+use super::control::{self, PodDetails, PodStatus, Request};
 
 /// Default name of a mesh.
 pub const DEFAULT_NAME: &str = "default";
@@ -25,6 +28,9 @@ const NAME_MAX: usize = 32;
 pub struct State {
     /// Name.
     pub name: String,
+    /// Version of the `mesh` that started it, and of the programs that it runs.
+    #[serde(default)]
+    pub version: String,
     /// Directory of the state file.
     #[serde(skip)]
     pub dir: PathBuf,
@@ -128,6 +134,25 @@ impl State {
     /// URL of the viz API.
     pub fn viz_url(&self) -> String {
         format!("http://{}", self.viz)
+    }
+
+    /// Lists its pods.
+    pub fn pods(&self) -> Result<Vec<PodStatus>> {
+        control::ask(&self.control(), &Request::Status)
+    }
+
+    /// Returns the value of a variable of a pod's sidecar; none without a sidecar or the variable.
+    pub fn sidecar_variable(&self, pod: &str, name: &str) -> Result<Option<String>> {
+        let details: PodDetails = control::ask(&self.control(), &Request::Pod(pod.to_owned()))?;
+        let mut containers = details.containers.into_iter();
+        let sidecar = containers.find(|container| container.name == keys::PROXY_CONTAINER);
+        let mut env = sidecar.into_iter().flat_map(|sidecar| sidecar.env);
+        Ok(env.find(|(key, _)| key == name).map(|(_, value)| value))
+    }
+
+    /// Folders that the control plane reads: the user's manifests, and the generated ones, which complete them.
+    pub fn folders(&self) -> [PathBuf; 2] {
+        [self.manifests.clone(), generated(&self.dir)]
     }
 
     /// Control socket of the supervisor.

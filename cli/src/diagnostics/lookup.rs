@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use destination_source::cluster::{Client, Forwarded, Resource};
 use futures_util::StreamExt as _;
 use proxy_api::{client as api, encode};
-use proxy_model::{Endpoint, EndpointUpdate, Hint, OutboundTarget, defaults::CLUSTER_DOMAIN, ports};
+use proxy_model::{Endpoint, EndpointUpdate, Hint, OutboundTarget, ports};
 use serde::Serialize;
 
 use super::{TargetFlags, dump};
 use crate::{
-    kube::{self, ClusterFlags, http2::Connection, pods},
+    kube::{ClusterFlags, http2::Connection, pods},
     output::{self, Align, DocumentFormat, Table},
+    target::{MeshFlag, Stream, Target},
 };
 
 /// Deployment that serves discovery.
@@ -50,6 +50,9 @@ pub(crate) struct EndpointsArgs {
     token: String,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
@@ -73,6 +76,9 @@ pub(crate) struct PolicyArgs {
     token: String,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     at: TargetFlags,
 }
 
@@ -88,11 +94,14 @@ pub(crate) struct ProfileLookupArgs {
     token: String,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
-async fn destination(client: &Client, flags: &ClusterFlags, port: u16) -> Result<Forwarded> {
-    kube::deployment(client, &flags.linkerd_namespace, DEPLOYMENT, port).await
+async fn destination(target: &Target, flags: &ClusterFlags, port: u16) -> Result<Stream> {
+    target.deployment(&flags.linkerd_namespace, DEPLOYMENT, port).await
 }
 
 /// Endpoint, as printed by `-o json`.
@@ -112,13 +121,13 @@ struct Row {
 }
 
 pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
-    let client = args.cluster.connect().await?;
+    let target = Target::open(&args.cluster, &args.mesh).await?;
     let mut rows = Vec::new();
     let mut failed = false;
-    let domain = domain(&client, &args.cluster).await;
+    let domain = target.domain(&args.cluster.linkerd_namespace).await;
     for authority in &args.authorities {
-        let authority = &complete(authority, client.namespace(), &domain)?;
-        let stream = destination(&client, &args.cluster, PORTS.0).await?;
+        let authority = &complete(authority, target.namespace(), &domain)?;
+        let stream = destination(&target, &args.cluster, PORTS.0).await?;
         let query = endpoints_of(stream, authority, &args.token);
         match output::patiently(&format!("looking up {authority}"), query).await? {
             Some(found) => rows.extend(found),
@@ -135,11 +144,6 @@ pub(super) async fn endpoints(args: &EndpointsArgs) -> Result<ExitCode> {
         TableFormat::Table => output::print(&render(&rows))?,
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-async fn domain(client: &Client, flags: &ClusterFlags) -> String {
-    let domain = kube::cluster_domain(client, &flags.linkerd_namespace).await;
-    domain.unwrap_or_else(|_| CLUSTER_DOMAIN.to_owned())
 }
 
 /// Completes the short name of a Service, `NAME[.NAMESPACE[.svc]]:PORT`. Other names are kept.
@@ -159,7 +163,7 @@ fn complete(authority: &str, namespace: &str, domain: &str) -> Result<String> {
 }
 
 /// Fetches the endpoints of an authority; none if no Service has it.
-async fn endpoints_of(stream: Forwarded, authority: &str, token: &str) -> Result<Option<Vec<Row>>> {
+async fn endpoints_of(stream: Stream, authority: &str, token: &str) -> Result<Option<Vec<Row>>> {
     let service = Connection::over(stream).await?;
     let updates = tokio::time::timeout(PATIENCE, api::get(service, authority, token)).await;
     let mut updates = match updates.map_err(|_| timed_out())? {
@@ -240,24 +244,22 @@ fn render(rows: &[Row]) -> String {
 
 pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
     let named = pods::parse(std::slice::from_ref(&args.resource))?;
-    let client = args.at.cluster.connect().await?;
-    let namespace = args.at.namespace.on(&client);
-    let object = Resource::new(named.api_version, named.plural).within(&namespace);
-    let object = object.get(&client, &named.name).await?;
-    let connection = Connection::over(destination(&client, &args.at.cluster, PORTS.1).await?).await?;
+    let target = Target::open(&args.at.cluster, &args.mesh).await?;
+    let namespace = args.at.namespace.namespace.as_deref().unwrap_or(target.namespace());
+    let connection = || async {
+        let stream = destination(&target, &args.at.cluster, PORTS.1).await?;
+        Connection::over(stream).await
+    };
     let policy = match named.plural {
         "pods" => {
             let workload = serde_json::json!({"ns": namespace, "pod": named.name}).to_string();
-            let policy = first(api::watch_inbound(connection, &workload, args.port)).await?;
+            let policy = first(api::watch_inbound(connection().await?, &workload, args.port)).await?;
             dump::value(&encode::server_policy(&policy))?
         }
         "services" => {
-            let ip = object["spec"]["clusterIP"].as_str().unwrap_or_default();
-            let ip = ip
-                .parse()
-                .map_err(|_| anyhow!("the Service {namespace}/{} has no ClusterIP", named.name))?;
-            let target = OutboundTarget::Addr(SocketAddr::new(ip, args.port));
-            let policy = first(api::watch_outbound(connection, &args.token, &target)).await?;
+            let ip = target.cluster_ip(namespace, &named.name).await?;
+            let service = OutboundTarget::Addr(SocketAddr::new(ip, args.port));
+            let policy = first(api::watch_outbound(connection().await?, &args.token, &service)).await?;
             dump::value(&encode::client_policy(&policy))?
         }
         plural => bail!("{plural} have no policy of their own: use po/POD or svc/SERVICE"),
@@ -270,10 +272,10 @@ pub(super) async fn policy(args: &PolicyArgs) -> Result<ExitCode> {
 }
 
 pub(super) async fn profile(args: &ProfileLookupArgs) -> Result<ExitCode> {
-    let client = args.cluster.connect().await?;
-    let connection = Connection::over(destination(&client, &args.cluster, PORTS.0).await?).await?;
-    let domain = domain(&client, &args.cluster).await;
-    let address = complete(&args.address, client.namespace(), &domain).unwrap_or_else(|_| args.address.clone());
+    let target = Target::open(&args.cluster, &args.mesh).await?;
+    let connection = Connection::over(destination(&target, &args.cluster, PORTS.0).await?).await?;
+    let domain = target.domain(&args.cluster.linkerd_namespace).await;
+    let address = complete(&args.address, target.namespace(), &domain).unwrap_or_else(|_| args.address.clone());
     let profile = first(api::get_profile(connection, &address, &args.token)).await?;
     let profile = dump::value(&encode::profile(&profile))?;
     output::print(&format!("{}\n", serde_json::to_string_pretty(&profile)?))?;

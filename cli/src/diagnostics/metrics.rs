@@ -5,8 +5,9 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use cli_check::view_pod;
-use destination_k8s::keys::PROXY_CONTAINER;
-use destination_source::cluster::{Client, Filter, PodPort, Resource};
+use destination_k8s::keys::{self, PROXY_CONTAINER};
+use destination_source::cluster::{self, Client, Filter, PodPort, Resource};
+use proxy_model::ports;
 use serde_json::Value;
 use viz_api::{Answer, PodRow, ProxyMetricsRequest};
 
@@ -17,7 +18,9 @@ use crate::{
         self, ClusterFlags,
         pods::{self, NamedResource},
     },
+    local::PodStatus,
     output,
+    target::{MeshFlag, Target},
     viz::Api,
 };
 
@@ -38,9 +41,8 @@ pub(crate) struct ProxyMetricsArgs {
     #[arg(required = true, value_name = "RESOURCE")]
     resource: Vec<String>,
 
-    /// Query the mesh of this name on this machine.
-    #[arg(long, value_name = "MESH")]
-    name: Option<String>,
+    #[command(flatten)]
+    mesh: MeshFlag,
 
     /// Replace names of workloads and services with hashes.
     #[arg(long)]
@@ -58,13 +60,16 @@ pub(crate) struct ControllerMetricsArgs {
     wait: Duration,
 
     #[command(flatten)]
+    mesh: MeshFlag,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
 pub(super) async fn proxy(args: &ProxyMetricsArgs) -> Result<ExitCode> {
     let named = pods::parse(&args.resource)?;
     let mut failed = false;
-    if let Some(mesh) = args.at.cluster.local(args.name.as_deref())? {
+    if let Some(mesh) = args.at.cluster.local(args.mesh.name.as_deref())? {
         kube::note_local(&mesh);
         let api = Api::new(&mesh.viz_url())?;
         let namespace = args.at.namespace.namespace.as_deref().unwrap_or("default");
@@ -133,23 +138,17 @@ async fn proxy_metrics(client: &Client, pod: &Value) -> Result<String> {
 }
 
 pub(super) async fn controller(args: &ControllerMetricsArgs) -> Result<ExitCode> {
-    let client = args.cluster.connect().await?;
+    let target = Target::open(&args.cluster, &args.mesh).await?;
     let namespace = &args.cluster.linkerd_namespace;
-    let all = Resource::new("v1", "pods").within(namespace);
-    let filter = Filter {
-        labels: "linkerd.io/control-plane-component",
-        fields: "",
-    };
-    let pods = all.list(&client, filter).await?;
-    let ports: Vec<(String, PodPort)> = pods.iter().flat_map(admin_ports).collect();
-    if ports.is_empty() {
+    let endpoints = admin_endpoints(&target, namespace, None).await?;
+    if endpoints.is_empty() {
         bail!("no control plane is running in the namespace {namespace}: select its namespace with -L");
     }
     let mut failed = false;
-    for (i, (container, port)) in ports.iter().enumerate() {
-        let of = format!("{} ({} of {})", port.pod, i + 1, ports.len());
+    for (i, (container, port)) in endpoints.iter().enumerate() {
+        let of = format!("{} ({} of {})", port.pod, i + 1, endpoints.len());
         output::print(&format!("#\n# POD {of}\n# CONTAINER {container}\n#\n"))?;
-        let metrics = tokio::time::timeout(args.wait, kube::metrics(&client, port)).await;
+        let metrics = tokio::time::timeout(args.wait, target.get(port, "/metrics")).await;
         match metrics.context("timed out").and_then(|metrics| metrics) {
             Ok(text) => output::print(&text)?,
             Err(error) => {
@@ -161,12 +160,54 @@ pub(super) async fn controller(args: &ControllerMetricsArgs) -> Result<ExitCode>
     Ok(exit(failed))
 }
 
+/// Lists the admin ports of the control plane's programs, or of one component's, with the names of their containers.
+pub(super) async fn admin_endpoints(
+    target: &Target,
+    namespace: &str,
+    component: Option<&str>,
+) -> Result<Vec<(String, PodPort)>> {
+    match target {
+        Target::Cluster(client) => {
+            let label = keys::CONTROL_PLANE_COMPONENT;
+            let labels = component.map_or_else(|| label.to_owned(), |name| format!("{label}={name}"));
+            let filter = Filter {
+                labels: &labels,
+                fields: "",
+            };
+            let pods = Resource::new("v1", "pods")
+                .within(namespace)
+                .list(client, filter)
+                .await?;
+            let pods = pods.iter().filter(|pod| component.is_none() || cluster::is_ready(pod));
+            Ok(pods.flat_map(admin_ports).collect())
+        }
+        Target::Local(mesh) => {
+            let programs = [
+                ("linkerd-identity", "identity", ports::IDENTITY_ADMIN),
+                ("linkerd-destination", "destination", ports::DESTINATION_ADMIN),
+            ];
+            let admin = |pod: PodStatus| {
+                let program = programs.iter().find(|(deployment, ..)| *deployment == pod.deployment);
+                let (_, name, port) = program.filter(|(_, name, _)| component.is_none_or(|only| only == *name))?;
+                let port = PodPort {
+                    namespace: pod.namespace,
+                    pod: pod.name,
+                    port: *port,
+                };
+                Some(((*name).to_owned(), port))
+            };
+            let pods = mesh.pods()?.into_iter().filter(|pod| pod.namespace == namespace);
+            Ok(pods.filter_map(admin).collect())
+        }
+    }
+}
+
 fn exit(failed: bool) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Returns the admin ports of a pod's containers, except the sidecar's.
-pub(super) fn admin_ports(pod: &Value) -> Vec<(String, PodPort)> {
+fn admin_ports(pod: &Value) -> Vec<(String, PodPort)> {
     view_pod(pod, |pod| {
         let containers = pod.containers().filter(|container| container.name != PROXY_CONTAINER);
         let ports = containers.flat_map(|container| {

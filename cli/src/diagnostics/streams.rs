@@ -3,17 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use destination_source::cluster::{self as source, Filter, Resource};
 use serde::Deserialize;
 
-use super::metrics::admin_ports;
+use super::metrics::admin_endpoints;
 use crate::{
-    kube::{ClusterFlags, http1},
+    kube::ClusterFlags,
     output::{self, Align, Table},
+    target::{MeshFlag, Target},
 };
-
-/// Upper bound on a response: a hundred thousand streams.
-const ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Arguments of `mesh diagnostics streams`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +18,9 @@ pub(crate) struct StreamsArgs {
     /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
     output: super::lookup::TableFormat,
+
+    #[command(flatten)]
+    mesh: MeshFlag,
 
     #[command(flatten)]
     cluster: ClusterFlags,
@@ -38,23 +38,12 @@ struct Row {
 }
 
 pub(super) async fn streams(args: &StreamsArgs) -> Result<ExitCode> {
-    let client = args.cluster.connect().await?;
+    let target = Target::open(&args.cluster, &args.mesh).await?;
     let namespace = &args.cluster.linkerd_namespace;
-    let filter = Filter {
-        labels: "linkerd.io/control-plane-component=destination",
-        fields: "",
-    };
-    let pods = Resource::new("v1", "pods")
-        .within(namespace)
-        .list(&client, filter)
-        .await?;
     let mut found = Vec::new();
-    for pod in pods.iter().filter(|pod| source::is_ready(pod)) {
-        for (_, port) in admin_ports(pod) {
-            let stream = source::forward(&client, &port).await?;
-            let text = http1::text(stream, "/streams", ANSWER_BYTES).await?;
-            found.push((port.pod, text));
-        }
+    for (_, port) in admin_endpoints(&target, namespace, Some("destination")).await? {
+        let text = target.get(&port, "/streams").await?;
+        found.push((port.pod, text));
     }
     if found.is_empty() {
         bail!("no linkerd-destination pod is ready in the namespace {namespace}: select another with -L");
