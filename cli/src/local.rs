@@ -40,6 +40,7 @@ mod absent {
     pub(crate) struct PodStatus {
         pub(crate) namespace: String,
         pub(crate) name: String,
+        pub(crate) deployment: String,
         pub(crate) status: String,
         pub(crate) ready: bool,
         pub(crate) meshed: bool,
