@@ -1,5 +1,5 @@
 //! Feeds updates of the source into the index, bursts as one change; logs refusals and problems once. Objects are
-//! checked before, while nobody waits for the index.
+//! checked before, outside its lock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

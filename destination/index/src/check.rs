@@ -5,21 +5,20 @@
 use std::collections::HashMap;
 
 use destination_k8s::{
-    HttpRoute, Object, ObjectRef, ServiceProfile,
+    HttpRoute, Kind, Object, ServiceProfile,
     profile::{RequestMatchSpec, ResponseMatchSpec},
     route::{BackendRef, Filter, GrpcRoute, HeaderModifier, PathKind, TlsRoute, ValueKind, ValueMatch},
 };
 use proxy_model::{
     budget::{Exceeded, PatternFault, RouteBudget},
-    limits::{Limit, Value},
     pattern::{self, InvalidPattern},
 };
 
 use crate::{
     outbound::{self, annotations::Annotations},
-    problem::{self, Faults},
     profile::{self, InvalidCondition},
     route::{AnyRoute, Unsupported},
+    verdict::{Check, Checked, Faults},
 };
 
 /// Expressions whose cost is remembered, so that a repeated list of all objects costs little; all are forgotten when
@@ -28,50 +27,16 @@ const KNOWN_PATTERNS: usize = 8_192;
 /// Bytes of an expression that is remembered: more than people write.
 const KNOWN_PATTERN_BYTES: usize = 512;
 
-/// Object with the result of its check.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    pub(crate) object: Object,
-    pub(crate) check: Check,
-}
-
-impl Checked {
-    /// Returns the reference of the object.
-    pub fn object_ref(&self) -> ObjectRef {
-        self.object.object_ref()
-    }
-
-    /// Returns the limit for which the object is refused, if it is.
-    pub fn exceeded(&self) -> Option<Limit<Value>> {
-        match self.check.refusal {
-            Some(Unsupported::Budget(exceeded)) => Some(exceeded.limit),
-            _ => None,
-        }
+impl Faults {
+    /// Checks an object alone.
+    pub fn from_object(object: &Object) -> Self {
+        Checker::default().look_at(object).faults
     }
 }
 
 impl From<Object> for Checked {
     fn from(object: Object) -> Self {
         Checker::default().check(object)
-    }
-}
-
-/// Result of a check; the default is that nothing is wrong.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Check {
-    pub(crate) faults: Faults,
-    /// Positions of a profile's routes with an invalid condition, ascending.
-    pub(crate) invalid_routes: Vec<usize>,
-    /// Reason for which a route is ignored by clients.
-    pub(crate) unsupported: Option<Unsupported>,
-    /// Reason for which nobody uses the object: its expressions are invalid, or it is over its budget.
-    pub(crate) refusal: Option<Unsupported>,
-}
-
-impl Check {
-    /// Returns true if nothing is wrong.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.faults == Faults::default() && self.unsupported.is_none() && self.refusal.is_none()
     }
 }
 
@@ -90,7 +55,7 @@ impl Checker {
 
     pub(crate) fn look_at(&mut self, object: &Object) -> Check {
         let mut check = Check::default();
-        if problem::is_annotated(object.kind()) {
+        if is_annotated(object.kind()) {
             let annotations = Annotations::new(object.metadata().annotations.as_ref());
             let invalid = annotations.problems().map(|error| error.to_string());
             check.faults.annotations.extend(invalid);
@@ -263,6 +228,19 @@ fn filters(found: &[Filter], budget: &mut RouteBudget) -> Result<(), Exceeded> {
         |filter: &Filter| 1 + headers(&filter.request_header_modifier) + headers(&filter.response_header_modifier);
     budget.parts(found.iter().map(parts).sum())
 }
+
+/// Returns true if annotations of the kind configure clients.
+fn is_annotated(kind: Kind) -> bool {
+    ANNOTATED.contains(&kind)
+}
+
+const ANNOTATED: [Kind; 5] = [
+    Kind::Service,
+    Kind::HttpRoute,
+    Kind::PolicyHttpRoute,
+    Kind::GrpcRoute,
+    Kind::EgressNetwork,
+];
 
 #[cfg(test)]
 mod tests;

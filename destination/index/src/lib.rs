@@ -22,6 +22,7 @@ mod route;
 mod split;
 pub mod status;
 mod store;
+mod verdict;
 mod view;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -30,11 +31,12 @@ use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPoli
 use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
-pub use check::{Checked, Checker};
+pub use check::Checker;
 pub use config::Config;
 pub use destination_k8s::{Object, ObjectRef};
 pub use name::{Context, Workload};
-pub use problem::{Faults, Problem};
+pub use problem::Problem;
+pub use verdict::{Checked, Faults};
 
 use dep::Dep;
 use name::{PathHost, ServiceName};

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use destination_k8s::{Kind, Object, ObjectRef, TrafficSplit, keys};
 
 use crate::{
-    check::{Check, Checker},
     inbound,
     reader::Reader,
     split::{self, Missing},
+    verdict::Check,
 };
 
 /// Problem of an object.
@@ -26,27 +26,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Faults of an object regardless of others, which admission can report before the object is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Annotations with invalid values.
-    pub annotations: Vec<String>,
-    /// Content that the mesh cannot use.
-    pub content: Vec<String>,
-}
-
-impl Faults {
-    /// Checks an object alone.
-    pub fn from_object(object: &Object) -> Self {
-        Checker::default().look_at(object).faults
-    }
-}
-
-/// Returns true if annotations of the kind configure clients.
-pub(crate) fn is_annotated(kind: Kind) -> bool {
-    ANNOTATED.contains(&kind)
-}
-
 /// Kinds of routes.
 pub(crate) const ROUTES: [Kind; 5] = [
     Kind::HttpRoute,
@@ -54,14 +33,6 @@ pub(crate) const ROUTES: [Kind; 5] = [
     Kind::GrpcRoute,
     Kind::TlsRoute,
     Kind::TcpRoute,
-];
-
-const ANNOTATED: [Kind; 5] = [
-    Kind::Service,
-    Kind::HttpRoute,
-    Kind::PolicyHttpRoute,
-    Kind::GrpcRoute,
-    Kind::EgressNetwork,
 ];
 
 /// Returns all current problems.

@@ -18,10 +18,10 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{
     Config,
-    check::Check,
     dep::{Dep, Parent},
     route::{AnyRoute, Unsupported},
     store::Store,
+    verdict::Check,
 };
 
 /// Store with a record of what is read from it.

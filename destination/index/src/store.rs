@@ -18,9 +18,9 @@ use k8s_openapi::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    check::{Check, Checked},
     dep::{Dep, Parent},
     route::AnyRoute,
+    verdict::{Check, Checked},
 };
 
 /// Sort key of objects, as in upstream: the oldest first, then by name.

@@ -26,7 +26,7 @@ pub enum PatternFault {
     Exceeded(#[from] Exceeded),
 }
 
-/// What one object has taken so far.
+/// Quantities that one object has taken so far.
 #[derive(Clone, Debug, Default)]
 pub struct RouteBudget {
     routes: usize,
@@ -74,7 +74,7 @@ impl RouteBudget {
     }
 }
 
-/// What the routes of one policy have taken so far, each within its own budget.
+/// Budget of the routes of one policy together, beside that of each.
 #[derive(Clone, Debug, Default)]
 pub struct RoutesBudget {
     routes: usize,

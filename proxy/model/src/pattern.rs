@@ -92,8 +92,8 @@ fn compile(text: &str) -> Result<regex::Regex, regex::Error> {
         .build()
 }
 
-/// Estimates the bytes of a compiled expression from its syntax tree, rather too high than too low. Nothing is compiled;
-/// an expression above [`limits::REGEX_BYTES`] is invalid, as it would not compile.
+/// Estimates the bytes of a compiled expression from its syntax tree, rather too high than too low. Nothing is
+/// compiled; an expression above [`limits::REGEX_BYTES`] is invalid, as it would not compile.
 pub fn cost(text: &str) -> Result<usize, InvalidPattern> {
     let invalid = |reason: &dyn ToString| InvalidPattern::new(text, reason.to_string());
     let longest = limits::PATTERN_TEXT_BYTES.value;

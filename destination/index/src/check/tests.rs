@@ -1,6 +1,6 @@
 //! Objects over their budget, and the others.
 
-use destination_k8s::Kind;
+use destination_k8s::ObjectRef;
 use proxy_model::{
     ClientProtocol, OutboundTarget, ServerProtocol, limits,
     profile::{ProfileRoute, RequestMatch},
