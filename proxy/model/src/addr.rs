@@ -42,6 +42,9 @@ pub enum InvalidAuthority {
     /// There is no host before the port.
     #[error("invalid authority {0:?}: missing host")]
     NoHost(String),
+    /// The host has colons and is not in brackets, or has other brackets.
+    #[error("invalid authority {0:?}: host must be a name or an address in brackets")]
+    BadHost(String),
     /// The port is missing, 0 or not a number.
     #[error("invalid authority {0:?}: port must be from 1 to 65535")]
     BadPort(String),
@@ -59,20 +62,15 @@ impl Authority {
 
     /// Parses `host[:port]`; a missing port is `default_port`.
     pub fn parse_or_port(text: &str, default_port: u16) -> Result<Self, InvalidAuthority> {
-        match text.rsplit_once(':') {
-            Some((host, port)) if !text.ends_with(']') => {
-                if host.contains(':') && !host.starts_with('[') {
-                    return Err(InvalidAuthority::BadPort(text.to_owned()));
-                }
-                let port = port.parse::<u16>().ok().filter(|p| *p != 0);
-                let port = port.ok_or_else(|| InvalidAuthority::BadPort(text.to_owned()))?;
-                Self::non_empty(host, port, text)
-            }
-            _ => Self::non_empty(text, default_port, text),
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)),
+            _ => (text, Some(default_port)),
+        };
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if bare.unwrap_or(host).contains(['[', ']']) || (bare.is_none() && host.contains(':')) {
+            return Err(InvalidAuthority::BadHost(text.to_owned()));
         }
-    }
-
-    fn non_empty(host: &str, port: u16, text: &str) -> Result<Self, InvalidAuthority> {
+        let port = port.ok_or_else(|| InvalidAuthority::BadPort(text.to_owned()))?;
         if host.is_empty() {
             return Err(InvalidAuthority::NoHost(text.to_owned()));
         }
@@ -101,10 +99,12 @@ impl FromStr for Authority {
 
     /// Parses `host:port`; the port is required.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.contains(':') {
+        // No text spells 0: it stands for a missing port.
+        let authority = Self::parse_or_port(text, 0)?;
+        if authority.port == 0 {
             return Err(InvalidAuthority::BadPort(text.to_owned()));
         }
-        Self::parse_or_port(text, 0)
+        Ok(authority)
     }
 }
 
@@ -144,5 +144,15 @@ mod tests {
             Err(InvalidAuthority::BadPort(_))
         ));
         assert!(matches!(":80".parse::<Authority>(), Err(InvalidAuthority::NoHost(_))));
+        assert!(matches!(
+            "[::1]".parse::<Authority>(),
+            Err(InvalidAuthority::BadPort(_))
+        ));
+        for bad in ["::1:80", "p:80]:80", "[::1]:80]", "[[::1]]:80", "p]"] {
+            let error = Authority::parse_or_port(bad, 80);
+            assert!(matches!(error, Err(InvalidAuthority::BadHost(_))), "{bad}: {error:?}");
+        }
+        let literal: Authority = "[::1]:80".parse().expect("valid");
+        assert_eq!((literal.host(), literal.port()), ("[::1]", 80));
     }
 }

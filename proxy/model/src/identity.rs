@@ -41,12 +41,26 @@ impl Id {
     }
 }
 
+const SPIFFE: &str = "spiffe://";
+/// Longest SPIFFE ID, by its specification.
+const SPIFFE_BYTES_MAX: usize = 2048;
+
+/// Returns true for the bytes of a URI (RFC 3986, 2): no blanks, quotes, control characters.
+fn is_uri_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
+}
+
 impl FromStr for Id {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("spiffe://") {
-            return Ok(Self::Uri(text.into()));
+        if let Some(rest) = text.strip_prefix(SPIFFE) {
+            let is_uri = text.len() <= SPIFFE_BYTES_MAX && !rest.is_empty() && rest.bytes().all(is_uri_byte);
+            return if is_uri {
+                Ok(Self::Uri(text.into()))
+            } else {
+                Err(InvalidId(text.to_owned()))
+            };
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let label_ok = |l: &str| {
@@ -152,7 +166,18 @@ mod tests {
         let id: Id = "Web.ns.local.".parse().expect("valid");
         assert!(id.has_suffix("") && id.has_suffix("ns.local") && id.has_suffix("web.ns.local"));
         assert!(!id.has_suffix("s.local"));
-        assert!("a b".parse::<Id>().is_err());
+        for bad in [
+            "a b",
+            "spiffe://",
+            "spiffe://a b",
+            "spiffe://a\n",
+            "spiffe://a\"",
+            "spiffe://é",
+            "http://a",
+        ] {
+            assert!(bad.parse::<Id>().is_err(), "{bad}");
+        }
+        assert!(format!("spiffe://{}", "a".repeat(2048)).parse::<Id>().is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! In-memory handshakes over every engine, with every peer that must be rejected.
 
+mod fuzz;
 mod streams;
 mod support;
 

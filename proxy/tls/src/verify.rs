@@ -27,8 +27,8 @@ pub fn leaf_ids(leaf: &[u8]) -> Result<Vec<Id>, String> {
     let names = san.iter().flat_map(|san| &san.value.general_names);
     Ok(names
         .filter_map(|name| match name {
-            GeneralName::DNSName(name) => name.parse::<Id>().ok().filter(|id| matches!(id, Id::Dns(_))),
-            GeneralName::URI(uri) => Some(Id::Uri((*uri).into())),
+            GeneralName::DNSName(name) => name.parse().ok().filter(|id| matches!(id, Id::Dns(_))),
+            GeneralName::URI(uri) => uri.parse().ok().filter(|id| matches!(id, Id::Uri(_))),
             _ => None,
         })
         .collect())

@@ -4,6 +4,7 @@
 //! as a failure, which `refusals.rs` tests.
 
 mod destination;
+mod fuzz;
 mod inbound;
 mod outbound;
 mod route;
