@@ -16,14 +16,18 @@ thread_local! {
     static WRITE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Borrows a read buffer with arbitrary contents.
+/// Borrows a read buffer.
 pub(crate) fn to_read() -> Box<[u8]> {
     let free = READ.with_borrow_mut(Vec::pop);
     free.unwrap_or_else(|| vec![0; TLS_READ_BYTES.value].into_boxed_slice())
 }
 
-/// Returns a read buffer.
-pub(crate) fn give_read(buffer: Box<[u8]>) {
+/// Returns a read buffer. Its first `used` bytes may be plaintext, and are wiped: the next connection, or whatever the
+/// allocator puts there, finds none.
+pub(crate) fn give_read(mut buffer: Box<[u8]>, used: usize) {
+    buffer[..used].fill(0);
+    // The stores are not dead even if the buffer is freed.
+    let buffer = std::hint::black_box(buffer);
     keep(&READ, buffer);
 }
 
@@ -47,4 +51,17 @@ fn keep<T>(free: &'static std::thread::LocalKey<RefCell<Vec<T>>>, buffer: T) {
             free.push(buffer);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returned_read_buffers_hold_no_plaintext() {
+        let mut buffer = to_read();
+        buffer[..6].copy_from_slice(b"secret");
+        give_read(buffer, 6);
+        assert!(to_read().iter().all(|byte| *byte == 0));
+    }
 }

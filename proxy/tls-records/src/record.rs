@@ -210,9 +210,22 @@ impl Key {
         let tag = self.seal_in_place(&mut out[start..]);
         if tag.is_err() {
             // Plaintext must not stay among the bytes to send.
+            out[start..].fill(0);
             out.truncate(start);
         }
         out.extend_from_slice(tag?.as_ref());
+        Ok(())
+    }
+
+    /// Appends a record of any inner plaintext: padded, or of another type.
+    #[cfg(test)]
+    pub(crate) fn seal_inner(&mut self, inner: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let start = out.len();
+        out.extend([Content::Data.byte(), 3, 3]);
+        out.extend(((inner.len() + TAG) as u16).to_be_bytes());
+        out.extend_from_slice(inner);
+        let tag = self.seal_in_place(&mut out[start..])?;
+        out.extend_from_slice(tag.as_ref());
         Ok(())
     }
 

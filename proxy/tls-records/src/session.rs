@@ -10,7 +10,7 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::secrets::CapturedSecrets;
+use crate::{record::HEADER, secrets::CapturedSecrets};
 use proxy_model::limits::TLS_HANDSHAKE_BYTES;
 
 /// Initial buffer size: a flight with a certificate chain takes about 2 KiB.
@@ -70,18 +70,45 @@ pub(crate) struct Established {
     pub(crate) captured: CapturedSecrets,
     pub(crate) is_client: bool,
     pub(crate) suite: SupportedCipherSuite,
-    pub(crate) rest: Rest,
+    /// Records received after the handshake; the last may be incomplete.
+    pub(crate) rest: Vec<u8>,
 }
 
-/// Bytes received after the handshake.
+/// Bytes received, which rustls is shown record by record: those behind the handshake, a KeyUpdate among them, are left
+/// to the stream.
 #[derive(Default)]
-pub(crate) struct Rest {
-    /// Data of complete records.
-    pub(crate) early: Vec<u8>,
-    /// Beginning of an incomplete record.
-    pub(crate) records: Vec<u8>,
-    /// The peer has closed its half.
-    pub(crate) is_closed: bool,
+struct Received {
+    bytes: Vec<u8>,
+    /// End of the whole records that were shown.
+    whole: usize,
+    /// End of what is shown.
+    shown: usize,
+}
+
+impl Received {
+    /// Shows the next record; returns false if it is not complete.
+    fn advance(&mut self) -> bool {
+        let [_, _, _, high, low, ..] = self.bytes[self.whole..] else {
+            return false;
+        };
+        let end = self.whole + HEADER + usize::from(u16::from_be_bytes([high, low]));
+        let is_complete = end <= self.bytes.len();
+        if is_complete {
+            (self.whole, self.shown) = (end, end);
+        }
+        is_complete
+    }
+
+    /// Shows the incomplete record at the end, so that what is no record is refused early.
+    fn show_all(&mut self) {
+        self.shown = self.bytes.len();
+    }
+
+    fn discard(&mut self, len: usize) {
+        self.bytes.drain(..len);
+        self.whole -= len.min(self.whole);
+        self.shown -= len.min(self.shown);
+    }
 }
 
 /// Next action of a handshake.
@@ -92,23 +119,30 @@ enum Next {
     Done,
 }
 
-/// Performs the handshake over `io`; afterwards the session knows the peer.
-pub(crate) async fn shake_hands<S, I>(session: &mut S, io: &mut I) -> io::Result<(Rest, CapturedSecrets)>
+/// Performs the handshake over `io`; afterwards the session knows the peer. Returns the bytes that followed.
+pub(crate) async fn shake_hands<S, I>(session: &mut S, io: &mut I) -> io::Result<(Vec<u8>, CapturedSecrets)>
 where
     S: Session,
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut outgoing, mut rest, mut captured) = (Vec::new(), Rest::default(), CapturedSecrets::default());
+    let (mut outgoing, mut received, mut captured) = (Vec::new(), Received::default(), CapturedSecrets::default());
     loop {
-        match captured.capture(|| step(session, &mut outgoing, &mut rest)) {
+        match captured.capture(|| step(session, &mut outgoing, &mut received)) {
             Ok(Next::Process) => {}
             Ok(Next::Send) => send(io, &mut outgoing).await?,
-            Ok(Next::Done) if !session.common().is_handshaking() => return Ok((rest, captured)),
+            Ok(Next::Done) if !session.common().is_handshaking() => return Ok((received.bytes, captured)),
             // A server may send before it knows the client; we do not.
-            Ok(Next::Done | Next::Receive) => receive(io, &mut rest).await?,
+            Ok(Next::Done | Next::Receive) => {
+                if !received.advance() {
+                    receive(io, &mut received.bytes).await?;
+                    if !received.advance() {
+                        received.show_all();
+                    }
+                }
+            }
             Err(error) => {
                 // Sends the alert that explains the failure; an error while sending it is less important.
-                while session.common().wants_write() && step(session, &mut outgoing, &mut rest).is_ok() {}
+                while session.common().wants_write() && step(session, &mut outgoing, &mut received).is_ok() {}
                 let _ = send(io, &mut outgoing).await;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
@@ -116,8 +150,8 @@ where
     }
 }
 
-fn step<S: Session>(session: &mut S, outgoing: &mut Vec<u8>, rest: &mut Rest) -> Result<Next, Error> {
-    let UnbufferedStatus { mut discard, state } = session.process(&mut rest.records);
+fn step<S: Session>(session: &mut S, outgoing: &mut Vec<u8>, received: &mut Received) -> Result<Next, Error> {
+    let UnbufferedStatus { discard, state } = session.process(&mut received.bytes[..received.shown]);
     let next = match state {
         Ok(ConnectionState::EncodeTlsData(encode)) => self::encode(encode, outgoing).map(|()| Next::Process),
         Ok(ConnectionState::TransmitTlsData(transmit)) => {
@@ -126,24 +160,11 @@ fn step<S: Session>(session: &mut S, outgoing: &mut Vec<u8>, rest: &mut Rest) ->
         }
         Ok(ConnectionState::BlockedHandshake) => Ok(Next::Receive),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
-        Ok(ConnectionState::ReadTraffic(mut read)) => loop {
-            match read.next_record() {
-                None => break Ok(Next::Process),
-                Some(Err(error)) => break Err(error),
-                Some(Ok(record)) => {
-                    rest.early.extend_from_slice(record.payload);
-                    discard += record.discard;
-                }
-            }
-        },
-        Ok(ConnectionState::PeerClosed) => {
-            rest.is_closed = true;
-            Ok(Next::Process)
-        }
+        // Data and ends come after the handshake, in records that rustls is not shown.
         Ok(_) => Err(Error::HandshakeNotComplete),
         Err(error) => Err(error),
     };
-    rest.records.drain(..discard);
+    received.discard(discard);
     next
 }
 
@@ -165,18 +186,18 @@ async fn send(io: &mut (impl AsyncWrite + Unpin), outgoing: &mut Vec<u8>) -> io:
     io.flush().await
 }
 
-async fn receive(io: &mut (impl AsyncRead + Unpin), rest: &mut Rest) -> io::Result<()> {
-    let room = TLS_HANDSHAKE_BYTES.value - (rest.records.len() + rest.early.len()).min(TLS_HANDSHAKE_BYTES.value);
+async fn receive(io: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<()> {
+    let room = TLS_HANDSHAKE_BYTES.value - bytes.len().min(TLS_HANDSHAKE_BYTES.value);
     if room == 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             Error::from(rustls::InvalidMessage::HandshakePayloadTooLarge),
         ));
     }
-    if rest.records.len() == rest.records.capacity() {
-        rest.records.reserve(FLIGHT);
+    if bytes.len() == bytes.capacity() {
+        bytes.reserve(FLIGHT);
     }
-    if io.take(room as u64).read_buf(&mut rest.records).await? == 0 {
+    if io.take(room as u64).read_buf(bytes).await? == 0 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "connection closed during the handshake",

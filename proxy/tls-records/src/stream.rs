@@ -34,11 +34,14 @@ use crate::{
 const EMPTY_RECORDS: u8 = 32;
 /// KeyUpdates without data between them that are tolerated; rustls' figure.
 const KEY_UPDATES: u8 = 32;
-/// Warning alerts without data between them that are tolerated; rustls' figure.
+/// Warning alerts of a connection that are tolerated; rustls' figure.
 const WARNINGS: u8 = 4;
 /// Records without data after which other tasks get a turn.
 const RECORDS_PER_POLL: u8 = 64;
-const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+/// Levels of alerts.
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: [u8; 2] = [WARNING, 0];
 
 /// TLS stream over `I`.
 pub struct TlsStream<I> {
@@ -52,10 +55,12 @@ pub struct TlsStream<I> {
     is_client: bool,
 }
 
-/// Records without data that a peer has sent since its last data.
+/// Records without data that a peer has sent.
 #[derive(Debug, Default)]
 struct IdleRecords {
+    /// In a row.
     empty: u8,
+    /// Since its last data.
     key_updates: u8,
     warnings: u8,
 }
@@ -116,10 +121,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         let (rx, tx) = if is_client { (server, client) } else { (client, server) };
         Ok(Self {
             io,
-            incoming: Incoming::new(Key::new(secrets.rx, rx)?, &rest.early, &rest.records),
+            incoming: Incoming::new(Key::new(secrets.rx, rx)?, &rest),
             outgoing: Outgoing::new(Key::new(secrets.tx, tx)?, confidentiality_limit(suite)),
             messages: Messages::default(),
-            ended: rest.is_closed.then_some(Ended::Closed),
+            ended: None,
             idle: IdleRecords::default(),
             is_client,
         })
@@ -143,7 +148,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
         }
         match content {
             Content::Data if len == 0 => {}
-            Content::Data => self.idle = IdleRecords::default(),
+            Content::Data => self.idle.key_updates = 0,
             Content::Alert => self.alert()?,
             Content::Handshake => self.handshake()?,
         }
@@ -151,12 +156,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     }
 
     fn alert(&mut self) -> Result<(), Fault> {
-        let [_, description] = *self.incoming.take_opened() else {
+        let [level @ (WARNING | FATAL), description] = *self.incoming.take_opened() else {
             return Err(Fault::invalid(rustls::InvalidMessage::InvalidContentType));
         };
         match AlertDescription::from(description) {
             AlertDescription::CloseNotify => self.ended = Some(Ended::Closed),
-            AlertDescription::UserCanceled => {
+            AlertDescription::UserCanceled if level == WARNING => {
                 self.idle.warnings += 1;
                 if self.idle.warnings > WARNINGS {
                     return Err(Fault::misbehaved(PeerMisbehaved::TooManyWarningAlertsReceived));

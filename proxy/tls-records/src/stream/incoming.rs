@@ -32,27 +32,20 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Starts with `early` data and raw `records` that arrived with the handshake: together no more than a buffer
-    /// holds.
-    pub(super) fn new(key: Key, early: &[u8], records: &[u8]) -> Self {
-        let mut incoming = Self {
+    /// Starts with the records that arrived with the handshake: no more than a buffer holds.
+    pub(super) fn new(key: Key, records: &[u8]) -> Self {
+        let buffer = (!records.is_empty()).then(|| {
+            let mut buffer = buffers::to_read();
+            buffer[..records.len()].copy_from_slice(records);
+            buffer
+        });
+        Self {
             key,
-            buffer: None,
-            records: 0..0,
+            buffer,
+            records: 0..records.len(),
             opened: 0..0,
             beginning: Box::default(),
-        };
-        if early.is_empty() {
-            incoming.beginning = records.into();
-        } else {
-            let mut buffer = buffers::to_read();
-            let end = early.len() + records.len();
-            buffer[..early.len()].copy_from_slice(early);
-            buffer[early.len()..end].copy_from_slice(records);
-            (incoming.opened, incoming.records) = (0..early.len(), early.len()..end);
-            incoming.buffer = Some(buffer);
         }
-        incoming
     }
 
     /// Copies opened bytes to `out`.
@@ -110,7 +103,7 @@ impl Incoming {
         let result = Pin::new(io).poll_read(cx, &mut read);
         let len = read.filled().len();
         if len == 0 {
-            buffers::give_read(buffer);
+            buffers::give_read(buffer, 0);
             ready!(result)?;
             return Poll::Ready(Ok(0));
         }
@@ -123,7 +116,7 @@ impl Incoming {
 
     /// Returns the buffer and discards its contents.
     pub(super) fn end(&mut self) {
-        self.records = 0..0;
+        self.records.start = self.records.end;
         self.rest();
     }
 
@@ -136,8 +129,9 @@ impl Incoming {
     /// Returns the buffer, keeping at most the beginning of a record.
     pub(super) fn rest(&mut self) {
         if let Some(buffer) = self.buffer.take() {
-            self.beginning = buffer[std::mem::take(&mut self.records)].into();
-            buffers::give_read(buffer);
+            let records = std::mem::take(&mut self.records);
+            self.beginning = buffer[records.clone()].into();
+            buffers::give_read(buffer, records.end);
         }
     }
 }
