@@ -1,5 +1,7 @@
 //! The service in-process, called over a real connection: every response that Linkerd's gives, and live reloads.
 
+mod fuzz;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,

@@ -307,4 +307,35 @@ mod tests {
         let secret = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","alg":"HS256"}]}"#;
         assert!(matches!(read_keys(secret), Err(KeysError::None)));
     }
+
+    #[test]
+    fn fuzz_jwks() {
+        let ec = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"a","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+        let rsa = r#"{"keys":[{"kty":"RSA","alg":"RS256","kid":"b","n":"sXchDaQebHnPiGvyDOAT4saGEUetSyo9MKLOoWFsueri","e":"AQAB"}]}"#;
+        let target = tests_fuzz::Target {
+            name: "fuzz_jwks",
+            seeds: [ec, rsa].map(|text| text.as_bytes().to_vec()).into(),
+            words: &[
+                "{\"kty\":\"oct\"},",
+                "\"alg\":\"HS256\"",
+                "null",
+                "[]",
+                "P-384",
+                "RSA",
+                "\"n\":\"\"",
+                "\\u0000",
+            ],
+        };
+        target.run(|bytes| {
+            let text = &String::from_utf8_lossy(bytes);
+            let keys = tests_fuzz::within(64 * text.len() + 16_384, || read_keys(text));
+            for key in keys.iter().flatten() {
+                assert!(
+                    [Algorithm::ES256, Algorithm::RS256].contains(&key.algorithm),
+                    "a key that anybody may have"
+                );
+            }
+            assert!(keys.is_err() || (1..=KEYS_MAX).contains(&keys.map_or(0, |keys| keys.len())));
+        });
+    }
 }

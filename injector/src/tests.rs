@@ -1,5 +1,7 @@
 //! The webhooks in process: reviews over TLS, answers as the API server reads them.
 
+mod fuzz;
+
 use std::{convert::Infallible, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
