@@ -1,4 +1,4 @@
-//! Hostile tokens: whoever reaches the port presents one.
+//! Hostile tokens: every client of the port may present one.
 
 use tests_fuzz::Target;
 

@@ -38,7 +38,7 @@ fn fuzz_csr() {
         let Ok(csr) = within(64 * bytes.len() + 16_384, || Csr::from_der(bytes)) else {
             return;
         };
-        // The signature covers the names: whoever changed one could not sign.
+        // The signature covers the names: an author of another name cannot sign.
         let names = [NAME, "api.emoji.serviceaccount.identity.linkerd.cluster.local"];
         let own: Vec<&str> = names.into_iter().filter(|name| csr.check(name).is_ok()).collect();
         let [name] = own[..] else {

@@ -1,4 +1,4 @@
-//! Hostile reviews: whoever reaches the port sends them.
+//! Hostile reviews: every client of the port may send one.
 
 use tests_fuzz::{Target, within};
 

@@ -53,7 +53,7 @@ fn fuzz_transport_header() {
     });
 }
 
-/// Whatever arrived so far either leaves the decision open or anticipates it.
+/// Asserts that every prefix leaves the decision open or anticipates it.
 fn prefixes_agree(bytes: &[u8], whole: &Result<Option<Header>, Error>) {
     for end in (0..bytes.len()).rev().take(40) {
         match Header::decode(&mut BytesMut::from(&bytes[..end])) {

@@ -38,7 +38,7 @@ const SEEDED: usize = 8;
 /// Most edits that make a mutant.
 const EDITS: usize = 8;
 
-/// What a check is fed with.
+/// Input of a check.
 #[derive(Debug)]
 pub struct Target {
     /// Name: that of the test function.

@@ -29,7 +29,7 @@ fn seeds<T: Debug>(strategy: impl Strategy<Value = T>, encode: impl Fn(&T) -> Ve
     values.filter(|bytes| bytes.len() <= SEED_BYTES).take(40).collect()
 }
 
-/// What is accepted means the same after it was encoded, and takes memory in proportion to the message.
+/// Asserts that a decoded message means the same once encoded, and takes memory in proportion to its bytes.
 fn check<W: Message + Default, T: PartialEq + Debug>(
     bytes: &[u8],
     decode: impl Fn(W) -> proxy_api::Result<T>,

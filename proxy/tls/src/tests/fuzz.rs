@@ -24,7 +24,7 @@ fn uri(uri: &str) -> SanType {
 }
 
 #[test]
-fn names_that_are_no_identity_are_skipped() {
+fn skips_names_that_cannot_be_identities() {
     let ca = Ca::new(Engine::default());
     let names = [
         uri("http://web"),

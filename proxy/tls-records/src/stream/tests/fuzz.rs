@@ -7,7 +7,7 @@ use super::*;
 /// Longest script: a handshake costs more than some records.
 const STEPS: usize = 80;
 
-/// What a receiver made of a script.
+/// Result of a receiver.
 #[derive(Debug)]
 struct Received {
     plaintext: Vec<u8>,
@@ -113,89 +113,77 @@ async fn send(
     wire
 }
 
-/// Bytes of a script in the pieces in which they are sent; the first begins with `flight`.
+/// Bytes of a script in the pieces in which they are sent; the first begins with `flight`. A step is three bytes: what,
+/// and two figures.
 fn parts(script: &[u8], sender: &mut Ours, flight: Vec<u8>) -> Vec<Vec<u8>> {
     let (mut parts, mut bytes) = (Vec::new(), flight);
     for step in script.chunks(3).take(STEPS) {
-        let [what, a, b] = [step[0], *step.get(1).unwrap_or(&0), *step.get(2).unwrap_or(&0)];
-        let key = &mut sender.outgoing.key;
-        let start = bytes.len();
-        let data = super::bytes(usize::from(a));
-        let sealed = match what % 16 {
-            0 | 1 => key.seal(Content::Data, [&data[..]].into_iter(), &mut bytes),
-            2 => key.seal(
-                Content::Data,
-                [&super::bytes(PLAINTEXT - 1 + usize::from(a % 3))[..]].into_iter(),
-                &mut bytes,
-            ),
-            3 => (0..a % 40).try_for_each(|_| key.seal(Content::Data, [&b""[..]].into_iter(), &mut bytes)),
-            4 | 5 => (0..=if a < 128 { 0 } else { a % 40 }).try_for_each(|_| {
-                let update = [24, 0, 0, 1, b % if what % 16 == 4 { 2 } else { 3 }];
-                key.seal(Content::Handshake, [&update[..]].into_iter(), &mut bytes)?;
-                *key = key.next_key()?;
-                Ok(())
-            }),
-            6 => key.seal(Content::Alert, [&[a % 4, b][..]].into_iter(), &mut bytes),
-            7 => key.seal(Content::Alert, [&[1, 0][..]].into_iter(), &mut bytes),
-            8 => (0..=a % 6).try_for_each(|_| key.seal(Content::Alert, [&[1, 90][..]].into_iter(), &mut bytes)),
-            9 => key.seal(
-                Content::Handshake,
-                [&[a % 32, 0, 0, b % 8, 0, 0, 0, 0][..4 + usize::from(b % 8).min(4)]].into_iter(),
-                &mut bytes,
-            ),
-            10 => key.seal_inner(
-                &[&data[..], &[20 + b % 5], &vec![0; usize::from(b)]].concat(),
-                &mut bytes,
-            ),
-            11 => {
-                // Halves of a KeyUpdate.
-                let [left, right] = [
-                    &messages::KEY_UPDATE[..usize::from(a % 6).min(5)],
-                    &messages::KEY_UPDATE[usize::from(a % 6).min(5)..],
-                ];
-                let halves = [left, right].into_iter().filter(|half| !half.is_empty());
-                let sealed = halves
-                    .map(|half| key.seal(Content::Handshake, [half].into_iter(), &mut bytes))
-                    .collect();
-                key.next_key().map(|next| *key = next).and(sealed)
-            }
-            12 => {
-                bytes.extend([20, 3, 3, 0, 1, 1]);
-                Ok(())
-            }
-            13 => {
-                if let Some(byte) = bytes.last_chunk_mut::<8>().map(|last| &mut last[usize::from(a % 8)]) {
-                    *byte ^= b;
-                }
-                Ok(())
-            }
-            14 => {
-                bytes.truncate(
-                    bytes
-                        .len()
-                        .saturating_sub(usize::from(a % 64))
-                        .max(if parts.is_empty() { start } else { 0 }),
-                );
-                Ok(())
-            }
-            _ => {
-                // What follows arrives later, at any cut.
-                let rest = bytes.split_off(bytes.len() - bytes.len().min(usize::from(a)));
-                parts.push(std::mem::replace(&mut bytes, rest));
-                Ok(())
-            }
-        };
-        sealed.expect("a key");
+        let step = [step[0] % 16, *step.get(1).unwrap_or(&0), *step.get(2).unwrap_or(&0)];
+        if step[0] < 12 {
+            add_records(step, &mut sender.outgoing.key, &mut bytes).expect("a key");
+        } else {
+            disturb(step, &mut bytes, &mut parts);
+        }
     }
     parts.push(bytes);
     parts
+}
+
+/// Appends sealed records.
+fn add_records([what, a, b]: [u8; 3], key: &mut Key, out: &mut Vec<u8>) -> Result<(), Error> {
+    let data = bytes(usize::from(a));
+    let (content, pieces, count) = match what {
+        0 | 1 => (Content::Data, vec![data], 1),
+        2 => (Content::Data, vec![bytes(PLAINTEXT - 1 + usize::from(a % 3))], 1),
+        3 => (Content::Data, vec![Vec::new()], a % 40),
+        4 => (Content::Handshake, vec![vec![24, 0, 0, 1, b % 2]], 1),
+        5 => (Content::Handshake, vec![vec![24, 0, 0, 1, b % 3]], a % 40),
+        6 => (Content::Alert, vec![vec![a % 4, b]], 1),
+        7 => (Content::Alert, vec![vec![1, 0]], 1),
+        8 => (Content::Alert, vec![vec![1, 90]], a % 7),
+        9 => (Content::Handshake, vec![vec![a % 32, 0, 0, b % 4, 0, 0, 0, 0]], 1),
+        10 => return key.seal_inner(&[&data[..], &[20 + b % 5], &vec![0; usize::from(b)]].concat(), out),
+        _ => {
+            let (left, right) = messages::KEY_UPDATE.split_at(1 + usize::from(a % 4));
+            (Content::Handshake, vec![left.to_vec(), right.to_vec()], 1)
+        }
+    };
+    for _ in 0..count {
+        for piece in &pieces {
+            key.seal(content, [&piece[..]].into_iter(), out)?;
+        }
+        if matches!(what, 4 | 5 | 11) {
+            *key = key.next_key()?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes bytes on their way: other records among them, damage, loss, cuts.
+fn disturb([what, a, b]: [u8; 3], bytes: &mut Vec<u8>, parts: &mut Vec<Vec<u8>>) {
+    match what {
+        12 => bytes.extend([20, 3, 3, 0, 1, 1]),
+        // The flight itself stays whole.
+        13 | 14 if parts.is_empty() => {}
+        13 => {
+            if let Some(last) = bytes.last_chunk_mut::<8>() {
+                last[usize::from(a % 8)] ^= b;
+            }
+        }
+        14 => bytes.truncate(bytes.len().saturating_sub(usize::from(a % 64))),
+        _ => {
+            // What follows arrives later, at any cut.
+            let rest = bytes.split_off(bytes.len().saturating_sub(usize::from(a)));
+            parts.push(std::mem::replace(bytes, rest));
+        }
+    }
 }
 
 const SEEDS: [&[u8]; 10] = [
     &[15, 0, 0, 0, 5, 0, 4, 0, 0, 0, 9, 0, 7, 0, 0],
     &[15, 0, 0, 2, 1, 0, 4, 0, 1, 3, 32, 0, 0, 1, 0, 3, 33, 0],
     &[0, 5, 0, 0, 6, 0, 7, 0, 0],
-    &[15, 0, 0, 4, 160, 0, 0, 1, 0, 4, 161, 1, 0, 2, 0],
+    &[15, 0, 0, 5, 32, 0, 0, 1, 0, 5, 33, 1, 0, 2, 0],
     &[15, 0, 0, 8, 3, 0, 0, 1, 0, 8, 4, 0, 6, 2, 40],
     &[15, 0, 0, 10, 5, 3, 10, 0, 1, 10, 5, 4, 11, 2, 0, 0, 1, 0, 7, 0, 0],
     &[15, 0, 0, 9, 4, 0, 9, 20, 0, 12, 0, 0],
