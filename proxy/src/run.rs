@@ -126,6 +126,7 @@ struct Proxy {
     /// Shared by all workers.
     rate_limits: proxy_inbound::RateLimits,
     budgets: proxy_outbound::Budgets,
+    breakers: proxy_outbound::Breakers,
 }
 
 impl Proxy {
@@ -151,7 +152,7 @@ impl Proxy {
         };
         let (discovery, driver) = Discovery::new(config.discovery.clone(), grpc);
         let (registry, ready) = (Registry::default(), Readiness::default());
-        let (rate_limits, budgets) = Default::default();
+        let (rate_limits, budgets, breakers) = Default::default();
         Ok(Self {
             config,
             log,
@@ -165,6 +166,7 @@ impl Proxy {
             ready,
             rate_limits,
             budgets,
+            breakers,
         })
     }
 
@@ -329,6 +331,7 @@ impl Proxy {
             metrics: self.metrics.recorder(),
             tap: self.registry.clone(),
             budgets: self.budgets.clone(),
+            breakers: self.breakers.clone(),
             config: proxy_outbound::Config {
                 connect,
                 failfast: outbound.failfast_timeout,

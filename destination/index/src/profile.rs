@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use destination_k8s::{
@@ -14,7 +13,7 @@ use destination_k8s::{
 use http::Method;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
-    Authority, Endpoint, Meta, Profile, duration,
+    Authority, Endpoint, Meta, Profile, defaults, duration,
     limits::MATCH_DEPTH,
     profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget, Target},
     route::{InvalidPattern, Pattern},
@@ -135,7 +134,7 @@ fn address_profile(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
         port.map(|port| (pod, port))
     });
     let mut profile = Profile {
-        retry_budget: Some(DEFAULT_BUDGET),
+        retry_budget: Some(defaults::RETRY_BUDGET),
         ..Profile::default()
     };
     let Some((pod, port)) = found else {
@@ -151,12 +150,6 @@ fn address_profile(reader: &Reader<'_>, addr: SocketAddr) -> Profile {
     profile.endpoint = Some(Arc::new(endpoint));
     profile
 }
-
-const DEFAULT_BUDGET: RetryBudget = RetryBudget {
-    ratio: 0.2,
-    min_per_second: 10,
-    ttl: Some(Duration::from_secs(10)),
-};
 
 fn service_profile(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile {
     let ns = service.metadata.namespace.as_deref().unwrap_or_default();
@@ -177,7 +170,7 @@ fn service_profile(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile
     let found = own.or_else(|| reader.service_profile(ns, &full));
     let mut profile = Profile {
         opaque_protocol: is_opaque(reader, service, key.port),
-        retry_budget: Some(DEFAULT_BUDGET),
+        retry_budget: Some(defaults::RETRY_BUDGET),
         parent: Some(Meta::resource(keys::CORE_GROUP, "Service", ns, name).with_port(key.port)),
         profile: Some(Meta::resource(keys::PROFILE_GROUP, "", "", "")),
         fully_qualified_name: full,

@@ -1,4 +1,4 @@
-//! Labels and annotations that the mesh reads or writes; all are Linkerd's or Kubernetes' own.
+//! Labels and annotations that the mesh reads or writes; all are Linkerd's or Kubernetes' own, unless noted.
 
 /// Enables injection (`enabled`, `ingress`) or disables it (`disabled`), on a namespace or a pod template.
 pub const INJECT: &str = "linkerd.io/inject";
@@ -62,7 +62,10 @@ pub const ACCRUAL_SUCCESS_RATE: &str = "balancer.alpha.linkerd.io/failure-accrua
 pub const ACCRUAL_WINDOW: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-window";
 /// Requests needed before that rate counts.
 pub const ACCRUAL_MIN_REQUESTS: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-min-requests";
-/// Uses a response's `retry-after` as the first penalty.
+/// Endpoints that stay, however they fail; 0 lets all be ejected. Without it, the last of several stays. This key is
+/// the mesh's own.
+pub const ACCRUAL_MIN_READY: &str = "balancer.linkerd.io/failure-accrual-min-ready";
+/// Lengthens an ejection to a response's `retry-after`, up to the longest penalty; `unified` only.
 pub const ACCRUAL_HONOR_RETRY_AFTER: &str = "balancer.alpha.linkerd.io/failure-accrual-honor-retry-after";
 /// Enables the load biaser.
 pub const PENALIZE_FAILURES: &str = "balancer.alpha.linkerd.io/penalize-failures";

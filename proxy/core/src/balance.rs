@@ -7,7 +7,7 @@
 
 use std::{
     cell::Cell,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderMap, StatusCode};
@@ -15,6 +15,8 @@ use proxy_model::{
     defaults,
     outbound::{Load, PeakEwma as Params},
 };
+
+use crate::retry_after;
 
 /// Default parameters; upstream's figures.
 pub const DEFAULT: Params = Params {
@@ -101,9 +103,24 @@ impl PeakEwma {
         self.observed.set(now.max(self.observed.get()));
     }
 
-    /// Records an answer that reported overload, as one that took `penalty`.
+    /// Records an answer that reported overload, as one that took `penalty`: never cheaper than now.
     pub fn penalize(&self, penalty: Duration, now: Instant) {
-        self.record(penalty, now);
+        if nanos(penalty) >= self.estimate_at(now, 0.0) {
+            self.record(penalty, now);
+        }
+    }
+
+    /// Records an exchange that ended after `elapsed` without an answer. The answer would have taken longer, so this
+    /// can make the endpoint dearer, never cheaper. Of an endpoint without any answer so far, a glimpse says nothing.
+    pub fn unanswered(&self, elapsed: Duration, now: Instant) {
+        let least = if self.known.get() {
+            self.estimate_at(now, 0.0)
+        } else {
+            nanos(MIN_RTT)
+        };
+        if nanos(elapsed) >= least {
+            self.record(elapsed, now);
+        }
     }
 
     /// Returns the cost of choosing this endpoint.
@@ -167,8 +184,10 @@ pub fn params(load: &Load) -> Params {
     }
 }
 
-/// Returns the penalty for a response with this head, to pass to [`PeakEwma::penalize`].
-pub fn penalty(load: &Load, status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+/// Returns the penalty for a response with this head, to pass to [`PeakEwma::penalize`]: that of the policy, or what
+/// the response asks for if that is longer. A response that asks for less would otherwise draw requests to a failing
+/// endpoint.
+pub fn penalty(load: &Load, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let Load::PenaltyPeakEwma {
         penalty,
         max_retry_after,
@@ -177,16 +196,20 @@ pub fn penalty(load: &Load, status: StatusCode, headers: &HeaderMap) -> Option<D
     else {
         return None;
     };
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    let hint = if matches!(number("grpc-status"), Some(2 | 4 | 8 | 13 | 14 | 15)) {
-        number("grpc-retry-pushback-ms").map(Duration::from_millis)
-    } else if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-        number("retry-after").map(Duration::from_secs)
-    } else {
-        return None;
+    let is_failure = match retry_after::grpc_status(status, headers) {
+        Some(code) => matches!(code, 2 | 4 | 8 | 13 | 14 | 15),
+        None => status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
     };
+    if !is_failure {
+        return None;
+    }
     let most = max_retry_after.unwrap_or(defaults::MAX_RETRY_AFTER);
-    Some(hint.map_or_else(|| penalty.unwrap_or(defaults::FAILURE_PENALTY), |wait| wait.min(most)))
+    let hint = retry_after::hint(status, headers, now).map(|hint| hint.min(most));
+    Some(
+        penalty
+            .unwrap_or(defaults::FAILURE_PENALTY)
+            .max(hint.unwrap_or_default()),
+    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //!                                 ^---------------failure, longer wait---'
 //! ```
 //!
+//! A [`Floor`] bounds how many endpoints of a service are ejected at a time.
+//!
 //! A request takes a [`Ticket`] and returns it with its outcome. Requests that began before the last change of state
 //! are ignored, so that a straggler is never mistaken for the probe.
 
@@ -24,15 +26,46 @@ pub enum Outcome {
     Success,
     /// Classified as a failure.
     Failure,
-    /// The endpoint reported overload: not a failure, but it counts against a success rate and fails a probe.
+    /// The endpoint reported overload. Not a failure in a row; it counts against a success rate, and fails a probe of a
+    /// breaker that judges by the rate.
     RateLimited,
 }
 
-/// Breaker of one endpoint in one worker.
+/// End of a request.
+#[derive(Copy, Clone, Debug)]
+pub struct Report {
+    /// Outcome.
+    pub outcome: Outcome,
+    /// Time that the endpoint asked its clients to wait, if the policy honors it.
+    pub retry_after: Option<Duration>,
+    /// Time of the report.
+    pub now: Instant,
+}
+
+/// Change of a breaker's state that others notice.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The endpoint was ejected.
+    Opened {
+        /// Time until its probe.
+        wait: Duration,
+    },
+    /// The probe failed; the endpoint stays ejected.
+    StaysOpen {
+        /// Time until the next probe.
+        wait: Duration,
+    },
+    /// The endpoint takes requests again.
+    Closed,
+}
+
+/// Breaker of one endpoint.
 #[derive(Debug)]
 pub struct Breaker {
     max_consecutive: u32,
     rate: Option<Rate>,
+    /// Overload fails a probe.
+    is_unified: bool,
     backoff: Backoff,
     consecutive: u32,
     state: State,
@@ -80,12 +113,18 @@ impl Breaker {
         Some(Self {
             max_consecutive,
             rate,
+            is_unified: matches!(policy, FailureAccrual::Unified { .. }),
             backoff: backoff.unwrap_or(defaults::BREAKER_BACKOFF),
             consecutive: 0,
             state: State::Closed,
             generation: 0,
             openings: 0,
         })
+    }
+
+    /// Returns true if `retry-after` of a response lengthens the ejection.
+    pub fn honors_retry_after(&self) -> bool {
+        self.backoff.respect_retry_after_hint
     }
 
     /// Returns true if a request may be sent now.
@@ -95,6 +134,11 @@ impl Breaker {
             State::Open { until } => now >= until,
             State::Probing => false,
         }
+    }
+
+    /// Returns true unless the endpoint is ejected or on probation.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
     }
 
     /// Time at which it becomes ready; `None` unless it is open.
@@ -118,16 +162,34 @@ impl Breaker {
         })
     }
 
-    /// Records the outcome of a request.
-    pub fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Instant, rng: &mut fastrand::Rng) {
+    /// Records the end of a request. `may_eject` decides whether the endpoint can be spared, if it comes to that.
+    pub fn record(
+        &mut self,
+        ticket: Ticket,
+        report: Report,
+        rng: &mut fastrand::Rng,
+        may_eject: impl FnOnce() -> bool,
+    ) -> Option<Change> {
         if ticket.generation != self.generation {
-            return;
+            return None;
         }
+        let fails_probe = match report.outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::RateLimited => self.is_unified,
+        };
         match self.state {
-            State::Closed => self.count(outcome, now, rng),
-            State::Probing if outcome == Outcome::Success => self.close(now),
-            State::Probing => self.open(now, rng),
-            State::Open { .. } => {}
+            State::Closed => (self.count(report) && may_eject()).then(|| Change::Opened {
+                wait: self.open(report, rng),
+            }),
+            State::Probing if fails_probe && may_eject() => Some(Change::StaysOpen {
+                wait: self.open(report, rng),
+            }),
+            State::Probing => {
+                self.openings = if fails_probe { self.openings } else { 0 };
+                Some(self.close(report.now))
+            }
+            State::Open { .. } => None,
         }
     }
 
@@ -138,40 +200,83 @@ impl Breaker {
         }
     }
 
-    fn count(&mut self, outcome: Outcome, now: Instant, rng: &mut fastrand::Rng) {
-        self.consecutive = if outcome == Outcome::Failure {
+    /// Readmits an endpoint that can no longer be spared. Its next ejection is as long as if it had stayed ejected.
+    pub fn release(&mut self, now: Instant) -> Option<Change> {
+        (!self.is_closed()).then(|| self.close(now))
+    }
+
+    /// Counts a request. Returns true if the endpoint should be ejected.
+    fn count(&mut self, report: Report) -> bool {
+        self.consecutive = if report.outcome == Outcome::Failure {
             self.consecutive.saturating_add(1)
         } else {
             0
         };
+        if report.outcome == Outcome::Success {
+            self.openings = 0;
+        }
         let too_many = self.max_consecutive > 0 && self.consecutive >= self.max_consecutive;
+        let is_success = report.outcome == Outcome::Success;
         let too_low = self
             .rate
             .as_mut()
-            .is_some_and(|rate| rate.record(outcome == Outcome::Success, now));
-        if too_many || too_low {
-            self.open(now, rng);
-        }
+            .is_some_and(|rate| rate.record(is_success, report.now));
+        too_many || too_low
     }
 
-    fn open(&mut self, now: Instant, rng: &mut fastrand::Rng) {
-        let until = now + backoff::wait(&self.backoff, self.openings, rng);
+    /// Opens for the backoff, or for as long as the endpoint asks if that is longer, up to the longest backoff.
+    fn open(&mut self, report: Report, rng: &mut fastrand::Rng) -> Duration {
+        let backoff = backoff::wait(&self.backoff, self.openings, rng);
+        let asked = report.retry_after.filter(|_| self.honors_retry_after());
+        let wait = backoff.max(asked.unwrap_or_default().min(self.backoff.max));
         self.openings = self.openings.saturating_add(1);
-        self.enter(State::Open { until });
+        self.enter(State::Open {
+            until: report.now + wait,
+        });
+        wait
     }
 
-    fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant) -> Change {
         self.consecutive = 0;
-        self.openings = 0;
         if let Some(rate) = &mut self.rate {
             *rate = Rate::new(rate.threshold, rate.slot * SLOTS as u32, rate.min_requests, now);
         }
         self.enter(State::Closed);
+        Change::Closed
     }
 
     fn enter(&mut self, state: State) {
         self.state = state;
         self.generation = self.generation.wrapping_add(1);
+    }
+}
+
+/// Endpoints of a service that stay, however they fail.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// Endpoints that must stay; none keeps one of several.
+    min_ready: Option<usize>,
+}
+
+impl Floor {
+    /// Creates the floor of a policy.
+    pub fn new(policy: &FailureAccrual) -> Self {
+        let (FailureAccrual::None { min_ready }
+        | FailureAccrual::Consecutive { min_ready, .. }
+        | FailureAccrual::Unified { min_ready, .. }) = policy;
+        Self {
+            min_ready: min_ready.map(|least| least as usize),
+        }
+    }
+
+    /// Returns how many of `total` endpoints may be ejected at a time. Without a figure it is all but one of several:
+    /// alone, an endpoint gains nothing from requests that fail.
+    pub fn most_ejected(self, total: usize) -> usize {
+        match self.min_ready {
+            Some(least) => total.saturating_sub(least),
+            None if total > 1 => total - 1,
+            None => total,
+        }
     }
 }
 

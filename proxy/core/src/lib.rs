@@ -16,5 +16,7 @@ pub mod budget;
 pub mod classify;
 pub mod detect;
 pub mod distribute;
+pub mod log_quota;
 pub mod ratelimit;
+pub mod retry_after;
 pub mod select;

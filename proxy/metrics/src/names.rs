@@ -130,7 +130,7 @@ families! {
     OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_STATUSES = Registry Kind::Counter, "outbound_grpc_route_backend_response_statuses", "Responses of a backend";
     OUTBOUND_HTTP_ROUTE_RETRY_REQUESTS = Registry Kind::Counter, "outbound_http_route_retry_requests", "Retries sent";
     OUTBOUND_HTTP_ROUTE_RETRY_SUCCESSES = Registry Kind::Counter, "outbound_http_route_retry_successes", "Retries that succeeded";
-    OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED = Registry Kind::Counter, "outbound_http_route_retry_limit_exceeded", "Retries not sent because the limit was reached";
+    OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED = Registry Kind::Counter, "outbound_http_route_retry_limit_exceeded", "Retries not sent because the limit or the budget was reached";
     OUTBOUND_HTTP_ROUTE_RETRY_OVERFLOW = Registry Kind::Counter, "outbound_http_route_retry_overflow", "Retries not sent because no endpoint was ready";
     OUTBOUND_HTTP_BALANCER_ENDPOINTS = Registry Kind::Gauge, "outbound_http_balancer_endpoints", "Endpoints of a balancer";
     OUTBOUND_TCP_BALANCER_ENDPOINTS = Registry Kind::Gauge, "outbound_tcp_balancer_endpoints", "Endpoints of a balancer";
@@ -143,6 +143,8 @@ families! {
     LIMIT_REFUSED = Registry Kind::Counter, "mesh_limit_refused", "Refusals by limits of the proxy";
     SERIES_EVICTED = Registry Kind::Counter, "mesh_metrics_series_evicted", "Idle series of metrics that were dropped";
     NEVER_ARRIVED = Registry Kind::Counter, "mesh_never_arrived_resent", "Requests that never reached the application and went to another endpoint";
+    BREAKER_EJECTED = Registry Kind::Gauge, "mesh_breaker_ejected", "1 while failure accrual keeps an endpoint ejected or on probation";
+    BREAKER_EJECTIONS = Registry Kind::Counter, "mesh_breaker_ejections", "Times that failure accrual ejected an endpoint";
     PANICS = Registry Kind::Counter, "mesh_connection_panics", "Connections that a panic ended";
     DISCOVERY_AGE = Registry Kind::Age, "mesh_discovery_age_seconds", "Time since the control plane last confirmed an answer";
     DISCOVERY_CONNECTED = Registry Kind::Gauge, "mesh_discovery_connected", "1 while the answer's stream is up";

@@ -106,10 +106,31 @@ pub struct RetrySlot {
     pub requests: Counter,
     /// Succeeded.
     pub successes: Counter,
-    /// Not sent: the limit was reached.
+    /// Not sent: the limit or the budget was reached.
     pub limit_exceeded: Counter,
     /// Not sent: no endpoint was ready.
     pub overflow: Counter,
+}
+
+/// Breaker of one endpoint. A worker that holds the breaker's lock may write it.
+#[derive(Debug)]
+pub struct BreakerSlot {
+    ejected: Gauge,
+    /// Times that it was ejected.
+    pub ejections: Counter,
+}
+
+impl BreakerSlot {
+    /// Records whether the endpoint is ejected.
+    pub fn set(&self, is_ejected: bool) {
+        self.ejected.set(i64::from(is_ejected));
+    }
+}
+
+impl Drop for BreakerSlot {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 /// Endpoints of one balancer.
@@ -213,14 +234,20 @@ impl Recorder {
         self.balancer(&names::OUTBOUND_TCP_BALANCER_ENDPOINTS, parent, backend)
     }
 
+    /// The breaker of an endpoint of a backend.
+    pub fn breaker(&self, parent: &Meta, backend: &Meta, endpoint: SocketAddr) -> BreakerSlot {
+        let labels = backend_labels(LabelText::default(), parent, backend)
+            .with(label::TARGET_IP, endpoint.ip())
+            .with(label::TARGET_PORT, endpoint.port());
+        BreakerSlot {
+            ejected: self.gauge(&names::BREAKER_EJECTED, labels.as_str()),
+            ejections: self.counter(&names::BREAKER_EJECTIONS, labels.as_str()),
+        }
+    }
+
     fn balancer(&self, family: &'static Family, parent: &Meta, backend: &Meta) -> BalancerSlot {
         let gauge = |state: &str| {
-            let labels = LabelText::default()
-                .with("endpoint_state", state)
-                .meta("parent", parent)
-                .meta_port("parent", parent)
-                .meta("backend", backend)
-                .meta_port("backend", backend);
+            let labels = backend_labels(LabelText::default().with("endpoint_state", state), parent, backend);
             self.gauge(family, labels.as_str())
         };
         BalancerSlot {
@@ -270,6 +297,14 @@ impl Recorder {
     pub fn never_arrived(&self) -> Counter {
         self.counter(&names::NEVER_ARRIVED, "")
     }
+}
+
+fn backend_labels(labels: LabelText, parent: &Meta, backend: &Meta) -> LabelText {
+    labels
+        .meta("parent", parent)
+        .meta_port("parent", parent)
+        .meta("backend", backend)
+        .meta_port("backend", backend)
 }
 
 fn route_labels(parent: &Meta, route: &Meta) -> LabelText {

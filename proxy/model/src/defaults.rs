@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::{endpoint::KeepAlive, identity::MeshNames, route::Backoff};
+use crate::{endpoint::KeepAlive, identity::MeshNames, profile::RetryBudget, route::Backoff};
 
 /// Namespace of the control plane.
 pub const CONTROL_PLANE_NAMESPACE: &str = "linkerd";
@@ -82,6 +82,12 @@ pub const RETRY_BACKOFF: Backoff = Backoff {
     max: Duration::from_millis(250),
     jitter: 1.0,
     respect_retry_after_hint: false,
+};
+/// Retries of a route as a share of its requests, where nothing else is said.
+pub const RETRY_BUDGET: RetryBudget = RetryBudget {
+    ratio: 0.2,
+    min_per_second: 10,
+    ttl: Some(Duration::from_secs(10)),
 };
 /// Time over which an endpoint's measured latency decays.
 pub const LOAD_DECAY: Duration = Duration::from_secs(10);

@@ -111,6 +111,9 @@ crate::limits! {
     APPLICATIONS: usize = 1024;
     /// Denied requests and connections that a worker logs in a second; the next line reports how many were left out.
     DENIALS_LOGGED: u32 = 10;
+    /// Ejections and readmissions of endpoints by failure accrual that a process logs in a second; the next line
+    /// reports how many were left out.
+    BREAKERS_LOGGED: u32 = 10;
     /// Clients that are counted one by one at a rate-limited port; when there are more, quiet ones are forgotten, and
     /// without any of those, further clients share a count. An identity is dear, so this is far beyond what is seen.
     RATE_LIMITED_CLIENTS: usize = 16_384;

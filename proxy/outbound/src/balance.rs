@@ -13,15 +13,13 @@ use std::{
 
 use proxy_core::balance;
 use proxy_metrics::outbound::BalancerSlot;
-use proxy_model::{
-    EndpointSet,
-    outbound::{FailureAccrual, Load},
-};
+use proxy_model::{EndpointSet, outbound::Load};
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    breakers::{BreakerGroup, EndpointBreaker},
     context::Context,
-    endpoint::{Endpoint, EndpointParams},
+    endpoint::{Endpoint, EndpointParams, Unready},
 };
 
 /// Divisor of the failfast time (a third of it: 1 s by default) for which requests of a new backend wait for its first
@@ -41,9 +39,20 @@ pub(crate) struct Balancer {
     awaited: Instant,
     answered: Cell<bool>,
     load: Cell<Load>,
-    accrual: Cell<Option<FailureAccrual>>,
+    /// Breakers of the endpoints, if the policy has failure accrual.
+    breakers: RefCell<Option<Arc<BreakerGroup>>>,
+    /// Changes of the breakers that the metrics show already.
+    seen: Cell<u32>,
     changed: Rc<Notify>,
     slot: BalancerSlot,
+}
+
+/// Endpoints that take no requests, for people.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UnreadyCounts {
+    pub(crate) all: usize,
+    pub(crate) ejected: usize,
+    pub(crate) unreachable: usize,
 }
 
 impl Balancer {
@@ -51,7 +60,7 @@ impl Balancer {
         context: &Rc<Context>,
         path: &Arc<str>,
         load: Load,
-        accrual: Option<FailureAccrual>,
+        breakers: Option<Arc<BreakerGroup>>,
         slot: BalancerSlot,
     ) -> Rc<Self> {
         let mut receiver = context.discovery.endpoints(path);
@@ -64,7 +73,8 @@ impl Balancer {
             awaited: Instant::now() + context.config.failfast / FIRST_ANSWER_DIVISOR,
             answered: Cell::new(false),
             load: Cell::new(load),
-            accrual: Cell::new(accrual),
+            breakers: RefCell::new(breakers),
+            seen: Cell::new(0),
             changed: Rc::new(Notify::new()),
             slot,
         })
@@ -76,15 +86,28 @@ impl Balancer {
     }
 
     /// Applies a policy that may have changed. Endpoints keep their state.
-    pub(crate) fn configure(&self, load: Load, accrual: Option<FailureAccrual>) {
+    pub(crate) fn configure(&self, load: Load, breakers: Option<Arc<BreakerGroup>>) {
         self.load.set(load);
-        if self.accrual.get() != accrual {
-            self.accrual.set(accrual);
-            self.endpoints
-                .borrow()
-                .iter()
-                .for_each(|e| e.set_accrual(accrual.as_ref()));
+        let is_same = match (&*self.breakers.borrow(), &breakers) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_same {
+            return;
         }
+        let endpoints = self.endpoints.borrow();
+        for endpoint in &*endpoints {
+            endpoint.set_breaker(self.breaker(breakers.as_ref(), endpoint.model.addr));
+        }
+        if let Some(group) = &breakers {
+            group.settle(endpoints.iter().map(|endpoint| endpoint.model.addr));
+        }
+        *self.breakers.borrow_mut() = breakers;
+    }
+
+    fn breaker(&self, group: Option<&Arc<BreakerGroup>>, addr: SocketAddr) -> Option<Arc<EndpointBreaker>> {
+        group?.endpoint(addr, &self.context.metrics)
     }
 
     /// Load estimation of the policy.
@@ -92,9 +115,30 @@ impl Balancer {
         self.load.get()
     }
 
-    /// Notified when an endpoint may have become ready.
-    pub(crate) fn changed(&self) -> &Notify {
-        &self.changed
+    /// Waits until an endpoint may have become ready, by this worker's knowledge or another's.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + use<'_> {
+        let here = self.changed.notified();
+        let breakers = self.breakers.borrow();
+        let elsewhere = breakers.as_ref().map(|group| group.changed().clone().notified_owned());
+        async move {
+            match elsewhere {
+                None => here.await,
+                Some(elsewhere) => {
+                    tokio::select! { () = here => {}, () = elsewhere => {} }
+                }
+            }
+        }
+    }
+
+    /// Counts the endpoints, and those that failure accrual or a failed connect keeps from requests.
+    pub(crate) fn unready(&self, now: Instant) -> UnreadyCounts {
+        let endpoints = self.endpoints.borrow();
+        let count = |state| endpoints.iter().filter(|e| e.unready_as(now) == Some(state)).count();
+        UnreadyCounts {
+            all: endpoints.len(),
+            ejected: count(Unready::Ejected),
+            unreachable: count(Unready::Unreachable),
+        }
     }
 
     /// Watch on the endpoint set.
@@ -147,8 +191,12 @@ impl Balancer {
         picked.map(|i| endpoints[i].clone())
     }
 
-    /// Applies the newest endpoint set.
+    /// Applies the newest endpoint set. Follows the changes of breakers in the metrics.
     pub(crate) fn update(&self) {
+        let changes = self.breakers.borrow().as_ref().map_or(0, |group| group.changes());
+        if self.seen.replace(changes) != changes {
+            self.gauge();
+        }
         let mut receiver = self.receiver.borrow_mut();
         if !receiver.has_changed().unwrap_or(false) {
             return;
@@ -161,7 +209,7 @@ impl Balancer {
         let mut old = std::mem::take(&mut *endpoints);
         let authority = self.path.strip_suffix(":80").unwrap_or(&self.path);
         let ewma = balance::params(&self.load.get());
-        let accrual = self.accrual.get();
+        let breakers = self.breakers.borrow().clone();
         for model in set.endpoints.values() {
             let params = EndpointParams {
                 context: &self.context,
@@ -169,7 +217,7 @@ impl Balancer {
                 set_labels: &set.labels,
                 authority: Some(authority),
                 ewma,
-                accrual: accrual.as_ref(),
+                breaker: self.breaker(breakers.as_ref(), model.addr),
                 changed: &self.changed,
             };
             let known = old.binary_search_by_key(&model.addr, |e| e.model.addr).ok();
@@ -180,10 +228,17 @@ impl Balancer {
             }
         }
         old.clear();
-        let now = Instant::now();
-        let ready = endpoints.iter().filter(|e| e.is_ready(now)).count();
-        self.slot.endpoints(ready, endpoints.len() - ready);
+        if let Some(group) = &breakers {
+            group.settle(endpoints.iter().map(|endpoint| endpoint.model.addr));
+        }
         drop(endpoints);
+        self.gauge();
         self.changed.notify_waiters();
+    }
+
+    fn gauge(&self) {
+        let counts = self.unready(Instant::now());
+        let unready = counts.ejected + counts.unreachable;
+        self.slot.endpoints(counts.all - unready, unready);
     }
 }

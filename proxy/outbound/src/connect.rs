@@ -143,29 +143,43 @@ impl Connector {
 
     /// Connects, with the transport header for `session`; without a session, for opaque bytes.
     pub(crate) async fn connect(&self, session: Option<SessionProtocol>) -> Result<Metered<Stream>, Error> {
-        let Some(identity) = self.identity() else {
-            let io = self.tcp(self.model.addr).await?;
-            return Ok(self.metered(Stream::Plain(ObservedTcp::new(io))));
-        };
         let (addr, header) = self.route(session);
-        let io = self.tcp(addr).await?;
-        let alpn = if header.is_some() {
-            Alpn::TransportHeader
-        } else {
-            Alpn::None
-        };
-        let tls = self.context.tls.connect(io, identity, alpn).await;
-        let mut tls = tls.map_err(|error| self.unconnected(&error, matches!(error, proxy_tls::Error::Timeout(_))))?;
-        if let Some(header) = header {
+        let mut stream = self.open(addr, header.is_some()).await?;
+        if let (Stream::Tls(tls), Some(header)) = (&mut stream, header) {
             let written = tls.write_all(&header.encode()).await;
             written.map_err(|error| self.unconnected(&error, false))?;
         }
-        Ok(self.metered(Stream::Tls(tls)))
+        Ok(self.metered(stream))
+    }
+
+    /// Opens a connection, with mesh TLS if the endpoint has an identity.
+    async fn open(&self, addr: SocketAddr, has_header: bool) -> Result<Stream, Error> {
+        let io = self.tcp(addr).await?;
+        let Some(identity) = self.identity() else {
+            return Ok(Stream::Plain(ObservedTcp::new(io)));
+        };
+        let alpn = if has_header { Alpn::TransportHeader } else { Alpn::None };
+        let tls = self.context.tls.connect(io, identity, alpn).await;
+        let tls = tls.map_err(|error| self.unconnected(&error, matches!(error, proxy_tls::Error::Timeout(_))))?;
+        Ok(Stream::Tls(tls))
+    }
+
+    /// Finds out whether the endpoint can be connected to. An HTTP/2 connection is kept for the next request; any other
+    /// is closed before it carries a byte of the application's.
+    pub(crate) async fn probe(self: &Rc<Self>, variant: Option<Variant>) -> Result<(), Error> {
+        if let Some(variant @ (Variant::OrigProto | Variant::Http2)) = variant {
+            return self.connection(variant).await.map(drop);
+        }
+        let (addr, header) = self.route(None);
+        self.open(addr, header.is_some()).await.map(drop)
     }
 
     /// Address to connect to, and the transport header to send first.
     fn route(&self, session: Option<SessionProtocol>) -> (SocketAddr, Option<Header>) {
         let addr = self.model.addr;
+        if self.identity().is_none() {
+            return (addr, None);
+        }
         let overridden = self.model.authority_override.as_ref();
         let session = session.filter(|_| self.model.hint != proxy_model::Hint::Opaque);
         let header = |port: u16| {

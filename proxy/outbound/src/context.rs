@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use proxy_metrics::Recorder;
 
-use crate::{Budgets, Config, Deps};
+use crate::{Breakers, Budgets, Config, Deps};
 
 /// Handles of one worker, shared by its targets, endpoints and connections.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Recorder,
     pub(crate) tap: proxy_http::tap::Registry,
     pub(crate) budgets: Budgets,
+    pub(crate) breakers: Breakers,
     pub(crate) config: Config,
     pub(crate) rng: RefCell<fastrand::Rng>,
 }
@@ -26,6 +27,7 @@ impl Context {
             metrics,
             tap,
             budgets,
+            breakers,
             config,
         } = deps;
         Self {
@@ -34,6 +36,7 @@ impl Context {
             metrics,
             tap,
             budgets,
+            breakers,
             config,
             rng: RefCell::new(fastrand::Rng::new()),
         }

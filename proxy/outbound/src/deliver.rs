@@ -3,10 +3,15 @@
 //! A request that provably never reached an application is sent to another endpoint, whatever its method, as long as
 //! its body can be replayed. Such attempts count neither as requests nor as retries.
 
-use std::{net::SocketAddr, rc::Rc, time::Instant};
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
 
 use http::{Request, Response, StatusCode};
-use proxy_core::breaker::Outcome;
+use proxy_core::{breaker::Outcome, retry_after};
 use proxy_http::{
     Body, SendError, filter,
     headers::HeaderFlags,
@@ -27,7 +32,11 @@ use crate::{
     response::{Attempt, Track},
     route::{Plan, RouteSource},
     snapshot::Backend,
+    timeout::{Phase, within},
 };
+
+/// Label `error` of an endpoint's response that took too long; upstream's word.
+const TIMEOUT: &str = "timeout";
 
 /// Client of a request.
 pub(crate) struct Client<'a> {
@@ -62,10 +71,16 @@ pub(crate) async fn deliver(
         let endpoint = flight.endpoint.clone();
         out.allows(&endpoint)?;
         let variant = out.variant(&endpoint);
-        let connection = match endpoint.connector.connection(variant).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                flight.unreachable();
+        flight.sent(now);
+        let connection = pin!(endpoint.connector.connection(variant));
+        let connection = match within(out.clock(), Phase::Exchange, connection).await {
+            Ok(Ok(connection)) => connection,
+            Err(timeout) => {
+                flight.outcome(Outcome::Failure);
+                return Err(timeout);
+            }
+            Ok(Err(error)) => {
+                flight.unconnected(Some(variant));
                 if plan.distribution().backends[backend].is_forward() || Instant::now() >= deadline {
                     return Err(error);
                 }
@@ -156,9 +171,14 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
     };
     let attempt = begin(plan, flight, backend, started);
     let generation = connection.generation();
-    let mut response = match connection.send(&mut request).await {
-        Ok(response) => response,
-        Err(failed) => return failure(failed, attempt, variant, generation),
+    let sent = pin!(connection.send(&mut request));
+    let mut response = match within(out.clock(), Phase::Attempt, sent).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(failed)) => return failure(plan, failed, attempt, Via { variant, generation }),
+        Err(timeout) => {
+            abort(plan, attempt, &timeout, None);
+            return Err(timeout);
+        }
     };
     if let Some(orig_proto) = orig_proto {
         orig_proto::downgrade_response(&mut response, orig_proto);
@@ -186,7 +206,8 @@ fn prepare(
 }
 
 /// Starts the metrics of an attempt.
-fn begin(plan: &Plan, flight: InFlight, backend: usize, started: Instant) -> Attempt {
+fn begin(plan: &Plan, mut flight: InFlight, backend: usize, started: Instant) -> Attempt {
+    flight.sent(started);
     if let RouteSource::Policy(rule) = &plan.source
         && let Some(slot) = &rule.distribution.backends[backend].slot
     {
@@ -209,9 +230,13 @@ fn receive(plan: &Plan, mut attempt: Attempt, response: Response<Body>, tapped: 
     let seen = HeaderFlags::from_headers(response.headers());
     let never_arrived = is_meshed && seen.has(HeaderFlags::MESH_NEVER_ARRIVED);
     if never_arrived {
-        attempt.flight.unreachable();
+        attempt.flight.never_arrived();
     } else {
         attempt.flight.reachable();
+    }
+    if attempt.flight.honors_retry_after() {
+        let wait = retry_after::hint(response.status(), response.headers(), SystemTime::now());
+        attempt.flight.retry_after(wait);
     }
     target.penalize(&attempt.flight.endpoint, &response);
     let track = Track::new(plan, attempt, &response, seen);
@@ -232,8 +257,15 @@ fn receive(plan: &Plan, mut attempt: Attempt, response: Response<Body>, tapped: 
     }
 }
 
+/// Connection that an attempt was sent on.
+struct Via {
+    variant: Variant,
+    generation: Option<u64>,
+}
+
 /// Handles an attempt that failed before the response head.
-fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation: Option<u64>) -> Result<Sent, Error> {
+fn failure(plan: &Plan, failed: SendError, mut attempt: Attempt, via: Via) -> Result<Sent, Error> {
+    let Via { variant, generation } = via;
     let endpoint = attempt.flight.endpoint.clone();
     let never_arrived = failed.never_arrived();
     let error = Error::Endpoint {
@@ -246,19 +278,34 @@ fn failure(failed: SendError, mut attempt: Attempt, variant: Variant, generation
             // The connection is closing; the next request opens another.
             endpoint.connector.slot(variant).forget(generation);
         }
+        attempt.flight.unsent();
         attempt.endpoint.never_arrived();
         if let Some(actual) = attempt.actual {
             actual.never_arrived();
         }
         return Ok(Sent::NeverArrived(Err(error)));
     }
-    attempt.flight.outcome(Outcome::Failure);
     let status = (variant != Variant::Http2).then_some(StatusCode::BAD_GATEWAY);
-    attempt.endpoint.fail(status, error.label());
-    if let Some(actual) = attempt.actual {
-        actual.fail(status, error.label());
-    }
+    abort(plan, attempt, &error, status);
     Err(error)
+}
+
+/// Counts an attempt that ended without a response head as a failure of its endpoint.
+fn abort(plan: &Plan, mut attempt: Attempt, error: &Error, status: Option<StatusCode>) {
+    attempt.flight.outcome(Outcome::Failure);
+    if let RouteSource::Policy(rule) = &plan.source
+        && let Some(slot) = &rule.distribution.backends[attempt.backend].slot
+    {
+        slot.responses.end(attempt.started, error.exchange_status(rule.kind));
+    }
+    let label = match error {
+        Error::Timeout(_) | Error::AttemptTimeout | Error::ProfileTimeout(_) => TIMEOUT,
+        _ => error.label(),
+    };
+    attempt.endpoint.fail(status, label);
+    if let Some(actual) = attempt.actual {
+        actual.fail(status, label);
+    }
 }
 
 #[cold]

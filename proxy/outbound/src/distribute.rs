@@ -2,17 +2,18 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::{FutureExt as _, future};
 use http::Response;
 use proxy_core::{balance, distribute};
-use proxy_model::limits;
+use proxy_model::{limits, outbound::Load};
 use proxy_transport::timers;
 
 use crate::{
     Error,
+    balance::UnreadyCounts,
     context::Context,
     endpoint::{Endpoint, InFlight},
     endpoints::Queue,
@@ -53,8 +54,7 @@ impl Distribution {
                 return Ok(picked);
             }
             if Instant::now() >= deadline {
-                self.queue.failfast.set(true);
-                return Err(Error::FailFast(self.name.clone()));
+                return Err(self.fail_fast());
             }
             wait.await;
         }
@@ -76,10 +76,49 @@ impl Distribution {
             Dispatch::Balance(balancer) => balancer.pick(now, excluded),
         };
         self.queue.failfast.set(false);
-        Ok(endpoint.map(|endpoint| Picked {
-            backend,
-            flight: endpoint.begin(now),
-        }))
+        let flight = endpoint.and_then(|endpoint| endpoint.begin(now));
+        Ok(flight.map(|flight| Picked { backend, flight }))
+    }
+
+    /// Returns true if a request could be sent now.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.backends.iter().any(|backend| backend.is_ready(now))
+    }
+
+    /// Error after the wait; its text says why no endpoint was ready.
+    #[cold]
+    fn fail_fast(&self) -> Error {
+        let now = Instant::now();
+        let mut counts = UnreadyCounts::default();
+        for backend in &self.backends {
+            if let Dispatch::Balance(balancer) = &backend.dispatch {
+                let of = balancer.unready(now);
+                counts.all += of.all;
+                counts.ejected += of.ejected;
+                counts.unreachable += of.unreachable;
+            }
+        }
+        let UnreadyCounts {
+            all,
+            ejected,
+            unreachable,
+        } = counts;
+        if !self.queue.failfast.replace(true) {
+            tracing::info!(
+                service = &*self.name,
+                endpoints = all,
+                ejected,
+                unreachable,
+                "Service in fail-fast"
+            );
+        }
+        Error::FailFast(
+            format!(
+                "{} ({all} endpoints, {ejected} ejected, {unreachable} unreachable)",
+                self.name
+            )
+            .into(),
+        )
     }
 
     /// Waits until an endpoint may have become ready, or the deadline.
@@ -106,7 +145,12 @@ impl Backend {
         let Dispatch::Balance(balancer) = &self.dispatch else {
             return;
         };
-        if let Some(penalty) = balance::penalty(&balancer.load(), response.status(), response.headers()) {
+        let load = balancer.load();
+        if matches!(load, Load::PeakEwma(_)) {
+            return;
+        }
+        let (status, headers) = (response.status(), response.headers());
+        if let Some(penalty) = balance::penalty(&load, status, headers, SystemTime::now()) {
             endpoint.load.penalize(penalty, Instant::now());
         }
     }
@@ -137,7 +181,7 @@ impl Backend {
         let Dispatch::Balance(balancer) = &self.dispatch else {
             return None;
         };
-        let notified = balancer.changed().notified();
+        let notified = balancer.changed();
         let mut receiver = balancer.receiver();
         let answered = async move {
             if receiver.changed().await.is_err() {

@@ -4,7 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,13 +12,18 @@ use std::{
 use proxy_core::{
     backoff,
     balance::PeakEwma,
-    breaker::{Breaker, Outcome, Ticket},
+    breaker::{Outcome, Report, Ticket},
 };
 use proxy_metrics::{HttpSlot, NoTls, OutboundLabels, Tls};
 use proxy_model::{Hint, Labels, TlsIdentity, outbound, route::Backoff};
+use proxy_transport::timers;
 use tokio::sync::Notify;
 
-use crate::{connect::Connector, context::Context};
+use crate::{
+    breakers::EndpointBreaker,
+    connect::{Connector, Variant},
+    context::Context,
+};
 
 /// An endpoint of a balancer, or a single one.
 #[derive(Debug)]
@@ -29,8 +34,12 @@ pub(crate) struct Endpoint {
     /// Labels for tap: those of the endpoint over those of its set, and its identity.
     pub(crate) tap_labels: Labels,
     pub(crate) load: PeakEwma,
-    breaker: RefCell<Option<Breaker>>,
+    /// Shared with the other workers; none without failure accrual.
+    breaker: RefCell<Option<Arc<EndpointBreaker>>>,
     failing: Cell<Option<ConnectFailure>>,
+    /// A task connects again and again, because the last request could not.
+    reconnecting: Cell<bool>,
+    is_balanced: bool,
     /// Notified when this endpoint may have become ready.
     changed: Rc<Notify>,
     backoff: Backoff,
@@ -43,7 +52,7 @@ pub(crate) struct Endpoint {
 struct ConnectFailure {
     until: Instant,
     attempts: u32,
-    /// A request is trying the endpoint now.
+    /// A request is trying the endpoint now, or a task tries it from time to time.
     probing: bool,
 }
 
@@ -55,7 +64,7 @@ pub(crate) struct EndpointParams<'a> {
     /// `name[:port]` for the label.
     pub(crate) authority: Option<&'a str>,
     pub(crate) ewma: outbound::PeakEwma,
-    pub(crate) accrual: Option<&'a outbound::FailureAccrual>,
+    pub(crate) breaker: Option<Arc<EndpointBreaker>>,
     pub(crate) changed: &'a Rc<Notify>,
 }
 
@@ -87,8 +96,10 @@ impl Endpoint {
             tap_labels: tap_labels(&labels, &tls),
             set_labels: params.set_labels.clone(),
             load: PeakEwma::new(params.ewma, now),
-            breaker: RefCell::new(params.accrual.and_then(|policy| Breaker::new(policy, now))),
+            breaker: RefCell::new(params.breaker.clone()),
             failing: Cell::new(None),
+            reconnecting: Cell::new(false),
+            is_balanced: authority.is_some(),
             changed: params.changed.clone(),
             backoff: context.config.connect_backoff,
             connector: Connector::new(context, model, is_local, transport),
@@ -127,17 +138,28 @@ impl Endpoint {
     /// Time at which it may become ready without any event.
     pub(crate) fn ready_at(&self) -> Option<Instant> {
         let failing = self.failing.get().filter(|f| !f.probing).map(|f| f.until);
-        let open = self.breaker.borrow().as_ref().and_then(Breaker::ready_at);
+        let open = self.breaker.borrow().as_ref().and_then(|breaker| breaker.ready_at());
         failing.max(open)
     }
 
-    /// Starts one request or connection.
-    pub(crate) fn begin(self: &Rc<Self>, now: Instant) -> InFlight {
-        let ticket = self
-            .breaker
-            .borrow_mut()
-            .as_mut()
-            .and_then(|breaker| breaker.admit(now));
+    /// Returns the state that keeps it from requests, if any, for people.
+    pub(crate) fn unready_as(&self, now: Instant) -> Option<Unready> {
+        if !self.is_admitted(now) {
+            return Some(Unready::Ejected);
+        }
+        (!self.is_ready(now)).then_some(Unready::Unreachable)
+    }
+
+    /// Starts one request or connection; `None` if another worker has just taken the only one that its breaker admits.
+    pub(crate) fn begin(self: &Rc<Self>, now: Instant) -> Option<InFlight> {
+        let breaker = self.breaker.borrow().clone();
+        let ticket = match breaker {
+            None => None,
+            Some(breaker) => {
+                let ticket = breaker.admit(now)?;
+                Some((breaker, ticket))
+            }
+        };
         let probing = self.failing.get().map(|failing| {
             self.failing.set(Some(ConnectFailure {
                 probing: true,
@@ -145,17 +167,20 @@ impl Endpoint {
             }));
         });
         self.load.begin();
-        InFlight {
+        Some(InFlight {
             endpoint: self.clone(),
             ticket,
+            retry_after: None,
+            awaited: None,
             probing: probing.is_some(),
             ended: false,
-        }
+        })
     }
 
     /// Records a failure to connect, or an answer that the request never arrived: other endpoints are preferred for a
-    /// while. While a probe is in progress, other failures are ignored.
-    fn unreachable(&self, is_probe: bool) {
+    /// while, until a request (or with `in_background` a task) finds it reachable. While a probe is in progress, other
+    /// failures are ignored.
+    fn unreachable(&self, is_probe: bool, in_background: bool) {
         let attempts = match self.failing.get() {
             None => 0,
             Some(failing) if is_probe => failing.attempts,
@@ -166,9 +191,18 @@ impl Endpoint {
         self.failing.set(Some(ConnectFailure {
             until,
             attempts: attempts.saturating_add(1),
-            probing: false,
+            probing: in_background,
         }));
         self.changed.notify_waiters();
+    }
+
+    /// Records a failure to connect. Of several endpoints, a task finds out when this one is back: a request would wait
+    /// for as long as a connect may take. A single address is always tried.
+    fn unconnected(self: &Rc<Self>, is_probe: bool, variant: Option<Variant>) {
+        self.unreachable(is_probe, self.is_balanced);
+        if self.is_balanced && !self.reconnecting.replace(true) {
+            tokio::task::spawn_local(reconnect(Rc::downgrade(self), variant));
+        }
     }
 
     fn reachable(&self) {
@@ -177,11 +211,44 @@ impl Endpoint {
         }
     }
 
-    /// Applies a changed policy. Resets the breaker's counts.
-    pub(crate) fn set_accrual(&self, accrual: Option<&outbound::FailureAccrual>) {
-        *self.breaker.borrow_mut() = accrual.and_then(|policy| Breaker::new(policy, Instant::now()));
+    /// Replaces the breaker, whose policy has changed. Requests in flight count for the old one.
+    pub(crate) fn set_breaker(&self, breaker: Option<Arc<EndpointBreaker>>) {
+        *self.breaker.borrow_mut() = breaker;
         self.changed.notify_waiters();
     }
+}
+
+/// Connects until it succeeds or the endpoint is gone, so that no request has to find out.
+async fn reconnect(endpoint: Weak<Endpoint>, variant: Option<Variant>) {
+    loop {
+        let Some(endpoint_now) = endpoint.upgrade() else { return };
+        let Some(failing) = endpoint_now.failing.get() else {
+            endpoint_now.reconnecting.set(false);
+            return;
+        };
+        let connector = endpoint_now.connector.clone();
+        drop(endpoint_now);
+        timers::sleep_until(failing.until).await;
+        if endpoint.strong_count() == 0 {
+            return;
+        }
+        let is_back = connector.probe(variant).await.is_ok();
+        let Some(endpoint) = endpoint.upgrade() else { return };
+        if is_back {
+            endpoint.reachable();
+        } else {
+            endpoint.unreachable(true, true);
+        }
+    }
+}
+
+/// State that keeps an endpoint from requests.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unready {
+    /// By failure accrual.
+    Ejected,
+    /// The last connect failed.
+    Unreachable,
 }
 
 /// One request or connection in flight at an endpoint. Counts as load until dropped.
@@ -189,16 +256,30 @@ impl Endpoint {
 #[must_use = "the endpoint is loaded as long as this lives"]
 pub(crate) struct InFlight {
     pub(crate) endpoint: Rc<Endpoint>,
-    ticket: Option<Ticket>,
+    ticket: Option<(Arc<EndpointBreaker>, Ticket)>,
+    /// Time that the endpoint asks to be left alone, for its breaker.
+    retry_after: Option<Duration>,
+    /// Time at which the request was sent, while its answer is awaited.
+    awaited: Option<Instant>,
     probing: bool,
     ended: bool,
 }
 
 impl InFlight {
-    /// Records that the endpoint could not be reached.
-    pub(crate) fn unreachable(&mut self) {
+    /// Records that the endpoint could not be connected to, by `variant` or for opaque bytes.
+    pub(crate) fn unconnected(&mut self, variant: Option<Variant>) {
         let is_probe = std::mem::replace(&mut self.probing, false);
-        self.endpoint.unreachable(is_probe);
+        self.endpoint.unconnected(is_probe, variant);
+        self.awaited = None;
+        self.outcome(Outcome::Failure);
+    }
+
+    /// Records an answer that the request never arrived at the application.
+    pub(crate) fn never_arrived(&mut self) {
+        let is_probe = std::mem::replace(&mut self.probing, false);
+        self.endpoint.unreachable(is_probe, false);
+        self.awaited = None;
+        self.outcome(Outcome::Failure);
     }
 
     /// Records that the endpoint answered.
@@ -207,23 +288,45 @@ impl InFlight {
         self.endpoint.reachable();
     }
 
+    /// Records that the endpoint is asked for a connection or an answer from now on: without one, the time counts.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.awaited = Some(now);
+    }
+
+    /// Records that the request was not sent after all: its connection had ended.
+    pub(crate) fn unsent(&mut self) {
+        self.awaited = None;
+    }
+
     /// Records that the first data of the answer came after `rtt`.
-    pub(crate) fn answered(&self, rtt: Duration, now: Instant) {
+    pub(crate) fn answered(&mut self, rtt: Duration, now: Instant) {
+        self.awaited = None;
         self.endpoint.load.record(rtt, now);
+    }
+
+    /// Returns true if it matters how long the endpoint asks to be left alone.
+    pub(crate) fn honors_retry_after(&self) -> bool {
+        self.ticket
+            .as_ref()
+            .is_some_and(|(breaker, _)| breaker.honors_retry_after())
+    }
+
+    /// Records how long the endpoint asks to be left alone.
+    pub(crate) fn retry_after(&mut self, wait: Option<Duration>) {
+        self.retry_after = wait;
     }
 
     /// Reports the end of the exchange to the breaker.
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
-        let Some(ticket) = self.ticket.take() else { return };
-        if let Some(breaker) = self.endpoint.breaker.borrow_mut().as_mut() {
-            breaker.record(
-                ticket,
-                outcome,
-                Instant::now(),
-                &mut self.endpoint.context.rng.borrow_mut(),
-            );
-        }
-        self.endpoint.changed.notify_waiters();
+        let Some((breaker, ticket)) = self.ticket.take() else {
+            return;
+        };
+        let report = Report {
+            outcome,
+            retry_after: self.retry_after,
+            now: Instant::now(),
+        };
+        breaker.record(ticket, report, &mut self.endpoint.context.rng.borrow_mut());
     }
 
     /// Stops counting as load; the rest of the exchange does not count.
@@ -231,21 +334,24 @@ impl InFlight {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.endpoint.load.end();
-        if let Some(ticket) = self.ticket.take()
-            && let Some(breaker) = self.endpoint.breaker.borrow_mut().as_mut()
-        {
+        let endpoint = &self.endpoint;
+        endpoint.load.end();
+        if let Some(sent) = self.awaited.take() {
+            let now = Instant::now();
+            endpoint.load.unanswered(now.saturating_duration_since(sent), now);
+        }
+        if let Some((breaker, ticket)) = self.ticket.take() {
             breaker.abandon(ticket, Instant::now());
         }
         if self.probing
-            && let Some(failing) = self.endpoint.failing.get()
+            && let Some(failing) = endpoint.failing.get()
         {
             // The outcome of the probe is unknown: the next request may probe.
-            self.endpoint.failing.set(Some(ConnectFailure {
+            endpoint.failing.set(Some(ConnectFailure {
                 probing: false,
                 ..failing
             }));
-            self.endpoint.changed.notify_waiters();
+            endpoint.changed.notify_waiters();
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{
     balance::Balancer,
+    breakers::{BreakerGroup, GroupKey},
     context::Context,
     endpoint::{Endpoint, EndpointParams},
 };
@@ -95,7 +96,7 @@ impl Endpoints {
             kind: spec.kind,
         };
         if let Some(balancer) = self.balancers.borrow().get(&key).and_then(Weak::upgrade) {
-            balancer.configure(spec.load, spec.accrual);
+            balancer.configure(spec.load, self.breakers(spec));
             return balancer;
         }
         let metrics = &self.context.metrics;
@@ -103,17 +104,43 @@ impl Endpoints {
             BalancerKind::Http => metrics.http_balancer(spec.parent, spec.backend),
             BalancerKind::Tcp => metrics.tcp_balancer(spec.parent, spec.backend),
         };
-        let balancer = Balancer::new(&self.context, spec.path, spec.load, spec.accrual, slot);
+        let balancer = Balancer::new(&self.context, spec.path, spec.load, self.breakers(spec), slot);
         self.balancers.borrow_mut().insert(key, Rc::downgrade(&balancer));
         balancer
     }
 
+    /// Breakers of a balancer for requests. Connections have none.
+    fn breakers(&self, spec: &BalancerSpec<'_>) -> Option<Arc<BreakerGroup>> {
+        let key = GroupKey {
+            path: spec.path.clone(),
+            parent: spec.parent.clone(),
+            backend: spec.backend.clone(),
+        };
+        self.context.breakers.group(key, spec.accrual)
+    }
+
     /// Returns the endpoint of a backend that is an address; creates it if it does not exist.
-    pub(crate) fn forward(&self, model: &Arc<proxy_model::Endpoint>, accrual: Option<&FailureAccrual>) -> Rc<Endpoint> {
+    pub(crate) fn forward(
+        &self,
+        model: &Arc<proxy_model::Endpoint>,
+        meta: &Meta,
+        accrual: Option<FailureAccrual>,
+    ) -> Rc<Endpoint> {
         let no_labels = Default::default();
+        let breaker = accrual.and_then(|accrual| {
+            let key = GroupKey {
+                path: model.addr.to_string().into(),
+                parent: meta.clone(),
+                backend: meta.clone(),
+            };
+            let group = self.context.breakers.group(key, Some(accrual))?;
+            group.settle([model.addr].into_iter());
+            group.endpoint(model.addr, &self.context.metrics)
+        });
         if let Some(endpoint) = self.forwards.borrow().get(&model.addr).and_then(Weak::upgrade)
             && endpoint.is_same(model, &no_labels)
         {
+            endpoint.set_breaker(breaker);
             return endpoint;
         }
         let endpoint = Endpoint::new(&EndpointParams {
@@ -122,7 +149,7 @@ impl Endpoints {
             set_labels: &no_labels,
             authority: None,
             ewma: balance::DEFAULT,
-            accrual,
+            breaker,
             changed: &Rc::new(Notify::new()),
         });
         self.forwards.borrow_mut().insert(model.addr, Rc::downgrade(&endpoint));

@@ -4,7 +4,10 @@ use std::rc::Rc;
 
 use http::StatusCode;
 use proxy_http::errors::{GrpcCode, Rejection};
-use proxy_metrics::names::error;
+use proxy_metrics::{
+    names::error,
+    outbound::{RouteKind, Status},
+};
 use proxy_model::Reason;
 
 /// Error on the way from the application to an endpoint.
@@ -67,6 +70,9 @@ pub enum Error {
     /// A timeout of a policy's route.
     #[error("{0}")]
     Timeout(&'static str),
+    /// The timeout of one attempt; another may follow.
+    #[error("retry timeout")]
+    AttemptTimeout,
     /// The timeout of a profile's route.
     #[error("HTTP response timeout after {0:?}")]
     ProfileTimeout(std::time::Duration),
@@ -97,7 +103,7 @@ impl Error {
             Self::NoRoute => Reason::NoRoute,
             Self::InvalidPolicy(_) => Reason::InvalidPolicy,
             Self::Filter(rejection) => filter_reason(rejection),
-            Self::Timeout(_) => Reason::RequestTimeout,
+            Self::Timeout(_) | Self::AttemptTimeout => Reason::RequestTimeout,
             Self::ProfileTimeout(_) => Reason::ProfileTimeout,
         }
     }
@@ -107,9 +113,16 @@ impl Error {
         label(self.reason())
     }
 
-    /// Label `error` of the registry's families.
-    pub(crate) fn registry_label(&self) -> &'static str {
-        self.reason().row().route_word
+    /// Status of an exchange that ended so, for the registry's families.
+    pub(crate) fn exchange_status(&self, kind: RouteKind) -> Status {
+        let code = match kind {
+            RouteKind::Http => None,
+            RouteKind::Grpc => Some(u32::from(self.rejection().grpc.0)),
+        };
+        Status {
+            code,
+            error: self.reason().row().route_word.into(),
+        }
     }
 
     /// Response to the application.

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
 };
 
@@ -15,12 +15,8 @@ use proxy_http::{
     server::{self, Io},
     upgrade::{AcceptedUpgrade, Upgrade},
 };
-use proxy_metrics::{
-    RequestGuard,
-    outbound::{RouteKind, Status},
-};
+use proxy_metrics::RequestGuard;
 use proxy_model::ClientAddr;
-use proxy_transport::timers;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,7 +29,7 @@ use crate::{
     retry,
     route::{self, Plan, RouteSource},
     snapshot::Snapshot,
-    timeout::Clock,
+    timeout::{Clock, Phase, within},
 };
 
 /// An HTTP connection of a client.
@@ -120,7 +116,7 @@ impl ClientConnection {
         let plan = route::select(&snapshot, request)?;
         let authority = self.authority(request, &snapshot)?;
         let mut out = Outgoing::new(request, form, authority);
-        let clock = Clock::new(plan.timeouts, plan.started);
+        let clock = Clock::new(plan.time_limits(), plan.started);
         if let Some(clock) = &clock {
             out.time(clock);
         }
@@ -130,8 +126,7 @@ impl ClientConnection {
             addr: self.client,
         };
         let exchange = pin!(retry::exchange(&client, &plan, &mut out));
-        let result = in_time(&plan, clock.as_ref(), exchange).await;
-        match result {
+        match within(clock.as_ref(), Phase::Exchange, exchange).await.flatten() {
             Ok(delivered) => Ok(finish(&plan, delivered, guard, clock, &self.context.config)),
             Err(error) => {
                 failed(&plan, guard, &error);
@@ -202,30 +197,6 @@ impl ClientConnection {
     }
 }
 
-/// Runs an exchange within its timeouts, until the response head. Pinned by the caller, so that the future of a request
-/// holds it once, not once for each way to wait.
-async fn in_time(
-    plan: &Plan,
-    clock: Option<&Rc<Clock>>,
-    exchange: Pin<&mut impl Future<Output = Result<Delivered, Error>>>,
-) -> Result<Delivered, Error> {
-    let profile_timeout = match &plan.source {
-        RouteSource::Profile(_, route) => route.timeout,
-        RouteSource::Policy(_) => None,
-    };
-    match (clock, profile_timeout) {
-        (None, None) => exchange.await,
-        (Some(clock), _) => tokio::select! {
-            biased;
-            result = exchange => result,
-            what = clock.clone().expired() => Err(Error::Timeout(what)),
-        },
-        (None, Some(time)) => timers::timeout(time, exchange)
-            .await
-            .unwrap_or(Err(Error::ProfileTimeout(time))),
-    }
-}
-
 /// Prepares the response for the client.
 fn finish(
     plan: &Plan,
@@ -249,6 +220,7 @@ fn finish(
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
     plan.response_filters(backend, &mut response);
+    let clock = clock.filter(|clock| clock.limits(Phase::Body));
     if let Some(clock) = &clock {
         clock.frame();
     }
@@ -278,15 +250,5 @@ fn failed(plan: &Plan, guard: Option<RequestGuard>, error: &Error) {
     let RouteSource::Policy(rule) = &plan.source else {
         return;
     };
-    let code = match rule.kind {
-        RouteKind::Http => None,
-        RouteKind::Grpc => Some(u32::from(error.rejection().grpc.0)),
-    };
-    rule.slot.end(
-        plan.started,
-        Status {
-            code,
-            error: error.registry_label().into(),
-        },
-    );
+    rule.slot.end(plan.started, error.exchange_status(rule.kind));
 }

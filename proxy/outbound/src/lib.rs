@@ -14,6 +14,7 @@
 //! ```
 
 mod balance;
+mod breakers;
 mod connect;
 mod context;
 mod deliver;
@@ -50,6 +51,7 @@ use proxy_model::{defaults, limits, profile, route::Backoff};
 use proxy_tls::Tls;
 use proxy_transport::Connect;
 
+pub use breakers::Breakers;
 pub use error::Error;
 pub use worker::Worker;
 
@@ -66,6 +68,8 @@ pub struct Deps {
     pub tap: tap::Registry,
     /// Retry budgets, shared by all workers.
     pub budgets: Budgets,
+    /// Breakers of endpoints, shared by all workers.
+    pub breakers: Breakers,
     /// Configuration.
     pub config: Config,
 }

@@ -70,7 +70,7 @@ async fn connect(context: &Context, rule: &TcpRule) -> Result<(Metered<Stream>, 
                 return Ok((server, flight));
             }
             Err(error) => {
-                flight.unreachable();
+                flight.unconnected(None);
                 if rule.distribution.backends[picked.backend].is_forward() || Instant::now() >= deadline {
                     return Err(error);
                 }

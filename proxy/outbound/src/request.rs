@@ -2,7 +2,11 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderName, Method, Request, Version, header::HOST, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, Method, Request, Version,
+    header::{CONTENT_TYPE, HOST},
+    uri::Authority,
+};
 use http_body::Body as _;
 use proxy_http::{
     Body, Replay,
@@ -56,6 +60,22 @@ impl<'a> Outgoing<'a> {
         self.clock = Some(clock.clone());
     }
 
+    /// Clock of the exchange; none without time limits.
+    pub(crate) fn clock(&self) -> Option<&Rc<Clock>> {
+        self.clock.as_ref()
+    }
+
+    /// Returns true if the client speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.request.version() == Version::HTTP_2
+    }
+
+    /// Returns true for a gRPC request, whose failure the proxy reports in gRPC's form.
+    pub(crate) fn is_grpc(&self) -> bool {
+        let content_type = self.request.headers().get(CONTENT_TYPE);
+        self.is_http2() && content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    }
+
     /// Returns true if the request can be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.form.upgrade && !self.is_overflowed()
@@ -85,7 +105,7 @@ impl<'a> Outgoing<'a> {
 
     /// Protocol for `endpoint`.
     pub(crate) fn variant(&self, endpoint: &Endpoint) -> Variant {
-        if self.request.version() == Version::HTTP_2 {
+        if self.is_http2() {
             return Variant::Http2;
         }
         if !self.form.upgrade && endpoint.supports_orig_proto() {
@@ -107,7 +127,7 @@ impl<'a> Outgoing<'a> {
             None => Body::Empty,
         };
         let body = match &self.clock {
-            Some(clock) => clock.body(body),
+            Some(clock) => clock.attempt(body),
             None => body,
         };
         let mut request = Request::new(body);

@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use proxy_core::{breaker::Outcome, classify};
@@ -26,14 +25,14 @@ use crate::{
     endpoint::InFlight,
     error::label,
     route::{Plan, RouteSource},
-    timeout::Clock,
+    timeout::{Clock, Expiry, Phase},
 };
 
 /// Response body for the application.
 pub(crate) struct ResponseBody {
     body: Body,
     track: Option<Box<Track>>,
-    clock: Option<(Rc<Clock>, LocalBoxFuture<'static, &'static str>)>,
+    expiry: Option<Expiry>,
 }
 
 /// Metrics of a response. Large and moved often, so always boxed.
@@ -192,14 +191,7 @@ impl Track {
         } else {
             Class::Success
         };
-        match end {
-            End::Complete(_) if classify::is_rate_limited(self.status, grpc) => {
-                self.flight.outcome(Outcome::RateLimited);
-            }
-            End::Complete(_) if !class.is_failure() => self.flight.outcome(Outcome::Success),
-            End::Complete(_) | End::Broken(_) => self.flight.outcome(Outcome::Failure),
-            End::Cancelled => {}
-        }
+        self.judge(end, grpc, class);
         let word = match end {
             End::Complete(_) => "",
             End::Broken(reason) => reason.row().route_word,
@@ -213,6 +205,24 @@ impl Track {
         };
         count(self.endpoint);
         self.actual.into_iter().chain(self.route).for_each(count);
+    }
+
+    /// Reports a response to the breaker that is about to be discarded for a retry, which depends on the breaker.
+    pub(crate) fn judge_early(&mut self, trailers: Option<u32>) {
+        let grpc = trailers.or(self.grpc_status);
+        let class = self.class(grpc);
+        self.judge(End::Complete(grpc), grpc, class);
+    }
+
+    fn judge(&mut self, end: End, grpc: Option<u32>, class: classify::Class) {
+        let outcome = match end {
+            End::Broken(_) => Outcome::Failure,
+            // What the client did not wait for counts by what it has seen, as in upstream.
+            End::Complete(_) | End::Cancelled if classify::is_rate_limited(self.status, grpc) => Outcome::RateLimited,
+            End::Complete(_) | End::Cancelled if class.is_failure() => Outcome::Failure,
+            End::Complete(_) | End::Cancelled => Outcome::Success,
+        };
+        self.flight.outcome(outcome);
     }
 
     /// Counts the exchange in the families of policy routes.
@@ -244,11 +254,10 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 impl ResponseBody {
     /// Body of an endpoint's response, with its metrics.
     pub(crate) fn new(body: Body, track: Box<Track>, clock: Option<Rc<Clock>>) -> Self {
-        let clock = clock.map(|clock| (clock.clone(), Box::pin(clock.expired()) as _));
         Self {
             body,
             track: Some(track),
-            clock,
+            expiry: clock.map(|clock| Expiry::new(&clock, Phase::Body)),
         }
     }
 
@@ -257,21 +266,20 @@ impl ResponseBody {
         Self {
             body,
             track: None,
-            clock: None,
+            expiry: None,
         }
     }
 
     fn end(&mut self, end: End) {
-        self.clock = None;
+        self.expiry = None;
         if let Some(track) = self.track.take() {
             track.end(end);
         }
     }
 
-    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
-        let (_, expired) = self.clock.as_mut()?;
-        match expired.as_mut().poll(cx) {
-            Poll::Ready(what) => Some(what),
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Option<crate::Error> {
+        match Pin::new(self.expiry.as_mut()?).poll(cx) {
+            Poll::Ready(error) => Some(error),
             Poll::Pending => None,
         }
     }
@@ -284,10 +292,10 @@ impl http_body::Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            let Some(what) = this.poll_timeout(cx) else {
+            let Some(error) = this.poll_timeout(cx) else {
                 return Poll::Pending;
             };
-            tracing::debug!(timeout = what, "response timed out");
+            tracing::debug!(%error, "response timed out");
             this.body = Body::Empty;
             this.end(End::Broken(Reason::StreamTimeout));
             return Poll::Ready(Some(Err(Error::reset(h2::Reason::CANCEL))));
@@ -295,8 +303,8 @@ impl http_body::Body for ResponseBody {
         if let Some(track) = &mut this.track {
             track.frame();
         }
-        if let Some((clock, _)) = &this.clock {
-            clock.frame();
+        if let Some(expiry) = &this.expiry {
+            expiry.clock().frame();
         }
         match &frame {
             None => this.end(End::Complete(None)),

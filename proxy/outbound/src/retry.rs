@@ -1,15 +1,16 @@
 //! Retries: sends a failed request again, as often as its route or the budget allows.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::PoisonError,
     task::{Context as TaskContext, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
-use proxy_core::backoff;
+use proxy_core::{backoff, classify};
 use proxy_http::{Body, headers::GRPC_STATUS};
 use proxy_model::{
     defaults,
@@ -18,7 +19,7 @@ use proxy_model::{
 use proxy_transport::timers;
 
 use crate::{
-    Error,
+    Error, SharedBudget,
     deliver::{Client, Delivered, deliver},
     request::Outgoing,
     route::{Plan, RouteSource},
@@ -30,12 +31,12 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
     let mut retries = 0;
     let mut now = plan.started;
     loop {
-        let mut result = attempt(plan, retries, pin!(deliver(client, plan, out, now))).await;
+        let mut result = deliver(client, plan, out, now).await;
         let trailers = match &mut result {
             Ok(delivered) if needs_trailers(plan) && delivered.track.is_grpc() => peek(delivered).await,
             _ => None,
         };
-        if !wants_retry(plan, &result, trailers) {
+        if !wants_retry(plan, out, &result, trailers) {
             if retries > 0
                 && result.is_ok()
                 && let RouteSource::Policy(rule) = &plan.source
@@ -43,6 +44,9 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
                 rule.retries.successes.inc();
             }
             return result;
+        }
+        if let Ok(delivered) = &mut result {
+            delivered.track.judge_early(trailers);
         }
         if !may_retry(plan, out, retries) {
             return result;
@@ -60,25 +64,13 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
     }
 }
 
-/// Runs one attempt within its timeout. Pinned by the caller, so that the future of a request holds it once.
-async fn attempt(
-    plan: &Plan,
-    retries: u32,
-    attempt: Pin<&mut impl Future<Output = Result<Delivered, Error>>>,
-) -> Result<Delivered, Error> {
-    match attempt_timeout(plan, retries) {
-        None => attempt.await,
-        Some(time) => timers::timeout(time, attempt)
-            .await
-            .unwrap_or(Err(Error::Timeout("retry timeout"))),
-    }
-}
-
 /// Deposits the first attempt into the budget.
 fn deposit(plan: &Plan) {
-    if let RouteSource::Profile(_, route) = &plan.source
-        && let Some(budget) = &route.budget
-    {
+    let budget = match &plan.source {
+        RouteSource::Profile(_, route) => route.budget.as_ref(),
+        RouteSource::Policy(rule) => rule.budget.as_ref().filter(|_| plan.retry.is_some()),
+    };
+    if let Some(budget) = budget {
         budget
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -86,39 +78,68 @@ fn deposit(plan: &Plan) {
     }
 }
 
-/// Timeout of one attempt until the response head; the last attempt has none.
-fn attempt_timeout(plan: &Plan, retries: u32) -> Option<Duration> {
-    let retry = plan
-        .retry
-        .as_ref()
-        .filter(|retry| retries < u32::from(retry.max_retries))?;
-    retry.timeout
-}
-
 /// Returns true if the result should be retried.
-fn wants_retry(plan: &Plan, result: &Result<Delivered, Error>, trailers: Option<u32>) -> bool {
+fn wants_retry(plan: &Plan, out: &Outgoing<'_>, result: &Result<Delivered, Error>, trailers: Option<u32>) -> bool {
     match (&plan.source, result) {
         (RouteSource::Profile(_, route), Ok(delivered)) => {
             route.is_retryable && delivered.track.class(trailers).is_failure()
         }
-        (RouteSource::Profile(..), Err(_)) => false,
+        (RouteSource::Profile(_, route), Err(error)) => {
+            let is_failure = |failed: Failed| {
+                classify::response(&route.classes, failed.status, failed.grpc.is_some(), failed.grpc).is_failure()
+            };
+            route.is_retryable && Failed::new(error, out).is_some_and(is_failure)
+        }
         (RouteSource::Policy(_), result) => plan.retry.as_ref().is_some_and(|retry| match result {
             Ok(delivered) => {
-                let status = delivered.response.status().as_u16();
-                let by_status = retry
-                    .statuses
-                    .iter()
-                    .any(|(low, high)| (*low..=*high).contains(&status));
-                by_status
-                    || trailers
-                        .or(delivered.track.grpc_status())
-                        .is_some_and(|code| has_code(&retry.grpc, code))
+                let grpc = trailers.or(delivered.track.grpc_status());
+                matches(retry, delivered.response.status(), grpc)
             }
-            Err(Error::FailFast(_) | Error::Timeout(_)) => true,
-            Err(Error::Endpoint { error, .. }) => error.h2_reason() == Some(h2::Reason::REFUSED_STREAM),
-            Err(_) => false,
+            Err(Error::FailFast(_) | Error::AttemptTimeout) => true,
+            Err(Error::Endpoint { error, .. }) if error.h2_reason() == Some(h2::Reason::REFUSED_STREAM) => true,
+            Err(error) => Failed::new(error, out).is_some_and(|failed| matches(retry, failed.status, failed.grpc)),
         }),
     }
+}
+
+/// Response that the failure of an endpoint is to retries. In upstream such failures become responses below them.
+#[derive(Copy, Clone, Debug)]
+struct Failed {
+    status: StatusCode,
+    grpc: Option<u32>,
+}
+
+impl Failed {
+    /// `None` for errors of the proxy's own, and for a reset that the client's HTTP/2 stream is reset with.
+    fn new(error: &Error, out: &Outgoing<'_>) -> Option<Self> {
+        match error {
+            Error::Endpoint { error, .. } if out.is_http2() && error.h2_reason().is_some() => return None,
+            Error::Endpoint { .. } | Error::Connect { .. } => {}
+            _ => return None,
+        }
+        let rejection = error.rejection();
+        Some(if out.is_grpc() {
+            Self {
+                status: StatusCode::OK,
+                grpc: Some(rejection.grpc.0.into()),
+            }
+        } else {
+            Self {
+                status: rejection.status,
+                grpc: None,
+            }
+        })
+    }
+}
+
+/// Returns true if a policy retries a response with this status.
+fn matches(retry: &Retry, status: StatusCode, grpc: Option<u32>) -> bool {
+    let status = status.as_u16();
+    let by_status = retry
+        .statuses
+        .iter()
+        .any(|(low, high)| (*low..=*high).contains(&status));
+    by_status || grpc.is_some_and(|code| has_code(&retry.grpc, code))
 }
 
 /// Returns true if a retry is allowed, and withdraws it from the budget.
@@ -128,10 +149,7 @@ fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
     }
     match &plan.source {
         RouteSource::Profile(_, route) => {
-            let now = Instant::now();
-            let pay =
-                |budget: &crate::SharedBudget| budget.lock().unwrap_or_else(PoisonError::into_inner).withdraw(now);
-            let paid = route.budget.as_ref().is_some_and(pay);
+            let paid = withdraw(route.budget.as_ref());
             if paid {
                 route.slot.retryable.inc();
             } else {
@@ -141,7 +159,11 @@ fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
         }
         RouteSource::Policy(rule) => {
             let max = plan.retry.as_ref().map_or(0, |retry| u32::from(retry.max_retries));
-            let allowed = retries < max;
+            if !plan.distribution().is_ready(Instant::now()) {
+                rule.retries.overflow.inc();
+                return false;
+            }
+            let allowed = retries < max && withdraw(rule.budget.as_ref());
             if allowed {
                 rule.retries.requests.inc();
             } else {
@@ -150,6 +172,13 @@ fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
             allowed
         }
     }
+}
+
+fn withdraw(budget: Option<&SharedBudget>) -> bool {
+    budget.is_some_and(|budget| {
+        let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.withdraw(Instant::now())
+    })
 }
 
 fn has_code(retry: &GrpcRetry, code: u32) -> bool {

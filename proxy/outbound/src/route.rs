@@ -15,6 +15,7 @@ use crate::{
     Error,
     request::RequestOverrides,
     snapshot::{Distribution, Profile, ProfileRoute, Routes, Rule, Snapshot},
+    timeout::TimeLimits,
 };
 
 /// Route of one request, with its overrides applied.
@@ -39,6 +40,18 @@ impl Plan {
         match &self.source {
             RouteSource::Policy(rule) => &rule.distribution,
             RouteSource::Profile(profile, _) => &profile.distribution,
+        }
+    }
+
+    /// Time limits of the exchange.
+    pub(crate) fn time_limits(&self) -> TimeLimits {
+        TimeLimits {
+            timeouts: self.timeouts,
+            attempt: self.retry.as_ref().and_then(|retry| retry.timeout),
+            profile: match &self.source {
+                RouteSource::Policy(_) => None,
+                RouteSource::Profile(_, route) => route.timeout,
+            },
         }
     }
 

@@ -11,7 +11,7 @@ use proxy_metrics::{
     outbound::{BackendSlot, ExchangeSlot, RetrySlot, RouteKind},
 };
 use proxy_model::{
-    ClientProtocol, Meta, OrigDstAddr,
+    ClientProtocol, Meta, OrigDstAddr, defaults,
     outbound::{self, FailureAccrual, Load, TcpRoute},
     profile,
     route::{Filter, GrpcMatch, HttpMatch, Retry, Route, Timeouts},
@@ -68,6 +68,8 @@ pub(crate) struct Rule {
     pub(crate) distribution: Distribution,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Retry>,
+    /// Budget of the route's retries, if it may have any.
+    pub(crate) budget: Option<SharedBudget>,
     pub(crate) allow_headers: bool,
     pub(crate) kind: RouteKind,
     pub(crate) slot: Rc<ExchangeSlot>,
@@ -320,12 +322,25 @@ impl Compiler<'_> {
             distribution: self.distribution(&action.distribution, params),
             timeouts: action.timeouts,
             retry: action.retry.clone(),
+            budget: self.policy_budget(action, route.meta),
             allow_headers: action.allow_l5d_request_headers,
             kind: route.kind,
             slot: metrics.outbound_route(route.kind, self.parent, route.meta),
             retries: metrics.outbound_retry(self.parent, route.meta),
             labels: route_labels(route.meta),
         }
+    }
+
+    /// Budget of a route that may retry: without one, retries would multiply the load of a service that fails.
+    fn policy_budget(&self, action: &outbound::Action, route: &Meta) -> Option<SharedBudget> {
+        if action.retry.is_none() && !action.allow_l5d_request_headers {
+            return None;
+        }
+        let context = &self.endpoints.context;
+        let name = format!("{} {route}", self.parent);
+        context
+            .budgets
+            .get_or_create(&name, &defaults::RETRY_BUDGET, &context.metrics)
     }
 
     fn tls(&self, route: &TcpRoute) -> Route<(), Rc<TcpRule>> {
@@ -395,7 +410,7 @@ impl Compiler<'_> {
         let dispatch = match &backend.backend.dispatch {
             None => Dispatch::Invalid(meta.to_string().into()),
             Some(outbound::Dispatch::Forward(endpoint)) => {
-                Dispatch::Forward(self.endpoints.forward(endpoint, params.accrual.as_ref()))
+                Dispatch::Forward(self.endpoints.forward(endpoint, meta, params.accrual))
             }
             Some(outbound::Dispatch::Balance { path, load }) => self.balance(path, *load, meta, params),
         };
@@ -515,7 +530,7 @@ impl Compiler<'_> {
                 Some(targets.iter().map(|target| target.weight).collect()),
             )
         } else if let Some(endpoint) = &profile.endpoint {
-            let dispatch = Dispatch::Forward(self.endpoints.forward(endpoint, params.accrual.as_ref()));
+            let dispatch = Dispatch::Forward(self.endpoints.forward(endpoint, self.parent, params.accrual));
             (
                 vec![Backend {
                     dispatch,

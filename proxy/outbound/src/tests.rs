@@ -4,6 +4,7 @@
 mod bytes;
 mod failures;
 mod http;
+mod outliers;
 mod profiles;
 mod support;
 

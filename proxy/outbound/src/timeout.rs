@@ -1,4 +1,7 @@
-//! Timeouts of one exchange: request, response, and idle.
+//! Timeouts of one exchange: of the whole, of each attempt, of the response, and between frames.
+//!
+//! They are enforced where an attempt waits for its endpoint, so that an endpoint that lets one expire is blamed for
+//! it. Only the timeouts of the whole exchange also hold while it waits for something else.
 
 use std::{
     cell::Cell,
@@ -13,29 +16,68 @@ use http_body::{Body as _, Frame, SizeHint};
 use proxy_http::Body;
 use proxy_model::route::Timeouts;
 use proxy_transport::timers;
+use tokio::time::Sleep;
 
-/// Clock of one exchange. An exchange without timeouts has none.
+use crate::Error;
+
+/// Time limits of an exchange.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TimeLimits {
+    /// Limits of a policy's route.
+    pub(crate) timeouts: Timeouts,
+    /// Time from the end of an attempt's request to the head of its response.
+    pub(crate) attempt: Option<Duration>,
+    /// Time to the head of the response by a profile's route.
+    pub(crate) profile: Option<Duration>,
+}
+
+/// Clock of one exchange. An exchange without time limits has none.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    timeouts: Timeouts,
+    limits: TimeLimits,
     started: Instant,
-    /// Time at which the whole request was sent.
+    /// Time at which the whole request of the current attempt was sent.
     sent: Cell<Option<Instant>>,
     /// Time of the last frame in either direction.
     last: Cell<Instant>,
 }
 
+/// Part of an exchange that a timeout may end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Everything before the head of the response.
+    Exchange,
+    /// One attempt, until the head of its response.
+    Attempt,
+    /// The body of the response.
+    Body,
+}
+
 impl Clock {
-    pub(crate) fn new(timeouts: Timeouts, started: Instant) -> Option<Rc<Self>> {
-        if timeouts == Timeouts::default() {
+    pub(crate) fn new(limits: TimeLimits, started: Instant) -> Option<Rc<Self>> {
+        if limits == TimeLimits::default() {
             return None;
         }
         Some(Rc::new(Self {
-            timeouts,
+            limits,
             started,
             sent: Cell::new(None),
             last: Cell::new(started),
         }))
+    }
+
+    /// Returns true if a timeout may end this part.
+    pub(crate) fn limits(&self, phase: Phase) -> bool {
+        let TimeLimits {
+            timeouts,
+            attempt,
+            profile,
+        } = &self.limits;
+        match phase {
+            Phase::Exchange => timeouts.request.is_some() || profile.is_some(),
+            Phase::Attempt => attempt.is_some() || profile.is_some() || *timeouts != Timeouts::default(),
+            Phase::Body => *timeouts != Timeouts::default(),
+        }
     }
 
     /// Records a frame.
@@ -44,52 +86,53 @@ impl Clock {
     }
 
     /// Records that the whole request was sent.
-    pub(crate) fn sent(&self) {
+    fn sent(&self) {
         if self.sent.get().is_none() {
             self.sent.set(Some(Instant::now()));
         }
     }
 
-    fn expiry(&self) -> (Instant, &'static str) {
-        let never = self.started + Duration::from_secs(86_400 * 365);
-        let request = self.timeouts.request.map(|t| (self.started + t, "request timeout"));
-        let response = self
-            .timeouts
-            .response
-            .zip(self.sent.get())
-            .map(|(t, at)| (at + t, "response timeout"));
-        let idle = self.timeouts.idle.map(|t| (self.last.get() + t, "idle timeout"));
-        let soonest = [request, response, idle]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at);
-        // Before the end of the request the response timeout has not started: check again later.
-        let again = self
-            .timeouts
-            .response
-            .filter(|_| self.sent.get().is_none())
-            .map(|t| Instant::now() + t);
-        match (soonest, again) {
-            (Some((at, _)), Some(again)) if again < at => (again, ""),
-            (None, Some(again)) => (again, ""),
-            (Some(soonest), _) => soonest,
-            (None, None) => (never, ""),
+    /// Returns the soonest time at which a timeout expires, as far as known.
+    fn expiry(&self, phase: Phase) -> Option<(Instant, Error)> {
+        let TimeLimits {
+            timeouts,
+            attempt,
+            profile,
+        } = self.limits;
+        let is_sent = |time: Option<Duration>| Some(self.sent.get()? + time?);
+        let request = timeouts
+            .request
+            .map(|time| (self.started + time, Error::Timeout("request timeout")));
+        let profile = profile
+            .filter(|_| phase != Phase::Body)
+            .map(|time| (self.started + time, Error::ProfileTimeout(time)));
+        let sooner = |a: Option<(Instant, Error)>, b| a.into_iter().chain(b).min_by_key(|(at, _)| *at);
+        let whole = sooner(request, profile);
+        if phase == Phase::Exchange {
+            return whole;
         }
+        let response = is_sent(timeouts.response).map(|at| (at, Error::Timeout("response timeout")));
+        let idle = timeouts
+            .idle
+            .map(|time| (self.last.get() + time, Error::Timeout("idle timeout")));
+        let head = is_sent(attempt.filter(|_| phase == Phase::Attempt)).map(|at| (at, Error::AttemptTimeout));
+        sooner(sooner(whole, response), sooner(idle, head))
     }
 
-    /// Waits until a timeout expires. Returns its name.
-    pub(crate) async fn expired(self: Rc<Self>) -> &'static str {
-        loop {
-            let (at, what) = self.expiry();
-            if !what.is_empty() && at <= Instant::now() {
-                return what;
-            }
-            timers::sleep_until(at).await;
-        }
+    /// Returns the time at which to look again: the expiry, or the soonest that one can be which has not started.
+    fn look_at(&self, phase: Phase, now: Instant) -> Instant {
+        let TimeLimits { timeouts, attempt, .. } = self.limits;
+        let unsent = timeouts.response.into_iter().chain(attempt).min();
+        let unsent = unsent.filter(|_| phase != Phase::Exchange && self.sent.get().is_none());
+        let expiry = self.expiry(phase).map(|(at, _)| at);
+        let soonest = expiry.into_iter().chain(unsent.map(|time| now + time)).min();
+        soonest.unwrap_or_else(|| now + Duration::from_secs(86_400))
     }
 
-    /// Wraps a request body so that it reports its frames.
-    pub(crate) fn body(self: &Rc<Self>, body: Body) -> Body {
+    /// Starts an attempt. Wraps its request's body so that it reports its frames.
+    pub(crate) fn attempt(self: &Rc<Self>, body: Body) -> Body {
+        self.sent.set(None);
+        self.frame();
         if body.is_end_stream() {
             self.sent();
             return body;
@@ -98,6 +141,76 @@ impl Clock {
             body,
             clock: self.clone(),
         })
+    }
+}
+
+/// Runs a part of an exchange until it ends or a timeout expires. Pinned by the caller, so that the caller's future
+/// holds it once, not once for each way to wait.
+pub(crate) async fn within<T>(
+    clock: Option<&Rc<Clock>>,
+    phase: Phase,
+    work: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Error> {
+    match clock.filter(|clock| clock.limits(phase)) {
+        None => Ok(work.await),
+        Some(clock) => tokio::select! {
+            biased;
+            result = work => Ok(result),
+            error = Expiry::new(clock, phase) => Err(error),
+        },
+    }
+}
+
+/// Future that ends with the error of the timeout that expires first.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    clock: Rc<Clock>,
+    phase: Phase,
+    /// None until something has to be waited for.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Expiry {
+    pub(crate) fn new(clock: &Rc<Clock>, phase: Phase) -> Self {
+        Self {
+            clock: clock.clone(),
+            phase,
+            sleep: None,
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl Future for Expiry {
+    type Output = Error;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        let this = &mut *self;
+        loop {
+            // The time decides, not the timer: of two timeouts that expire together the innermost is polled first, and
+            // its timer may be the later one to fire.
+            let now = Instant::now();
+            if let Some((at, error)) = this.clock.expiry(this.phase)
+                && at <= now
+            {
+                return Poll::Ready(error);
+            }
+            match &mut this.sleep {
+                None => {
+                    let until = this.clock.look_at(this.phase, now);
+                    this.sleep = Some(Box::pin(timers::sleep_until(until)));
+                }
+                Some(sleep) => {
+                    // No timeout can start in the meantime that expires before the next look.
+                    ready!(sleep.as_mut().poll(cx));
+                    let until = this.clock.look_at(this.phase, Instant::now());
+                    sleep.as_mut().reset(until.into());
+                }
+            }
+        }
     }
 }
 

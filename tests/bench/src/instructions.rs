@@ -176,6 +176,7 @@ fn outbound_worker(
         metrics: metrics.recorder(),
         tap: Default::default(),
         budgets: Default::default(),
+        breakers: Default::default(),
         config: Default::default(),
     })
 }

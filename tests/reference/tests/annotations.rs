@@ -40,7 +40,7 @@ fn reference_of_annotations() {
         .iter()
         .filter(|(key, _)| TRAFFIC.iter().any(|prefix| key.starts_with(prefix)));
     let body = format!(
-        "All keys are Linkerd's. An invalid value rejects the pod, or the object, with a message that names the annotation; \
+        "All keys are Linkerd's unless noted. An invalid value rejects the pod, or the object, with a message that names the annotation; \
          `kubectl apply` warns of unknown keys.\n\n## Sidecars\n\nOn a pod, a pod template or a namespace; the pod's takes \
          precedence.\n\n{}\n## Traffic\n\nOn Services, routes, ServiceProfiles, namespaces or pods, as in Linkerd.\n\n{}",
         rows(inject.cloned().chain(settings)),

@@ -149,11 +149,12 @@ impl<'a> Annotations<'a> {
         };
         let max_failures = self.number(keys::ACCRUAL_MAX_FAILURES)?.unwrap_or(7);
         let backoff = self.backoff()?;
+        let min_ready = self.number(keys::ACCRUAL_MIN_READY)?;
         if mode == "consecutive" {
             return Ok(Some(FailureAccrual::Consecutive {
                 max_failures,
                 backoff: Some(backoff),
-                min_ready: None,
+                min_ready,
             }));
         }
         let in_range = |text: &str| text.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
@@ -172,7 +173,7 @@ impl<'a> Annotations<'a> {
                 respect_retry_after_hint: hint,
                 ..backoff
             }),
-            min_ready: None,
+            min_ready,
         }))
     }
 
@@ -210,5 +211,35 @@ impl<'a> Annotations<'a> {
             .duration(keys::BIASER_MAX_RETRY_AFTER)?
             .unwrap_or(defaults::MAX_RETRY_AFTER);
         Ok(backend::penalizing(penalty, max_retry_after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accrual(pairs: &[(&str, &str)]) -> Result<Option<FailureAccrual>, InvalidAnnotation> {
+        let pairs = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Annotations::new(Some(&pairs.collect())).failure_accrual()
+    }
+
+    #[test]
+    fn both_kinds_of_breaker_take_a_floor() {
+        for mode in ["consecutive", "unified"] {
+            for (text, floor) in [("0", 0), ("3", 3)] {
+                let found = accrual(&[(keys::FAILURE_ACCRUAL, mode), (keys::ACCRUAL_MIN_READY, text)]);
+                let found = found.expect("valid").expect("a breaker");
+                let (FailureAccrual::None { min_ready }
+                | FailureAccrual::Consecutive { min_ready, .. }
+                | FailureAccrual::Unified { min_ready, .. }) = found;
+                assert_eq!(min_ready, Some(floor), "{mode}");
+            }
+            let invalid = accrual(&[(keys::FAILURE_ACCRUAL, mode), (keys::ACCRUAL_MIN_READY, "half")]);
+            let reason = invalid.expect_err("invalid").to_string();
+            assert!(reason.contains("failure-accrual-min-ready: \"half\""), "{reason}");
+        }
+        assert_eq!(accrual(&[(keys::ACCRUAL_MIN_READY, "3")]), Ok(None));
     }
 }

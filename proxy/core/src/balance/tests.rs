@@ -108,35 +108,65 @@ fn never_picks_an_unready_endpoint() {
 }
 
 #[test]
-fn penalties_follow_status_and_hint() {
-    let ewma = DEFAULT;
-    let load = Load::PenaltyPeakEwma {
-        ewma,
+fn an_exchange_without_an_answer_makes_an_endpoint_dearer_alone() {
+    let now = Instant::now();
+    let ewma = PeakEwma::new(DEFAULT, now);
+    ewma.unanswered(MS / 2, now);
+    assert!(!ewma.cost(now).known, "a glimpse");
+    ewma.unanswered(10 * MS, now);
+    assert_eq!((load(&ewma, now), ewma.cost(now).known), (10e6, true));
+    ewma.unanswered(5 * MS, now);
+    assert_eq!(load(&ewma, now), 10e6, "it may have taken longer");
+    ewma.unanswered(1000 * MS, now);
+    assert_eq!(load(&ewma, now), 1e9);
+    let fast = PeakEwma::new(DEFAULT, now);
+    fast.record(MS, now);
+    let later = now + Duration::from_secs(30);
+    assert!(!ewma.cost(later).is_less(&fast.cost(later)), "dear for long");
+}
+
+#[test]
+fn penalties_follow_status_and_are_never_cheaper_than_the_policy_or_the_present() {
+    let second = Duration::from_secs(1);
+    let biased = Load::PenaltyPeakEwma {
+        ewma: DEFAULT,
         penalty: None,
         max_retry_after: None,
         penalty_decay: None,
     };
-    let mut headers = HeaderMap::new();
-    assert_eq!(penalty(&load, StatusCode::OK, &headers), None);
-    assert_eq!(
-        penalty(&load, StatusCode::SERVICE_UNAVAILABLE, &headers),
-        Some(defaults::FAILURE_PENALTY)
-    );
-    headers.insert("retry-after", "7".parse().expect("value"));
-    assert_eq!(
-        penalty(&load, StatusCode::TOO_MANY_REQUESTS, &headers),
-        Some(Duration::from_secs(7))
-    );
-    headers.insert("retry-after", "100000".parse().expect("value"));
-    assert_eq!(
-        penalty(&load, StatusCode::TOO_MANY_REQUESTS, &headers),
-        Some(defaults::MAX_RETRY_AFTER)
-    );
-    headers.insert("grpc-status", "8".parse().expect("value"));
-    headers.insert("grpc-retry-pushback-ms", "250".parse().expect("value"));
-    assert_eq!(
-        penalty(&load, StatusCode::OK, &headers),
-        Some(Duration::from_millis(250))
-    );
-    assert_eq!(penalty(&Load::PeakEwma(DEFAULT), StatusCode::OK, &headers), None);
+    let of = |load: &Load, status: u16, headers: &[(&'static str, &str)]| {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().expect("value"));
+        }
+        let status = StatusCode::from_u16(status).expect("valid");
+        penalty(load, status, &map, SystemTime::UNIX_EPOCH)
+    };
+    let base = Some(defaults::FAILURE_PENALTY);
+    assert_eq!(of(&biased, 200, &[("retry-after", "7")]), None);
+    assert_eq!(of(&biased, 503, &[]), base);
+    for (status, hint, wait) in [
+        (429, "7", 7 * second),
+        (429, "100000", defaults::MAX_RETRY_AFTER),
+        (503, "0", defaults::FAILURE_PENALTY),
+        (500, "7", defaults::FAILURE_PENALTY),
+    ] {
+        assert_eq!(
+            of(&biased, status, &[("retry-after", hint)]),
+            Some(wait),
+            "{status} {hint}"
+        );
+    }
+    let grpc = ("content-type", "application/grpc");
+    let hint = ("grpc-retry-pushback-ms", "9000");
+    assert_eq!(of(&biased, 200, &[grpc, ("grpc-status", "8"), hint]), Some(9 * second));
+    assert_eq!(of(&biased, 200, &[grpc, ("grpc-status", "13"), hint]), base);
+    assert_eq!(of(&biased, 200, &[grpc, ("grpc-status", "5"), hint]), None);
+    assert_eq!(of(&Load::PeakEwma(DEFAULT), 503, &[]), None);
+
+    let now = Instant::now();
+    let ewma = PeakEwma::new(DEFAULT, now);
+    ewma.record(10 * second, now);
+    ewma.penalize(5 * second, now);
+    assert_eq!(load(&ewma, now), 10e9);
 }

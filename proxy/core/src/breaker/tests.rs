@@ -48,9 +48,28 @@ impl Bench {
         }
     }
 
-    fn send(&mut self, outcome: Outcome) {
+    fn send(&mut self, outcome: Outcome) -> Option<Change> {
         let ticket = self.breaker.admit(self.now).expect("ready");
-        self.breaker.record(ticket, outcome, self.now, &mut self.rng);
+        self.end(ticket, outcome)
+    }
+
+    fn end(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Change> {
+        self.end_with(ticket, outcome, None, true)
+    }
+
+    fn end_with(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        retry_after: Option<Duration>,
+        may_eject: bool,
+    ) -> Option<Change> {
+        let report = Report {
+            outcome,
+            retry_after,
+            now: self.now,
+        };
+        self.breaker.record(ticket, report, &mut self.rng, || may_eject)
     }
 
     fn ready(&self) -> bool {
@@ -71,18 +90,18 @@ fn opens_after_consecutive_failures_and_one_probe_decides() {
         b.send(outcome);
     }
     assert!(b.ready(), "the success reset the count");
-    b.send(Outcome::Failure);
+    assert_eq!(b.send(Outcome::Failure), Some(Change::Opened { wait: S }));
     assert!(!b.ready() && b.breaker.admit(b.now).is_none());
     assert_eq!(b.breaker.ready_at(), Some(b.now + S));
 
     b.now += S;
     let probe = b.breaker.admit(b.now).expect("the probe");
     assert!(b.breaker.admit(b.now).is_none(), "only one");
-    b.breaker.record(probe, Outcome::Failure, b.now, &mut b.rng);
+    assert_eq!(b.end(probe, Outcome::Failure), Some(Change::StaysOpen { wait: 2 * S }));
     b.now += S;
     assert!(!b.ready(), "the second wait is longer");
     b.now += S;
-    b.send(Outcome::Success);
+    assert_eq!(b.send(Outcome::Success), Some(Change::Closed));
     assert!(b.ready());
     b.send(Outcome::Failure);
     b.send(Outcome::Failure);
@@ -101,11 +120,11 @@ fn ignores_stragglers_and_repeats_an_abandoned_probe() {
     let straggler = b.breaker.admit(b.now).expect("ready");
     let other = b.breaker.admit(b.now).expect("ready");
     b.send(Outcome::Failure);
-    b.breaker.record(straggler, Outcome::Success, b.now, &mut b.rng);
+    assert_eq!(b.end(straggler, Outcome::Success), None);
     assert!(!b.ready());
     b.now += S;
     let probe = b.breaker.admit(b.now).expect("the probe");
-    b.breaker.record(other, Outcome::Success, b.now, &mut b.rng);
+    assert_eq!(b.end(other, Outcome::Success), None);
     assert!(!b.ready(), "a straggler is not the probe");
     b.breaker.abandon(probe, b.now);
     assert!(b.ready(), "it may be probed again at once");
@@ -157,4 +176,67 @@ fn zero_disables_a_condition() {
     b.send(Outcome::Failure);
     assert!(!b.ready());
     assert!(Breaker::new(&FailureAccrual::None { min_ready: Some(1) }, b.now).is_none());
+}
+
+#[test]
+fn a_rate_limited_probe_fails_only_where_the_rate_judges() {
+    for (policy, is_ready) in [(consecutive(1), true), (unified(0.0, 1, 1), false)] {
+        let mut b = Bench::new(&policy);
+        b.send(Outcome::Failure);
+        b.now += S;
+        b.send(Outcome::RateLimited);
+        assert_eq!(b.ready(), is_ready, "{policy:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_may_ask_for_a_longer_wait_up_to_the_longest() {
+    for (honors, asked, wait) in [(true, 5, 5), (true, 0, 1), (true, 3600, 8), (false, 5, 1)] {
+        let backoff = backoff().map(|backoff| Backoff {
+            respect_retry_after_hint: honors,
+            ..backoff
+        });
+        let mut b = Bench::new(&FailureAccrual::Consecutive {
+            max_failures: 1,
+            backoff,
+            min_ready: None,
+        });
+        assert_eq!(b.breaker.honors_retry_after(), honors);
+        let ticket = b.breaker.admit(b.now).expect("ready");
+        let change = b.end_with(ticket, Outcome::Failure, Some(asked * S), true);
+        assert_eq!(change, Some(Change::Opened { wait: wait * S }), "{honors} {asked}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_spared_stays_and_goes_when_it_can() {
+    let mut b = Bench::new(&consecutive(2));
+    for _ in 0..5 {
+        let ticket = b.breaker.admit(b.now).expect("ready");
+        assert_eq!(b.end_with(ticket, Outcome::Failure, None, false), None);
+    }
+    assert_eq!(b.send(Outcome::Failure), Some(Change::Opened { wait: S }));
+    assert_eq!(b.breaker.release(b.now), Some(Change::Closed));
+    assert_eq!((b.breaker.release(b.now), b.ready()), (None, true));
+    b.send(Outcome::Failure);
+    assert_eq!(b.send(Outcome::Failure), Some(Change::Opened { wait: 2 * S }));
+    b.now += 2 * S;
+    let probe = b.breaker.admit(b.now).expect("the probe");
+    assert_eq!(b.end_with(probe, Outcome::Failure, None, false), Some(Change::Closed));
+}
+
+#[test]
+fn floors_keep_endpoints() {
+    let floor = |min_ready| Floor::new(&FailureAccrual::None { min_ready });
+    for (min_ready, total, most) in [
+        (None, 0, 0),
+        (None, 1, 1),
+        (None, 2, 1),
+        (None, 6, 5),
+        (Some(0), 6, 6),
+        (Some(2), 6, 4),
+        (Some(7), 6, 0),
+    ] {
+        assert_eq!(floor(min_ready).most_ejected(total), most, "{min_ready:?} of {total}");
+    }
 }

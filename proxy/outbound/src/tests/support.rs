@@ -22,7 +22,7 @@ use proxy_metrics::Metrics;
 use proxy_model::{
     Backend, ClientAddr, ClientPolicy, ClientProtocol, Endpoint, Hint, Id, Meta, OrigDstAddr, OutboundTarget,
     TlsIdentity,
-    outbound::{Action, Dispatch, Distribution, Http, Load, Opaque, RouteBackend, TcpRoute},
+    outbound::{Action, Dispatch, Distribution, FailureAccrual, Http, Load, Opaque, RouteBackend, TcpRoute},
     route::{Route, Rule, Timeouts},
 };
 use proxy_tls::{Alpn, Anchors, Credentials, Engine, ServerStream, Tls};
@@ -34,7 +34,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Budgets, Config, Deps, Worker};
+use crate::{Breakers, Budgets, Config, Deps, Worker};
 
 /// Address that the application dials.
 pub(super) const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1)), 80);
@@ -74,7 +74,10 @@ pub(super) struct Mesh {
     pub(super) script: Script,
     pub(super) tap: Registry,
     pub(super) drain: CancellationToken,
+    /// Breaker of the policies that the test sets from now on.
+    pub(super) accrual: Cell<Option<FailureAccrual>>,
     sidecars: Cell<u8>,
+    deps: Deps,
 }
 
 impl Mesh {
@@ -96,14 +99,16 @@ impl Mesh {
         let (discovery, script) = Discovery::scripted();
         let metrics = Metrics::default();
         let tap = Registry::default();
-        let worker = Worker::new(Deps {
+        let deps = Deps {
             discovery,
             tls: workload(&ca, API_ID),
             metrics: metrics.recorder(),
             tap: tap.clone(),
             budgets: Budgets::default(),
+            breakers: Breakers::default(),
             config,
-        });
+        };
+        let worker = Worker::new(deps.clone());
         let drain = CancellationToken::new();
         Self {
             ca,
@@ -112,7 +117,9 @@ impl Mesh {
             script,
             tap,
             drain,
+            accrual: Cell::default(),
             sidecars: Cell::new(1),
+            deps,
         }
     }
 
@@ -122,9 +129,22 @@ impl Mesh {
     }
 
     pub(super) async fn connect_to(&self, target: SocketAddr) -> TcpStream {
+        self.connect_by(&self.worker, target).await
+    }
+
+    /// Creates a further worker of the same process.
+    pub(super) fn another_worker(&self) -> Rc<Worker> {
+        Worker::new(Deps {
+            metrics: self.metrics.recorder(),
+            ..self.deps.clone()
+        })
+    }
+
+    /// Opens a connection of the application that `worker` serves.
+    pub(super) async fn connect_by(&self, worker: &Rc<Worker>, target: SocketAddr) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let (worker, drain) = (self.worker.clone(), self.drain.clone());
+        let (worker, drain) = (worker.clone(), self.drain.clone());
         spawn_local(async move {
             let (socket, peer) = listener.accept().await.expect("a client");
             worker.serve(socket, OrigDstAddr(target), ClientAddr(peer), drain).await;
@@ -216,6 +236,19 @@ impl Mesh {
         (sidecar, count)
     }
 
+    /// Starts a sidecar that accepts requests, never answers them, and counts them.
+    pub(super) async fn hung(&self) -> (Sidecar, Rc<Cell<usize>>) {
+        let count = Rc::new(Cell::new(0));
+        let counted = count.clone();
+        let sidecar = self
+            .web(move |_| {
+                counted.set(counted.get() + 1);
+                std::future::pending()
+            })
+            .await;
+        (sidecar, count)
+    }
+
     /// Starts an HTTP/1 application without a sidecar, which echoes the request body.
     pub(super) async fn plain(&self, seen: impl Fn(&Request<Body>) + 'static) -> Endpoint {
         let listener = TcpListener::bind(self.pod()).await.expect("a free port");
@@ -278,7 +311,7 @@ impl Mesh {
         };
         let http = Http {
             routes: vec![route],
-            failure_accrual: None,
+            failure_accrual: self.accrual.get(),
         };
         let timeout = Duration::from_secs(10);
         let protocol = ClientProtocol::Detect {

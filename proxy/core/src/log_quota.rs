@@ -1,0 +1,46 @@
+//! Bound on the lines that a repeated event logs.
+
+use std::time::{Duration, Instant};
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Lines of one kind logged in the current second. Further ones are only counted.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct LogQuota {
+    began: Option<Instant>,
+    logged: u32,
+    suppressed: u64,
+}
+
+impl LogQuota {
+    /// Returns the number of lines left out since the last one if one may be logged now, at most `most` in a second.
+    pub fn admit(&mut self, most: u32, now: Instant) -> Option<u64> {
+        if self
+            .began
+            .is_none_or(|began| now.saturating_duration_since(began) >= WINDOW)
+        {
+            self.began = Some(now);
+            self.logged = 0;
+        }
+        if self.logged >= most {
+            self.suppressed += 1;
+            return None;
+        }
+        self.logged += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admits_a_few_in_a_second_and_counts_the_rest() {
+        let (mut quota, now) = (LogQuota::default(), Instant::now());
+        let admitted: Vec<_> = (0..4).map(|_| quota.admit(2, now)).collect();
+        assert_eq!(admitted, [Some(0), Some(0), None, None]);
+        assert_eq!(quota.admit(2, now + WINDOW), Some(2));
+        assert_eq!(quota.admit(2, now + WINDOW), Some(0));
+    }
+}
