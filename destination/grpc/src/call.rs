@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use destination_index::{Context, Workload};
 use hyper::body::Incoming;
 use linkerd2_proxy_api::{destination::GetDestination, inbound::PortSpec, outbound::TrafficSpec};
 use proxy_api::{decode, encode};
-use proxy_model::{ClientPolicy, Endpoint, EndpointSet, Profile, ServerPolicy};
+use proxy_model::{ClientPolicy, Endpoint, EndpointSet, Profile, ServerPolicy, limits::Value};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -14,9 +15,10 @@ use crate::{
     Service,
     body::ResponseBody,
     cache::MessageCache,
+    clients::Share,
     guard::StreamGuard,
     invalid, limits,
-    message::{self, Encoded, Encoder},
+    message::{self, Encoded, Encoder, ReadError},
     rpc::Rpc,
     status,
     stream::ResponseStream,
@@ -65,12 +67,14 @@ struct Subscription<V> {
 
 impl Service {
     /// Handles a call.
-    pub(crate) async fn call(&self, rpc: Rpc, body: Incoming) -> Result<ResponseBody, Status> {
+    pub(crate) async fn call(&self, rpc: Rpc, body: Incoming, mut share: Share) -> Result<ResponseBody, Status> {
+        let bytes = self.read(body).await?;
+        share.end_read();
         match rpc {
-            Rpc::Get => self.get(message::read(body).await?),
-            Rpc::GetProfile => self.get_profile(message::read(body).await?),
+            Rpc::Get => self.get(message::decode(&bytes)?, share),
+            Rpc::GetProfile => self.get_profile(message::decode(&bytes)?, share),
             Rpc::OutboundGet => {
-                let subscription = self.outbound(message::read(body).await?)?;
+                let subscription = self.outbound(message::decode(&bytes)?)?;
                 let policy = subscription.answers.borrow().clone();
                 let encoded = self.caches.outbound.messages(None, &policy, &self.metrics);
                 Ok(ResponseBody::once(encoded))
@@ -80,8 +84,8 @@ impl Service {
                     answers,
                     target,
                     client,
-                } = self.outbound(message::read(body).await?)?;
-                let guard = StreamGuard::new(&self.metrics, rpc, target, &client);
+                } = self.outbound(message::decode(&bytes)?)?;
+                let guard = StreamGuard::new(&self.metrics, rpc, target, &client, share);
                 Ok(ResponseBody::Outbound(ResponseStream::new(
                     answers,
                     &self.caches.outbound,
@@ -89,7 +93,7 @@ impl Service {
                 )))
             }
             Rpc::InboundGet => {
-                let subscription = self.inbound(message::read(body).await?)?;
+                let subscription = self.inbound(message::decode(&bytes)?)?;
                 let policy = subscription.answers.borrow().clone();
                 // It may have been deleted since the lookup.
                 let policy = policy.ok_or_else(|| Status::not_found("unknown server"))?;
@@ -101,8 +105,8 @@ impl Service {
                     answers,
                     target,
                     client,
-                } = self.inbound(message::read(body).await?)?;
-                let guard = StreamGuard::new(&self.metrics, rpc, target, &client);
+                } = self.inbound(message::decode(&bytes)?)?;
+                let guard = StreamGuard::new(&self.metrics, rpc, target, &client, share);
                 Ok(ResponseBody::Inbound(ResponseStream::new(
                     answers,
                     &self.caches.inbound,
@@ -112,11 +116,25 @@ impl Service {
         }
     }
 
-    pub(crate) fn get(&self, request: GetDestination) -> Result<ResponseBody, Status> {
+    async fn read(&self, body: Incoming) -> Result<Bytes, Status> {
+        message::read(body).await.map_err(|error| match error {
+            ReadError::Limit(limit) => {
+                (self.refused)(limit);
+                let reason = format!("the request exceeds the limit {} ({})", limit.name, limit.value);
+                match limit.value {
+                    Value::Time(_) => Status::deadline_exceeded(reason),
+                    Value::Count(_) => Status::resource_exhausted(reason),
+                }
+            }
+            ReadError::Ended(error) => Status::invalid_argument(format!("cannot read the request: {error}")),
+        })
+    }
+
+    pub(crate) fn get(&self, request: GetDestination, share: Share) -> Result<ResponseBody, Status> {
         let request = decode::get_destination(request);
         let answers = self.index().endpoints(&request.path, &Context::parse(&request.context));
         let answers = answers.map_err(status)?;
-        let guard = StreamGuard::new(&self.metrics, Rpc::Get, request.path, &request.context);
+        let guard = StreamGuard::new(&self.metrics, Rpc::Get, request.path, &request.context, share);
         Ok(ResponseBody::Endpoints(ResponseStream::new(
             answers,
             &self.caches.endpoints,
@@ -124,11 +142,11 @@ impl Service {
         )))
     }
 
-    fn get_profile(&self, request: GetDestination) -> Result<ResponseBody, Status> {
+    fn get_profile(&self, request: GetDestination, share: Share) -> Result<ResponseBody, Status> {
         let request = decode::get_destination(request);
         let answers = self.index().profile(&request.path, &Context::parse(&request.context));
         let answers = answers.map_err(status)?;
-        let guard = StreamGuard::new(&self.metrics, Rpc::GetProfile, request.path, &request.context);
+        let guard = StreamGuard::new(&self.metrics, Rpc::GetProfile, request.path, &request.context, share);
         Ok(ResponseBody::Profile(ResponseStream::new(
             answers,
             &self.caches.profiles,

@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::{metrics::Metrics, rpc::Rpc, streams::OpenStream};
+use crate::{clients::Share, metrics::Metrics, rpc::Rpc, streams::OpenStream};
 
 /// Open stream; dropping it closes the stream in table and metrics.
 pub(crate) struct StreamGuard {
     id: u64,
     open: Arc<OpenStream>,
     metrics: Metrics,
+    _share: Share,
 }
 
 impl StreamGuard {
-    pub(crate) fn new(metrics: &Metrics, rpc: Rpc, target: String, client: &str) -> Self {
+    pub(crate) fn new(metrics: &Metrics, rpc: Rpc, target: String, client: &str, share: Share) -> Self {
         let (id, open) = metrics.streams().add(rpc, target, client);
         metrics.opened(rpc);
         Self {
             id,
             open,
             metrics: metrics.clone(),
+            _share: share,
         }
     }
 

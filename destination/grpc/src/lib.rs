@@ -1,7 +1,8 @@
 //! Serves `Destination`, `OutboundPolicies` and `InboundServerPolicies` from the index.
 //!
 //! ```text
-//! [serve] connections ─▶ [call] looks up ─▶ [body] of a response ─▶ [stream] follows ─▶ [cache] of encoded messages
+//! [serve] connections ─▶ [clients] admit ─▶ [call] looks up ─▶ [body] of a response ─▶ [stream] follows
+//!                                                                                              └─▶ [cache] of messages
 //! ```
 //! A stream follows one watch channel of the index: it sends the current state, then each later one (or the
 //! difference to the one before). A slow reader gets the latest state when it reads again, at no cost to others. Each
@@ -13,6 +14,7 @@
 mod body;
 mod cache;
 mod call;
+mod clients;
 mod guard;
 pub mod limits;
 mod message;
@@ -25,9 +27,12 @@ mod streams;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use destination_index::{Index, Refused};
+use proxy_model::limits::{Limit, Value};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+pub use clients::ClientLimits;
+use clients::Clients;
 pub use metrics::Metrics;
 pub use streams::StreamRow;
 
@@ -37,6 +42,8 @@ pub struct Service {
     index: Arc<Mutex<Index>>,
     metrics: Metrics,
     caches: call::MessageCaches,
+    clients: Clients,
+    refused: Arc<dyn Fn(Limit<Value>) + Send + Sync>,
     stop: CancellationToken,
 }
 
@@ -47,8 +54,17 @@ impl Service {
             index,
             metrics,
             caches: call::MessageCaches::default(),
+            clients: Clients::default(),
+            refused: Arc::new(|_| {}),
             stop,
         }
+    }
+
+    /// Sets other limits of clients.
+    #[must_use]
+    pub fn with_client_limits(self, limits: ClientLimits) -> Self {
+        let clients = Clients::new(limits);
+        Self { clients, ..self }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

@@ -13,8 +13,19 @@ proxy_model::limits! {
     DESTINATION_HEADER_BYTES: u32 = 16 * 1024;
     /// Endpoints of one message: about 300 bytes each, and a client accepts 4 MiB.
     ENDPOINTS_PER_MESSAGE: usize = 1_000;
+    /// Streams of all clients: five thousand proxies with twenty lookups each, at some 10 KiB a stream.
+    DESTINATION_STREAMS_IN_ALL: usize = 100_000;
+    /// Streams of one client identity, so that no workload takes all: a thousand replicas with 25 lookups each.
+    DESTINATION_STREAMS_PER_IDENTITY: usize = DESTINATION_STREAMS_IN_ALL.value / 4;
+    /// Streams of clients without an identity, all together: the sidecar of this pod, and diagnostics by a forwarded
+    /// port.
+    DESTINATION_STREAMS_WITHOUT_IDENTITY: usize = 100;
+    /// Requests of one client that are being read. A request comes whole, so that few are at any time.
+    DESTINATION_READS_PER_CLIENT: usize = 256;
+    /// Time for a request to come in; it fits into a packet or two.
+    DESTINATION_REQUEST_TIME: Duration = Duration::from_secs(5);
     /// Bytes of a request: many times a token and a name.
-    REQUEST_BYTES: u32 = 64 * 1024;
+    REQUEST_BYTES: u32 = 16 * 1024;
     /// Encoded messages of one kind that are kept for reuse; all are dropped when exceeded.
     SHARED_MESSAGES: usize = 4_096;
     /// Time for which an unused message is kept: after an outage, streams come back within seconds.

@@ -1,9 +1,11 @@
 //! Messages on the wire, each with gRPC's prefix of five bytes. Encoded once and shared by all streams that need them.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use prost::Message;
+use proxy_model::limits::{Limit, Value};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::limits;
@@ -61,18 +63,29 @@ pub(crate) fn encode(message: &impl Message) -> Encoded {
     encoder.finish()
 }
 
-/// Reads the single message of a request.
-pub(crate) async fn read<M: Message + Default>(body: Incoming) -> Result<M, Status> {
-    let body = Limited::new(body, limits::REQUEST_BYTES.value as usize + HEADER)
-        .collect()
-        .await;
-    let bytes = body
-        .map_err(|error| Status::invalid_argument(format!("cannot read the request: {error}")))?
-        .to_bytes();
-    decode(&bytes)
+/// Error of a request that cannot be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// It is too long, or takes too long.
+    Limit(Limit<Value>),
+    /// The client has ended it.
+    Ended(String),
 }
 
-fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
+/// Reads the bytes of a request.
+pub(crate) async fn read(body: Incoming) -> Result<Bytes, ReadError> {
+    let (longest, time) = (limits::REQUEST_BYTES, limits::DESTINATION_REQUEST_TIME);
+    let body = Limited::new(body, longest.value as usize + HEADER).collect();
+    match timeout(time.value, body).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ReadError::Limit(longest.row())),
+        Ok(Err(error)) => Err(ReadError::Ended(error.to_string())),
+        Err(_) => Err(ReadError::Limit(time.row())),
+    }
+}
+
+/// Decodes the single message of a request.
+pub(crate) fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
     let Some((header, message)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(Status::invalid_argument("the request has no message"));
     };

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use crate::{Service, body::ResponseBody, limits, rpc::Rpc};
+use crate::{Service, body::ResponseBody, clients::Caller, limits, rpc::Rpc};
 
 /// Service of each connection.
 #[derive(Clone)]
@@ -44,9 +44,13 @@ impl Service {
             limits: limits::connections(),
             ..server
         };
-        let upkeep = self.clone().keep();
-        let stop = self.stop.clone();
-        let (served, ()) = tokio::join!(server.serve(listener, Calls(self), stop), upkeep);
+        let service = Self {
+            refused: server.refused.clone(),
+            ..self
+        };
+        let upkeep = service.clone().keep();
+        let stop = service.stop.clone();
+        let (served, ()) = tokio::join!(server.serve(listener, Calls(service), stop), upkeep);
         served
     }
 
@@ -63,12 +67,21 @@ impl Service {
     }
 
     async fn respond(self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-        // Only the body is kept while it is read.
-        let (rpc, body) = (Rpc::from_path(request.uri().path()), request.into_body());
-        let Some(rpc) = rpc else {
+        let Some(rpc) = Rpc::from_path(request.uri().path()) else {
             return Ok(Status::unimplemented("unknown method").into_http());
         };
-        let result = match self.call(rpc, body).await {
+        let admitted = self.clients.admit(Caller::from_headers(request.headers()));
+        // Only the body is kept while it is read.
+        let body = request.into_body();
+        let result = match admitted {
+            Ok(share) => self.call(rpc, body, share).await,
+            Err(limit) => {
+                (self.refused)(limit.row());
+                let reason = format!("too many streams of this client (limit {})", limit.name);
+                Err(Status::resource_exhausted(reason))
+            }
+        };
+        let result = match result {
             // The index has been or will be closed, which this stream might miss.
             Ok(_) if self.stop.is_cancelled() => Err(Status::unavailable("the control plane is stopping")),
             result => result,

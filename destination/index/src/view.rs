@@ -186,7 +186,8 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
         for place in closed {
             self.remove(place);
         }
-        self.sweep_at = (self.len() * 2).max(FIRST_SWEEP);
+        // Before a lookup is refused, those without readers have gone.
+        self.sweep_at = (self.len() * 2).clamp(FIRST_SWEEP, VIEWS);
     }
 }
 

@@ -76,6 +76,8 @@ impl Messages {
 /// Connection.
 pub(crate) struct Connection {
     socket: TcpStream,
+    /// Identity, another one for each connection: each has a share of the streams.
+    client: String,
     waiting: VecDeque<Call>,
     /// Streams in the order of their calls, with their numbers.
     streams: Vec<(usize, Messages)>,
@@ -99,8 +101,10 @@ impl Connection {
             0,
             (0, &(ROOM - WINDOW as u32).to_be_bytes()),
         );
+        let client = format!("client-{}.bench.serviceaccount", socket.local_addr()?.port());
         Ok(Self {
             socket,
+            client,
             streams: Vec::with_capacity(calls.len()),
             waiting: calls.into(),
             unanswered: 0,
@@ -137,7 +141,12 @@ impl Connection {
             && let Some(call) = self.waiting.pop_front()
         {
             let stream = self.streams.len() as u32 * 2 + 1;
-            frame(&mut self.output, HEADERS, END_HEADERS, (stream, &headers(call.path)));
+            frame(
+                &mut self.output,
+                HEADERS,
+                END_HEADERS,
+                (stream, &headers(call.path, &self.client)),
+            );
             let mut body = vec![0];
             body.extend((call.message.len() as u32).to_be_bytes());
             body.extend(call.message);
@@ -192,8 +201,8 @@ fn frame(output: &mut Vec<u8>, kind: u8, flags: u8, (stream, payload): (u32, &[u
     output.extend(payload);
 }
 
-/// Headers of a call: two by index, the others as text.
-fn headers(path: &str) -> Vec<u8> {
+/// Headers of a call of a client: two by index, the others as text.
+fn headers(path: &str, client: &str) -> Vec<u8> {
     const POST: u8 = 0x83;
     const HTTP: u8 = 0x86;
     let mut block = vec![POST, HTTP];
@@ -202,6 +211,7 @@ fn headers(path: &str) -> Vec<u8> {
         (":authority", "control-plane"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
+        ("l5d-client-id", client),
     ] {
         block.push(0);
         for text in [name, value] {
