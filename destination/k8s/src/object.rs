@@ -424,8 +424,11 @@ fn read<T: DeserializeOwned + Meta + Check>(kind: Kind, value: Value) -> Result<
 /// Unread fields, except in `status`, which upstream writes, and in `metadata`, which the API server validates.
 fn ignored<T: DeserializeOwned>(value: &Value) -> Vec<Path> {
     let mut paths = vec![];
+    // Of one type for all kinds: a closure of this function would be another type for each, and the parser of pods,
+    // which seven kinds contain, would be compiled for each.
+    let push: &mut dyn FnMut(serde_ignored::Path<'_>) = &mut |path| paths.push(path_of(&path));
     // A document that cannot be parsed is rejected elsewhere.
-    let _ = serde_ignored::deserialize::<_, _, T>(value, |path| paths.push(path_of(&path)));
+    let _ = serde_ignored::deserialize::<_, _, T>(value, push);
     let theirs =
         |path: &Path| matches!(path.0.first(), Some(Segment::Key(key)) if key == "status" || key == "metadata");
     paths.retain(|path| !theirs(path));
