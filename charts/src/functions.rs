@@ -51,7 +51,7 @@ type Function = fn(&[Cell]) -> Result<Cell, TemplateError>;
 
 /// Functions of their arguments alone.
 fn pure() -> FuncMap {
-    let functions: [(&str, Function); 11] = [
+    let functions: [(&str, Function); 12] = [
         ("toYaml", |arguments| {
             string(destination_yaml::write(&json(argument(arguments, 0))).trim_end())
         }),
@@ -86,6 +86,10 @@ fn pure() -> FuncMap {
                 )))
             }
             other => Ok(other.clone()),
+        }),
+        ("contains", |arguments| {
+            let (part, whole) = (text(arguments, 0), text(arguments, 1));
+            Ok(cell(&Value::Bool(whole.contains(&part))))
         }),
         ("int", |arguments| {
             // Helm reads numbers as floats, so charts convert explicitly.

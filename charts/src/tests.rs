@@ -68,6 +68,58 @@ fn objects(text: &str) -> BTreeMap<String, Value> {
         .collect()
 }
 
+/// Images below a value, with their paths.
+fn images(value: &Value, path: &str) -> Vec<(String, String)> {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(key, value)| match value {
+                Value::String(image) if key == "image" => vec![(format!("{path}.{key}"), image.clone())],
+                value => images(value, &format!("{path}.{key}")),
+            })
+            .collect(),
+        Value::Array(list) => list.iter().flat_map(|value| images(value, path)).collect(),
+        _ => vec![],
+    }
+}
+
+#[test]
+fn every_image_is_of_the_one_registry() {
+    for (chart, variants, count) in [
+        (Chart::Crds, &["imageRegistry=r.example/m/"][..], 0),
+        // Three programs, each with a sidecar and an init container: of redirection, or of its check.
+        (Chart::ControlPlane, &["imageRegistry=r.example/m/"], 9),
+        (Chart::ControlPlane, &["imageRegistry=r.example/m,cniEnabled=true"], 9),
+        (Chart::Viz, &["imageRegistry=r.example/m"], 1),
+        (Chart::Cni, &["imageRegistry=r.example/m"], 1),
+    ] {
+        let rendered = ours(chart, "Helm", &given_to(chart, variants));
+        let found: Vec<_> = rendered
+            .iter()
+            .flat_map(|(name, object)| images(object, name))
+            .collect();
+        assert_eq!(found.len(), count, "{found:?}");
+        for (path, image) in found {
+            let rest = image.strip_prefix("r.example/m/mesh-");
+            assert!(rest.is_some_and(|rest| !rest.contains('/')), "{path}: {image}");
+        }
+    }
+}
+
+#[test]
+fn an_image_with_a_registry_keeps_it() {
+    let sets = ["imageRegistry=r.example/m,proxy.image.name=mirror.example/a/proxy"];
+    let rendered = ours(Chart::ControlPlane, "Helm", &given_to(Chart::ControlPlane, &sets));
+    let found: Vec<_> = rendered
+        .iter()
+        .flat_map(|(name, object)| images(object, name))
+        .collect();
+    let kept = found
+        .iter()
+        .filter(|(_, image)| image.starts_with("mirror.example/a/proxy:"));
+    assert_eq!((kept.count(), found.len()), (3, 9), "{found:?}");
+}
+
 fn ours(chart: Chart, service: &str, values: &Value) -> BTreeMap<String, Value> {
     let files = render(chart, &release(service), values).expect("it renders");
     let text: Vec<String> = files.into_iter().map(|(_, text)| text).collect();

@@ -30,9 +30,12 @@ pub(crate) struct DemoArgs {
     /// Print the application's manifests for a cluster, for `mesh inject - | kubectl apply -f -`.
     #[arg(long, conflicts_with_all = ["check", "name", "viz_port", "requests"])]
     manifest: bool,
-    /// Image of the application.
-    #[arg(long, value_name = "IMAGE", requires = "manifest", default_value = concat!("localhost/mesh-app:", env!("CARGO_PKG_VERSION")))]
-    image: String,
+    /// Image of the application; by default mesh-app of this version.
+    #[arg(long, value_name = "IMAGE", requires = "manifest")]
+    image: Option<String>,
+    /// Registry of the application's image, with --manifest.
+    #[arg(long, value_name = "REGISTRY", env = "LINKERD_DOCKER_REGISTRY")]
+    registry: Option<String>,
     /// Name of the mesh; several can run under different names.
     #[arg(long, default_value = "demo")]
     name: String,
@@ -44,10 +47,29 @@ pub(crate) struct DemoArgs {
     requests: u64,
 }
 
+impl DemoArgs {
+    /// Returns the image of the application.
+    fn image(&self) -> String {
+        let config = injector_patch::Config {
+            image_registry: self
+                .registry
+                .clone()
+                .unwrap_or_else(|| injector_patch::Config::default().image_registry),
+            ..injector_patch::Config::default()
+        };
+        let image = injector_patch::config::Image {
+            name: "mesh-app".to_owned(),
+            ..injector_patch::config::Image::default()
+        };
+        let tagged = || format!("{}:{}", config.image_name(&image), env!("CARGO_PKG_VERSION"));
+        self.image.clone().unwrap_or_else(tagged)
+    }
+}
+
 /// `mesh demo`
 pub(crate) fn run(args: DemoArgs) -> Result<ExitCode> {
     if args.manifest {
-        crate::output::print_manifests(&manifests::for_cluster(&args.image)?)?;
+        crate::output::print_manifests(&manifests::for_cluster(&args.image())?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let interrupts = cli_local::interrupts()?;
@@ -76,5 +98,32 @@ fn options(args: &DemoArgs, dir: PathBuf) -> StartOptions<()> {
         viz_port: args.viz_port,
         mesh: true,
         progress: (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DemoArgs,
+    }
+
+    #[test]
+    fn the_image_is_of_the_registry_unless_it_is_given() {
+        let image = |line: &[&str]| {
+            let line = ["demo", "--manifest"].iter().chain(line);
+            Line::parse_from(line).args.image()
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            image(&["--registry", "r.example/m/"]),
+            format!("r.example/m/mesh-app:{version}")
+        );
+        assert_eq!(image(&["--image", "a/b:1", "--registry", "r.example/m"]), "a/b:1");
     }
 }

@@ -7,6 +7,13 @@ linkerd.io/cni-resource: "true"
 {{ .Values.cniPluginVersion | default .Chart.AppVersion }}
 {{- end -}}
 
+{{- define "cni.image" -}}
+{{- if and .root.Values.imageRegistry (not (contains "/" (.image.name | default ""))) -}}
+{{ trimSuffix "/" .root.Values.imageRegistry }}/
+{{- end -}}
+{{ .image.name }}:{{ .image.version | default (include "cni.version" .root) }}
+{{- end -}}
+
 {{- define "cni.config" -}}
 {
   "type": "linkerd-cni",

@@ -2,6 +2,13 @@
 {{ .Values.linkerdVersion | default .Chart.AppVersion }}
 {{- end -}}
 
+{{- define "mesh.image" -}}
+{{- if and .root.Values.imageRegistry (not (contains "/" (.image.name | default ""))) -}}
+{{ trimSuffix "/" .root.Values.imageRegistry }}/
+{{- end -}}
+{{ .image.name }}:{{ .image.version | default (include "mesh.version" .root) }}
+{{- end -}}
+
 {{- define "mesh.labels" -}}
 linkerd.io/control-plane-ns: {{ .Release.Namespace }}
 {{- end -}}

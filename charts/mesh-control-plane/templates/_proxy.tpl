@@ -28,7 +28,7 @@ partial`; do not edit. Takes a map: root, component, ports (of the containers), 
     - {{ $validator.listenAddr | default (printf "%s:%v" (ternary "0.0.0.0" "[::]" $values.disableIPv6) $values.proxy.ports.outbound) | quote }}
     - --timeout
     - {{ quote $validator.timeout }}
-  image: {{ $validator.image.name }}:{{ $validator.image.version | default (include "mesh.version" .root) }}
+  image: {{ include "mesh.image" (dict "root" .root "image" $validator.image) }}
   imagePullPolicy: {{ $validator.image.pullPolicy | default $values.imagePullPolicy }}
   securityContext:
     allowPrivilegeEscalation: false
@@ -80,7 +80,7 @@ partial`; do not edit. Takes a map: root, component, ports (of the containers), 
     - --log-format
     - {{ quote . }}
     {{- end }}
-  image: {{ $init.image.name }}:{{ $init.image.version | default (include "mesh.version" .root) }}
+  image: {{ include "mesh.image" (dict "root" .root "image" $init.image) }}
   imagePullPolicy: {{ $init.image.pullPolicy | default $values.imagePullPolicy }}
   securityContext:
     allowPrivilegeEscalation: {{ $privileged }}
@@ -265,7 +265,7 @@ partial`; do not edit. Takes a map: root, component, ports (of the containers), 
     {{- with $proxy.experimentalEnv }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  image: {{ $values.proxy.image.name }}:{{ $values.proxy.image.version | default (include "mesh.version" .root) }}
+  image: {{ include "mesh.image" (dict "root" .root "image" $values.proxy.image) }}
   imagePullPolicy: {{ $values.proxy.image.pullPolicy | default $values.imagePullPolicy }}
   livenessProbe:
     httpGet:

@@ -10,3 +10,10 @@ component: {{ . }}
 {{- define "viz.version" -}}
 {{ .Values.linkerdVersion | default .Chart.AppVersion }}
 {{- end -}}
+
+{{- define "viz.image" -}}
+{{- if and .root.Values.imageRegistry (not (contains "/" (.image.name | default ""))) -}}
+{{ trimSuffix "/" .root.Values.imageRegistry }}/
+{{- end -}}
+{{ .image.name }}:{{ .image.version | default (include "viz.version" .root) }}
+{{- end -}}

@@ -35,9 +35,7 @@ use Rule::{Lines, Unless, Value as Is, When};
 const PROXY: &[(&str, Rule)] = &[
     (
         "image",
-        Is(
-            r#"{{ $values.proxy.image.name }}:{{ $values.proxy.image.version | default (include "mesh.version" .root) }}"#,
-        ),
+        Is(r#"{{ include "mesh.image" (dict "root" .root "image" $values.proxy.image) }}"#),
     ),
     (
         "imagePullPolicy",
@@ -250,7 +248,7 @@ const PARAMETERS: &str = r#"{{- range $side, $scopes := dict "INBOUND" $proxy.in
 const INIT: &[(&str, Rule)] = &[
     (
         "image",
-        Is(r#"{{ $init.image.name }}:{{ $init.image.version | default (include "mesh.version" .root) }}"#),
+        Is(r#"{{ include "mesh.image" (dict "root" .root "image" $init.image) }}"#),
     ),
     (
         "imagePullPolicy",
@@ -311,7 +309,7 @@ const INIT: &[(&str, Rule)] = &[
 const VALIDATOR: &[(&str, Rule)] = &[
     (
         "image",
-        Is(r#"{{ $validator.image.name }}:{{ $validator.image.version | default (include "mesh.version" .root) }}"#),
+        Is(r#"{{ include "mesh.image" (dict "root" .root "image" $validator.image) }}"#),
     ),
     (
         "imagePullPolicy",

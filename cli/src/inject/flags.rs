@@ -198,7 +198,7 @@ impl InjectArgs {
     /// Builds the transformation.
     pub(crate) fn transform(&self) -> anyhow::Result<Transform> {
         let config = self.config()?;
-        let annotations = self.proxy.annotations(&config.proxy.image.name);
+        let annotations = self.proxy.annotations(&config.image_name(&config.proxy.image));
         let mode = if self.manual { Mode::Manual } else { Mode::Annotate };
         let transform = Transform {
             mode,

@@ -115,12 +115,8 @@ pub(crate) fn install(args: &InstallCniArgs) -> anyhow::Result<ExitCode> {
 impl CniNamedArgs {
     /// Sets the values of the given flags.
     fn apply_to(&self, values: &mut Value) -> anyhow::Result<()> {
-        let image = self
-            .registry
-            .as_deref()
-            .map(|registry| format!("{}/mesh-cni", registry.trim_end_matches('/')));
         let texts = [
-            ("image.name", &image),
+            ("imageRegistry", &self.registry),
             ("image.name", &self.cni_image),
             ("image.version", &self.cni_image_version),
             ("logLevel", &self.cni_log_level),

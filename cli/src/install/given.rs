@@ -148,29 +148,15 @@ impl NamedArgs {
             ("proxy.defaultInboundPolicy", &self.default_inbound_policy),
             ("proxy.logLevel", &self.proxy_log_level),
             ("imagePullPolicy", &self.image_pull_policy),
+            ("imageRegistry", &self.registry),
         ];
         for (path, text) in texts {
             if let Some(text) = text {
                 mesh_charts::set_text(values, path, text.clone())?;
             }
         }
-        self.registry
-            .as_deref()
-            .map_or(Ok(()), |registry| from_registry(values, registry))
+        Ok(())
     }
-}
-
-/// Sets the registry of all images of the chart.
-fn from_registry(values: &mut Value, registry: &str) -> anyhow::Result<()> {
-    let defaults = Chart::ControlPlane.values(&mesh_charts::parse("")?)?;
-    for (part, value) in defaults.as_object().into_iter().flatten() {
-        let name = value.pointer("/image/name").and_then(Value::as_str).unwrap_or_default();
-        if let Some((_, image)) = name.rsplit_once('/') {
-            let name = format!("{}/{image}", registry.trim_end_matches('/'));
-            mesh_charts::set_text(values, &format!("{part}.image.name"), name)?;
-        }
-    }
-    Ok(())
 }
 
 /// Reads a file named by a flag.

@@ -223,7 +223,7 @@ fn records_given_values_without_secrets() {
         (&given["linkerdVersion"], &given["controllerReplicas"]),
         (&Value::from("7"), &Value::from(3))
     );
-    assert_eq!(given["destination"]["image"]["name"], "r.example/m/mesh-destination");
+    assert_eq!(given["imageRegistry"], "r.example/m/");
     assert_eq!(given.get("given"), None);
     let budgets = objects.iter().filter(|object| object["kind"] == "PodDisruptionBudget");
     assert_eq!(budgets.count(), 3);

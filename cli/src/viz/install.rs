@@ -27,6 +27,10 @@ pub(crate) struct VizInstallArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 
+    /// Registry of the image (for example registry.example.org/mesh).
+    #[arg(long, value_name = "REGISTRY", env = "LINKERD_DOCKER_REGISTRY")]
+    registry: Option<String>,
+
     #[command(flatten)]
     place: VizNamespaceFlag,
 
@@ -81,6 +85,9 @@ fn rendered(namespace: &str, values: &Value) -> Result<Vec<(&'static str, String
 /// Merges the control plane's namespace, the values files and `--set`, in this order.
 fn given(args: &VizInstallArgs) -> Result<Value> {
     let mut values = json!({ "linkerdNamespace": args.cluster.linkerd_namespace });
+    if let Some(registry) = &args.registry {
+        mesh_charts::set_text(&mut values, "imageRegistry", registry.clone())?;
+    }
     for file in &args.values {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read --values {}", file.display()))?;
         let over = mesh_charts::parse(&text).with_context(|| format!("invalid --values {}", file.display()))?;
@@ -161,6 +168,7 @@ mod tests {
             ignore_cluster: true,
             values: vec![],
             set: vec!["scrapeInterval=5s".into()],
+            registry: Some("r.example/m".into()),
             place: VizNamespaceFlag {
                 viz_namespace: "linkerd-viz".into(),
             },
@@ -182,6 +190,7 @@ mod tests {
             "--scrape-interval=5s",
             "--control-plane-namespace=mesh",
             "linkerd.io/inject: enabled",
+            "image: r.example/m/mesh-viz:",
         ] {
             assert!(text.contains(flag), "{flag} in {text}");
         }

@@ -34,6 +34,8 @@ pub struct Config {
     /// Leaves IPv6 traffic alone.
     #[serde(rename = "disableIPv6")]
     pub disable_ipv6: bool,
+    /// Registry of images whose name has none.
+    pub image_registry: String,
     /// Pull policy of images that set none.
     pub image_pull_policy: String,
     /// Sidecar container.
@@ -52,7 +54,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Image {
-    /// Name without a tag.
+    /// Name without a tag; without a slash, it is one of [`Config::image_registry`].
     #[serde(deserialize_with = "text")]
     pub name: String,
     /// Tag; empty means the control plane's version.
@@ -327,6 +329,7 @@ impl Default for Config {
             cni_enabled: false,
             no_native_sidecars: false,
             disable_ipv6: true,
+            image_registry: "localhost".into(),
             image_pull_policy: "IfNotPresent".into(),
             proxy: Proxy::default(),
             proxy_init: ProxyInit::default(),
@@ -341,7 +344,7 @@ impl Default for Proxy {
     fn default() -> Self {
         let pings = || serde_json::json!({"server": {"http2": {"keepAliveInterval": "10s", "keepAliveTimeout": "3s"}}});
         Self {
-            image: Image::named("localhost/mesh-proxy"),
+            image: Image::named("mesh-proxy"),
             ports: Ports::default(),
             uid: defaults::PROXY_UID.into(),
             gid: -1,
@@ -418,7 +421,7 @@ impl Default for Streams {
 impl Default for ProxyInit {
     fn default() -> Self {
         Self {
-            image: Image::named("localhost/mesh-init"),
+            image: Image::named("mesh-init"),
             ignore_inbound_ports: ports::DEFAULT_SKIPPED.into(),
             ignore_outbound_ports: ports::DEFAULT_SKIPPED.into(),
             skip_subnets: String::new(),
@@ -435,7 +438,7 @@ impl Default for ProxyInit {
 impl Default for NetworkValidator {
     fn default() -> Self {
         Self {
-            image: Image::named("localhost/mesh-validator"),
+            image: Image::named("mesh-validator"),
             connect_addr: String::new(),
             listen_addr: String::new(),
             timeout: "10s".into(),
@@ -477,6 +480,16 @@ impl Config {
             &self.cluster_domain
         } else {
             &self.identity_trust_domain
+        }
+    }
+
+    /// Full name of an image, without its tag.
+    pub fn image_name(&self, image: &Image) -> String {
+        let (registry, name) = (self.image_registry.trim_end_matches('/'), &image.name);
+        if registry.is_empty() || name.is_empty() || name.contains('/') {
+            name.clone()
+        } else {
+            format!("{registry}/{name}")
         }
     }
 

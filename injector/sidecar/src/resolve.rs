@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
     fn image(self, image: &Image, name: Option<&str>, version: Option<&str>, pull: Option<&str>) -> ImageRef {
         let or = |said: &str, default: &str| if said.is_empty() { default } else { said }.to_owned();
         ImageRef {
-            name: name.unwrap_or(&image.name).to_owned(),
+            name: name.map_or_else(|| self.config.image_name(image), str::to_owned),
             version: version.map_or_else(|| or(&image.version, &self.config.linkerd_version), str::to_owned),
             pull_policy: pull.map_or_else(|| or(&image.pull_policy, &self.config.image_pull_policy), str::to_owned),
         }

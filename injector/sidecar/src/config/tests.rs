@@ -16,7 +16,7 @@ fn values_override_defaults_under_linkerds_names() {
         (config.proxy.image.version.as_str(), config.proxy.opaque_ports.as_str()),
         ("1.2", "25")
     );
-    assert_eq!(config.proxy.image.name, "localhost/mesh-proxy");
+    assert_eq!(config.proxy.image.name, "mesh-proxy");
     assert_eq!(
         (config.proxy.resources.cpu.limit.as_str(), config.proxy.r#await),
         ("2", false)
