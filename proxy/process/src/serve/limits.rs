@@ -44,7 +44,7 @@ proxy_model::limits! {
     /// Bytes of a response handed to HTTP/2 at a time: what it keeps of an unread response.
     SERVER_CHUNK_BYTES: usize = 16 * 1024;
     /// Time that bytes wait for a client to read.
-    SERVER_WRITE: Duration = Duration::from_secs(30);
+    SERVER_WRITE: Duration = Duration::from_secs(20);
     /// Time for requests to end after the stop.
     SERVER_DRAIN: Duration = Duration::from_secs(5);
     /// Texts of `/metrics` that may be made one after the other, for several scrapers and a person.
