@@ -16,6 +16,7 @@ use destination_source::{
 };
 use proxy_process::{
     admin::{self, Admin, Readiness},
+    local::LocalClient,
     program::{self, Context, Program},
     serve::{Refusals, Server},
     tasks::Tasks,
@@ -140,6 +141,6 @@ fn admin(ready: Readiness, index: Arc<Mutex<Index>>, metrics: Metrics, states: O
         // Each text ends with a marker; the whole has one.
         format!("{}{}", own.trim_end_matches("# EOF\n"), states.render())
     };
-    let more = Router::new().route("/streams", get(move || async move { Json(streams.rows()) }));
+    let more = Router::new().route("/streams", get(async move |_: LocalClient| Json(streams.rows())));
     Admin::new(ready, render).with(more)
 }

@@ -101,7 +101,7 @@ impl Program {
     async fn get(&self, path: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut io = tokio::net::TcpStream::connect(self.admin).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         io.write_all(request.as_bytes()).await.expect("writes");
         let mut answer = String::new();
         io.read_to_string(&mut answer).await.expect("reads");

@@ -1,23 +1,27 @@
 //! The admin server of the proxy: the endpoints of every program, the proxy's own, and mesh TLS for clients that ask
 //! for the proxy's identity.
 
+mod access;
+
 use std::{collections::BTreeMap, convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
-    extract::{FromRequestParts, RawQuery, State},
-    http::{StatusCode, header, request::Parts as RequestParts},
+    Extension, Json, Router,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytes::BytesMut;
 use hyper_util::service::TowerToHyperService;
-use proxy_core::detect;
+use proxy_core::{authorize::ClientTls, detect};
 use proxy_discovery::{Discovery, Status};
 use proxy_metrics::Metrics;
-use proxy_model::{ClientAddr, Id, limits::DETECT_TLS_BYTES};
+use proxy_model::{Id, limits::DETECT_TLS_BYTES};
 use proxy_process::{
     admin::Admin,
+    local::LocalClient,
     log,
     serve::{self, Acceptor, AnyIo, Client, Plain},
 };
@@ -32,6 +36,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use access::Reader;
+
+pub(crate) use access::Gate;
+
 /// Time for a client's first bytes; upstream's figure.
 const DETECT: Duration = Duration::from_secs(1);
 /// Initial size of the buffer for them: a ClientHello with a hybrid key share fits.
@@ -45,6 +53,13 @@ pub(crate) struct AdminState {
     pub(crate) environment: Arc<BTreeMap<String, String>>,
     /// Begins the shutdown; none if the endpoint is disabled.
     pub(crate) shutdown: Option<CancellationToken>,
+    pub(crate) gate: Gate,
+}
+
+impl AsRef<Gate> for AdminState {
+    fn as_ref(&self) -> &Gate {
+        &self.gate
+    }
 }
 
 /// The proxy's own endpoints.
@@ -57,7 +72,7 @@ pub(crate) fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-async fn environment(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
+async fn environment(State(state): State<AdminState>, _: Reader, RawQuery(query): RawQuery) -> Response {
     let wanted: Vec<_> = query
         .iter()
         .flat_map(|q| q.split('&'))
@@ -70,27 +85,10 @@ async fn environment(State(state): State<AdminState>, RawQuery(query): RawQuery)
     Json(shown.collect::<BTreeMap<_, _>>()).into_response()
 }
 
-async fn discovery(State(state): State<AdminState>) -> Json<Vec<Status>> {
+async fn discovery(State(state): State<AdminState>, _: Reader) -> Json<Vec<Status>> {
     let mut status = state.discovery.status();
     status.sort_by(|a, b| (a.kind, &a.target).cmp(&(b.kind, &b.target)));
     Json(status)
-}
-
-/// Proof that a request's client is on this host. An argument before the body, so that no other client's body is read.
-struct LocalClient;
-
-impl<S: Sync> FromRequestParts<S> for LocalClient {
-    type Rejection = (StatusCode, [(header::HeaderName, &'static str); 1], &'static str);
-
-    async fn from_request_parts(parts: &mut RequestParts, _: &S) -> Result<Self, Self::Rejection> {
-        let client = parts.extensions.get::<ClientAddr>();
-        if client.is_some_and(|client| client.0.ip().to_canonical().is_loopback()) {
-            return Ok(Self);
-        }
-        let plain = [(header::CONTENT_TYPE, "text/plain")];
-        let reason = "Requests are only permitted from localhost.";
-        Err((StatusCode::FORBIDDEN, plain, reason))
-    }
 }
 
 async fn shutdown(State(state): State<AdminState>, _: LocalClient) -> Response {
@@ -160,16 +158,26 @@ impl Acceptor for MeshOrPlain {
 
     async fn accept(&self, socket: TcpStream, client: Client) -> io::Result<(AnyIo, Self::Service)> {
         let (hello, stream) = read_client_hello(socket, self.tls.local_id()).await;
-        let stream: AnyIo = match hello {
+        let (stream, tls): (AnyIo, _) = match hello {
             Hello::Ours => {
                 let accepted = self.tls.accept(stream, Alpn::None).await;
-                Box::new(accepted.map_err(io::Error::other)?.io)
+                let accepted = accepted.map_err(io::Error::other)?;
+                let client_id = accepted.client_id;
+                (Box::new(accepted.io), ClientTls::Mesh { client_id })
             }
-            Hello::NotOurs => Box::new(stream),
+            Hello::NotOurs => (Box::new(stream), ClientTls::None),
             Hello::Silent => return Err(io::ErrorKind::TimedOut.into()),
         };
-        Ok((stream, self.plain.service(client)))
+        let router = self.plain.router(client).layer(Extension(tls));
+        Ok((stream, TowerToHyperService::new(router)))
     }
+}
+
+/// Services of connections, behind the gate.
+fn guarded(admin: &Admin, gate: Gate) -> Plain {
+    let Plain { service, probes } = admin.plain();
+    let service = service.layer(middleware::from_fn_with_state(gate, access::check));
+    Plain { service, probes }
 }
 
 /// Server of the admin port.
@@ -177,19 +185,23 @@ pub(crate) struct Server {
     pub(crate) admin: Admin,
     pub(crate) tls: Tls,
     pub(crate) metrics: Metrics,
+    pub(crate) gate: Gate,
 }
 
 impl Server {
     /// Serves until `stop`.
     pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), Infallible> {
-        let Self { admin, tls, metrics } = self;
+        let Self {
+            admin,
+            tls,
+            metrics,
+            gate,
+        } = self;
         if let Ok(addr) = listener.local_addr() {
             tracing::info!("Admin interface on {addr}");
         }
-        let acceptor = MeshOrPlain {
-            tls,
-            plain: admin.plain(),
-        };
+        let plain = guarded(&admin, gate);
+        let acceptor = MeshOrPlain { tls, plain };
         serve::Server::new("admin", move |limit| metrics.limit_refused(limit))
             .serve(listener, acceptor, stop)
             .await

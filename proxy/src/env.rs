@@ -131,7 +131,7 @@ pub(crate) struct Outbound {
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) shutdown_enabled: bool,
-    /// The environment, for `/env.json`.
+    /// Variables that are known, for `/env.json`: others may hold anything, secrets included.
     pub(crate) environment: BTreeMap<String, String>,
 }
 
@@ -147,6 +147,13 @@ const WITHOUT_EFFECT: [&str; 8] = [
     name::OUTBOUND_TCP_FAILFAST_TIMEOUT,
 ];
 
+/// Returns true for a variable of Linkerd's or ours.
+fn is_known(variable: &str) -> bool {
+    variable == name::SOCKET_MARK
+        || name::ALL.iter().any(|(known, _)| *known == variable)
+        || WITHOUT_EFFECT.contains(&variable)
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Config {
@@ -157,7 +164,7 @@ impl Config {
         let errors = env.into_errors();
         match config {
             Some(mut config) if errors.is_empty() => {
-                config.admin.environment = environment;
+                config.admin.environment = environment.into_iter().filter(|(name, _)| is_known(name)).collect();
                 Ok(config)
             }
             _ => Err(errors),

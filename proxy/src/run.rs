@@ -221,12 +221,18 @@ impl Proxy {
         (admin_socket, tap_socket): (std::net::TcpListener, Option<std::net::TcpListener>),
     ) -> anyhow::Result<()> {
         let metrics = self.metrics.clone();
+        let gate = admin::Gate {
+            policy: self.discovery.inbound(self.config.listen.admin.port()),
+            metrics: metrics.recorder(),
+            target: self.config.listen.admin.into(),
+        };
         let shutdown = self.config.admin.shutdown_enabled.then(|| self.stop.clone());
         let own = admin::router(admin::AdminState {
             log: self.log.clone(),
             discovery: self.discovery.clone(),
             environment: Arc::new(self.config.admin.environment.clone()),
             shutdown,
+            gate: gate.clone(),
         });
         let admin = Admin::new(self.ready.clone(), move || metrics.render()).with(own);
         let listener = TcpListener::from_std(admin_socket)?;
@@ -236,6 +242,7 @@ impl Proxy {
                 admin,
                 tls: self.tls.clone(),
                 metrics: self.metrics.clone(),
+                gate,
             }
             .serve(listener, end.clone()),
         );

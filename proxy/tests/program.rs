@@ -63,7 +63,7 @@ fn command(control: &ControlPlane, dir: &Path, admin: SocketAddr) -> Command {
 async fn get(addr: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(addr).await.ok()?;
     stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n").as_bytes())
         .await
         .ok()?;
     let mut answer = String::new();

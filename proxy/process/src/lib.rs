@@ -17,6 +17,7 @@
 
 pub mod admin;
 pub mod files;
+pub mod local;
 pub mod log;
 pub mod program;
 pub mod serve;

@@ -112,12 +112,17 @@ pub struct Plain {
 impl Plain {
     /// Service of a connection of `client`.
     pub fn service(&self, client: Client) -> TowerToHyperService<Router> {
+        TowerToHyperService::new(self.router(client))
+    }
+
+    /// The same, before it is a service.
+    pub fn router(&self, client: Client) -> Router {
         let router = if client.probes_only {
             &self.probes
         } else {
             &self.service
         };
-        TowerToHyperService::new(router.clone().layer(axum::Extension(ClientAddr(client.addr))))
+        router.clone().layer(axum::Extension(ClientAddr(client.addr)))
     }
 }
 

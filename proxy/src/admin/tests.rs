@@ -42,6 +42,23 @@ fn workload(pki: &Pki, name: &str) -> Tls {
     tls
 }
 
+/// State of a proxy with the default policy.
+pub(super) fn state() -> AdminState {
+    let (discovery, metrics) = (Discovery::scripted().0, Metrics::default());
+    let addr: SocketAddr = "10.9.0.2:4191".parse().expect("an address");
+    AdminState {
+        log: LOG.clone(),
+        environment: Arc::default(),
+        shutdown: None,
+        gate: Gate {
+            policy: discovery.inbound(addr.port()),
+            metrics: metrics.recorder(),
+            target: addr.into(),
+        },
+        discovery,
+    }
+}
+
 async fn serving(with_shutdown: bool) -> Served {
     let (pki, stop) = (Pki::new(), CancellationToken::new());
     let tls = workload(&pki, WEB);
@@ -49,17 +66,18 @@ async fn serving(with_shutdown: bool) -> Served {
     let addr = listener.local_addr().expect("bound");
     let environment = [("A", "1"), ("B", "2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     let parts = AdminState {
-        log: LOG.clone(),
-        discovery: Discovery::scripted().0,
         environment: Arc::new(environment.into()),
         shutdown: with_shutdown.then(|| stop.clone()),
+        ..state()
     };
     parts.discovery.inbound(8080);
+    let gate = parts.gate.clone();
     let admin = Admin::new(Readiness::default(), String::new).with(router(parts));
     let server = Server {
         admin,
         tls: tls.clone(),
         metrics: Metrics::default(),
+        gate,
     };
     tokio::spawn(server.serve(listener, CancellationToken::new()));
     Served { addr, tls, stop, pki }
@@ -76,7 +94,9 @@ async fn exchange<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, request: &str) -
 
 fn request(method: &str, path: &str, body: &str) -> String {
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost:4191\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 impl Served {
@@ -99,6 +119,26 @@ async fn shows_the_environment_and_lookups() {
         ),
         "{lookups}"
     );
+}
+
+#[tokio::test]
+async fn rejects_requests_that_a_name_or_a_page_led_here() {
+    let served = serving(true).await;
+    for host in ["attacker.example", "localhost\r\norigin: http://attacker.example"] {
+        for (method, path) in [
+            ("POST", "/shutdown"),
+            ("PUT", "/proxy-log-level"),
+            ("GET", "/proxy-log-level"),
+            ("GET", "/env.json"),
+            ("GET", "/discovery.json"),
+        ] {
+            let socket = TcpStream::connect(served.addr).await.expect("serves");
+            let request = request(method, path, "").replace("localhost:4191", host);
+            let answer = exchange(socket, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 403"), "{method} {path} {host}: {answer}");
+        }
+    }
+    assert!(!served.stop.is_cancelled());
 }
 
 #[tokio::test]

@@ -51,7 +51,8 @@ proxy_model::limits! {
     METRICS_IN_A_ROW: u32 = 10;
     /// Time between two further texts of `/metrics`; requests in between get the last one.
     METRICS_EVERY: Duration = Duration::from_secs(1);
-    /// Bytes of the texts of `/metrics` that readers still hold, beyond which the last one is repeated: two of the largest.
+    /// Bytes of the texts of `/metrics` that readers still hold, beyond which the last one is repeated: two of the
+    /// largest.
     METRICS_UNREAD_BYTES: usize = 32 << 20;
     /// Bytes of a request's body that the admin server reads, a log filter for example.
     ADMIN_BODY_BYTES: usize = 4 * 1024;

@@ -1,7 +1,8 @@
 //! Attacks on the admin port by a client that has no identity and never finishes anything.
 
-use axum::{Extension, body::Body, http::Request};
+use axum::{body::Body, http::Request};
 use bytes::Bytes;
+use proxy_model::ClientAddr;
 use tokio::{net::TcpSocket, time::timeout};
 use tower::ServiceExt as _;
 
@@ -19,12 +20,7 @@ async fn connect_from(client: [u8; 4], addr: SocketAddr) -> TcpStream {
 
 #[tokio::test(start_paused = true)]
 async fn rejects_remote_writes_before_it_reads_the_body() {
-    let parts = AdminState {
-        log: LOG.clone(),
-        discovery: Discovery::scripted().0,
-        environment: Arc::default(),
-        shutdown: None,
-    };
+    let parts = state();
     let remote = Extension(ClientAddr("10.0.0.1:999".parse().expect("an address")));
     let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, io::Error>>());
     let request = Request::put("/proxy-log-level").body(endless).expect("a request");
@@ -74,10 +70,8 @@ async fn closes_connections_that_fall_silent() {
 async fn rejects_shutdown_from_other_hosts() {
     let stop = CancellationToken::new();
     let parts = AdminState {
-        log: LOG.clone(),
-        discovery: Discovery::scripted().0,
-        environment: Arc::default(),
         shutdown: Some(stop.clone()),
+        ..state()
     };
     for remote in ["10.0.0.1:999", "[::ffff:10.0.0.1]:999"] {
         let remote = Extension(ClientAddr(remote.parse().expect("an address")));
