@@ -9,10 +9,11 @@ use proxy_metrics::names::label;
 use viz_api::{EdgeRow, EdgesRequest, Kind};
 
 use crate::{
+    destinations::Destinations,
     error::Error,
     objects::{Objects, Pod, PodKey},
-    series::{Family, Labels},
-    stat::{dst_label, is_mesh_traffic},
+    series::{Family, Labels, dst_label},
+    stat::is_mesh_traffic,
     window::{View, Window},
 };
 
@@ -23,13 +24,14 @@ pub fn edges(request: &EdgesRequest, objects: &Objects, window: &Window) -> Resu
     }
     let views: Vec<View<'_>> = window.views(request.window_ms).collect();
     let seen = SeenClients::collect(&views);
+    let destinations = Destinations::new(objects, window);
     let mut rows: BTreeMap<[String; 7], EdgeRow> = BTreeMap::new();
     for view in &views {
         let Some(src) = view.pod().name_as(request.kind) else {
             continue;
         };
         for (labels, open) in active(view) {
-            if is_mesh_traffic(labels) && !request.include_scrapes {
+            if is_mesh_traffic(labels) && !request.include_scrapes || !destinations.confirm(labels) {
                 continue;
             }
             let Some(mut row) = edge(view.pod(), src, labels, request.kind) else {

@@ -9,6 +9,7 @@
 //! Owned here: the window of samples and the meaning of each figure. Not known here: Kubernetes objects, HTTP.
 
 pub mod authz;
+mod destinations;
 pub mod edges;
 mod error;
 mod figures;

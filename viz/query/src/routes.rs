@@ -10,11 +10,11 @@ use proxy_metrics::names::{classification, label};
 use viz_api::{DEFAULT_ROUTE, Kind, Resource, RouteRow, RoutesRequest};
 
 use crate::{
+    destinations::Destinations,
     error::Error,
     figures::Figures,
     objects::{LabelSelector, Objects, Pod, Split},
-    series::{Family, Labels},
-    stat::dst_label,
+    series::{Family, Labels, dst_label},
     window::{View, Window},
 };
 
@@ -42,10 +42,11 @@ pub fn routes(request: &RoutesRequest, objects: &Objects, window: &Window) -> Re
             }
             let namespace = request.to_namespace.as_deref().or(request.namespace.as_deref());
             let targets = services(to, namespace, objects, &|_| true);
+            let destinations = Destinations::new(objects, window);
             for view in window.views(request.window_ms) {
                 if let Some(owner) = owner(view.pod(), request).filter(|_| selected(view.pod())) {
                     rows.outbound(&view, &targets, &|_| vec![owner.clone()]);
-                    rows.endpoints(&view, &targets, objects, &|_, _| Some(owner.clone()));
+                    rows.endpoints(&view, &targets, &destinations, &|_, _| Some(owner.clone()));
                 }
             }
         }
@@ -149,11 +150,12 @@ impl Rows {
             let mut pods = objects.pods.iter();
             request.labels.is_none() || pods.any(|pod| (&*pod.key.namespace, &*pod.key.name) == key && selected(pod))
         };
+        let destinations = Destinations::new(objects, window);
         for view in window.views(request.window_ms) {
             self.outbound(&view, &targets, &|service| {
                 owners.get(service).cloned().unwrap_or_default()
             });
-            self.endpoints(&view, &targets, objects, &|labels, service| {
+            self.endpoints(&view, &targets, &destinations, &|labels, service| {
                 let owner = endpoint_owner(labels, request.resource.kind, service);
                 owner.filter(|_| is_selected(labels))
             });
@@ -169,14 +171,14 @@ impl Rows {
         &mut self,
         view: &View<'_>,
         targets: &BTreeSet<Name>,
-        objects: &Objects,
+        destinations: &Destinations<'_>,
         owner: &dyn Fn(&Labels, &Name) -> Option<Name>,
     ) {
         let keys = |labels: &Labels| -> Vec<(Name, Name)> {
-            if labels.get(label::DIRECTION) != "outbound" {
+            if labels.get(label::DIRECTION) != "outbound" || !destinations.confirm(labels) {
                 return vec![];
             }
-            let services = endpoint_services(labels, objects).into_iter();
+            let services = endpoint_services(labels, destinations.objects()).into_iter();
             let targets = services.filter(|service| targets.contains(service));
             targets
                 .filter_map(|service| Some((owner(labels, &service)?, service)))

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use proxy_metrics::names::{self, label};
 use rustc_hash::FxHashSet;
+use viz_api::Kind;
 
 /// Families that rows are computed from; the rest of a scrape is ignored.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,8 @@ type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     texts: FxHashSet<Arc<str>>,
+    /// Bytes of all texts.
+    bytes: usize,
     sets: FxHashSet<Pairs>,
 }
 
@@ -81,7 +84,12 @@ impl Interner {
         }
         let text: Arc<str> = text.into();
         self.texts.insert(Arc::clone(&text));
+        self.bytes += text.len();
         text
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn set(&mut self, pairs: Vec<(Arc<str>, Arc<str>)>) -> Pairs {
@@ -97,6 +105,7 @@ impl Interner {
     pub(crate) fn shrink(&mut self) {
         self.sets.retain(|set| Arc::strong_count(set) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
+        self.bytes = self.texts.iter().map(|text| text.len()).sum();
     }
 }
 
@@ -138,6 +147,11 @@ impl Labels {
         }
         self.pairs.iter().find(|(k, _)| **k == *key).map_or("", |(_, v)| v)
     }
+}
+
+/// Label that names a destination's object of `kind`.
+pub(crate) fn dst_label(kind: Kind) -> String {
+    format!("{}{}", label::DST_PREFIX, kind.label())
 }
 
 /// One series.

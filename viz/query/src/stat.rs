@@ -10,10 +10,11 @@ use proxy_model::ports;
 use viz_api::{Kind, Meshed, Resource, StatRequest, StatRow};
 
 use crate::{
+    destinations::Destinations,
     error::Error,
     objects::{LabelSelector, Objects, Pod},
     quantile::Buckets,
-    series::{Family, Labels},
+    series::{Family, Labels, dst_label},
     window::{View, Window},
 };
 
@@ -139,20 +140,23 @@ struct Tallies(BTreeMap<Name, Tally>);
 impl Tallies {
     fn collect(request: &StatRequest, objects: &Objects, window: &Window) -> Self {
         let mut tallies = Self(BTreeMap::new());
+        let destinations = Destinations::new(objects, window);
         let kind = request.resource.kind;
         let namespace = request.namespace.as_deref();
         for view in window.views(request.window_ms) {
             let pod = view.pod();
             if let Some(from) = &request.from {
                 if pod.belongs_to(from, request.from_namespace.as_deref().or(namespace)) {
-                    tallies.outbound(&view, |labels| destination_name(labels, kind));
+                    tallies.outbound(&view, &destinations, |labels| destination_name(labels, kind));
                 }
             } else if matches!(kind, Kind::Service | Kind::Authority) {
-                tallies.outbound(&view, |labels| destination_name(labels, kind));
+                tallies.outbound(&view, &destinations, |labels| destination_name(labels, kind));
             } else if let Some(name) = row_name(pod, kind) {
                 if let Some(to) = &request.to {
                     let target = Target::new(to, request.to_namespace.as_deref().or(namespace), objects);
-                    tallies.outbound(&view, |labels| target.matches(labels).then(|| name.clone()));
+                    tallies.outbound(&view, &destinations, |labels| {
+                        target.matches(labels).then(|| name.clone())
+                    });
                 } else {
                     tallies.inbound(&view, &name);
                 }
@@ -170,9 +174,9 @@ impl Tallies {
         self.add(view, "src", row);
     }
 
-    fn outbound(&mut self, view: &View<'_>, row: impl Fn(&Labels) -> Option<Name>) {
+    fn outbound(&mut self, view: &View<'_>, destinations: &Destinations<'_>, row: impl Fn(&Labels) -> Option<Name>) {
         self.add(view, "dst", |labels| {
-            if labels.get(label::DIRECTION) == "outbound" {
+            if labels.get(label::DIRECTION) == "outbound" && destinations.confirm(labels) {
                 row(labels)
             } else {
                 None
@@ -265,11 +269,6 @@ fn is_mutual(labels: &Labels) -> bool {
 
 fn per_second(gained: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { gained / seconds } else { 0.0 }
-}
-
-/// Label that names a destination's object of `kind`.
-pub(crate) fn dst_label(kind: Kind) -> String {
-    format!("{}{}", label::DST_PREFIX, kind.label())
 }
 
 /// Row that an outbound series counts for, by its destination.

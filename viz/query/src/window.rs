@@ -20,6 +20,8 @@ use crate::{
 
 /// Age up to which every scrape is kept; of older ones only one per [`COARSE_MS`], enough for a window of minutes.
 const FINE_MS: u64 = 120_000;
+/// Longest text of the labels of a series; a proxy cuts each value at 253 bytes.
+const LABELS_BYTES: usize = 8 * 1024;
 /// Time between older scrapes.
 const COARSE_MS: u64 = 10_000;
 
@@ -30,18 +32,21 @@ pub struct Limits {
     pub window_ms: u64,
     pub pods: usize,
     pub series_per_pod: usize,
+    /// Bytes of the labels of one pod's series, each text counted once.
+    pub label_bytes_per_pod: usize,
     /// Points of all pods (16 bytes each); each pod has an equal share, and its oldest points expire early.
     pub points: usize,
 }
 
 impl Default for Limits {
     /// Ten minutes; 2,000 pods (at one scrape a second, all that a process can do); 20,000 series, the proxy's own
-    /// limit; 16 million points, which are 256 MiB.
+    /// limit, and 4 MiB of their labels; 16 million points, which are 256 MiB.
     fn default() -> Self {
         Self {
             window_ms: 600_000,
             pods: 2000,
             series_per_pod: 20_000,
+            label_bytes_per_pod: 4 << 20,
             points: 16_000_000,
         }
     }
@@ -52,6 +57,8 @@ impl Default for Limits {
 pub struct Window {
     limits: Limits,
     pods: BTreeMap<PodKey, PodData>,
+    /// Every pod of the last minutes, scraped or not, and when it was last seen: destinations are checked against it.
+    recent: BTreeMap<PodKey, (Arc<Pod>, u64)>,
     newest_ms: Option<u64>,
     refused: u64,
     /// Hashes the text of a series, which itself would take most of the memory. The key is random, so that collisions
@@ -88,6 +95,7 @@ impl Window {
         Self {
             limits,
             pods: BTreeMap::new(),
+            recent: BTreeMap::new(),
             newest_ms: None,
             refused: 0,
             hasher: RandomState::new(),
@@ -97,12 +105,12 @@ impl Window {
     /// Adds a scrape of `pod`.
     pub fn observe(&mut self, pod: &Arc<Pod>, at_ms: u64, text: &str) {
         let share = self.limits.points / (self.pods.len() + 1);
-        let (window_ms, series_limit) = (self.limits.window_ms, self.limits.series_per_pod);
+        let (window_ms, limits) = (self.limits.window_ms, self.limits.clone());
         let hasher = self.hasher.clone();
         let Some(data) = self.data(pod) else { return };
         data.error = None;
         data.reset_after_gap(at_ms.saturating_sub(window_ms));
-        let refused = data.observe(at_ms, text, (series_limit, &hasher));
+        let refused = data.observe(at_ms, text, (&limits, &hasher));
         data.thin(at_ms.saturating_sub(FINE_MS));
         data.prune(at_ms.saturating_sub(window_ms), share);
         self.refused += refused;
@@ -138,6 +146,15 @@ impl Window {
             data.gone = !live.contains(key);
             !data.gone || data.scrapes.back().is_some_and(|at| *at >= horizon)
         });
+        for pod in &objects.pods {
+            self.recent.insert(pod.key.clone(), (Arc::clone(pod), now_ms));
+        }
+        self.recent.retain(|_, (_, seen_ms)| *seen_ms >= horizon);
+    }
+
+    /// Pods that exist or did within the window.
+    pub(crate) fn recent_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.recent.values().map(|(pod, _)| &**pod)
     }
 
     /// State of the scrapes of a pod.
@@ -199,7 +216,7 @@ impl PodData {
         }
     }
 
-    fn observe(&mut self, at_ms: u64, text: &str, (series_limit, hasher): (usize, &RandomState)) -> u64 {
+    fn observe(&mut self, at_ms: u64, text: &str, (limits, hasher): (&Limits, &RandomState)) -> u64 {
         let started = parse::lines(text)
             .find(|l| l.name == names::PROCESS_START_TIME)
             .map(|l| l.value);
@@ -213,7 +230,7 @@ impl PodData {
             let number = hasher.hash_one(line.series);
             if let Some(series) = self.series.get_mut(&number) {
                 self.points += usize::from(series.record(at_ms, line.value, reset));
-            } else if self.series.len() < series_limit {
+            } else if self.has_room(line.labels, limits) {
                 // In the first scrape a value is where counting begins; later a new series has begun at 0.
                 let labels = Labels::read(line.labels, &mut self.interner);
                 self.series
@@ -225,6 +242,12 @@ impl PodData {
         }
         self.scrapes.push_back(at_ms);
         refused
+    }
+
+    fn has_room(&self, labels: &str, limits: &Limits) -> bool {
+        self.series.len() < limits.series_per_pod
+            && labels.len() <= LABELS_BYTES
+            && self.interner.bytes() + labels.len() <= limits.label_bytes_per_pod
     }
 
     /// Drops most of the scrapes before `until_ms`; increases between the others stay exact.

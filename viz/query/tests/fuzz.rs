@@ -62,6 +62,7 @@ fn fuzz_scrape() {
             assert!(length <= line.labels.len(), "labels grow");
         }
         let limits = Limits {
+            label_bytes_per_pod: 1 << 20,
             window_ms: 60_000,
             pods: 2,
             series_per_pod: 8,

@@ -52,7 +52,7 @@ fn edge_has_both_identities_and_confirms_the_client() {
 #[test]
 fn plaintext_edge_has_a_reason_and_no_identity() {
     let mut window = Window::new(Limits::default());
-    let text = "tcp_open_connections{direction=\"outbound\",peer=\"dst\",tls=\"no_identity\",no_tls_reason=\"not_provided_by_service_discovery\",dst_deployment=\"legacy\",dst_namespace=\"vote\"} 2\n";
+    let text = "tcp_open_connections{direction=\"outbound\",peer=\"dst\",tls=\"no_identity\",no_tls_reason=\"not_provided_by_service_discovery\",dst_deployment=\"legacy\",dst_namespace=\"vote\",dst_pod=\"legacy-6b5f8-abcde\"} 2\n";
     window.observe(&pod("vote", "web", true), 1_000, text);
     let rows = edges(&request(Kind::Deployment), &objects(), &window).expect("valid");
     assert_eq!(
@@ -80,7 +80,7 @@ fn excludes_other_namespaces_and_rejects_services() {
 #[test]
 fn excludes_scrapes_unless_requested() {
     let mut window = Window::new(Limits::default());
-    let text = "tcp_open_connections{direction=\"outbound\",peer=\"dst\",target_port=\"4191\",tls=\"true\",dst_deployment=\"web\",dst_namespace=\"vote\"} 1\n";
+    let text = "tcp_open_connections{direction=\"outbound\",peer=\"dst\",target_port=\"4191\",tls=\"true\",dst_deployment=\"web\",dst_namespace=\"vote\",dst_pod=\"web-6b5f8-abcde\"} 1\n";
     window.observe(&pod("linkerd-viz", "mesh-viz", true), 1_000, text);
     assert_eq!(edges(&request(Kind::Deployment), &objects(), &window), Ok(Vec::new()));
     let all = EdgesRequest {

@@ -49,6 +49,7 @@ pub(crate) fn objects() -> Objects {
         pods: vec![
             pod("vote", "web", true),
             pod("vote", "voting-v1", true),
+            pod("vote", "voting-v2", true),
             pod("vote", "legacy", false),
         ],
         workloads: ["web", "voting-v1", "legacy"].map(workload).into(),
@@ -119,10 +120,10 @@ fn inbound_rows_use_the_covered_time_and_exclude_mesh_traffic() {
     let rows = rows("deploy", |_| {}, &window);
     assert_eq!(
         rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
-        ["voting-v1", "web"],
+        ["voting-v1", "voting-v2", "web"],
         "legacy has no proxy"
     );
-    let web = &rows[1];
+    let web = &rows[2];
     assert_eq!((web.successes, web.failures, web.covered_ms), (360, 40, 4000));
     assert_eq!((web.success, web.rps, web.secured), (Some(0.9), Some(100.0), Some(1.0)));
     // 360 of 400 took 1 to 2 ms: the median is at rank 200 of these.
@@ -183,7 +184,7 @@ fn filters_use_the_outbound_side() {
     );
     assert_eq!(
         from.iter().map(|r| (r.name.as_str(), r.rps)).collect::<Vec<_>>(),
-        [("voting-v1", Some(90.0))]
+        [("voting-v1", Some(90.0)), ("voting-v2", Some(10.0))]
     );
     let nowhere = |r: &mut StatRequest| {
         r.to = Some(Resource::all(Kind::Deployment));
@@ -219,7 +220,7 @@ fn lists_every_kind_and_applies_selectors() {
         "vote"
     );
     assert_eq!(rows("po", |_| {}, &window)[1].status.as_deref(), Some("Running"));
-    assert_eq!(rows("deploy", |r| r.unmeshed = true, &window).len(), 3);
+    assert_eq!(rows("deploy", |r| r.unmeshed = true, &window).len(), 4);
     assert_eq!(rows("deploy", |r| r.labels = Some("app=web".into()), &window).len(), 1);
 }
 
