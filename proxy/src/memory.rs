@@ -1,5 +1,6 @@
 //! Allocator of the whole program, cryptography in C included, so that memory of a burst is returned.
 
+use proxy_model::limits::BUFFERED_BYTES;
 use tikv_jemalloc_ctl::background_thread;
 
 #[global_allocator]
@@ -14,8 +15,30 @@ pub(crate) fn give_back_when_idle() {
     }
 }
 
+/// Bytes that one of `workers` may buffer: together at most [`BUFFERED_BYTES`], or a quarter of the container's memory.
+pub(crate) fn buffered_bytes(workers: usize) -> usize {
+    // Version 2 of control groups; a container sees its own group as the root.
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max");
+    share(limit.unwrap_or_default().trim(), workers)
+}
+
+fn share(limit: &str, workers: usize) -> usize {
+    let quarter = limit.parse::<usize>().map_or(usize::MAX, |bytes| bytes / 4);
+    BUFFERED_BYTES.value.min(quarter) / workers.max(1)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::{BUFFERED_BYTES, share};
+
+    #[test]
+    fn workers_share_the_budget_which_a_small_container_lowers() {
+        assert_eq!(share("max", 1), BUFFERED_BYTES.value);
+        assert_eq!(share("", 4), BUFFERED_BYTES.value / 4);
+        assert_eq!(share("268435456", 2), 32 << 20);
+        assert_eq!(share("67108864", 1), 16 << 20);
+    }
+
     #[test]
     fn memory_is_given_back_by_a_thread() {
         super::give_back_when_idle();

@@ -20,7 +20,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::{Accepted, Acceptor, ConnectionGuard, Connections, Direction, Listener};
+use crate::{
+    accept::{Accepted, Acceptor, ConnectionGuard, Connections, Direction, Listener},
+    memory,
+};
 
 /// A connection on its way to another worker.
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub(crate) struct Worker {
     accepts: bool,
     peers: Vec<Peer>,
     listeners: Vec<(std::net::TcpListener, Direction, proxy_transport::SocketOptions)>,
+    /// Share of the process's budget of buffered bytes.
+    buffered_bytes: usize,
 }
 
 /// Makes as many workers as there are pairs; the first gets the listening sockets.
@@ -88,6 +93,7 @@ pub(crate) fn workers(
     listeners: Vec<(std::net::TcpListener, Direction, proxy_transport::SocketOptions)>,
 ) -> Vec<Worker> {
     let mut all = Vec::new();
+    let buffered_bytes = memory::buffered_bytes(deps.len());
     let mut workers: Vec<_> = deps
         .into_iter()
         .map(|(inbound, outbound)| {
@@ -107,6 +113,7 @@ pub(crate) fn workers(
                 accepts,
                 peers,
                 listeners,
+                buffered_bytes,
             }
         })
         .collect();
@@ -122,6 +129,7 @@ impl Worker {
     /// Runs on the calling thread until the end; `control` keeps its timers.
     pub(crate) fn run(self, control: Handle) -> std::io::Result<()> {
         timers::keep_in(control);
+        proxy_http::budget::set(self.buffered_bytes, self.shared.metrics.recorder());
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime
             .enable_all()

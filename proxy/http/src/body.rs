@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{Error, http2::receive::ReceivedBody, pool::PooledBody, replay::ReplayBody, tap::TappedBody};
+use crate::{
+    Error, http2::receive::ReceivedBody, pool::PooledBody, replay::ReplayBody, server::ServedBody, tap::TappedBody,
+};
 
 /// Boxed body, for rare cases.
 pub type BoxedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>;
@@ -25,6 +27,8 @@ pub enum Body {
     Full(Bytes),
     /// Body received over HTTP/1.
     Incoming(Incoming),
+    /// Request body received over HTTP/1.
+    Served(ServedBody),
     /// Response body of a pooled HTTP/1 connection; returns the connection to the pool at its end.
     Pooled(PooledBody),
     /// Body received in an HTTP/2 stream.
@@ -63,6 +67,7 @@ impl fmt::Debug for Body {
             Self::Empty => "Body::Empty",
             Self::Full(_) => "Body::Full",
             Self::Incoming(_) => "Body::Incoming",
+            Self::Served(_) => "Body::Served",
             Self::Pooled(_) => "Body::Pooled",
             Self::Received(_) => "Body::Received",
             Self::Replay(_) => "Body::Replay",
@@ -89,6 +94,10 @@ impl http_body::Body for Body {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
             }
+            Self::Served(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
+            }
             Self::Pooled(body) => Pin::new(body).poll_frame(cx),
             Self::Received(body) => body.poll_frame(cx),
             Self::Replay(body) => Pin::new(body).poll_frame(cx),
@@ -102,6 +111,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Served(body) => body.is_end_stream(),
             Self::Pooled(body) => body.is_end_stream(),
             Self::Received(body) => body.is_end_stream(),
             Self::Replay(body) => body.is_end_stream(),
@@ -115,6 +125,7 @@ impl http_body::Body for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
+            Self::Served(body) => body.size_hint(),
             Self::Pooled(body) => body.size_hint(),
             Self::Received(_) => SizeHint::default(),
             Self::Replay(body) => body.size_hint(),

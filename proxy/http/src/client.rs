@@ -5,6 +5,7 @@ mod http2;
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1 as h1};
 use hyper_util::rt::TokioIo;
+use proxy_model::limits;
 use proxy_transport::CloseObserver;
 
 pub use self::http2::{Http2, http2};
@@ -21,6 +22,7 @@ pub struct Http1 {
 /// Starts an HTTP/1 connection over `io`. A task of the current worker drives it and ends with it.
 pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
     let (sender, connection) = h1::Builder::new()
+        .max_header_size(limits::HTTP1_HEAD_BYTES.value)
         .handshake(TokioIo::new(BoundedReads::new(io)))
         .await?;
     let connection = connection.with_upgrades();

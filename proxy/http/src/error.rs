@@ -2,6 +2,11 @@
 
 use std::io;
 
+use proxy_model::{
+    Reason,
+    limits::{self, Limit, Value},
+};
+
 /// Error of an exchange or a body.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +22,9 @@ pub enum Error {
     /// The proxy reset the stream with this HTTP/2 code.
     #[error("the stream was reset: {0}")]
     Reset(#[source] h2::Error),
+    /// The server allowed no further streams in time; the request was not sent.
+    #[error("the server allows no further streams")]
+    NoStream,
     /// A later attempt took over the body.
     #[error("a later attempt took over the request body")]
     Superseded,
@@ -33,7 +41,7 @@ impl Error {
     pub fn h2_reason(&self) -> Option<h2::Reason> {
         match self {
             Self::Http2(error) | Self::Reset(error) => error.reason(),
-            Self::Hyper(_) | Self::Closed | Self::Superseded => None,
+            Self::Hyper(_) | Self::Closed | Self::NoStream | Self::Superseded => None,
         }
     }
 
@@ -55,13 +63,25 @@ impl Error {
             )
     }
 
+    /// Returns the limit that the server reached, with the reason for the client.
+    pub fn limit(&self) -> Option<(Limit<Value>, Reason)> {
+        match self {
+            Self::NoStream => Some((limits::HTTP2_STREAM_WAIT.row(), Reason::NoStream)),
+            // The limit of their number shows in the same error.
+            Self::Hyper(error) if error.is_parse_too_large() => {
+                Some((limits::HTTP1_HEAD_BYTES.row(), Reason::ResponseHeadTooLarge))
+            }
+            _ => None,
+        }
+    }
+
     /// Returns true if the request provably did not reach the other end's application.
     pub fn never_arrived(&self) -> bool {
         match self {
             // hyper's own "canceled" on sending: the connection ended before it accepted the request.
             Self::Hyper(error) => error.is_canceled(),
             Self::Http2(error) => was_excluded(error),
-            Self::Closed => true,
+            Self::Closed | Self::NoStream => true,
             Self::Reset(_) | Self::Superseded => false,
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod body;
 mod bounded_reads;
+pub mod budget;
 pub mod client;
 mod date;
 pub mod error;
@@ -21,6 +22,7 @@ mod http2;
 pub mod metered;
 pub mod orig_proto;
 pub mod pool;
+pub mod refusals;
 pub mod replay;
 pub mod server;
 pub mod tap;

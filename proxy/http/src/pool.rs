@@ -19,11 +19,11 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use proxy_metrics::Recorder;
-use proxy_model::limits;
+use proxy_model::limits::{self, Limit};
 use proxy_transport::timers;
 use tokio::time::Instant;
 
-use crate::{Body, Error, SendError, client::Http1};
+use crate::{Body, Error, SendError, client::Http1, refusals::refused};
 pub use slot::{Http2Slot, SlotConnection};
 
 /// Idle HTTP/1 connections to one endpoint, most recently used first.
@@ -121,6 +121,11 @@ impl Http1Pool {
         if !self.sweeping.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(self)));
         }
+    }
+
+    /// Counts a connection that a limit forbids.
+    pub fn refused(&self, limit: Limit) {
+        refused(&self.metrics, limit, None);
     }
 
     /// Closes expired connections; returns the time until the next one expires, or none if the pool is empty.

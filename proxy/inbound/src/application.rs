@@ -23,6 +23,8 @@ use crate::authorize::Permit;
 pub(crate) enum Failure {
     /// Connecting failed: the request never arrived.
     Connect(Rc<proxy_transport::Error>),
+    /// Too many connections are open: the request never arrived.
+    TooMany,
     /// The exchange failed after connecting.
     Exchange(SendError),
 }
@@ -37,7 +39,7 @@ impl Failure {
     /// Returns true if the request provably did not reach the application.
     pub(crate) fn never_arrived(&self) -> bool {
         match self {
-            Self::Connect(_) => true,
+            Self::Connect(_) | Self::TooMany => true,
             Self::Exchange(error) => error.never_arrived(),
         }
     }
@@ -202,6 +204,10 @@ impl Application {
     }
 
     async fn open_http1(&self, permit: &Permit) -> Result<client::Http1, Failure> {
+        if self.transport.open_now() >= limits::APPLICATION_CONNECTIONS.value {
+            self.http1.refused(limits::APPLICATION_CONNECTIONS);
+            return Err(Failure::TooMany);
+        }
         let socket = self.connect.connect(permit.target()).await;
         let io = ObservedTcp::new(socket.map_err(Rc::new).map_err(Failure::Connect)?);
         let (close_observer, io) = (io.close_observer(), Metered::new(io, self.transport.open()));

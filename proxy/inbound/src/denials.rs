@@ -1,31 +1,23 @@
 //! Log of denied requests and connections, at a limited rate.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
+use proxy_http::refusals::LogRate;
 use proxy_metrics::ResourceLabels;
-use proxy_model::{Meta, Reason, ServerPolicy, limits};
+use proxy_model::{Meta, Reason, ServerPolicy};
 
 use crate::connection::Connection;
 
-const WINDOW: Duration = Duration::from_secs(1);
-
-/// Log of the denials of one worker. Denials beyond [`limits::DENIALS_LOGGED`] in a second are only counted; the next
-/// logged one reports their number as `suppressed`.
+/// Log of the denials of one worker. Denials beyond the rate are only counted; the next logged one reports their number
+/// as `suppressed`.
 #[derive(Debug, Default)]
-pub(crate) struct DenialLog {
-    began: Cell<Option<Instant>>,
-    logged: Cell<u32>,
-    suppressed: Cell<u64>,
-}
+pub(crate) struct DenialLog(LogRate);
 
 impl DenialLog {
     /// Logs a denied request; `route` is the one that matched.
     #[cold]
     pub(crate) fn request(&self, connection: &Connection, policy: &ServerPolicy, reason: Reason, route: Option<&Meta>) {
-        let Some(suppressed) = self.admit(Instant::now()) else {
+        let Some(suppressed) = self.0.admit(Instant::now()) else {
             return;
         };
         let server = connection.server_labels(policy);
@@ -48,7 +40,7 @@ impl DenialLog {
     /// Logs a denied connection.
     #[cold]
     pub(crate) fn connection(&self, connection: &Connection, policy: &ServerPolicy, reason: Reason) {
-        let Some(suppressed) = self.admit(Instant::now()) else {
+        let Some(suppressed) = self.0.admit(Instant::now()) else {
             return;
         };
         let server = connection.server_labels(policy);
@@ -62,36 +54,5 @@ impl DenialLog {
             suppressed,
             "Connection denied"
         );
-    }
-
-    /// Returns the number of denials suppressed since the last logged one, if another may be logged now.
-    fn admit(&self, now: Instant) -> Option<u64> {
-        if self.began.get().is_none_or(|began| now.duration_since(began) >= WINDOW) {
-            self.began.set(Some(now));
-            self.logged.set(0);
-        }
-        if self.logged.get() >= limits::DENIALS_LOGGED.value {
-            self.suppressed.set(self.suppressed.get() + 1);
-            return None;
-        }
-        self.logged.set(self.logged.get() + 1);
-        Some(self.suppressed.take())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_the_rate_and_reports_suppressed_denials() {
-        let log = DenialLog::default();
-        let now = Instant::now();
-        for _ in 0..limits::DENIALS_LOGGED.value {
-            assert_eq!(log.admit(now), Some(0));
-        }
-        assert_eq!((log.admit(now), log.admit(now)), (None, None));
-        assert_eq!(log.admit(now + WINDOW), Some(2));
-        assert_eq!(log.admit(now + WINDOW), Some(0), "reported once");
     }
 }

@@ -3,7 +3,11 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
-use proxy_http::{headers::L5D_CLIENT_ID, server, upgrade::AcceptedUpgrade};
+use proxy_http::{
+    headers::L5D_CLIENT_ID,
+    server::{self, Serving, Trust},
+    upgrade::AcceptedUpgrade,
+};
 use proxy_metrics::{Counter, HttpSlot, InboundHttpLabels, ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{Meta, ServerPolicy};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +56,7 @@ pub(crate) async fn serve_http1(connection: Connection, io: SessionIo, drain: Ca
     let session = Session::new(connection, drain.clone());
     let shared = session.clone();
     let service = move |request| request::serve(shared.clone(), request);
-    server::http1(io, service, &drain).await?;
+    server::http1(io, service, session.serving()).await?;
     let upgraded = session.upgraded.take();
     if let Some(upgraded) = upgraded {
         Box::pin(upgraded.run()).await?;
@@ -62,10 +66,10 @@ pub(crate) async fn serve_http1(connection: Connection, io: SessionIo, drain: Ca
 
 /// Serves HTTP/2.
 pub(crate) async fn serve_http2(connection: Connection, io: SessionIo, drain: CancellationToken) -> Result<(), Error> {
-    let params = connection.worker.config.http2;
-    let session = Session::new(connection, drain.clone());
-    let service = move |request| request::serve(session.clone(), request);
-    server::http2(io, service, params, &drain).await?;
+    let session = Session::new(connection, drain);
+    let shared = session.clone();
+    let service = move |request| request::serve(shared.clone(), request);
+    server::http2(io, service, session.serving()).await?;
     Ok(())
 }
 
@@ -84,6 +88,22 @@ impl Session {
             drain,
             connection,
         })
+    }
+
+    /// Circumstances that the client is served under.
+    fn serving(&self) -> Serving<'_> {
+        let worker = &self.connection.worker;
+        Serving {
+            trust: if self.is_informed() {
+                Trust::Meshed
+            } else {
+                Trust::Stranger
+            },
+            informational_headers: self.is_informed(),
+            client: self.connection.client.0,
+            params: worker.config.http2,
+            ..Serving::new(&worker.metrics, &self.drain)
+        }
     }
 
     /// Returns true if the client is authenticated, and so receives informational headers.

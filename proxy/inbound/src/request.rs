@@ -136,6 +136,11 @@ async fn exchange(
             Ok(ResponseBody::recorded(response, guard, is_grpc))
         }
         Err(failure) => {
+            if let Failure::Exchange(failed) = &failure
+                && let Some((limit, _)) = failed.error.limit()
+            {
+                session.connection.worker.metrics.limit_refused(limit);
+            }
             let refused = refused(&failure, protocol);
             let status = match &refused {
                 EarlyEnd::Answer(rejection) => Some(rejection.status),
@@ -308,7 +313,11 @@ fn refused(failure: &Failure, protocol: RequestProtocol) -> EarlyEnd {
             proxy_transport::Error::ConnectTimeout { .. } => (Reason::ConnectTimeout, error.to_string()),
             _ => (Reason::ConnectFailed, error.to_string()),
         },
+        Failure::TooMany => (Reason::LoadShed, Reason::LoadShed.sentence().to_owned()),
         Failure::Exchange(failed) => {
+            if let Some((_, reason)) = failed.error.limit() {
+                return rejection(reason, reason.sentence(), never_arrived);
+            }
             // HTTP/2 has reset codes for this; an orig-proto client expects a response.
             match (protocol, never_arrived, failed.error.h2_reason()) {
                 (RequestProtocol::Http2, true, _) => return EarlyEnd::Reset(h2::Reason::REFUSED_STREAM),
@@ -317,6 +326,10 @@ fn refused(failure: &Failure, protocol: RequestProtocol) -> EarlyEnd {
             }
         }
     };
+    rejection(reason, message, never_arrived)
+}
+
+fn rejection(reason: Reason, message: impl Into<Cow<'static, str>>, never_arrived: bool) -> EarlyEnd {
     let rejection = Rejection::from_reason(reason, message);
     if never_arrived {
         rejection.never_arrived().into()

@@ -83,6 +83,11 @@ impl TransportSlot {
         })
     }
 
+    /// Returns the number of connections of this worker that are open now.
+    pub fn open_now(&self) -> usize {
+        usize::try_from(self.open.value()).unwrap_or(0)
+    }
+
     /// Counts a connection that is now open.
     pub fn open(self: &Arc<Self>) -> TransportGuard {
         self.open_total.inc();

@@ -154,17 +154,52 @@ crate::limits! {
     POLICY_ROUTES: usize = 4096;
     /// Bytes of the compiled regular expressions of one policy: eight routes at their limit, each sent twice.
     POLICY_PATTERN_BYTES: usize = 16 * OBJECT_PATTERN_BYTES.value;
-    /// Streams that a client may have open on one HTTP/2 connection.
-    HTTP2_STREAMS: u32 = 4096;
+    /// Time from the first byte of an HTTP/1 request's head to its last; upstream has none, ztunnel 2 s.
+    HTTP1_HEAD: Duration = Duration::from_secs(10);
+    /// Bytes of the head of an HTTP/1 message, and of its trailers; hyper's 400 KiB would be held per connection.
+    HTTP1_HEAD_BYTES: usize = 64 * 1024;
+    /// Headers of an HTTP/1 message; hyper's figure, and with more each message would cost two allocations.
+    HTTP1_HEADERS: usize = 100;
+    /// Time until the first byte of a connection's first request.
+    HTTP_FIRST_REQUEST: Duration = Duration::from_secs(60);
+    /// Time without a request after which a client's connection is closed, at the latest after twice as long; pools of
+    /// clients give up far earlier.
+    HTTP_IDLE: Duration = Duration::from_secs(300);
+    /// Time for the preface and the first SETTINGS of HTTP/2.
+    HTTP2_PREFACE: Duration = Duration::from_secs(10);
+    /// Time for a client to close an HTTP/2 connection after GOAWAY.
+    HTTP2_GOAWAY: Duration = Duration::from_secs(10);
+    /// Streams that a client without an identity may have open on one HTTP/2 connection; upstream has no limit, hyper
+    /// recommends 200. With 16 KiB of headers each this bounds the headers of a connection to 4 MiB.
+    HTTP2_STREAMS: u32 = 256;
+    /// Streams that a meshed client, or the proxy's own application, may have open on one HTTP/2 connection: a proxy
+    /// sends all requests to an endpoint over one connection per worker.
+    HTTP2_MESHED_STREAMS: u32 = 1024;
+    /// Streams that a client without an identity may reset unanswered within the window, beyond those answered.
+    HTTP2_RESETS: u32 = 200;
+    /// Streams that a meshed client may reset unanswered within the window, beyond those answered: it carries the
+    /// cancellations of many clients.
+    HTTP2_MESHED_RESETS: u32 = 4096;
+    /// Window in which resets are counted.
+    HTTP2_RESET_WINDOW: Duration = Duration::from_secs(30);
+    /// Time that a request waits for the server to allow a further stream; upstream's fail-fast is 3 s.
+    HTTP2_STREAM_WAIT: Duration = Duration::from_secs(10);
+    /// Bytes of bodies that wait in one HTTP/2 connection for windows and socket, beyond which no body is read.
+    HTTP2_WAITING_BYTES: usize = 2 * 1024 * 1024;
+    /// Bytes of request heads and bodies that wait in the HTTP connections of a process; beyond it, the connection that
+    /// holds most is closed. At most a quarter of the container's memory.
+    BUFFERED_BYTES: usize = 64 * 1024 * 1024;
+    /// Connections to one application by HTTP/1 that a worker has open at a time: half of the local ports.
+    APPLICATION_CONNECTIONS: usize = 14_000;
     /// Streams opened on an HTTP/2 connection before the server has said how many it takes; hyper's figure.
     HTTP2_FIRST_STREAMS: usize = 100;
     /// Bytes of the stream window of HTTP/2; upstream's figure on the wire.
     HTTP2_STREAM_WINDOW: u32 = 65_535;
     /// Bytes of the connection window of HTTP/2; upstream's figure on the wire.
     HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-    /// Bytes that wait in an HTTP/2 connection of a client for its socket, all streams together; hyper's figure.
+    /// Bytes that one stream of a client's HTTP/2 connection takes before it has sent them; hyper's figure.
     HTTP2_SERVER_SEND_BUFFER: usize = 400 * 1024;
-    /// Bytes that wait in an HTTP/2 connection to a server for its socket, all streams together; hyper's figure.
+    /// Bytes that one stream of an HTTP/2 connection to a server takes before it has sent them; hyper's figure.
     HTTP2_CLIENT_SEND_BUFFER: usize = 1024 * 1024;
     /// Streams of an HTTP/2 connection reset for what the peer sent, before it is closed; hyper's figure.
     HTTP2_ERROR_RESETS: usize = 1024;

@@ -162,6 +162,9 @@ reasons! {
 
     // Requests, and connections whose policy is known.
     MalformedRequest("malformed-request", Client, "the request is malformed").http(400, 13).closes().label(UNEXPECTED);
+    RequestHeadTooLarge("request-head-too-large", Client, "the request's head is too large").http(431, 8).closes();
+    RequestHeadTimeout("request-head-timeout", Client, "the request's head did not arrive in time")
+        .http(408, 4).closes();
     InvalidAuthority("invalid-authority", Client, "the request's authority is invalid")
         .http(400, 13).closes().label(UNEXPECTED);
     NoRoute("no-route", Policy, "no route found for request").http(404, 5).label(UNEXPECTED);
@@ -195,6 +198,10 @@ reasons! {
         .http(502, 14).closes().label(IO).route("CANCEL");
     StreamCalmed("stream-calmed", Server, "the server asked for fewer requests")
         .http(502, 14).closes().label(IO).route("ENHANCE_YOUR_CALM");
+    NoStream("no-stream", Server, "the server allows no further streams")
+        .retry().http(503, 14).closes().label(IO).route("IO");
+    ResponseHeadTooLarge("response-head-too-large", Server, "the response's head is too large")
+        .http(502, 13).closes().label(IO).route("IO");
     StreamReset("stream-reset", Server, "the server reset the stream")
         .http(502, 14).closes().label(IO).route("RESET");
 

@@ -174,7 +174,12 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
     let sent = pin!(connection.send(&mut request));
     let mut response = match within(out.clock(), Phase::Attempt, sent).await {
         Ok(Ok(response)) => response,
-        Ok(Err(failed)) => return failure(plan, failed, attempt, Via { variant, generation }),
+        Ok(Err(failed)) => {
+            if let Some((limit, _)) = failed.error.limit() {
+                client.context.metrics.limit_refused(limit);
+            }
+            return failure(plan, failed, attempt, Via { variant, generation });
+        }
         Err(timeout) => {
             abort(plan, attempt, &timeout, None);
             return Err(timeout);
@@ -268,6 +273,7 @@ fn failure(plan: &Plan, failed: SendError, mut attempt: Attempt, via: Via) -> Re
     let Via { variant, generation } = via;
     let endpoint = attempt.flight.endpoint.clone();
     let never_arrived = failed.never_arrived();
+    let is_refusing = matches!(failed.error, proxy_http::Error::NoStream);
     let error = Error::Endpoint {
         addr: endpoint.model.addr,
         error: Rc::new(failed.error),
@@ -278,7 +284,11 @@ fn failure(plan: &Plan, failed: SendError, mut attempt: Attempt, via: Via) -> Re
             // The connection is closing; the next request opens another.
             endpoint.connector.slot(variant).forget(generation);
         }
-        attempt.flight.unsent();
+        if is_refusing {
+            attempt.flight.never_arrived();
+        } else {
+            attempt.flight.unsent();
+        }
         attempt.endpoint.never_arrived();
         if let Some(actual) = attempt.actual {
             actual.never_arrived();

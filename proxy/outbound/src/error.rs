@@ -91,13 +91,7 @@ impl Error {
             Self::LoadShed(_) => Reason::LoadShed,
             Self::Connect { timeout: true, .. } => Reason::ConnectTimeout,
             Self::Connect { .. } => Reason::ConnectFailed,
-            Self::Endpoint { error, .. } => match error.h2_reason() {
-                Some(h2::Reason::REFUSED_STREAM) => Reason::StreamRefused,
-                Some(h2::Reason::CANCEL) => Reason::StreamCancelled,
-                Some(h2::Reason::ENHANCE_YOUR_CALM) => Reason::StreamCalmed,
-                Some(_) => Reason::StreamReset,
-                None => Reason::EndpointFailed,
-            },
+            Self::Endpoint { error, .. } => endpoint_reason(error),
             Self::IdentityRequired(_) => Reason::IdentityRequired,
             Self::InvalidBackend(_) => Reason::InvalidBackend,
             Self::NoRoute => Reason::NoRoute,
@@ -131,6 +125,19 @@ impl Error {
             return Rejection::clone(rejection);
         }
         Rejection::from_reason(self.reason(), self.to_string())
+    }
+}
+
+fn endpoint_reason(error: &proxy_http::Error) -> Reason {
+    if let Some((_, reason)) = error.limit() {
+        return reason;
+    }
+    match error.h2_reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Reason::StreamRefused,
+        Some(h2::Reason::CANCEL) => Reason::StreamCancelled,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Reason::StreamCalmed,
+        Some(_) => Reason::StreamReset,
+        None => Reason::EndpointFailed,
     }
 }
 

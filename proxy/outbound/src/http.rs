@@ -12,7 +12,7 @@ use proxy_http::{
     errors::{self, Shape},
     h1::{self, Form},
     headers::{CLOSE, HeaderFlags, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, MESH_NEVER_ARRIVED},
-    server::{self, Io},
+    server::{self, Io, Serving, Trust},
     upgrade::{AcceptedUpgrade, Upgrade},
 };
 use proxy_metrics::RequestGuard;
@@ -71,12 +71,18 @@ impl ClientConnection {
         version: HttpVersion,
         drain: &CancellationToken,
     ) -> Result<(), Error> {
-        let params = self.context.config.http2;
+        let serving = Serving {
+            trust: Trust::Meshed,
+            informational_headers: self.context.config.informational_headers,
+            client: self.client.0,
+            params: self.context.config.http2,
+            ..Serving::new(&self.context.metrics, drain)
+        };
         let served = self.clone();
         let service = move |request| served.clone().request(request);
         let served = match version {
-            HttpVersion::Http1 => server::http1(io, service, drain).await,
-            HttpVersion::Http2 => server::http2(io, service, params, drain).await,
+            HttpVersion::Http1 => server::http1(io, service, serving).await,
+            HttpVersion::Http2 => server::http2(io, service, serving).await,
         };
         served.map_err(|error| Error::Client(Rc::new(error)))?;
         if let Some(agreed) = self.agreed.take()

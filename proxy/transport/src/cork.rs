@@ -31,7 +31,13 @@ pub fn corked<T>(run: impl FnOnce() -> T) -> T {
 
 /// Connection that can be corked. Clones share the same connection.
 #[derive(Debug)]
-pub struct Corked<I>(Rc<RefCell<I>>);
+pub struct Corked<I>(Rc<Inner<I>>);
+
+#[derive(Debug)]
+struct Inner<I> {
+    io: RefCell<I>,
+    received: Cell<u64>,
+}
 
 impl<I> Clone for Corked<I> {
     fn clone(&self) -> Self {
@@ -51,7 +57,10 @@ impl Drop for Cork {
 impl<I: AsyncWrite + Unpin> Corked<I> {
     /// Wraps a connection; it starts uncorked.
     pub fn new(io: I) -> Self {
-        Self(Rc::new(RefCell::new(io)))
+        Self(Rc::new(Inner {
+            io: RefCell::new(io),
+            received: Cell::new(0),
+        }))
     }
 
     /// Flushes the writes that were held back.
@@ -59,14 +68,23 @@ impl<I: AsyncWrite + Unpin> Corked<I> {
         self.with(|io| io.poll_flush(cx))
     }
 
+    /// Returns the number of bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.0.received.get()
+    }
+
     fn with<T>(&self, call: impl FnOnce(Pin<&mut I>) -> T) -> T {
-        call(Pin::new(&mut *self.0.borrow_mut()))
+        call(Pin::new(&mut *self.0.io.borrow_mut()))
     }
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.with(|io| io.poll_read(cx, buf))
+        let before = buf.filled().len();
+        let read = self.with(|io| io.poll_read(cx, buf));
+        let received = &self.0.received;
+        received.set(received.get() + (buf.filled().len() - before) as u64);
+        read
     }
 }
 
@@ -84,7 +102,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Corked<I> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.borrow().is_write_vectored()
+        self.0.io.borrow().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

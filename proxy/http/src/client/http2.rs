@@ -12,16 +12,17 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use h2::client::{Builder, Connection, SendRequest};
 use http::{HeaderMap, Method, Request, Response, Version, header::CONTENT_LENGTH};
 use http_body::Body as _;
 use proxy_model::{Http2Params, limits};
-use proxy_transport::{Corked, cork::corked};
+use proxy_transport::{Corked, cork::corked, timers};
 
 use crate::{
-    Body, Error, SendError, h1,
+    Body, Error, SendError,
+    budget::{HeldData, Holder},
+    h1,
     headers::HeaderFlags,
     http2::{
         body_sender::{self, BodySender},
@@ -33,7 +34,7 @@ use crate::{
     server::Io,
 };
 
-/// Bytes buffered for the socket, over all streams; hyper's figure.
+/// Bytes buffered for the socket by each stream; hyper's figure.
 const SEND_BUFFER: usize = limits::HTTP2_CLIENT_SEND_BUFFER.value;
 /// Concurrent streams until the peer announces its limit; hyper's figure.
 const FIRST_STREAMS: usize = limits::HTTP2_FIRST_STREAMS.value;
@@ -46,20 +47,23 @@ pub struct Http2(Rc<ClientState>);
 
 /// State shared by all clones. After the last is dropped, the connection ends with its last stream.
 struct ClientState {
-    sender: RefCell<SendRequest<Bytes>>,
+    sender: RefCell<SendRequest<HeldData>>,
     is_closed: Rc<Cell<bool>>,
     /// Held by every exchange in progress.
     active: Rc<()>,
+    holder: Rc<Holder>,
 }
 
 /// Starts an HTTP/2 connection over `io`. A task of the current worker drives it and ends with it.
 pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
     let io = Corked::new(io);
     let (sender, mut connection) = builder(params).handshake(io.clone()).await?;
+    let waker = CoalescingWaker::new();
     let state = Rc::new(ClientState {
         sender: RefCell::new(sender),
         is_closed: Rc::new(Cell::new(false)),
         active: Rc::new(()),
+        holder: Holder::new(waker.waker(), None),
     });
     let pings = params.keep_alive.as_ref().and_then(|keep_alive| {
         let pings = Pings {
@@ -70,7 +74,7 @@ pub async fn http2<I: Io>(io: I, params: &Http2Params) -> Result<Http2, Error> {
         let is_wanted = move || always || state.upgrade().is_some_and(|state| state.is_active());
         Some(keep_alive::unanswered(pings, connection.ping_pong()?, is_wanted))
     });
-    tokio::task::spawn_local(Driver::new(connection, io, &state, pings).run());
+    tokio::task::spawn_local(Driver::new(connection, io, &state, pings).run(waker));
     Ok(Http2(state))
 }
 
@@ -124,16 +128,17 @@ fn warn_of_adaptive_flow_control() {
 
 /// Drives a connection to its end.
 struct Driver<I: Io> {
-    connection: Connection<Corked<I>, Bytes>,
+    connection: Connection<Corked<I>, HeldData>,
     io: Corked<I>,
     pings: Option<LocalBoxFuture<'static, ()>>,
     state: Weak<ClientState>,
+    holder: Rc<Holder>,
     is_closed: CloseOnDrop,
 }
 
 impl<I: Io> Driver<I> {
     fn new(
-        connection: Connection<Corked<I>, Bytes>,
+        connection: Connection<Corked<I>, HeldData>,
         io: Corked<I>,
         state: &Rc<ClientState>,
         pings: Option<LocalBoxFuture<'static, ()>>,
@@ -143,12 +148,12 @@ impl<I: Io> Driver<I> {
             io,
             pings,
             state: Rc::downgrade(state),
+            holder: state.holder.clone(),
             is_closed: CloseOnDrop(state.is_closed.clone()),
         }
     }
 
-    async fn run(mut self) {
-        let mut waker = CoalescingWaker::new();
+    async fn run(mut self, mut waker: CoalescingWaker) {
         let ended = poll_fn(|cx| {
             let ended = waker.poll(cx, |cx| self.poll(cx));
             uncork(ended, cx, &self.io)
@@ -164,6 +169,9 @@ impl<I: Io> Driver<I> {
         if let Some(pings) = &mut self.pings
             && pings.as_mut().poll(cx).is_ready()
         {
+            return Poll::Ready(Ok(()));
+        }
+        if self.holder.is_shed() {
             return Poll::Ready(Ok(()));
         }
         let ended = corked(|| Pin::new(&mut self.connection).poll(cx));
@@ -213,14 +221,19 @@ impl Http2 {
         let is_whole = body.is_end_stream();
         let head = head(request, &body);
         let (response, stream) = sender.send_request(head, is_whole).map_err(failed)?;
-        drop(sender);
         let active = state.active.clone();
         let sending = if is_whole {
             drop(stream);
             None
         } else {
-            body_sender::start(BodySender::new(body, stream), active.clone())
+            body_sender::start(BodySender::new(body, stream, state.holder.clone()), active.clone())
         };
+        wait_for_stream(&mut sender).await.map_err(|error| SendError {
+            error,
+            not_sent: false,
+            not_read: false,
+        })?;
+        drop(sender);
         let response = response.await.map_err(failed)?;
         if let Some(sending) = sending {
             sending.detach();
@@ -231,6 +244,20 @@ impl Http2 {
     /// Returns true if the connection has ended or accepts no more requests.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed.get()
+    }
+}
+
+/// Waits until the stream of the request just sent has been opened. A server that allows no further streams is not
+/// ready; its limit may be 0.
+async fn wait_for_stream(sender: &mut SendRequest<HeldData>) -> Result<(), Error> {
+    let mut opened = poll_fn(|cx| sender.poll_ready(cx));
+    if let Some(opened) = (&mut opened).now_or_never() {
+        // An error of the connection is the response's, too.
+        return opened.or(Ok(()));
+    }
+    match timers::timeout(limits::HTTP2_STREAM_WAIT.value, opened).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::NoStream),
     }
 }
 

@@ -11,7 +11,10 @@ use h2::{Reason, SendStream};
 use http_body::Body;
 use tokio::task::AbortHandle;
 
-use crate::Error;
+use crate::{
+    Error,
+    budget::{HeldData, Holder},
+};
 
 /// Payload of a DATA frame: with its header it fills one TLS record. 16 KiB of data would take two records, one of nine
 /// bytes.
@@ -20,9 +23,11 @@ const FRAME: usize = 16_384 - 9;
 /// Sends a body in its stream until either has ended.
 pub(crate) struct BodySender<B> {
     body: B,
-    stream: SendStream<Bytes>,
-    /// Read from the body, and waiting for the peer's window.
-    waiting: Option<Bytes>,
+    stream: SendStream<HeldData>,
+    /// Account of the connection.
+    holder: Rc<Holder>,
+    /// There is room for the next frame of the body.
+    has_room: bool,
 }
 
 /// Body sent by a task of its own. Dropping this aborts the task: the response is no longer wanted.
@@ -65,33 +70,44 @@ impl<B> BodySender<B>
 where
     B: Body<Data = Bytes, Error = Error> + Unpin,
 {
-    pub(crate) fn new(body: B, stream: SendStream<Bytes>) -> Self {
+    pub(crate) fn new(body: B, stream: SendStream<HeldData>, holder: Rc<Holder>) -> Self {
         Self {
             body,
             stream,
-            waiting: None,
+            holder,
+            has_room: false,
         }
     }
 
-    /// Sends waiting data as soon as the window is open at all: h2 keeps the rest, and accepts no more until it is
-    /// sent.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        if self.waiting.is_none() {
+    /// Waits until the window is open at all: h2 keeps what does not fit, and accepts no more until it is sent. A body
+    /// is not read before, so a peer that reads nothing makes its stream hold nothing.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.has_room {
             return Poll::Ready(Ok(()));
         }
+        // One byte is enough to be notified of the window. Data that a body has not produced must not hold more.
+        self.stream.reserve_capacity(1);
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(capacity) => drop(capacity?),
                 None => return Poll::Ready(Err(Reason::CANCEL.into())), // Reset by the peer.
             }
         }
-        let Some(mut data) = self.waiting.take() else {
-            return Poll::Ready(Ok(()));
-        };
-        while data.len() > FRAME {
-            self.stream.send_data(data.split_to(FRAME), false)?;
+        self.has_room = self.holder.has_room(cx.waker());
+        if self.has_room {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
         }
-        Poll::Ready(self.stream.send_data(data, self.body.is_end_stream()))
+    }
+
+    fn send(&mut self, mut data: Bytes, is_last: bool) -> Result<(), h2::Error> {
+        self.has_room = false;
+        while data.len() > FRAME {
+            self.stream
+                .send_data(HeldData::new(data.split_to(FRAME), &self.holder), false)?;
+        }
+        self.stream.send_data(HeldData::new(data, &self.holder), is_last)
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
@@ -99,13 +115,9 @@ where
             if self.stream.poll_reset(cx)?.is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            let was_waiting = self.waiting.is_some();
-            ready!(self.poll_waiting(cx))?;
-            if was_waiting && self.body.is_end_stream() {
-                return Poll::Ready(Ok(()));
-            }
+            ready!(self.poll_room(cx))?;
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
+                None => return Poll::Ready(self.send(Bytes::new(), true)),
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     tracing::debug!(%error, "request or response body failed");
@@ -115,18 +127,12 @@ where
                 }
             };
             match frame.into_data() {
-                Ok(data) if data.is_empty() => {
+                Ok(data) => {
                     let is_last = self.body.is_end_stream();
-                    self.stream.send_data(data, is_last)?;
+                    self.send(data, is_last)?;
                     if is_last {
                         return Poll::Ready(Ok(()));
                     }
-                }
-                Ok(data) => {
-                    // Reserving one byte is enough to be notified of the window. Data that a body has not produced must
-                    // not hold any of it.
-                    self.stream.reserve_capacity(1);
-                    self.waiting = Some(data);
                 }
                 Err(frame) => {
                     let Ok(trailers) = frame.into_trailers() else { continue };

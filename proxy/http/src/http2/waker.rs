@@ -50,6 +50,11 @@ impl CoalescingWaker {
         }
     }
 
+    /// Waker of the task.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
     /// Runs `poll` until nothing wakes it any more.
     pub(crate) fn poll<T>(
         &mut self,

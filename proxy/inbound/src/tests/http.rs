@@ -8,6 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use proxy_http::{Body, client, headers, server};
+use proxy_metrics::Metrics;
 use proxy_model::{
     Http2Params, ServerProtocol,
     inbound::{Action, RateLimit},
@@ -265,7 +266,10 @@ fn request_on_a_closed_idle_connection_is_resent() {
                     });
                     async move { Ok::<_, std::convert::Infallible>(echo(request).await) }
                 };
-                spawn_local(async move { server::http1(socket, service, &drain).await });
+                spawn_local(async move {
+                    let metrics = Metrics::default().recorder();
+                    server::http1(socket, service, server::Serving::new(&metrics, &drain)).await
+                });
             }
         });
         web.script.inbound(app.port(), open(detect()));

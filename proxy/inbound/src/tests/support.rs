@@ -12,7 +12,11 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use proxy_discovery::{Discovery, Script};
-use proxy_http::{Body, client, server, tap::Registry};
+use proxy_http::{
+    Body, client,
+    server::{self, Serving},
+    tap::Registry,
+};
 use proxy_metrics::{BuildInfo, Metrics};
 use proxy_model::{
     Authentication, Authorization, ClientAddr, Id, Meta, NetworkMatch, OrigDstAddr, ServerPolicy, ServerProtocol,
@@ -228,7 +232,10 @@ where
                 let response = answer(request);
                 async move { Ok::<_, Infallible>(response.await) }
             };
-            spawn_local(async move { server::http1(socket, service, &CancellationToken::new()).await });
+            spawn_local(async move {
+                let (metrics, drain) = (Metrics::default().recorder(), CancellationToken::new());
+                server::http1(socket, service, Serving::new(&metrics, &drain)).await
+            });
         }
     });
     addr
@@ -249,8 +256,10 @@ where
                 let response = answer(request);
                 async move { Ok::<_, Infallible>(response.await) }
             };
-            let params = server::ServerParams::default();
-            spawn_local(async move { server::http2(socket, service, params, &CancellationToken::new()).await });
+            spawn_local(async move {
+                let (metrics, drain) = (Metrics::default().recorder(), CancellationToken::new());
+                server::http2(socket, service, Serving::new(&metrics, &drain)).await
+            });
         }
     });
     addr

@@ -155,7 +155,8 @@ fn uses_a_separate_connection_per_protocol() {
                 log.borrow_mut().push(header.protocol);
                 async move {
                     use proxy_http::server;
-                    let drain = Default::default();
+                    let (metrics, drain) = (proxy_metrics::Metrics::default().recorder(), Default::default());
+                    let serving = server::Serving::new(&metrics, &drain);
                     let service = |mut request: Request<Body>| async move {
                         if request.headers().contains_key("upgrade") {
                             spawn_echo(hyper::upgrade::on(&mut request));
@@ -166,8 +167,8 @@ fn uses_a_separate_connection_per_protocol() {
                         Ok::<_, std::convert::Infallible>(Response::new(Body::Empty))
                     };
                     match header.protocol {
-                        Some(SessionProtocol::Http1) => drop(server::http1(io, service, &drain).await),
-                        _ => drop(server::http2(io, service, Default::default(), &drain).await),
+                        Some(SessionProtocol::Http1) => drop(server::http1(io, service, serving).await),
+                        _ => drop(server::http2(io, service, serving).await),
                     }
                 }
             })

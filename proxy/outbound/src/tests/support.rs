@@ -17,7 +17,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use proxy_discovery::{Discovery, Script};
-use proxy_http::{Body, client, server, tap::Registry};
+use proxy_http::{
+    Body, client,
+    server::{self, Serving},
+    tap::Registry,
+};
 use proxy_metrics::Metrics;
 use proxy_model::{
     Backend, ClientAddr, ClientPolicy, ClientProtocol, Endpoint, Hint, Id, Meta, OrigDstAddr, OutboundTarget,
@@ -217,7 +221,8 @@ impl Mesh {
             let answer = answer.clone();
             async move {
                 let service = move |request| answer(request);
-                let _ = server::http2(io, service, Default::default(), &CancellationToken::new()).await;
+                let (metrics, drain) = (Metrics::default().recorder(), CancellationToken::new());
+                let _ = server::http2(io, service, Serving::new(&metrics, &drain)).await;
             }
         })
         .await
@@ -262,7 +267,8 @@ impl Mesh {
                         seen(&request);
                         async move { Ok::<_, Infallible>(Response::new(request.into_body())) }
                     };
-                    let _ = server::http1(socket, service, &CancellationToken::new()).await;
+                    let (metrics, drain) = (Metrics::default().recorder(), CancellationToken::new());
+                    let _ = server::http1(socket, service, Serving::new(&metrics, &drain)).await;
                 });
             }
         });
