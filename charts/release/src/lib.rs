@@ -1,10 +1,10 @@
 //! Everything that a version consists of, made by one command from the tree.
 //!
 //! ```text
-//! cargo dist ─▶ static programs ─┬─[images]──▶ one OCI archive per image
-//!                                ├─[archive]─▶ mesh-VERSION-linux-ARCH.tar.gz: program, completions, man pages
-//! charts/ ─────────[archive]─────┤
-//! cargo metadata ──[sbom]────────┴─▶ a CycloneDX document per program, SHA256SUMS, krew manifest
+//! cargo dist ─▶ static programs ─[program]─▶ checked, crates noted inside ─┬─[images]──▶ one OCI archive per image
+//! cargo tree ─[linked]─┬──────────────▲                                    └─[archive]─▶ program, man pages
+//!                      └─[sbom]─▶ a CycloneDX document per program
+//! charts/ ─[archive]─▶ chart packages;    all of them ─▶ SHA256SUMS, krew manifest
 //! ```
 //!
 //! The same commit makes the same bytes: entries have no time and no owner. Signing and publishing belong to the
@@ -13,7 +13,9 @@
 pub mod archive;
 pub mod images;
 mod krew;
+mod linked;
 mod oci;
+mod program;
 pub mod release;
 mod sbom;
 

@@ -9,7 +9,15 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use cargo_metadata::MetadataCommand;
 
-use crate::{VERSION, architecture, archive::Archive, images, krew, sbom, sha256};
+use crate::{
+    VERSION, architecture,
+    archive::Archive,
+    images, krew,
+    linked::{Graph, Linked},
+    program,
+    sbom::{self, Platform},
+    sha256,
+};
 
 /// The command line's program, which is also in an archive of its own.
 const CLI: &str = "mesh";
@@ -55,14 +63,16 @@ impl Release {
             ensure!(is_empty, "{} is not empty", self.out.display());
         }
         fs::create_dir_all(&self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
-        let programs = match &self.programs {
+        let built = match &self.programs {
             Some(folder) => folder.clone(),
             None => self.build()?,
         };
+        let programs = self.out.join("programs");
+        self.seal(&built, &programs)?;
         self.archive(&programs)?;
         self.images(&programs)?;
+        fs::remove_dir_all(&programs).with_context(|| format!("cannot remove {}", programs.display()))?;
         self.charts()?;
-        self.boms()?;
         self.sums()
     }
 
@@ -75,12 +85,7 @@ impl Release {
         }
         let status = cargo.status().context("cannot run cargo")?;
         ensure!(status.success(), "cargo dist failed: {status}");
-        let rustc = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
-        let text = String::from_utf8_lossy(&rustc.stdout).into_owned();
-        let host = text
-            .lines()
-            .find_map(|line| line.strip_prefix("host: "))
-            .context("rustc -vV names no host")?;
+        let host = rustc("host")?;
         let target = self.metadata()?.target_directory;
         Ok(target.join(host).join("dist").into_std_path_buf())
     }
@@ -151,10 +156,16 @@ impl Release {
         Ok(())
     }
 
-    fn boms(&self) -> anyhow::Result<()> {
+    /// Checks the programs, and writes each to `to` with its crates inside, and its bill of materials.
+    fn seal(&self, built: &Path, to: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
         let metadata = self.metadata()?;
+        let graph = Graph::read(&self.root, &PACKAGES)?;
+        let platform = platform()?;
         for program in images::released_programs() {
-            let document = sbom::document(&metadata, program)?;
+            let linked = linked(&graph, &metadata, program)?;
+            program::seal(&built.join(program), &to.join(program), &linked)?;
+            let document = sbom::document(program, &linked, &platform);
             let text = serde_json::to_vec_pretty(&document)?;
             self.write(&format!("sbom-{program}-{VERSION}.cdx.json"), &text)?;
         }
@@ -180,6 +191,40 @@ impl Release {
         let path = self.out.join(name);
         fs::write(&path, data).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Crates of a program, which one of the packages makes.
+fn linked(graph: &Graph, metadata: &cargo_metadata::Metadata, program: &str) -> anyhow::Result<Linked> {
+    let packages = metadata.workspace_packages();
+    let package = packages.iter().find(|package| {
+        let mut targets = package.targets.iter();
+        targets.any(|target| target.is_bin() && target.name == program)
+    });
+    let package = package.with_context(|| format!("no package of the workspace makes the program {program}"))?;
+    graph.linked(&package.name)
+}
+
+/// Value of a field of `rustc -vV`.
+fn rustc(field: &str) -> anyhow::Result<String> {
+    let text = run(Path::new("rustc"), &["-vV"])?;
+    let text = String::from_utf8_lossy(&text);
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+    value
+        .map(str::to_owned)
+        .with_context(|| format!("rustc -vV has no {field}"))
+}
+
+/// Libraries of this machine that are linked into every program.
+fn platform() -> anyhow::Result<Platform> {
+    // On other C libraries the variable is unknown.
+    let glibc = run(Path::new("getconf"), &["GNU_LIBC_VERSION"]).ok();
+    let glibc = glibc.and_then(|text| String::from_utf8(text).ok());
+    Ok(Platform {
+        rust: rustc("release")?,
+        glibc: glibc.and_then(|text| Some(text.trim().strip_prefix("glibc ")?.to_owned())),
+    })
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
