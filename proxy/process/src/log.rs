@@ -3,7 +3,13 @@
 //! A filter is a list of `LEVEL`, `TARGET=LEVEL` and `[{FIELD}]=LEVEL`. Filters of spans match nothing, because our
 //! code opens none; so no program carries the regular expressions to match them.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    io::{self, Write},
+    str::FromStr,
+    sync::Arc,
+    time::Instant,
+};
 
 use tracing_subscriber::{
     Layer, Registry,
@@ -57,7 +63,10 @@ impl Handle {
 /// Sets up the log, once per process.
 pub fn init(filter: &str, format: Format) -> Result<Handle, Error> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
-    let lines = tracing_subscriber::fmt::layer().with_thread_ids(true).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_thread_ids(true)
+        .with_ansi(false)
+        .with_writer(|| OneLine(io::stdout()));
     let lines = match format {
         Format::Plain => lines.with_timer(Uptime(Instant::now())).boxed(),
         Format::Json => lines.json().with_current_span(false).with_span_list(true).boxed(),
@@ -68,6 +77,45 @@ pub fn init(filter: &str, format: Format) -> Result<Handle, Error> {
         .try_init()
         .map_err(|_| Error::LogTwice)?;
     Ok(Handle(Arc::new(handle)))
+}
+
+/// Writer that keeps each event on its line: foreign text, such as a name in a review, must not forge another event or
+/// control a terminal.
+#[derive(Debug)]
+pub struct OneLine<W>(pub W);
+
+impl<W: Write> Write for OneLine<W> {
+    /// Writes an event, which comes as a whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (line, end) = match event.strip_suffix(b"\n") {
+            Some(line) => (line, &b"\n"[..]),
+            None => (event, &b""[..]),
+        };
+        let text = String::from_utf8_lossy(line);
+        if text.chars().any(is_control) {
+            let escape = |c: char| {
+                if is_control(c) {
+                    c.escape_default().to_string()
+                } else {
+                    c.to_string()
+                }
+            };
+            let escaped: String = text.chars().map(escape).collect();
+            self.0.write_all(&[escaped.as_bytes(), end].concat())?;
+        } else {
+            self.0.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Returns true for characters that break a line or change how a terminal shows it.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn parse(filter: &str) -> Result<Targets, Error> {
@@ -129,6 +177,41 @@ mod tests {
         assert!(!parsed.would_enable("hickory", &Level::WARN) && parsed.would_enable("h2", &Level::WARN));
         let error = parse("linkerd=loud").expect_err("no level").to_string();
         assert!(error.starts_with("invalid log filter \"linkerd=loud\":"), "{error}");
+    }
+
+    #[test]
+    fn foreign_text_forges_no_event() {
+        let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+        #[derive(Clone)]
+        struct Shared(Arc<std::sync::Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().expect("whole").write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let shared = Shared(Arc::clone(&written));
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || OneLine(shared.clone()));
+        let name = "web\n[ 1.0s] ERROR forged\r\u{1b}[2J\u{9b}31m\u{202e}é";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(%name, "event of {name}");
+        });
+        let text = String::from_utf8(written.lock().expect("whole").clone()).expect("text");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(
+            text.ends_with('\n') && !text.trim_end_matches('\n').chars().any(is_control),
+            "{text:?}"
+        );
+        assert!(
+            text.contains("\\nERROR") || text.contains("\\n[ 1.0s] ERROR forged\\r"),
+            "{text}"
+        );
+        assert!(text.contains('é'));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{
     assert_none,
     source::{self, Source},
-    workspace::{direct, packages, reachable},
+    workspace::{dependents, direct, packages, reachable},
 };
 
 /// Programs.
@@ -181,6 +181,36 @@ fn data_path_uses_its_own_timers() {
     wrong.retain(|at| !at.starts_with("proxy/transport/src/timers.rs"));
     assert!(all > wrong.len(), "proxy/transport/src/timers.rs creates them");
     assert_none("timers of the data path come from proxy_transport::timers", &wrong);
+}
+
+/// A decompressor turns a small message into a large one, and a runtime for foreign code runs it.
+#[test]
+fn data_plane_contains_no_decompressor() {
+    let crates = [
+        "async-compression",
+        "brotli*",
+        "libdeflater",
+        "lz4*",
+        "lzma*",
+        "snap",
+        "wasm*",
+        "xz*",
+        "zstd*",
+    ];
+    let mut wrong = forbidden("mesh-proxy", &crates);
+    // It compresses `/metrics`.
+    let reached = reachable("mesh-proxy");
+    let users = dependents("flate2").into_iter();
+    wrong.extend(
+        users
+            .filter(|user| reached.contains_key(user) && *user != "proxy-process")
+            .map(|user| format!("{user} → flate2")),
+    );
+    wrong.extend(uses(
+        "proxy-process",
+        &["flate2::read", "flate2::bufread", "Decoder", "Decompress"],
+    ));
+    assert_none("the data plane must not decompress", &wrong);
 }
 
 fn uses(package: &str, words: &[&str]) -> Vec<String> {
