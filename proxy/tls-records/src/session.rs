@@ -99,7 +99,7 @@ impl Received {
         is_complete
     }
 
-    /// Shows the incomplete record at the end, so that what is no record is refused early.
+    /// Shows the incomplete record at the end, so that other protocols are refused early.
     fn show_all(&mut self) {
         self.shown = self.bytes.len();
     }

@@ -1,11 +1,12 @@
-//! Engine of the fuzz targets. A target stands as a test beside its parser (`mod fuzz`): it gives seeds and a check, and
+//! Engine of the fuzz targets. A target stands as a test beside its parser (`fuzz_*`): it gives seeds and a check, and
 //! the engine feeds the seeds and mutants of them to the check.
 //!
 //! Seeds are what the target makes with its own encoders, and the files in `corpus/TARGET`, which hold what once
-//! failed. In `cargo test` a target runs a fixed series of mutants for about a second; with `MESH_FUZZ_MINUTES` a random
-//! one for that long. A failing mutant is reduced and written into the corpus.
+//! failed. In `cargo test` a target runs a fixed series of mutants for about a second; with `MESH_FUZZ_MINUTES` a
+//! random one for that long. A failing mutant is reduced and written into the corpus.
 //!
-//! Built on proptest, which reduces; not on bolero 0.13: it pins crates that hold back the whole workspace's `indexmap`.
+//! Built on proptest, which reduces; not on bolero 0.13: with it in the lock file, Cargo holds back the `indexmap` and
+//! `hashbrown` of the whole workspace.
 
 mod mutate;
 

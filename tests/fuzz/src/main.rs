@@ -1,5 +1,4 @@
-//! `tests-fuzz --minutes 60 [TARGET]`: runs fuzz targets for long, each for so many minutes, as many at once as there are
-//! CPUs.
+//! `tests-fuzz --minutes 60 [TARGET]`: runs fuzz targets, each for so many minutes, as many at once as there are CPUs.
 
 use std::process::{Command, ExitCode};
 
