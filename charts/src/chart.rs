@@ -87,6 +87,10 @@ const CONTROL_PLANE: Files = Files {
             include_str!("../mesh-control-plane/templates/config.yaml"),
         ),
         (
+            "network-policies.yaml",
+            include_str!("../mesh-control-plane/templates/network-policies.yaml"),
+        ),
+        (
             "identity.yaml",
             include_str!("../mesh-control-plane/templates/identity.yaml"),
         ),
@@ -109,6 +113,10 @@ const VIZ: Files = Files {
         ("_helpers.tpl", include_str!("../mesh-viz/templates/_helpers.tpl")),
         ("namespace.yaml", include_str!("../mesh-viz/templates/namespace.yaml")),
         ("rbac.yaml", include_str!("../mesh-viz/templates/rbac.yaml")),
+        (
+            "network-policies.yaml",
+            include_str!("../mesh-viz/templates/network-policies.yaml"),
+        ),
         ("mesh-viz.yaml", include_str!("../mesh-viz/templates/mesh-viz.yaml")),
         ("tap.yaml", include_str!("../mesh-viz/templates/tap.yaml")),
         ("policy.yaml", include_str!("../mesh-viz/templates/policy.yaml")),

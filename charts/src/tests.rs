@@ -2,6 +2,7 @@
 
 mod facts;
 mod partial;
+mod rights;
 mod sidecar;
 
 use std::{
@@ -179,6 +180,11 @@ const VARIANTS: &[&[&str]] = &[
     &["proxy.cores=2,proxy.additionalEnv[0].name=A,proxy.additionalEnv[0].value=b,proxy.inbound=null"],
     &["proxy.runtime.workers.minimum=1,proxy.resources.cpu.limit=1,proxy.tapServiceAccount=null"],
     &["identity.serviceAccountTokenProjection=false,proxy.enableExternalProfiles=true,proxy.logHTTPHeaders=insecure"],
+    &[
+        "networkPolicies.enabled=true,networkPolicies.apiServer[0].ipBlock.cidr=10.0.0.1/32",
+        "networkPolicies.metrics=null,proxy.ports.inbound=5143",
+    ],
+    &["networkPolicies.enabled=true,networkPolicies.clients=null"],
     &["tolerations[0].key=spot,tolerations[0].operator=Exists,imagePullSecrets[0].name=pull"],
     &[
         "podAnnotations.a\\.b/c=d\\,e",
@@ -201,6 +207,11 @@ const VIZ_VARIANTS: &[&[&str]] = &[
     &["controllerUID=0"],
     &["tap.externalSecret=true,uid=1000,scrapeInterval=5s", "podLabels.team=a"],
     &["tap.crtPEM=certificate,tap.keyPEM=key,tap.caBundle=bundle,replicas=2,resources.limits.memory=100Mi"],
+    &["networkPolicies.enabled=true"],
+    &[
+        "networkPolicies.enabled=true,networkPolicies.apiServer[0].ipBlock.cidr=10.0.0.1/32",
+        "networkPolicies.api[0].podSelector.matchLabels.a=b,networkPolicies.metrics[0].podSelector.matchLabels.a=b",
+    ],
     &["image.version=1.2,linkerdNamespace=mesh,identityTrustDomain=example.org,podAnnotations.a=b"],
 ];
 /// Variants of mesh-cni.

@@ -61,11 +61,12 @@ const OUTSIDE: [(&str, &str, &str); 9] = [
     ("v1", "namespaces", "Namespace"),
 ];
 /// Kinds of objects within the control plane's namespace.
-const WITHIN: [(&str, &str, &str); 8] = [
+const WITHIN: [(&str, &str, &str); 9] = [
     ("apps/v1", "deployments", "Deployment"),
     ("apps/v1", "daemonsets", "DaemonSet"),
     ("batch/v1", "cronjobs", "CronJob"),
     ("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy"),
     ("v1", "services", "Service"),
     ("v1", "configmaps", "ConfigMap"),
     ("v1", "secrets", "Secret"),

@@ -143,6 +143,32 @@ readinessProbe:
   failureThreshold: 14
 {{- end -}}
 
+{{- /* Credentials for the API server, for the one container that asks it. Where workloads prove their service account by the
+     API server's token, the sidecar needs it as well, and the kubelet mounts it everywhere. */ -}}
+
+{{- define "mesh.api-access" -}}
+{{- if .Values.identity.serviceAccountTokenProjection -}}
+automountServiceAccountToken: false
+{{- end }}
+{{- end -}}
+
+{{- define "mesh.api-access-mount" -}}
+{{- if .Values.identity.serviceAccountTokenProjection -}}
+- {name: kube-api-access, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "mesh.api-access-volume" -}}
+{{- if .Values.identity.serviceAccountTokenProjection -}}
+- name: kube-api-access
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end }}
+{{- end -}}
+
 {{- define "mesh.sidecar-annotations" -}}
 linkerd.io/proxy-version: {{ .Values.proxy.image.version | default (include "mesh.version" .) | quote }}
 {{- with .Values.identityTrustAnchorsPEM }}

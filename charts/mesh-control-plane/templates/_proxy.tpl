@@ -85,7 +85,7 @@ partial`; do not edit. Takes a map: root, component, ports (of the containers), 
   securityContext:
     allowPrivilegeEscalation: {{ $privileged }}
     capabilities:
-      add: ["NET_ADMIN","NET_RAW"]
+      add: ["NET_ADMIN"]
       {{- if not $privileged }}
       drop: ["ALL"]
       {{- end }}

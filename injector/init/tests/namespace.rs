@@ -31,10 +31,11 @@ fn main() {
     wire();
     fails_without_rules();
     simulation_changes_nothing();
+    the_capability_net_admin_is_enough();
     rules_redirect_after_repeated_installation();
     other_programs_do_not_validate();
     invalid_flags_are_reported();
-    eprintln!("init containers: 5 cases passed");
+    eprintln!("init containers: 6 cases passed");
 }
 
 /// Sets up loopback and a default route, as in a pod.
@@ -96,6 +97,24 @@ fn simulation_changes_nothing() {
         assert!(text.contains(line), "{line} in {text}");
     }
     assert_eq!(validate(&[]).0, Some(95));
+}
+
+/// Runs mesh-init with one capability or none.
+fn init_with(capabilities: &str) -> Output {
+    let flag = |name: &str| format!("--{name}={capabilities}");
+    let mut limited = Command::new("setpriv");
+    limited.args([flag("bounding-set"), flag("inh-caps"), flag("ambient-caps")]);
+    limited.arg(INIT).args(FLAGS).output().expect("setpriv, of util-linux")
+}
+
+fn the_capability_net_admin_is_enough() {
+    let denied = init_with("-all");
+    let said = String::from_utf8_lossy(&denied.stderr).into_owned();
+    assert!(!denied.status.success() && said.contains("permission denied"), "{said}");
+    assert_eq!(validate(&[]).0, Some(95));
+    let output = init_with("-all,+net_admin");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(validate(&[]), (Some(0), String::new()));
 }
 
 fn rules_redirect_after_repeated_installation() {

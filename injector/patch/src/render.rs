@@ -135,7 +135,8 @@ fn init_security(init: &InitContainer) -> Value {
     let privileged = init.root && !init.close_wait.is_zero();
     context.insert("privileged".into(), privileged.into());
     context.insert("allowPrivilegeEscalation".into(), privileged.into());
-    let mut capabilities = json!({"add": ["NET_ADMIN", "NET_RAW"]});
+    // Rules are set by netlink alone, which asks for no raw sockets.
+    let mut capabilities = json!({"add": ["NET_ADMIN"]});
     if !privileged {
         capabilities["drop"] = json!(["ALL"]);
     }

@@ -268,7 +268,7 @@ fn redirection_arguments_match_linkerds() {
         --timeout-close-wait-secs 20 --subnets-to-ignore 10.1.0.0/16";
     assert_eq!(init_args(&pod), expected);
     let security = &named(&pod["spec"]["initContainers"], "linkerd-init")["securityContext"];
-    assert_eq!(security["capabilities"]["add"], json!(["NET_ADMIN", "NET_RAW"]));
+    assert_eq!(security["capabilities"]["add"], json!(["NET_ADMIN"]));
     assert_eq!(
         (&security["runAsUser"], &security["privileged"]),
         (&json!(65534), &json!(false))

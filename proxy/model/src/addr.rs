@@ -71,7 +71,7 @@ impl Authority {
             return Err(InvalidAuthority::BadHost(text.to_owned()));
         }
         let port = port.ok_or_else(|| InvalidAuthority::BadPort(text.to_owned()))?;
-        if host.is_empty() {
+        if host.trim_end_matches('.').is_empty() {
             return Err(InvalidAuthority::NoHost(text.to_owned()));
         }
         Ok(Self::new(host, port))
