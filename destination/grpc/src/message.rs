@@ -125,4 +125,23 @@ mod tests {
             assert_eq!(refused(bytes), tonic::Code::InvalidArgument);
         }
     }
+
+    #[test]
+    fn fuzz_request() {
+        let request = GetDestination {
+            path: "web.ns.svc.cluster.local:80".to_owned(),
+            ..GetDestination::default()
+        };
+        let target = tests_fuzz::Target {
+            name: "fuzz_request",
+            seeds: vec![encode(&request).bytes.to_vec()],
+            words: &["\0\0\0\0", "\u{1}", "\n", "\u{12}"],
+        };
+        target.run(|bytes| {
+            let limit = 4 * bytes.len() + 1024;
+            if let Ok(decoded) = tests_fuzz::within(limit, || decode::<GetDestination>(bytes)) {
+                assert_eq!(decode(&encode(&decoded).bytes).ok(), Some(decoded));
+            }
+        });
+    }
 }

@@ -57,7 +57,10 @@ impl Weight {
     }
 
     fn from_f64(number: f64) -> Option<Self> {
-        let millis = (number * 1_000.0).ceil();
+        let exact = number * 1_000.0;
+        // 10.088 times 1,000 is a little more than 10,088 in binary.
+        let is_whole = (exact - exact.round()).abs() <= exact * 1e-12;
+        let millis = if is_whole { exact.round() } else { exact.ceil() };
         (0.0..1e15).contains(&millis).then_some(Self(millis as u64))
     }
 }
