@@ -35,15 +35,10 @@ pub(crate) struct MessageCaches {
 
 impl Default for MessageCaches {
     fn default() -> Self {
-        let profile = |_: Option<&Profile>, now: &Profile| {
-            let mut encoder = Encoder::default();
-            encoder.raw(&encode::whole_profile(now));
-            encoder.finish()
-        };
         Self {
             endpoints: MessageCache::differences(updates),
-            profiles: MessageCache::whole(profile),
-            outbound: MessageCache::whole(|_, now| message::encode(&encode::client_policy(now))),
+            profiles: MessageCache::whole(|_, now| message::encode_raw(&encode::whole_profile(now))),
+            outbound: MessageCache::whole(|_, now| message::encode_raw(&encode::whole_client_policy(now))),
             inbound: MessageCache::whole(|_, now| message::encode(&encode::server_policy(now))),
         }
     }

@@ -63,6 +63,13 @@ pub(crate) fn encode(message: &impl Message) -> Encoded {
     encoder.finish()
 }
 
+/// Encodes a message that is bytes already.
+pub(crate) fn encode_raw(message: &[u8]) -> Encoded {
+    let mut encoder = Encoder::default();
+    encoder.raw(message);
+    encoder.finish()
+}
+
 /// Error of a request that cannot be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use linkerd2_proxy_api::{destination::Update, identity::CertifyResponse, inbound::Server, outbound::OutboundPolicy};
+use linkerd2_proxy_api::{destination::Update, identity::CertifyResponse, inbound::Server};
 use prost::Message;
 use proxy_model::{CachedOutbound, DiscoveryCache, EndpointSet, EndpointUpdate, OutboundTarget};
 
@@ -11,10 +11,12 @@ use crate::{
     Certified, Error, Result,
     destination::{decode_update, encode_add, encode_no_endpoints},
     error::each,
-    extension::{decode_whole_profile, encode_whole_profile, read_whole_profile},
+    extension::{
+        decode_whole_client_policy, decode_whole_profile, encode_whole_client_policy, encode_whole_profile,
+        read_whole_client_policy, read_whole_profile,
+    },
     identity::{decode_certified, encode_certified},
     inbound::{decode_server_policy, encode_server_policy},
-    outbound::{decode_client_policy, encode_client_policy},
 };
 
 /// Format version; raised when an older program would misread a newer file.
@@ -44,8 +46,8 @@ struct Inbound {
 struct Outbound {
     #[prost(string, tag = "1")]
     target: String,
-    #[prost(message, optional, tag = "2")]
-    policy: Option<OutboundPolicy>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    policy: Option<bytes::Bytes>,
     #[prost(bytes = "bytes", optional, tag = "3")]
     profile: Option<bytes::Bytes>,
     #[prost(bool, tag = "4")]
@@ -81,7 +83,7 @@ pub fn encode_cache(cache: &DiscoveryCache, limit: usize) -> (Vec<u8>, usize) {
     file.inbound = inbound.filter(|entry| fits(entry.encoded_len())).collect();
     let outbound = cache.outbound.iter().map(|(target, known)| Outbound {
         target: target.to_string(),
-        policy: Some(encode_client_policy(&known.policy)),
+        policy: Some(encode_whole_client_policy(&known.policy).into()),
         profile: known
             .profile
             .as_deref()
@@ -143,8 +145,9 @@ fn decode_outbound(entry: Outbound) -> Result<(OutboundTarget, CachedOutbound)> 
         decode_whole_profile(whole).map(Arc::new)
     });
     let policy = entry.policy.ok_or_else(|| Error::missing("policy"))?;
+    let policy = read_whole_client_policy(policy).map_err(|error| Error::invalid("policy", error))?;
     let known = CachedOutbound {
-        policy: Arc::new(decode_client_policy(policy)?),
+        policy: Arc::new(decode_whole_client_policy(policy)?),
         profile: profile.transpose()?,
         is_synthesised: entry.is_synthesised,
     };

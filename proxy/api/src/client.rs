@@ -8,21 +8,22 @@ use http::uri::PathAndQuery;
 use http_body::Body as HttpBody;
 use linkerd2_proxy_api::{
     destination::destination_client::DestinationClient, identity::identity_client::IdentityClient,
-    inbound::inbound_server_policies_client::InboundServerPoliciesClient,
-    outbound::outbound_policies_client::OutboundPoliciesClient, tap::tap_client::TapClient,
+    inbound::inbound_server_policies_client::InboundServerPoliciesClient, tap::tap_client::TapClient,
 };
 use proxy_model::{
     ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy, limits::CONTROL_MESSAGE_BYTES, tap::TapEvent,
 };
 use tonic::{
-    Status,
+    Status, Streaming,
     client::{Grpc, GrpcService},
 };
 
 use crate::{
     Certified, CertifyRequest, DestinationRequest, Error, InboundRequest, Observation, OutboundRequest, Result,
     TapDecoder, decode, encode,
-    extension::{ProfileCodec, decode_whole_profile},
+    extension::{
+        WholeCodec, decode_whole_client_policy, decode_whole_profile, read_whole_client_policy, read_whole_profile,
+    },
 };
 
 type StdError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,9 +60,10 @@ pub async fn watch_outbound(
         workload: workload.to_owned(),
         target: target.clone(),
     };
-    let mut client = OutboundPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
-    let stream = client.watch(encode::traffic_spec(&request)).await?.into_inner();
-    Ok(updates(stream, decode::client_policy))
+    let path = PathAndQuery::from_static("/io.linkerd.proxy.outbound.OutboundPolicies/Watch");
+    let codec = WholeCodec::new(read_whole_client_policy);
+    let stream = whole(svc, path, encode::traffic_spec(&request), codec).await?;
+    Ok(updates(stream, decode_whole_client_policy))
 }
 
 /// `InboundServerPolicies.WatchPort`.
@@ -81,12 +83,24 @@ pub async fn get_profile(svc: impl Service, path: &str, context: &str) -> Result
         path: path.to_owned(),
         context: context.to_owned(),
     };
+    let path = PathAndQuery::from_static("/io.linkerd.proxy.destination.Destination/GetProfile");
+    let codec = WholeCodec::new(read_whole_profile);
+    let stream = whole(svc, path, encode::get_destination(&request), codec).await?;
+    Ok(updates(stream, decode_whole_profile))
+}
+
+/// Starts a stream whose messages have fields that the API lacks.
+async fn whole<Q, R>(svc: impl Service, path: PathAndQuery, request: Q, codec: WholeCodec<Q, R>) -> Result<Streaming<R>>
+where
+    Q: prost::Message + 'static,
+    R: Send + Sync + 'static,
+{
     let mut client = Grpc::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
     client.ready().await.map_err(|error| unavailable(error.into()))?;
-    let request = tonic::Request::new(encode::get_destination(&request));
-    let path = PathAndQuery::from_static("/io.linkerd.proxy.destination.Destination/GetProfile");
-    let stream = client.server_streaming(request, path, ProfileCodec).await?.into_inner();
-    Ok(updates(stream, decode_whole_profile))
+    let answer = client
+        .server_streaming(tonic::Request::new(request), path, codec)
+        .await?;
+    Ok(answer.into_inner())
 }
 
 /// `Destination.Get`.

@@ -1,10 +1,15 @@
 //! Extensions of the API between our control plane and our proxies: fields with numbers that the API does not use,
 //! which other proxies skip. Protobuf allows fields of a message to be appended to it, which is how they are written.
 
+use std::marker::PhantomData;
+
 use bytes::{Buf, Bytes};
-use linkerd2_proxy_api::destination::{DestinationProfile, GetDestination, RetryBudget as WireBudget};
+use linkerd2_proxy_api::{
+    destination::{DestinationProfile, RetryBudget as WireBudget},
+    outbound::OutboundPolicy,
+};
 use prost::Message;
-use proxy_model::Profile;
+use proxy_model::{ClientPolicy, Profile};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -12,6 +17,7 @@ use tonic::{
 
 use crate::{
     Error, Result,
+    outbound::{decode_client_policy, encode_client_policy},
     profile::{decode_budget, decode_profile, encode_budget, encode_profile},
 };
 
@@ -71,41 +77,102 @@ pub(crate) fn read_whole_profile(bytes: Bytes) -> std::result::Result<WholeProfi
     Ok(WholeProfile { profile, extension })
 }
 
-/// The codec of `Destination.GetProfile` for a client.
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct ProfileCodec;
+/// Settings of a client policy that the API lacks.
+#[derive(Clone, PartialEq, Message)]
+struct PolicyExtension {
+    /// Largest share of the endpoints that failure accrual ejects at a time.
+    #[prost(uint32, optional, tag = "1001")]
+    max_ejected_percent: Option<u32>,
+}
 
-impl Codec for ProfileCodec {
-    type Encode = GetDestination;
-    type Decode = WholeProfile;
+/// Encodes one message of `OutboundPolicies.Watch` with what the API lacks; as bytes on the wire.
+pub fn encode_whole_client_policy(policy: &ClientPolicy) -> Vec<u8> {
+    let mut accruals = policy.protocol.failure_accruals();
+    let extension = PolicyExtension {
+        max_ejected_percent: accruals.find_map(|accrual| accrual.ejection().max_percent),
+    };
+    let mut bytes = encode_client_policy(policy).encode_to_vec();
+    bytes.extend(extension.encode_to_vec());
+    bytes
+}
+
+/// A message of `OutboundPolicies.Watch` as received.
+#[derive(Debug)]
+pub(crate) struct WholePolicy {
+    policy: OutboundPolicy,
+    extension: PolicyExtension,
+}
+
+/// Decodes one message of `OutboundPolicies.Watch` with what the API lacks.
+pub(crate) fn decode_whole_client_policy(wire: WholePolicy) -> Result<ClientPolicy> {
+    let mut policy = decode_client_policy(wire.policy)?;
+    if let Some(percent) = wire.extension.max_ejected_percent {
+        let found = format_args!("{percent} is not from 0 to 100");
+        if percent > 100 {
+            return Err(Error::invalid("max_ejected_percent", found));
+        }
+        let accruals = policy.protocol.failure_accruals_mut();
+        accruals.for_each(|accrual| accrual.ejection_mut().max_percent = Some(percent));
+    }
+    Ok(policy)
+}
+
+/// Decodes both halves of a message.
+pub(crate) fn read_whole_client_policy(bytes: Bytes) -> std::result::Result<WholePolicy, prost::DecodeError> {
+    let policy = OutboundPolicy::decode(bytes.clone())?;
+    let extension = PolicyExtension::decode(bytes)?;
+    Ok(WholePolicy { policy, extension })
+}
+
+type Read<R> = fn(Bytes) -> std::result::Result<R, prost::DecodeError>;
+
+/// Codec of a client for calls whose answers are extended: requests `Q`, answers `R`.
+#[derive(Debug)]
+pub(crate) struct WholeCodec<Q, R> {
+    read: Read<R>,
+    request: PhantomData<fn(Q)>,
+}
+
+impl<Q, R> WholeCodec<Q, R> {
+    pub(crate) fn new(read: Read<R>) -> Self {
+        Self {
+            read,
+            request: PhantomData,
+        }
+    }
+}
+
+impl<Q: Message + 'static, R: Send + 'static> Codec for WholeCodec<Q, R> {
+    type Encode = Q;
+    type Decode = R;
     type Encoder = Self;
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        Self
+        Self::new(self.read)
     }
 
     fn decoder(&mut self) -> Self {
-        Self
+        Self::new(self.read)
     }
 }
 
-impl Encoder for ProfileCodec {
-    type Item = GetDestination;
+impl<Q: Message, R> Encoder for WholeCodec<Q, R> {
+    type Item = Q;
     type Error = Status;
 
-    fn encode(&mut self, item: GetDestination, into: &mut EncodeBuf<'_>) -> std::result::Result<(), Status> {
+    fn encode(&mut self, item: Q, into: &mut EncodeBuf<'_>) -> std::result::Result<(), Status> {
         item.encode(into).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
-impl Decoder for ProfileCodec {
-    type Item = WholeProfile;
+impl<Q, R> Decoder for WholeCodec<Q, R> {
+    type Item = R;
     type Error = Status;
 
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> std::result::Result<Option<WholeProfile>, Status> {
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> std::result::Result<Option<R>, Status> {
         let bytes = from.copy_to_bytes(from.remaining());
-        read_whole_profile(bytes)
+        (self.read)(bytes)
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
     }
@@ -115,7 +182,11 @@ impl Decoder for ProfileCodec {
 mod tests {
     use std::time::Duration;
 
-    use proxy_model::profile::{ProfileRoute, RetryBudget};
+    use proxy_model::{
+        ClientProtocol, Meta,
+        outbound::{Ejection, FailureAccrual, Http, Opaque},
+        profile::{ProfileRoute, RetryBudget},
+    };
 
     use super::*;
 
@@ -152,5 +223,41 @@ mod tests {
             extension: beyond,
         };
         assert!(decode_whole_profile(wire).is_err());
+    }
+
+    #[test]
+    fn the_largest_share_of_ejected_endpoints_survives_and_another_proxy_does_not_see_it() {
+        let policy = |max_percent| {
+            let accrual = FailureAccrual::None {
+                ejection: Ejection {
+                    min_ready: Some(2),
+                    max_percent,
+                },
+            };
+            let http = Http {
+                routes: vec![],
+                failure_accrual: Some(accrual),
+            };
+            let protocol = ClientProtocol::Detect {
+                timeout: Duration::from_secs(10),
+                http1: http.clone(),
+                http2: http,
+                opaque: Opaque::default(),
+            };
+            ClientPolicy {
+                meta: Meta::default_named("web"),
+                protocol,
+            }
+        };
+        for percent in [None, Some(0), Some(40)] {
+            let bytes = encode_whole_client_policy(&policy(percent));
+            let whole = read_whole_client_policy(bytes.clone().into()).expect("protobuf");
+            assert_eq!(decode_whole_client_policy(whole), Ok(policy(percent)));
+            let theirs = OutboundPolicy::decode(bytes.as_slice()).expect("protobuf");
+            assert_eq!(decode_client_policy(theirs), Ok(policy(None)));
+        }
+        let bytes = encode_whole_client_policy(&policy(Some(101)));
+        let whole = read_whole_client_policy(bytes.into()).expect("protobuf");
+        assert!(decode_whole_client_policy(whole).is_err());
     }
 }

@@ -10,7 +10,7 @@ use linkerd2_proxy_api::outbound::{
 };
 use proxy_model::{
     ClientPolicy, ClientProtocol,
-    outbound::{Action, FailureAccrual, Grpc, GrpcRoute, Http, HttpRoute, Opaque, TcpRoute, Tls},
+    outbound::{Action, Ejection, FailureAccrual, Grpc, GrpcRoute, Http, HttpRoute, Opaque, TcpRoute, Tls},
     route::{Backoff, GrpcRetry, Retry, Rule},
 };
 
@@ -341,10 +341,13 @@ fn encode_grpc_retry(retry: &Retry) -> wire_grpc::Retry {
 }
 
 fn decode_accrual(wire: WireAccrual) -> Result<FailureAccrual> {
-    let min_ready = wire.ejection.map(|ejection| ejection.min_ready_endpoints);
+    let ejection = Ejection {
+        min_ready: wire.ejection.map(|ejection| ejection.min_ready_endpoints),
+        max_percent: None,
+    };
     let backoff = |wire: Option<ExponentialBackoff>| required("backoff", wire, decode_backoff).map(Some);
     match wire.kind {
-        None => Ok(FailureAccrual::None { min_ready }),
+        None => Ok(FailureAccrual::None { ejection }),
         Some(AccrualKind::ConsecutiveFailures(ConsecutiveFailures {
             max_failures,
             backoff: wire,
@@ -353,14 +356,14 @@ fn decode_accrual(wire: WireAccrual) -> Result<FailureAccrual> {
             Ok(FailureAccrual::Consecutive {
                 max_failures,
                 backoff,
-                min_ready,
+                ejection,
             })
         }
-        Some(AccrualKind::Unified(unified)) => decode_unified(unified, min_ready).within("unified"),
+        Some(AccrualKind::Unified(unified)) => decode_unified(unified, ejection).within("unified"),
     }
 }
 
-fn decode_unified(wire: Unified, min_ready: Option<u32>) -> Result<FailureAccrual> {
+fn decode_unified(wire: Unified, ejection: Ejection) -> Result<FailureAccrual> {
     let threshold = wire.success_rate_threshold;
     if !(0.0..=1.0).contains(&threshold) {
         return Err(Error::invalid(
@@ -374,24 +377,24 @@ fn decode_unified(wire: Unified, min_ready: Option<u32>) -> Result<FailureAccrua
         min_requests: wire.min_requests,
         max_consecutive_failures: wire.max_consecutive_failures,
         backoff: Some(required("backoff", wire.backoff, decode_backoff)?),
-        min_ready,
+        ejection,
     })
 }
 
 fn encode_accrual(accrual: &FailureAccrual) -> WireAccrual {
     let encode = |backoff: &Option<Backoff>| backoff.as_ref().map(encode_backoff);
-    let (kind, min_ready) = match accrual {
-        FailureAccrual::None { min_ready } => (None, min_ready),
+    let (kind, ejection) = match accrual {
+        FailureAccrual::None { ejection } => (None, ejection),
         FailureAccrual::Consecutive {
             max_failures,
             backoff,
-            min_ready,
+            ejection,
         } => {
             let consecutive = ConsecutiveFailures {
                 max_failures: *max_failures,
                 backoff: encode(backoff),
             };
-            (Some(AccrualKind::ConsecutiveFailures(consecutive)), min_ready)
+            (Some(AccrualKind::ConsecutiveFailures(consecutive)), ejection)
         }
         FailureAccrual::Unified {
             success_rate_threshold,
@@ -399,7 +402,7 @@ fn encode_accrual(accrual: &FailureAccrual) -> WireAccrual {
             min_requests,
             max_consecutive_failures,
             backoff,
-            min_ready,
+            ejection,
         } => {
             let unified = Unified {
                 success_rate_threshold: *success_rate_threshold,
@@ -408,11 +411,13 @@ fn encode_accrual(accrual: &FailureAccrual) -> WireAccrual {
                 max_consecutive_failures: *max_consecutive_failures,
                 backoff: encode(backoff),
             };
-            (Some(AccrualKind::Unified(unified)), min_ready)
+            (Some(AccrualKind::Unified(unified)), ejection)
         }
     };
     WireAccrual {
         kind,
-        ejection: min_ready.map(|min_ready_endpoints| EjectionConfig { min_ready_endpoints }),
+        ejection: ejection
+            .min_ready
+            .map(|min_ready_endpoints| EjectionConfig { min_ready_endpoints }),
     }
 }

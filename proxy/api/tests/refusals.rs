@@ -17,8 +17,8 @@ use proxy_model::{
     ServerPolicy, ServerProtocol,
     inbound::{self, RateLimit},
     outbound::{
-        Action, Backend, Dispatch, Distribution, FailureAccrual, Http, Load, Opaque, PeakEwma, Queue, RouteBackend,
-        TcpRoute,
+        Action, Backend, Dispatch, Distribution, Ejection, FailureAccrual, Http, Load, Opaque, PeakEwma, Queue,
+        RouteBackend, TcpRoute,
     },
     route::{Filter, HeaderModifier, Ratio, Redirect, Route, Rule, Timeouts},
 };
@@ -428,7 +428,12 @@ fn filters_that_a_server_cannot_carry_fail_requests() {
 #[test]
 fn a_breaker_of_no_kind_keeps_its_floor() {
     let mut http = http(Vec::new());
-    http.failure_accrual = Some(FailureAccrual::None { min_ready: Some(2) });
+    http.failure_accrual = Some(FailureAccrual::None {
+        ejection: Ejection {
+            min_ready: Some(2),
+            max_percent: None,
+        },
+    });
     let policy = ClientPolicy {
         meta: service(),
         protocol: ClientProtocol::Http2(http),

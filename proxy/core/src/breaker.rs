@@ -5,14 +5,18 @@
 //!                                 ^---------------failure, longer wait---'
 //! ```
 //!
-//! A [`Floor`] bounds how many endpoints of a service are ejected at a time.
+//! [`most_ejected`] bounds how many endpoints of a service are ejected at a time.
 //!
 //! A request takes a [`Ticket`] and returns it with its outcome. Requests that began before the last change of state
 //! are ignored, so that a straggler is never mistaken for the probe.
 
 use std::time::{Duration, Instant};
 
-use proxy_model::{defaults, outbound::FailureAccrual, route::Backoff};
+use proxy_model::{
+    defaults,
+    outbound::{Ejection, FailureAccrual},
+    route::Backoff,
+};
 
 use crate::backoff;
 
@@ -251,32 +255,18 @@ impl Breaker {
     }
 }
 
-/// Endpoints of a service that stay, however they fail.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Floor {
-    /// Endpoints that must stay; none keeps one of several.
-    min_ready: Option<usize>,
-}
-
-impl Floor {
-    /// Creates the floor of a policy.
-    pub fn new(policy: &FailureAccrual) -> Self {
-        let (FailureAccrual::None { min_ready }
-        | FailureAccrual::Consecutive { min_ready, .. }
-        | FailureAccrual::Unified { min_ready, .. }) = policy;
-        Self {
-            min_ready: min_ready.map(|least| least as usize),
-        }
-    }
-
-    /// Returns how many of `total` endpoints may be ejected at a time. Without a figure it is all but one of several:
-    /// alone, an endpoint gains nothing from requests that fail.
-    pub fn most_ejected(self, total: usize) -> usize {
-        match self.min_ready {
-            Some(least) => total.saturating_sub(least),
-            None if total > 1 => total - 1,
-            None => total,
-        }
+/// Returns how many of `total` endpoints may be ejected at a time. Without a floor it is all but one of several: alone,
+/// an endpoint gains nothing from requests that fail. A share is rounded down, but one endpoint may always go.
+pub fn most_ejected(ejection: Ejection, total: usize) -> usize {
+    let by_floor = match ejection.min_ready {
+        Some(least) => total.saturating_sub(least as usize),
+        None if total > 1 => total - 1,
+        None => total,
+    };
+    match ejection.max_percent {
+        None => by_floor,
+        Some(0) => 0,
+        Some(percent) => by_floor.min((total * percent.min(100) as usize / 100).max(1)),
     }
 }
 

@@ -185,6 +185,15 @@ pub struct Queue {
     pub failfast_timeout: Option<Duration>,
 }
 
+/// Endpoints of a service that stay, however they fail.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ejection {
+    /// Endpoints that must stay; 0 lets all be ejected, and without a figure the last of several stays.
+    pub min_ready: Option<u32>,
+    /// Largest share of the endpoints that is ejected at a time, in percent. Unless it is 0, one may always be.
+    pub max_percent: Option<u32>,
+}
+
 /// Condition that ejects an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum FailureAccrual {
@@ -194,8 +203,8 @@ pub enum FailureAccrual {
         max_failures: u32,
         /// Time that the endpoint stays ejected.
         backoff: Option<Backoff>,
-        /// Endpoints that must stay; 0 means none.
-        min_ready: Option<u32>,
+        /// Endpoints that stay.
+        ejection: Ejection,
     },
     /// After failures in a row, or below a success rate.
     Unified {
@@ -209,12 +218,50 @@ pub enum FailureAccrual {
         max_consecutive_failures: u32,
         /// Time that the endpoint stays ejected.
         backoff: Option<Backoff>,
-        /// Endpoints that must stay; 0 means none.
-        min_ready: Option<u32>,
+        /// Endpoints that stay.
+        ejection: Ejection,
     },
     /// Never; only the floor is set.
     None {
-        /// Endpoints that must stay; 0 means none.
-        min_ready: Option<u32>,
+        /// Endpoints that stay.
+        ejection: Ejection,
     },
+}
+
+impl FailureAccrual {
+    /// Endpoints that stay.
+    pub fn ejection(&self) -> Ejection {
+        let (Self::Consecutive { ejection, .. } | Self::Unified { ejection, .. } | Self::None { ejection }) = self;
+        *ejection
+    }
+
+    /// Endpoints that stay, to change.
+    pub fn ejection_mut(&mut self) -> &mut Ejection {
+        let (Self::Consecutive { ejection, .. } | Self::Unified { ejection, .. } | Self::None { ejection }) = self;
+        ejection
+    }
+}
+
+impl ClientProtocol {
+    /// Breakers of the destination.
+    pub fn failure_accruals(&self) -> impl Iterator<Item = &FailureAccrual> {
+        let [first, second] = match self {
+            Self::Detect { http1, http2, .. } => [&http1.failure_accrual, &http2.failure_accrual],
+            Self::Http1(http) | Self::Http2(http) => [&http.failure_accrual, &None],
+            Self::Grpc(grpc) => [&grpc.failure_accrual, &None],
+            Self::Opaque(_) | Self::Tls(_) => [&None, &None],
+        };
+        first.iter().chain(second)
+    }
+
+    /// Breakers of the destination, to change.
+    pub fn failure_accruals_mut(&mut self) -> impl Iterator<Item = &mut FailureAccrual> {
+        let (first, second) = match self {
+            Self::Detect { http1, http2, .. } => (http1.failure_accrual.as_mut(), http2.failure_accrual.as_mut()),
+            Self::Http1(http) | Self::Http2(http) => (http.failure_accrual.as_mut(), None),
+            Self::Grpc(grpc) => (grpc.failure_accrual.as_mut(), None),
+            Self::Opaque(_) | Self::Tls(_) => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
 }

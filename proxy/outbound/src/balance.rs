@@ -14,12 +14,12 @@ use std::{
 use proxy_core::balance;
 use proxy_metrics::outbound::BalancerSlot;
 use proxy_model::{EndpointSet, outbound::Load};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::{
     breakers::{BreakerGroup, EndpointBreaker},
     context::Context,
-    endpoint::{Endpoint, EndpointParams, Unready},
+    endpoint::{Changes, Endpoint, EndpointParams, Unready},
 };
 
 /// Divisor of the failfast time (a third of it: 1 s by default) for which requests of a new backend wait for its first
@@ -41,9 +41,9 @@ pub(crate) struct Balancer {
     load: Cell<Load>,
     /// Breakers of the endpoints, if the policy has failure accrual.
     breakers: RefCell<Option<Arc<BreakerGroup>>>,
-    /// Changes of the breakers that the metrics show already.
+    /// Changes of endpoints and breakers that the metrics show already.
     seen: Cell<u32>,
-    changed: Rc<Notify>,
+    changes: Rc<Changes>,
     slot: BalancerSlot,
 }
 
@@ -75,7 +75,7 @@ impl Balancer {
             load: Cell::new(load),
             breakers: RefCell::new(breakers),
             seen: Cell::new(0),
-            changed: Rc::new(Notify::new()),
+            changes: Rc::default(),
             slot,
         })
     }
@@ -117,7 +117,7 @@ impl Balancer {
 
     /// Waits until an endpoint may have become ready, by this worker's knowledge or another's.
     pub(crate) fn changed(&self) -> impl Future<Output = ()> + use<'_> {
-        let here = self.changed.notified();
+        let here = self.changes.notify().notified();
         let breakers = self.breakers.borrow();
         let elsewhere = breakers.as_ref().map(|group| group.changed().clone().notified_owned());
         async move {
@@ -193,7 +193,8 @@ impl Balancer {
 
     /// Applies the newest endpoint set. Follows the changes of breakers in the metrics.
     pub(crate) fn update(&self) {
-        let changes = self.breakers.borrow().as_ref().map_or(0, |group| group.changes());
+        let of_breakers = self.breakers.borrow().as_ref().map_or(0, |group| group.changes());
+        let changes = self.changes.count().wrapping_add(of_breakers);
         if self.seen.replace(changes) != changes {
             self.gauge();
         }
@@ -218,7 +219,7 @@ impl Balancer {
                 authority: Some(authority),
                 ewma,
                 breaker: self.breaker(breakers.as_ref(), model.addr),
-                changed: &self.changed,
+                changes: &self.changes,
             };
             let known = old.binary_search_by_key(&model.addr, |e| e.model.addr).ok();
             // An unchanged endpoint keeps its state; one with other metadata is a new endpoint.
@@ -233,7 +234,7 @@ impl Balancer {
         }
         drop(endpoints);
         self.gauge();
-        self.changed.notify_waiters();
+        self.changes.notify().notify_waiters();
     }
 
     fn gauge(&self) {

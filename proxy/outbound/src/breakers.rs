@@ -14,7 +14,7 @@ use std::{
 };
 
 use proxy_core::{
-    breaker::{Breaker, Change, Floor, Report, Ticket},
+    breaker::{Breaker, Change, Report, Ticket, most_ejected},
     log_quota::LogQuota,
 };
 use proxy_metrics::{Recorder, outbound::BreakerSlot};
@@ -125,7 +125,7 @@ impl BreakerGroup {
         members.current = current.collect();
         members.known.retain(|_, known| known.strong_count() > 0);
         let mut ejected = members.ejected();
-        let most = Floor::new(&self.policy).most_ejected(members.current.len());
+        let most = most_ejected(self.policy.ejection(), members.current.len());
         drop(members);
         let excess = ejected.len().saturating_sub(most);
         if excess > 0 {
@@ -137,7 +137,7 @@ impl BreakerGroup {
     /// Ejects an endpoint, unless the others would be too few.
     fn eject(&self, breaker: &EndpointBreaker) -> bool {
         let members = lock(&self.members);
-        let most = Floor::new(&self.policy).most_ejected(members.current.len());
+        let most = most_ejected(self.policy.ejection(), members.current.len());
         let others = members
             .ejected()
             .iter()

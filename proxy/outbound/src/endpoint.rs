@@ -40,11 +40,34 @@ pub(crate) struct Endpoint {
     /// A task connects again and again, because the last request could not.
     reconnecting: Cell<bool>,
     is_balanced: bool,
-    /// Notified when this endpoint may have become ready.
-    changed: Rc<Notify>,
+    changes: Rc<Changes>,
     backoff: Backoff,
     pub(crate) connector: Rc<Connector>,
     pub(crate) requests: Rc<HttpSlot>,
+}
+
+/// Changes of the readiness of a balancer's endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    notify: Notify,
+    count: Cell<u32>,
+}
+
+impl Changes {
+    fn happened(&self) {
+        self.count.set(self.count.get().wrapping_add(1));
+        self.notify.notify_waiters();
+    }
+
+    /// Number of changes so far.
+    pub(crate) fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// Notified of each change.
+    pub(crate) fn notify(&self) -> &Notify {
+        &self.notify
+    }
 }
 
 /// Recent failure to reach the endpoint.
@@ -65,7 +88,7 @@ pub(crate) struct EndpointParams<'a> {
     pub(crate) authority: Option<&'a str>,
     pub(crate) ewma: outbound::PeakEwma,
     pub(crate) breaker: Option<Arc<EndpointBreaker>>,
-    pub(crate) changed: &'a Rc<Notify>,
+    pub(crate) changes: &'a Rc<Changes>,
 }
 
 impl Endpoint {
@@ -100,7 +123,7 @@ impl Endpoint {
             failing: Cell::new(None),
             reconnecting: Cell::new(false),
             is_balanced: authority.is_some(),
-            changed: params.changed.clone(),
+            changes: params.changes.clone(),
             backoff: context.config.connect_backoff,
             connector: Connector::new(context, model, is_local, transport),
             model: (*model).clone(),
@@ -193,7 +216,7 @@ impl Endpoint {
             attempts: attempts.saturating_add(1),
             probing: in_background,
         }));
-        self.changed.notify_waiters();
+        self.changes.happened();
     }
 
     /// Records a failure to connect. Of several endpoints, a task finds out when this one is back: a request would wait
@@ -207,14 +230,14 @@ impl Endpoint {
 
     fn reachable(&self) {
         if self.failing.take().is_some() {
-            self.changed.notify_waiters();
+            self.changes.happened();
         }
     }
 
     /// Replaces the breaker, whose policy has changed. Requests in flight count for the old one.
     pub(crate) fn set_breaker(&self, breaker: Option<Arc<EndpointBreaker>>) {
         *self.breaker.borrow_mut() = breaker;
-        self.changed.notify_waiters();
+        self.changes.happened();
     }
 }
 
@@ -351,7 +374,7 @@ impl InFlight {
                 probing: false,
                 ..failing
             }));
-            endpoint.changed.notify_waiters();
+            endpoint.changes.happened();
         }
     }
 }

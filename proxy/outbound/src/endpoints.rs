@@ -15,7 +15,6 @@ use proxy_model::{
     outbound::{FailureAccrual, Load},
 };
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
 
 use crate::{
     balance::Balancer,
@@ -150,7 +149,7 @@ impl Endpoints {
             authority: None,
             ewma: balance::DEFAULT,
             breaker,
-            changed: &Rc::new(Notify::new()),
+            changes: &Rc::default(),
         });
         self.forwards.borrow_mut().insert(model.addr, Rc::downgrade(&endpoint));
         endpoint

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ pub(crate) const GREETING: &[u8] = b"220 mesh-test ready\r\n";
 const SLOW: Duration = Duration::from_secs(1);
 /// Requests for `/flaky`, every second of which fails.
 static FLAKY: AtomicU64 = AtomicU64::new(0);
+/// Set by a request for `/hang`: further requests are accepted and never answered.
+static HUNG: AtomicBool = AtomicBool::new(false);
 
 /// Ports; 0 leaves a server out.
 #[derive(clap::Args)]
@@ -146,6 +148,11 @@ async fn grpc2(stream: TcpStream, drain: CancellationToken) {
 
 async fn respond(request: Request<Incoming>, delay: Duration) -> Result<Response<Full<Bytes>>, Infallible> {
     tokio::time::sleep(delay).await;
+    if request.uri().path() == "/hang" {
+        HUNG.store(true, Relaxed);
+    } else if HUNG.load(Relaxed) {
+        std::future::pending::<()>().await;
+    }
     Ok(match request.uri().path() {
         "/upload" => upload(request).await,
         "/ws" => web_socket(request),

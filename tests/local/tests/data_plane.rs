@@ -11,6 +11,7 @@ use std::{
 use tests_local::{Mesh, Sidecars, test_app};
 
 const APPS: &str = include_str!("../manifests/apps.yaml");
+const SLOW: &str = include_str!("../manifests/slow.yaml");
 const SPLIT: &str = include_str!("../manifests/split.yaml");
 
 /// Duration of the control-plane outage.
@@ -41,9 +42,15 @@ impl Load {
 
     /// Waits for the load to end; no request may have failed.
     fn finish(self) -> serde_json::Value {
+        let counts = self.counts();
+        assert_eq!(counts["failures"], 0, "{counts}");
+        counts
+    }
+
+    /// Waits for the load to end.
+    fn counts(self) -> serde_json::Value {
         let output = self.0.wait_with_output().expect("load ends");
         let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!(counts["failures"], 0, "{counts}");
         assert!(counts["requests"].as_u64().expect("a count") > 0, "{counts}");
         counts
     }
@@ -193,5 +200,45 @@ fn split_changes_apply_live_and_lose_no_request() {
         assert_eq!(colors(&mesh), [expected]);
     }
     load.finish();
+    mesh.down();
+}
+
+/// Sum of the series of a family in the metrics of the client's sidecar whose labels contain all of `with`.
+fn metric(mesh: &Mesh, family: &str, with: &[&str]) -> u64 {
+    let text = mesh.run(&["diagnostics", "proxy-metrics", "-n", "apps", "deploy/client"]);
+    let of = |line: &&str| line.starts_with(&format!("{family}{{")) && with.iter().all(|label| line.contains(label));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    text.lines().filter(of).filter_map(value).sum::<f64>() as u64
+}
+
+#[test]
+fn a_pod_that_hangs_gets_nothing_but_probes() {
+    let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("slow.yaml", SLOW)]);
+    let seconds = "30";
+    // 200 requests a second, of which 60 are in flight.
+    let flags = ["--seconds", seconds, "--kept", "80", "--fresh", "0", "--rate", "2.5"];
+    let load = Load::start(&mesh, "slow:80", &flags);
+    sleep(Duration::from_secs(3));
+    let hung = mesh.pods_of("slow").swap_remove(0);
+    let target = format!("{}:8080", hung.address);
+    let once = ["--path", "/hang", "--kept", "1", "--fresh", "0", "--requests", "1"];
+    Load::start(&mesh, &target, &once).finish();
+    let ip = format!("target_ip=\"{}\"", hung.address);
+    mesh.wait("the ejection", || metric(&mesh, "mesh_breaker_ejected", &[&ip]) == 1);
+    let timeouts = || metric(&mesh, "response_total", &[&ip, "error=\"timeout\""]);
+    // What was in flight at the ejection has timed out by then.
+    sleep(Duration::from_millis(1100));
+    let before = timeouts();
+    let (requests, failures) = {
+        let counts = load.counts();
+        let count = |what: &str| counts[what].as_u64().expect("a count");
+        (count("requests"), count("failures"))
+    };
+    let probes = timeouts() - before;
+    println!("{requests} requests, {failures} failures, {before} timeouts before the ejection, {probes} probes after");
+    assert!(failures * 100 < requests, "{failures} of {requests} failed");
+    // The penalties are 1, 2, 4, 8 and 16 seconds, and up to half longer.
+    assert!((1..=5).contains(&probes), "{probes} probes");
+    assert_eq!(metric(&mesh, "mesh_breaker_ejected", &[]), 1, "only the one that hangs");
     mesh.down();
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use destination_k8s::keys;
 use proxy_model::{
     defaults, duration, limits,
-    outbound::{FailureAccrual, Load},
+    outbound::{Ejection, FailureAccrual, Load},
     retry,
     route::{Backoff, GrpcRetry, Retry, Timeouts},
 };
@@ -149,12 +149,12 @@ impl<'a> Annotations<'a> {
         };
         let max_failures = self.number(keys::ACCRUAL_MAX_FAILURES)?.unwrap_or(7);
         let backoff = self.backoff()?;
-        let min_ready = self.number(keys::ACCRUAL_MIN_READY)?;
+        let ejection = self.ejection()?;
         if mode == "consecutive" {
             return Ok(Some(FailureAccrual::Consecutive {
                 max_failures,
                 backoff: Some(backoff),
-                min_ready,
+                ejection,
             }));
         }
         let in_range = |text: &str| text.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
@@ -173,8 +173,16 @@ impl<'a> Annotations<'a> {
                 respect_retry_after_hint: hint,
                 ..backoff
             }),
-            min_ready,
+            ejection,
         }))
+    }
+
+    fn ejection(self) -> Result<Ejection, InvalidAnnotation> {
+        let percent = |text: &str| text.parse().ok().filter(|percent| *percent <= 100);
+        Ok(Ejection {
+            min_ready: self.number(keys::ACCRUAL_MIN_READY)?,
+            max_percent: self.read(keys::ACCRUAL_MAX_EJECTED, "a percentage from 0 to 100", percent)?,
+        })
     }
 
     fn backoff(self) -> Result<Backoff, InvalidAnnotation> {
@@ -226,19 +234,27 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_breaker_take_a_floor() {
+    fn both_kinds_of_breaker_take_bounds() {
         for mode in ["consecutive", "unified"] {
-            for (text, floor) in [("0", 0), ("3", 3)] {
-                let found = accrual(&[(keys::FAILURE_ACCRUAL, mode), (keys::ACCRUAL_MIN_READY, text)]);
-                let found = found.expect("valid").expect("a breaker");
-                let (FailureAccrual::None { min_ready }
-                | FailureAccrual::Consecutive { min_ready, .. }
-                | FailureAccrual::Unified { min_ready, .. }) = found;
-                assert_eq!(min_ready, Some(floor), "{mode}");
+            let found = accrual(&[
+                (keys::FAILURE_ACCRUAL, mode),
+                (keys::ACCRUAL_MIN_READY, "3"),
+                (keys::ACCRUAL_MAX_EJECTED, "40"),
+            ]);
+            let bounds = Ejection {
+                min_ready: Some(3),
+                max_percent: Some(40),
+            };
+            assert_eq!(
+                found.map(|found| found.map(|accrual| accrual.ejection())),
+                Ok(Some(bounds)),
+                "{mode}"
+            );
+            for (key, value) in [(keys::ACCRUAL_MIN_READY, "half"), (keys::ACCRUAL_MAX_EJECTED, "101")] {
+                let invalid = accrual(&[(keys::FAILURE_ACCRUAL, mode), (key, value)]);
+                let reason = invalid.expect_err("invalid").to_string();
+                assert!(reason.contains(&format!("{key}: {value:?}")), "{reason}");
             }
-            let invalid = accrual(&[(keys::FAILURE_ACCRUAL, mode), (keys::ACCRUAL_MIN_READY, "half")]);
-            let reason = invalid.expect_err("invalid").to_string();
-            assert!(reason.contains("failure-accrual-min-ready: \"half\""), "{reason}");
         }
         assert_eq!(accrual(&[(keys::ACCRUAL_MIN_READY, "3")]), Ok(None));
     }

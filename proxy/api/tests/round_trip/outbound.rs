@@ -69,31 +69,36 @@ pub(crate) fn backoff() -> impl Strategy<Value = Backoff> {
 }
 
 pub(crate) fn accrual() -> impl Strategy<Value = FailureAccrual> {
-    let min_ready = || option::of(any::<u32>());
+    let ejection = || {
+        option::of(any::<u32>()).prop_map(|min_ready| Ejection {
+            min_ready,
+            max_percent: None,
+        })
+    };
     let unified = (
         0.0_f64..1.0,
         option::of(duration()),
         any::<(u32, u32)>(),
         backoff(),
-        min_ready(),
+        ejection(),
     );
     prop_oneof![
-        min_ready().prop_map(|min_ready| FailureAccrual::None { min_ready }),
-        (any::<u32>(), backoff(), min_ready()).prop_map(|(max_failures, backoff, min_ready)| {
+        ejection().prop_map(|ejection| FailureAccrual::None { ejection }),
+        (any::<u32>(), backoff(), ejection()).prop_map(|(max_failures, backoff, ejection)| {
             FailureAccrual::Consecutive {
                 max_failures,
                 backoff: Some(backoff),
-                min_ready,
+                ejection,
             }
         }),
         unified.prop_map(
-            |(threshold, decay, (min_requests, max), backoff, min_ready)| FailureAccrual::Unified {
+            |(threshold, decay, (min_requests, max), backoff, ejection)| FailureAccrual::Unified {
                 success_rate_threshold: threshold,
                 decay,
                 min_requests,
                 max_consecutive_failures: max,
                 backoff: Some(backoff),
-                min_ready,
+                ejection,
             }
         ),
     ]

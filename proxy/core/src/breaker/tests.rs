@@ -17,7 +17,7 @@ fn consecutive(max_failures: u32) -> FailureAccrual {
     FailureAccrual::Consecutive {
         max_failures,
         backoff: backoff(),
-        min_ready: None,
+        ejection: Ejection::default(),
     }
 }
 
@@ -28,7 +28,7 @@ fn unified(threshold: f64, min_requests: u32, max_consecutive_failures: u32) -> 
         min_requests,
         max_consecutive_failures,
         backoff: backoff(),
-        min_ready: None,
+        ejection: Ejection::default(),
     }
 }
 
@@ -175,7 +175,15 @@ fn zero_disables_a_condition() {
     assert!(b.ready());
     b.send(Outcome::Failure);
     assert!(!b.ready());
-    assert!(Breaker::new(&FailureAccrual::None { min_ready: Some(1) }, b.now).is_none());
+    assert!(
+        Breaker::new(
+            &FailureAccrual::None {
+                ejection: Ejection::default()
+            },
+            b.now
+        )
+        .is_none()
+    );
 }
 
 #[test]
@@ -199,7 +207,7 @@ fn an_endpoint_may_ask_for_a_longer_wait_up_to_the_longest() {
         let mut b = Bench::new(&FailureAccrual::Consecutive {
             max_failures: 1,
             backoff,
-            min_ready: None,
+            ejection: Ejection::default(),
         });
         assert_eq!(b.breaker.honors_retry_after(), honors);
         let ticket = b.breaker.admit(b.now).expect("ready");
@@ -226,17 +234,24 @@ fn an_endpoint_that_cannot_be_spared_stays_and_goes_when_it_can() {
 }
 
 #[test]
-fn floors_keep_endpoints() {
-    let floor = |min_ready| Floor::new(&FailureAccrual::None { min_ready });
-    for (min_ready, total, most) in [
-        (None, 0, 0),
-        (None, 1, 1),
-        (None, 2, 1),
-        (None, 6, 5),
-        (Some(0), 6, 6),
-        (Some(2), 6, 4),
-        (Some(7), 6, 0),
+fn floor_and_share_keep_endpoints() {
+    for (min_ready, max_percent, total, most) in [
+        (None, None, 0, 0),
+        (None, None, 1, 1),
+        (None, None, 2, 1),
+        (None, None, 6, 5),
+        (Some(0), None, 6, 6),
+        (Some(2), None, 6, 4),
+        (Some(7), None, 6, 0),
+        (None, Some(50), 6, 3),
+        (None, Some(30), 6, 1),
+        (None, Some(10), 3, 1),
+        (None, Some(100), 3, 2),
+        (Some(0), Some(100), 3, 3),
+        (Some(3), Some(100), 3, 0),
+        (None, Some(0), 3, 0),
     ] {
-        assert_eq!(floor(min_ready).most_ejected(total), most, "{min_ready:?} of {total}");
+        let ejection = Ejection { min_ready, max_percent };
+        assert_eq!(most_ejected(ejection, total), most, "{ejection:?} of {total}");
     }
 }

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use proxy_http::{Body, client};
 use proxy_model::{
     Endpoint,
-    outbound::{Action, FailureAccrual},
+    outbound::{Action, Ejection, FailureAccrual},
     route::{Backoff, GrpcRetry, Retry, Timeouts},
 };
 
@@ -36,7 +36,7 @@ fn consecutive(wait: Duration) -> FailureAccrual {
             jitter: 0.0,
             respect_retry_after_hint: false,
         }),
-        min_ready: None,
+        ejection: Ejection::default(),
     }
 }
 
@@ -215,7 +215,12 @@ fn workers_share_a_breaker_and_its_single_probe() {
 fn the_last_of_several_endpoints_is_not_ejected_however_it_fails() {
     run(async || {
         let mesh = Mesh::new();
-        for (min_ready, stay) in [(None, 1), (Some(2), 2), (Some(0), 0)] {
+        for (min_ready, max_percent, stay) in [
+            (None, None, 1),
+            (Some(2), None, 2),
+            (Some(0), None, 0),
+            (Some(0), Some(50), 2),
+        ] {
             let FailureAccrual::Consecutive {
                 max_failures, backoff, ..
             } = consecutive(20_000 * MS)
@@ -225,7 +230,7 @@ fn the_last_of_several_endpoints_is_not_ejected_however_it_fails() {
             mesh.accrual.set(Some(FailureAccrual::Consecutive {
                 max_failures,
                 backoff,
-                min_ready,
+                ejection: Ejection { min_ready, max_percent },
             }));
             let status = Rc::new(Cell::new(500));
             let mut pods = Vec::new();
@@ -245,7 +250,7 @@ fn the_last_of_several_endpoints_is_not_ejected_however_it_fails() {
                 assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
             }
             let ejected = mesh.count("mesh_breaker_ejected", &[]);
-            assert_eq!(ejected, 3 - stay, "{min_ready:?}");
+            assert_eq!(ejected, 3 - stay, "{min_ready:?} {max_percent:?}");
             assert_eq!(
                 failed_fast.contains("3 endpoints, 3 ejected"),
                 stay == 0,
@@ -268,7 +273,10 @@ fn an_ejected_endpoint_returns_when_it_is_the_last_of_several() {
         mesh.accrual.set(Some(FailureAccrual::Consecutive {
             max_failures,
             backoff,
-            min_ready: Some(1),
+            ejection: Ejection {
+                min_ready: Some(1),
+                max_percent: None,
+            },
         }));
         let (bad, good) = (Rc::new(Cell::new(500)), Rc::new(Cell::new(200)));
         let (failing, hits) = answering(&mesh, &bad, &[]).await;
@@ -306,7 +314,7 @@ fn an_ejection_lasts_as_long_as_the_endpoint_asks_if_the_policy_says_so() {
                     jitter: 0.0,
                     respect_retry_after_hint: honors,
                 }),
-                min_ready: None,
+                ejection: Ejection::default(),
             }));
             let status = Rc::new(Cell::new(429));
             let (sidecar, hits) = answering(&mesh, &status, &[("retry-after", "30")]).await;
@@ -544,7 +552,7 @@ fn a_retry_is_not_sent_when_no_endpoint_is_ready() {
         mesh.accrual.set(Some(FailureAccrual::Consecutive {
             max_failures: 2,
             backoff,
-            min_ready: None,
+            ejection: Ejection::default(),
         }));
         let status = Rc::new(Cell::new(500));
         let (sidecar, hits) = answering(&mesh, &status, &[]).await;
