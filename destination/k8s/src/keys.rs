@@ -62,13 +62,13 @@ pub const ACCRUAL_SUCCESS_RATE: &str = "balancer.alpha.linkerd.io/failure-accrua
 pub const ACCRUAL_WINDOW: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-window";
 /// Requests needed before that rate counts.
 pub const ACCRUAL_MIN_REQUESTS: &str = "balancer.alpha.linkerd.io/failure-accrual-success-rate-min-requests";
-/// Endpoints that stay, however they fail; 0 lets all be ejected. Without it, the last of several stays. This key is
-/// the mesh's own.
+/// Endpoints that stay, however they fail. 0 lets all be ejected, and without it the last of several stays. This key
+/// is the mesh's own.
 pub const ACCRUAL_MIN_READY: &str = "balancer.linkerd.io/failure-accrual-min-ready";
-/// Largest share of the endpoints that is ejected at a time, in percent; one may always be, unless it is 0. This key is
+/// Largest share of the endpoints that is ejected at a time, in percent. One may always be, unless it is 0. This key is
 /// the mesh's own.
 pub const ACCRUAL_MAX_EJECTED: &str = "balancer.linkerd.io/failure-accrual-max-ejected-percent";
-/// Lengthens an ejection to a response's `retry-after`, up to the longest penalty; `unified` only.
+/// Lengthens an ejection to a response's `retry-after`, up to the longest penalty. Acts with `unified` only.
 pub const ACCRUAL_HONOR_RETRY_AFTER: &str = "balancer.alpha.linkerd.io/failure-accrual-honor-retry-after";
 /// Enables the load biaser.
 pub const PENALIZE_FAILURES: &str = "balancer.alpha.linkerd.io/penalize-failures";
