@@ -40,6 +40,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "jwks")]
     pub(crate) kubernetes: bool,
 
+    /// Accept tokens for the audience of the API server, too: those of pods without a projected token
+    #[arg(long, requires = "kubernetes", conflicts_with = "jwks")]
+    pub(crate) accept_api_server_tokens: bool,
+
     /// Kubeconfig of the cluster; by default the one kubectl uses, in a pod the pod's service account
     #[arg(long, value_name = "FILE", requires = "kubernetes", conflicts_with = "jwks")]
     pub(crate) kubeconfig: Option<PathBuf>,

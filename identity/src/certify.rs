@@ -7,7 +7,9 @@ use proxy_model::{MeshNames, reason::Reason};
 
 use crate::{
     authority::{Authority, AuthorityReceiver},
-    token::{self, ServiceAccount, Validator},
+    review::Caller,
+    token,
+    validator::{ServiceAccount, Validator},
 };
 
 /// Longest DNS name.
@@ -22,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) token: Vec<u8>,
     /// Signing request of the workload's key, for the same name.
     pub(crate) csr_der: Vec<u8>,
+    /// Client that has sent it.
+    pub(crate) caller: Caller,
 }
 
 /// A signed leaf with its issuer.
@@ -64,6 +68,7 @@ impl Refusal {
             Self::Token(token::Error::NotServiceAccount(_)) => Reason::NotServiceAccount,
             Self::Token(token::Error::NotReady(_)) => Reason::TokenKeysNotReady,
             Self::Token(token::Error::NotReviewed(_)) => Reason::TokenNotReviewed,
+            Self::Token(token::Error::TooMany(_)) => Reason::TokensTooMany,
             Self::Token(token::Error::TooLarge(_) | token::Error::Invalid(_)) => Reason::InvalidToken,
             Self::NotYours { .. } => Reason::IdentityNotOfToken,
             Self::NotReady => Reason::IssuerNotReady,
@@ -101,7 +106,7 @@ impl Certifier {
         let csr = Csr::from_der(&request.csr_der)?;
         csr.check(&request.identity)?;
         let authority = self.authority.borrow().clone().ok_or(Refusal::NotReady)?;
-        let found = self.identity_of(&self.validator.validate(&request.token).await?);
+        let found = self.identity_of(&self.validator.validate(&request.token, &request.caller).await?);
         if found != request.identity {
             return Err(Refusal::NotYours {
                 requested: request.identity.clone(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files --reload--> [authority] ─┐
-//! token ──[token]── identity ────┼─▶ [certify] ──▶ [grpc]
+//! token ──[validator]── identity ┼─▶ [certify] ──▶ [grpc]
 //! CSR ───────────────────────────┘
 //! ```
 
@@ -10,9 +10,12 @@ mod args;
 mod authority;
 mod certify;
 mod grpc;
+mod limits;
 mod metrics;
+mod review;
 mod run;
 mod token;
+mod validator;
 
 #[cfg(test)]
 mod tests;

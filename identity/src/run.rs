@@ -10,19 +10,17 @@ use destination_source::{
 use identity_x509::LeafTimes;
 use proxy_process::{
     program::{self, Context, Program},
+    serve::Refusals,
     tasks::Tasks,
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
 
-use crate::{args::Args, authority, certify::Certifier, grpc::Identity, metrics::Metrics, token};
+use crate::{
+    args::Args, authority, certify::Certifier, grpc::Identity, metrics::Metrics, review::Reviewer, token,
+    validator::Validator,
+};
 
 /// Time for calls in progress to end after a signal; one takes a millisecond.
 const GRACE: Duration = Duration::from_secs(10);
-/// Time for one call, so that a stuck client does not hold resources.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Concurrent calls on one connection; a proxy makes one.
-const CALLS_PER_CONNECTION: usize = 64;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: Args) -> ExitCode {
@@ -39,7 +37,7 @@ async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
     let admin_listener = context.listen(args.admin_addr).await?;
     let metrics = Metrics::new();
     let (issuer_files, mut issuer) = authority::Reload::new(&args, metrics.clone());
-    let (validator, token_files) = validator(&args).await?;
+    let (validator, token_files) = validator(&args, context.refusals.clone()).await?;
     let certifier = Certifier {
         authority: issuer.clone(),
         validator,
@@ -52,12 +50,8 @@ async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
     };
     let rendered = metrics.clone();
     context.serve_admin(admin_listener, move || rendered.render(), Router::new());
-    let mut server = Server::builder()
-        .timeout(CALL_TIMEOUT)
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION);
-    let server = server.add_service(Identity { certifier, metrics }.into_server());
-    let served =
-        server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), context.stop.clone().cancelled_owned());
+    let (server, stop) = (context.server("identity"), context.stop.clone());
+    let served = Identity { certifier, metrics }.serve(server, listener, stop);
 
     let Context { mut tasks, ready, .. } = context;
     tasks.spawn("identity", served);
@@ -76,10 +70,10 @@ async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
 }
 
 /// Makes the validator of tokens, and the task that reloads its keys.
-async fn validator(args: &Args) -> anyhow::Result<(token::Validator, Option<token::Reload>)> {
+async fn validator(args: &Args, refusals: Refusals) -> anyhow::Result<(Validator, Option<token::Reload>)> {
     if let Some(jwks) = &args.jwks {
         let (token_files, jwks) = token::Reload::new(jwks.clone(), args.clock_skew_allowance);
-        return Ok((token::Validator::Jwks(jwks), Some(token_files)));
+        return Ok((Validator::Jwks(jwks), Some(token_files)));
     }
     let options = ClientOptions {
         kubeconfig: args.kubeconfig.clone(),
@@ -104,5 +98,8 @@ async fn validator(args: &Args) -> anyhow::Result<(token::Validator, Option<toke
         Err(error @ Error::Unreachable { .. }) => tracing::warn!("{error}"),
         Err(error) => return Err(error.into()),
     }
-    Ok((token::Validator::Kubernetes(client), None))
+    let reviewer = Reviewer::new(client, args.accept_api_server_tokens, move |limit| {
+        refusals.count(limit)
+    });
+    Ok((Validator::Kubernetes(reviewer), None))
 }

@@ -1,6 +1,7 @@
 //! The service in-process, called over a real connection: every response that Linkerd's gives, and live reloads.
 
 mod fuzz;
+mod reviews;
 
 use std::{
     net::SocketAddr,
@@ -13,16 +14,10 @@ use identity_x509::{Anchor, Anchors, Csr, Issuer, LeafTimes, Validity, make_key_
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_client::IdentityClient};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::{
-    args::Args,
-    authority,
-    certify::Certifier,
-    grpc::Identity,
-    metrics::Metrics,
-    token::{self, Validator},
-};
+use crate::{args::Args, authority, certify::Certifier, grpc::Identity, metrics::Metrics, token, validator::Validator};
 
 const NAME: &str = "web.emoji.serviceaccount.identity.linkerd.cluster.local";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -106,20 +101,7 @@ impl Server {
             trust_domain: "cluster.local".to_owned(),
             times: LeafTimes::DEFAULT,
         };
-        let service = Identity {
-            certifier,
-            metrics: metrics.clone(),
-        }
-        .into_server();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr: SocketAddr = listener.local_addr().unwrap();
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(incoming),
-        );
-        let client = IdentityClient::connect(format!("http://{addr}")).await.unwrap();
+        let client = served(certifier, metrics.clone()).await;
         Self {
             dir,
             anchor,
@@ -159,6 +141,15 @@ impl Server {
     fn anchors(&self) -> Anchors {
         Anchors::from_pem(&self.anchor.certificate_pem()).unwrap()
     }
+}
+
+/// A client of a real server.
+async fn served(certifier: Certifier, metrics: Metrics) -> IdentityClient<tonic::transport::Channel> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr: SocketAddr = listener.local_addr().unwrap();
+    let server = proxy_process::serve::Server::new("identity", |_| {});
+    tokio::spawn(Identity { certifier, metrics }.serve(server, listener, CancellationToken::new()));
+    IdentityClient::connect(format!("http://{addr}")).await.unwrap()
 }
 
 fn args(dir: PathBuf) -> Args {

@@ -1,11 +1,7 @@
-//! Validation of the tokens that prove a workload's service account.
-//!
-//! [`Validator`] has one variant for each method: offline, with the keys of a JSON Web Key Set, or by TokenReview at
-//! the API server of a cluster.
+//! Tokens that prove a workload's service account, and their validation offline, with the keys of a JSON Web Key Set.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use destination_source::cluster::{self, Client, Reviewed};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use tokio::sync::watch;
 
@@ -14,18 +10,11 @@ use proxy_process::files::{INTERVAL, PolledFiles, ReadError};
 /// Required audience of workload tokens.
 pub(crate) const AUDIENCE: &str = "identity.l5d.io";
 /// Largest token that is parsed; Kubernetes' are about 1.2 KiB.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Most keys in a set: each may be tried for a token without a key id.
 const KEYS_MAX: usize = 16;
 /// Prefix of the claim `sub`.
-const SUBJECT_PREFIX: &str = "system:serviceaccount:";
-
-/// ServiceAccount of a validated token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServiceAccount {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
+pub(crate) const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 
 /// Reason for which a token is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +29,8 @@ pub(crate) enum Error {
     NotReady(KeysError),
     #[error("cannot review the token: {0}")]
     NotReviewed(String),
+    #[error("too many tokens to review (limit {0})")]
+    TooMany(&'static str),
 }
 
 /// Reason for which there are no keys.
@@ -55,64 +46,6 @@ pub(crate) enum KeysError {
     None,
     #[error("the JWKS file has {0} keys, the limit is {KEYS_MAX}")]
     TooMany(usize),
-}
-
-/// Method of validating tokens.
-#[derive(Clone, Debug)]
-pub(crate) enum Validator {
-    /// Offline, with the keys of a file.
-    Jwks(Jwks),
-    /// By the API server of a cluster.
-    Kubernetes(Client),
-}
-
-impl Validator {
-    /// Validates a token and returns its service account.
-    pub(crate) async fn validate(&self, token: &[u8]) -> Result<ServiceAccount, Error> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(Error::TooLarge(token.len()));
-        }
-        let subject = match self {
-            Self::Jwks(jwks) => jwks.subject(token)?,
-            Self::Kubernetes(client) => review(client, token).await?,
-        };
-        service_account(&subject).ok_or(Error::NotServiceAccount(subject))
-    }
-}
-
-/// Returns the token's subject as reviewed by the API server.
-async fn review(client: &Client, token: &[u8]) -> Result<String, Error> {
-    let token = std::str::from_utf8(token).map_err(|_| Error::Invalid("not UTF-8".to_owned()))?;
-    let not_reviewed = |error: destination_source::Error| Error::NotReviewed(error.to_string());
-    let for_us = cluster::token_review(client, token, &[AUDIENCE])
-        .await
-        .map_err(not_reviewed)?;
-    if is_other_audience(&for_us) {
-        // As upstream: a pod injected before tokens had our audience presents the API server's own.
-        let reviewed = cluster::token_review(client, token, &[]).await.map_err(not_reviewed)?;
-        return subject(reviewed);
-    }
-    subject(for_us)
-}
-
-/// Returns true if only the audience is wrong.
-fn is_other_audience(reviewed: &Reviewed) -> bool {
-    let error = reviewed.error.as_deref().unwrap_or_default();
-    !reviewed.authenticated && error.contains("token audiences")
-}
-
-fn subject(reviewed: Reviewed) -> Result<String, Error> {
-    match reviewed {
-        Reviewed {
-            authenticated: true,
-            error: None,
-            user,
-            ..
-        } => Ok(user),
-        Reviewed { error, .. } => Err(Error::Invalid(
-            error.unwrap_or_else(|| "the API server did not authenticate it".to_owned()),
-        )),
-    }
 }
 
 /// Keys of a JSON Web Key Set that can sign tokens.
@@ -144,7 +77,7 @@ struct Claims {
 
 impl Jwks {
     /// Returns the token's subject, after validating signature, audience and times.
-    fn subject(&self, token: &[u8]) -> Result<String, Error> {
+    pub(crate) fn subject(&self, token: &[u8]) -> Result<String, Error> {
         let invalid = |error: jsonwebtoken::errors::Error| Error::Invalid(error.to_string());
         let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
         let keys = self.keys.borrow().clone().map_err(Error::NotReady)?;
@@ -242,63 +175,9 @@ fn read_keys(text: &str) -> Result<Vec<Key>, KeysError> {
     }
 }
 
-/// Parses `system:serviceaccount:NAMESPACE:NAME`.
-fn service_account(subject: &str) -> Option<ServiceAccount> {
-    let (namespace, name) = subject.strip_prefix(SUBJECT_PREFIX)?.split_once(':')?;
-    (is_label(namespace) && is_label(name)).then(|| ServiceAccount {
-        namespace: namespace.into(),
-        name: name.into(),
-    })
-}
-
-/// Returns true for a DNS-1123 label. The name must be one too, as upstream requires: a dot would shift the parts of
-/// the identity.
-fn is_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
-    text.len() <= 63 && text.bytes().all(inner) && edge(text.as_bytes().first()) && edge(text.as_bytes().last())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parses_only_service_account_subjects() {
-        let web = service_account("system:serviceaccount:emoji:web").expect("valid");
-        assert_eq!((web.namespace.as_str(), web.name.as_str()), ("emoji", "web"));
-        for wrong in [
-            "",
-            "system:serviceaccount:emoji",
-            "system:serviceaccount::web",
-            "system:serviceaccount:emoji:",
-            "system:serviceaccount:emoji:a.b",
-            "system:serviceaccount:emoji:web:more",
-            "system:serviceaccount:-emoji:web",
-            "system:node:web",
-        ] {
-            assert_eq!(service_account(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn unauthenticated_reviews_are_rejected() {
-        let reviewed = |authenticated: bool, error: Option<&str>| Reviewed {
-            authenticated,
-            user: "u".to_owned(),
-            error: error.map(str::to_owned),
-            ..Reviewed::default()
-        };
-        assert_eq!(subject(reviewed(true, None)), Ok("u".to_owned()));
-        assert!(subject(reviewed(true, Some("but"))).is_err());
-        assert_eq!(
-            subject(reviewed(false, Some("invalid bearer token"))),
-            Err(Error::Invalid("invalid bearer token".to_owned()))
-        );
-        let others = "[invalid bearer token, token audiences [\"a\"] is invalid for the target audiences [\"b\"]]";
-        assert!(is_other_audience(&reviewed(false, Some(others))));
-        assert!(!is_other_audience(&reviewed(true, None)) && !is_other_audience(&reviewed(false, Some("expired"))));
-    }
 
     #[test]
     fn rejects_key_sets_without_usable_keys() {

@@ -74,6 +74,10 @@ annotations:
   {{- with .opaque }}
   config.linkerd.io/opaque-ports: {{ quote . }}
   {{- end }}
+  {{- with .requireIdentity }}
+  # Only proxies ask for policies and endpoints; anybody else could read or exhaust them.
+  config.linkerd.io/proxy-require-identity-inbound-ports: {{ quote . }}
+  {{- end }}
   {{- with .root.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

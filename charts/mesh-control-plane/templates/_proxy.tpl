@@ -1,6 +1,6 @@
 {{- /* Sidecar of the control plane's own pods. Generated from the injector's by `MESH_RENEW=1 cargo test -p mesh-charts
-partial`; do not edit. Takes a map: root, component, ports (of the containers), and optionally opaque and requireTls
-(ports); volumes take the root. */ -}}
+partial`; do not edit. Takes a map: root, component, ports (of the containers), and optionally opaque,
+requireIdentity and requireTls (ports); volumes take the root. */ -}}
 
 {{- define "mesh.sidecar-volumes" -}}
 {{- $values := .Values -}}
@@ -135,7 +135,7 @@ partial`; do not edit. Takes a map: root, component, ports (of the containers), 
     - name: LINKERD2_PROXY_CORES_MAX_RATIO
       value: {{ quote . }}
     {{- end }}
-    {{- with $proxy.requireIdentityOnInboundPorts }}
+    {{- with .requireIdentity | default $proxy.requireIdentityOnInboundPorts }}
     - name: LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY
       value: {{ quote . }}
     {{- end }}

@@ -96,7 +96,10 @@ const ENV: &[(&str, Rule)] = &[
     ),
     (
         env::INBOUND_PORTS_REQUIRE_IDENTITY,
-        When("with $proxy.requireIdentityOnInboundPorts", "{{ quote . }}"),
+        When(
+            "with .requireIdentity | default $proxy.requireIdentityOnInboundPorts",
+            "{{ quote . }}",
+        ),
     ),
     (
         env::INBOUND_PORTS_REQUIRE_TLS,
@@ -564,8 +567,8 @@ fn partial() -> String {
     );
     let head = format!(
         "{{{{- /* Sidecar of the control plane's own pods. Generated from the injector's by `{RENEW}=1 cargo test -p mesh-charts\n\
-         partial`; do not edit. Takes a map: root, component, ports (of the containers), and optionally opaque and requireTls\n\
-         (ports); volumes take the root. */ -}}}}\n"
+         partial`; do not edit. Takes a map: root, component, ports (of the containers), and optionally opaque,\n\
+         requireIdentity and requireTls (ports); volumes take the root. */ -}}}}\n"
     );
     let parts = [
         define("sidecar-volumes", &volumes),

@@ -426,3 +426,34 @@ fn short_authority_is_rejected_with_the_expected_form() {
         "Invalid authority: web.a:80: expected <service>.<namespace>.svc.cluster.local:<port>"
     );
 }
+
+#[test]
+fn ports_that_require_identity_or_tls_authorize_no_other_clients() {
+    use proxy_model::Authentication;
+    let env = "    env: [{name: LINKERD2_PROXY_INBOUND_LISTEN_ADDR, value: '0.0.0.0:5143'}";
+    let lists = "{name: LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY, value: '8080,9000-9001'}, \
+                 {name: LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS, value: '8081,8082'}";
+    let base = BASE.replace(env, &format!("{env}, {lists}")).replace(
+        "linkerd.io/control-plane-ns: linkerd}",
+        "linkerd.io/control-plane-ns: linkerd}\n  annotations: {config.linkerd.io/proxy-require-identity-inbound-ports: '8082'}",
+    );
+    let mut index = index(&[&base]);
+    let workload = Workload::parse("a:web-6d5f-abcde").expect("a workload");
+    let mut authentication = |port: u16| {
+        let answer = index.inbound(&workload, port).expect("an answer");
+        let policy = answer.borrow().clone().expect("a policy");
+        let [authorization] = policy.authorizations.as_slice() else {
+            panic!("{policy:?}")
+        };
+        authorization.authentication.clone()
+    };
+    for (port, required) in [
+        (80, Authentication::Unauthenticated),
+        (8080, Authentication::any_identity()),
+        (9001, Authentication::any_identity()),
+        (8081, Authentication::TlsUnauthenticated),
+        (8082, Authentication::any_identity()),
+    ] {
+        assert_eq!(authentication(port), required, "{port}");
+    }
+}

@@ -3,7 +3,7 @@
 use tests_fuzz::Target;
 
 use super::*;
-use crate::token::ServiceAccount;
+use crate::{review::Caller, validator::ServiceAccount};
 
 #[test]
 fn fuzz_token() {
@@ -41,7 +41,7 @@ fn fuzz_token() {
         name: "web".to_owned(),
     };
     target.run(|bytes| {
-        if let Ok(account) = runtime.block_on(validator.validate(bytes)) {
+        if let Ok(account) = runtime.block_on(validator.validate(bytes, &Caller::default())) {
             assert_eq!(account, web, "a token that was never signed");
         }
     });

@@ -516,6 +516,7 @@ impl Config {
                 "proxy.requireIdentityOnInboundPorts",
                 &proxy.require_identity_on_inbound_ports,
             ),
+            ("proxy.requireTLSOnInboundPorts", &proxy.require_tls_on_inbound_ports),
             ("proxyInit.ignoreInboundPorts", &init.ignore_inbound_ports),
             ("proxyInit.ignoreOutboundPorts", &init.ignore_outbound_ports),
             ("proxyInit.kubeAPIServerPorts", &init.kube_api_server_ports),

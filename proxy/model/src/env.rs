@@ -130,7 +130,7 @@ names! {
     OUTBOUND_TCP_FAILFAST_TIMEOUT;
     /// Time without a reachable application after which inbound requests fail.
     INBOUND_HTTP_FAILFAST_TIMEOUT;
-    /// Ports whose clients must have an identity; enforced by the control plane's policies.
+    /// Ports whose clients must have an identity; the control plane reads it from the pod, for ports without a Server.
     INBOUND_PORTS_REQUIRE_IDENTITY;
     /// Ports whose clients must use mesh TLS; likewise.
     INBOUND_PORTS_REQUIRE_TLS;

@@ -236,6 +236,7 @@ reasons! {
         .retry().grpc(14).label("token_keys_not_ready");
     TokenNotReviewed("token-not-reviewed", Mesh, "the API server cannot review the token")
         .retry().grpc(14).label("token_not_reviewed");
+    TokensTooMany("tokens-too-many", Limit, "too many tokens to review").retry().grpc(8).label("tokens_too_many");
     IssuerNotReady("issuer-not-ready", Mesh, "the issuer is not ready").retry().grpc(14).label("issuer_not_ready");
     IssuerInvalid("issuer-invalid", Mesh, "the issuer is invalid").retry().grpc(14).label("issuer_invalid");
     IdentityInternal("identity-internal", Mesh, "the certificate cannot be made").grpc(13).label("internal");

@@ -20,6 +20,7 @@ pub mod files;
 pub mod local;
 pub mod log;
 pub mod program;
+pub mod rate;
 pub mod serve;
 pub mod signals;
 pub mod tasks;

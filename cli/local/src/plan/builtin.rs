@@ -104,6 +104,8 @@ struct Part<'a> {
     admin: u16,
     // Identity and destination serve their own sidecars, so they cannot wait for them.
     awaits_proxy: bool,
+    /// Ports for clients with an identity.
+    require_identity: String,
 }
 
 fn deployment(config: &ControlPlaneConfig<'_>, part: Part<'_>) -> Value {
@@ -124,6 +126,7 @@ fn deployment(config: &ControlPlaneConfig<'_>, part: Part<'_>) -> Value {
                     "annotations": {
                         keys::INJECT: keys::INJECT_ENABLED,
                         annotations::PROXY_AWAIT: if part.awaits_proxy { "enabled" } else { "disabled" },
+                        annotations::REQUIRE_IDENTITY_PORTS: part.require_identity,
                     },
                 },
                 "spec": {
@@ -160,6 +163,7 @@ fn identity(config: &ControlPlaneConfig<'_>) -> Value {
         ports: vec![ports::IDENTITY],
         admin: ports::IDENTITY_ADMIN,
         awaits_proxy: false,
+        require_identity: String::new(),
     };
     deployment(config, part)
 }
@@ -184,6 +188,7 @@ fn destination(config: &ControlPlaneConfig<'_>) -> Value {
         ports: vec![ports::DESTINATION, ports::POLICY],
         admin: ports::DESTINATION_ADMIN,
         awaits_proxy: false,
+        require_identity: format!("{},{}", ports::DESTINATION, ports::POLICY),
     };
     deployment(config, part)
 }
@@ -197,6 +202,7 @@ fn viz(config: &ControlPlaneConfig<'_>) -> Value {
         ports: vec![ports::VIZ],
         admin: ports::VIZ_ADMIN,
         awaits_proxy: true,
+        require_identity: String::new(),
     };
     deployment(config, part)
 }

@@ -6,8 +6,9 @@ use destination_k8s::keys;
 use http::Method;
 use k8s_openapi::{api::core::v1::HTTPGetAction, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
-    Authorization, DefaultPolicy, Meta, ServerPolicy, ServerProtocol,
+    Authentication, Authorization, DefaultPolicy, Meta, ServerPolicy, ServerProtocol,
     defaults::DETECT_TIMEOUT,
+    env,
     inbound::{Action, HttpRoute},
     route::{HttpMatch, PathMatch, Rule},
 };
@@ -22,6 +23,8 @@ const SHAPES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     policy: DefaultPolicy,
+    /// Clients must use mesh TLS.
+    tls: bool,
     opaque: bool,
     probes: BTreeSet<String>,
 }
@@ -32,13 +35,20 @@ impl Shape {
             .annotation(reader, keys::DEFAULT_INBOUND_POLICY)
             .and_then(|text| text.parse().ok());
         let mut policy: DefaultPolicy = annotated.unwrap_or(reader.config.default_inbound_policy);
-        let required = pod.annotation(reader, keys::REQUIRE_IDENTITY_PORTS);
-        if required.is_some_and(|list| crate::ports::contains(list, port, pod.port_name(port))) {
+        let is_listed =
+            |list: Option<&str>| list.is_some_and(|list| crate::ports::contains(list, port, pod.port_name(port)));
+        // The environment has what the pod was injected with, from its annotations and the chart's values.
+        let identity = [
+            pod.annotation(reader, keys::REQUIRE_IDENTITY_PORTS),
+            pod.sidecar_env(env::INBOUND_PORTS_REQUIRE_IDENTITY),
+        ];
+        if identity.into_iter().any(is_listed) {
             policy = policy.with_identity();
         }
         let opaque = pod.is_opaque_inbound(reader, port);
         Self {
             policy,
+            tls: is_listed(pod.sidecar_env(env::INBOUND_PORTS_REQUIRE_TLS)),
             opaque,
             // Opaque ports have no paths.
             probes: if opaque {
@@ -59,9 +69,15 @@ impl Shape {
                 rate_limit: None,
             }
         };
+        let mut authorizations: Vec<_> = default::authorization(self.policy, config).into_iter().collect();
+        for authorization in authorizations.iter_mut().filter(|_| self.tls) {
+            if authorization.authentication == Authentication::Unauthenticated {
+                authorization.authentication = Authentication::TlsUnauthenticated;
+            }
+        }
         ServerPolicy {
             protocol,
-            authorizations: default::authorization(self.policy, config).into_iter().collect(),
+            authorizations,
             labels: labels("", "default", self.policy.as_str()),
             server_ips: vec![],
         }
