@@ -1,10 +1,14 @@
-//! Limits single reads of an HTTP/1 connection. hyper gives a connection a buffer as large as its largest read, up to
-//! 512 KiB, which it keeps while idle: a pool whose connections have each carried one large response would hold
-//! megabytes. The length of a message head is not limited here.
+//! Limits single reads of an HTTP/1 connection, and notes the bytes that its peer does not take. hyper gives a
+//! connection a buffer as large as its largest read, up to 512 KiB, which it keeps while idle: a pool whose connections
+//! have each carried one large response would hold megabytes. The length of a message head is not limited here.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -13,24 +17,51 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 
 /// `io` read in pieces of limited size.
 #[derive(Debug)]
-pub(crate) struct BoundedReads<I>(Take<I>);
+pub(crate) struct BoundedReads<I> {
+    io: Take<I>,
+    blocked: BlockedBytes,
+}
+
+/// Bytes that wait for the peer to read. An upgraded connection must be able to move between threads, hence the atomic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BlockedBytes(Arc<AtomicUsize>);
+
+impl BlockedBytes {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    fn note(&self, written: &Poll<io::Result<usize>>, wanted: impl FnOnce() -> usize) {
+        let blocked = if written.is_pending() { wanted() } else { 0 };
+        self.0.store(blocked, Relaxed);
+    }
+}
 
 impl<I: AsyncRead> BoundedReads<I> {
     pub(crate) fn new(io: I) -> Self {
-        Self(io.take(HTTP1_READ_BYTES.value))
+        Self {
+            io: io.take(HTTP1_READ_BYTES.value),
+            blocked: BlockedBytes::default(),
+        }
+    }
+
+    pub(crate) fn blocked(&self) -> BlockedBytes {
+        self.blocked.clone()
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for BoundedReads<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.0.set_limit(HTTP1_READ_BYTES.value);
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        self.io.set_limit(HTTP1_READ_BYTES.value);
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BoundedReads<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(self.0.get_mut()).poll_write(cx, buf)
+        let written = Pin::new(self.io.get_mut()).poll_write(cx, buf);
+        self.blocked.note(&written, || buf.len());
+        written
     }
 
     fn poll_write_vectored(
@@ -38,19 +69,21 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BoundedReads<I> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.0.get_mut()).poll_write_vectored(cx, bufs)
+        let written = Pin::new(self.io.get_mut()).poll_write_vectored(cx, bufs);
+        self.blocked.note(&written, || bufs.iter().map(|buf| buf.len()).sum());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.get_ref().is_write_vectored()
+        self.io.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.0.get_mut()).poll_flush(cx)
+        Pin::new(self.io.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.0.get_mut()).poll_shutdown(cx)
+        Pin::new(self.io.get_mut()).poll_shutdown(cx)
     }
 }
 

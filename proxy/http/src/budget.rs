@@ -4,7 +4,7 @@
 //! Counting costs a few additions per request; connections are compared only when the budget is spent.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::{Rc, Weak},
     task::Waker,
@@ -168,6 +168,31 @@ impl Drop for Holder {
                 moved.place.set(place);
             }
         });
+    }
+}
+
+/// Account of a connection that seldom holds anything, made when it first does.
+pub(crate) struct Account {
+    held: Cell<usize>,
+    holder: OnceCell<Rc<Holder>>,
+    peer: Option<SocketAddr>,
+}
+
+impl Account {
+    pub(crate) fn new(peer: Option<SocketAddr>) -> Self {
+        Self {
+            held: Cell::new(0),
+            holder: OnceCell::new(),
+            peer,
+        }
+    }
+
+    /// Replaces what the connection holds; returns true if the connection, which `task` wakes, must close.
+    pub(crate) fn is_shed(&self, held: usize, task: impl FnOnce() -> Waker) -> bool {
+        if self.held.replace(held) != held {
+            self.holder.get_or_init(|| Holder::new(task(), self.peer)).set(held);
+        }
+        self.holder.get().is_some_and(|holder| holder.is_shed())
     }
 }
 

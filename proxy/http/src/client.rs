@@ -2,6 +2,9 @@
 
 mod http2;
 
+use std::{future::poll_fn, task::Poll};
+
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1 as h1};
 use hyper_util::rt::TokioIo;
@@ -9,7 +12,7 @@ use proxy_model::limits;
 use proxy_transport::CloseObserver;
 
 pub use self::http2::{Http2, http2};
-use crate::{Body, Error, SendError, bounded_reads::BoundedReads, server::Io};
+use crate::{Body, Error, SendError, bounded_reads::BoundedReads, budget::Account, server::Io};
 
 /// HTTP/1 connection: one request at a time.
 #[derive(Debug)]
@@ -21,13 +24,23 @@ pub struct Http1 {
 
 /// Starts an HTTP/1 connection over `io`. A task of the current worker drives it and ends with it.
 pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
+    let io = BoundedReads::new(io);
+    let (blocked, account) = (io.blocked(), Account::new(None));
     let (sender, connection) = h1::Builder::new()
         .max_header_size(limits::HTTP1_HEAD_BYTES.value)
-        .handshake(TokioIo::new(BoundedReads::new(io)))
+        .max_buf_size(limits::HTTP1_BUFFER_BYTES.value)
+        .handshake(TokioIo::new(io))
         .await?;
-    let connection = connection.with_upgrades();
+    let mut connection = connection.with_upgrades();
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        let ended = poll_fn(|cx| {
+            let ended = connection.poll_unpin(cx);
+            if ended.is_pending() && account.is_shed(blocked.get(), || cx.waker().clone()) {
+                return Poll::Ready(Ok(()));
+            }
+            ended
+        });
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "HTTP/1 client connection failed");
         }
     });
@@ -76,3 +89,6 @@ impl Http1 {
         self.send.is_closed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,10 @@ impl LogRate {
 pub(crate) fn refused<T>(metrics: &Recorder, limit: Limit<T>, peer: Option<SocketAddr>) {
     let name = limit.name;
     metrics.limit_refused(limit);
+    // An idle connection is ordinary.
+    if name == limits::HTTP_IDLE.name {
+        return;
+    }
     let Some(suppressed) = LOG.with(|log| log.admit(Instant::now())) else {
         return;
     };

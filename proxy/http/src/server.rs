@@ -85,4 +85,4 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for I {}
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

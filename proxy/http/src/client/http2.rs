@@ -255,10 +255,9 @@ async fn wait_for_stream(sender: &mut SendRequest<HeldData>) -> Result<(), Error
         // An error of the connection is the response's, too.
         return opened.or(Ok(()));
     }
-    match timers::timeout(limits::HTTP2_STREAM_WAIT.value, opened).await {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::NoStream),
-    }
+    // Boxed: the future of every request would be larger.
+    let opened = Box::pin(timers::timeout(limits::HTTP2_STREAM_WAIT.value, opened));
+    opened.await.map(drop).map_err(|_| Error::NoStream)
 }
 
 fn failed(error: h2::Error) -> SendError {

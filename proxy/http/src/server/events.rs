@@ -14,7 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use proxy_transport::timers;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::sync::WaitForCancellationFuture;
 
 /// Event of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub(super) enum Event {
 }
 
 /// Sources of events.
-pub(super) struct Events<'a> {
-    drain: Option<Pin<Box<WaitForCancellationFuture<'a>>>>,
+pub(super) struct Events<'a, 'd> {
+    drain: Option<Pin<&'a mut WaitForCancellationFuture<'d>>>,
     timer: Option<Pin<Box<Sleep>>>,
     is_timing: bool,
     signal: Arc<Signal>,
@@ -35,14 +35,14 @@ pub(super) struct Events<'a> {
     registered: Option<Waker>,
 }
 
-impl<'a> Events<'a> {
-    pub(super) fn new(drain: &'a CancellationToken) -> Self {
+impl<'a, 'd> Events<'a, 'd> {
+    pub(super) fn new(drain: Pin<&'a mut WaitForCancellationFuture<'d>>) -> Self {
         let signal = Arc::new(Signal {
             task: AtomicWaker::new(),
             is_set: AtomicBool::new(true),
         });
         Self {
-            drain: Some(Box::pin(drain.cancelled())),
+            drain: Some(drain),
             timer: None,
             is_timing: false,
             waker: Waker::from(signal.clone()),
@@ -94,7 +94,7 @@ impl<'a> Events<'a> {
         // The swap synchronises with the waking thread.
         self.signal.is_set.swap(false, Ordering::AcqRel);
         let mut inside = Context::from_waker(&self.waker);
-        let is_drained = |drain: &mut Pin<Box<WaitForCancellationFuture<'_>>>| drain.as_mut().poll(&mut inside);
+        let is_drained = |drain: &mut Pin<&mut WaitForCancellationFuture<'_>>| drain.as_mut().poll(&mut inside);
         if self.drain.as_mut().map(is_drained) == Some(Poll::Ready(())) {
             self.drain = None;
             // The time may have passed, too.

@@ -31,7 +31,13 @@ use super::{
     Io, Serving,
     events::{Event, Events},
 };
-use crate::{Body, Error, bounded_reads::BoundedReads, budget::Holder, headers::L5D_PROXY_ERROR, refusals::refused};
+use crate::{
+    Body, Error,
+    bounded_reads::{BlockedBytes, BoundedReads},
+    budget::Account,
+    headers::L5D_PROXY_ERROR,
+    refusals::refused,
+};
 
 /// Beginning of hyper's answer to a head that is too large.
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
@@ -45,8 +51,10 @@ where
     B: HttpBody<Data = Bytes, Error = Error> + Unpin + 'static,
     E: Into<Error>,
 {
-    let mut events = Events::new(serving.drain);
-    let state = Rc::new(State::new(&events, &serving));
+    let cancelled = pin!(serving.drain.cancelled());
+    let mut events = Events::new(cancelled);
+    let io = BoundedReads::new(io);
+    let state = Rc::new(State::new(io.blocked(), &serving));
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = state.begin();
         let request = request.map(|body| {
@@ -61,12 +69,13 @@ where
             .map_err(Into::<Error>::into)
     });
     let io = WatchedIo {
-        io: BoundedReads::new(io),
+        io,
         seen: state.seen.clone(),
     };
     let connection = h1::Builder::new()
         .half_close(true)
         .max_header_size(limits::HTTP1_HEAD_BYTES.value)
+        .max_buf_size(limits::HTTP1_BUFFER_BYTES.value)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
@@ -77,8 +86,7 @@ where
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(state.judge(ended, &serving));
             }
-            state.count();
-            if state.holder.is_shed() {
+            if state.is_shed(&events) {
                 return Poll::Ready(Ok(()));
             }
             times.update(&state, &mut events);
@@ -127,8 +135,6 @@ struct IoState {
     phase: AtomicU8,
     /// Bytes of the head in progress.
     head: AtomicUsize,
-    /// Bytes that wait for the client to read.
-    blocked: AtomicUsize,
     informational_headers: bool,
 }
 
@@ -148,13 +154,12 @@ impl IoState {
         }
     }
 
-    /// Bytes that the connection holds.
-    fn held(&self) -> usize {
-        let head = match self.phase() {
+    /// Bytes of a head that is not whole.
+    fn partial_head(&self) -> usize {
+        match self.phase() {
             Phase::Head => self.head.load(Relaxed),
             _ => 0,
-        };
-        head + self.blocked.load(Relaxed)
+        }
     }
 }
 
@@ -165,24 +170,22 @@ struct State {
     parts: Cell<u32>,
     /// Requests so far.
     requests: Cell<u64>,
-    /// Bytes counted as held.
-    held: Cell<usize>,
-    holder: Rc<Holder>,
+    blocked: BlockedBytes,
+    account: Account,
 }
 
 impl State {
-    fn new(events: &Events<'_>, serving: &Serving<'_>) -> Self {
+    fn new(blocked: BlockedBytes, serving: &Serving<'_>) -> Self {
         Self {
             seen: Arc::new(IoState {
                 phase: AtomicU8::new(Phase::Idle as u8),
                 head: AtomicUsize::new(0),
-                blocked: AtomicUsize::new(0),
                 informational_headers: serving.informational_headers,
             }),
             parts: Cell::new(0),
             requests: Cell::new(0),
-            held: Cell::new(0),
-            holder: Holder::new(events.waker(), Some(serving.client)),
+            blocked,
+            account: Account::new(Some(serving.client)),
         }
     }
 
@@ -194,12 +197,10 @@ impl State {
         Exchange::new(self)
     }
 
-    /// Counts what is held now.
-    fn count(&self) {
-        let held = self.seen.held();
-        if self.held.replace(held) != held {
-            self.holder.set(held);
-        }
+    /// Counts what is held now; returns true if the connection must close for it.
+    fn is_shed(&self, events: &Events<'_, '_>) -> bool {
+        let held = self.seen.partial_head() + self.blocked.get();
+        self.account.is_shed(held, || events.waker())
     }
 
     /// Counts a head that was too large; other errors are returned. An upgraded connection's I/O is used further.
@@ -254,7 +255,7 @@ enum Times {
 impl Times {
     /// Starts the time that the phase wants. An idle time runs on through later exchanges: setting a timer for each
     /// would cost more than the exchange's own parsing.
-    fn update(&mut self, state: &State, events: &mut Events<'_>) {
+    fn update(&mut self, state: &State, events: &mut Events<'_, '_>) {
         let requests = state.requests.get();
         match state.seen.phase() {
             Phase::Head if *self != Self::Head(requests) => {
@@ -348,12 +349,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> WatchedIo<I> {
     fn is_refusal(&self, bytes: &[u8]) -> bool {
         self.seen.phase() == Phase::Head && self.seen.informational_headers && bytes.starts_with(TOO_LARGE)
     }
-
-    fn note_write(&self, written: Poll<io::Result<usize>>, wanted: impl FnOnce() -> usize) -> Poll<io::Result<usize>> {
-        let blocked = if written.is_pending() { wanted() } else { 0 };
-        self.seen.blocked.store(blocked, Relaxed);
-        written
-    }
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedIo<I> {
@@ -377,8 +372,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<I> {
             this.answer(cx, Reason::RequestHeadTooLarge);
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.note_write(written, || buf.len())
+        Pin::new(&mut this.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -387,13 +381,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedIo<I> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let length = || bufs.iter().map(|buf| buf.len()).sum();
         if bufs.first().is_some_and(|first| this.is_refusal(first)) {
             this.answer(cx, Reason::RequestHeadTooLarge);
-            return Poll::Ready(Ok(length()));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
-        this.note_write(written, length)
+        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,9 +4,9 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use http::{
 use http_body::Body as HttpBody;
 use proxy_model::limits::{self, Limit};
 use proxy_transport::{Corked, cork::corked, timers};
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::{
     Io, ServerParams, Serving, Trust,
@@ -61,16 +62,17 @@ where
     B: HttpBody<Data = Bytes, Error = Error> + Unpin + 'static,
     E: Into<Error>,
 {
-    let io = Corked::new(io);
+    let mut io = Corked::new(io);
     let handshake = builder(serving.trust).handshake(io.clone());
     let Ok(connection) = timers::timeout(limits::HTTP2_PREFACE.value, handshake).await else {
         refused(serving.metrics, limits::HTTP2_PREFACE, Some(serving.client));
         return Ok(());
     };
-    let mut connection = connection?;
+    let mut connection = connection.inspect_err(|_| discard(&mut io))?;
     let mut pings = pings(serving.params, &mut connection);
     let (mut waker, mut streams) = (CoalescingWaker::new(), FuturesUnordered::new());
-    let mut watch = Watch::new(serving);
+    let cancelled = pin!(serving.drain.cancelled());
+    let mut watch = Watch::new(serving, Events::new(cancelled));
     poll_fn(|cx| {
         match watch.poll(cx, streams.is_empty(), io.received()) {
             None => {}
@@ -121,6 +123,14 @@ where
     .await
 }
 
+/// Reads what has come after an invalid preface: a socket that is closed with bytes unread resets its connection.
+#[cold]
+fn discard<I: Io>(io: &mut Corked<I>) {
+    let mut bytes = [0; limits::DETECT_HTTP_BYTES.value];
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes));
+}
+
 /// Decision about a connection.
 enum Verdict {
     GoAway,
@@ -146,9 +156,9 @@ enum Time {
 }
 
 /// Limits of a connection: time, resets, and bytes that its client makes the proxy hold.
-struct Watch<'a> {
-    serving: Serving<'a>,
-    events: Events<'a>,
+struct Watch<'a, 'd> {
+    serving: Serving<'d>,
+    events: Events<'a, 'd>,
     time: Time,
     /// Streams so far.
     streams: u64,
@@ -157,9 +167,8 @@ struct Watch<'a> {
     holder: Rc<Holder>,
 }
 
-impl<'a> Watch<'a> {
-    fn new(serving: Serving<'a>) -> Self {
-        let events = Events::new(serving.drain);
+impl<'a, 'd> Watch<'a, 'd> {
+    fn new(serving: Serving<'d>, events: Events<'a, 'd>) -> Self {
         Self {
             serving,
             time: Time::None,

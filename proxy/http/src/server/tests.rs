@@ -1,7 +1,7 @@
 //! Hostile clients against one connection of the servers: raw bytes over an in-memory connection, under a paused clock.
 
 mod flow;
-mod frames;
+pub(crate) mod frames;
 mod http1;
 mod http2;
 
@@ -133,12 +133,12 @@ async fn ended(served: JoinHandle<()>) {
 
 /// Endless body that counts the bytes it was asked for.
 #[derive(Clone, Debug, Default)]
-struct Endless(Rc<RefCell<usize>>);
+pub(crate) struct Endless(Rc<RefCell<usize>>);
 
 impl Endless {
     const CHUNK: usize = 128 * 1024;
 
-    fn produced(&self) -> usize {
+    pub(crate) fn produced(&self) -> usize {
         *self.0.borrow()
     }
 

@@ -34,7 +34,7 @@ async fn idle_connection_is_closed_by_goaway_after_its_time_and_not_before() {
         let idle = limits::HTTP_IDLE.value;
         for stream in [1, 3, 5] {
             io.write_all(&get(stream)).await.expect("open");
-            tokio::time::sleep(idle - Duration::from_secs(1)).await;
+            tokio::time::sleep(idle.mul_f32(0.99)).await;
             assert!(!served.is_finished());
         }
         let began = Instant::now();
@@ -150,6 +150,16 @@ async fn paced_rapid_reset_ends_the_connection() {
         assert_eq!(bye.code(), ENHANCE_YOUR_CALM);
         ended(served).await;
         assert_eq!(victim.refused("HTTP2_RESETS"), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rapid_reset_without_pauses_ends_the_connection() {
+    local(async {
+        let frames = (0_u32..1 << 16).map(|n| [get(2 * n + 1), reset(2 * n + 1)].concat());
+        let bye = closed_by(&Victim::new(), Vec::new(), frames).await;
+        assert_eq!(bye.code(), ENHANCE_YOUR_CALM);
     })
     .await;
 }
@@ -279,8 +289,7 @@ async fn header_list_is_limited_however_small_it_is_on_the_wire() {
         open(&mut io, &[]).await;
         let mut bomb = block(GET);
         bomb.extend(literal(b"x-bomb", &[b'a'; 3900]));
-        // 62 is the newest entry of the dynamic table.
-        bomb.extend([0x80 | 62; 8]);
+        bomb.extend([NEWEST; 8]);
         io.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb))
             .await
             .expect("open");
