@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use proxy_model::{duration, policy::DefaultPolicy};
+use proxy_model::{Id, duration, policy::DefaultPolicy};
 
 use crate::{
     AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
@@ -396,6 +396,8 @@ impl Check for ServerAuthorization {
             let reason = "must be false when identities or serviceAccounts are set";
             return Err(Fault::new(at().key("meshTLS").key("unauthenticatedTLS"), reason));
         }
+        let named = client.mesh_tls.as_ref().and_then(|tls| tls.identities.as_deref());
+        identities(&at().key("meshTLS").key("identities"), named)?;
         networks(&at().key("networks"), client.networks.as_deref().unwrap_or_default())
     }
 }
@@ -455,7 +457,24 @@ impl Check for MeshTlsAuthentication {
                 "exactly one of identities and identityRefs must be set",
             ));
         }
-        Ok(())
+        identities(&Path::keys(&["spec", "identities"]), spec.identities.as_deref())
+    }
+}
+
+/// Checks patterns of identities. A suffix with an empty label, as of `*.`, could pass for that of all identities.
+fn identities(at: &Path, patterns: Option<&[String]>) -> Validation {
+    let is_name = |text: &str| {
+        text.parse::<Id>()
+            .is_ok_and(|id| matches!(id, Id::Dns(_)) && !text.ends_with('.'))
+    };
+    let is_pattern = |text: &str| match text.strip_prefix('*') {
+        Some(rest) => rest.is_empty() || rest.strip_prefix('.').is_some_and(is_name),
+        None => text.parse::<Id>().is_ok(),
+    };
+    let mut patterns = patterns.unwrap_or_default().iter();
+    match patterns.position(|text| !is_pattern(text)) {
+        Some(i) => Err(Fault::new(at.clone().index(i), "must be an identity, *.SUFFIX or *")),
+        None => Ok(()),
     }
 }
 

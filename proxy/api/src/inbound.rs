@@ -205,11 +205,7 @@ fn decode_permit(wire: Permit) -> Result<Authentication> {
             Clients::Unauthenticated(_) => Ok(Authentication::TlsUnauthenticated),
             Clients::Identities(clients) => Ok(Authentication::TlsAuthenticated {
                 identities: each("mesh_tls.clients.identities", clients.identities, decode_identity)?,
-                suffixes: clients
-                    .suffixes
-                    .iter()
-                    .map(|s| s.parts.join(".").to_ascii_lowercase())
-                    .collect(),
+                suffixes: each("mesh_tls.clients.suffixes", clients.suffixes, decode_suffix)?,
             }),
         },
     }
@@ -221,11 +217,12 @@ fn encode_permit(authentication: &Authentication) -> Permit {
         Authentication::TlsUnauthenticated => Clients::Unauthenticated(PermitUnauthenticated {}),
         Authentication::TlsAuthenticated { identities, suffixes } => {
             let suffix = |suffix: &String| IdentitySuffix {
-                parts: suffix
-                    .split('.')
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
+                // No parts are the suffix of all names.
+                parts: if suffix.is_empty() {
+                    Vec::new()
+                } else {
+                    suffix.split('.').map(str::to_owned).collect()
+                },
             };
             Clients::Identities(PermitClientIdentities {
                 identities: identities.iter().map(encode_identity).collect(),
@@ -234,6 +231,13 @@ fn encode_permit(authentication: &Authentication) -> Permit {
         }
     };
     Permit::MeshTls(PermitMeshTls { clients: Some(clients) })
+}
+
+fn decode_suffix(wire: IdentitySuffix) -> Result<String> {
+    if wire.parts.iter().any(|part| part.is_empty() || part.contains('.')) {
+        return Err(Error::invalid("parts", "has an empty label"));
+    }
+    Ok(wire.parts.join(".").to_ascii_lowercase())
 }
 
 fn decode_identity(wire: Identity) -> Result<Id> {

@@ -54,6 +54,9 @@ pub fn encode_profile(profile: &Profile) -> DestinationProfile {
 
 pub(crate) fn decode_budget(wire: WireBudget) -> Result<RetryBudget> {
     let ttl = optional("ttl", wire.ttl, decode_duration)?;
+    if wire.retry_ratio.is_nan() {
+        return Err(Error::invalid("retry_ratio", "is not a number"));
+    }
     Ok(RetryBudget {
         ratio: wire.retry_ratio,
         min_per_second: wire.min_retries_per_second,

@@ -70,3 +70,25 @@ fn accepts_numeric_quantities() {
         "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1}}}]}});
     assert!(Object::from_value(value).is_ok());
 }
+
+#[test]
+fn patterns_of_identities_are_names_suffixes_or_all() {
+    let with = |pattern: &str| {
+        let value = json!({"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "MeshTLSAuthentication",
+            "metadata": {"name": "m"}, "spec": {"identities": [pattern]}});
+        Object::from_value(value).map_err(|invalid| invalid.to_string())
+    };
+    for good in [
+        "*",
+        "*.ns.serviceaccount.identity.linkerd.cluster.local",
+        "web.ns.svc",
+        "spiffe://root/ns/web",
+    ] {
+        assert!(with(good).is_ok(), "{good}");
+    }
+    // The last ones reached proxies as a suffix without labels: that of all identities.
+    for bad in ["", "*foo", "*.foo.*", "a b", "*..foo", "*..", "*."] {
+        let error = with(bad).expect_err(bad);
+        assert!(error.contains("spec.identities[0]: must be an identity"), "{error}");
+    }
+}

@@ -21,6 +21,9 @@ const SEED_BYTES: usize = 2_000;
 /// Heap for each byte of a message: a decoded element has a dozen fields at most, and takes two bytes at least.
 const HEAP_PER_BYTE: usize = 400;
 
+/// Heap of compiled regular expressions: a few bytes may take as much as their budget allows.
+const EXPRESSIONS: usize = 2 * 1024 * 1024;
+
 /// Encoded values of a strategy, the same each time.
 fn seeds<T: Debug>(strategy: impl Strategy<Value = T>, encode: impl Fn(&T) -> Vec<u8>) -> Vec<Vec<u8>> {
     let mut runner = TestRunner::deterministic();
@@ -35,7 +38,9 @@ fn check<W: Message + Default, T: PartialEq + Debug>(
     decode: impl Fn(W) -> proxy_api::Result<T>,
     encode: impl Fn(&T) -> W,
 ) {
-    let decoded = within(HEAP_PER_BYTE * bytes.len() + 4096, || W::decode(bytes).map(&decode));
+    let decoded = within(HEAP_PER_BYTE * bytes.len() + EXPRESSIONS, || {
+        W::decode(bytes).map(&decode)
+    });
     let Ok(Ok(value)) = decoded else { return };
     let again = W::decode(encode(&value).encode_to_vec().as_slice()).expect("what was encoded");
     assert_eq!(decode(again), Ok(value));
@@ -202,7 +207,7 @@ fn fuzz_discovery_cache() {
         seeds.push(encode::cache(&cache, 1 << 20).0);
     }
     target("fuzz_discovery_cache", seeds).run(|bytes| {
-        let decoded = within(HEAP_PER_BYTE * bytes.len() + 8192, || decode::cache(bytes));
+        let decoded = within(HEAP_PER_BYTE * bytes.len() + EXPRESSIONS, || decode::cache(bytes));
         let Ok(cache) = decoded else { return };
         let (again, left_out) = encode::cache(&cache, usize::MAX);
         assert_eq!(left_out, 0);
