@@ -2,7 +2,34 @@
 
 use std::net::IpAddr;
 
-use proxy_model::{Authentication, Authorization, Id};
+use proxy_model::{
+    Authentication, Authorization, Id, ServerProtocol,
+    inbound::HttpRoute,
+    route::{HttpMatch, PathMatch},
+};
+
+/// Returns true if a detected protocol must be HTTP, because the policy may refuse, change or limit requests: bytes
+/// that are not recognized as HTTP would go around it.
+pub fn requires_http(protocol: &ServerProtocol) -> bool {
+    let ServerProtocol::Detect { routes, rate_limit, .. } = protocol else {
+        return false;
+    };
+    let mut rules = routes.iter().flat_map(|route| &route.rules);
+    rate_limit.is_some() || rules.any(|rule| !rule.filters.is_empty()) || !routes.iter().any(matches_everything)
+}
+
+fn matches_everything(route: &HttpRoute) -> bool {
+    let everything = |matched: &HttpMatch| {
+        let path = match &matched.path {
+            None => true,
+            Some(PathMatch::Prefix(prefix)) => matches!(prefix.as_str(), "" | "/"),
+            Some(PathMatch::Exact(_) | PathMatch::Regex(_)) => false,
+        };
+        path && matched.headers.is_empty() && matched.query.is_empty() && matched.method.is_none()
+    };
+    let mut rules = route.rules.iter();
+    route.hosts.is_empty() && rules.any(|rule| rule.matches.is_empty() || rule.matches.iter().any(everything))
+}
 
 /// Mesh TLS state of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

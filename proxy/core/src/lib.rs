@@ -17,6 +17,7 @@ pub mod classify;
 pub mod detect;
 pub mod distribute;
 pub mod log_quota;
+pub mod path;
 pub mod ratelimit;
 pub mod retry_after;
 pub mod select;

@@ -15,6 +15,8 @@ use proxy_model::{
     },
 };
 
+use crate::path::literal;
+
 /// The parts of a request that decide its route.
 #[derive(Copy, Clone, Debug)]
 pub struct Head<'a> {
@@ -27,6 +29,8 @@ pub struct Head<'a> {
     /// Headers.
     pub headers: &'a HeaderMap,
     uri: &'a Uri,
+    /// Times that the path was decoded, and so the paths of routes must be.
+    decoded: u8,
 }
 
 impl<'a> Head<'a> {
@@ -38,7 +42,16 @@ impl<'a> Head<'a> {
             query: uri.query().unwrap_or(""),
             headers,
             uri,
+            decoded: 0,
         }
+    }
+
+    /// Returns the head with a reading of its path (see [`crate::path`]), which was decoded so many times.
+    pub fn reading<'b>(self, path: &'b str, decoded: u8) -> Head<'b>
+    where
+        'a: 'b,
+    {
+        Head { path, decoded, ..self }
     }
 
     /// Host without port, in any letter case: the URI's, else the `host` header's; empty if the request names none.
@@ -214,7 +227,7 @@ fn score_http(matches: &HttpMatch, head: &Head<'_>) -> Option<Score> {
     }
     let path = match &matches.path {
         None => PathScore::Prefix(0),
-        Some(path) => score_path(path, head.path)?,
+        Some(path) => score_path(path, head)?,
     };
     let holds = matches.headers.iter().all(|h| header_holds(h, head.headers))
         && matches.query.iter().all(|q| query_holds(q, head.query));
@@ -226,13 +239,14 @@ fn score_http(matches: &HttpMatch, head: &Head<'_>) -> Option<Score> {
     })
 }
 
-fn score_path(candidate: &PathMatch, path: &str) -> Option<PathScore> {
+fn score_path(candidate: &PathMatch, head: &Head<'_>) -> Option<PathScore> {
+    let path = head.path;
     match candidate {
-        PathMatch::Exact(exact) => (exact == path).then_some(PathScore::Exact(exact.len())),
+        PathMatch::Exact(exact) => (literal(exact, head.decoded) == path).then_some(PathScore::Exact(exact.len())),
         PathMatch::Regex(pattern) => pattern.is_match(path).then_some(PathScore::Regex),
         PathMatch::Prefix(prefix) => {
             let bare = prefix.strip_suffix('/').unwrap_or(prefix);
-            let rest = path.strip_prefix(bare)?;
+            let rest = path.strip_prefix(&*literal(bare, head.decoded))?;
             (rest.is_empty() || rest.starts_with('/')).then_some(PathScore::Prefix(bare.len()))
         }
     }

@@ -207,3 +207,35 @@ fn matches_conditions_of_profiles() {
         "no condition matches nothing"
     );
 }
+
+#[test]
+fn a_header_that_is_not_text_matches_no_expression() {
+    let anything = |pattern: &str| HttpMatch {
+        headers: vec![HeaderMatch {
+            name: HeaderName::from_static("x-tenant"),
+            value: HeaderValueMatch::Regex(Pattern::anchored(pattern).expect("pattern")),
+        }],
+        ..HttpMatch::default()
+    };
+    let uri = Uri::from_static("/");
+    for pattern in [".*", "(?s).*", "acme.*", "[^x]*"] {
+        let routes = [route(vec![], vec![(vec![anything(pattern)], 1)])];
+        let select = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-tenant", HeaderValue::from_bytes(value).expect("valid"));
+            }
+            http(&routes, &Head::new(&Method::GET, &uri, &headers)).map(|selected| selected.rule.action)
+        };
+        for bytes in [
+            &b"acme\xff"[..],
+            b"\xff",
+            b"acme\xc3",
+            b"acme\xed\xa0\x80",
+            b"acme\xc3\xa9",
+        ] {
+            assert_eq!(select(&[bytes]), None, "{pattern} {bytes:?}");
+            assert_eq!(select(&[bytes, b"acme"]), Some(1), "{pattern} {bytes:?}: another value");
+        }
+    }
+}
