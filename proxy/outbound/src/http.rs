@@ -121,7 +121,7 @@ impl ClientConnection {
         let snapshot = self.snapshot(request.version() == Version::HTTP_2).await?;
         let plan = route::select(&snapshot, request)?;
         let authority = self.authority(request, &snapshot)?;
-        let mut out = Outgoing::new(request, form, authority);
+        let mut out = Outgoing::new(request, form, authority)?;
         let clock = Clock::new(plan.time_limits(), plan.started);
         if let Some(clock) = &clock {
             out.time(clock);

@@ -7,6 +7,14 @@ use tokio::net::TcpStream;
 /// Connection to an endpoint.
 pub(crate) type Stream = MaybeTls<ObservedTcp, TcpStream>;
 
+/// Returns the socket of a connection.
+pub(crate) fn socket(stream: &Stream) -> &TcpStream {
+    match stream {
+        MaybeTls::Plain(io) => io.get_ref(),
+        MaybeTls::Tls(io) => io.get_ref(),
+    }
+}
+
 /// Returns the observer that tells whether a failed request was read; a sidecar reports that itself.
 pub(crate) fn close_observer(stream: &Stream) -> Option<CloseObserver> {
     match stream {

@@ -8,19 +8,33 @@ use proxy_http::{
     metered::Metered,
 };
 use proxy_model::route::Filter;
-use proxy_transport::copy;
-use tokio::io::{AsyncRead, AsyncWrite};
+use proxy_transport::{
+    PrefixedIo,
+    copy::{self, CopyError, reset_on_drop},
+};
+use tokio::net::TcpStream;
 
-use crate::{Error, context::Context, endpoint::InFlight, io::Stream, snapshot::TcpRule};
+use crate::{
+    Error,
+    context::Context,
+    endpoint::InFlight,
+    io::{Stream, socket},
+    snapshot::TcpRule,
+};
+
+/// Client's connection, with the bytes that detection has read.
+pub(crate) type ClientIo = PrefixedIo<Metered<TcpStream>>;
 
 /// Connects to an endpoint of `rule` and copies until both sides have ended.
-pub(crate) async fn serve<I>(context: &Context, rule: &TcpRule, mut io: I, target: SocketAddr) -> Result<(), Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
+pub(crate) async fn serve(
+    context: &Context,
+    rule: &TcpRule,
+    mut client: ClientIo,
+    target: SocketAddr,
+) -> Result<(), Error> {
     let metrics = &context.metrics;
     metrics.tcp_route_open(&rule.parent, &rule.route, target).inc();
-    let result = forward(context, rule, &mut io).await;
+    let result = forward(context, rule, &mut client).await;
     let word = result
         .as_ref()
         .map_or_else(|error| error.reason().row().tcp_word, |()| "");
@@ -28,10 +42,7 @@ where
     result
 }
 
-async fn forward<I>(context: &Context, rule: &TcpRule, io: &mut I) -> Result<(), Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
+async fn forward(context: &Context, rule: &TcpRule, client: &mut ClientIo) -> Result<(), Error> {
     for filter in &rule.filters {
         match filter {
             Filter::Forbidden => {
@@ -44,8 +55,13 @@ where
     }
     // Boxed and dropped early: handshake futures are large, and connections live long.
     let (mut server, flight) = Box::pin(connect(context, rule)).await?;
-    let copied = copy::bidirectional(io, &mut server, &()).await;
+    let copied = copy::bidirectional(client, &mut server, &()).await;
     if let Err(broken) = copied {
+        // The other side must not take a truncated stream for a complete one.
+        match &broken {
+            CopyError::Client(_) => reset_on_drop(socket(server.get_ref())),
+            CopyError::Server(_) => reset_on_drop(client.get_ref().get_ref()),
+        }
         tracing::debug!(endpoint = %flight.endpoint.model.addr, error = %broken, "opaque connection failed");
     }
     Ok(())

@@ -14,7 +14,7 @@ use proxy_http::{
     headers::{HeaderFlags, L5D_DST_CANONICAL, L5D_REQUIRE_ID},
     orig_proto::{self, OrigProto},
 };
-use proxy_model::{Id, duration, limits, retry, route::Timeouts};
+use proxy_model::{Id, duration, identity::InvalidId, limits, retry, route::Timeouts};
 
 use crate::{Error, connect::Variant, endpoint::Endpoint, timeout::Clock};
 
@@ -33,10 +33,14 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    pub(crate) fn new(request: &'a mut Request<Body>, form: Form, authority: Authority) -> Self {
+    /// Fails if the request requires an identity that is not one: no endpoint can have it.
+    pub(crate) fn new(request: &'a mut Request<Body>, form: Form, authority: Authority) -> Result<Self, Error> {
         let requires = HeaderFlags::from_headers(request.headers()).has(HeaderFlags::L5D_REQUIRE_ID);
-        let require_id = requires.then(|| request.headers_mut().remove(L5D_REQUIRE_ID)).flatten();
-        let require_id = require_id.and_then(|id| id.to_str().ok()?.parse().ok());
+        let require_id = if requires {
+            take_required_id(request.headers_mut())?
+        } else {
+            None
+        };
         let replay = if request.body().is_end_stream() || form.upgrade {
             None
         } else {
@@ -44,7 +48,7 @@ impl<'a> Outgoing<'a> {
             *request.body_mut() = body;
             Some(replay)
         };
-        Self {
+        Ok(Self {
             request,
             form,
             authority,
@@ -52,7 +56,7 @@ impl<'a> Outgoing<'a> {
             is_begun: false,
             replay,
             clock: None,
-        }
+        })
     }
 
     /// Reports the frames of the body to `clock`.
@@ -183,6 +187,26 @@ impl<'a> Outgoing<'a> {
     }
 }
 
+/// Removes the header that requires an identity, and parses it.
+fn take_required_id(headers: &mut HeaderMap) -> Result<Option<Id>, Error> {
+    let mut all = headers.get_all(L5D_REQUIRE_ID).iter();
+    let parsed: Result<Option<Id>, Rc<str>> = match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(id), None) => {
+            let id = String::from_utf8_lossy(id.as_bytes());
+            id.parse()
+                .map(Some)
+                .map_err(|error: InvalidId| error.to_string().into())
+        }
+        (Some(_), Some(_)) => Err("more than one identity is required".into()),
+    };
+    headers.remove(L5D_REQUIRE_ID);
+    parsed.map_err(Error::IdentityRequired)
+}
+
+/// Longest time that a request may set; a longer one is as good as none.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// Timeouts and retries that a request sets by headers, where its route allows it.
 #[derive(Debug, Default)]
 pub(crate) struct RequestOverrides {
@@ -200,15 +224,16 @@ impl RequestOverrides {
             let value = headers.remove(HeaderName::from_static(name))?;
             value.to_str().ok().map(str::to_owned)
         };
+        let time = |text: Option<String>| duration::linkerd(&text?).map(|time| time.min(LONGEST));
         let request = text("l5d-request-timeout").or_else(|| text("l5d-timeout"));
         Self {
             timeouts: Timeouts {
-                request: request.as_deref().and_then(duration::linkerd),
-                response: text("l5d-response-timeout").as_deref().and_then(duration::linkerd),
+                request: time(request),
+                response: time(text("l5d-response-timeout")),
                 idle: None,
             },
             retry_limit: text("l5d-retry-limit").and_then(|limit| limit.parse().ok()),
-            retry_timeout: text("l5d-retry-timeout").as_deref().and_then(duration::linkerd),
+            retry_timeout: time(text("l5d-retry-timeout")),
             retry_http: text("l5d-retry-http").as_deref().and_then(retry::statuses),
             retry_grpc: text("l5d-retry-grpc").as_deref().and_then(retry::grpc_codes),
         }
@@ -218,6 +243,17 @@ impl RequestOverrides {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_holds_is_cut() {
+        let mut headers = HeaderMap::new();
+        for name in ["l5d-timeout", "l5d-response-timeout", "l5d-retry-timeout"] {
+            headers.insert(name, http::HeaderValue::from_static("18446744073709551615s"));
+        }
+        let overrides = RequestOverrides::take(&mut headers);
+        let Timeouts { request, response, .. } = overrides.timeouts;
+        assert_eq!([request, response, overrides.retry_timeout], [Some(LONGEST); 3]);
+    }
 
     #[test]
     fn parses_and_removes_override_headers() {

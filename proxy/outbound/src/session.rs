@@ -84,7 +84,7 @@ impl Worker {
             }
             Session::Opaque(rule) => {
                 context.metrics.outbound_protocol("opaq").inc();
-                Box::pin(opaque::serve(context, &rule, io, orig_dst)).await
+                Box::pin(opaque::serve(context, &rule, PrefixedIo::plain(io), orig_dst)).await
             }
             Session::Detect(rule) => {
                 let first = detect::detect_http(&mut io, context.config.detect_timeout).await?;

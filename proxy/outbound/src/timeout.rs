@@ -31,6 +31,29 @@ pub(crate) struct TimeLimits {
     pub(crate) profile: Option<Duration>,
 }
 
+/// Longest time limit: what is added to the time of a clock must not exceed it.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+impl TimeLimits {
+    fn cut(self) -> Self {
+        let cut = |time: Option<Duration>| time.map(|time| time.min(LONGEST));
+        let Timeouts {
+            request,
+            response,
+            idle,
+        } = self.timeouts;
+        Self {
+            timeouts: Timeouts {
+                request: cut(request),
+                response: cut(response),
+                idle: cut(idle),
+            },
+            attempt: cut(self.attempt),
+            profile: cut(self.profile),
+        }
+    }
+}
+
 /// Clock of one exchange. An exchange without time limits has none.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -59,7 +82,7 @@ impl Clock {
             return None;
         }
         Some(Rc::new(Self {
-            limits,
+            limits: limits.cut(),
             started,
             sent: Cell::new(None),
             last: Cell::new(started),

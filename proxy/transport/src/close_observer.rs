@@ -85,6 +85,11 @@ impl ObservedTcp {
         Self { socket, close_observer }
     }
 
+    /// Returns the socket.
+    pub fn get_ref(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Returns the observer of this connection.
     pub fn close_observer(&self) -> CloseObserver {
         self.close_observer.clone()

@@ -12,7 +12,10 @@ use std::{
 };
 
 use proxy_model::limits::{COPY_BYTES, COPY_POOL};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 /// Receives byte counts as bytes pass, so that a long-lived connection is counted while it is open.
 pub trait Meter {
@@ -69,6 +72,12 @@ impl CopyError {
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; COPY_BYTES.value].into_boxed_slice());
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes a socket end by a reset when it is dropped: its peer must not take what was truncated or refused for complete.
+pub fn reset_on_drop(socket: &TcpStream) {
+    // If that fails, the peer receives an orderly end.
+    let _ = socket.set_zero_linger();
 }
 
 /// Copies both ways. Returns when both directions have ended or one side failed.

@@ -72,3 +72,44 @@ fn refuses_loopback_destinations() {
         assert_eq!(mesh.count("outbound_tcp_errors_total", &["error=\"unexpected\""]), 1);
     });
 }
+
+#[test]
+fn a_truncated_stream_is_reset_and_not_ended() {
+    run(async || {
+        let mesh = Mesh::new();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let ended = Rc::new(std::cell::Cell::new(Some(ended)));
+        // Ends a session without a close_notify, as a broken peer would.
+        let sidecar = mesh
+            .sidecar(move |_, mut io| {
+                let ended = ended.clone();
+                async move {
+                    let mut first = [0; 4];
+                    io.read_exact(&mut first).await.expect("open");
+                    io.write_all(b"part").await.expect("open");
+                    io.flush().await.expect("open");
+                    if &first == b"\x00end" {
+                        let end = io.read(&mut first).await;
+                        let ended = ended.take().expect("once");
+                        ended.send(end.map_err(|error| error.kind())).expect("awaited");
+                    }
+                }
+            })
+            .await;
+        mesh.service(&[&sidecar.endpoint]);
+        // The server's stream is cut.
+        let mut io = mesh.connect().await;
+        io.write_all(b"\x00cut").await.expect("open");
+        let cut = io.read_to_end(&mut Vec::new()).await;
+        assert_eq!(cut.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+        // The client's connection is cut.
+        let mut io = mesh.connect().await;
+        io.write_all(b"\x00end").await.expect("open");
+        io.read_exact(&mut [0; 4]).await.expect("open");
+        io.set_zero_linger().expect("a socket");
+        drop(io);
+        let soon = std::time::Duration::from_secs(10);
+        let end = tokio::time::timeout(soon, end).await.expect("in time").expect("sent");
+        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+    });
+}

@@ -273,6 +273,24 @@ fn enforces_the_identity_that_the_client_requires() {
             StatusCode::BAD_GATEWAY
         );
         assert_eq!(hits.get(), 1);
+        for invalid in [&b"not an identity"[..], b"", b"web.ns\xff", b"spiffe://"] {
+            let mut http = mesh.http1().await;
+            let mut request = get("/");
+            let value = HeaderValue::from_bytes(invalid).expect("valid");
+            request.headers_mut().insert("l5d-require-id", value);
+            let response = http.send(&mut request).await.expect("a response");
+            assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{invalid:?}");
+        }
+        let mut http = mesh.http1().await;
+        let mut request = get("/");
+        for id in [WEB_ID, "other.ns"] {
+            request
+                .headers_mut()
+                .append("l5d-require-id", HeaderValue::from_static(id));
+        }
+        let response = http.send(&mut request).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "two cannot both hold");
+        assert_eq!(hits.get(), 1);
     });
 }
 
