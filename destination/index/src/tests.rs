@@ -456,4 +456,84 @@ fn ports_that_require_identity_or_tls_authorize_no_other_clients() {
     ] {
         assert_eq!(authentication(port), required, "{port}");
     }
+
+/// Route of `namespace` to the Service `a/web` and, as far as a reference can, to the Server `a/s`.
+fn hijack(namespace: &str) -> String {
+    format!(
+        "
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {{name: of-{namespace}, namespace: {namespace}}}
+spec:
+  parentRefs: [{{group: core, kind: Service, name: web, namespace: a, port: 80}}]
+  rules: [{{backendRefs: [{{name: web-1, namespace: a, port: 80}}]}}]
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {{name: server-of-{namespace}, namespace: {namespace}}}
+spec:
+  parentRefs: [{{group: policy.linkerd.io, kind: Server, name: s, namespace: a}}]
+  rules: [{{matches: [{{path: {{type: PathPrefix, value: /}}}}]}}]
+---
+apiVersion: linkerd.io/v1alpha2
+kind: ServiceProfile
+metadata: {{name: web.a.svc.cluster.local, namespace: {namespace}}}
+spec: {{routes: [{{name: of-{namespace}, condition: {{method: GET}}}}]}}
+"
+    )
+}
+
+#[test]
+fn a_route_of_another_namespace_holds_for_its_own_clients_alone() {
+    let server = "
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: s, namespace: a}
+spec: {podSelector: {matchLabels: {app: web}}, port: 8080}
+";
+    let mut index = index(&[BASE, server, &hijack("b")]);
+    let target = OutboundTarget::Addr("10.9.0.1:80".parse().expect("an address"));
+    let mut routes = |client: &str| {
+        let client = Workload::parse(client).expect("a workload");
+        let policy = index.outbound(&target, &client).expect("an answer").borrow().clone();
+        let proxy_model::ClientProtocol::Detect { http1, .. } = &policy.protocol else {
+            panic!("{policy:?}")
+        };
+        http1
+            .routes
+            .iter()
+            .map(|route| route.meta.name().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(routes("b:client"), ["of-b"]);
+    for others in ["a:web-6d5f-abcde", "c:client"] {
+        assert_eq!(routes(others), ["http"], "{others}: the Service's own default");
+    }
+
+    let in_namespace = |ns: &str| Context {
+        ns: ns.into(),
+        ..Context::default()
+    };
+    let mut profile = |ns: &str| {
+        let profile = index
+            .profile("web.a.svc.cluster.local:80", &in_namespace(ns))
+            .expect("an answer");
+        profile.borrow().routes.len()
+    };
+    assert_eq!([profile("a"), profile("b"), profile("c")], [0, 1, 0]);
+
+    let workload = Workload::parse("{\"ns\":\"a\",\"pod\":\"web-6d5f-abcde\"}").expect("a workload");
+    let inbound = index
+        .inbound(&workload, 8080)
+        .expect("an answer")
+        .borrow()
+        .clone()
+        .expect("known");
+    let proxy_model::ServerProtocol::Detect { routes, .. } = &inbound.protocol else {
+        panic!("{inbound:?}")
+    };
+    assert_eq!(
+        routes.iter().map(|route| route.meta.name()).collect::<Vec<_>>(),
+        ["default"]
+    );
 }
