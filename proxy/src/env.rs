@@ -113,6 +113,7 @@ pub(crate) struct Inbound {
     pub(crate) ping: Option<(Duration, Duration)>,
     /// Ports whose policy is watched from the start.
     pub(crate) ports: PortSet,
+    pub(crate) path_check: bool,
 }
 
 /// Connections of the application.
@@ -309,13 +310,12 @@ fn service(env: &mut Env<'_>, addr: &'static str, id: &'static str) -> Option<Se
 
 fn discovery(env: &mut Env<'_>, inbound_detect: Duration, detect_timeout: Duration) -> Option<proxy_discovery::Config> {
     let cluster = env.or(name::POLICY_CLUSTER_NETWORKS, values::networks, Vec::new());
-    let policy = |text: &str| {
-        let default: DefaultPolicy = text.trim().parse().map_err(|error: InvalidPolicy| error.to_string())?;
-        PortPolicy::new(default, cluster, inbound_detect).map_err(|error| error.to_string())
-    };
+    let policy = |default| PortPolicy::new(default, cluster, inbound_detect).map_err(|error| error.to_string());
     let default_policy = match env.text(name::INBOUND_DEFAULT_POLICY) {
-        None => Some(PortPolicy::default()),
-        Some(_) => env.required(name::INBOUND_DEFAULT_POLICY, policy),
+        None => policy(DefaultPolicy::default()).ok(),
+        Some(_) => env.required(name::INBOUND_DEFAULT_POLICY, |text| {
+            policy(text.trim().parse().map_err(|error: InvalidPolicy| error.to_string())?)
+        }),
     };
     let opaque = ports::DEFAULT_OPAQUE.into_iter().collect();
     let limits = stream_limits(env);
@@ -324,10 +324,13 @@ fn discovery(env: &mut Env<'_>, inbound_detect: Duration, detect_timeout: Durati
             .and_then(|text| text.trim().parse::<HostPort>().ok())
             .is_some_and(|addr| addr.is_loopback())
     };
+    let is_control_plane = on_loopback(env, name::POLICY_SVC_ADDR) || on_loopback(env, name::IDENTITY_SVC_ADDR);
     let limits_of = |loopback| if loopback { StreamLimits::default() } else { limits };
     Some(proxy_discovery::Config {
         profile_networks: env.or(name::DESTINATION_PROFILE_NETWORKS, values::networks, Vec::new()),
         default_policy: default_policy?,
+        // The control plane's own pods cannot wait for its answers.
+        fail_open: env.or(name::INBOUND_FAIL_OPEN, values::boolean, is_control_plane),
         opaque_ports: env.or(name::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, values::ports, opaque),
         detect_timeout,
         outbound_idle: env.or(
@@ -401,6 +404,7 @@ fn inbound(env: &mut Env<'_>) -> Inbound {
             name::INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT,
         ),
         ports: env.or(name::INBOUND_PORTS, values::ports, PortSet::default()),
+        path_check: env.or(name::INBOUND_PATH_CHECK, values::boolean, true),
     }
 }
 

@@ -4,13 +4,13 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context as _;
-use proxy_discovery::{Discovery, Driver};
+use proxy_discovery::{Discovery, Driver, PolicyWatch};
 use proxy_http::{
     server::{Ping, ServerParams},
     tap::Registry,
 };
 use proxy_metrics::{BuildInfo, Metrics, NoTls};
-use proxy_model::{ServerPolicy, env as name};
+use proxy_model::env as name;
 use proxy_process::{
     admin::{Admin, Readiness},
     log, signals,
@@ -18,7 +18,7 @@ use proxy_process::{
 };
 use proxy_tls::Tls;
 use proxy_transport::{Connect, SocketOptions};
-use tokio::{net::TcpListener, sync::watch, task::LocalSet};
+use tokio::{net::TcpListener, task::LocalSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,6 +32,8 @@ use crate::{
 
 /// Time between warnings that there is no certificate yet; upstream's figure.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(15);
+/// Time between warnings that policies are not known yet.
+const POLICY_WARNING: Duration = Duration::from_secs(15);
 /// Time to connect to a service of the control plane; upstream's figure.
 const CONTROL_CONNECT: Duration = Duration::from_secs(1);
 /// Time between two searches for idle series of metrics.
@@ -188,7 +190,12 @@ impl Proxy {
             tracing::info!("Outbound interface on {addr}");
         }
         self.start_servers(&mut tasks, &end, (sockets.admin, sockets.tap))?;
-        let _eager = self.watch_own_ports();
+        // For the life of the process: what is declared is never evicted.
+        let declared = self.watch_declared_ports();
+        tasks.spawn_local(
+            "readiness",
+            until(end.clone(), readiness(self.tls.clone(), declared, self.ready.clone())),
+        );
         self.start_control(&mut tasks, &end)?;
         let threads = start_workers(worker::workers(&shared, deps, sockets.workers), &mut tasks)?;
 
@@ -261,10 +268,11 @@ impl Proxy {
         Ok(())
     }
 
-    /// Watches the policies of the application's ports and the admin port for the life of the process.
-    fn watch_own_ports(&self) -> Vec<watch::Receiver<Arc<ServerPolicy>>> {
-        self.own_ports()
-            .flat_map(|(low, high)| low..=high)
+    /// Watches the policies of the application's ports.
+    fn watch_declared_ports(&self) -> Vec<PolicyWatch> {
+        let ranges = self.config.inbound.ports.ranges().iter();
+        let ports = ranges.flat_map(|(low, high)| *low..=*high);
+        ports
             .take(proxy_model::limits::EAGER_PORTS.value)
             .map(|port| self.discovery.inbound(port))
             .collect()
@@ -296,7 +304,6 @@ impl Proxy {
         for channel in self.channels {
             tasks.spawn_local("control plane", until(end.clone(), never(channel)));
         }
-        tasks.spawn_local("readiness", until(end.clone(), readiness(self.tls, self.ready)));
         Ok(())
     }
 
@@ -321,6 +328,7 @@ impl Proxy {
                 connect,
                 http1_idle: inbound.pool_idle,
                 http2: server_params(inbound.ping),
+                path_check: inbound.path_check,
             },
         }
     }
@@ -412,16 +420,31 @@ async fn never(task: impl Future<Output = ()>) -> Result<(), std::convert::Infal
     Ok(())
 }
 
-/// Ready with the first certificate, and never unready again; warns until then.
-async fn readiness(tls: Tls, ready: Readiness) -> Result<(), std::convert::Infallible> {
+/// Ready with the first certificate and the policies of the declared ports, and never unready again; warns until then.
+/// Earlier, connections of the application's clients would be refused.
+async fn readiness(tls: Tls, mut declared: Vec<PolicyWatch>, ready: Readiness) -> Result<(), std::convert::Infallible> {
     while tokio::time::timeout(CERTIFICATE_WARNING, tls.certified())
         .await
         .is_err()
     {
         tracing::warn!("waiting for the identity service to certify this workload");
     }
+    while tokio::time::timeout(POLICY_WARNING, known(&mut declared))
+        .await
+        .is_err()
+    {
+        tracing::warn!("waiting for the control plane to send the policies of this workload's ports");
+    }
     ready.set();
     std::future::pending().await
+}
+
+/// Waits until all these policies are known.
+async fn known(policies: &mut [PolicyWatch]) {
+    for policy in policies {
+        // Closed only if there are too many lookups: then nothing will answer.
+        let _ = policy.wait_for(Option::is_some).await;
+    }
 }
 
 /// Starts the workers' threads. One that ends early stops the process.

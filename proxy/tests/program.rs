@@ -129,6 +129,49 @@ async fn becomes_ready_serves_admin_endpoints_and_drains() {
     );
 }
 
+/// Waits until the program has a certificate, and returns its answer to `/ready`.
+async fn readiness(admin: SocketAddr) -> String {
+    let certified = |answer: &str| answer.contains("control_identity_cert_refreshes_total{result=\"ok\"} 1");
+    until("a certificate", admin, "/metrics", certified).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    get(admin, "/ready").await.expect("serves")
+}
+
+#[tokio::test]
+async fn becomes_ready_once_it_knows_the_policies_of_its_ports() {
+    let control = ControlPlane::start().await;
+    let mut policies = ControlPlane::start().await;
+    policies.stop();
+    let addr = policies.addr().to_string();
+    let start = |dir: &Path, admin, fail_open: &str| {
+        let mut command = command(&control, dir, admin);
+        command.env("LINKERD2_PROXY_POLICY_SVC_ADDR", &addr);
+        command.env("LINKERD2_PROXY_INBOUND_PORTS", "8080,9090");
+        command.env("MESH_PROXY_INBOUND_FAIL_OPEN", fail_open);
+        Program(command.spawn().expect("it starts"))
+    };
+    let (dir, admin) = (tempfile::tempdir().expect("a directory"), free());
+    let fresh = start(dir.path(), admin, "false");
+    let answer = readiness(admin).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+
+    let (other, admin_of_open) = (tempfile::tempdir().expect("a directory"), free());
+    let _open = start(other.path(), admin_of_open, "true");
+    let ready = |answer: &str| answer.starts_with("HTTP/1.1 200");
+    until("ready without policies", admin_of_open, "/ready", ready).await;
+
+    policies.restart().await;
+    until("ready with policies", admin, "/ready", ready).await;
+    while !dir.path().join("discovery.pb").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    policies.stop();
+    drop(fresh);
+    let admin = free();
+    let _restarted = start(dir.path(), admin, "false");
+    until("ready with remembered policies", admin, "/ready", ready).await;
+}
+
 #[tokio::test]
 async fn an_invalid_environment_is_logged_and_exits_with_64() {
     let control = ControlPlane::start().await;

@@ -159,6 +159,8 @@ requireIdentity and requireTls (ports); volumes take the root. */ -}}
       value: "{\"ns\":\"$(_pod_ns)\", \"pod\":\"$(_pod_name)\"}\n"
     - name: LINKERD2_PROXY_INBOUND_DEFAULT_POLICY
       value: "all-unauthenticated"
+    - name: MESH_PROXY_INBOUND_FAIL_OPEN
+      value: "true"
     - name: LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS
       value: {{ quote $values.clusterNetworks }}
     - name: LINKERD2_PROXY_CONTROL_STREAM_INITIAL_TIMEOUT

@@ -97,6 +97,12 @@ keys! {
     DISABLE_INBOUND_DETECT_TIMEOUT = "proxy-disable-inbound-protocol-detect-timeout";
     /// Default policy: applies to ports without a Server.
     DEFAULT_INBOUND_POLICY = "default-inbound-policy";
+    /// `enabled` serves ports by the default policy until the control plane has sent theirs; otherwise they are
+    /// refused. Ours, not Linkerd's.
+    INBOUND_FAIL_OPEN = "proxy-inbound-fail-open";
+    /// `disabled` forwards paths that the application may read differently from the policy; otherwise they are
+    /// refused. Ours, not Linkerd's.
+    INBOUND_PATH_CHECK = "proxy-inbound-path-check";
     /// `enabled` delays the application until the sidecar is ready.
     PROXY_AWAIT = "proxy-await";
     /// `true` selects a native sidecar (an init container that keeps running).

@@ -128,6 +128,8 @@ impl Builder<'_> {
             "{\"ns\":\"$(_pod_ns)\", \"pod\":\"$(_pod_name)\"}\n",
         );
         self.set(env::INBOUND_DEFAULT_POLICY, proxy.default_policy.as_str());
+        self.set_some(env::INBOUND_FAIL_OPEN, proxy.fail_open.then(|| true.to_string()));
+        self.set_some(env::INBOUND_PATH_CHECK, (!proxy.path_check).then(|| false.to_string()));
         self.set(env::POLICY_CLUSTER_NETWORKS, config.cluster_networks.clone());
         self.time(env::CONTROL_STREAM_INITIAL_TIMEOUT, &proxy.timeouts.stream_initial);
         self.time(env::CONTROL_STREAM_IDLE_TIMEOUT, &proxy.timeouts.stream_idle);

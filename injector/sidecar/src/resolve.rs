@@ -370,6 +370,11 @@ impl<'a> Reader<'a> {
                 "proxy.defaultInboundPolicy",
                 policy.unwrap_or(&proxy.default_inbound_policy),
             )?,
+            // The control plane cannot wait for its own answers.
+            fail_open: self
+                .switch(a::INBOUND_FAIL_OPEN)?
+                .unwrap_or(self.facts.component() != Component::None),
+            path_check: self.switch(a::INBOUND_PATH_CHECK)?.unwrap_or(true),
             workers: self.workers()?,
             timeouts: self.timeouts()?,
             external_profiles: self

@@ -64,6 +64,10 @@ pub struct ProxySettings {
     pub require_identity: PortSet,
     /// Default inbound policy.
     pub default_policy: DefaultPolicy,
+    /// Serves ports by the default policy until theirs is known.
+    pub fail_open: bool,
+    /// Refuses paths that the application may read differently from the policy.
+    pub path_check: bool,
     /// Worker threads.
     pub workers: Workers,
     /// Timeouts.

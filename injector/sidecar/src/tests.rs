@@ -81,6 +81,30 @@ fn durations_keep_the_chart_spelling() {
 }
 
 #[test]
+fn only_the_control_plane_fails_open_unless_a_pod_asks_for_it() {
+    let (fail_open, path_check) = ("MESH_PROXY_INBOUND_FAIL_OPEN", "MESH_PROXY_INBOUND_PATH_CHECK");
+    let env = |spec: &SidecarSpec| -> Vec<(String, String)> {
+        let ours = spec.env.iter().filter(|(name, _)| name.as_str().starts_with("MESH_"));
+        let text = |value: &EnvValue| match value {
+            EnvValue::Literal(text) => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        ours.map(|(name, value)| (name.as_str().to_owned(), text(value)))
+            .collect()
+    };
+    assert_eq!(env(&resolve(&config(), &json!({}))), []);
+    let asked = json!({"config.linkerd.io/proxy-inbound-fail-open": "enabled",
+        "config.linkerd.io/proxy-inbound-path-check": "disabled"});
+    let both = [(fail_open, "true"), (path_check, "false")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(env(&resolve(&config(), &asked)), both);
+    let pod = json!({"metadata": {"labels": {"linkerd.io/control-plane-component": "identity"}}, "spec": {}});
+    let (pod, namespace) = (Pod(&pod), Namespace::default());
+    let annotations = Annotations::new(pod.metadata(), &namespace);
+    let spec = SidecarSpec::resolve(&config(), &annotations, &PodFacts::new(pod)).expect("valid");
+    assert_eq!(env(&spec), both[..1]);
+}
+
+#[test]
 fn process_environment_is_literal_and_local() {
     let spec = resolve(&config(), &json!({"config.linkerd.io/opaque-ports": "http,25"}));
     let extra = ("LINKERD2_PROXY_LOG".to_owned(), "debug".to_owned());

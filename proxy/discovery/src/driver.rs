@@ -13,7 +13,7 @@ use crate::{
     cache::{Lookup, Lookups},
     endpoints::Endpoints,
     port_policy::{self, normalise},
-    stream::{Event, Known, Live, StreamDriver},
+    stream::{Event, Known, Live, OnRefusal, StreamDriver},
 };
 
 /// Answers lookups. Runs on the control thread, inside a `LocalSet`.
@@ -98,6 +98,7 @@ async fn endpoints<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, 
         health: &lookup.health,
         live: &live,
         target: path.to_string(),
+        on_refusal: OnRefusal::End,
         age,
     };
     let streams = stream.run(
@@ -151,7 +152,9 @@ fn on_endpoints(
     if set.is_known() { Known::Yes } else { Known::No }
 }
 
-async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lookup: Lookup<u16, Arc<ServerPolicy>>) {
+type InboundLookup = Lookup<u16, Option<Arc<ServerPolicy>>>;
+
+async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lookup: InboundLookup) {
     let config = &discovery.0.config;
     let known = if lookup.health.is_known() {
         Known::Yes
@@ -163,17 +166,17 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
     let port = lookup.key;
     let on = |event| {
         let answer = match event {
-            Event::Opened => None,
             Event::Message(policy) => Some(normalise(policy)),
             Event::Invalid(reason) => Some(port_policy::invalid(&reason)),
-            Event::Unknown | Event::Refused => Some(config.default_policy.for_port(port, &config.opaque_ports)),
+            // The absence of an answer changes nothing: what is known stays, and what is not known allows nothing.
+            Event::Opened | Event::Unknown | Event::Refused => None,
         };
         if let Some(answer) = answer {
             *known.borrow_mut() = Known::Yes;
             let changed = lookup.answer.send_if_modified(|last| {
-                let changed = **last != answer;
+                let changed = last.as_deref() != Some(&answer);
                 if changed {
-                    *last = Arc::new(answer);
+                    *last = Some(Arc::new(answer));
                 }
                 changed
             });
@@ -190,6 +193,7 @@ async fn inbound<C: ControlPlane>(discovery: Discovery, control_plane: Rc<C>, lo
         health: &lookup.health,
         live: &live,
         target,
+        on_refusal: OnRefusal::AskAgain,
         age,
     };
     let streams = stream.run(

@@ -66,8 +66,10 @@ pub enum Source {
 pub struct Config {
     /// Networks whose addresses have profiles.
     pub profile_networks: Vec<IpNet>,
-    /// Policy of a port until the control plane sends one.
+    /// Policy of a port that is not known, where the proxy fails open.
     pub default_policy: PortPolicy,
+    /// Allows by the default policy until the control plane sends one. Otherwise an unknown policy allows nothing.
+    pub fail_open: bool,
     /// Ports that are opaque until the control plane sends a policy.
     pub opaque_ports: PortSet,
     /// Detection timeout for targets that the control plane does not know.
@@ -91,6 +93,7 @@ impl Default for Config {
         Self {
             profile_networks: Vec::new(),
             default_policy: PortPolicy::default(),
+            fail_open: false,
             opaque_ports: proxy_model::ports::DEFAULT_OPAQUE.into_iter().collect(),
             detect_timeout: defaults::DETECT_TIMEOUT,
             outbound_idle: defaults::OUTBOUND_IDLE,
@@ -103,6 +106,9 @@ impl Default for Config {
     }
 }
 
+/// Watch on the policy of a port. `None` until it is known, then always `Some`: nothing but another policy replaces it.
+pub type PolicyWatch = watch::Receiver<Option<Arc<ServerPolicy>>>;
+
 /// Handle on all lookups. Cheap to clone and usable from any thread.
 #[derive(Clone, Debug)]
 pub struct Discovery(Arc<Inner>);
@@ -112,7 +118,7 @@ struct Inner {
     config: Config,
     outbound: Lookups<OutboundTarget, Option<Arc<Outbound>>>,
     endpoints: Lookups<Arc<str>, Option<Arc<EndpointSet>>>,
-    inbound: Lookups<u16, Arc<ServerPolicy>>,
+    inbound: Lookups<u16, Option<Arc<ServerPolicy>>>,
 }
 
 impl Discovery {
@@ -151,7 +157,11 @@ impl Discovery {
                 metrics(),
                 endpoints.into_iter().map(|(path, set)| (path, Some(set))),
             ),
-            inbound: Lookups::new(limit, metrics(), inbound),
+            inbound: Lookups::new(
+                limit,
+                metrics(),
+                inbound.into_iter().map(|(port, policy)| (port, Some(policy))),
+            ),
             config,
         }))
     }
@@ -166,12 +176,12 @@ impl Discovery {
         self.0.endpoints.subscribe(&Arc::from(path), || None)
     }
 
-    /// Watches the policy of a port of this workload; the default until the control plane sends one. Policies are
+    /// Watches the policy of a port of this workload. The watch is closed if there are too many lookups. Policies are
     /// normalised: HTTP always has a route, and connections from this host are authorized.
-    pub fn inbound(&self, port: u16) -> watch::Receiver<Arc<ServerPolicy>> {
-        self.0.inbound.subscribe(&port, || {
-            Arc::new(self.0.config.default_policy.for_port(port, &self.0.config.opaque_ports))
-        })
+    pub fn inbound(&self, port: u16) -> PolicyWatch {
+        let config = &self.0.config;
+        let default = || Arc::new(config.default_policy.for_port(port, &config.opaque_ports));
+        self.0.inbound.subscribe(&port, || config.fail_open.then(default))
     }
 
     /// Returns every lookup with the age of its answer.

@@ -20,8 +20,9 @@ impl Discovery {
             Some((target, cached))
         });
         let endpoints = self.0.endpoints.answers().into_iter();
+        let inbound = self.0.inbound.answers().into_iter();
         DiscoveryCache {
-            inbound: self.0.inbound.answers(),
+            inbound: inbound.filter_map(|(port, policy)| Some((port, policy?))).collect(),
             outbound: outbound.collect(),
             endpoints: endpoints.filter_map(|(path, set)| Some((path, set?))).collect(),
         }

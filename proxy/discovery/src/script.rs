@@ -57,7 +57,7 @@ impl Script {
 
     /// Answers an inbound lookup; the policy is normalised as a real one is.
     pub fn inbound(&self, port: u16, policy: ServerPolicy) {
-        self.0.0.inbound.answer(&port, Arc::new(normalise(policy)));
+        self.0.0.inbound.answer(&port, Some(Arc::new(normalise(policy))));
     }
 
     /// Ports that were looked up.

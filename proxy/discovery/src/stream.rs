@@ -47,6 +47,15 @@ pub(crate) enum Event<T> {
     Refused,
 }
 
+/// Reaction to a refusal.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OnRefusal {
+    /// It is final, because there is something to use instead.
+    End,
+    /// Asks again, as for an unknown target: without an answer nothing is allowed.
+    AskAgain,
+}
+
 /// True while a stream is up, or no longer needed.
 pub(crate) type Live = watch::Sender<bool>;
 
@@ -56,6 +65,7 @@ pub(crate) struct StreamDriver<'a> {
     pub(crate) health: &'a Health,
     pub(crate) live: &'a Live,
     pub(crate) target: String,
+    pub(crate) on_refusal: OnRefusal,
     /// Age of its answer, for metrics.
     pub(crate) age: RefCell<AnswerAge>,
 }
@@ -86,19 +96,19 @@ impl StreamDriver<'_> {
                 // It worked and reached its time limit.
                 Ended::Renew if has_message => {}
                 Ended::Renew => sleep(waits.next()).await,
-                Ended::Failed(Failure::Unknown(reason)) => {
+                Ended::Failed(Failure::Refused(reason)) if self.on_refusal == OnRefusal::End => {
+                    tracing::debug!(target = %self.target, %reason, "refused by the control plane");
+                    on(Event::Refused);
+                    self.set_live(true);
+                    return;
+                }
+                Ended::Failed(Failure::Unknown(reason) | Failure::Refused(reason)) => {
                     if known == Known::No || unknown.count >= UNKNOWN_ACCEPTED {
                         on(Event::Unknown);
                         self.set_live(true);
                     }
                     tracing::debug!(target = %self.target, %reason, "unknown to the control plane");
                     sleep(unknown.next()).await;
-                }
-                Ended::Failed(Failure::Refused(reason)) => {
-                    tracing::debug!(target = %self.target, %reason, "refused by the control plane");
-                    on(Event::Refused);
-                    self.set_live(true);
-                    return;
                 }
                 Ended::Failed(failure) => {
                     self.set_live(false);

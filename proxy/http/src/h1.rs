@@ -20,6 +20,12 @@ pub enum Malformed {
     /// `CONNECT http://example.com/path`.
     #[error("CONNECT requires a target of the form host:port")]
     ConnectTarget,
+    /// More than one `host` (RFC 9112, 3.2).
+    #[error("more than one host header")]
+    TwoHosts,
+    /// A `host` other than the authority of an HTTP/2 request (RFC 9113, 8.3.1).
+    #[error("the host header differs from the authority")]
+    HostMismatch,
 }
 
 /// Facts about an HTTP/1 request, established by [`normalise`].
@@ -57,6 +63,31 @@ pub fn normalise<B>(request: &mut Request<B>) -> Result<Form, Malformed> {
     }
     one_length(request.headers_mut(), seen);
     Ok(Form { absolute, upgrade })
+}
+
+/// Rejects requests that name more than one host: policy and application might each take another one.
+pub fn one_host<B>(request: &Request<B>) -> Result<(), Malformed> {
+    let headers = request.headers();
+    // A repeated header of any name is rare.
+    if headers.len() != headers.keys_len() && headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Malformed::TwoHosts);
+    }
+    if request.version() != Version::HTTP_2 {
+        return Ok(());
+    }
+    let (Some(host), Some(authority)) = (headers.get(HOST), request.uri().authority()) else {
+        return Ok(());
+    };
+    let is_same = || {
+        let host: Authority = host.to_str().ok()?.parse().ok()?;
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(80);
+        Some(host.host().eq_ignore_ascii_case(authority.host()) && port(&host) == port(authority))
+    };
+    if host == authority.as_str() || is_same() == Some(true) {
+        Ok(())
+    } else {
+        Err(Malformed::HostMismatch)
+    }
 }
 
 /// Strips the headers of the server's connection unless the response switches protocols.

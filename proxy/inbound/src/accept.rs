@@ -5,7 +5,7 @@ use std::rc::Rc;
 use proxy_metrics::NoTls;
 use proxy_model::{ServerAddr, ServerProtocol};
 use proxy_tls::Alpn;
-use proxy_transport::PrefixedIo;
+use proxy_transport::{PrefixedIo, copy::reset_on_drop};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,8 @@ pub(crate) async fn accept(
     if orig_dst.0.port() == worker.config.port {
         return Box::pin(direct::accept(worker, socket, addresses, drain)).await;
     }
-    let mut policy = CurrentPolicy::new(worker.discovery.inbound(orig_dst.0.port()));
+    let policy = CurrentPolicy::find(worker, orig_dst.0.port()).await;
+    let mut policy = policy.inspect_err(|_| reset_on_drop(&socket))?;
     let SecuredIo { io, tls, .. } = if matches!(policy.current().protocol, ServerProtocol::Opaque) {
         // No bytes are inspected: the server may speak first, and TLS is the application's own.
         let io = ClientIo::Plain(PrefixedIo::plain(socket));

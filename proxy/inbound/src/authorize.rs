@@ -2,18 +2,20 @@
 //! opened.
 
 use proxy_core::{
-    authorize::{allows, allows_route},
+    authorize::{allows, allows_route, requires_http},
+    path,
     select::{self, Head, Selected},
 };
 use proxy_metrics::{ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{
     Authorization, Meta, Reason, ServerAddr, ServerPolicy, ServerProtocol,
     inbound::{Action, HttpRoute, catch_all},
+    limits,
     route::{Filter, PathMatch},
 };
 use std::sync::LazyLock;
 
-use crate::connection::Connection;
+use crate::{Error, connection::Connection};
 
 /// Proof that the policy allows a client to reach this address.
 #[derive(Debug)]
@@ -111,27 +113,48 @@ fn allow<'p, M>(
     })
 }
 
+/// Returns true if the policy decides about every reading of the request's path as about the path itself.
+pub(crate) fn is_unambiguous(
+    connection: &Connection,
+    policy: &ServerPolicy,
+    head: &Head<'_>,
+    filters: &[Filter],
+) -> bool {
+    if head.path.len() > limits::AMBIGUOUS_PATH_BYTES.value {
+        connection.worker.metrics.limit_refused(limits::AMBIGUOUS_PATH_BYTES);
+        return false;
+    }
+    path::all_readings(head.path, |reading, level| {
+        let decision = http(connection, policy, &head.reading(reading, level));
+        decision.is_ok_and(|grant| grant.filters == filters)
+    })
+}
+
 /// Authorizes an opaque connection, and counts the decision.
-pub(crate) fn tcp(connection: &Connection) -> Option<Permit> {
+pub(crate) fn tcp(connection: &Connection) -> Result<Permit, Error> {
     let policy = connection.policy();
     let labels = tcp_labels(connection, &policy);
     let metrics = &connection.worker.metrics;
-    let Some(authorization) = tcp_authorization(connection, &policy) else {
+    let denied = |reason, error| {
         metrics.tcp_authz_deny(&labels).inc();
-        let denials = &connection.worker.denials;
-        denials.connection(connection, &policy, Reason::Unauthorized);
-        return None;
+        connection.worker.denials.connection(connection, &policy, reason);
+        error
     };
+    if requires_http(&policy.protocol) {
+        return Err(denied(Reason::HttpRequired, Error::HttpRequired));
+    }
+    let authorization =
+        tcp_authorization(connection, &policy).ok_or_else(|| denied(Reason::Unauthorized, Error::Unauthorized))?;
     metrics
         .tcp_authz_allow(&labels, &authorization_labels(authorization))
         .inc();
     audit(connection, &policy, authorization);
-    Some(Permit(connection.target))
+    Ok(Permit(connection.target))
 }
 
 /// Returns true if an open opaque connection is still allowed.
 pub(crate) fn still_allows_tcp(connection: &Connection, policy: &ServerPolicy) -> bool {
-    tcp_authorization(connection, policy).is_some()
+    !requires_http(&policy.protocol) && tcp_authorization(connection, policy).is_some()
 }
 
 /// A port declared as HTTP authorizes requests, never opaque bytes.

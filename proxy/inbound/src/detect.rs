@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use proxy_core::detect::{self, Detected};
+use proxy_core::{
+    authorize::requires_http,
+    detect::{self, Detected},
+};
 use proxy_http::Metered;
 use proxy_model::{ServerProtocol, limits};
 use proxy_transport::{
@@ -44,8 +47,13 @@ pub(crate) async fn protocol(connection: &Connection, io: Metered<ClientIo>) -> 
     ) {
         Detection::Known(found) => Ok((PrefixedIo::plain(io), found)),
         Detection::Detect(timeout, otherwise) => {
+            let mut io = io;
+            let mut read = BytesMut::with_capacity(limits::DETECT_HTTP_BYTES.value);
+            if requires_http(&policy.protocol) {
+                Box::pin(first_bytes(&mut io, &mut read)).await?;
+            }
             let began = Instant::now();
-            let result = detect_http(io, timeout).await;
+            let result = detect_http(io, read, timeout).await;
             let outcome = match &result {
                 Ok((_, Some(Detected::Http1))) => "http/1",
                 Ok((_, Some(Detected::Http2))) => "http/2",
@@ -85,12 +93,29 @@ fn detection(protocol: &ServerProtocol, tls: &TlsStatus, default_timeout: Durati
     }
 }
 
-/// Reads until the protocol is known; none if that takes too long.
-async fn detect_http(mut io: Metered<ClientIo>, timeout: Duration) -> Result<(SessionIo, Option<Detected>), Error> {
-    let mut read = BytesMut::with_capacity(limits::DETECT_HTTP_BYTES.value);
-    let reading = peek(&mut io, &mut read, limits::DETECT_HTTP_BYTES.value, |bytes| {
-        Some(detect::http(bytes)).filter(|detected| *detected != Detected::NeedMore)
-    });
+/// Waits for the first bytes of a connection that must be HTTP. It may be silent for longer than detection takes: bytes
+/// that come later must be inspected, too.
+async fn first_bytes(io: &mut Metered<ClientIo>, read: &mut BytesMut) -> Result<(), Error> {
+    let reading = peek(io, read, limits::DETECT_HTTP_BYTES.value, |_| Some(()));
+    match timers::timeout(limits::HTTP_SILENCE.value, reading).await {
+        Ok(Ok(Peek::Closed)) => Err(Error::Closed),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::Silent),
+    }
+}
+
+/// Reads on until the protocol is known; none if that takes too long.
+async fn detect_http(
+    mut io: Metered<ClientIo>,
+    mut read: BytesMut,
+    timeout: Duration,
+) -> Result<(SessionIo, Option<Detected>), Error> {
+    let detect = |bytes: &[u8]| Some(detect::http(bytes)).filter(|detected| *detected != Detected::NeedMore);
+    if let Some(detected) = detect(&read).filter(|_| !read.is_empty()) {
+        return Ok((PrefixedIo::new(read, io), Some(detected)));
+    }
+    let reading = peek(&mut io, &mut read, limits::DETECT_HTTP_BYTES.value, detect);
     let detected = match timers::timeout(timeout, reading).await {
         Ok(Ok(Peek::Known(detected))) => Some(detected),
         Ok(Ok(Peek::Unknown)) => Some(Detected::NotHttp),

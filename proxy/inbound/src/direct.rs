@@ -6,6 +6,7 @@ use proxy_model::ServerAddr;
 use proxy_tls::Alpn;
 use proxy_transport::{
     PrefixedIo,
+    copy::reset_on_drop,
     header::{Header, SessionProtocol},
     timers,
 };
@@ -43,7 +44,8 @@ pub(crate) async fn accept(
     if port == worker.config.port {
         return Err(Error::Loop(port));
     }
-    let policy = CurrentPolicy::new(worker.discovery.inbound(port));
+    let policy = CurrentPolicy::find(worker, port).await;
+    let policy = policy.inspect_err(|_| reset_on_drop(secured.io.get_ref().get_ref()))?;
     let connection = Connection::new(worker, addresses, ServerAddr(target), secured.tls, policy);
     let io = PrefixedIo::new(rest, connection.meter(secured.io));
     match header.protocol {

@@ -25,6 +25,15 @@ pub enum Error {
     /// A connection to the proxy itself was rejected.
     #[error("cannot accept a direct connection: {0}")]
     Direct(#[from] DirectError),
+    /// The policy of the port is not known.
+    #[error("policy of port {0} is not known")]
+    PolicyUnknown(u16),
+    /// The client sent no request for too long.
+    #[error("timed out waiting for a request")]
+    Silent,
+    /// The policy of the port is about requests, and this connection carries none.
+    #[error("the policy of the port requires HTTP")]
+    HttpRequired,
     /// No authorization allows this client.
     #[error("unauthorized client")]
     Unauthorized,
@@ -83,6 +92,9 @@ impl Error {
             Self::TlsDetectTimeout => Reason::TlsDetectTimeout,
             Self::Tls(_) => Reason::TlsHandshakeFailed,
             Self::Direct(error) => error.reason(),
+            Self::PolicyUnknown(_) => Reason::PolicyUnknown,
+            Self::Silent => Reason::SilentClient,
+            Self::HttpRequired => Reason::HttpRequired,
             Self::Unauthorized => Reason::Unauthorized,
             Self::Terminated => Reason::AuthorizationRevoked,
             Self::Connect(_) => Reason::ConnectFailed,

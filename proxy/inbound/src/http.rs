@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
+use proxy_core::path;
 use proxy_http::{
     headers::L5D_CLIENT_ID,
     server::{self, Serving, Trust},
@@ -40,6 +41,8 @@ pub(crate) struct Session {
 pub(crate) struct Snapshot {
     pub(crate) policy: Arc<ServerPolicy>,
     pub(crate) limit: Option<Arc<PortLimit>>,
+    /// Decisions depend on paths, so that an ambiguous one is refused.
+    pub(crate) checks_paths: bool,
     slots: RefCell<Vec<Slot>>,
 }
 
@@ -137,9 +140,11 @@ impl Snapshot {
         let port = connection.target.0.port();
         let limits = &connection.worker.rate_limits;
         let limit = ratelimit::rule(&policy.protocol).map(|rule| limits.get_or_create(port, rule));
+        let checks_paths = connection.worker.config.path_check && path::decides(&policy.protocol);
         Self {
             policy,
             limit,
+            checks_paths,
             slots: RefCell::default(),
         }
     }

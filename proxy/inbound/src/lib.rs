@@ -30,6 +30,7 @@ mod tcp;
 mod tls;
 
 use std::{
+    cell::Cell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
@@ -68,6 +69,8 @@ pub struct Config {
     pub http1_idle: Duration,
     /// Parameters of the HTTP/2 server.
     pub http2: ServerParams,
+    /// Refuses paths about which a policy decides differently once the application has decoded them.
+    pub path_check: bool,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             },
             http1_idle: defaults::POOL_IDLE,
             http2: ServerParams::default(),
+            path_check: true,
         }
     }
 }
@@ -115,6 +119,8 @@ pub struct Worker {
     config: Config,
     applications: Applications,
     denials: DenialLog,
+    /// Number of connections that wait for a policy.
+    undecided: Cell<usize>,
 }
 
 impl Worker {
@@ -138,6 +144,7 @@ impl Worker {
             config,
             applications,
             denials: DenialLog::default(),
+            undecided: Cell::new(0),
         })
     }
 

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, rc::Rc, time::Instant};
 
 use http::{HeaderValue, Request, Response, Version, header::HOST, uri::Authority};
-use proxy_core::select::Head;
+use proxy_core::{path, select::Head};
 use proxy_http::{
     Body, Error,
     errors::{self, Rejection, Shape},
@@ -22,7 +22,7 @@ use proxy_model::{Meta, Reason, route::Filter};
 
 use crate::{
     application::{Failure, Reuse},
-    authorize::{self, Denial, Permit},
+    authorize::{self, Denial, Permit, RouteGrant},
     body::ResponseBody,
     connection::Connection,
     http::{Session, Snapshot},
@@ -68,13 +68,16 @@ pub(crate) async fn serve(session: Rc<Session>, mut request: Request<Body>) -> R
 
 fn protocol(request: &mut Request<Body>) -> Result<RequestProtocol, Malformed> {
     if request.version() != Version::HTTP_2 {
+        h1::one_host(request)?;
         let form = h1::normalise(request)?;
         if form.absolute {
             name_host(request);
         }
         return Ok(RequestProtocol::Http1 { form, carried: false });
     }
-    Ok(match orig_proto::downgrade_request(request) {
+    let carried = orig_proto::downgrade_request(request);
+    h1::one_host(request)?;
+    Ok(match carried {
         Some(was) => RequestProtocol::Http1 {
             form: Form {
                 absolute: was.absolute,
@@ -98,6 +101,7 @@ fn name_host(request: &mut Request<Body>) {
 }
 
 fn bad_request(session: &Session, request: &Request<Body>, malformed: Malformed) -> Response<Body> {
+    count_error(session, &session.snapshot(), names::error::UNEXPECTED);
     let rejection = Rejection::from_reason(Reason::MalformedRequest, malformed.to_string());
     errors::respond(&rejection, Shape::from_request(request, session.is_informed(), false))
 }
@@ -192,6 +196,9 @@ fn admit<'p>(
             return Err(deny(connection, snapshot, Reason::Unauthorized, Some(route), message));
         }
     };
+    if snapshot.checks_paths && path::is_ambiguous(head.path) {
+        check_readings(session, snapshot, &head, &allowed)?;
+    }
     let slot = snapshot.allowed(connection, &allowed);
     authorize::audit(connection, &snapshot.policy, allowed.authorization);
     filter::request(allowed.filters, request, allowed.prefix)?;
@@ -220,6 +227,29 @@ fn admit<'p>(
         filters: allowed.filters,
         authorized,
     })
+}
+
+/// Rejects a path about which the policy decides differently in another reading.
+#[cold]
+fn check_readings(
+    session: &Session,
+    snapshot: &Snapshot,
+    head: &Head<'_>,
+    allowed: &RouteGrant<'_>,
+) -> Result<(), EarlyEnd> {
+    let connection = &session.connection;
+    if authorize::is_unambiguous(connection, &snapshot.policy, head, allowed.filters) {
+        return Ok(());
+    }
+    let reason = Reason::AmbiguousPath;
+    count_error(session, snapshot, reason.row().label.unwrap_or_default());
+    Err(deny(
+        connection,
+        snapshot,
+        reason,
+        Some(allowed.route),
+        reason.sentence(),
+    ))
 }
 
 /// Logs a denial, and returns the response that explains it.

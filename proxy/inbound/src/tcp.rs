@@ -1,16 +1,12 @@
 //! Opaque connections to the application, for as long as the policy allows them.
 
-use proxy_transport::copy::{self, CopyError};
-use tokio::net::TcpStream;
+use proxy_transport::copy::{self, CopyError, reset_on_drop};
 
 use crate::{Error, authorize, connection::Connection, io::SessionIo};
 
 /// Forwards an opaque connection until both sides have closed, one failed, or the policy revokes it.
 pub(crate) async fn forward(connection: &Connection, mut client: SessionIo) -> Result<(), Error> {
-    let Some(permit) = authorize::tcp(connection) else {
-        reset(&client);
-        return Err(Error::Unauthorized);
-    };
+    let permit = authorize::tcp(connection).inspect_err(|_| reset(&client))?;
     let mut server = connection
         .worker
         .applications
@@ -23,7 +19,7 @@ pub(crate) async fn forward(connection: &Connection, mut client: SessionIo) -> R
     };
     // The other side must not take a truncated stream for a complete one.
     match &ended {
-        Err(Error::Broken(CopyError::Client(_))) => abort(server.get_ref()),
+        Err(Error::Broken(CopyError::Client(_))) => reset_on_drop(server.get_ref()),
         Err(Error::Broken(CopyError::Server(_))) => reset(&client),
         _ => {}
     }
@@ -45,7 +41,7 @@ async fn revoked(connection: &Connection) {
             std::future::pending::<()>().await;
         }
         let policy = updates.borrow_and_update().clone();
-        if !authorize::still_allows_tcp(connection, &policy) {
+        if policy.is_some_and(|policy| !authorize::still_allows_tcp(connection, &policy)) {
             return;
         }
     }
@@ -53,11 +49,5 @@ async fn revoked(connection: &Connection) {
 
 /// A rejected client receives a reset, not an orderly end that it could take for a response.
 fn reset(client: &SessionIo) {
-    abort(client.get_ref().get_ref().get_ref().get_ref());
-}
-
-/// Makes the socket end by a reset when it is dropped.
-fn abort(socket: &TcpStream) {
-    // If that fails, the peer receives an orderly end.
-    let _ = socket.set_zero_linger();
+    reset_on_drop(client.get_ref().get_ref().get_ref().get_ref());
 }

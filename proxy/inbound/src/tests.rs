@@ -1,5 +1,6 @@
 //! In-process tests of the inbound side: real sockets on loopback, a scripted control plane.
 
+mod attacks;
 mod bytes;
 mod http;
 mod refusals;

@@ -1,6 +1,6 @@
 //! Names of the proxy's environment variables, shared by its writers (injector, `mesh local`) and its reader.
 //!
-//! All are Linkerd's (`LINKERD2_PROXY_*`) but the last, which is ours.
+//! All are Linkerd's (`LINKERD2_PROXY_*`) but the last, which are ours (`MESH_PROXY_*`).
 
 macro_rules! names {
     ($($(#[doc = $doc:literal])+ $name:ident;)*) => {
@@ -44,7 +44,7 @@ names! {
     POLICY_WORKLOAD;
     /// Token that names this workload to `Destination`.
     DESTINATION_CONTEXT;
-    /// Default policy of ports, until the control plane answers.
+    /// Default policy of ports, for proxies that fail open.
     INBOUND_DEFAULT_POLICY;
     /// Time for a stream's first message.
     CONTROL_STREAM_INITIAL_TIMEOUT;
@@ -158,6 +158,29 @@ names! {
     TRACE_EXTRA_ATTRIBUTES;
 }
 
-/// Ours: mark (`SO_MARK`) of the proxy's own sockets, which redirection ignores; for places where the proxy cannot have
-/// a uid of its own (a private user namespace maps one uid).
+/// Mark (`SO_MARK`) of the proxy's own sockets, which redirection ignores; for places where the proxy cannot have a uid
+/// of its own (a private user namespace maps one uid).
 pub const SOCKET_MARK: &str = "MESH_PROXY_SOCKET_MARK";
+/// `true` serves a port whose policy is not known by the default policy.
+pub const INBOUND_FAIL_OPEN: &str = "MESH_PROXY_INBOUND_FAIL_OPEN";
+/// `false` forwards paths that the application may read differently from the policy.
+pub const INBOUND_PATH_CHECK: &str = "MESH_PROXY_INBOUND_PATH_CHECK";
+
+/// Our own variables and their descriptions.
+pub const OURS: &[(&str, &str)] = &[
+    (
+        SOCKET_MARK,
+        "Mark (`SO_MARK`) on the proxy's own sockets, which redirection lets pass; set by `mesh local`.",
+    ),
+    (
+        INBOUND_FAIL_OPEN,
+        "`true` serves a port by the default policy until the control plane has sent one. Without it such a port is \
+         refused, and the proxy is not ready before it knows the policies of its declared ports. The default is `true` \
+         for the control plane's own pods, which reach the policy or identity service on loopback, else `false`.",
+    ),
+    (
+        INBOUND_PATH_CHECK,
+        "`false` forwards requests whose path leads to another decision of the port's policy once the application has \
+         decoded it, merged its slashes or dropped its parameters. Without it they are answered with 400.",
+    ),
+];

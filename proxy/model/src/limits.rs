@@ -119,6 +119,16 @@ crate::limits! {
     RATE_LIMITED_CLIENTS: usize = 16_384;
     /// Ports whose policy is watched from the start: the injector lists a container's ports, so more is a mistake.
     EAGER_PORTS: usize = 256;
+    /// Time that a connection waits for the policy of its port, before it is refused: an answer takes milliseconds, and
+    /// a control plane that restarts some seconds.
+    POLICY_WAIT: Duration = Duration::from_secs(3);
+    /// Connections of one worker that wait for a policy; further ones are refused at once.
+    UNDECIDED_CONNECTIONS: usize = 256;
+    /// Time that an encrypted connection to a port with an HTTP policy may be silent before its first request.
+    HTTP_SILENCE: Duration = Duration::from_secs(300);
+    /// Bytes of a path that an application may read in several ways; a longer one is refused, because each reading is
+    /// matched.
+    AMBIGUOUS_PATH_BYTES: usize = 2048;
     /// Events that wait for one tap observer; further ones are dropped and counted; upstream's figure.
     TAP_EVENTS: usize = 400;
     /// Tap observers at a time, each on a connection.

@@ -148,6 +148,9 @@ reasons! {
     LoopbackDestination("loopback-destination", Client, "loopback destinations are not proxied")
         .http(500, 13).closes().label(UNEXPECTED);
     NotLocal("not-local", Client, "the destination is not an address of this workload").label(UNEXPECTED);
+    PolicyUnknown("policy-unknown", Mesh, "the policy of the port is not known").retry().label("policy unknown");
+    SilentClient("silent-client", Client, "timed out waiting for a request").label("silent client");
+    HttpRequired("http-required", Policy, "the policy of the port requires HTTP").label("http required");
     ProxyLoop("proxy-loop", Client, "the connection would loop back to this proxy").label(UNEXPECTED);
 
     // Connections to the proxy's own port, with a transport header.
@@ -165,6 +168,8 @@ reasons! {
     RequestHeadTooLarge("request-head-too-large", Client, "the request's head is too large").http(431, 8).closes();
     RequestHeadTimeout("request-head-timeout", Client, "the request's head did not arrive in time")
         .http(408, 4).closes();
+    AmbiguousPath("ambiguous-path", Client, "the application may read the path differently from the policy")
+        .http(400, 13).label("ambiguous path");
     InvalidAuthority("invalid-authority", Client, "the request's authority is invalid")
         .http(400, 13).closes().label(UNEXPECTED);
     NoRoute("no-route", Policy, "no route found for request").http(404, 5).label(UNEXPECTED);

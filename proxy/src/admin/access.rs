@@ -7,7 +7,7 @@
 //! | `/env.json`, `/discovery.json` | this host, and identities that an authorization of the policy names |
 //! | log filter, `/shutdown` | this host |
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -19,19 +19,19 @@ use proxy_core::{
     authorize::{ClientTls, allows},
     select::{self, Head},
 };
+use proxy_discovery::PolicyWatch;
 use proxy_metrics::{NoTls, Recorder, ServerLabels, Target, Tls, inbound::AuthzLabels};
 use proxy_model::{
     Authentication, Authorization, ClientAddr, Meta, Reason, ServerPolicy, ServerProtocol, inbound::Action,
     route::Route,
 };
 use proxy_process::local::{self, Refusal};
-use tokio::sync::watch;
 
 /// Guard of the admin server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     /// Policy of the admin port.
-    pub(crate) policy: watch::Receiver<Arc<ServerPolicy>>,
+    pub(crate) policy: PolicyWatch,
     pub(crate) metrics: Recorder,
     /// Address of the admin server, as labels.
     pub(crate) target: Target,
@@ -107,8 +107,13 @@ impl Gate {
             return Err(local::refusal(Reason::Unauthorized.sentence()));
         };
         let policy = self.policy.borrow().clone();
-        authorize(&policy, &caller, parts).map_err(|reason| {
-            let label = |name| policy.labels.get(name).map_or("", String::as_str);
+        let access = match &policy {
+            Some(policy) => authorize(policy, &caller, parts),
+            None => Err(Reason::PolicyUnknown),
+        };
+        access.map_err(|reason| {
+            let labels = policy.as_ref().map(|policy| &policy.labels);
+            let label = |name| labels.and_then(|labels| labels.get(name)).map_or("", String::as_str);
             let labels = AuthzLabels {
                 target: self.target,
                 server: ServerLabels {

@@ -44,8 +44,9 @@ fn workload(pki: &Pki, name: &str) -> Tls {
 
 /// State of a proxy with the default policy.
 pub(super) fn state() -> AdminState {
-    let (discovery, metrics) = (Discovery::scripted().0, Metrics::default());
+    let ((discovery, script), metrics) = (Discovery::scripted(), Metrics::default());
     let addr: SocketAddr = "10.9.0.2:4191".parse().expect("an address");
+    script.inbound(addr.port(), tests_harness::values::all_unauthenticated());
     AdminState {
         log: LOG.clone(),
         environment: Arc::default(),

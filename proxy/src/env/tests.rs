@@ -144,6 +144,39 @@ fn reports_all_errors_at_once() {
 }
 
 #[test]
+fn an_unknown_policy_is_served_only_where_that_is_set() {
+    let token = token();
+    let mut environment = injected(token.path().to_str().expect("UTF-8"));
+    let config = Config::read(environment.clone()).expect("valid");
+    assert!(!config.discovery.fail_open && config.inbound.path_check);
+    environment.insert(name::INBOUND_FAIL_OPEN.into(), "true".into());
+    environment.insert(name::INBOUND_PATH_CHECK.into(), "false".into());
+    let config = Config::read(environment.clone()).expect("valid");
+    assert!(config.discovery.fail_open && !config.inbound.path_check);
+    environment.remove(name::INBOUND_FAIL_OPEN);
+    for own in [name::POLICY_SVC_ADDR, name::IDENTITY_SVC_ADDR] {
+        let mut environment = environment.clone();
+        environment.insert(own.into(), "localhost.:8080".into());
+        let config = Config::read(environment.clone()).expect("valid");
+        assert!(config.discovery.fail_open, "a pod of the control plane");
+        environment.insert(name::INBOUND_FAIL_OPEN.into(), "false".into());
+        assert!(!Config::read(environment).expect("valid").discovery.fail_open);
+    }
+}
+
+#[test]
+fn the_detect_timeout_holds_without_a_default_policy() {
+    let token = token();
+    let mut environment = injected(token.path().to_str().expect("UTF-8"));
+    environment.insert(name::INBOUND_DETECT_TIMEOUT.into(), "2s".into());
+    let named = Config::read(environment.clone()).expect("valid");
+    environment.remove(name::INBOUND_DEFAULT_POLICY);
+    let unnamed = Config::read(environment).expect("valid");
+    assert_eq!(named.discovery.default_policy, unnamed.discovery.default_policy);
+    assert_ne!(unnamed.discovery.default_policy, proxy_discovery::PortPolicy::default());
+}
+
+#[test]
 fn a_control_plane_on_loopback_needs_neither_names_nor_limits() {
     let token = token();
     let mut environment = injected(token.path().to_str().expect("UTF-8"));

@@ -192,6 +192,27 @@ async fn sni_may_differ_from_the_identity() {
     .await;
 }
 
+#[test]
+fn names_that_are_not_identities_are_skipped() {
+    let ca = Ca::new(Engine::ALL[0]);
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    let uri = |uri: &str| SanType::URI(uri.try_into().expect("ASCII"));
+    params.subject_alt_names = vec![
+        uri("https://root/api"),
+        uri("spiffe://root/api\r\nl5d-client-id: admin"),
+        uri("web.ns.serviceaccount.identity.linkerd.cluster.local"),
+        uri("spiffe://root/api"),
+        SanType::DnsName("spiffe.root".try_into().expect("ASCII")),
+    ];
+    let leaf = params.signed_by(&key, &ca.issuer).expect("a leaf");
+    let ids = crate::verify::leaf_ids(leaf.der()).expect("a certificate");
+    let expected: Vec<Id> = ["spiffe://root/api", "spiffe.root"]
+        .map(|id| id.parse().expect("an id"))
+        .into();
+    assert_eq!(ids, expected);
+}
+
 #[tokio::test]
 async fn client_leaf_is_optional_and_server_leaf_is_required() {
     with_each_engine(async |ca: Ca| {

@@ -13,13 +13,9 @@ use tests_reference::{check, code, table};
 
 #[test]
 fn reference_of_the_environment() {
-    let ours = (
-        env::SOCKET_MARK,
-        "Mark (`SO_MARK`) on the proxy's own sockets, which redirection lets pass; set by `mesh local`.",
-    );
     let rows = env::ALL
         .iter()
-        .chain([&ours])
+        .chain(env::OURS)
         .map(|(name, doc)| vec![code(name), doc.trim().to_owned()]);
     let body = format!(
         "Variables of `mesh-proxy`. The injector and `mesh local` set them; the names are Linkerd's, except those that begin with \

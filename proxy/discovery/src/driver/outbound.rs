@@ -10,7 +10,7 @@ use crate::{
     Config, ControlPlane, Discovery, Outbound, Service, Source,
     cache::Lookup,
     fallback::{address_policy, invalid_policy},
-    stream::{Event, Known, Live, StreamDriver},
+    stream::{Event, Known, Live, OnRefusal, StreamDriver},
 };
 
 type OutboundLookup = Lookup<OutboundTarget, Option<Arc<Outbound>>>;
@@ -68,6 +68,7 @@ pub(super) async fn follow<C: ControlPlane>(discovery: Discovery, control_plane:
             health: &lookup.health,
             live,
             target: path.clone(),
+            on_refusal: OnRefusal::End,
             age,
         }
     };

@@ -13,7 +13,7 @@ use proxy_model::{ClientPolicy, Endpoint, Labels, Meta, OutboundTarget, Profile,
 use tokio::{sync::mpsc, task::LocalSet, time::Instant};
 
 use super::*;
-use crate::{Config, Failure, Source, Stream, StreamLimits, forward_policy};
+use crate::{Config, Failure, PolicyWatch, PortPolicy, Source, Stream, StreamLimits, forward_policy};
 
 /// Streams that a test feeds: each call takes the next feed, or fails.
 struct Feeds<T>(RefCell<Vec<Result<Feed<T>, Failure>>>);
@@ -306,25 +306,34 @@ async fn restarts_a_silent_or_old_stream() {
     .await;
 }
 
+/// Policy of a port that the control plane sends.
+fn opaque() -> ServerPolicy {
+    let policy = PortPolicy::default().for_port(8080, &proxy_model::ports::PortSet::default());
+    ServerPolicy {
+        protocol: ServerProtocol::Opaque,
+        authorizations: Vec::new(),
+        ..policy
+    }
+}
+
+fn protocol(watch: &PolicyWatch) -> Option<ServerProtocol> {
+    watch.borrow().as_ref().map(|policy| policy.protocol.clone())
+}
+
 #[tokio::test(start_paused = true)]
-async fn uses_the_default_policy_at_first_and_fails_closed_on_an_invalid_one() {
+async fn an_invalid_policy_fails_closed() {
     simulate(config(), |discovery, control| async move {
         let mut policy = discovery.inbound(8080);
-        let default = policy.borrow_and_update().clone();
-        assert_eq!(default.labels["name"], "all-unauthenticated");
         let feed = control.inbound.feed();
-        let updated = ServerPolicy {
-            protocol: ServerProtocol::Opaque,
-            ..(*default).clone()
-        };
-        feed.send(Ok(updated)).await.expect("a queue");
+        feed.send(Ok(opaque())).await.expect("a queue");
         policy.changed().await.expect("updated");
-        assert_eq!(policy.borrow_and_update().protocol, ServerProtocol::Opaque);
+        assert_eq!(protocol(&policy), Some(ServerProtocol::Opaque));
+        policy.borrow_and_update();
         feed.send(Err(Failure::Invalid("protocol: is missing".into())))
             .await
             .expect("listening");
         policy.changed().await.expect("updated");
-        let invalid = policy.borrow_and_update().clone();
+        let invalid = policy.borrow_and_update().clone().expect("known");
         let ServerProtocol::Detect { routes, .. } = &invalid.protocol else {
             panic!("{invalid:?}")
         };
@@ -338,6 +347,104 @@ async fn uses_the_default_policy_at_first_and_fails_closed_on_an_invalid_one() {
             "opaque connections are accepted from this host only"
         );
         assert!(!feed.is_closed(), "the stream goes on");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_absence_of_a_policy_is_not_a_policy() {
+    let refused = || Failure::Refused("not for you".into());
+    for failure in [
+        Failure::Unknown("no such pod".into()),
+        refused(),
+        Failure::Unavailable("gone".into()),
+    ] {
+        simulate(config(), |discovery, control| async move {
+            control.inbound.fail(failure);
+            let mut policy = discovery.inbound(8080);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(protocol(&policy), None);
+            let feed = control.inbound.feed();
+            feed.send(Ok(opaque())).await.expect("a queue");
+            tokio::time::timeout(Duration::from_secs(1), policy.changed())
+                .await
+                .expect("asked again, even after a refusal")
+                .expect("updated");
+            for failure in [Failure::Unknown("no such pod".into()), refused()] {
+                (0..20).for_each(|_| control.inbound.fail(failure.clone()));
+            }
+            feed.send(Err(refused())).await.expect("listening");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(protocol(&policy), Some(ServerProtocol::Opaque), "known is known");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_port_is_asked_for_again_before_it_is_served() {
+    simulate(config(), |discovery, control| async move {
+        let feed = control.inbound.feed();
+        let mut policy = discovery.inbound(8080);
+        feed.send(Ok(opaque())).await.expect("listening");
+        policy.changed().await.expect("updated");
+        drop(policy);
+        tokio::time::sleep(discovery.0.config.inbound_idle * 2).await;
+        assert!(feed.is_closed(), "forgotten");
+        assert_eq!(protocol(&discovery.inbound(8080)), None);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_lookups_open_no_port_and_take_none_away() {
+    simulate(config(), |discovery, control| async move {
+        let feed = control.inbound.feed();
+        let declared = discovery.inbound(1);
+        feed.send(Ok(opaque())).await.expect("a queue");
+        let count = u16::try_from(limits::DISCOVERY_TARGETS.value).expect("small");
+        let scan: Vec<_> = (2..=count).map(|port| discovery.inbound(port)).collect();
+        moment().await;
+        let late = discovery.inbound(count + 1);
+        assert!(
+            late.borrow().is_none() && late.has_changed().is_err(),
+            "closed, without a policy"
+        );
+        drop(scan);
+        for port in 2..=count {
+            drop(discovery.inbound(count + port));
+        }
+        assert_eq!(protocol(&declared), Some(ServerProtocol::Opaque));
+        assert_eq!(
+            protocol(&discovery.inbound(1)),
+            Some(ServerProtocol::Opaque),
+            "never evicted while in use"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fails_open_only_by_configuration() {
+    let open = Config {
+        fail_open: true,
+        ..config()
+    };
+    simulate(open, |discovery, control| async move {
+        control.inbound.fail(Failure::Unknown("no such pod".into()));
+        let mut policy = discovery.inbound(8080);
+        let default = policy.borrow_and_update().clone().expect("at once");
+        assert_eq!(default.labels["name"], "all-unauthenticated");
+        assert!(discovery.answers().inbound.is_empty(), "a default is not an answer");
+        let feed = control.inbound.feed();
+        feed.send(Ok(opaque())).await.expect("a queue");
+        policy.changed().await.expect("updated");
+        (0..20).for_each(|_| control.inbound.fail(Failure::Unknown("no such pod".into())));
+        feed.send(Err(Failure::Unavailable("gone".into())))
+            .await
+            .expect("listening");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(protocol(&policy), Some(ServerProtocol::Opaque), "known is known");
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use proxy_model::TlsIdentity;
+use proxy_model::{ServerPolicy, TlsIdentity};
 use proxy_tls::Alpn;
 use proxy_transport::header::Header;
 use tokio::{
@@ -22,6 +22,13 @@ fn series(web: &Web) -> (usize, usize) {
 
 /// Sends a byte to a port, and waits for the end.
 async fn touch(web: &Web, port: u16) {
+    // The answer for a port that neither the pod nor a Server declares.
+    let labels = [("group", ""), ("kind", "default"), ("name", "all-unauthenticated")];
+    let default = ServerPolicy {
+        labels: labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into(),
+        ..open(detect())
+    };
+    web.script.inbound(port, default);
     let mut io = web.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
     io.write_all(b"x").await.expect("open");
     let _ = io.shutdown().await;

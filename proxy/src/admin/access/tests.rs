@@ -61,8 +61,9 @@ fn mesh(identity: &str) -> ClientTls {
 }
 
 /// Statuses of `/metrics`, `/env.json` and `/live`, and the number of counted denials.
-async fn answers(policy: ServerPolicy, client: &str, tls: ClientTls) -> ([u16; 3], usize) {
-    let (_updates, policy) = watch::channel(Arc::new(policy));
+async fn answers(policy: impl Into<Option<ServerPolicy>>, client: &str, tls: ClientTls) -> ([u16; 3], usize) {
+    let policy = policy.into();
+    let (_updates, policy) = tokio::sync::watch::channel(policy.map(std::sync::Arc::new));
     let mut state = state();
     state.gate.policy = policy;
     let (gate, metrics) = (state.gate.clone(), state.gate.metrics.metrics().clone());
@@ -156,4 +157,11 @@ async fn routes_of_the_port_apply() {
     scrapes.rules[0].filters = vec![Filter::Forbidden];
     let answered = answers(with(scrapes), STRANGER, mesh(PROMETHEUS)).await;
     assert_eq!(answered.0, [403, 404, 200], "filters are not applied");
+}
+
+#[tokio::test]
+async fn without_a_policy_only_probes_and_this_host_are_answered() {
+    assert_eq!(answers(None, STRANGER, mesh(PROMETHEUS)).await, ([403, 403, 200], 1));
+    let (statuses, _) = answers(None, "127.0.0.1:4242", ClientTls::None).await;
+    assert_eq!((statuses[0], statuses[2]), (200, 200));
 }
