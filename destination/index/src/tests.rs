@@ -456,6 +456,7 @@ fn ports_that_require_identity_or_tls_authorize_no_other_clients() {
     ] {
         assert_eq!(authentication(port), required, "{port}");
     }
+}
 
 /// Route of `namespace` to the Service `a/web` and, as far as a reference can, to the Server `a/s`.
 fn hijack(namespace: &str) -> String {
