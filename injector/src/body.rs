@@ -11,13 +11,13 @@ use http_body_util::BodyExt;
 use proxy_model::limits::{Limit, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{BODIES_BYTES, BODY_BYTES, BODY_TIME};
+use crate::limits::{WEBHOOK_BODIES_BYTES, WEBHOOK_BODY_BYTES, WEBHOOK_BODY_TIME};
 
 /// Error of a body that was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A body above the limit.
-    #[error("the body exceeds {} bytes", BODY_BYTES.value)]
+    #[error("the body exceeds {} bytes", WEBHOOK_BODY_BYTES.value)]
     TooLarge,
     /// A body that arrived too slowly.
     #[error("timed out reading the body")]
@@ -34,9 +34,9 @@ impl Error {
     /// Returns the limit that was exceeded.
     pub(crate) fn limit(&self) -> Option<Limit<Value>> {
         match self {
-            Self::TooLarge => Some(BODY_BYTES.row()),
-            Self::Timeout => Some(BODY_TIME.row()),
-            Self::Dropped => Some(BODIES_BYTES.row()),
+            Self::TooLarge => Some(WEBHOOK_BODY_BYTES.row()),
+            Self::Timeout => Some(WEBHOOK_BODY_TIME.row()),
+            Self::Dropped => Some(WEBHOOK_BODIES_BYTES.row()),
             Self::Read(_) => None,
         }
     }
@@ -69,7 +69,7 @@ impl Budget {
         B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin,
     {
         // Announced by the client; refused before any of it is read.
-        if body.size_hint().lower() > BODY_BYTES.value as u64 {
+        if body.size_hint().lower() > WEBHOOK_BODY_BYTES.value as u64 {
             return Err(Error::TooLarge);
         }
         let reservation = self.reserve();
@@ -77,7 +77,7 @@ impl Budget {
         let bytes = tokio::select! {
             bytes = collect(body, &reservation) => bytes?,
             () = dropped.cancelled() => return Err(Error::Dropped),
-            () = tokio::time::sleep(BODY_TIME.value) => return Err(Error::Timeout),
+            () = tokio::time::sleep(WEBHOOK_BODY_TIME.value) => return Err(Error::Timeout),
         };
         Ok((bytes, reservation))
     }
@@ -108,7 +108,7 @@ where
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Error::Read(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
-        if all.len() + data.len() > BODY_BYTES.value {
+        if all.len() + data.len() > WEBHOOK_BODY_BYTES.value {
             return Err(Error::TooLarge);
         }
         reservation.grow(data.len());
@@ -126,7 +126,7 @@ impl Reservation<'_> {
         };
         *own += bytes;
         in_flight.bytes += bytes;
-        while in_flight.bytes > BODIES_BYTES.value {
+        while in_flight.bytes > WEBHOOK_BODIES_BYTES.value {
             let Some((_, (bytes, dropped))) = in_flight.bodies.pop_first() else {
                 return;
             };
@@ -154,11 +154,11 @@ mod tests {
         let budget = Budget::default();
         let bodies: Vec<_> = (0..9).map(|_| budget.reserve()).collect();
         for body in &bodies {
-            body.grow(BODIES_BYTES.value / 8);
+            body.grow(WEBHOOK_BODIES_BYTES.value / 8);
         }
         let dropped: Vec<_> = bodies.iter().map(|body| body.dropped.is_cancelled()).collect();
         assert!(dropped[0] && !dropped[1..].contains(&true), "{dropped:?}");
-        assert_eq!(budget.lock().bytes, BODIES_BYTES.value);
+        assert_eq!(budget.lock().bytes, WEBHOOK_BODIES_BYTES.value);
         drop(bodies);
         assert_eq!(budget.lock().bytes, 0);
     }

@@ -79,6 +79,13 @@ impl Cluster {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the owner of a controller that the watch has delivered.
+    pub(crate) fn known_owner(&self, namespace: &str, direct: &Controller) -> Option<Controller> {
+        let kind = Kind::from_group("apps", &direct.kind).or_else(|| Kind::from_group("batch", &direct.kind))?;
+        let key = ObjectRef::new(kind, namespace, &direct.name);
+        self.read().owners.get(&key).cloned()
+    }
+
     /// Returns the top-level owner: a Deployment instead of its ReplicaSet, a CronJob instead of its Job.
     pub(crate) fn owner(&self, namespace: &str, direct: &Controller, hash: Option<&str>) -> Controller {
         let kind = match direct.kind.as_str() {

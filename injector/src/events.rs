@@ -1,5 +1,7 @@
 //! Events about injected and skipped pods, recorded on their owners, where `kubectl describe` shows them. A review
 //! never waits for one: they are queued, and dropped and counted when the queue is full.
+//!
+//! A review may be forged, so an Event is recorded only about an object that exists, and each namespace has a rate.
 
 use std::{
     collections::HashMap,
@@ -7,23 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use destination_source::cluster::{self, Client, Note, ObjectReference, Weight};
+use destination_source::{
+    Error,
+    cluster::{self, Client, Note, ObjectReference, Resource, Weight},
+};
+use proxy_process::rate::{Bounds, Rate};
 use serde_json::Value;
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     cluster::{Cluster, Controller},
+    limits::{EVENT_EVERY, EVENT_NAMESPACES, EVENTS_IN_A_ROW, EVENTS_QUEUED, EVENTS_REMEMBERED},
     metrics::Metrics,
 };
 
-/// Queued Events: the pods of a large rollout.
-const QUEUE_MAX: usize = 512;
 /// Delay from a review to its Event, in which the watch delivers a ReplicaSet as new as its pod.
 const DELAY: Duration = Duration::from_millis(500);
 /// Interval in which equal Events are recorded once, however many pods an owner creates.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-/// Remembered Events; when full, all are forgotten and a few are recorded twice.
-const SEEN_MAX: usize = 4096;
 /// Longest text; the API server's limit.
 const TEXT_BYTES_MAX: usize = 1024;
 /// Timeout for recording one Event.
@@ -71,7 +74,7 @@ pub(crate) struct Events(Option<mpsc::Sender<InjectionEvent>>);
 impl Events {
     /// Returns a queue and its receiver.
     pub(crate) fn queue() -> (Self, mpsc::Receiver<InjectionEvent>) {
-        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        let (sender, receiver) = mpsc::channel(EVENTS_QUEUED.value);
         (Self(Some(sender)), receiver)
     }
 
@@ -87,8 +90,12 @@ impl Events {
 
 /// Records queued Events, one after the other.
 pub(crate) async fn run(mut queue: mpsc::Receiver<InjectionEvent>, client: Client, cluster: Cluster, metrics: Metrics) {
-    let mut recent = EventDedup::default();
+    let (mut recent, mut rates) = (EventDedup::default(), NamespaceRates::default());
     while let Some(event) = queue.recv().await {
+        if !cluster.has_namespace(&event.namespace) {
+            metrics.event("unknown");
+            continue;
+        }
         sleep(DELAY.saturating_sub(event.at.elapsed())).await;
         let owner = cluster.owner(&event.namespace, &event.object, event.hash.as_deref());
         // A guessed owner has no uid, and `kubectl describe` would not show its Events: use the known controller.
@@ -101,16 +108,76 @@ pub(crate) async fn run(mut queue: mpsc::Receiver<InjectionEvent>, client: Clien
             metrics.event("repeated");
             continue;
         }
-        let note = note(object, &event);
-        let recorded = tokio::time::timeout(TIMEOUT, cluster::event(&client, &note)).await;
-        match recorded {
-            Ok(Ok(())) => metrics.event("recorded"),
+        if !rates.take(&event.namespace, Instant::now()) {
+            metrics.event("limited");
+            continue;
+        }
+        let is_known = cluster.known_owner(&event.namespace, &event.object).is_some();
+        let recorded = tokio::time::timeout(TIMEOUT, async {
+            if !is_known && !exists(&client, &event.namespace, &object).await? {
+                return Ok("unknown");
+            }
+            cluster::event(&client, &note(object, &event))
+                .await
+                .map(|()| "recorded")
+        });
+        match recorded.await {
+            Ok(Ok(result)) => metrics.event(result),
             Ok(Err(error)) => {
                 metrics.event("failed");
-                tracing::debug!(%error, "cannot record an Event");
+                tracing::debug!(?error, "cannot record an Event");
             }
             Err(_) => metrics.event("failed"),
         }
+    }
+}
+
+/// Kinds of owners whose existence the injector may check: version, kind, plural.
+const CHECKED: [(&str, &str, &str); 8] = [
+    ("v1", "Pod", "pods"),
+    ("v1", "ReplicationController", "replicationcontrollers"),
+    ("apps/v1", "Deployment", "deployments"),
+    ("apps/v1", "ReplicaSet", "replicasets"),
+    ("apps/v1", "StatefulSet", "statefulsets"),
+    ("apps/v1", "DaemonSet", "daemonsets"),
+    ("batch/v1", "Job", "jobs"),
+    ("batch/v1", "CronJob", "cronjobs"),
+];
+
+/// Returns true if an object exists, with its uid where that is known.
+async fn exists(client: &Client, namespace: &str, object: &Controller) -> Result<bool, Error> {
+    let is = |(version, kind, _): &&(&str, &str, &str)| *version == object.api_version && *kind == object.kind;
+    let Some((version, _, plural)) = CHECKED.iter().find(is) else {
+        return Ok(false);
+    };
+    if object.name.is_empty() {
+        return Ok(false);
+    }
+    let found = Resource::new(version, plural)
+        .within(namespace)
+        .find(client, &object.name)
+        .await?;
+    Ok(found.is_some_and(|found| object.uid.is_empty() || found["metadata"]["uid"] == object.uid.as_str()))
+}
+
+/// Rates of the Events of namespaces.
+#[derive(Debug, Default)]
+struct NamespaceRates(HashMap<String, Rate>);
+
+impl NamespaceRates {
+    fn take(&mut self, namespace: &str, now: Instant) -> bool {
+        const BOUNDS: Bounds = Bounds {
+            row: EVENTS_IN_A_ROW.value,
+            every: EVENT_EVERY.value,
+        };
+        let is_full = self.0.len() >= EVENT_NAMESPACES.value;
+        if is_full && !self.0.contains_key(namespace) {
+            self.0.retain(|_, rate| !rate.is_idle(now));
+            if self.0.len() >= EVENT_NAMESPACES.value {
+                return false;
+            }
+        }
+        self.0.entry(namespace.to_owned()).or_default().take(BOUNDS, now)
     }
 }
 
@@ -157,10 +224,10 @@ impl EventDedup {
         if self.seen.get(&key).is_some_and(is_recent) {
             return false;
         }
-        if self.seen.len() >= SEEN_MAX {
+        if self.seen.len() >= EVENTS_REMEMBERED.value {
             self.seen.retain(|_, at| is_recent(at));
         }
-        if self.seen.len() >= SEEN_MAX {
+        if self.seen.len() >= EVENTS_REMEMBERED.value {
             self.seen.clear();
         }
         self.seen.insert(key, now);
@@ -189,10 +256,25 @@ mod tests {
         let mut is_new = |name: &str, at| recent.is_new(&event(name).object, &event(name), at);
         assert!(is_new("web", now) && !is_new("web", now + REPEAT_INTERVAL / 2) && is_new("db", now));
         assert!(is_new("web", now + REPEAT_INTERVAL));
-        for i in 0..2 * SEEN_MAX {
+        for i in 0..2 * EVENTS_REMEMBERED.value {
             is_new(&i.to_string(), now);
         }
-        assert!(recent.seen.len() <= SEEN_MAX);
+        assert!(recent.seen.len() <= EVENTS_REMEMBERED.value);
+    }
+
+    #[test]
+    fn one_namespace_leaves_the_events_of_others_alone() {
+        let (mut rates, now) = (NamespaceRates::default(), Instant::now());
+        let taken =
+            |rates: &mut NamespaceRates, namespace: &str, at| (0..1_000).filter(|_| rates.take(namespace, at)).count();
+        assert_eq!(taken(&mut rates, "a", now), EVENTS_IN_A_ROW.value as usize);
+        assert_eq!(taken(&mut rates, "b", now), EVENTS_IN_A_ROW.value as usize);
+        assert_eq!(taken(&mut rates, "a", now + EVENT_EVERY.value), 1);
+        for at in 0..EVENT_NAMESPACES.value * 2 {
+            rates.take(&at.to_string(), now);
+        }
+        assert!(rates.0.len() <= EVENT_NAMESPACES.value);
+        assert!(rates.take("c", now + Duration::from_secs(3600)));
     }
 
     #[test]
@@ -205,10 +287,10 @@ mod tests {
     fn a_full_queue_drops_and_counts_without_waiting() {
         let metrics = Metrics::new();
         let (events, queue) = Events::queue();
-        for _ in 0..QUEUE_MAX + 3 {
+        for _ in 0..EVENTS_QUEUED.value + 3 {
             events.push(event("web"), &metrics);
         }
-        assert_eq!(queue.len(), QUEUE_MAX);
+        assert_eq!(queue.len(), EVENTS_QUEUED.value);
         let text = metrics.render();
         assert!(
             text.contains("mesh_injector_events_total{result=\"dropped\"} 3"),

@@ -16,13 +16,11 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     cluster::{Cluster, Controller, template_hash},
     events::{Events, INJECTED, InjectionEvent, SKIPPED},
+    limits::REVIEW_VALUES,
     metrics::{Metrics, Request as Labels},
     validate::{Validator, Verdict},
 };
 
-/// Largest number of JSON values in an object. A parsed value takes up to 80 bytes, so that 4 MiB of `[[0],[0],…` would
-/// take 100 MB; a Pod of Kubernetes' largest size has some 50,000.
-const VALUES_MAX: usize = 200_000;
 /// Longest name that Kubernetes allows.
 const NAME_BYTES_MAX: usize = 253;
 /// Time for the watch to deliver a Service that was created just before the object that refers to it.
@@ -58,7 +56,7 @@ pub(crate) enum NoAnswer {
     #[error("invalid AdmissionReview: no request")]
     NoRequest,
     /// An object that would take too much memory.
-    #[error("invalid AdmissionReview: the object has more than {VALUES_MAX} values")]
+    #[error("invalid AdmissionReview: the object has more than {} values", REVIEW_VALUES.value)]
     TooManyValues,
     /// An answer that cannot be encoded.
     #[error("cannot encode the answer: {0}")]
@@ -90,7 +88,7 @@ impl Request<'_> {
     /// Parses the object; null for a deletion.
     fn object(&self) -> Result<Value, NoAnswer> {
         let Some(raw) = self.object else { return Ok(Value::Null) };
-        if count_values(raw.get()) > VALUES_MAX {
+        if count_values(raw.get()) > REVIEW_VALUES.value {
             return Err(NoAnswer::TooManyValues);
         }
         serde_json::from_str(raw.get()).map_err(NoAnswer::Malformed)

@@ -37,11 +37,11 @@ pub(crate) struct Webhook {
 
 /// Sets the limits of the webhooks' server.
 pub(crate) fn with_limits(mut server: Server) -> Server {
-    server.limits.per_client = limits::CONNECTIONS_PER_CLIENT;
+    server.limits.per_client = limits::WEBHOOK_CONNECTIONS_PER_CLIENT;
     // The kubelet probes the admin port.
     server.limits.probes = None;
     server.limits.first_call = None;
-    server.limits.idle = Some(limits::IDLE_TIME);
+    server.limits.idle = Some(limits::WEBHOOK_IDLE_TIME);
     server
 }
 

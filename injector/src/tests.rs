@@ -2,6 +2,8 @@
 
 mod fuzz;
 
+mod events;
+
 use std::{convert::Infallible, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -30,7 +32,7 @@ use crate::{
     body::Budget,
     cluster::Cluster,
     events::Events,
-    limits::BODY_BYTES,
+    limits::WEBHOOK_BODY_BYTES,
     metrics::Metrics,
     reload::{self, Current, Pair, Place},
     server::{Webhook, Webhooks, with_limits},
@@ -269,7 +271,7 @@ async fn services_get_their_opaque_ports_and_other_kinds_pass() {
 async fn hostile_reviews_are_bounded() {
     let webhook = Running::start(Some("{}")).await;
     let (status, _) = webhook
-        .ask("/", vec![b' '; BODY_BYTES.value + 1])
+        .ask("/", vec![b' '; WEBHOOK_BODY_BYTES.value + 1])
         .await
         .expect("an answer");
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
