@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU16,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,8 +15,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use proxy_http::{Body, client};
 use proxy_model::{
-    Endpoint,
-    outbound::{Action, Ejection, FailureAccrual},
+    Backend, Endpoint, Meta,
+    outbound::{Action, Dispatch, Distribution, Ejection, FailureAccrual, RouteBackend},
     route::{Backoff, GrpcRetry, Retry, Timeouts},
 };
 
@@ -563,5 +564,42 @@ fn a_retry_is_not_sent_when_no_endpoint_is_ready() {
         assert_eq!(hits.get(), 2);
         assert!(began.elapsed() < 300 * MS, "{:?}", began.elapsed());
         assert_eq!(mesh.count("outbound_http_route_retry_overflow_total", &[]), 1);
+    });
+}
+
+#[test]
+fn a_refused_connect_is_unavailable_to_retries_of_grpc() {
+    run(async || {
+        let mesh = Mesh::new();
+        let mut refused = mesh.plain(|_| {}).await.addr;
+        refused.set_port(1);
+        let backend = Backend {
+            meta: Meta::default_named("web"),
+            dispatch: Some(Dispatch::Forward(Arc::new(Endpoint::bare(refused)))),
+            queue: None,
+        };
+        mesh.action(Action {
+            distribution: Distribution::FirstAvailable(vec![RouteBackend {
+                backend: Arc::new(backend),
+                filters: Vec::new(),
+            }]),
+            timeouts: Timeouts::default(),
+            retry: Some(Retry {
+                statuses: Vec::new(),
+                ..retry(2)
+            }),
+            allow_l5d_request_headers: false,
+        });
+        let mut http2 = mesh.http2().await;
+        for (content_type, retries) in [("text/plain", 0), ("application/grpc", 2)] {
+            let mut request = Request::post("http://web.ns/a.B/C")
+                .header("content-type", content_type)
+                .body(Body::Empty)
+                .expect("valid");
+            let response = http2.send(&mut request).await.expect("a response");
+            let grpc = response.headers().get("grpc-status").map(|code| code.as_bytes());
+            assert_eq!(grpc, (retries > 0).then_some(&b"14"[..]), "{content_type}");
+            assert_eq!(mesh.count("outbound_http_route_retry_requests_total", &[]), retries);
+        }
     });
 }

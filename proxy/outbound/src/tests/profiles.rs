@@ -185,3 +185,41 @@ fn answers_504_and_closes_after_a_route_timeout() {
         assert_eq!(mesh.count("route_response_total", &labels), 1);
     });
 }
+
+#[test]
+fn retries_a_request_whose_stream_breaks() {
+    run(async || {
+        let mesh = Mesh::new();
+        let tries = Rc::new(Cell::new(0));
+        let counted = tries.clone();
+        let sidecar = mesh
+            .web(move |_| {
+                counted.set(counted.get() + 1);
+                let is_first = counted.get() == 1;
+                async move {
+                    if is_first {
+                        return Err(proxy_http::Error::reset(h2::Reason::INTERNAL_ERROR));
+                    }
+                    Ok(Response::new(Body::Empty))
+                }
+            })
+            .await;
+        let budget = RetryBudget {
+            ratio: 0.0,
+            min_per_second: 1,
+            ttl: Some(Duration::from_secs(3)),
+        };
+        profile(
+            &mesh,
+            Profile {
+                routes: vec![route("/r", None)],
+                retry_budget: Some(budget),
+                ..Profile::default()
+            },
+        );
+        mesh.script.endpoints(SERVICE, [sidecar.endpoint.clone()]);
+        let mut http = mesh.http1().await;
+        let response = http.send(&mut post("/r", "body")).await.expect("a response");
+        assert_eq!((response.status(), tries.get()), (StatusCode::OK, 2));
+    });
+}
