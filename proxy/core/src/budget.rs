@@ -141,4 +141,38 @@ mod tests {
             .is_none()
         );
     }
+
+    #[test]
+    fn bounds_retries_in_every_window() {
+        let (ratio, reserve) = (0.2, 100.0);
+        let mut rng = fastrand::Rng::with_seed(5);
+        let start = Instant::now();
+        let mut budget = RetryBudget::new(&params(0.2, 10, 10), start).expect("valid");
+        // Requests at a rate that changes every two seconds, half of which fail; each failure is retried until it may
+        // not be.
+        let (mut requests, mut retries, mut at) = (Vec::new(), Vec::new(), 0.0);
+        while at < 60.0 {
+            let rate = [20.0, 500.0, 5.0, 100.0][(at / 2.0) as usize % 4];
+            at += 2.0 * rng.f64() / rate;
+            let now = start + Duration::from_secs_f64(at);
+            budget.deposit(now);
+            requests.push(at);
+            while rng.bool() && budget.withdraw(now) {
+                retries.push(at);
+            }
+        }
+        let count =
+            |times: &[f64], from: f64| times.iter().filter(|at| (from..from + 10.0).contains(*at)).count() as f64;
+        for step in 0..100 {
+            let from = f64::from(step) / 2.0;
+            let (sent, again) = (count(&requests, from), count(&retries, from));
+            // The window moves by slots of a tenth, so that two of its ends may be counted.
+            assert!(
+                again <= (reserve + ratio * sent) * 1.1 + 1.0,
+                "{again} of {sent} from {from}"
+            );
+        }
+        let used = retries.len() as f64 / requests.len() as f64;
+        assert!(used > ratio, "the budget is used: {used}");
+    }
 }

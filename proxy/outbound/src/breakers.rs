@@ -238,10 +238,10 @@ impl EndpointBreaker {
         let (service, endpoint) = (&*self.group.key.path, self.addr);
         match change {
             Change::Opened { wait } => {
-                tracing::info!(service, %endpoint, ?wait, suppressed, "Endpoint ejected by failure accrual")
+                tracing::info!(service, %endpoint, ?wait, suppressed, "Endpoint ejected by failure accrual");
             }
             Change::StaysOpen { wait } => {
-                tracing::info!(service, %endpoint, ?wait, suppressed, "Probe of an ejected endpoint failed")
+                tracing::info!(service, %endpoint, ?wait, suppressed, "Probe of an ejected endpoint failed");
             }
             Change::Closed => tracing::info!(service, %endpoint, suppressed, "Endpoint readmitted by failure accrual"),
         }

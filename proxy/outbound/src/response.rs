@@ -175,7 +175,6 @@ impl Track {
             .answered(now.saturating_duration_since(self.attempt_started), now);
     }
 
-    #[expect(clippy::boxed_local, reason = "unboxing would copy it first")]
     fn end(mut self: Box<Self>, end: End) {
         let now = Instant::now();
         if end != End::Cancelled {
