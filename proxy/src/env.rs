@@ -72,6 +72,14 @@ pub(crate) struct Listen {
     pub(crate) admin: SocketAddr,
 }
 
+impl Listen {
+    /// Returns the ports of all listeners but the inbound one.
+    pub(crate) fn other_ports(&self) -> impl Iterator<Item = u16> {
+        let outbound = self.outbound.iter();
+        outbound.chain([&self.tap, &self.admin]).map(SocketAddr::port)
+    }
+}
+
 /// Identity of the workload, and the files that prove it.
 #[derive(Debug)]
 pub(crate) struct Identity {

@@ -322,6 +322,7 @@ impl Proxy {
             rate_limits: self.rate_limits.clone(),
             config: proxy_inbound::Config {
                 port: self.config.listen.inbound.port(),
+                own_ports: self.config.listen.other_ports().collect(),
                 local_ips: self.config.local_ips.to_vec(),
                 ports: self.own_ports().collect(),
                 detect_timeout: inbound.detect_timeout,

@@ -89,9 +89,11 @@ impl Connection {
 
     /// Labels of the target. The client chose its port, so it is named only where the workload or a Server declares it.
     pub(crate) fn target_labels(&self, policy: &ServerPolicy) -> Target {
-        let has_server = policy.labels.get("kind").is_some_and(|kind| kind != "default");
         let addr = self.target.0;
-        Target::declared(addr, has_server || self.worker.config.ports.contains(addr.port()))
+        Target::declared(
+            addr,
+            has_server(policy) || self.worker.config.ports.contains(addr.port()),
+        )
     }
 
     /// Labels of the Server that a policy comes from.
@@ -113,6 +115,11 @@ impl Connection {
             TlsStatus::None(why) => TlsLabels::None(*why),
         }
     }
+}
+
+/// Returns true if the policy comes from a Server.
+pub(crate) fn has_server(policy: &ServerPolicy) -> bool {
+    policy.labels.get("kind").is_some_and(|kind| kind != "default")
 }
 
 /// Returns true if a route names this host.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DirectError, Error, Worker, accept,
-    connection::{Addresses, Connection, TlsStatus},
+    connection::{Addresses, Connection, TlsStatus, has_server},
     http,
     policy::CurrentPolicy,
     tls::{self, SecuredIo},
@@ -47,6 +47,9 @@ pub(crate) async fn accept(
     let policy = CurrentPolicy::find(worker, port).await;
     let policy = policy.inspect_err(|_| reset_on_drop(secured.io.get_ref().get_ref()))?;
     let connection = Connection::new(worker, addresses, ServerAddr(target), secured.tls, policy);
+    if worker.config.own_ports.contains(port) && !has_server(&connection.policy()) {
+        return Err(DirectError::OwnPort(port).into());
+    }
     let io = PrefixedIo::new(rest, connection.meter(secured.io));
     match header.protocol {
         Some(SessionProtocol::Http1) => Box::pin(http::serve_http1(connection, io, drain)).await,

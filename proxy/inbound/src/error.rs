@@ -78,6 +78,9 @@ pub enum DirectError {
     /// The header names a host: gateways are not supported.
     #[error("gateway requests are not supported (authority {0:?})")]
     NoGateway(String),
+    /// The header names a port of the proxy itself.
+    #[error("port {0} belongs to the proxy, and no Server names it")]
+    OwnPort(u16),
 }
 
 impl Error {
@@ -114,6 +117,7 @@ impl DirectError {
             Self::HeaderTimeout => Reason::TransportHeaderTimeout,
             Self::Header(_) => Reason::TransportHeaderInvalid,
             Self::NoGateway(_) => Reason::GatewayUnsupported,
+            Self::OwnPort(_) => Reason::Unauthorized,
         }
     }
 }

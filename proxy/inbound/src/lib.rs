@@ -57,6 +57,9 @@ pub struct Config {
     /// Port of the inbound listener: connections to it carry a transport header, connections through it to itself are
     /// loops.
     pub port: u16,
+    /// Other ports of the proxy itself. Behind a transport header, which hides the port from NetworkPolicies, they are
+    /// reached only where a Server names them.
+    pub own_ports: PortSet,
     /// Addresses of this workload; connections to others are refused. Empty accepts any.
     pub local_ips: Vec<IpAddr>,
     /// Ports that the workload declares; connections to others are counted together.
@@ -77,6 +80,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             port: ports::INBOUND,
+            own_ports: [ports::OUTBOUND, ports::TAP, ports::ADMIN].into_iter().collect(),
             local_ips: Vec::new(),
             ports: PortSet::default(),
             detect_timeout: defaults::DETECT_TIMEOUT,

@@ -89,6 +89,28 @@ fn rejects_invalid_transport_headers() {
 }
 
 #[test]
+fn a_transport_header_reaches_ports_of_the_proxy_only_by_a_server() {
+    run(async || {
+        let web = Web::new();
+        for port in [4140, 4190, 4191] {
+            let header = Header::port(port.try_into().expect("not 0"), None).encode();
+            let mut default = open(detect());
+            default.labels.insert("kind".into(), "default".into());
+            web.script.inbound(port, default);
+            let error = direct(&web, Alpn::TransportHeader, &header).await;
+            assert!(
+                matches!(error, Error::Direct(DirectError::OwnPort(_))),
+                "{port}: {error}"
+            );
+            // Nothing listens there in this test.
+            web.script.inbound(port, open(detect()));
+            let error = direct(&web, Alpn::TransportHeader, &header).await;
+            assert!(matches!(error, Error::Connect(_)), "{port}: {error}");
+        }
+    });
+}
+
+#[test]
 fn direct_connections_require_identity_and_transport_header() {
     run(async || {
         let web = Web::new();
