@@ -6,6 +6,7 @@ mod failures;
 mod http;
 mod outliers;
 mod profiles;
+mod retries;
 mod support;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
