@@ -54,19 +54,20 @@ pub(crate) struct Delivered {
     pub(crate) is_direct: bool,
 }
 
-/// Sends a request until it arrives. `now` is the time of the call.
+/// Sends a request until it arrives. `now` is the time of the call; endpoints in `tried` are asked only if there is no
+/// other, and those that fail are added.
 pub(crate) async fn deliver(
     client: &Client<'_>,
     plan: &Plan,
     out: &mut Outgoing<'_>,
     mut now: Instant,
+    tried: &mut Vec<SocketAddr>,
 ) -> Result<Delivered, Error> {
     let context = client.context;
-    let mut excluded: Vec<SocketAddr> = Vec::new();
     let mut deadline = now + context.config.failfast;
     let mut lost = 0;
     loop {
-        let picked = plan.distribution().pick(context, &excluded, now, deadline).await?;
+        let picked = plan.distribution().pick(context, tried, now, deadline).await?;
         let (backend, mut flight) = (picked.backend, picked.flight);
         let endpoint = flight.endpoint.clone();
         out.allows(&endpoint)?;
@@ -84,12 +85,12 @@ pub(crate) async fn deliver(
                 if plan.distribution().backends[backend].is_forward() || Instant::now() >= deadline {
                     return Err(error);
                 }
-                excluded.push(endpoint.model.addr);
+                tried.push(endpoint.model.addr);
                 now = Instant::now();
                 continue;
             }
         };
-        match send(
+        let sent = send(
             client,
             plan,
             out,
@@ -100,8 +101,8 @@ pub(crate) async fn deliver(
                 backend,
             },
         )
-        .await?
-        {
+        .await;
+        match sent.inspect_err(|_| tried.push(endpoint.model.addr))? {
             Sent::Arrived(mut delivered) => {
                 delivered.track.arrived();
                 return Ok(delivered);
@@ -118,7 +119,7 @@ pub(crate) async fn deliver(
                     delivered.track.never_arrived();
                 }
                 context.metrics.never_arrived().inc();
-                excluded.push(endpoint.model.addr);
+                tried.push(endpoint.model.addr);
                 now = Instant::now();
                 deadline = now + context.config.failfast;
             }

@@ -1,6 +1,7 @@
 //! Response body on its way back: counted when it ends, however it ends.
 
 use std::{
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -127,6 +128,11 @@ impl Track {
             RouteSource::Profile(_, route) => route.classes.as_slice(),
         };
         classify::response(classes, self.status, self.is_grpc, grpc_status.or(self.grpc_status))
+    }
+
+    /// Address of the endpoint that answered.
+    pub(crate) fn endpoint_addr(&self) -> SocketAddr {
+        self.flight.endpoint.model.addr
     }
 
     /// gRPC status in the head.

@@ -30,8 +30,9 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
     deposit(plan);
     let mut retries = 0;
     let mut now = plan.started;
+    let mut tried = Vec::new();
     loop {
-        let mut result = deliver(client, plan, out, now).await;
+        let mut result = deliver(client, plan, out, now, &mut tried).await;
         let trailers = match &mut result {
             Ok(delivered) if needs_trailers(plan) && delivered.track.is_grpc() => peek(delivered).await,
             _ => None,
@@ -52,6 +53,7 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
             return result;
         }
         if let Ok(delivered) = result {
+            tried.push(delivered.track.endpoint_addr());
             delivered.track.discard(trailers);
         }
         if let Some(retry) = &plan.retry {

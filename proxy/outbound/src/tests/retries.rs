@@ -228,3 +228,28 @@ fn a_refused_connect_is_unavailable_to_retries_of_grpc() {
         }
     });
 }
+
+#[test]
+fn a_retry_goes_to_another_endpoint() {
+    run(async || {
+        let mesh = Mesh::new();
+        let (bad, good) = (Rc::new(Cell::new(503)), Rc::new(Cell::new(200)));
+        let (failing, hits) = answering(&mesh, &bad, &[]).await;
+        let (fine, _) = answering(&mesh, &good, &[]).await;
+        let (hung, hung_hits) = mesh.hung().await;
+        let limits = Retry {
+            timeout: Some(200 * MS),
+            ..retry(2)
+        };
+        retrying(&mesh, Timeouts::default(), limits);
+        let endpoints = [&failing, &fine, &hung].map(|sidecar| sidecar.endpoint.clone());
+        mesh.script.endpoints(SERVICE, endpoints);
+        let mut http2 = mesh.http2().await;
+        for _ in 0..60 {
+            let mut request = Request::get("http://web.ns/").body(Body::Empty).expect("valid");
+            let response = http2.send(&mut request).await.expect("a response");
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+        assert!(hits.get() > 0 && hung_hits.get() > 0, "both were tried");
+    });
+}
