@@ -40,6 +40,8 @@ fn existence() -> Category {
             Check::new("cluster networks contain all pods", networks).hint(
                 "add the pods' networks to the value clusterNetworks, and run `mesh upgrade | kubectl apply -f -`",
             ),
+            Check::new("IPv6 traffic does not bypass the sidecars", dual_stack)
+                .hint("run `mesh upgrade --set disableIPv6=false | kubectl apply -f -` and restart the meshed pods"),
         ],
     )
 }
@@ -206,6 +208,42 @@ fn why(pod: &Value) -> String {
         }
     }
     String::new()
+}
+
+/// Without redirection of IPv6, a pod's IPv6 address leads around its sidecar, and no policy applies.
+fn dual_stack(facts: &Facts) -> Outcome {
+    let Ok(Some(config)) = facts.named(ObjectKind::ConfigMaps, "linkerd-config") else {
+        return Outcome::Skip;
+    };
+    let value = text(config, "/data/values")
+        .lines()
+        .find_map(|line| line.strip_prefix("disableIPv6:"));
+    if value.is_some_and(|value| value.trim() == "false") {
+        return Outcome::Pass;
+    }
+    let is_ipv6 = |value: &Value| {
+        value
+            .as_str()
+            .is_some_and(|value| value == "IPv6" || value.contains(':'))
+    };
+    let has_ipv6 = |object: &Value, pointer: &str, field: &str| {
+        items(object, pointer).any(|item| is_ipv6(item) || is_ipv6(&item[field]))
+    };
+    let mut found = Vec::new();
+    for (what, kind, pointer, field) in [
+        (ObjectKind::Pods, "pod", "/status/podIPs", "ip"),
+        (ObjectKind::Services, "Service", "/spec/ipFamilies", ""),
+        (ObjectKind::Nodes, "node", "/spec/podCIDRs", ""),
+    ] {
+        let objects = facts.list(what).unwrap_or_default().iter();
+        let objects = objects.filter(|object| has_ipv6(object, pointer, field));
+        found.extend(
+            objects.map(|object| format!("{kind} {}", crate::facts::full_name(object).trim_start_matches('/'))),
+        );
+    }
+    Outcome::fail_if_any(&found, |names| {
+        format!("disableIPv6 is set, but the cluster uses IPv6: {names}")
+    })
 }
 
 /// Pods outside `clusterNetworks` are not discovered: their traffic would bypass the mesh.

@@ -163,6 +163,41 @@ fn with_cni(facts: &mut Facts) {
 }
 
 #[test]
+fn fails_where_ipv6_bypasses_the_sidecars() {
+    let ipv6 = |facts: &Facts| {
+        let all = failures(facts).into_iter();
+        let found = all.filter(|(check, _)| check.starts_with("IPv6"));
+        found.map(|(_, why)| why).collect::<Vec<_>>()
+    };
+    let dual = |what, object: Value| {
+        let mut facts = healthy();
+        facts.lists.insert(what, Ok(vec![object]));
+        facts
+    };
+    let web = json!({"namespace": "vote", "name": "web"});
+    let service = json!({"metadata": web, "spec": {"ipFamilies": ["IPv4", "IPv6"]}});
+    assert_eq!(
+        ipv6(&dual(ObjectKind::Services, service.clone())),
+        ["disableIPv6 is set, but the cluster uses IPv6: Service vote/web"]
+    );
+    let node = json!({"metadata": {"name": "n1"}, "spec": {"podCIDRs": ["10.1.0.0/24", "fd00:1::/64"]}});
+    assert_eq!(
+        ipv6(&dual(ObjectKind::Nodes, node)),
+        ["disableIPv6 is set, but the cluster uses IPv6: node n1"]
+    );
+    let pod = json!({"metadata": web, "status": {"podIPs": [{"ip": "10.1.0.2"}, {"ip": "fd00:1::2"}]}});
+    assert_eq!(ipv6(&dual(ObjectKind::Pods, pod)).len(), 1);
+    let single = json!({"metadata": web, "spec": {"ipFamilies": ["IPv4"]}, "status": {"podIPs": [{"ip": "10.1.0.2"}]}});
+    assert_eq!(ipv6(&dual(ObjectKind::Pods, single)), [""; 0]);
+    let mut redirected = dual(ObjectKind::Services, service);
+    let Some(Ok(configs)) = redirected.lists.get_mut(&ObjectKind::ConfigMaps) else {
+        panic!("there is a configuration");
+    };
+    configs[0]["data"]["values"] = "disableIPv6: false\nclusterNetworks: 10.0.0.0/8\n".into();
+    assert_eq!(ipv6(&redirected), [""; 0]);
+}
+
+#[test]
 fn checks_the_cni_plugin_only_where_it_is_enabled() {
     let mut facts = healthy();
     let of_cni = |facts: &Facts| {
