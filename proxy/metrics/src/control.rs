@@ -1,10 +1,15 @@
 //! Metrics of the control plane's use: clients, the leaf, the age of answers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use proxy_model::limits;
 
 use crate::{
     Metrics, Tls,
-    labels::LabelText,
+    labels::{LabelText, OTHER},
     names::{self, classification, label},
     slot::SharedCounter,
 };
@@ -100,10 +105,18 @@ pub struct AnswerAge {
     reconnects: SharedCounter,
     is_connected: bool,
     was_connected: bool,
+    /// Held by the age of a port: a client chooses the ports that it connects to.
+    _port: Option<Arc<()>>,
 }
 
 impl AnswerAge {
     pub(crate) fn new(metrics: Metrics, kind: &'static str, target: &str) -> Self {
+        let port = (kind == "inbound").then(|| metrics.answered_ports());
+        // The declared ports come first.
+        let is_named = port
+            .as_ref()
+            .is_none_or(|port| Arc::strong_count(port) - 2 < limits::EAGER_PORTS.value);
+        let target = if is_named { target } else { OTHER };
         let labels = LabelText::default().with("kind", kind).with("target", target);
         let confirmed = metrics.shared(&names::DISCOVERY_AGE, labels.as_str());
         let by_kind = LabelText::default().with("kind", kind);
@@ -116,6 +129,7 @@ impl AnswerAge {
             reconnects,
             is_connected: false,
             was_connected: false,
+            _port: port,
         };
         age.touch();
         age

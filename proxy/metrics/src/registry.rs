@@ -67,6 +67,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Mutex<Registry>,
     shortage: Shortage,
+    /// One more holder for each port with an age of its policy.
+    answered_ports: Arc<()>,
     workers: AtomicU32,
     build: BuildInfo,
     started: Instant,
@@ -280,6 +282,7 @@ impl Metrics {
                 refused: BTreeMap::new(),
             }),
             shortage: Shortage::default(),
+            answered_ports: Arc::new(()),
             workers: AtomicU32::new(SHARED + 1),
             build,
             started: Instant::now(),
@@ -374,6 +377,10 @@ impl Metrics {
     /// A counter that any thread may write.
     pub fn shared(&self, family: &'static Family, labels: &str) -> SharedCounter {
         SharedCounter(self.slot(family, SHARED, labels))
+    }
+
+    pub(crate) fn answered_ports(&self) -> Arc<()> {
+        Arc::clone(&self.0.answered_ports)
     }
 
     pub(crate) fn since_start(&self) -> Duration {
