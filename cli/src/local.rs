@@ -62,6 +62,11 @@ mod absent {
             match self.never {}
         }
 
+        /// Returns the token of the viz API.
+        pub(crate) fn viz_token(&self) -> Result<String> {
+            match self.never {}
+        }
+
         /// Lists its pods.
         pub(crate) fn pods(&self) -> Result<Vec<PodStatus>> {
             match self.never {}

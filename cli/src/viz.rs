@@ -68,13 +68,17 @@ const VIZ_NAMESPACE: &str = proxy_model::defaults::VIZ_NAMESPACE;
 impl ApiFlags {
     async fn api(&self) -> Result<Api> {
         if let Some(url) = &self.api_addr {
-            return Api::new(url).with_context(|| format!("--api-addr {url:?}"));
+            // The address of a mesh on this machine needs its token.
+            let meshes = State::running();
+            let mesh = meshes.iter().find(|mesh| mesh.viz_url() == url.trim_end_matches('/'));
+            let api = mesh.map_or_else(|| Api::new(url), Api::local);
+            return api.with_context(|| format!("--api-addr {url:?}"));
         }
         let named = self.cluster.is_given() || self.viz_namespace.is_some();
         if (self.name.is_some() || self.viz_namespace.is_none())
             && let Some(mesh) = self.cluster.local(self.name.as_deref())?
         {
-            return local(&mesh);
+            return Api::local(&mesh);
         }
         let runs_here = !State::running().is_empty();
         let client = match self.cluster.try_connect().await {
@@ -99,10 +103,6 @@ fn no_cluster(error: &Error, runs_here: bool) -> Error {
     } else {
         anyhow!("{error:#}\nno mesh runs on this machine either: run `mesh demo` to start one")
     }
-}
-
-fn local(state: &State) -> Result<Api> {
-    Ok(Api::new(&state.viz_url())?.named(format!("the mesh {} on this machine", state.name)))
 }
 
 /// Flags that select the namespaces to show.

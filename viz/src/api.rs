@@ -1,10 +1,16 @@
 //! HTTP API: rows as JSON, taps as lines of JSON, rejections as a sentence in JSON.
 
-use crate::{rejection::Rejection, scrape::Telemetry, tap};
+use crate::{
+    rejection::Rejection,
+    scrape::Telemetry,
+    tap,
+    token::{self, Token},
+};
 use axum::{
     Json, Router,
     extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -22,6 +28,8 @@ pub(crate) struct Api {
     /// None on a cluster, where the user is not known here.
     pub(crate) taps: Option<tap::Taps>,
     pub(crate) ready: Readiness,
+    /// None where anyone may ask.
+    pub(crate) token: Option<Token>,
 }
 
 /// Routes of the API, and those of probes alone.
@@ -30,7 +38,8 @@ pub(crate) fn routers(api: Api) -> Plain {
         .route("/live", get(async || "live\n"))
         .route("/ready", get(is_ready))
         .with_state(api.clone());
-    let service = Router::new()
+    let token = api.token.clone();
+    let mut service = Router::new()
         .route(viz_api::STAT, get(stat))
         .route(viz_api::EDGES, get(edges))
         .route(viz_api::ROUTES, get(routes))
@@ -38,9 +47,14 @@ pub(crate) fn routers(api: Api) -> Plain {
         .route(viz_api::TAP, get(tap))
         .route(viz_api::PODS, get(pods))
         .route(viz_api::PROXY_METRICS, get(proxy_metrics))
-        .with_state(api)
-        .merge(probes.clone());
-    Plain { service, probes }
+        .with_state(api);
+    if let Some(token) = token {
+        service = service.layer(middleware::from_fn_with_state(token, token::check));
+    }
+    Plain {
+        service: service.merge(probes.clone()),
+        probes,
+    }
 }
 
 async fn is_ready(State(api): State<Api>) -> Response {

@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Address of /ready, /live and /metrics
     #[arg(long, default_value = "0.0.0.0:9994")]
     pub(crate) admin_addr: SocketAddr,
+    /// File with a token that requests to the API must bear (for a mesh on one machine)
+    #[arg(long, value_name = "FILE", conflicts_with = "kubernetes")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Directory of Kubernetes manifests; objects of later directories replace those of earlier ones
     #[arg(long = "manifests", value_name = "DIR", required_unless_present = "kubernetes")]
     pub(crate) manifests: Vec<PathBuf>,

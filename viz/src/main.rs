@@ -19,6 +19,7 @@ mod run;
 mod scrape;
 mod source;
 mod tap;
+mod token;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,7 @@ use crate::{
     scrape::{self, Interval, Telemetry},
     source::{self, ClusterSource},
     tap::Taps,
+    token::Token,
 };
 
 /// Service of the aggregated API.
@@ -46,6 +47,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
+    let token = args.token_file.as_deref().map(Token::read).transpose()?;
     let source = source::start(&args).await?;
     let (objects, known) = watch::channel(Arc::default());
     let interval = Interval {
@@ -73,6 +75,7 @@ async fn start(args: Args, mut context: Context) -> anyhow::Result<Tasks> {
         telemetry: telemetry.clone(),
         taps: source.cluster.is_none().then(|| taps.clone()),
         ready: context.ready.clone(),
+        token,
     });
     context.serve_admin(admin_listener, metrics, Router::new());
     let mut server = context.server("api");

@@ -45,8 +45,12 @@ fn serve_metrics(ip: IpAddr) -> Arc<AtomicU64> {
 }
 
 fn get(addr: SocketAddr, path: &str) -> Option<(u16, String)> {
+    get_with(addr, path, "host: viz")
+}
+
+fn get_with(addr: SocketAddr, path: &str, headers: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(addr).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: viz\r\nconnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\nconnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let status = text.split(' ').nth(1)?.parse().ok()?;
@@ -126,4 +130,39 @@ fn serves_rows_of_scrapes_and_explains_rejections() {
         assert!(status == code && text.contains(word), "{path}: {status} {text}");
     }
     assert_eq!(get(addr, "/ready").map(|(status, _)| status), Some(200));
+}
+
+#[test]
+fn requires_the_token_of_its_mesh() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (token, manifests) = (dir.path().join("token"), dir.path().join("manifests"));
+    let secret = "0123456789abcdef0123456789abcdef";
+    std::fs::write(&token, secret).expect("written");
+    std::fs::create_dir(&manifests).expect("a directory");
+    let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let program = Command::new(env!("CARGO_BIN_EXE_mesh-viz"))
+        .args(["--addr", &addr.to_string(), "--admin-addr", "127.0.0.1:0"])
+        .args(["--token-file".as_ref(), token.as_os_str()])
+        .args(["--manifests".as_ref(), manifests.as_os_str()])
+        .spawn();
+    let _program = Program(program.expect("the program starts"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while get(addr, "/live").is_none() {
+        assert!(Instant::now() < deadline, "no answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ask = |headers: &str| get_with(addr, "/api/pods", headers).expect("an answer").0;
+    assert_eq!(ask("host: localhost"), 401);
+    assert_eq!(ask("host: localhost\r\nauthorization: Bearer 0123"), 401);
+    let changed = secret.replace('f', "e");
+    assert_eq!(ask(&format!("host: localhost\r\nauthorization: Bearer {changed}")), 401);
+    let authorization = format!("authorization: Bearer {secret}");
+    assert_eq!(ask(&format!("host: localhost\r\n{authorization}")), 200);
+    assert_eq!(ask(&format!("host: attacker.example\r\n{authorization}")), 403);
+    assert_eq!(
+        ask(&format!(
+            "host: localhost\r\norigin: http://attacker.example\r\n{authorization}"
+        )),
+        403
+    );
 }

@@ -163,6 +163,7 @@ pub(crate) fn start<P: FnMut(Progress)>(options: StartOptions<P>) -> Result<Runn
 /// Starts the supervisor of a locked state directory.
 fn supervise(spec: MeshSpec, name: String, viz_port: u16, temporary: bool) -> Result<Running> {
     let listener = bind(viz_port)?;
+    state::write_viz_token(&spec.dir)?;
     let viz = listener.local_addr()?;
     let mut child = spawn(&spec, listener)?;
     let lifeline = child.stdin.take();

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -155,6 +155,12 @@ impl State {
         [self.manifests.clone(), generated(&self.dir)]
     }
 
+    /// Token that requests to the viz API bear.
+    pub fn viz_token(&self) -> Result<String> {
+        let path = viz_token(&self.dir);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Control socket of the supervisor.
     pub fn control(&self) -> PathBuf {
         control(&self.dir)
@@ -164,6 +170,21 @@ impl State {
 /// Control socket of a supervisor.
 pub fn control(dir: &Path) -> PathBuf {
     dir.join("control.sock")
+}
+
+/// Token of the viz API.
+pub fn viz_token(dir: &Path) -> PathBuf {
+    dir.join("viz.token")
+}
+
+/// Writes a new token of the viz API. The directory keeps others from it.
+pub fn write_viz_token(dir: &Path) -> Result<()> {
+    let mut random = [0; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .context("cannot read /dev/urandom")?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    replace(&viz_token(dir), token.as_bytes())
 }
 
 /// Generated manifests, which the control plane reads beside the user's.

@@ -158,6 +158,7 @@ impl Supervisor {
             builtin::objects(&ControlPlaneConfig {
                 manifests: &spec.manifests,
                 generated: &state::generated(&spec.dir),
+                viz_token: &state::viz_token(&spec.dir),
                 programs: programs.clone(),
                 identity: &credentials.files,
             })

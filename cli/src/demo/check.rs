@@ -53,7 +53,7 @@ type Part = fn(&Check<'_>) -> Result<String>;
 pub(super) fn run(running: &Running, manifests: &Manifests, requests: u64, interrupts: &Receiver<()>) -> Result<bool> {
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let api = Api::new(&running.state().viz_url())?;
+    let api = Api::local(running.state())?;
     let mut check = Check {
         running,
         manifests,

@@ -27,7 +27,7 @@ const PRINT: Duration = Duration::from_secs(5);
 /// Shows the table until Ctrl-C.
 pub(super) fn run(running: &Running, manifests: &Manifests, interrupts: &Receiver<()>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let api = Api::new(&running.state().viz_url())?;
+    let api = Api::local(running.state())?;
     output::print(&introduction(running, manifests))?;
     let is_terminal = std::io::stdout().is_terminal();
     let period = if is_terminal { REDRAW } else { PRINT };

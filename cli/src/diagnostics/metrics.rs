@@ -71,7 +71,7 @@ pub(super) async fn proxy(args: &ProxyMetricsArgs) -> Result<ExitCode> {
     let mut failed = false;
     if let Some(mesh) = args.at.cluster.local(args.mesh.name.as_deref())? {
         kube::note_local(&mesh);
-        let api = Api::new(&mesh.viz_url())?;
+        let api = Api::local(&mesh)?;
         let namespace = args.at.namespace.namespace.as_deref().unwrap_or("default");
         let pods = local_pods(&api, &named, namespace).await?;
         for (i, pod) in pods.iter().enumerate() {

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use destination_source::cluster::{self as source, Client as Cluster, Resource as Objects};
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -17,6 +17,7 @@ use viz_api::{Problem, TapRequest, cluster as tap};
 
 use crate::{
     kube::{self, http1},
+    local::State,
     output,
 };
 
@@ -40,7 +41,11 @@ pub(crate) struct Api {
 
 #[derive(Clone)]
 enum Transport {
-    Url(String, Client<HttpConnector, Empty<Bytes>>),
+    Url {
+        base: String,
+        client: Client<HttpConnector, Empty<Bytes>>,
+        token: Option<String>,
+    },
     Cluster(Cluster, String),
 }
 
@@ -60,9 +65,22 @@ impl Api {
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         Ok(Self {
             place: base.clone(),
-            way: Transport::Url(base, client),
+            way: Transport::Url {
+                base,
+                client,
+                token: None,
+            },
             namespace: "default".to_owned(),
         })
+    }
+
+    /// Creates a client of the mesh-viz of a mesh on this machine.
+    pub(crate) fn local(mesh: &State) -> Result<Self> {
+        let mut api = Self::new(&mesh.viz_url())?;
+        if let Transport::Url { token, .. } = &mut api.way {
+            *token = Some(mesh.viz_token()?);
+        }
+        Ok(api.named(format!("the mesh {} on this machine", mesh.name)))
     }
 
     /// Creates a client of the mesh-viz in a namespace of a cluster.
@@ -114,8 +132,12 @@ impl Api {
     pub(crate) async fn open(&self, path: &str, request: &impl Serialize) -> Result<Body> {
         let path = format!("{path}?{}", viz_api::query_string(request));
         let response = match &self.way {
-            Transport::Url(base, client) => {
-                let request = Request::get(format!("{base}{path}")).body(Empty::new());
+            Transport::Url { base, client, token } => {
+                let mut request = Request::get(format!("{base}{path}"));
+                if let Some(token) = token {
+                    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+                }
+                let request = request.body(Empty::new());
                 let request = request.context("invalid request")?;
                 let response = client.request(request).await;
                 response.with_context(|| format!("cannot reach mesh-viz at {base}"))?

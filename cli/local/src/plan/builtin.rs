@@ -19,6 +19,8 @@ pub(crate) struct ControlPlaneConfig<'a> {
     pub(crate) manifests: &'a Path,
     /// Folder of generated manifests.
     pub(crate) generated: &'a Path,
+    /// File with the token of the viz API.
+    pub(crate) viz_token: &'a Path,
     pub(crate) programs: Programs,
     pub(crate) identity: &'a IdentityFiles,
 }
@@ -198,7 +200,7 @@ fn viz(config: &ControlPlaneConfig<'_>) -> Value {
         namespace: VIZ,
         name: "mesh-viz",
         program: VIZ_CONTAINER,
-        args: manifests(config),
+        args: [manifests(config), flag("--token-file", config.viz_token).to_vec()].concat(),
         ports: vec![ports::VIZ],
         admin: ports::VIZ_ADMIN,
         awaits_proxy: true,
