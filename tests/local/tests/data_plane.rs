@@ -213,7 +213,11 @@ fn metric(mesh: &Mesh, family: &str, with: &[&str]) -> u64 {
 
 #[test]
 fn a_pod_that_hangs_gets_nothing_but_probes() {
-    let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("slow.yaml", SLOW)]);
+    // Two workers on a machine with two cores: they share their breakers.
+    let labels = "      labels: { app: client }\n";
+    let workers = format!("{labels}      annotations: {{ config.linkerd.io/proxy-cpu-limit: '2' }}\n");
+    let apps = APPS.replacen(labels, &workers, 1);
+    let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", &apps), ("slow.yaml", SLOW)]);
     let seconds = "30";
     // 200 requests a second, of which 60 are in flight.
     let flags = ["--seconds", seconds, "--kept", "80", "--fresh", "0", "--rate", "2.5"];
@@ -240,5 +244,10 @@ fn a_pod_that_hangs_gets_nothing_but_probes() {
     // The penalties are 1, 2, 4, 8 and 16 seconds, and up to half longer.
     assert!((1..=5).contains(&probes), "{probes} probes");
     assert_eq!(metric(&mesh, "mesh_breaker_ejected", &[]), 1, "only the one that hangs");
+    assert_eq!(
+        metric(&mesh, "mesh_breaker_ejections_total", &[]),
+        1,
+        "by both workers at once"
+    );
     mesh.down();
 }
