@@ -1,6 +1,6 @@
 //! Clients: each makes one exchange and compares it byte for byte.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::digest;
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
+    task::JoinSet,
 };
 use tokio_tungstenite::tungstenite::Message;
 
@@ -68,6 +69,22 @@ pub(crate) struct Tcp {
     /// Bytes each way.
     #[arg(long, default_value_t = 4 * 1024 * 1024)]
     bytes: usize,
+}
+
+/// Connections to many ports.
+#[derive(clap::Args)]
+pub(crate) struct Scan {
+    /// IP address.
+    host: IpAddr,
+    /// First port.
+    #[arg(long)]
+    from: u16,
+    /// Number of ports.
+    #[arg(long)]
+    count: u16,
+    /// Seconds that the connections are held.
+    #[arg(long)]
+    seconds: u64,
 }
 
 /// A pseudo-random byte sequence that is the same in each run.
@@ -239,6 +256,24 @@ pub(crate) async fn udp(args: Target) -> anyhow::Result<()> {
     };
     tokio::time::timeout(DATAGRAMS, exchange).await??;
     println(&serde_json::json!({ "bytes": sent.len() }));
+    Ok(())
+}
+
+/// Holds a silent connection to each of many ports; counts those that opened, and the bytes that came.
+pub(crate) async fn scan(args: Scan) -> anyhow::Result<()> {
+    let mut connections = JoinSet::new();
+    for port in args.from..args.from.saturating_add(args.count) {
+        connections.spawn(async move {
+            let mut stream = TcpStream::connect((args.host, port)).await.ok()?;
+            let mut received = Vec::new();
+            let reading = stream.read_to_end(&mut received);
+            let _ = tokio::time::timeout(Duration::from_secs(args.seconds), reading).await;
+            Some(received.len())
+        });
+    }
+    let received: Vec<_> = connections.join_all().await.into_iter().flatten().collect();
+    let bytes: usize = received.iter().sum();
+    println(&serde_json::json!({ "opened": received.len(), "bytes": bytes }));
     Ok(())
 }
 

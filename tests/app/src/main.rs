@@ -36,6 +36,8 @@ enum Client {
     Tcp(client::Tcp),
     /// A datagram and its echo.
     Udp(client::Target),
+    /// Silent connections to many ports at once.
+    Scan(client::Scan),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -47,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
         App::Client(Client::Upload(args)) => client::upload(args).await,
         App::Client(Client::Tcp(args)) => client::tcp(args).await,
         App::Client(Client::Udp(args)) => client::udp(args).await,
+        App::Client(Client::Scan(args)) => client::scan(args).await,
         App::Load(args) => load::run(args).await,
     }
 }
