@@ -14,6 +14,7 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
+use proxy_model::limits;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{
@@ -32,6 +33,8 @@ pub(crate) struct Reader<'a> {
     deps: RefCell<FxHashSet<Dep>>,
     /// Results of lookups by name, by a hash of kind and name: thousands of answers are made of the same few objects.
     found: RefCell<FxHashMap<u64, Vec<CachedLookup<'a>>>>,
+    /// Routes of parents, which are sorted once: a status of each route asks for all of its parent.
+    routes: RefCell<FxHashMap<Parent, Vec<&'a Object>>>,
     /// Last listed namespace.
     namespace: RefCell<Arc<str>>,
 }
@@ -69,6 +72,7 @@ impl<'a> Reader<'a> {
             config,
             deps: RefCell::default(),
             found: RefCell::default(),
+            routes: RefCell::default(),
             namespace: RefCell::new("".into()),
         }
     }
@@ -181,15 +185,20 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Returns the routes of a parent, oldest first, then by name.
+    /// Returns the routes of a parent, oldest first, then by name; those within the limit.
     pub(crate) fn routes(&self, parent: &Parent) -> Vec<&'a Object> {
         self.read(Dep::Routes(parent.clone()));
+        if let Some(known) = self.routes.borrow().get(parent) {
+            return known.clone();
+        }
         let mut found: Vec<_> = self
             .store
             .routes(parent)
             .filter_map(|key| self.store.get(key))
             .collect();
         found.sort_by(|a, b| crate::store::age(a.metadata()).cmp(&crate::store::age(b.metadata())));
+        found.truncate(limits::PARENT_ROUTES.value);
+        self.routes.borrow_mut().insert(parent.clone(), found.clone());
         found
     }
 

@@ -9,6 +9,7 @@ use destination_k8s::{
     route::{BackendRef, ParentRef},
 };
 use ipnet::IpNet;
+use proxy_model::limits;
 
 use crate::{dep::Parent, problem::ROUTES, reader::Reader, route::AnyRoute, store};
 
@@ -104,6 +105,7 @@ type Failure = Option<(&'static str, String)>;
 fn parent_status(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef) -> Option<ParentStatus> {
     let parent = Parent::from_ref(reference, route.namespace())?;
     let failure = no_parent(reader, route, &parent)
+        .or_else(|| too_many(reader, route, &parent))
         .or_else(|| conflict(reader, route, reference, &parent))
         .or_else(|| {
             reader
@@ -156,6 +158,20 @@ fn no_parent(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Failu
         }),
         _ => None,
     }
+}
+
+/// Detects routes beyond the limit of their parent, of which the oldest apply.
+fn too_many(reader: &Reader<'_>, route: AnyRoute<'_>, parent: &Parent) -> Failure {
+    let most = limits::PARENT_ROUTES.value;
+    let all = reader.routes(parent);
+    // Compared by address: an object is stored once.
+    let is_own = |object: &&Object| std::ptr::eq((*object).metadata(), route.metadata());
+    if all.len() < most || all.iter().any(is_own) {
+        return None;
+    }
+    let Parent { kind, namespace, name } = parent;
+    let text = format!("The {kind} {namespace}/{name} has {most} older routes, the most that apply.");
+    Some(("UnsupportedValue", text))
 }
 
 /// Detects routes of other kinds at the same port of a parent, of which only one kind applies.

@@ -538,3 +538,22 @@ spec: {podSelector: {matchLabels: {app: web}}, port: 8080}
         ["default"]
     );
 }
+
+#[test]
+fn grpc_ports_of_the_control_plane_are_not_detected() {
+    let pod = BASE.rsplit("---").next().expect("a pod");
+    let label = "linkerd.io/control-plane-component: linkerd-destination, linkerd.io/control-plane-ns";
+    let own = pod
+        .replace("namespace: a", "namespace: linkerd")
+        .replace("linkerd.io/control-plane-ns", label);
+    let claimed = pod.replace("linkerd.io/control-plane-ns", label);
+    let mut index = index(&[&own, &claimed]);
+    let mut is_http2 = |workload: &str, port: u16| {
+        let workload = Workload::parse(workload).expect("a workload");
+        let answer = index.inbound(&workload, port).expect("an answer");
+        let policy = answer.borrow().clone().expect("a policy");
+        matches!(policy.protocol, proxy_model::ServerProtocol::Http2 { .. })
+    };
+    assert!(is_http2("linkerd:web-6d5f-abcde", 8086) && is_http2("linkerd:web-6d5f-abcde", 8090));
+    assert!(!is_http2("linkerd:web-6d5f-abcde", 9996) && !is_http2("a:web-6d5f-abcde", 8086));
+}

@@ -155,6 +155,8 @@ crate::limits! {
     OBJECT_PARTS: usize = 4096;
     /// Parents of one route; the Gateway API's figure.
     OBJECT_PARENTS: usize = 32;
+    /// Routes of one parent, a Service for example; the oldest apply.
+    PARENT_ROUTES: usize = 512;
     /// Regular expressions of one object: one for each route.
     OBJECT_PATTERNS: usize = 256;
     /// Bytes of the compiled regular expressions of one object, counted before compiling: all its routes with two

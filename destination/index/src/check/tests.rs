@@ -207,3 +207,30 @@ fn remembered_expressions_are_bounded() {
     }
     assert!(checker.costs.len() <= KNOWN_PATTERNS);
 }
+
+#[test]
+fn the_oldest_routes_of_a_parent_apply() {
+    let mut index = index();
+    let most = limits::PARENT_ROUTES.value;
+    let parent = json!({"group": "core", "kind": "Service", "name": "web"});
+    // Without a time of creation, they are sorted by name.
+    index.apply((0..most * 4).map(|at| http_route(&format!("r-{at:04}"), parent.clone(), ["/a".to_owned()])));
+    let target = OutboundTarget::Addr("10.9.0.1:80".parse().expect("an address"));
+    let client = Workload::parse("a:client").expect("a workload");
+    let policy = index.outbound(&target, &client).expect("an answer");
+    let ClientProtocol::Detect { http1, .. } = &policy.borrow().protocol else {
+        panic!("HTTP")
+    };
+    assert_eq!(http1.routes.len(), most);
+    let statuses = index.statuses();
+    let accepted = statuses.values().filter(|content| match content {
+        Content::Route(parents) => parents[0].conditions[0].holds,
+        Content::Policy(..) => false,
+    });
+    assert_eq!(accepted.count(), most);
+    let Some(Content::Route(last)) = statuses.values().last() else {
+        panic!("a status")
+    };
+    let said = "The Service a/web has 512 older routes, the most that apply.";
+    assert_eq!(last[0].conditions[0].message, said);
+}

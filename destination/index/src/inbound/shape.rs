@@ -10,6 +10,7 @@ use proxy_model::{
     defaults::DETECT_TIMEOUT,
     env,
     inbound::{Action, HttpRoute},
+    ports,
     route::{HttpMatch, PathMatch, Rule},
 };
 
@@ -19,6 +20,13 @@ use crate::{Config, pod::IndexedPod, reader::Reader};
 /// Number of shapes whose policies are kept; a cluster has one for each set of probes. All are dropped when exceeded.
 const SHAPES: usize = 256;
 
+/// Ports of the control plane's gRPC services.
+const GRPC_PORTS: [u16; 3] = [ports::IDENTITY, ports::DESTINATION, ports::POLICY];
+
+fn is_control_plane<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>) -> bool {
+    pod.namespace() == reader.config.control_plane_namespace && pod.label(keys::CONTROL_PLANE_COMPONENT).is_some()
+}
+
 /// Inputs of the policy of such a port, besides the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -26,6 +34,8 @@ pub(super) struct Shape {
     /// Clients must use mesh TLS.
     tls: bool,
     opaque: bool,
+    /// A program of the control plane serves gRPC there.
+    grpc: bool,
     probes: BTreeSet<String>,
 }
 
@@ -50,6 +60,7 @@ impl Shape {
             policy,
             tls: is_listed(pod.sidecar_env(env::INBOUND_PORTS_REQUIRE_TLS)),
             opaque,
+            grpc: is_control_plane(reader, pod) && GRPC_PORTS.contains(&port),
             // Opaque ports have no paths.
             probes: if opaque {
                 BTreeSet::new()
@@ -62,6 +73,12 @@ impl Shape {
     fn policy(&self, config: &Config) -> ServerPolicy {
         let protocol = if self.opaque {
             ServerProtocol::Opaque
+        } else if self.grpc {
+            // Not detected: the programs trust `l5d-client-id`, which a client could write in bytes that pass as they are.
+            ServerProtocol::Http2 {
+                routes: default_routes(config, self.probes.clone()),
+                rate_limit: None,
+            }
         } else {
             ServerProtocol::Detect {
                 timeout: Some(DETECT_TIMEOUT),
