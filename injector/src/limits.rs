@@ -13,8 +13,8 @@ proxy_model::limits! {
     WEBHOOK_BODY_TIME: Duration = Duration::from_secs(10);
     /// Time that a connection may be without a request; the API server closes its own after 90 s.
     WEBHOOK_IDLE_TIME: Duration = Duration::from_secs(120);
-    /// JSON values in an object. A parsed value takes up to 80 bytes, so that 4 MiB of `[[0],[0],…` would take 100 MB; a
-    /// Pod of Kubernetes' largest size has some 50,000.
+    /// JSON values in an object. A parsed value takes up to 80 bytes, so that 4 MiB of `[[0],[0],…` would take 100 MB;
+    /// a Pod of Kubernetes' largest size has some 50,000.
     REVIEW_VALUES: usize = 200_000;
     /// Queued Events: the pods of a large rollout; further ones are dropped.
     EVENTS_QUEUED: usize = 512;

@@ -34,9 +34,10 @@ fn reference_of_limits() {
         table(&["limit", "value", "reason"], rows)
     };
     let body = format!(
-        "What a limit refuses is counted in `mesh_limit_refused_total{{limit}}`.\n\n## Data plane\n\n{}\n## Servers of all \
+        "What a limit refuses is counted in `mesh_limit_refused_total{{limit}}`.\n\n## Data plane\n\n{}\n## mesh-destination\n\n{}\n## Servers of all \
          programs\n\n{}",
         limits(limits::ALL),
+        limits(destination_grpc::limits::ALL),
         limits(serve::limits::ALL)
     );
     check("limits.md", "Limits", &body);

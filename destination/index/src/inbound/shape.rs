@@ -74,7 +74,8 @@ impl Shape {
         let protocol = if self.opaque {
             ServerProtocol::Opaque
         } else if self.grpc {
-            // Not detected: the programs trust `l5d-client-id`, which a client could write in bytes that pass as they are.
+            // Not detected: the programs trust `l5d-client-id`, which a client could write in bytes that are passed on
+            // as they are.
             ServerProtocol::Http2 {
                 routes: default_routes(config, self.probes.clone()),
                 rate_limit: None,
