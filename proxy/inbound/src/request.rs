@@ -374,3 +374,26 @@ fn count_error(session: &Session, snapshot: &Snapshot, error: &'static str) {
     let metrics = &connection.worker.metrics;
     metrics.inbound_http_error(labels.target, &labels.server, error).inc();
 }
+
+#[cfg(test)]
+mod tests {
+    use proxy_http::SendError;
+
+    use super::*;
+
+    #[test]
+    fn application_without_room_is_unavailable_and_the_request_never_arrived() {
+        let no_stream = SendError {
+            error: proxy_http::Error::NoStream,
+            not_sent: false,
+            not_read: false,
+        };
+        for failure in [Failure::Exchange(no_stream), Failure::TooMany] {
+            let EarlyEnd::Answer(rejection) = refused(&failure, RequestProtocol::Http2) else {
+                panic!("a reset for {failure:?}");
+            };
+            assert_eq!(rejection.status, http::StatusCode::SERVICE_UNAVAILABLE);
+            assert!(rejection.never_arrived);
+        }
+    }
+}

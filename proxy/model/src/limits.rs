@@ -170,12 +170,12 @@ crate::limits! {
     HTTP1_HEAD: Duration = Duration::from_secs(10);
     /// Bytes of the head of an HTTP/1 message, and of its trailers; hyper's 400 KiB would be held per connection.
     HTTP1_HEAD_BYTES: usize = 64 * 1024;
-    /// Bytes that wait in an HTTP/1 connection for its socket, beyond which no body is read: one read of
-    /// [`HTTP1_READ_BYTES`]; hyper's figure is 400 KiB.
-    HTTP1_BUFFER_BYTES: usize = 128 * 1024;
+    /// Bytes that wait in an HTTP/1 connection for its socket, beyond which no body is read: sixteen frames of HTTP/2, as
+    /// many pieces as hyper writes at once; its own figure is 400 KiB.
+    HTTP1_BUFFER_BYTES: usize = 256 * 1024;
     /// Headers of an HTTP/1 message; hyper's figure, and with more each message would cost two allocations.
     HTTP1_HEADERS: usize = 100;
-    /// Time until the first byte of a connection's first request.
+    /// Time until the first byte of the first request of an HTTP/1 connection.
     HTTP_FIRST_REQUEST: Duration = Duration::from_secs(60);
     /// Time without a request after which a client's connection is closed, at the latest after twice as long; pools of
     /// clients give up far earlier.

@@ -156,3 +156,19 @@ fn filter_reason(rejection: &Rejection) -> Reason {
         _ => Reason::InjectedFailure,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_without_streams_is_unavailable_and_may_be_tried_again() {
+        let error = Error::Endpoint {
+            addr: ([192, 0, 2, 1], 80).into(),
+            error: Rc::new(proxy_http::Error::NoStream),
+        };
+        assert_eq!(error.reason(), Reason::NoStream);
+        assert_eq!(error.rejection().status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(error.reason().row().may_retry);
+    }
+}
