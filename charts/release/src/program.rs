@@ -31,7 +31,16 @@ pub(crate) fn seal(from: &Path, to: &Path, linked: &Linked) -> anyhow::Result<()
         "cannot add the section {SECTION}: {}",
         why.trim()
     );
-    fs::remove_file(&list).with_context(|| format!("cannot remove {}", list.display()))
+    fs::remove_file(&list).with_context(|| format!("cannot remove {}", list.display()))?;
+    // As others will read it.
+    let read = auditable_info::audit_info_from_file(to, auditable_info::Limits::default())
+        .with_context(|| format!("cannot read the crates in {}", to.display()))?;
+    ensure!(
+        read.packages.len() == linked.packages.len(),
+        "{} does not list all of its crates",
+        to.display()
+    );
+    Ok(())
 }
 
 /// Crates in the format of `cargo auditable`.

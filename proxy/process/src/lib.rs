@@ -2,8 +2,7 @@
 //!
 //! [`program::main`] runs a whole program; [`serve::Server`] is the server of every port.
 //!
-//! ```no_run
-//! # use std::time::Duration;
+//! ```text
 //! use proxy_process::{Error, program::{self, Context, Program}};
 //!
 //! let program = Program { name: "mesh-example", threads: 0, grace: Duration::from_secs(10) };

@@ -7,6 +7,8 @@ mod arrows;
 #[cfg(test)]
 mod english;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod exceptions;
 #[cfg(test)]
 mod items;
