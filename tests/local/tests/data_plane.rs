@@ -231,7 +231,7 @@ fn a_pod_that_hangs_gets_nothing_but_probes() {
     mesh.wait("the ejection", || metric(&mesh, "mesh_breaker_ejected", &[&ip]) == 1);
     let timeouts = || metric(&mesh, "response_total", &[&ip, "error=\"timeout\""]);
     // What was in flight at the ejection has timed out by then.
-    sleep(Duration::from_millis(1100));
+    sleep(Duration::from_millis(2100));
     let before = timeouts();
     let (requests, failures) = {
         let counts = load.counts();
