@@ -99,7 +99,7 @@ async fn validator(args: &Args, refusals: Refusals) -> anyhow::Result<(Validator
         Err(error) => return Err(error.into()),
     }
     let reviewer = Reviewer::new(client, args.accept_api_server_tokens, move |limit| {
-        refusals.count(limit)
+        refusals.count(limit);
     });
     Ok((Validator::Kubernetes(reviewer), None))
 }

@@ -78,7 +78,10 @@ impl Target {
             count += u64::from(ROUND);
         }
         let (name, seeds) = (self.name, self.seeds.len());
-        println!("fuzz {name}: {seeds} seeds, {count} mutants in {:.1?}", begun.elapsed());
+        #[expect(clippy::print_stdout, reason = "the report of a target, for whoever runs it")]
+        {
+            println!("fuzz {name}: {seeds} seeds, {count} mutants in {:.1?}", begun.elapsed());
+        }
     }
 
     /// Mutant of a seed; of nothing, if there is no such seed.

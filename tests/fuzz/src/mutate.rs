@@ -97,11 +97,14 @@ pub(crate) fn apply(edit: &Edit, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: 
             let number = NUMBERS[value as usize % NUMBERS.len()].to_be_bytes();
             overwrite(bytes, at, &number[8 - width..]);
         }
-        Kind::Insert => insert(bytes, at, &value.to_le_bytes()[..1 + edit.len % 8]),
+        Kind::Insert => insert(bytes, at, &value.to_le_bytes()[..=edit.len % 8]),
         Kind::InsertNotable => insert(bytes, at, &[notable]),
         Kind::Remove => drop(bytes.drain(at..end)),
         Kind::Truncate => bytes.truncate(at),
-        Kind::Duplicate => insert(bytes, at, &bytes[at..end].to_vec()),
+        Kind::Duplicate => {
+            let piece = bytes[at..end].to_vec();
+            insert(bytes, at, &piece);
+        }
         Kind::RepeatOften => insert(bytes, at, &bytes[at..end].repeat(1 + value as usize % 300)),
         Kind::InsertWord => insert(bytes, at, word.as_bytes()),
         Kind::OverwriteWord => overwrite(bytes, at, word.as_bytes()),
