@@ -29,6 +29,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Longest backoff for a target that the control plane does not know yet.
 const UNKNOWN_MAX: Duration = Duration::from_secs(10);
+/// The same for a target without which nothing is served.
+const UNKNOWN_AWAITED_MAX: Duration = Duration::from_secs(2);
 /// Consecutive "unknown" answers, about 3 s, before one replaces an earlier answer: a control plane that has just
 /// started may not have completed its initial sync.
 const UNKNOWN_ACCEPTED: u32 = 5;
@@ -77,7 +79,11 @@ impl StreamDriver<'_> {
         O: Fn() -> F,
         F: Future<Output = Result<Stream<T>, Failure>>,
     {
-        let (mut waits, mut unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
+        let unknown_max = match self.on_refusal {
+            OnRefusal::End => UNKNOWN_MAX,
+            OnRefusal::AskAgain => UNKNOWN_AWAITED_MAX,
+        };
+        let (mut waits, mut unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(unknown_max));
         loop {
             // Waiting for the connection first means that a new connection does not find this stream in a backoff.
             connected().await;
@@ -90,7 +96,7 @@ impl StreamDriver<'_> {
             let ended = self.once(&open, &mut pass_on).await;
             self.health.resubscribed();
             if has_message {
-                (waits, unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(UNKNOWN_MAX));
+                (waits, unknown) = (Backoff::new(BACKOFF_MAX), Backoff::new(unknown_max));
             }
             match ended {
                 // It worked and reached its time limit.

@@ -382,6 +382,23 @@ async fn the_absence_of_a_policy_is_not_a_policy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_that_was_long_unknown_is_known_within_seconds() {
+    simulate(config(), |discovery, control| async move {
+        (0..100).for_each(|_| control.inbound.fail(Failure::Unknown("no such pod".into())));
+        let mut policy = discovery.inbound(8080);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        control.inbound.0.borrow_mut().clear();
+        let feed = control.inbound.feed();
+        feed.send(Ok(opaque())).await.expect("a queue");
+        tokio::time::timeout(Duration::from_secs(3), policy.changed())
+            .await
+            .expect("asked again soon")
+            .expect("updated");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quiet_port_is_asked_for_again_before_it_is_served() {
     simulate(config(), |discovery, control| async move {
         let feed = control.inbound.feed();
