@@ -209,7 +209,7 @@ fn ages_count_from_the_last_message_and_end_with_their_answer() {
 fn ages_of_more_ports_than_a_workload_declares_are_one_series() {
     let metrics = Metrics::default();
     let age = |port: usize| metrics.answer_age("inbound", &port.to_string());
-    let most = proxy_model::limits::EAGER_PORTS.value;
+    let most = limits::EAGER_PORTS.value;
     let ages: Vec<_> = (0..most + 100).map(age).collect();
     let text = metrics.render();
     assert_eq!(line(&text, "mesh_discovery_age_seconds{").len(), most + 1);
