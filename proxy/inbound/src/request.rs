@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn application_without_room_is_unavailable_and_the_request_never_arrived() {
         let no_stream = SendError {
-            error: proxy_http::Error::NoStream,
+            error: Error::NoStream,
             not_sent: false,
             not_read: false,
         };

@@ -170,8 +170,8 @@ crate::limits! {
     HTTP1_HEAD: Duration = Duration::from_secs(10);
     /// Bytes of the head of an HTTP/1 message, and of its trailers; hyper's 400 KiB would be held per connection.
     HTTP1_HEAD_BYTES: usize = 64 * 1024;
-    /// Bytes that wait in an HTTP/1 connection for its socket, beyond which no body is read: sixteen frames of HTTP/2, as
-    /// many pieces as hyper writes at once; its own figure is 400 KiB.
+    /// Bytes that wait in an HTTP/1 connection for its socket, beyond which no body is read: sixteen frames of HTTP/2,
+    /// as many pieces as hyper writes at once; its own figure is 400 KiB.
     HTTP1_BUFFER_BYTES: usize = 256 * 1024;
     /// Headers of an HTTP/1 message; hyper's figure, and with more each message would cost two allocations.
     HTTP1_HEADERS: usize = 100;
