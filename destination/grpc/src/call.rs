@@ -20,7 +20,6 @@ use crate::{
     invalid, limits,
     message::{self, Encoded, Encoder, ReadError},
     rpc::Rpc,
-    status,
     stream::ResponseStream,
 };
 
@@ -128,7 +127,7 @@ impl Service {
     pub(crate) fn get(&self, request: GetDestination, share: Share) -> Result<ResponseBody, Status> {
         let request = decode::get_destination(request);
         let answers = self.index().endpoints(&request.path, &Context::parse(&request.context));
-        let answers = answers.map_err(status)?;
+        let answers = answers.map_err(|refused| self.status(refused))?;
         let guard = StreamGuard::new(&self.metrics, Rpc::Get, request.path, &request.context, share);
         Ok(ResponseBody::Endpoints(ResponseStream::new(
             answers,
@@ -140,7 +139,7 @@ impl Service {
     fn get_profile(&self, request: GetDestination, share: Share) -> Result<ResponseBody, Status> {
         let request = decode::get_destination(request);
         let answers = self.index().profile(&request.path, &Context::parse(&request.context));
-        let answers = answers.map_err(status)?;
+        let answers = answers.map_err(|refused| self.status(refused))?;
         let guard = StreamGuard::new(&self.metrics, Rpc::GetProfile, request.path, &request.context, share);
         Ok(ResponseBody::Profile(ResponseStream::new(
             answers,
@@ -151,8 +150,11 @@ impl Service {
 
     fn outbound(&self, spec: TrafficSpec) -> Result<Subscription<Arc<ClientPolicy>>, Status> {
         let request = decode::traffic_spec(spec).map_err(invalid)?;
-        let client = Workload::parse(&request.workload).map_err(status)?;
-        let answers = self.index().outbound(&request.target, &client).map_err(status)?;
+        let client = Workload::parse(&request.workload).map_err(|refused| self.status(refused))?;
+        let answers = self
+            .index()
+            .outbound(&request.target, &client)
+            .map_err(|refused| self.status(refused))?;
         Ok(Subscription {
             answers,
             target: request.target.to_string(),
@@ -162,8 +164,11 @@ impl Service {
 
     fn inbound(&self, spec: PortSpec) -> Result<Subscription<Option<Arc<ServerPolicy>>>, Status> {
         let request = decode::port_spec(spec).map_err(invalid)?;
-        let workload = Workload::parse(&request.workload).map_err(status)?;
-        let answers = self.index().inbound(&workload, request.port).map_err(status)?;
+        let workload = Workload::parse(&request.workload).map_err(|refused| self.status(refused))?;
+        let answers = self
+            .index()
+            .inbound(&workload, request.port)
+            .map_err(|refused| self.status(refused))?;
         Ok(Subscription {
             answers,
             target: request.port.to_string(),

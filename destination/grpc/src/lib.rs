@@ -70,21 +70,25 @@ impl Service {
     fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
     }
+
+    /// Returns the status of a refused lookup; counts it if a limit is the reason.
+    fn status(&self, refused: Refused) -> Status {
+        let message = refused.to_string();
+        match refused {
+            Refused::Invalid(_) => Status::invalid_argument(message),
+            Refused::NotFound(_) => Status::not_found(message),
+            Refused::Unknown(_) => Status::unknown(message),
+            Refused::TooMany(limit) => {
+                (self.refused)(limit.row());
+                Status::resource_exhausted(message)
+            }
+        }
+    }
 }
 
 /// Locks the index, even if poisoned: its maps are consistent between changes.
 pub fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn status(refused: Refused) -> Status {
-    let message = refused.to_string();
-    match refused {
-        Refused::Invalid(_) => Status::invalid_argument(message),
-        Refused::NotFound(_) => Status::not_found(message),
-        Refused::Unknown(_) => Status::unknown(message),
-        Refused::TooMany(_) => Status::resource_exhausted(message),
-    }
 }
 
 fn invalid(error: proxy_api::Error) -> Status {

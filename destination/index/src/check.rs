@@ -15,17 +15,12 @@ use proxy_model::{
 };
 
 use crate::{
+    limits::{KNOWN_PATTERN_BYTES, KNOWN_PATTERNS},
     outbound::{self, annotations::Annotations},
     profile::{self, InvalidCondition},
     route::{AnyRoute, Unsupported},
     verdict::{Check, Checked, Faults},
 };
-
-/// Expressions whose cost is remembered, so that a repeated list of all objects costs little; all are forgotten when
-/// there are more.
-const KNOWN_PATTERNS: usize = 8_192;
-/// Bytes of an expression that is remembered: more than people write.
-const KNOWN_PATTERN_BYTES: usize = 512;
 
 impl Faults {
     /// Checks an object alone.
@@ -182,13 +177,13 @@ impl Checker {
     }
 
     fn cost(&mut self, text: &str) -> Result<usize, InvalidPattern> {
-        if text.len() > KNOWN_PATTERN_BYTES {
+        if text.len() > KNOWN_PATTERN_BYTES.value {
             return pattern::cost(text);
         }
         if let Some(known) = self.costs.get(text) {
             return known.clone();
         }
-        if self.costs.len() >= KNOWN_PATTERNS {
+        if self.costs.len() >= KNOWN_PATTERNS.value {
             self.costs.clear();
         }
         let cost = pattern::cost(text);

@@ -11,6 +11,7 @@ mod config;
 mod dep;
 mod endpoints;
 mod inbound;
+pub mod limits;
 mod name;
 mod outbound;
 mod pod;
@@ -27,7 +28,7 @@ mod view;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy};
+use proxy_model::{ClientPolicy, EndpointSet, OutboundTarget, Profile, ServerPolicy, limits::Limit};
 use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
@@ -57,8 +58,8 @@ pub enum Refused {
     #[error("{0}")]
     Unknown(String),
     /// The limit of distinct lookups is reached.
-    #[error("the limit of {0} distinct lookups is reached")]
-    TooMany(usize),
+    #[error("the limit of {} distinct lookups is reached", .0.value)]
+    TooMany(Limit),
 }
 
 /// Numbers of kept answers, by kind of lookup, and of objects.

@@ -5,10 +5,8 @@ use std::{collections::VecDeque, hash::Hash, sync::Arc};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
 
-use crate::{Refused, dep::Dep, reader::Reader};
+use crate::{Refused, dep::Dep, limits::LOOKUPS, reader::Reader};
 
-/// Distinct lookups of one kind; a proxy makes a few dozen, so this is enough for thousands of proxies.
-const VIEWS: usize = 200_000;
 /// Number of views at which those without readers are swept for the first time.
 const FIRST_SWEEP: usize = 256;
 /// Recent answers that are searched for an equal one: the pods of a workload have the same policies, and clients on
@@ -90,15 +88,15 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
         if self.len() >= self.sweep_at {
             self.sweep();
         }
-        if self.len() >= VIEWS {
-            return Err(Refused::TooMany(VIEWS));
+        if self.len() >= LOOKUPS.value {
+            return Err(Refused::TooMany(LOOKUPS));
         }
         reader.begin();
         let answer = compute(&key)?;
         let (sender, receiver) = watch::channel(shared(&mut self.recent, answer));
         let place = self.free.pop().unwrap_or_else(|| {
             self.views.push(None);
-            // At most VIEWS, which fits.
+            // At most LOOKUPS, which fits.
             self.views.len() as u32 - 1
         });
         let read = reader.deps();
@@ -187,7 +185,7 @@ impl<K: Clone + Eq + Hash, V: Answer> Views<K, V> {
             self.remove(place);
         }
         // Before a lookup is refused, those without readers have gone.
-        self.sweep_at = (self.len() * 2).clamp(FIRST_SWEEP, VIEWS);
+        self.sweep_at = (self.len() * 2).clamp(FIRST_SWEEP, LOOKUPS.value);
     }
 }
 

@@ -37,7 +37,7 @@ fn reference_of_limits() {
         "What a limit refuses is counted in `mesh_limit_refused_total{{limit}}`.\n\n## Data plane\n\n{}\n## mesh-destination\n\n{}\n## Servers of all \
          programs\n\n{}",
         limits(limits::ALL),
-        limits(destination_grpc::limits::ALL),
+        limits(&[destination_grpc::limits::ALL, destination_index::limits::ALL].concat()),
         limits(serve::limits::ALL)
     );
     check("limits.md", "Limits", &body);

@@ -15,10 +15,7 @@ use proxy_model::{
 };
 
 use super::{default, labels};
-use crate::{Config, pod::IndexedPod, reader::Reader};
-
-/// Number of shapes whose policies are kept; a cluster has one for each set of probes. All are dropped when exceeded.
-const SHAPES: usize = 256;
+use crate::{Config, limits::PORT_SHAPES, pod::IndexedPod, reader::Reader};
 
 /// Ports of the control plane's gRPC services.
 const GRPC_PORTS: [u16; 3] = [ports::IDENTITY, ports::DESTINATION, ports::POLICY];
@@ -112,7 +109,7 @@ impl Defaults {
         if let Some((_, policy)) = known.iter().find(|(known, _)| *known == shape) {
             return policy.clone();
         }
-        if known.len() >= SHAPES {
+        if known.len() >= PORT_SHAPES.value {
             known.clear();
         }
         let policy = Arc::new(shape.policy(reader.config));
