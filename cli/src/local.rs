@@ -9,8 +9,15 @@ pub(crate) use cli_local::{PodStatus, state::State};
 #[cfg(not(feature = "local"))]
 pub(crate) use absent::{PodStatus, State, forward};
 
-#[cfg(feature = "local")]
-use crate::target::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Connection to a port of a pod.
+pub(crate) type Stream = Box<dyn Duplex>;
+
+/// Both directions of a connection.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Connects to a port on the loopback of a pod: NAMESPACE/NAME or NAMESPACE/deploy/NAME.
 #[cfg(feature = "local")]
@@ -24,7 +31,7 @@ mod absent {
 
     use anyhow::{Result, bail};
 
-    use crate::target::Stream;
+    use super::Stream;
 
     /// Mesh on this machine; there is none in this build.
     #[derive(Debug)]

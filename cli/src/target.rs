@@ -8,11 +8,10 @@ use destination_source::{
     directory,
 };
 use proxy_model::defaults::CLUSTER_DOMAIN;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     kube::{self, ClusterFlags, http1},
-    local::{self, State},
+    local::{self, State, Stream},
 };
 
 /// Upper bound on an answer of a pod; a busy proxy's metrics are a few hundred KiB, a hundred thousand streams 30 MiB.
@@ -25,14 +24,6 @@ pub(crate) struct MeshFlag {
     #[arg(long, value_name = "MESH")]
     pub(crate) name: Option<String>,
 }
-
-/// Connection to a port of a pod.
-pub(crate) type Stream = Box<dyn Duplex>;
-
-/// Both directions of a connection.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Mesh to query.
 pub(crate) enum Target {

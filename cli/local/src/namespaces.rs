@@ -14,8 +14,8 @@ pub(super) enum Children {
     Outside,
 }
 
-/// Enters the namespaces of a mesh's supervisor, given by its PID on the host; its process namespace only on request, in
-/// which children start, and after which this process can start no thread.
+/// Enters the namespaces of a mesh's supervisor, given by its PID on the host. Its process namespace is entered only on
+/// request: children start in it, and this process can start no thread any more.
 pub(super) fn enter_mesh(pid: i32, children: Children) -> Result<()> {
     let path = |kind: &str| PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
     let own = |kind: &str| PathBuf::from(format!("/proc/self/ns/{kind}"));

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::{TargetFlags, dump};
 use crate::{
     kube::{ClusterFlags, http2::Connection, pods},
+    local::Stream,
     output::{self, Align, DocumentFormat, Table},
-    target::{MeshFlag, Stream, Target},
+    target::{MeshFlag, Target},
 };
 
 /// Deployment that serves discovery.

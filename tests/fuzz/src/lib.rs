@@ -78,7 +78,7 @@ impl Target {
             count += u64::from(ROUND);
         }
         let (name, seeds) = (self.name, self.seeds.len());
-        #[expect(clippy::print_stdout, reason = "the report of a target, for whoever runs it")]
+        #[expect(clippy::print_stdout, reason = "the report of a target, which its user reads")]
         {
             println!("fuzz {name}: {seeds} seeds, {count} mutants in {:.1?}", begun.elapsed());
         }
