@@ -53,6 +53,11 @@ impl Ca {
     }
 
     fn leaf(&self, name: &str, ends: SystemTime) -> Credentials {
+        let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.leaf_for(name, ends, &both)
+    }
+
+    fn leaf_for(&self, name: &str, ends: SystemTime, usages: &[ExtendedKeyUsagePurpose]) -> Credentials {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         let san = match name.parse().expect("an id") {
@@ -61,7 +66,7 @@ impl Ca {
         };
         params.subject_alt_names = vec![san];
         params.not_after = ends.into();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = usages.to_vec();
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf");
         Credentials::new(leaf.der().to_vec(), Vec::new(), key.serialize_der(), ends)
     }
@@ -164,6 +169,18 @@ async fn rejects_other_trust_anchors_and_other_names() {
             error,
             format!("unexpected server identity: {API}, expected db.ns.local")
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rejects_a_client_whose_leaf_is_for_servers_alone() {
+    with_each_engine(async |ca: Ca| {
+        let leaf = ca.leaf_for(WEB, in_an_hour(), &[ExtendedKeyUsagePurpose::ServerAuth]);
+        let client = ca.without_leaf(WEB);
+        client.publish(&leaf).expect("a leaf that servers may use");
+        let (_, far) = handshake(&client, &ca.workload(API), &dns(API), PLAIN).await;
+        assert!(matches!(far, Err(Error::Handshake(_))), "{far:?}");
     })
     .await;
 }

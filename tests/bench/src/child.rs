@@ -69,26 +69,3 @@ impl Drop for Child {
         let _ = self.process.wait();
     }
 }
-
-/// Process that takes no commands.
-pub(crate) struct Silent(Process);
-
-impl Silent {
-    /// Starts it.
-    pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Ok(Self(process.with_context(|| format!("cannot start {name}"))?))
-    }
-
-    /// Process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Silent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}

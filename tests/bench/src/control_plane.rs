@@ -5,9 +5,6 @@
 //!        │ [objects] one change ────────────── time until all have it ─▲
 //! ```
 
-mod api;
-mod objects;
-mod program;
 mod report;
 mod streams;
 mod wire;
@@ -16,10 +13,16 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
+use tests_harness::{
+    cluster::{
+        api,
+        destination::Program,
+        objects::{self, Kind},
+    },
+    process::Usage,
+};
 use tokio::time::sleep;
 
-use objects::Kind;
-use program::{Program, Usage};
 use report::Measured;
 pub(crate) use report::{Report, TARGETS, UPSTREAM_STREAMS, upstream};
 use streams::Streams;

@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tests_harness::Pki;
+use tests_harness::{Pki, process::Silent};
 
 use crate::{
     bare::Speaks,
-    child::{Child, Silent},
+    child::Child,
     orders::{Answer, Counted, Load, Loaded, Order},
     proxy::{self, Sidecar},
     wire,

@@ -4,33 +4,15 @@ use std::{fs::File, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare},
+    sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
     sys::{
         prctl::set_pdeathsig,
         resource::{Resource, getrlimit, setrlimit},
         signal::Signal,
     },
-    unistd::{Pid, getegid, geteuid},
+    unistd::Pid,
 };
-
-/// Creates a private network namespace, inside a private user namespace unless root.
-pub(crate) fn private() -> Result<()> {
-    if geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNET).is_ok() {
-        return Ok(());
-    }
-    let (uid, gid) = (geteuid(), getegid());
-    let hint = "this system forbids user namespaces to ordinary users; run it as root, or with --bare-only --loopback";
-    unshare(CloneFlags::CLONE_NEWUSER).context(hint)?;
-    std::fs::write("/proc/self/setgroups", "deny").context(hint)?;
-    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context(hint)?;
-    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context(hint)?;
-    network()
-}
-
-/// Creates a network namespace.
-pub(crate) fn network() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")
-}
+pub(crate) use tests_harness::namespaces::{network, private};
 
 /// Pins this process to one core if the machine has several: sidecars on one, load and backend on another, so that they
 /// do not take time from each other.

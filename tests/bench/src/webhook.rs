@@ -2,8 +2,8 @@
 //! that of an API server, with one review after the other.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    net::SocketAddr,
+    path::PathBuf,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,14 +18,12 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use serde::Serialize;
-use serde_json::{Value, json};
+use tests_harness::cluster::webhook::{self, NAME, Webhooks};
 use tokio::{net::TcpStream, time::sleep};
 use tokio_rustls::TlsConnector;
 
-use crate::{child::Silent, usage::Cpu};
+use crate::usage::Cpu;
 
-/// Name in the certificate.
-const NAME: &str = "injector.bench";
 /// Reviews of the warm-up.
 const WARM: usize = 50;
 /// Timeout of the first answer.
@@ -106,25 +104,9 @@ async fn measure(args: &Args) -> Result<Measured> {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("mesh-injector"),
     };
-    let dir = tempfile::tempdir()?;
-    let certificate = write(dir.path())?;
-    let (addr, admin) = (free()?, free()?);
-    let file = |name: &str| dir.path().join(name);
-    let mut command = Command::new(&path);
-    command.env("MESH_LOG", "warn");
-    command.args(["--addr", &addr.to_string(), "--admin-addr", &admin.to_string()]);
-    for (flag, name) in [
-        ("--manifests", "manifests"),
-        ("--tls-cert", "tls.crt"),
-        ("--tls-key", "tls.key"),
-        ("--values", "values"),
-        ("--trust-anchors", "anchors"),
-    ] {
-        command.arg(flag).arg(file(name));
-    }
-    let program = Silent::start(&path.display().to_string(), &mut command)?;
-    let mut send = connect(addr, certificate).await?;
-    let review = Bytes::from(serde_json::to_vec(&review())?);
+    let program = Webhooks::start(Command::new(path))?;
+    let mut send = connect(program.addr, program.certificate.clone().into()).await?;
+    let review = Bytes::from(serde_json::to_vec(&webhook::review())?);
     for _ in 0..WARM {
         ask(&mut send, review.clone()).await?;
     }
@@ -145,25 +127,6 @@ async fn measure(args: &Args) -> Result<Measured> {
         cpu_ms: cpu.total_us() / 1e3,
         rss_mib: resident_mib(program.pid())?,
     })
-}
-
-/// Writes the files of the program; returns its certificate.
-fn write(dir: &Path) -> Result<CertificateDer<'static>> {
-    let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
-    std::fs::write(dir.join("tls.crt"), made.cert.pem())?;
-    std::fs::write(dir.join("tls.key"), made.signing_key.serialize_pem())?;
-    std::fs::write(dir.join("anchors"), made.cert.pem())?;
-    std::fs::write(dir.join("values"), "{}\n")?;
-    std::fs::create_dir(dir.join("manifests"))?;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": "shop", "annotations": {"linkerd.io/inject": "enabled"}}});
-    std::fs::write(dir.join("manifests/shop.yaml"), namespace.to_string())?;
-    Ok(made.cert.der().clone())
-}
-
-/// Returns a port that was free a moment ago.
-fn free() -> Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 type Send = SendRequest<Full<Bytes>>;
@@ -210,42 +173,6 @@ async fn ask(send: &mut Send, review: Bytes) -> Result<()> {
         bail!("no patch: {status} {}", String::from_utf8_lossy(&body));
     }
     Ok(())
-}
-
-/// Pod as an API server sends it for review, with defaults, a token and managed fields.
-fn review() -> Value {
-    let container = |name: &str, port: u16| {
-        json!({"name": name, "image": format!("registry.example.org/shop/{name}:1.2.3"), "imagePullPolicy": "IfNotPresent",
-            "ports": [{"name": "http", "containerPort": port, "protocol": "TCP"}],
-            "env": (0..12).map(|i| json!({"name": format!("SETTING_{i}"), "value": "something of usual length"}))
-                .collect::<Vec<_>>(),
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": port, "scheme": "HTTP"}, "periodSeconds": 10,
-                "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3},
-            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-            "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
-            "volumeMounts": [{"name": "token", "readOnly": true,
-                "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]})
-    };
-    let fields: serde_json::Map<_, _> = (0..40)
-        .map(|i| (format!("f:field-{i}"), json!({".": {}, "f:value": {}})))
-        .collect();
-    let pod = json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"generateName": "web-5d4f8c7b9-", "namespace": "shop",
-            "labels": {"app": "web", "pod-template-hash": "5d4f8c7b9"},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "controller": true,
-                "uid": "0b1f8f1e-58a5-4d3a-9f2d-8f0f6f6f7a11", "blockOwnerDeletion": true}],
-            "managedFields": [{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
-                "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields}}]},
-        "spec": {"containers": [container("web", 8080), container("worker", 8081)], "restartPolicy": "Always",
-            "serviceAccountName": "web", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
-            "volumes": [{"name": "token", "projected": {"defaultMode": 420, "sources": [{"serviceAccountToken":
-                {"expirationSeconds": 3607, "path": "token"}}]}}]},
-        "status": {}});
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
-        "uid": "d6e5a1c4-6f3f-4a43-8d34-1d6f8f0f6f7a", "kind": {"group": "", "version": "v1", "kind": "Pod"},
-        "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": "shop", "operation": "CREATE",
-        "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
-        "object": pod, "oldObject": null, "dryRun": false}})
 }
 
 /// Resident memory of a process.

@@ -7,7 +7,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::Owned;
 
@@ -42,7 +45,15 @@ enum Sender {
 impl Client {
     /// Connects for HTTP/1.1 requests to `authority`.
     pub async fn http1(addr: SocketAddr, authority: &str) -> Result<Self, Error> {
-        let (sender, connection) = http1::handshake(TokioIo::new(connect(addr).await?)).await?;
+        Self::http1_on(connect(addr).await?, authority).await
+    }
+
+    /// The same on a stream that is open already.
+    pub async fn http1_on<I>(io: I, authority: &str) -> Result<Self, Error>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
         let connection = Owned::spawn(async move {
             let _ = connection.with_upgrades().await; // The request reports its error.
         });

@@ -1,11 +1,16 @@
 //! Shared parts of in-process tests and benchmarks: a scripted control plane, certificates, servers and clients.
 //!
-//! Everything is on loopback, in plaintext, on ports picked by the system, and ends when its handle is dropped.
+//! Everything is on loopback, in plaintext, on ports picked by the system, and ends when its handle is dropped. Real
+//! programs are started by [`process`], with the environment of [`sidecar`] or the scripted API server of [`cluster`].
 
 pub mod certificates;
 pub mod client;
+pub mod cluster;
 pub mod control;
+pub mod namespaces;
+pub mod process;
 pub mod server;
+pub mod sidecar;
 pub mod values;
 
 pub use certificates::{Credentials, Pki};

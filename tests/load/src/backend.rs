@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
@@ -43,8 +43,9 @@ pub fn start(addr: SocketAddr) -> Result<SocketAddr> {
         let large = large.clone();
         async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let body = match request.uri().path() {
-                    LARGE_PATH => large.clone(),
+                let body = match (request.method(), request.uri().path()) {
+                    (&Method::HEAD, _) => Bytes::new(),
+                    (_, LARGE_PATH) => large.clone(),
                     _ => Bytes::from_static(BODY),
                 };
                 std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(body))))

@@ -11,17 +11,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 use prost::Message as _;
 use proxy_api::{DestinationRequest, InboundRequest, OutboundRequest, encode};
 use proxy_model::OutboundTarget;
+use tests_harness::cluster::{
+    destination::Program,
+    objects::{self, Kind, NAMESPACE, PODS},
+};
 use tokio::{
     sync::oneshot,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use super::{
-    objects::{self, Kind, NAMESPACE, PODS},
-    program::Program,
-    wire::{Call, Connection},
-};
+use super::wire::{Call, Connection};
 
 /// Timeout of all streams for a message.
 const PATIENCE: Duration = Duration::from_secs(20);

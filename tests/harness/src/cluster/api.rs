@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +26,12 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
+/// Path of token reviews.
+const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+/// Path of reviews of the program's own rights.
+const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+/// Token that proves the ServiceAccount `client` of the objects' namespace; every other one proves nothing.
+pub const TOKEN: &str = "token";
 /// Events buffered for one watch.
 const EVENTS: usize = 64;
 
@@ -38,8 +45,9 @@ struct State {
 }
 
 /// Running server, stopped when dropped.
-pub(crate) struct Api {
-    pub(crate) addr: SocketAddr,
+pub struct Api {
+    /// Address.
+    pub addr: SocketAddr,
     state: Arc<State>,
     task: JoinHandle<()>,
 }
@@ -51,7 +59,8 @@ impl Drop for Api {
 }
 
 impl Api {
-    pub(crate) async fn start(objects: Vec<(&'static str, Vec<Value>)>) -> Result<Self> {
+    /// Starts on loopback with objects by the path of their list.
+    pub async fn start(objects: Vec<(&'static str, Vec<Value>)>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let state = Arc::new(State {
@@ -65,8 +74,13 @@ impl Api {
                 let _ = io.set_nodelay(true);
                 let state = served.clone();
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let answer = state.answer(&request);
-                    async move { Ok::<_, Infallible>(answer) }
+                    let state = state.clone();
+                    async move {
+                        Ok::<_, Infallible>(match request.uri().path() {
+                            TOKEN_REVIEWS => reviewed(request).await,
+                            _ => state.answer(&request),
+                        })
+                    }
                 });
                 // Without TLS, HTTP/2 is not negotiated: each watch has a connection of its own.
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
@@ -75,8 +89,20 @@ impl Api {
         Ok(Self { addr, state, task })
     }
 
+    /// Writes a kubeconfig for this server.
+    pub fn kubeconfig(&self, dir: &Path) -> Result<PathBuf> {
+        let kubeconfig = dir.join("kubeconfig");
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{server: 'http://{}'}}}}], users: [{{name: u, user: {{}}}}]}}",
+            self.addr
+        );
+        std::fs::write(&kubeconfig, text)?;
+        Ok(kubeconfig)
+    }
+
     /// Sends a changed object to the watches of a path; returns the time.
-    pub(crate) fn change(&self, (path, object): (&'static str, Value)) -> Result<Instant> {
+    pub fn change(&self, (path, object): (&'static str, Value)) -> Result<Instant> {
         let object = self.state.versioned(object);
         let mut line = serde_json::to_vec(&json!({"type": "MODIFIED", "object": object}))?;
         line.push(b'\n');
@@ -106,6 +132,14 @@ impl State {
         if path == "/apis" {
             return whole(StatusCode::OK, &self.groups());
         }
+        if path == ACCESS_REVIEWS {
+            let review = json!({"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+                "metadata": {}, "spec": {}, "status": {"allowed": true}});
+            return whole(StatusCode::CREATED, &review);
+        }
+        if let Some(object) = self.one(path) {
+            return whole(StatusCode::OK, &self.versioned(object));
+        }
         let Some(objects) = self.objects.get(path) else {
             let custom = path.contains(".linkerd.io/") || path.contains("gateway") || path.contains("smi-spec");
             let code = if custom { StatusCode::NOT_FOUND } else { StatusCode::OK };
@@ -129,6 +163,13 @@ impl State {
         )
     }
 
+    /// Object at the path of one.
+    fn one(&self, path: &str) -> Option<Value> {
+        let (list, name) = path.rsplit_once('/')?;
+        let named = |object: &&Value| object["metadata"]["name"] == name;
+        self.objects.get(list)?.iter().find(named).cloned()
+    }
+
     fn groups(&self) -> Value {
         let names = self.objects.keys().filter_map(|path| {
             let mut parts = path.strip_prefix("/apis/")?.split('/');
@@ -140,6 +181,21 @@ impl State {
         };
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": names.map(group).collect::<Vec<_>>()})
     }
+}
+
+/// Answer to a token review.
+async fn reviewed(request: Request<Incoming>) -> Response<Body> {
+    let body = request.into_body().collect().await.map(|body| body.to_bytes());
+    let review: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+    let user = format!("system:serviceaccount:{}:client", super::objects::NAMESPACE);
+    let status = match review["spec"]["token"].as_str() {
+        Some(TOKEN) => {
+            json!({"authenticated": true, "user": {"username": user}, "audiences": review["spec"]["audiences"]})
+        }
+        _ => json!({"authenticated": false, "error": "unknown token"}),
+    };
+    let review = json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": review["spec"], "status": status});
+    whole(StatusCode::CREATED, &review)
 }
 
 fn whole(code: StatusCode, value: &Value) -> Response<Body> {

@@ -2,25 +2,32 @@
 
 use serde_json::{Value, json};
 
-pub(crate) const NAMESPACE: &str = "bench";
+/// Namespace of all objects.
+pub const NAMESPACE: &str = "bench";
 /// Nodes of clients.
 const NODES: usize = 10;
 /// Pods with watched inbound policies.
-pub(crate) const PODS: usize = 50;
+pub const PODS: usize = 50;
 
 /// Kind of stream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// `Destination.Get`.
     Endpoints,
+    /// `Destination.GetProfile`.
     Profile,
+    /// `OutboundPolicies.Watch`.
     Outbound,
+    /// `InboundServerPolicies.WatchPort`.
     Inbound,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Endpoints, Self::Profile, Self::Outbound, Self::Inbound];
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Endpoints, Self::Profile, Self::Outbound, Self::Inbound];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// Service and method.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Endpoints => "Destination.Get",
             Self::Profile => "Destination.GetProfile",
@@ -30,7 +37,7 @@ impl Kind {
     }
 
     /// Change that every stream of this kind gets; consecutive ones differ.
-    pub(crate) fn change(self, turn: usize, endpoints: usize) -> (&'static str, Value) {
+    pub fn change(self, turn: usize, endpoints: usize) -> (&'static str, Value) {
         let even = turn.is_multiple_of(2);
         match self {
             Self::Endpoints => (SLICES, slice(if even { endpoints - 1 } else { endpoints })),
@@ -47,13 +54,13 @@ const SPLITS: &str = "/apis/split.smi-spec.io/v1alpha2/trafficsplits";
 const ROUTES: &str = "/apis/policy.linkerd.io/v1beta3/httproutes";
 
 /// Token of a client.
-pub(crate) fn token(stream: usize) -> String {
+pub fn token(stream: usize) -> String {
     let node = stream % NODES;
     format!(r#"{{"ns":"{NAMESPACE}","nodeName":"node-{node}","pod":"client-{stream}"}}"#)
 }
 
 /// Objects by the path of their list.
-pub(crate) fn all(endpoints: usize) -> Vec<(&'static str, Vec<Value>)> {
+pub fn all(endpoints: usize) -> Vec<(&'static str, Vec<Value>)> {
     let zone = json!({"topology.kubernetes.io/zone": "zone-a"});
     let node = |n: usize| json!({"metadata": {"name": format!("node-{n}"), "labels": zone}});
     let services = ["web", "web-1", "web-2"].iter().enumerate();
