@@ -229,7 +229,7 @@ impl Proxy {
     ) -> anyhow::Result<()> {
         let metrics = self.metrics.clone();
         let gate = admin::Gate {
-            policy: self.discovery.inbound(self.config.listen.admin.port()),
+            policy: self.discovery.declared(self.config.listen.admin.port()),
             metrics: metrics.recorder(),
             target: self.config.listen.admin.into(),
         };
@@ -274,7 +274,7 @@ impl Proxy {
         let ports = ranges.flat_map(|(low, high)| *low..=*high);
         ports
             .take(proxy_model::limits::EAGER_PORTS.value)
-            .map(|port| self.discovery.inbound(port))
+            .map(|port| self.discovery.declared(port))
             .collect()
     }
 

@@ -6,12 +6,13 @@ use std::{
     hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use proxy_metrics::Metrics;
+use proxy_model::limits::Limit;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{Notify, watch},
@@ -117,7 +118,10 @@ pub(crate) struct Lookups<K, V> {
     state: Mutex<State<K, V>>,
     /// Notified when `fresh` gets an entry.
     wake: Notify,
-    limit: usize,
+    /// Limit that a refusal is counted by.
+    limit: Limit,
+    /// Lookups allowed beyond the limit, which are in use for good.
+    reserved: AtomicUsize,
     metrics: Metrics,
     health: Arc<KindHealth>,
 }
@@ -133,7 +137,7 @@ struct State<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
-    pub(crate) fn new(limit: usize, metrics: Metrics, remembered: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub(crate) fn new(limit: Limit, metrics: Metrics, remembered: impl IntoIterator<Item = (K, V)>) -> Self {
         let state = State {
             map: FxHashMap::default(),
             fresh: Vec::new(),
@@ -144,6 +148,7 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             state: Mutex::new(state),
             wake: Notify::new(),
             limit,
+            reserved: AtomicUsize::new(0),
             metrics,
             health: Arc::default(),
         }
@@ -163,8 +168,8 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
             *used = tick;
             return lookup.answer.subscribe();
         }
-        if state.map.len() >= self.limit && !state.evict() {
-            self.metrics.limit_refused(proxy_model::limits::DISCOVERY_TARGETS);
+        if state.map.len() >= self.limit.value + self.reserved.load(Relaxed) && !state.evict() {
+            self.metrics.limit_refused(self.limit);
             return watch::channel(initial()).1;
         }
         if self.health.has_message.load(Relaxed) {
@@ -190,6 +195,11 @@ impl<K: Clone + Eq + Hash, V> Lookups<K, V> {
         drop(state);
         self.wake.notify_one();
         receiver
+    }
+
+    /// Allows one lookup more, for a key whose watch is held for good.
+    pub(crate) fn reserve(&self) {
+        self.reserved.fetch_add(1, Relaxed);
     }
 
     /// Waits for lookups that have not been started.
@@ -319,7 +329,12 @@ mod tests {
     #[tokio::test]
     async fn shares_lookups_and_evicts_the_oldest_idle_one() {
         let metrics = Metrics::default();
-        let lookups: Lookups<u16, u32> = Lookups::new(2, metrics.clone(), []);
+        let limit = Limit {
+            value: 1,
+            ..proxy_model::limits::UNDECLARED_PORTS
+        };
+        let lookups: Lookups<u16, u32> = Lookups::new(limit, metrics.clone(), []);
+        lookups.reserve();
         let one = lookups.subscribe(&1, || 0);
         let again = lookups.subscribe(&1, || 7);
         assert!(again.same_channel(&one) && *again.borrow() == 0);
@@ -328,7 +343,7 @@ mod tests {
         assert_eq!(fresh.iter().map(|l| l.key).collect::<Vec<_>>(), [1, 2]);
 
         assert_eq!(*lookups.subscribe(&3, || 9).borrow(), 9);
-        assert!(metrics.render().contains("DISCOVERY_TARGETS"), "both are in use");
+        assert!(metrics.render().contains("UNDECLARED_PORTS"), "both are in use");
         drop(two);
         let _three = lookups.subscribe(&3, || 9);
         assert!(fresh[1].evicted.is_cancelled() && !fresh[0].evicted.is_cancelled());

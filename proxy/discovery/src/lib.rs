@@ -142,7 +142,7 @@ impl Discovery {
             outbound,
             endpoints,
         } = std::mem::take(&mut config.cache);
-        let limit = limits::DISCOVERY_TARGETS.value;
+        let limit = limits::DISCOVERY_TARGETS;
         let metrics = || config.metrics.clone();
         Self(Arc::new(Inner {
             outbound: Lookups::new(
@@ -158,7 +158,7 @@ impl Discovery {
                 endpoints.into_iter().map(|(path, set)| (path, Some(set))),
             ),
             inbound: Lookups::new(
-                limit,
+                limits::UNDECLARED_PORTS,
                 metrics(),
                 inbound.into_iter().map(|(port, policy)| (port, Some(policy))),
             ),
@@ -182,6 +182,13 @@ impl Discovery {
         let config = &self.0.config;
         let default = || Arc::new(config.default_policy.for_port(port, &config.opaque_ports));
         self.0.inbound.subscribe(&port, || config.fail_open.then(default))
+    }
+
+    /// Watches the policy of a port that the workload declares, whatever other ports are asked for. The watch must be
+    /// held for the life of the process.
+    pub fn declared(&self, port: u16) -> PolicyWatch {
+        self.0.inbound.reserve();
+        self.inbound(port)
     }
 
     /// Returns every lookup with the age of its answer.

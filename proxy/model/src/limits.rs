@@ -119,6 +119,9 @@ crate::limits! {
     RATE_LIMITED_CLIENTS: usize = 16_384;
     /// Ports whose policy is watched from the start: the injector lists a container's ports, so more is a mistake.
     EAGER_PORTS: usize = 256;
+    /// Ports beyond those whose policies are looked up at a time, because a client connected to them: each lookup takes
+    /// some 10 KiB, and a port scan asks for all. The least recently used idle one is evicted first.
+    UNDECLARED_PORTS: usize = 64;
     /// Time that a connection waits for the policy of its port, before it is refused: an answer takes milliseconds, and
     /// a control plane that restarts some seconds.
     POLICY_WAIT: Duration = Duration::from_secs(3);

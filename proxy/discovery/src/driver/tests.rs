@@ -417,9 +417,9 @@ async fn a_quiet_port_is_asked_for_again_before_it_is_served() {
 async fn too_many_lookups_open_no_port_and_take_none_away() {
     simulate(config(), |discovery, control| async move {
         let feed = control.inbound.feed();
-        let declared = discovery.inbound(1);
+        let declared = discovery.declared(1);
         feed.send(Ok(opaque())).await.expect("a queue");
-        let count = u16::try_from(limits::DISCOVERY_TARGETS.value).expect("small");
+        let count = u16::try_from(limits::UNDECLARED_PORTS.value).expect("small") + 1;
         let scan: Vec<_> = (2..=count).map(|port| discovery.inbound(port)).collect();
         moment().await;
         let late = discovery.inbound(count + 1);
