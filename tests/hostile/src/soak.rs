@@ -34,6 +34,8 @@ const PROGRAMS: [Listener; 5] = [
 const LOOK: Duration = Duration::from_secs(1);
 /// Allowed growth of memory: the last fifth of the run compared with the second fifth.
 const MOST: f64 = 0.1;
+/// Growth that attacks leave behind for some seconds, in bytes.
+const NOISE: f64 = 8.0 * 1_048_576.0;
 /// Parts of a run; the first one is the warm-up.
 const PARTS: usize = 5;
 
@@ -134,15 +136,16 @@ async fn report(one: &Under, (begun, over): (Instant, Instant)) -> Result<Vec<St
     let most = one.rss.iter().copied().fold(0.0, f64::max);
     let mib = |bytes: f64| bytes / 1_048_576.0;
     println!(
-        "{:?}: {} attacks; {:.1} MiB after the warm-up, {:.1} at most, {:.1} at the end",
+        "{:?}: {} attacks; {:.1} MiB after the warm-up, {:.1} at most, {:.1} at the end, {:+.1} in an hour",
         one.listener,
         one.attacks.get(),
         mib(from),
         mib(most),
-        mib(to)
+        mib(to),
+        mib(slope(&one.rss[part..])) * 3_600.0
     );
     let mut broken = Vec::new();
-    if to / from - 1.0 > MOST {
+    if to / from - 1.0 > MOST && to - from > NOISE {
         broken.push(format!(
             "{:?}: memory grew from {:.1} to {:.1} MiB",
             one.listener,
@@ -184,6 +187,19 @@ async fn panics(admin: SocketAddr) -> Result<String> {
     Ok(count.unwrap_or("0").to_owned())
 }
 
+/// Growth from one value to the next, by least squares.
+fn slope(values: &[f64]) -> f64 {
+    let middle = (values.len() as f64 - 1.0) / 2.0;
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let from_middle = |at: usize| at as f64 - middle;
+    let all = values.iter().enumerate();
+    let (rise, run) = all.fold((0.0, 0.0), |(rise, run), (at, value)| {
+        let x = from_middle(at);
+        (rise + x * (value - mean), run + x * x)
+    });
+    rise / run
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -198,5 +214,11 @@ mod tests {
     fn the_median_is_in_the_middle() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn the_slope_ignores_what_goes_up_and_down() {
+        assert_eq!(slope(&[1.0, 3.0, 5.0, 7.0]), 2.0);
+        assert_eq!(slope(&[4.0, 8.0, 8.0, 4.0]), 0.0);
     }
 }
