@@ -31,6 +31,16 @@ pub const ALL: &[Pending] = &[
         reason: "M5: 1,024 streams of the application with 16 KiB of headers each, on two connections, take 32 MiB",
     },
     Pending {
+        name: "ClientHellos with names of 8 KB",
+        listener: Listener::Inbound,
+        reason: "M5: 3,000 connections at once to an application that is slow to refuse them take some 45 MiB for seconds",
+    },
+    Pending {
+        name: "no more open files",
+        listener: Listener::Destination,
+        reason: "row 39: connections without a byte keep their descriptors for SERVER_FIRST_BYTES, others wait meanwhile",
+    },
+    Pending {
         name: "port scan",
         listener: Listener::Inbound,
         reason: "H3: connections held for a policy and watches of undeclared ports take some 50 MiB",

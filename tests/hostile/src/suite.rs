@@ -47,7 +47,7 @@ pub struct Row {
     pub finding: &'static str,
     /// Usage before the attack.
     pub before: Usage,
-    /// Usage at its end, with the largest memory since.
+    /// Usage at its end.
     pub during: Option<Usage>,
     /// Usage when its connections are gone.
     pub after: Option<Usage>,
@@ -74,9 +74,14 @@ const CONTROL_PLANE: u64 = 64 << 20;
 const TIMES: u32 = 3;
 
 impl Row {
+    /// Largest resident memory until the attack's connections are gone: some of its work may be left when it ends.
+    pub fn peak(&self) -> Option<u64> {
+        Some(self.during?.peak.max(self.after?.peak))
+    }
+
     /// Growth of resident memory, in bytes.
     pub fn growth(&self) -> Option<u64> {
-        Some(self.during?.peak.saturating_sub(self.before.rss))
+        Some(self.peak()?.saturating_sub(self.before.rss))
     }
 
     /// Promises that are not kept. Latencies below `floor` are the machine's.

@@ -51,7 +51,7 @@ fn cells(row: &Row) -> Vec<String> {
         format!("{}, {:?}", row.name, row.listener),
         row.finding.to_owned(),
         mib(Some(row.before.rss)),
-        mib(row.during.map(|usage| usage.peak)),
+        mib(row.peak()),
         mib(row.after.map(|usage| usage.rss)),
         cpu.map_or_else(|| "ended".to_owned(), |cpu| format!("{cpu:.1}")),
         format!("{share:.1} %"),
