@@ -11,6 +11,9 @@ proxy_model::limits! {
     WEBHOOK_BODIES_BYTES: usize = 32 << 20;
     /// Time for a body; the API server waits ten seconds for the whole review.
     WEBHOOK_BODY_TIME: Duration = Duration::from_secs(10);
+    /// Time from the end of a handshake to the first review: the API server connects because it has one. Short, so that
+    /// silent connections in all places delay its next attempt and do not outlast it.
+    WEBHOOK_FIRST_CALL: Duration = Duration::from_secs(3);
     /// Time that a connection may be without a request; the API server closes its own after 90 s.
     WEBHOOK_IDLE_TIME: Duration = Duration::from_secs(120);
     /// JSON values in an object. A parsed value takes up to 80 bytes, so that 4 MiB of `[[0],[0],…` would take 100 MB;

@@ -40,7 +40,7 @@ pub(crate) fn with_limits(mut server: Server) -> Server {
     server.limits.per_client = limits::WEBHOOK_CONNECTIONS_PER_CLIENT;
     // The kubelet probes the admin port.
     server.limits.probes = None;
-    server.limits.first_call = None;
+    server.limits.first_call = Some(limits::WEBHOOK_FIRST_CALL);
     server.limits.idle = Some(limits::WEBHOOK_IDLE_TIME);
     server
 }

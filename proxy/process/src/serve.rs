@@ -208,7 +208,11 @@ impl Server {
                         continue;
                     };
                     let (server, acceptor, stop) = (Arc::clone(&server), Arc::clone(&acceptor), stop.clone());
-                    connections.spawn(async move { server.connection(socket, &*acceptor, ticket, stop).await });
+                    let displaced = ticket.displaced.clone();
+                    connections.spawn(async move {
+                        let served = server.connection(socket, &*acceptor, ticket, stop);
+                        displaced.run_until_cancelled(served).await;
+                    });
                 }
                 Err(error) => server.pause(&error).await,
             }

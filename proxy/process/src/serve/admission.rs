@@ -1,4 +1,5 @@
-//! Room for connections: in all, for each client, and in the reserve for probes.
+//! Room for connections: in all, for each client, and in the reserve for probes. Where there is none, the connection
+//! that has been without a call for the longest time gives way, so that silent connections keep nobody out.
 
 use std::{
     collections::HashMap,
@@ -8,9 +9,13 @@ use std::{
 
 use proxy_model::limits::{Limit, Value};
 
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Client,
-    limits::{Limits, SERVER_PROBES_PER_CLIENT},
+    calls::Calls,
+    limits::{Limits, SERVER_GIVE_WAY, SERVER_PROBES_PER_CLIENT},
 };
 
 /// Connections of a server, counted.
@@ -27,6 +32,54 @@ struct Shared {
 struct Counts {
     main: Room,
     reserve: Room,
+    /// Connections in `main`, by number.
+    held: HashMap<u64, Held>,
+    next: u64,
+}
+
+/// Connection that holds a place.
+#[derive(Debug)]
+struct Held {
+    ip: IpAddr,
+    calls: Calls,
+    displaced: CancellationToken,
+}
+
+impl Counts {
+    /// Takes a place in `main`, if need be that of a quiet connection: of this client, if it has too many. Returns its
+    /// number, unless a limit stands in the way, and the limit that was reached.
+    fn enter(&mut self, held: Held, all: Limit, per_client: Limit) -> (Option<u64>, Option<Limit>) {
+        let full = self.main.enter(held.ip, all, per_client).err();
+        if let Some(limit) = full {
+            let only = (limit == per_client).then_some(held.ip);
+            if !self.displace_quietest(only) || self.main.enter(held.ip, all, per_client).is_err() {
+                return (None, full);
+            }
+        }
+        let number = self.next;
+        self.next += 1;
+        self.held.insert(number, held);
+        (Some(number), full)
+    }
+
+    fn displace_quietest(&mut self, only: Option<IpAddr>) -> bool {
+        let now = Instant::now();
+        let quiet = self.held.iter().filter(|(_, held)| only.is_none_or(|ip| held.ip == ip));
+        let quiet = quiet.filter_map(|(number, held)| Some((held.calls.quiet_for(now)?, *number)));
+        let Some((_, number)) = quiet.filter(|(time, _)| *time >= SERVER_GIVE_WAY.value).max() else {
+            return false;
+        };
+        self.leave(number);
+        true
+    }
+
+    fn leave(&mut self, number: u64) {
+        // Gone already if it was displaced.
+        if let Some(held) = self.held.remove(&number) {
+            self.main.leave(held.ip);
+            held.displaced.cancel();
+        }
+    }
 }
 
 /// Connections in all, and of each client that has any.
@@ -66,6 +119,11 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub(super) client: Client,
+    pub(super) calls: Calls,
+    /// Cancelled when the connection must give way.
+    pub(super) displaced: CancellationToken,
+    /// Number among the held connections; none in the reserve.
+    number: Option<u64>,
     admissions: Admissions,
 }
 
@@ -86,20 +144,34 @@ impl Admissions {
             ..
         } = self.0.limits;
         let ip = addr.ip().to_canonical();
-        let ticket = |probes_only| Ticket {
-            client: Client { addr, probes_only },
+        let held = Held {
+            ip,
+            calls: Calls::new(),
+            displaced: CancellationToken::new(),
+        };
+        let (calls, displaced) = (held.calls.clone(), held.displaced.clone());
+        let ticket = |number: Option<u64>| Ticket {
+            client: Client {
+                addr,
+                probes_only: number.is_none(),
+            },
+            calls,
+            displaced,
+            number,
             admissions: self.clone(),
         };
         let mut counts = self.lock();
-        let Err(full) = counts.main.enter(ip, connections, per_client) else {
-            return (Some(ticket(false)), [None, None]);
-        };
+        let (number, full) = counts.enter(held, connections, per_client);
+        let full = full.map(|limit| limit.row());
+        if number.is_some() {
+            return (Some(ticket(number)), [full, None]);
+        }
         let Some(probes) = probes else {
-            return (None, [Some(full.row()), None]);
+            return (None, [full, None]);
         };
         match counts.reserve.enter(ip, probes, SERVER_PROBES_PER_CLIENT) {
-            Ok(()) => (Some(ticket(true)), [Some(full.row()), None]),
-            Err(reserve) => (None, [Some(full.row()), Some(reserve.row())]),
+            Ok(()) => (Some(ticket(None)), [full, None]),
+            Err(reserve) => (None, [full, Some(reserve.row())]),
         }
     }
 
@@ -112,12 +184,10 @@ impl Admissions {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut counts = self.admissions.lock();
-        let room = if self.client.probes_only {
-            &mut counts.reserve
-        } else {
-            &mut counts.main
-        };
-        room.leave(self.client.addr.ip().to_canonical());
+        match self.number {
+            Some(number) => counts.leave(number),
+            None => counts.reserve.leave(self.client.addr.ip().to_canonical()),
+        }
     }
 }
 
@@ -144,6 +214,46 @@ mod tests {
         assert!(further.expect("the reserve").client.probes_only);
         assert_eq!(names(exceeded), ["SERVER_CONNECTIONS_PER_CLIENT"]);
         assert!(!admissions.admit(addr(2)).0.expect("room").client.probes_only);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_connection_gives_way_to_a_new_one() {
+        let limits = Limits {
+            connections: SERVER_PROBES,
+            probes: None,
+            ..Limits::default()
+        };
+        let admissions = Admissions::new(&limits);
+        let mut all = Vec::new();
+        for at in 0..SERVER_PROBES.value {
+            all.push(admissions.admit(addr(at as u8)).0.expect("room"));
+            tokio::time::advance(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(admissions.admit(addr(200)).0.is_none(), "none has been quiet for long");
+        tokio::time::advance(SERVER_GIVE_WAY.value).await;
+        let call = all[0].calls.begin();
+        let (newcomer, exceeded) = admissions.admit(addr(200));
+        assert!(newcomer.is_some());
+        assert_eq!(names(exceeded), ["SERVER_PROBES"], "counted");
+        let displaced: Vec<_> = all.iter().map(|ticket| ticket.displaced.is_cancelled()).collect();
+        assert_eq!(displaced.iter().filter(|displaced| **displaced).count(), 1);
+        assert!(displaced[1], "the quietest of those without a call");
+        drop((call, all, newcomer));
+        let counts = admissions.lock();
+        assert!(counts.main.by_client.is_empty() && counts.held.is_empty() && counts.main.all == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_with_too_many_connections_displaces_its_own() {
+        let admissions = Admissions::new(&Limits::default());
+        let other = admissions.admit(addr(2)).0.expect("room");
+        let own: Vec<_> = (0..SERVER_CONNECTIONS_PER_CLIENT.value)
+            .map(|_| admissions.admit(addr(1)).0.expect("room"))
+            .collect();
+        tokio::time::advance(SERVER_GIVE_WAY.value).await;
+        let further = admissions.admit(addr(1)).0.expect("a place");
+        assert!(!further.client.probes_only && !other.displaced.is_cancelled());
+        assert_eq!(own.iter().filter(|ticket| ticket.displaced.is_cancelled()).count(), 1);
     }
 
     #[test]

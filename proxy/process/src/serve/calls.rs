@@ -36,7 +36,7 @@ struct State {
 
 /// A call from its request to the end of its response.
 #[derive(Debug)]
-struct CallGuard {
+pub(super) struct CallGuard {
     calls: Calls,
     number: u64,
 }
@@ -48,6 +48,17 @@ impl Calls {
             next: 0,
             quiet_since: Instant::now(),
         })))
+    }
+
+    /// Begins the time without a call anew.
+    pub(super) fn restart(&self) {
+        self.lock().quiet_since = Instant::now();
+    }
+
+    /// Returns the time without a call; none while there is one.
+    pub(super) fn quiet_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.lock();
+        state.running.is_empty().then(|| now.duration_since(state.quiet_since))
     }
 
     /// Counts the calls of a service.
@@ -95,7 +106,7 @@ impl Calls {
         quiet.map(|limit| (state.quiet_since, limit))
     }
 
-    fn begin(&self) -> CallGuard {
+    pub(super) fn begin(&self) -> CallGuard {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;

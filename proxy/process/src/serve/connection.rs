@@ -11,9 +11,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Acceptor, AnyIo, BoxError, Client, HttpService, Protocol, Server, Ticket,
-    calls::Calls,
-    limits,
+    Acceptor, AnyIo, BoxError, Client, HttpService, Protocol, Server, Ticket, limits,
     timed_io::{Observed, TimedIo},
 };
 
@@ -37,10 +35,10 @@ impl Server {
             None => return,
         };
         if !ticket.client.probes_only {
-            return self.http(io, service, ticket.client, stop).await;
+            return self.http(io, service, &ticket, stop).await;
         }
         let time = limits::SERVER_PROBE_TIME;
-        if timeout(time.value, self.http(io, service, ticket.client, stop))
+        if timeout(time.value, self.http(io, service, &ticket, stop))
             .await
             .is_err()
         {
@@ -48,10 +46,11 @@ impl Server {
         }
     }
 
-    async fn http<S: HttpService>(&self, io: AnyIo, service: S, client: Client, stop: CancellationToken) {
+    async fn http<S: HttpService>(&self, io: AnyIo, service: S, ticket: &Ticket, stop: CancellationToken) {
         let io = TimedIo::new(io, self.limits.first_bytes.value, self.limits.write.value);
-        let (observed, calls) = (io.observed(), Calls::new());
-        let builder = self.builder(client);
+        let (observed, calls) = (io.observed(), &ticket.calls);
+        calls.restart();
+        let builder = self.builder(ticket.client);
         let mut served = pin!(builder.serve_connection(TokioIo::new(io), calls.count(service)));
         let ended = tokio::select! {
             ended = served.as_mut() => ended,

@@ -37,6 +37,8 @@ proxy_model::limits! {
     SERVER_PING_TIMEOUT: Duration = Duration::from_secs(20);
     /// Time from the preface of HTTP/2 to the first request.
     SERVER_FIRST_CALL: Duration = Duration::from_secs(10);
+    /// Time without a request after which a connection gives way to a new one, where there is no room.
+    SERVER_GIVE_WAY: Duration = Duration::from_secs(1);
     /// Time that a connection may be without a request.
     SERVER_IDLE: Duration = Duration::from_secs(60);
     /// Time from a request to the end of its response, where no response is a stream.
