@@ -1,5 +1,5 @@
 //! Room for connections: in all, for each client, and in the reserve for probes. Where there is none, the connection
-//! that has been without a call for the longest time gives way, so that silent connections keep nobody out.
+//! that has been without a call for the longest time gives way, so that silent connections keep no one out.
 
 use std::{
     collections::HashMap,
