@@ -57,6 +57,13 @@ pub fn downgrade_response<B>(response: &mut Response<B>, request: OrigProto) {
     *response.version_mut() = version;
 }
 
+/// Returns true for a request of HTTP/1 in absolute form that HTTP/2 carries.
+pub fn is_absolute<B>(request: &Request<B>) -> bool {
+    let mark = request.headers().get(L5D_ORIG_PROTO);
+    mark.and_then(|mark| mark.to_str().ok())
+        .is_some_and(|mark| mark.starts_with("HTTP/1") && mark.contains(ABSOLUTE))
+}
+
 /// Inbound: restores the HTTP/1 request from an HTTP/2 request that carries the mark. Returns none for native HTTP/2.
 pub fn downgrade_request<B>(request: &mut Request<B>) -> Option<OrigProto> {
     if request.version() != Version::HTTP_2 {

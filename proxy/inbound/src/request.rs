@@ -75,9 +75,13 @@ fn protocol(request: &mut Request<Body>) -> Result<RequestProtocol, Malformed> {
         }
         return Ok(RequestProtocol::Http1 { form, carried: false });
     }
-    let carried = orig_proto::downgrade_request(request);
-    h1::one_host(request)?;
-    Ok(match carried {
+    // Before the target loses its authority. Of HTTP/1 in absolute form, the target wins over the header.
+    if let Err(several) = h1::one_host(request)
+        && !orig_proto::is_absolute(request)
+    {
+        return Err(several);
+    }
+    Ok(match orig_proto::downgrade_request(request) {
         Some(was) => RequestProtocol::Http1 {
             form: Form {
                 absolute: was.absolute,

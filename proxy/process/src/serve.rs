@@ -214,7 +214,10 @@ impl Server {
                         displaced.run_until_cancelled(served).await;
                     });
                 }
-                Err(error) => server.pause(&error).await,
+                Err(error) => {
+                    admissions.make_room();
+                    server.pause(&error).await;
+                }
             }
         }
         let drained = async { while connections.join_next().await.is_some() {} };

@@ -36,24 +36,9 @@ pub const ALL: &[Pending] = &[
         reason: "M5: 3,000 connections at once to an application that is slow to refuse them take some 45 MiB for seconds",
     },
     Pending {
-        name: "no more open files",
-        listener: Listener::Destination,
-        reason: "row 39: connections without a byte keep their descriptors for SERVER_FIRST_BYTES, others wait meanwhile",
-    },
-    Pending {
         name: "port scan",
         listener: Listener::Inbound,
         reason: "H3: connections held for a policy and watches of undeclared ports take some 50 MiB",
-    },
-    Pending {
-        name: "two names of the host",
-        listener: Listener::Inbound,
-        reason: "M8: over HTTP/2 that carries HTTP/1, a host that is not the authority is passed on",
-    },
-    Pending {
-        name: "silent prefaces",
-        listener: Listener::Injector,
-        reason: "H4a: the webhook waits 120 s for the first review of a connection",
     },
     Pending {
         name: "h2spec",

@@ -290,6 +290,36 @@ fn the_host_of_http2_is_its_authority() {
     });
 }
 
+#[test]
+fn carried_http1_names_one_host() {
+    run(async || {
+        let web = Web::new();
+        let app = http1_app(super::http::echo).await;
+        web.script.inbound(app.port(), open(detect()));
+        let io = web.connect_tls(app, Alpn::None).await;
+        let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
+        for (mark, host, status) in [
+            ("HTTP/1.1", "web", StatusCode::OK),
+            ("HTTP/1.1", "admin", StatusCode::BAD_REQUEST),
+            // The target of an absolute form wins (RFC 9112, 3.2.2).
+            ("HTTP/1.1; absolute-form", "admin", StatusCode::OK),
+        ] {
+            let request = Request::get("http://web/")
+                .version(::http::Version::HTTP_2)
+                .header(headers::L5D_ORIG_PROTO, mark)
+                .header("host", host);
+            let response = mesh
+                .send(&mut request.body(Body::Empty).expect("valid"))
+                .await
+                .expect("an answer");
+            assert_eq!(response.status(), status, "{mark} {host}");
+            if status == StatusCode::OK {
+                assert_eq!(response.headers()["x-host"], "web");
+            }
+        }
+    });
+}
+
 /// Paths that applications may read as one below `/admin`.
 const EVASIONS: [&str; 19] = [
     "/public/../admin",

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::support::{API, SOON, Web, detect, get, http1_app, http2_app, open, request, run};
 
 /// Echoes version, target, some headers, and the body of a request.
-async fn echo(request: Request<Body>) -> Response<Body> {
+pub(super) async fn echo(request: Request<Body>) -> Response<Body> {
     let mut response = Response::builder();
     let text = |name: &str| {
         request

@@ -18,6 +18,9 @@ use super::{
     limits::{Limits, SERVER_GIVE_WAY, SERVER_PROBES_PER_CLIENT},
 };
 
+/// Connections that give way at a time where the system has no more descriptors.
+const GIVE_WAY_AT_ONCE: usize = 16;
+
 /// Connections of a server, counted.
 #[derive(Clone, Debug)]
 pub(super) struct Admissions(Arc<Shared>);
@@ -173,6 +176,14 @@ impl Admissions {
             Ok(()) => (Some(ticket(None)), [full, None]),
             Err(reserve) => (None, [full, Some(reserve.row())]),
         }
+    }
+
+    /// Displaces some quiet connections, because the system has no more descriptors.
+    pub(super) fn make_room(&self) {
+        let mut counts = self.lock();
+        (0..GIVE_WAY_AT_ONCE)
+            .take_while(|_| counts.displace_quietest(None))
+            .for_each(drop);
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
