@@ -226,11 +226,26 @@ impl<'a> Annotations<'a> {
 mod tests {
     use super::*;
 
-    fn accrual(pairs: &[(&str, &str)]) -> Result<Option<FailureAccrual>, InvalidAnnotation> {
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let pairs = pairs
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Annotations::new(Some(&pairs.collect())).failure_accrual()
+        pairs.collect()
+    }
+
+    fn accrual(pairs: &[(&str, &str)]) -> Result<Option<FailureAccrual>, InvalidAnnotation> {
+        Annotations::new(Some(&map(pairs))).failure_accrual()
+    }
+
+    #[test]
+    fn retries_once_unless_a_limit_is_set() {
+        let retries = |more: &[(&str, &str)]| {
+            let pairs = [&[(keys::RETRY_HTTP, "5xx")], more].concat();
+            let retry = Annotations::new(Some(&map(&pairs))).http_retry();
+            retry.expect("valid").expect("a retry").max_retries
+        };
+        assert_eq!(retries(&[]), 1, "Linkerd's default");
+        assert_eq!(retries(&[(keys::RETRY_LIMIT, "3")]), 3);
     }
 
     #[test]
