@@ -67,6 +67,8 @@ impl Budget {
 /// Bytes held because of one connection.
 pub(crate) struct Holder {
     held: Cell<usize>,
+    /// Number and bytes of what has been held and let go.
+    released: Cell<(u64, u64)>,
     is_shed: Cell<bool>,
     /// Place in the table of the budget.
     place: Cell<usize>,
@@ -85,6 +87,7 @@ impl Holder {
             let mut holders = budget.holders.borrow_mut();
             let holder = Rc::new(Self {
                 held: Cell::new(0),
+                released: Cell::default(),
                 is_shed: Cell::new(false),
                 place: Cell::new(holders.len()),
                 task,
@@ -99,6 +102,11 @@ impl Holder {
     /// Returns true if the connection must close.
     pub(crate) fn is_shed(&self) -> bool {
         self.is_shed.get()
+    }
+
+    /// Returns the number of heads and pieces of bodies that are held no more, and their bytes.
+    pub(crate) fn released(&self) -> (u64, u64) {
+        self.released.get()
     }
 
     pub(crate) fn add(&self, bytes: usize) {
@@ -211,6 +219,8 @@ impl HeldBytes {
 
 impl Drop for HeldBytes {
     fn drop(&mut self) {
+        let (pieces, bytes) = self.holder.released.get();
+        self.holder.released.set((pieces + 1, bytes + self.bytes as u64));
         self.holder.subtract(self.bytes);
     }
 }

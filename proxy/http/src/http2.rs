@@ -2,6 +2,7 @@
 
 pub(crate) mod body_sender;
 pub(crate) mod keep_alive;
+pub(crate) mod overhead;
 pub(crate) mod receive;
 pub(crate) mod waker;
 

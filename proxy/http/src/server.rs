@@ -1,6 +1,7 @@
 //! HTTP servers for a single connection, with the mesh's parameters and graceful shutdown.
 
 mod events;
+mod floods;
 mod http1;
 mod http2;
 mod resets;

@@ -200,6 +200,15 @@ crate::limits! {
     HTTP2_MESHED_RESETS: u32 = 4096;
     /// Window in which resets are counted.
     HTTP2_RESET_WINDOW: Duration = Duration::from_secs(30);
+    /// Bytes of frames other than DATA that an HTTP/2 client may send within the window without work that explains
+    /// them: 15,000 PINGs. A request explains 32 KiB, a piece of a response its length and 256 bytes.
+    HTTP2_IDLE_BYTES: u32 = 256 * 1024;
+    /// Window in which those bytes are counted: half of them in a slower pace are never refused, as gRPC keeps streams
+    /// without messages alive by PINGs for days.
+    HTTP2_IDLE_WINDOW: Duration = Duration::from_secs(30);
+    /// Bytes of frames other than DATA read from an HTTP/2 client before the worker's other connections have their
+    /// turn: a thousand PINGs.
+    HTTP2_TURN_BYTES: u64 = 16 * 1024;
     /// Time that a request waits for the server to allow a further stream; upstream's fail-fast is 3 s.
     HTTP2_STREAM_WAIT: Duration = Duration::from_secs(10);
     /// Bytes of bodies that wait in one HTTP/2 connection for windows and socket, beyond which no body is read.

@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use super::{
     Io, ServerParams, Serving, Trust,
     events::{Event, Events},
+    floods::{Floods, Work},
     resets::Resets,
 };
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
     http2::{
         body_sender::BodySender,
         keep_alive::{self, Pings},
+        overhead::{CountedFrames, Overhead},
         receive::ReceivedBody,
         uncork,
         waker::CoalescingWaker,
@@ -63,7 +65,8 @@ where
     E: Into<Error>,
 {
     let mut io = Corked::new(io);
-    let handshake = builder(serving.trust).handshake(io.clone());
+    let overhead = Overhead::default();
+    let handshake = builder(serving.trust).handshake(CountedFrames::new(io.clone(), overhead.clone()));
     let Ok(connection) = timers::timeout(limits::HTTP2_PREFACE.value, handshake).await else {
         refused(serving.metrics, limits::HTTP2_PREFACE, Some(serving.client));
         return Ok(());
@@ -74,6 +77,7 @@ where
     let cancelled = pin!(serving.drain.cancelled());
     let mut watch = Watch::new(serving, Events::new(cancelled));
     poll_fn(|cx| {
+        overhead.begin_turn();
         match watch.poll(cx, streams.is_empty(), io.received()) {
             None => {}
             Some(Verdict::GoAway) => connection.graceful_shutdown(),
@@ -105,18 +109,17 @@ where
                 }
             }
         });
+        watch.judge(&overhead);
         if ended.is_pending() && watch.is_condemned() {
             streams.clear();
             watch.count_condemned();
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            // As far as the client takes it at once.
-            let _ = corked(|| connection.poll_closed(cx));
-            let _ = io.poll_uncork(cx);
+            abort(&mut connection, &io, cx);
             return Poll::Ready(Ok(()));
         }
         let ended = uncork(ended, cx, &io);
         if ended.is_pending() {
             watch.start(streams.is_empty(), io.received());
+            overhead.end_turn(cx);
         }
         ended
     })
@@ -129,6 +132,14 @@ fn discard<I: Io>(io: &mut Corked<I>) {
     let mut bytes = [0; limits::DETECT_HTTP_BYTES.value];
     let mut cx = Context::from_waker(Waker::noop());
     let _ = Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes));
+}
+
+/// Ends a connection by GOAWAY, as far as the client takes it at once.
+#[cold]
+fn abort<I: Io>(connection: &mut Connection<CountedFrames<Corked<I>>, HeldData>, io: &Corked<I>, cx: &mut Context<'_>) {
+    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    let _ = corked(|| connection.poll_closed(cx));
+    let _ = io.poll_uncork(cx);
 }
 
 /// Decision about a connection.
@@ -163,6 +174,7 @@ struct Watch<'a, 'd> {
     /// Streams so far.
     streams: u64,
     resets: Resets,
+    floods: Floods,
     exceeded: Option<Limit<u32>>,
     holder: Rc<Holder>,
 }
@@ -174,6 +186,7 @@ impl<'a, 'd> Watch<'a, 'd> {
             time: Time::None,
             streams: 0,
             resets: Resets::new(serving.trust),
+            floods: Floods::new(),
             exceeded: None,
             holder: Holder::new(events.waker(), Some(serving.client)),
             events,
@@ -192,12 +205,25 @@ impl<'a, 'd> Watch<'a, 'd> {
         }
     }
 
+    /// Judges the frames so far that carry no body.
+    fn judge(&mut self, overhead: &Overhead) {
+        let exceeded = self.floods.judge(overhead.total(), || {
+            let (sent, sent_bytes) = self.holder.released();
+            Work {
+                requests: self.streams,
+                sent,
+                sent_bytes,
+            }
+        });
+        self.exceeded = self.exceeded.or(exceeded);
+    }
+
     /// Returns true if the connection must end at once.
     fn is_condemned(&self) -> bool {
         self.exceeded.is_some() || self.holder.is_shed()
     }
 
-    /// Counts the resets that end the connection; the budget counts what it ends.
+    /// Counts the resets or frames that end the connection; the budget counts what it ends.
     fn count_condemned(&self) {
         if let Some(limit) = self.exceeded {
             refused(self.serving.metrics, limit, Some(self.serving.client));
@@ -269,7 +295,7 @@ fn builder(trust: Trust) -> Builder {
 
 fn pings<I: Io>(
     params: ServerParams,
-    connection: &mut Connection<Corked<I>, HeldData>,
+    connection: &mut Connection<CountedFrames<Corked<I>>, HeldData>,
 ) -> Option<LocalBoxFuture<'static, ()>> {
     let ping = params.ping?;
     let pings = Pings {

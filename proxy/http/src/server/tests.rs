@@ -1,5 +1,6 @@
 //! Hostile clients against one connection of the servers: raw bytes over an in-memory connection, under a paused clock.
 
+mod floods;
 mod flow;
 pub(crate) mod frames;
 mod http1;
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServerParams, Serving, Trust};
+use super::{Io, ServerParams, Serving, Trust};
 use crate::{Body, Error};
 
 /// Longer than any limit, far shorter than the tests' patience: the clock is paused.
@@ -77,16 +78,22 @@ impl Victim {
         S: AsyncFn(Request<Body>) -> Response<Body> + 'static,
     {
         let (far, near) = tokio::io::duplex(PIPE);
+        (far, self.http2_over(near, service))
+    }
+
+    fn http2_over<S>(&self, io: impl Io, service: S) -> JoinHandle<()>
+    where
+        S: AsyncFn(Request<Body>) -> Response<Body> + 'static,
+    {
         let (recorder, drain, trust) = (self.metrics.recorder(), self.drain.clone(), self.trust);
         let service = Rc::new(service);
-        let served = spawn_local(async move {
+        spawn_local(async move {
             let service = move |request| {
                 let service = service.clone();
                 async move { Ok::<_, Infallible>(service(request).await) }
             };
-            let _ = super::http2(near, service, serving(trust, &recorder, &drain)).await;
-        });
-        (far, served)
+            let _ = super::http2(io, service, serving(trust, &recorder, &drain)).await;
+        })
     }
 
     /// Returns the number of refusals by a limit.
