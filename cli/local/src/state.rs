@@ -179,12 +179,11 @@ pub fn viz_token(dir: &Path) -> PathBuf {
 
 /// Writes a new token of the viz API. The directory keeps others from it.
 pub fn write_viz_token(dir: &Path) -> Result<()> {
-    let mut random = [0; 32];
+    let mut random = [0_u8; 32];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut random))
         .context("cannot read /dev/urandom")?;
-    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    replace(&viz_token(dir), token.as_bytes())
+    replace(&viz_token(dir), hex::encode(random).as_bytes())
 }
 
 /// Generated manifests, which the control plane reads beside the user's.

@@ -67,7 +67,7 @@ impl Reviewed {
         let refused = Arc::<Mutex<Vec<&'static str>>>::default();
         let seen = refused.clone();
         let reviewer = Reviewer::new(cluster, any_audience, move |limit| {
-            seen.lock().unwrap().push(limit.name)
+            seen.lock().unwrap().push(limit.name);
         });
 
         let Server { dir, authority, .. } = Server::start().await;

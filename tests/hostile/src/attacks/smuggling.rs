@@ -158,8 +158,16 @@ const MESSAGES: &[(&str, &str, Must)] = &[
     ),
 ];
 
-/// HTTP/2 messages: fields, data, and the fate that they must have.
-const STREAMS: &[(&str, &[(&str, &str)], &str, Must)] = &[
+/// HTTP/2 message: name, fields, data, and the fate that it must have.
+type Message = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    Must,
+);
+
+/// HTTP/2 messages.
+const STREAMS: &[Message] = &[
     (
         "a line end in a value",
         &[("x", "a\r\n\r\nGET /smuggled HTTP/1.1")],
@@ -198,7 +206,7 @@ const STREAMS: &[(&str, &[(&str, &str)], &str, Must)] = &[
 ];
 
 /// The same, with two names of the host.
-const HOSTS: &[(&str, &[(&str, &str)], &str, Must)] = &[
+const HOSTS: &[Message] = &[
     ("a host that is not the authority", &[("host", "b")], "", One),
     ("two hosts", &[("host", "a"), ("host", "b")], "", One),
 ];
@@ -213,9 +221,12 @@ const FIRST: [(&str, &str); 5] = [
     ("l5d-orig-proto", "HTTP/1.1"),
 ];
 
+/// Bytes that a connection has received, shared with the task that reads it.
+type Received = Rc<RefCell<Vec<u8>>>;
+
 /// Application that records what it is sent, by connection.
 struct Recorder {
-    connections: Rc<RefCell<Vec<Rc<RefCell<Vec<u8>>>>>>,
+    connections: Rc<RefCell<Vec<Received>>>,
     accepting: JoinHandle<()>,
 }
 
@@ -346,7 +357,7 @@ pub(super) async fn hosts(target: &Target) -> Result<String> {
     streams(target, HOSTS).await
 }
 
-async fn streams(target: &Target, all: &[(&str, &[(&str, &str)], &str, Must)]) -> Result<String> {
+async fn streams(target: &Target, all: &[Message]) -> Result<String> {
     with_recorder(target, async |target: &Target, recorder: &Recorder| {
         let mut wrong = Vec::new();
         for (name, more, data, must) in all {

@@ -97,7 +97,7 @@ async fn send(
 ) -> DuplexStream {
     let mut sender = std::pin::pin!(sender);
     let (mut outward, mut inward) = (vec![0; 32 * 1024], vec![0; 32 * 1024]);
-    let (mut sender, _) = loop {
+    let (mut sender, ()) = loop {
         tokio::select! {
             biased;
             done = &mut sender => break done.expect("a handshake"),
@@ -136,7 +136,7 @@ fn parts(script: Script<'_>, sender: &mut Ours, flight: Vec<u8>) -> Vec<Vec<u8>>
     }
     if script.is_ended {
         add_records([7, 0, 0], &mut sender.outgoing.key, &mut bytes).expect("a key");
-        bytes.extend([0; 20_000]);
+        bytes.resize(bytes.len() + 20_000, 0);
     }
     parts.push(bytes);
     parts
