@@ -35,8 +35,8 @@ mod tests {
     fn workers_share_the_budget_which_a_small_container_lowers() {
         assert_eq!(share("max", 1), BUFFERED_BYTES.value);
         assert_eq!(share("", 4), BUFFERED_BYTES.value / 4);
-        assert_eq!(share("268435456", 2), 32 << 20);
-        assert_eq!(share("67108864", 1), 16 << 20);
+        assert_eq!(share("67108864", 2), 8 << 20);
+        assert_eq!(share("33554432", 1), 8 << 20);
     }
 
     #[test]

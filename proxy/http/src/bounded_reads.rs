@@ -12,14 +12,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use proxy_model::limits::HTTP1_READ_BYTES;
+use proxy_model::limits::{HTTP1_READ_BYTES, HTTP1_SHORT_READ_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
+
+use crate::budget::{self, LargeBuffer};
+
+/// Bytes of the buffer of a connection that reads much: the largest read, and as much in use.
+const LARGE: usize = 2 * HTTP1_READ_BYTES.value as usize;
 
 /// `io` read in pieces of limited size.
 #[derive(Debug)]
 pub(crate) struct BoundedReads<I> {
     io: Take<I>,
     blocked: BlockedBytes,
+    /// Present once a read was not short.
+    large: Option<LargeBuffer>,
 }
 
 /// Bytes that wait for the peer to read. An upgraded connection must be able to move between threads, hence the atomic.
@@ -29,6 +36,13 @@ pub(crate) struct BlockedBytes(Arc<AtomicUsize>);
 impl BlockedBytes {
     pub(crate) fn get(&self) -> usize {
         self.0.load(Relaxed)
+    }
+
+    /// Bytes held because of those that wait: the connection that they come from has a further piece in its buffer, and
+    /// one on its way.
+    pub(crate) fn held(&self) -> usize {
+        let blocked = self.get();
+        blocked + 2 * blocked.min(HTTP1_READ_BYTES.value as usize)
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>, wanted: impl FnOnce() -> usize) {
@@ -42,6 +56,7 @@ impl<I: AsyncRead> BoundedReads<I> {
         Self {
             io: io.take(HTTP1_READ_BYTES.value),
             blocked: BlockedBytes::default(),
+            large: None,
         }
     }
 
@@ -52,8 +67,19 @@ impl<I: AsyncRead> BoundedReads<I> {
 
 impl<I: AsyncRead + Unpin> AsyncRead for BoundedReads<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.io.set_limit(HTTP1_READ_BYTES.value);
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let may_be_large = self.large.is_some() || LargeBuffer::has_room(LARGE);
+        let limit = if may_be_large && !budget::is_tight() {
+            HTTP1_READ_BYTES
+        } else {
+            HTTP1_SHORT_READ_BYTES
+        };
+        self.io.set_limit(limit.value);
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if self.large.is_none() && (buf.filled().len() - before) as u64 > HTTP1_SHORT_READ_BYTES.value {
+            self.large = Some(LargeBuffer::new(LARGE));
+        }
+        read
     }
 }
 
@@ -124,5 +150,27 @@ mod tests {
             assert!(largest > HTTP1_READ_BYTES.value / 2, "{largest} bytes at once");
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn connections_with_large_buffers_are_few() {
+        const BUDGET: usize = 9 * LARGE;
+        budget::set(BUDGET, proxy_metrics::Metrics::default().recorder());
+        let read = async || {
+            let (near, mut far) = tokio::io::duplex(LARGE);
+            far.write_all(&vec![7; LARGE]).await.expect("room");
+            let mut io = BoundedReads::new(near);
+            let length = io.read(&mut vec![0; LARGE]).await.expect("open");
+            (io, length as u64)
+        };
+        let mut connections = Vec::new();
+        for _ in 0..20 {
+            connections.push(read().await);
+        }
+        let lengths: Vec<_> = connections.iter().map(|(_, length)| *length).collect();
+        assert_eq!(lengths[..3], [HTTP1_READ_BYTES.value; 3]);
+        assert_eq!(lengths[3..], [HTTP1_SHORT_READ_BYTES.value; 17]);
+        connections.swap_remove(0);
+        assert_eq!(read().await.1, HTTP1_READ_BYTES.value);
     }
 }

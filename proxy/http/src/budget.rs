@@ -21,6 +21,7 @@ thread_local! {
         Budget {
             limit: Cell::new(limits::BUFFERED_BYTES.value),
             held: Cell::new(0),
+            buffers: Cell::new(0),
             holders: RefCell::new(Vec::new()),
             metrics: RefCell::new(None),
         }
@@ -35,10 +36,40 @@ pub fn set(bytes: usize, metrics: Recorder) {
     });
 }
 
+/// Returns true if so much is held that connections should buffer little.
+pub(crate) fn is_tight() -> bool {
+    BUDGET.with(|budget| budget.held.get() > budget.limit.get() / 3)
+}
+
+/// Large read buffer of a connection, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LargeBuffer(usize);
+
+impl LargeBuffer {
+    /// Returns true if the budget's third for such buffers has room for one of `bytes`.
+    pub(crate) fn has_room(bytes: usize) -> bool {
+        BUDGET.with(|budget| budget.buffers.get() + bytes <= budget.limit.get() / 3)
+    }
+
+    pub(crate) fn new(bytes: usize) -> Self {
+        BUDGET.with(|budget| budget.buffers.set(budget.buffers.get() + bytes));
+        Self(bytes)
+    }
+}
+
+impl Drop for LargeBuffer {
+    fn drop(&mut self) {
+        // An upgraded connection may end on another thread, or with its own.
+        let _ = BUDGET.try_with(|budget| budget.buffers.set(budget.buffers.get().saturating_sub(self.0)));
+    }
+}
+
 struct Budget {
     limit: Cell<usize>,
     /// Bytes held by connections that are not being closed for it.
     held: Cell<usize>,
+    /// Bytes of large read buffers, which HTTP/1 connections keep while idle.
+    buffers: Cell<usize>,
     holders: RefCell<Vec<Weak<Holder>>>,
     metrics: RefCell<Option<Recorder>>,
 }

@@ -35,7 +35,7 @@ pub async fn http1<I: Io>(io: I) -> Result<Http1, Error> {
     tokio::task::spawn_local(async move {
         let ended = poll_fn(|cx| {
             let ended = connection.poll_unpin(cx);
-            if ended.is_pending() && account.is_shed(blocked.get(), || cx.waker().clone()) {
+            if ended.is_pending() && account.is_shed(blocked.held(), || cx.waker().clone()) {
                 return Poll::Ready(Ok(()));
             }
             ended

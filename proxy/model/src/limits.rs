@@ -214,8 +214,10 @@ crate::limits! {
     /// Bytes of bodies that wait in one HTTP/2 connection for windows and socket, beyond which no body is read.
     HTTP2_WAITING_BYTES: usize = 2 * 1024 * 1024;
     /// Bytes of request heads and bodies that wait in the HTTP connections of a process; beyond it, the connection that
-    /// holds most is closed. At most a quarter of the container's memory.
-    BUFFERED_BYTES: usize = 64 * 1024 * 1024;
+    /// holds most is closed. At most a quarter of the container's memory. From a third of it on, HTTP/1 connections
+    /// hold one short read each, so that hundreds of clients that do not read stay within it; as much again is left for
+    /// the large read buffers of HTTP/1 connections, and those without one read short pieces.
+    BUFFERED_BYTES: usize = 18 * 1024 * 1024;
     /// Connections to one application by HTTP/1 that a worker has open at a time: half of the local ports.
     APPLICATION_CONNECTIONS: usize = 14_000;
     /// Streams opened on an HTTP/2 connection before the server has said how many it takes; hyper's figure.
@@ -240,6 +242,9 @@ crate::limits! {
     /// which fills a TLS record. A MiB costs the inbound side a quarter more with half of it, and no less with twice as
     /// much.
     HTTP1_READ_BYTES: u64 = 8 * (16_384 - 9);
+    /// Bytes read from an HTTP/1 connection at a time while a third of `BUFFERED_BYTES` is held, or another third by
+    /// the buffers of others: one frame of HTTP/2.
+    HTTP1_SHORT_READ_BYTES: u64 = 16_384 - 9;
     /// Bytes read from a TLS connection at a time: four records, so that a large body costs one system call per 64 KiB.
     TLS_READ_BYTES: usize = 64 * 1024;
     /// Bytes of plaintext sealed for one write; a connection whose peer does not read keeps no more than this.

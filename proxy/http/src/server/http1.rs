@@ -34,7 +34,7 @@ use super::{
 use crate::{
     Body, Error,
     bounded_reads::{BlockedBytes, BoundedReads},
-    budget::Account,
+    budget::{self, Account},
     headers::L5D_PROXY_ERROR,
     refusals::refused,
 };
@@ -61,11 +61,11 @@ where
             if body.is_end_stream() {
                 Body::Empty
             } else {
-                Body::Served(ExchangeBody::new(body, Exchange::new(&state)))
+                Body::Served(ExchangeBody::request(body, Exchange::new(&state)))
             }
         });
         service(request)
-            .map_ok(|response| response.map(|body| ExchangeBody::new(body, exchange)))
+            .map_ok(|response| response.map(|body| ExchangeBody::response(body, exchange)))
             .map_err(Into::<Error>::into)
     });
     let io = WatchedIo {
@@ -88,6 +88,9 @@ where
             }
             if state.is_shed(&events) {
                 return Poll::Ready(Ok(()));
+            }
+            if state.may_resume() {
+                continue;
             }
             times.update(&state, &mut events);
             match events.poll(cx) {
@@ -171,6 +174,8 @@ struct State {
     /// Requests so far.
     requests: Cell<u64>,
     blocked: BlockedBytes,
+    /// The response's body was not read because of bytes that wait for the client.
+    is_parked: Cell<bool>,
     account: Account,
 }
 
@@ -185,6 +190,7 @@ impl State {
             parts: Cell::new(0),
             requests: Cell::new(0),
             blocked,
+            is_parked: Cell::new(false),
             account: Account::new(Some(serving.client)),
         }
     }
@@ -199,8 +205,22 @@ impl State {
 
     /// Counts what is held now; returns true if the connection must close for it.
     fn is_shed(&self, events: &Events<'_, '_>) -> bool {
-        let held = self.seen.partial_head() + self.blocked.get();
+        let held = self.seen.partial_head() + self.blocked.held();
         self.account.is_shed(held, || events.waker())
+    }
+
+    /// Returns true if the response's body must not be read now: its client does not take what has been read.
+    fn must_wait(&self) -> bool {
+        let must_wait = self.blocked.get() > 0 && budget::is_tight();
+        if must_wait {
+            self.is_parked.set(true);
+        }
+        must_wait
+    }
+
+    /// Returns true, once, if a body that had to wait may be read.
+    fn may_resume(&self) -> bool {
+        self.is_parked.get() && self.blocked.get() == 0 && self.is_parked.replace(false)
     }
 
     /// Counts a head that was too large; other errors are returned. An upgraded connection's I/O is used further.
@@ -292,14 +312,24 @@ fn idle_limit(requests: u64) -> Limit<Duration> {
 /// Body of a request or a response, which is a part of its exchange.
 pub struct ExchangeBody<B> {
     body: B,
-    _exchange: Exchange,
+    exchange: Exchange,
+    is_response: bool,
 }
 
 impl<B> ExchangeBody<B> {
-    fn new(body: B, exchange: Exchange) -> Self {
+    fn request(body: B, exchange: Exchange) -> Self {
         Self {
             body,
-            _exchange: exchange,
+            exchange,
+            is_response: false,
+        }
+    }
+
+    fn response(body: B, exchange: Exchange) -> Self {
+        Self {
+            body,
+            exchange,
+            is_response: true,
         }
     }
 }
@@ -309,6 +339,9 @@ impl<B: HttpBody + Unpin> HttpBody for ExchangeBody<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        if self.is_response && self.exchange.0.must_wait() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

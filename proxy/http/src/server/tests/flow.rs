@@ -1,11 +1,13 @@
 //! Clients that ask for much and take nothing: what their connections hold.
 
+use std::cell::Cell;
+
 use http::{Request, Response};
 use proxy_model::limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{frames::*, *};
-use crate::budget;
+use crate::{budget, client};
 
 #[tokio::test(start_paused = true)]
 async fn body_is_not_read_while_its_stream_has_no_window() {
@@ -164,6 +166,54 @@ async fn slow_heads_count_towards_the_budget() {
         let open = clients.iter().filter(|(_, served)| !served.is_finished()).count();
         assert!(open <= (1 << 20) / 60_000, "{open} open");
         assert!(victim.refused("BUFFERED_BYTES") > 0);
+    })
+    .await;
+}
+
+/// Application that answers with a body, over a connection; counts the bytes that are taken of it.
+async fn application(mut io: DuplexStream, length: usize, taken: Rc<Cell<usize>>) {
+    let _ = io.read(&mut [0; 1024]).await;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    let _ = io.write_all(head.as_bytes()).await;
+    for _ in 0..length / PIPE {
+        if io.write_all(&[7; PIPE]).await.is_err() {
+            return;
+        }
+        taken.set(taken.get() + PIPE);
+    }
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_silent_readers_hold_little_of_an_application_s_answers_and_are_kept() {
+    const LENGTH: usize = 1 << 20;
+    const CLIENTS: usize = 250;
+    local(async {
+        let victim = Victim::new();
+        budget::set(limits::BUFFERED_BYTES.value, victim.metrics.recorder());
+        let (taken, mut clients) = (Rc::new(Cell::new(0)), Vec::new());
+        for _ in 0..CLIENTS {
+            let taken = taken.clone();
+            let (mut io, served) = victim.http1(async move |mut request: Request<Body>| {
+                let (near, far) = tokio::io::duplex(4 * PIPE);
+                spawn_local(application(far, LENGTH, taken.clone()));
+                let mut client = client::http1(near).await.expect("a connection");
+                client.send(&mut request).await.expect("an answer").map(Body::from)
+            });
+            io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
+                .await
+                .expect("open");
+            settle().await;
+            clients.push((io, served));
+        }
+        let pipes = 5 * PIPE * CLIENTS;
+        let held = taken.get() - pipes;
+        assert!(held <= limits::BUFFERED_BYTES.value, "{held} bytes");
+        assert_eq!(victim.refused("BUFFERED_BYTES"), 0);
+        // Those that read after all get everything.
+        for (io, _) in &mut clients {
+            io.read_exact(&mut vec![0; LENGTH]).await.expect("the answer");
+        }
     })
     .await;
 }
