@@ -98,7 +98,7 @@ impl Connector {
         self.model.identity.as_ref().filter(|_| !self.is_local)
     }
 
-    /// Returns a connection for one request.
+    /// Returns a connection for one request. To connect is in a box, because each request has room for this future.
     pub(crate) async fn connection(self: &Rc<Self>, variant: Variant) -> Result<EndpointConnection, Error> {
         match variant {
             Variant::OrigProto | Variant::Http2 => {
@@ -108,9 +108,13 @@ impl Connector {
             }
             Variant::Http1 => match self.http1.checkout() {
                 Some(lease) => Ok(EndpointConnection::Http1(lease)),
-                None => Ok(EndpointConnection::Http1(self.http1.lease(self.connect_http1().await?))),
+                None => Ok(EndpointConnection::Http1(
+                    self.http1.lease(Box::pin(self.connect_http1()).await?),
+                )),
             },
-            Variant::Http1Once => Ok(EndpointConnection::Http1(Lease::once(self.connect_http1().await?))),
+            Variant::Http1Once => Ok(EndpointConnection::Http1(Lease::once(
+                Box::pin(self.connect_http1()).await?,
+            ))),
         }
     }
 
