@@ -4,8 +4,10 @@
 //! carries its standard input and output to the port.
 
 use std::{
+    fs::File,
     io,
     net::{Ipv4Addr, Shutdown, TcpStream},
+    os::fd::AsFd as _,
     pin::Pin,
     process::{ExitCode, Stdio},
     task::{Context as TaskContext, Poll},
@@ -49,7 +51,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let copied = io::copy(&mut io::stdin().lock(), &mut to);
         to.shutdown(Shutdown::Write).and(copied)
     });
-    let copied = io::copy(&mut from, &mut io::stdout().lock());
+    // Not by `Stdout`, which keeps what follows the last line end.
+    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let copied = io::copy(&mut from, &mut out);
     // One side has closed; what the other would still send has nowhere to go.
     drop(upload);
     match copied {
