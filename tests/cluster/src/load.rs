@@ -131,8 +131,8 @@ impl<'a> Client<'a> {
         });
     }
 
-    /// Waits until its application ends, at most `most`; returns whether it succeeded, and its output.
-    pub fn end(self, most: Duration) -> (bool, String) {
+    /// Waits until its application ends, at most `most`; returns whether it succeeded, and its output. The pod is kept.
+    pub fn end(&self, most: Duration) -> (bool, String) {
         let path = "jsonpath={.status.containerStatuses[?(@.name==\"app\")].state.terminated.exitCode}";
         let args = ["-n", &self.namespace, "get", "pod", &self.name, "-o", path];
         let mut code = String::new();
