@@ -11,10 +11,9 @@ mod rustls_stream;
 
 use std::{io, sync::Arc};
 
+use proxy_transport::{delegate_read, delegate_write};
 use rustls::{ClientConfig, CommonState, ServerConfig, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::delegate::delegate_io;
 
 /// Engine that performs handshakes and carries the bytes of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -153,4 +152,5 @@ impl<I> TlsStream<I> {
     }
 }
 
-delegate_io!(impl<I> TlsStream<I>, each);
+delegate_read!(impl<I> TlsStream<I> where {I: Io}, each);
+delegate_write!(impl<I> TlsStream<I> where {I: Io}, each);

@@ -5,7 +5,6 @@
 
 mod config;
 mod credentials;
-mod delegate;
 mod engine;
 mod handshake;
 mod maybe;

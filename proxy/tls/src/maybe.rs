@@ -1,6 +1,8 @@
 //! Connection with or without mesh TLS.
 
-use crate::{TlsStream, delegate::delegate_io};
+use proxy_transport::{delegate_read, delegate_write};
+
+use crate::{TlsStream, engine::Io};
 
 /// Plaintext connection of type `P`, or mesh TLS over an `I`.
 #[derive(Debug)]
@@ -30,4 +32,5 @@ macro_rules! each {
     };
 }
 
-delegate_io!(impl<P, I> MaybeTls<P, I>, each);
+delegate_read!(impl<P, I> MaybeTls<P, I> where {P: Io, I: Io}, each);
+delegate_write!(impl<P, I> MaybeTls<P, I> where {P: Io, I: Io}, each);

@@ -8,6 +8,7 @@ mod close_observer;
 mod connect;
 pub mod copy;
 pub mod cork;
+mod delegate;
 pub mod header;
 mod listen;
 pub mod peek;

@@ -3,7 +3,7 @@
 
 use std::{
     cell::Cell,
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -117,31 +117,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for CountedFrames<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for CountedFrames<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+macro_rules! with {
+    ($wrapper:expr, $io:ident => $call:expr) => {{
+        let CountedFrames { io: $io, .. } = $wrapper;
+        $call
+    }};
 }
+
+proxy_transport::delegate_write!(impl<I> CountedFrames<I> where {I: AsyncWrite + Unpin}, with);
 
 #[cfg(test)]
 mod tests {
