@@ -13,6 +13,19 @@ use crate::{Error, Result, error::Within};
 
 type Counted = std::result::Result<(), Exceeded>;
 
+/// Counts routes of any of the four types, whose fields have the same names.
+macro_rules! each_route {
+    ($field:expr, $routes:expr, $all:expr, $matches:path) => {
+        each($field, $routes, $all, |route, budget| {
+            budget.parts(route.hosts.len())?;
+            rules(&route.rules, budget, |rule, budget| {
+                budget.parts(rule.filters.len())?;
+                $matches(&rule.matches, budget)
+            })
+        })
+    };
+}
+
 /// Checks one message of `Destination.GetProfile`: one object.
 pub(crate) fn profile(wire: &DestinationProfile) -> Result<()> {
     counted(profile_routes(wire, &mut RouteBudget::default())).within("routes")
@@ -23,15 +36,7 @@ pub(crate) fn client_policy(wire: &outbound::OutboundPolicy) -> Result<()> {
     use outbound::proxy_protocol::Kind;
     let kind = wire.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
     let mut all = RoutesBudget::default();
-    let mut http = |field: &str, routes: &[outbound::HttpRoute]| {
-        each(field, routes, &mut all, |route, budget| {
-            budget.parts(route.hosts.len())?;
-            rules(&route.rules, budget, |rule, budget| {
-                budget.parts(rule.filters.len())?;
-                http_matches(&rule.matches, budget)
-            })
-        })
-    };
+    let mut http = |field: &str, routes: &[outbound::HttpRoute]| each_route!(field, routes, &mut all, http_matches);
     match kind {
         Some(Kind::Detect(detect)) => {
             let http1 = detect.http1.as_ref().map_or(&[][..], |http| &http.routes);
@@ -40,13 +45,7 @@ pub(crate) fn client_policy(wire: &outbound::OutboundPolicy) -> Result<()> {
         }
         Some(Kind::Http1(wire)) => http("http1.routes", &wire.routes),
         Some(Kind::Http2(wire)) => http("http2.routes", &wire.routes),
-        Some(Kind::Grpc(wire)) => each("grpc.routes", &wire.routes, &mut all, |route, budget| {
-            budget.parts(route.hosts.len())?;
-            rules(&route.rules, budget, |rule, budget| {
-                budget.parts(rule.filters.len())?;
-                grpc_matches(&rule.matches, budget)
-            })
-        }),
+        Some(Kind::Grpc(wire)) => each_route!("grpc.routes", &wire.routes, &mut all, grpc_matches),
         // They have one rule, without expressions.
         Some(Kind::Opaque(_) | Kind::Tls(_)) | None => Ok(()),
     }
@@ -58,26 +57,12 @@ pub(crate) fn server_policy(wire: &inbound::Server) -> Result<()> {
     use inbound::proxy_protocol::Kind;
     let kind = wire.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
     let mut all = RoutesBudget::default();
-    let mut http = |field: &str, routes: &[inbound::HttpRoute]| {
-        each(field, routes, &mut all, |route, budget| {
-            budget.parts(route.hosts.len())?;
-            rules(&route.rules, budget, |rule, budget| {
-                budget.parts(rule.filters.len())?;
-                http_matches(&rule.matches, budget)
-            })
-        })
-    };
+    let mut http = |field: &str, routes: &[inbound::HttpRoute]| each_route!(field, routes, &mut all, http_matches);
     match kind {
         Some(Kind::Detect(wire)) => http("detect.http_routes", &wire.http_routes),
         Some(Kind::Http1(wire)) => http("http1.routes", &wire.routes),
         Some(Kind::Http2(wire)) => http("http2.routes", &wire.routes),
-        Some(Kind::Grpc(wire)) => each("grpc.routes", &wire.routes, &mut all, |route, budget| {
-            budget.parts(route.hosts.len())?;
-            rules(&route.rules, budget, |rule, budget| {
-                budget.parts(rule.filters.len())?;
-                grpc_matches(&rule.matches, budget)
-            })
-        }),
+        Some(Kind::Grpc(wire)) => each_route!("grpc.routes", &wire.routes, &mut all, grpc_matches),
         Some(Kind::Opaque(_) | Kind::Tls(_)) | None => Ok(()),
     }
     .within("protocol")
