@@ -11,7 +11,7 @@ use std::{
 
 use destination_source::cluster::{self, Client, Reviewed};
 use proxy_model::limits::{Limit, Value};
-use proxy_process::rate::{Bounds, Rate};
+use proxy_process::rate::{Bounds, Rate, Rates};
 
 use crate::{
     limits,
@@ -127,7 +127,7 @@ struct Gate {
     /// Bounds of all callers.
     in_all: Bounds,
     all: Rate,
-    by_caller: HashMap<Caller, Rate>,
+    by_caller: Rates<Caller>,
     /// Rate of all callers beyond the limit of those that are counted one by one.
     others: Rate,
     /// By a keyed hash, so that a token cannot be made to meet another's: the reason, and the end of the time.
@@ -147,7 +147,7 @@ impl Default for Gate {
                 every: limits::REVIEW_EVERY_IN_ALL.value,
             },
             all: Rate::default(),
-            by_caller: HashMap::new(),
+            by_caller: Rates::new(limits::REVIEWED_CLIENTS.value),
             others: Rate::default(),
             invalid: HashMap::new(),
             hasher: RandomState::new(),
@@ -158,15 +158,7 @@ impl Default for Gate {
 impl Gate {
     /// Admits a review, or returns the limit that is exceeded.
     fn admit(&mut self, caller: &Caller, now: Instant) -> Result<(), Limit<Duration>> {
-        if self.by_caller.len() >= limits::REVIEWED_CLIENTS.value && !self.by_caller.contains_key(caller) {
-            self.by_caller.retain(|_, rate| !rate.is_idle(now));
-        }
-        let is_counted = self.by_caller.len() < limits::REVIEWED_CLIENTS.value || self.by_caller.contains_key(caller);
-        let own = if is_counted {
-            self.by_caller.entry(caller.clone()).or_default()
-        } else {
-            &mut self.others
-        };
+        let own = self.by_caller.get(caller, now).unwrap_or(&mut self.others);
         if !own.has_room(self.own, now) {
             return Err(limits::REVIEW_EVERY);
         }
@@ -220,14 +212,14 @@ mod tests {
         let (mut gate, now) = (Gate::default(), Instant::now());
         let admitted = (0..10_000).filter(|at| gate.admit(&caller(&at.to_string()), now).is_ok());
         assert_eq!(admitted.count(), limits::REVIEWS_IN_A_ROW_IN_ALL.value as usize);
-        assert!(gate.by_caller.len() <= limits::REVIEWED_CLIENTS.value);
+        assert!(gate.by_caller.count() <= limits::REVIEWED_CLIENTS.value);
         // Idle ones make room.
         let later = now + limits::REVIEW_EVERY_IN_ALL.value * 10_000;
         assert!((0..10_000).all(|at| {
             gate.admit(&caller(&at.to_string()), later + limits::REVIEW_EVERY_IN_ALL.value * at)
                 .is_ok()
         }));
-        assert!(gate.by_caller.len() <= limits::REVIEWED_CLIENTS.value);
+        assert!(gate.by_caller.count() <= limits::REVIEWED_CLIENTS.value);
     }
 
     #[test]

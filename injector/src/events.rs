@@ -13,7 +13,7 @@ use destination_source::{
     Error,
     cluster::{self, Client, Note, ObjectReference, Resource, Weight},
 };
-use proxy_process::rate::{Bounds, Rate};
+use proxy_process::rate::{Bounds, Rates};
 use serde_json::Value;
 use tokio::{sync::mpsc, time::sleep};
 
@@ -161,8 +161,14 @@ async fn exists(client: &Client, namespace: &str, object: &Controller) -> Result
 }
 
 /// Rates of the Events of namespaces.
-#[derive(Debug, Default)]
-struct NamespaceRates(HashMap<String, Rate>);
+#[derive(Debug)]
+struct NamespaceRates(Rates<String>);
+
+impl Default for NamespaceRates {
+    fn default() -> Self {
+        Self(Rates::new(EVENT_NAMESPACES.value))
+    }
+}
 
 impl NamespaceRates {
     fn take(&mut self, namespace: &str, now: Instant) -> bool {
@@ -170,14 +176,7 @@ impl NamespaceRates {
             row: EVENTS_IN_A_ROW.value,
             every: EVENT_EVERY.value,
         };
-        let is_full = self.0.len() >= EVENT_NAMESPACES.value;
-        if is_full && !self.0.contains_key(namespace) {
-            self.0.retain(|_, rate| !rate.is_idle(now));
-            if self.0.len() >= EVENT_NAMESPACES.value {
-                return false;
-            }
-        }
-        self.0.entry(namespace.to_owned()).or_default().take(BOUNDS, now)
+        self.0.get(namespace, now).is_some_and(|rate| rate.take(BOUNDS, now))
     }
 }
 
@@ -273,7 +272,7 @@ mod tests {
         for at in 0..EVENT_NAMESPACES.value * 2 {
             rates.take(&at.to_string(), now);
         }
-        assert!(rates.0.len() <= EVENT_NAMESPACES.value);
+        assert!(rates.0.count() <= EVENT_NAMESPACES.value);
         assert!(rates.take("c", now + Duration::from_secs(3600)));
     }
 
