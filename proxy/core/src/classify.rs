@@ -1,6 +1,6 @@
 //! Classification of responses as success or failure, for metrics, breakers and retries.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use proxy_model::profile::{ResponseClass, ResponseMatch};
 
 /// Class of a response.
@@ -21,6 +21,12 @@ impl Class {
     fn failure_if(failed: bool) -> Self {
         if failed { Self::Failure } else { Self::Success }
     }
+}
+
+/// Returns true if a message has a content type of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Classifies by HTTP status: 5xx fails.

@@ -1,6 +1,9 @@
 //! Bound on the lines that a repeated event logs.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -29,6 +32,14 @@ impl LogQuota {
         self.logged += 1;
         Some(std::mem::take(&mut self.suppressed))
     }
+
+    /// The same, for a quota that one thread shares.
+    pub fn admit_shared(shared: &Cell<Self>, most: u32, now: Instant) -> Option<u64> {
+        let mut quota = shared.get();
+        let admitted = quota.admit(most, now);
+        shared.set(quota);
+        admitted
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +53,15 @@ mod tests {
         assert_eq!(admitted, [Some(0), Some(0), None, None]);
         assert_eq!(quota.admit(2, now + WINDOW), Some(2));
         assert_eq!(quota.admit(2, now + WINDOW), Some(0));
+    }
+
+    #[test]
+    fn a_shared_quota_keeps_its_count() {
+        let (quota, now) = (Cell::new(LogQuota::default()), Instant::now());
+        let admit = |at| LogQuota::admit_shared(&quota, 2, at);
+        assert_eq!((admit(now), admit(now)), (Some(0), Some(0)));
+        assert_eq!((admit(now), admit(now)), (None, None));
+        assert_eq!(admit(now + WINDOW), Some(2));
+        assert_eq!(admit(now + WINDOW), Some(0), "reported once");
     }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 
+use crate::classify::is_grpc;
+
 /// Returns the wait that a response asks for: `retry-after` of a 429 or 503 (seconds or a date), or
 /// `grpc-retry-pushback-ms` of the gRPC statuses 8 and 14. Other responses say nothing about load.
 pub fn hint(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
@@ -27,8 +29,7 @@ pub fn hint(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<
 
 /// gRPC status in the head of a gRPC response.
 pub(crate) fn grpc_status(status: StatusCode, headers: &HeaderMap) -> Option<u32> {
-    let is_grpc = text(headers, header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/grpc"));
-    (status == StatusCode::OK && is_grpc).then(|| text(headers, "grpc-status")?.parse().ok())?
+    (status == StatusCode::OK && is_grpc(headers)).then(|| text(headers, "grpc-status")?.parse().ok())?
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

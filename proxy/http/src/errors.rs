@@ -11,6 +11,7 @@ use http::{
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use proxy_core::classify::is_grpc;
 use proxy_model::Reason;
 
 use crate::{
@@ -117,11 +118,7 @@ impl Shape {
     /// Returns the format for a request: `request` is as the application would see it (after orig-proto was undone),
     /// and `is_orig_proto` tells that it arrived in HTTP/2 nevertheless.
     pub fn from_request<B>(request: &Request<B>, informational: bool, is_orig_proto: bool) -> Self {
-        let grpc = request.version() == Version::HTTP_2
-            && request
-                .headers()
-                .get(CONTENT_TYPE)
-                .is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
+        let grpc = request.version() == Version::HTTP_2 && is_grpc(request.headers());
         Self {
             grpc,
             informational,

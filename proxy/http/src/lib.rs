@@ -22,7 +22,7 @@ mod http2;
 pub mod metered;
 pub mod orig_proto;
 pub mod pool;
-pub mod refusals;
+mod refusals;
 pub mod replay;
 pub mod server;
 pub mod tap;

@@ -1,23 +1,27 @@
 //! Log of denied requests and connections, at a limited rate.
 
-use std::time::Instant;
+use std::{cell::Cell, time::Instant};
 
-use proxy_http::refusals::LogRate;
+use proxy_core::log_quota::LogQuota;
 use proxy_metrics::ResourceLabels;
-use proxy_model::{Meta, Reason, ServerPolicy};
+use proxy_model::{Meta, Reason, ServerPolicy, limits};
 
 use crate::connection::Connection;
 
 /// Log of the denials of one worker. Denials beyond the rate are only counted; the next logged one reports their number
 /// as `suppressed`.
 #[derive(Debug, Default)]
-pub(crate) struct DenialLog(LogRate);
+pub(crate) struct DenialLog(Cell<LogQuota>);
 
 impl DenialLog {
+    fn admit(&self) -> Option<u64> {
+        LogQuota::admit_shared(&self.0, limits::DENIALS_LOGGED.value, Instant::now())
+    }
+
     /// Logs a denied request; `route` is the one that matched.
     #[cold]
     pub(crate) fn request(&self, connection: &Connection, policy: &ServerPolicy, reason: Reason, route: Option<&Meta>) {
-        let Some(suppressed) = self.0.admit(Instant::now()) else {
+        let Some(suppressed) = self.admit() else {
             return;
         };
         let server = connection.server_labels(policy);
@@ -40,7 +44,7 @@ impl DenialLog {
     /// Logs a denied connection.
     #[cold]
     pub(crate) fn connection(&self, connection: &Connection, policy: &ServerPolicy, reason: Reason) {
-        let Some(suppressed) = self.0.admit(Instant::now()) else {
+        let Some(suppressed) = self.admit() else {
             return;
         };
         let server = connection.server_labels(policy);

@@ -2,12 +2,9 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderName, Method, Request, Version,
-    header::{CONTENT_TYPE, HOST},
-    uri::Authority,
-};
+use http::{HeaderMap, HeaderName, Method, Request, Version, header::HOST, uri::Authority};
 use http_body::Body as _;
+use proxy_core::classify::is_grpc;
 use proxy_http::{
     Body, Replay,
     h1::{self, Form},
@@ -76,8 +73,7 @@ impl<'a> Outgoing<'a> {
 
     /// Returns true for a gRPC request, whose failure the proxy reports in gRPC's form.
     pub(crate) fn is_grpc(&self) -> bool {
-        let content_type = self.request.headers().get(CONTENT_TYPE);
-        self.is_http2() && content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+        self.is_http2() && is_grpc(self.request.headers())
     }
 
     /// Returns true if the request can be sent again.

@@ -84,10 +84,9 @@ impl Track {
             backend,
             started,
         } = attempt;
-        let content_type = headers.get(http::header::CONTENT_TYPE);
         Box::new(Self {
             status: response.status(),
-            is_grpc: content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")),
+            is_grpc: classify::is_grpc(headers),
             grpc_status: seen
                 .has(HeaderFlags::GRPC_STATUS)
                 .then(|| grpc_status(headers))
