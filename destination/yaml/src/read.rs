@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeSeed;
 use serde_json::Value;
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter, budget, options};
+use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter, alias_limits, budget, options};
 
 /// Start of every [`Invalid`]'s text.
 pub const INVALID: &str = "invalid YAML";
@@ -22,6 +22,8 @@ pub struct Invalid {
 const NODES_MAX: usize = 2_000_000;
 /// Depth of values in a document; the deepest custom resource definitions reach 40.
 const DEPTH_MAX: usize = 100;
+/// Events that aliases repeat in a document. Every anchor that is open then keeps a copy of each.
+const REPEATS_MAX: usize = 100_000;
 
 fn settings() -> Options {
     options! {
@@ -30,6 +32,7 @@ fn settings() -> Options {
             max_events: 2 * NODES_MAX,
             max_depth: DEPTH_MAX,
         },
+        alias_limits: alias_limits! { max_total_replayed_events: REPEATS_MAX },
         duplicate_keys: DuplicateKeyPolicy::Error,
         merge_keys: MergeKeyPolicy::Merge,
         // `defaultMode: 0644` is 420 to kubectl.
