@@ -216,7 +216,7 @@ impl Server {
                 }
                 Err(error) => {
                     admissions.make_room();
-                    server.pause(&error).await;
+                    server.pause(&error, &mut connections).await;
                 }
             }
         }
@@ -235,12 +235,16 @@ impl Server {
         ticket
     }
 
-    /// Lets the system recover: without file descriptors, accepting at once would only fail again.
-    async fn pause(&self, error: &io::Error) {
+    /// Lets the system recover: without file descriptors, accepting at once would only fail again. A connection that ends
+    /// leaves its descriptor to the next.
+    async fn pause(&self, error: &io::Error, connections: &mut JoinSet<()>) {
         let pause = limits::ACCEPT_PAUSE;
         tracing::warn!(server = self.name, %error, "cannot accept a connection");
         self.refuse(pause.row());
-        tokio::time::sleep(pause.value).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause.value) => {}
+            Some(_) = connections.join_next() => {}
+        }
     }
 
     fn refuse(&self, limit: Limit<Value>) {
