@@ -38,7 +38,7 @@ impl Default for MessageCaches {
             endpoints: MessageCache::differences(updates),
             profiles: MessageCache::whole(|_, now| message::encode_raw(&encode::whole_profile(now))),
             outbound: MessageCache::whole(|_, now| message::encode_raw(&encode::whole_client_policy(now))),
-            inbound: MessageCache::whole(|_, now| message::encode(&encode::server_policy(now))),
+            inbound: MessageCache::whole(|_, now| message::encode_raw(&encode::whole_server_policy(now))),
         }
     }
 }

@@ -56,13 +56,6 @@ impl Encoder {
     }
 }
 
-/// Encodes a single message.
-pub(crate) fn encode(message: &impl Message) -> Encoded {
-    let mut encoder = Encoder::default();
-    encoder.message(message);
-    encoder.finish()
-}
-
 /// Encodes a message that is bytes already.
 pub(crate) fn encode_raw(message: &[u8]) -> Encoded {
     let mut encoder = Encoder::default();
@@ -115,6 +108,10 @@ mod tests {
     use linkerd2_proxy_api::destination::GetDestination;
 
     use super::*;
+
+    fn encode(message: &impl Message) -> Encoded {
+        encode_raw(&message.encode_to_vec())
+    }
 
     #[test]
     fn decodes_a_single_uncompressed_message() {

@@ -17,6 +17,7 @@ use proxy_model::{
 use crate::{
     Refused, Workload,
     dep::Parent,
+    filter,
     pod::IndexedPod,
     reader::Reader,
     route::{self, AnyRoute, Unsupported},
@@ -144,7 +145,7 @@ fn http_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<HttpRoute> {
             let matches = rule.matches.iter().map(route::http_match).collect::<Result<_, _>>()?;
             Ok(Rule {
                 matches,
-                filters: route::filters(&rule.filters)?,
+                filters: filter::http(rule)?,
                 action: Action,
             })
         };
@@ -166,7 +167,7 @@ fn grpc_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<GrpcRoute> {
             let matches = rule.matches.iter().map(route::grpc_match).collect::<Result<_, _>>()?;
             Ok(Rule {
                 matches,
-                filters: route::filters(&rule.filters)?,
+                filters: filter::grpc(rule)?,
                 action: Action,
             })
         };

@@ -10,6 +10,7 @@ mod check;
 mod config;
 mod dep;
 mod endpoints;
+mod filter;
 mod inbound;
 pub mod limits;
 mod name;

@@ -12,8 +12,8 @@ use proxy_model::{
     budget::{Exceeded, PatternFault},
     limits,
     route::{
-        Filter, GrpcMatch, HeaderMatch, HeaderModifier, HeaderValueMatch, HostMatch, HttpMatch, InvalidPattern,
-        PathMatch, PathModifier, Pattern, QueryMatch, QueryValueMatch, Redirect,
+        GrpcMatch, HeaderMatch, HeaderValueMatch, HostMatch, HttpMatch, InvalidPattern, PathMatch, Pattern, QueryMatch,
+        QueryValueMatch,
     },
 };
 
@@ -36,10 +36,31 @@ pub(crate) enum Unsupported {
     FilterSettings(String),
     #[error("the filter {0} is not supported")]
     Filter(String),
+    #[error("the filter {filter} has the {field} {value:?}, {fault}")]
+    FilterValue {
+        filter: &'static str,
+        field: &'static str,
+        value: String,
+        fault: &'static str,
+    },
+    #[error("the filter {0} replaces a prefix, so the matches of its rule must be of type PathPrefix")]
+    PrefixMatch(&'static str),
+    #[error("a rule and its backends can have {0}")]
+    Filters(&'static str),
     #[error("a backend of kind {0} is not supported")]
     Backend(String),
     #[error("a {kind} must have exactly one rule, but this one has {rules}")]
     Rules { kind: &'static str, rules: usize },
+}
+
+impl Unsupported {
+    /// Reason of the condition `Accepted`.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Filters(_) => "IncompatibleFilters",
+            _ => "UnsupportedValue",
+        }
+    }
 }
 
 impl From<PatternFault> for Unsupported {
@@ -175,11 +196,11 @@ pub(crate) fn hosts(names: &[String]) -> Vec<HostMatch> {
     names.iter().map(host).collect()
 }
 
-fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
+pub(crate) fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
     name.parse().map_err(|_| Unsupported::HeaderName(name.to_owned()))
 }
 
-fn header_value(value: &str) -> Result<HeaderValue, Unsupported> {
+pub(crate) fn header_value(value: &str) -> Result<HeaderValue, Unsupported> {
     value.parse().map_err(|_| Unsupported::HeaderValue(value.to_owned()))
 }
 
@@ -242,52 +263,4 @@ pub(crate) fn grpc_match(found: &k8s::GrpcMatch) -> Result<GrpcMatch, Unsupporte
         headers: headers(&found.headers)?,
         has_rpc: method.is_some(),
     })
-}
-
-/// Converts the filters of a rule or a backend.
-pub(crate) fn filters(found: &[k8s::Filter]) -> Result<Vec<Filter>, Unsupported> {
-    found.iter().map(filter).collect()
-}
-
-fn filter(found: &k8s::Filter) -> Result<Filter, Unsupported> {
-    let lacks = || Unsupported::FilterSettings(found.kind.clone());
-    match found.kind.as_str() {
-        "RequestHeaderModifier" => {
-            modifier(found.request_header_modifier.as_ref().ok_or_else(lacks)?).map(Filter::RequestHeaders)
-        }
-        "ResponseHeaderModifier" => {
-            modifier(found.response_header_modifier.as_ref().ok_or_else(lacks)?).map(Filter::ResponseHeaders)
-        }
-        "RequestRedirect" => Ok(Filter::Redirect(redirect(
-            found.request_redirect.as_ref().ok_or_else(lacks)?,
-        ))),
-        other => Err(Unsupported::Filter(other.to_owned())),
-    }
-}
-
-fn modifier(found: &k8s::HeaderModifier) -> Result<HeaderModifier, Unsupported> {
-    let pair = |header: &k8s::HeaderValue| Ok((header_name(&header.name)?, header_value(&header.value)?));
-    Ok(HeaderModifier {
-        add: found.add.iter().map(pair).collect::<Result<_, Unsupported>>()?,
-        set: found.set.iter().map(pair).collect::<Result<_, Unsupported>>()?,
-        remove: found
-            .remove
-            .iter()
-            .map(|name| header_name(name))
-            .collect::<Result<_, _>>()?,
-    })
-}
-
-fn redirect(found: &k8s::Redirect) -> Redirect {
-    Redirect {
-        scheme: found.scheme.as_ref().map(|scheme| scheme.to_ascii_lowercase()),
-        host: found.hostname.clone(),
-        path: found.path.as_ref().map(|path| match path {
-            k8s::PathModifier::ReplaceFullPath { value } => PathModifier::Full(value.clone()),
-            k8s::PathModifier::ReplacePrefixMatch { value } => PathModifier::Prefix(value.clone()),
-        }),
-        port: found.port,
-        // The default that an API server would fill in.
-        status: found.status_code.or(Some(302)),
-    }
 }

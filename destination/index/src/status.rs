@@ -110,7 +110,7 @@ fn parent_status(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef
         .or_else(|| {
             reader
                 .unsupported(route)
-                .map(|reason| ("UnsupportedValue", format!("{reason}.")))
+                .map(|fault| (fault.reason(), format!("{fault}.")))
         });
     let mut conditions = vec![Condition::new(ACCEPTED, failure)];
     // A Server's routes have no backends.

@@ -295,7 +295,7 @@ kind: HTTPRoute
 metadata: {name: r, namespace: a}
 spec:
   parentRefs: [{group: core, kind: Service, name: web}, {group: core, kind: Service, name: gone}]
-  rules: [{filters: [{type: URLRewrite}], backendRefs: [{name: lost, port: 80}]}]
+  rules: [{filters: [{type: ExtensionRef}], backendRefs: [{name: lost, port: 80}]}]
 ---
 apiVersion: policy.linkerd.io/v1alpha1
 kind: EgressNetwork
@@ -324,7 +324,7 @@ spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: s}, total: {req
     let expected = [
         "Accepted NoMatchingTarget There is no Server a/s.",
         "Accepted EgressReasonNetworkOverlap The network 10.0.0.0/9 overlaps the cluster network 10.0.0.0/8.",
-        "Accepted UnsupportedValue the filter URLRewrite is not supported.",
+        "Accepted UnsupportedValue the filter ExtensionRef is not supported.",
         lost,
         "Accepted NoMatchingParent The Service a/gone does not exist.",
         lost,

@@ -358,6 +358,9 @@ pub struct Filter {
     /// `RequestRedirect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_redirect: Option<Redirect>,
+    /// `URLRewrite`.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "urlRewrite")]
+    pub url_rewrite: Option<UrlRewrite>,
 }
 
 /// Changes to headers.
@@ -404,7 +407,18 @@ pub struct Redirect {
     pub status_code: Option<u16>,
 }
 
-/// Change of the path by a redirect.
+/// A rewrite; absent parts stay as in the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlRewrite {
+    /// Host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathModifier>,
+}
+
+/// Change of the path by a redirect or a rewrite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum PathModifier {

@@ -190,13 +190,16 @@ fn validates_only_gateway_routes_of_the_mesh() {
         route
     };
     let service = || json!({"group": "", "kind": "Service", "name": "web"});
-    assert_eq!(warnings(route(json!({"name": "edge"}), "never", "URLRewrite")), [""; 0]);
-    let said = rejection(route(service(), "never", "URLRewrite"));
+    assert_eq!(
+        warnings(route(json!({"name": "edge"}), "never", "ExtensionRef")),
+        [""; 0]
+    );
+    let said = rejection(route(service(), "never", "ExtensionRef"));
     assert!(
         said.contains("annotation retry.linkerd.io/http: \"never\" is not"),
         "{said}"
     );
-    let said = warnings(route(service(), "5xx", "URLRewrite"));
+    let said = warnings(route(service(), "5xx", "ExtensionRef"));
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(
         said[0].contains("unknown field spec.rules[0].sessionPersistence"),

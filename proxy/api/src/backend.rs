@@ -75,7 +75,7 @@ macro_rules! distribution {
             fn wire_backend(backend: &RouteBackend) -> WireBackend {
                 WireBackend {
                     backend: Some(encode_backend(&backend.backend)),
-                    filters: backend.filters.iter().map(filter::encode).collect(),
+                    filters: backend.filters.iter().filter_map(filter::encode).collect(),
                     $(..$rest)?
                 }
             }

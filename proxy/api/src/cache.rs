@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use linkerd2_proxy_api::{destination::Update, identity::CertifyResponse, inbound::Server};
+use linkerd2_proxy_api::{destination::Update, identity::CertifyResponse};
 use prost::Message;
 use proxy_model::{CachedOutbound, DiscoveryCache, EndpointSet, EndpointUpdate, OutboundTarget};
 
@@ -12,11 +12,11 @@ use crate::{
     destination::{decode_update, encode_add, encode_no_endpoints},
     error::each,
     extension::{
-        decode_whole_client_policy, decode_whole_profile, encode_whole_client_policy, encode_whole_profile,
-        read_whole_client_policy, read_whole_profile,
+        decode_whole_client_policy, decode_whole_profile, decode_whole_server_policy, encode_whole_client_policy,
+        encode_whole_profile, encode_whole_server_policy, read_whole_client_policy, read_whole_profile,
+        read_whole_server_policy,
     },
     identity::{decode_certified, encode_certified},
-    inbound::{decode_server_policy, encode_server_policy},
 };
 
 /// Format version; raised when an older program would misread a newer file.
@@ -38,8 +38,8 @@ struct File {
 struct Inbound {
     #[prost(uint32, tag = "1")]
     port: u32,
-    #[prost(message, optional, tag = "2")]
-    policy: Option<Server>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    policy: Option<bytes::Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,7 +78,7 @@ pub fn encode_cache(cache: &DiscoveryCache, limit: usize) -> (Vec<u8>, usize) {
     };
     let inbound = cache.inbound.iter().map(|(port, policy)| Inbound {
         port: u32::from(*port),
-        policy: Some(encode_server_policy(policy)),
+        policy: Some(encode_whole_server_policy(policy).into()),
     });
     file.inbound = inbound.filter(|entry| fits(entry.encoded_len())).collect();
     let outbound = cache.outbound.iter().map(|(target, known)| Outbound {
@@ -129,7 +129,8 @@ pub fn decode_certified_bytes(bytes: &[u8]) -> Result<Certified> {
 fn decode_inbound(entry: Inbound) -> Result<(u16, Arc<proxy_model::ServerPolicy>)> {
     let port = u16::try_from(entry.port).map_err(|error| Error::invalid("port", error))?;
     let policy = entry.policy.ok_or_else(|| Error::missing("policy"))?;
-    Ok((port, Arc::new(decode_server_policy(policy)?)))
+    let policy = read_whole_server_policy(policy).map_err(|error| Error::invalid("policy", error))?;
+    Ok((port, Arc::new(decode_whole_server_policy(policy)?)))
 }
 
 fn decode_outbound(entry: Outbound) -> Result<(OutboundTarget, CachedOutbound)> {

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http_body::Body as HttpBody;
 use linkerd2_proxy_api::{
     destination::destination_client::DestinationClient, identity::identity_client::IdentityClient,
-    inbound::inbound_server_policies_client::InboundServerPoliciesClient, tap::tap_client::TapClient,
+    tap::tap_client::TapClient,
 };
 use proxy_model::{
     ClientPolicy, EndpointUpdate, OutboundTarget, Profile, ServerPolicy, limits::CONTROL_MESSAGE_BYTES, tap::TapEvent,
@@ -22,7 +22,8 @@ use crate::{
     Certified, CertifyRequest, DestinationRequest, Error, InboundRequest, Observation, OutboundRequest, Result,
     TapDecoder, decode, encode,
     extension::{
-        WholeCodec, decode_whole_client_policy, decode_whole_profile, read_whole_client_policy, read_whole_profile,
+        WholeCodec, decode_whole_client_policy, decode_whole_profile, decode_whole_server_policy,
+        read_whole_client_policy, read_whole_profile, read_whole_server_policy,
     },
 };
 
@@ -72,9 +73,10 @@ pub async fn watch_inbound(svc: impl Service, workload: &str, port: u16) -> Resu
         workload: workload.to_owned(),
         port,
     };
-    let mut client = InboundServerPoliciesClient::new(svc).max_decoding_message_size(CONTROL_MESSAGE_BYTES.value);
-    let stream = client.watch_port(encode::port_spec(&request)).await?.into_inner();
-    Ok(updates(stream, decode::server_policy))
+    let path = PathAndQuery::from_static("/io.linkerd.proxy.inbound.InboundServerPolicies/WatchPort");
+    let codec = WholeCodec::new(read_whole_server_policy);
+    let stream = whole(svc, path, encode::port_spec(&request), codec).await?;
+    Ok(updates(stream, decode_whole_server_policy))
 }
 
 /// `Destination.GetProfile`.

@@ -1,15 +1,18 @@
 //! Extensions of the API between our control plane and our proxies: fields with numbers that the API does not use,
 //! which other proxies skip. Protobuf allows fields of a message to be appended to it, which is how they are written.
 
+mod filters;
+
 use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes};
 use linkerd2_proxy_api::{
     destination::{DestinationProfile, RetryBudget as WireBudget},
+    inbound::Server,
     outbound::OutboundPolicy,
 };
 use prost::Message;
-use proxy_model::{ClientPolicy, Profile};
+use proxy_model::{ClientPolicy, Profile, ServerPolicy};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -17,6 +20,8 @@ use tonic::{
 
 use crate::{
     Error, Result,
+    error::Within,
+    inbound::{decode_server_policy, encode_server_policy},
     outbound::{decode_client_policy, encode_client_policy},
     profile::{decode_budget, decode_profile, encode_budget, encode_profile},
 };
@@ -83,6 +88,9 @@ struct PolicyExtension {
     /// Largest share of the endpoints that failure accrual ejects at a time.
     #[prost(uint32, optional, tag = "1001")]
     max_ejected_percent: Option<u32>,
+    /// Filters that their kind of route lacks.
+    #[prost(message, repeated, tag = "1002")]
+    filters: Vec<filters::ExtraFilter>,
 }
 
 /// Encodes one message of `OutboundPolicies.Watch` with what the API lacks; as bytes on the wire.
@@ -90,6 +98,7 @@ pub fn encode_whole_client_policy(policy: &ClientPolicy) -> Vec<u8> {
     let mut accruals = policy.protocol.failure_accruals();
     let extension = PolicyExtension {
         max_ejected_percent: accruals.find_map(|accrual| accrual.ejection().max_percent),
+        filters: filters::encode(policy),
     };
     let mut bytes = encode_client_policy(policy).encode_to_vec();
     bytes.extend(extension.encode_to_vec());
@@ -114,6 +123,7 @@ pub(crate) fn decode_whole_client_policy(wire: WholePolicy) -> Result<ClientPoli
         let accruals = policy.protocol.failure_accruals_mut();
         accruals.for_each(|accrual| accrual.ejection_mut().max_percent = Some(percent));
     }
+    filters::decode(wire.extension.filters, &mut policy).within("filters")?;
     Ok(policy)
 }
 
@@ -122,6 +132,45 @@ pub(crate) fn read_whole_client_policy(bytes: Bytes) -> std::result::Result<Whol
     let policy = OutboundPolicy::decode(bytes.clone())?;
     let extension = PolicyExtension::decode(bytes)?;
     Ok(WholePolicy { policy, extension })
+}
+
+/// Settings of a server policy that the API lacks.
+#[derive(Clone, PartialEq, Message)]
+struct ServerExtension {
+    /// Filters that their kind of route lacks.
+    #[prost(message, repeated, tag = "1001")]
+    filters: Vec<filters::ExtraFilter>,
+}
+
+/// Encodes one message of `InboundServerPolicies.WatchPort` with what the API lacks; as bytes on the wire.
+pub fn encode_whole_server_policy(policy: &ServerPolicy) -> Vec<u8> {
+    let extension = ServerExtension {
+        filters: filters::encode(policy),
+    };
+    let mut bytes = encode_server_policy(policy).encode_to_vec();
+    bytes.extend(extension.encode_to_vec());
+    bytes
+}
+
+/// A message of `InboundServerPolicies.WatchPort` as received.
+#[derive(Debug)]
+pub(crate) struct WholeServer {
+    policy: Server,
+    extension: ServerExtension,
+}
+
+/// Decodes one message of `InboundServerPolicies.WatchPort` with what the API lacks.
+pub(crate) fn decode_whole_server_policy(wire: WholeServer) -> Result<ServerPolicy> {
+    let mut policy = decode_server_policy(wire.policy)?;
+    filters::decode(wire.extension.filters, &mut policy).within("filters")?;
+    Ok(policy)
+}
+
+/// Decodes both halves of a message.
+pub(crate) fn read_whole_server_policy(bytes: Bytes) -> std::result::Result<WholeServer, prost::DecodeError> {
+    let policy = Server::decode(bytes.clone())?;
+    let extension = ServerExtension::decode(bytes)?;
+    Ok(WholeServer { policy, extension })
 }
 
 type Read<R> = fn(Bytes) -> std::result::Result<R, prost::DecodeError>;

@@ -1,7 +1,9 @@
 //! Filters. The model has one kind of filter; the wire has one for each kind of route, and not every kind has all.
 //!
-//! A filter that a kind of route lacks is encoded as a failure that names it, never left out: a request must not pass
-//! because a filter cannot be applied.
+//! Filters that a kind of route lacks travel in extension fields (`extension/filters.rs`). For other proxies, which skip
+//! those, a change of responses is left out: a call that succeeds without a header does less harm than one that fails,
+//! as they all would. Everything else becomes a failure that names the filter: a request must not pass because a
+//! filter cannot be applied, and an application must not see a path or host that its route would have rewritten.
 
 use http::{HeaderName, HeaderValue};
 use linkerd2_proxy_api::{
@@ -49,15 +51,27 @@ macro_rules! request_filters {
                 }
             }
 
-            pub(crate) fn encode(filter: &Filter) -> Wire {
+            /// Encodes a filter; none if it is left out.
+            pub(crate) fn encode(filter: &Filter) -> Option<Wire> {
                 let kind = match filter {
                     $(Filter::$filter(model) => Kind::$kind($encode(model)),)+
+                    other if is_left_out(other) => return None,
                     failure => Kind::FailureInjector($encode_fail(failure)),
                 };
-                Wire { kind: Some(kind) }
+                Some(Wire { kind: Some(kind) })
+            }
+
+            /// Returns true if the kind of route has this filter.
+            pub(crate) fn has(filter: &Filter) -> bool {
+                matches!(filter, $(Filter::$filter(_))|+)
             }
         }
     };
+}
+
+/// Returns true if a route that lacks this filter goes without it.
+pub(crate) fn is_left_out(filter: &Filter) -> bool {
+    matches!(filter, Filter::ResponseHeaders(_))
 }
 
 request_filters! {
@@ -98,12 +112,12 @@ macro_rules! tcp_filters {
                 }
             }
 
-            pub(crate) fn encode(filter: &Filter) -> Wire {
+            pub(crate) fn encode(filter: &Filter) -> Option<Wire> {
                 let kind = match filter {
                     Filter::Forbidden => Kind::Forbidden(Forbidden {}),
                     refusal => Kind::Invalid(Invalid { message: refusal_text(refusal) }),
                 };
-                Wire { kind: Some(kind) }
+                Some(Wire { kind: Some(kind) })
             }
         }
     };
@@ -128,6 +142,7 @@ fn refusal_text(filter: &Filter) -> String {
         Filter::RequestHeaders(_) => "a request header modifier cannot be applied here".to_owned(),
         Filter::ResponseHeaders(_) => "a response header modifier cannot be applied here".to_owned(),
         Filter::Redirect(_) => "a redirect cannot be applied here".to_owned(),
+        Filter::Rewrite(_) => "this proxy cannot rewrite a URL".to_owned(),
     }
 }
 
@@ -219,11 +234,11 @@ fn encode_request_headers(modifier: &HeaderModifier) -> RequestHeaderModifier {
     RequestHeaderModifier { add, set, remove }
 }
 
-fn decode_response_headers(wire: ResponseHeaderModifier) -> Result<Filter> {
+pub(crate) fn decode_response_headers(wire: ResponseHeaderModifier) -> Result<Filter> {
     decode_modifier(wire.add, wire.set, wire.remove).map(Filter::ResponseHeaders)
 }
 
-fn encode_response_headers(modifier: &HeaderModifier) -> ResponseHeaderModifier {
+pub(crate) fn encode_response_headers(modifier: &HeaderModifier) -> ResponseHeaderModifier {
     let (add, set, remove) = encode_modifier(modifier);
     ResponseHeaderModifier { add, set, remove }
 }
@@ -278,24 +293,28 @@ fn decode_redirect(wire: RequestRedirect) -> Result<Filter> {
 }
 
 fn encode_redirect(redirect: &Redirect) -> RequestRedirect {
-    let path = redirect.path.as_ref().map(|path| match path {
-        PathModifier::Full(path) => path_modifier::Replace::Full(path.clone()),
-        PathModifier::Prefix(prefix) => path_modifier::Replace::Prefix(prefix.clone()),
-    });
     RequestRedirect {
         scheme: redirect.scheme.as_deref().map(Scheme::from),
         host: redirect.host.clone().unwrap_or_default(),
-        path: path.map(|replace| WirePath { replace: Some(replace) }),
+        path: redirect.path.as_ref().map(encode_path_modifier),
         port: redirect.port.map_or(0, u32::from),
         status: redirect.status.map_or(0, u32::from),
     }
 }
 
-fn decode_path_modifier(wire: WirePath) -> Result<PathModifier> {
+pub(crate) fn decode_path_modifier(wire: WirePath) -> Result<PathModifier> {
     match wire.replace.ok_or_else(|| Error::missing("replace"))? {
         path_modifier::Replace::Full(path) => Ok(PathModifier::Full(path)),
         path_modifier::Replace::Prefix(prefix) => Ok(PathModifier::Prefix(prefix)),
     }
+}
+
+pub(crate) fn encode_path_modifier(path: &PathModifier) -> WirePath {
+    let replace = match path {
+        PathModifier::Full(path) => path_modifier::Replace::Full(path.clone()),
+        PathModifier::Prefix(prefix) => path_modifier::Replace::Prefix(prefix.clone()),
+    };
+    WirePath { replace: Some(replace) }
 }
 
 /// Decodes a scheme to its lower-case text.

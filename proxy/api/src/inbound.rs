@@ -124,7 +124,7 @@ fn decode_http_route(wire: WireHttp) -> Result<HttpRoute> {
 fn encode_http_route(route: &HttpRoute) -> WireHttp {
     let rule = |rule: &Rule<_, Action>| wire_http::Rule {
         matches: rule.matches.iter().map(encode_http_match).collect(),
-        filters: rule.filters.iter().map(filter::inbound_http::encode).collect(),
+        filters: rule.filters.iter().filter_map(filter::inbound_http::encode).collect(),
     };
     WireHttp {
         metadata: Some(encode_meta(&route.meta)),
@@ -153,7 +153,7 @@ fn decode_grpc_route(wire: WireGrpc) -> Result<GrpcRoute> {
 fn encode_grpc_route(route: &GrpcRoute) -> WireGrpc {
     let rule = |rule: &Rule<_, Action>| wire_grpc::Rule {
         matches: rule.matches.iter().map(encode_grpc_match).collect(),
-        filters: rule.filters.iter().map(filter::inbound_grpc::encode).collect(),
+        filters: rule.filters.iter().filter_map(filter::inbound_grpc::encode).collect(),
     };
     WireGrpc {
         metadata: Some(encode_meta(&route.meta)),

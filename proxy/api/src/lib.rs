@@ -59,7 +59,10 @@ pub mod encode {
             encode_add as add, encode_endpoint as endpoint, encode_no_endpoints as no_endpoints,
             encode_remove as remove, encode_update as update,
         },
-        extension::{encode_whole_client_policy as whole_client_policy, encode_whole_profile as whole_profile},
+        extension::{
+            encode_whole_client_policy as whole_client_policy, encode_whole_profile as whole_profile,
+            encode_whole_server_policy as whole_server_policy,
+        },
         identity::{encode_certified as certified, encode_certify_request as certify_request},
         inbound::encode_server_policy as server_policy,
         meta::encode_meta as meta,

@@ -175,7 +175,7 @@ macro_rules! request_routes {
         fn $encode(route: &$route) -> $wire {
             let rule = |rule: &Rule<_, Action>| $module::Rule {
                 matches: rule.matches.iter().map($encode_match).collect(),
-                filters: rule.filters.iter().map(filter::$filters::encode).collect(),
+                filters: rule.filters.iter().filter_map(filter::$filters::encode).collect(),
                 backends: Some(backend::$backends::encode(&rule.action.distribution)),
                 request_timeout: rule.action.timeouts.request.map(encode_duration),
                 timeouts: Some(encode_timeouts(&rule.action.timeouts)),
@@ -236,7 +236,7 @@ fn decode_opaque_route(wire: OpaqueRoute, interner: &Interner) -> Result<TcpRout
 fn encode_opaque_route(route: &TcpRoute) -> OpaqueRoute {
     let rule = |rule: &Rule<_, _>| wire_opaque::Rule {
         backends: Some(backend::opaque::encode(&rule.action)),
-        filters: rule.filters.iter().map(filter::opaque::encode).collect(),
+        filters: rule.filters.iter().filter_map(filter::opaque::encode).collect(),
     };
     OpaqueRoute {
         metadata: Some(encode_meta(&route.meta)),
@@ -263,7 +263,7 @@ fn decode_tls_route(wire: TlsRoute, interner: &Interner) -> Result<TcpRoute> {
 fn encode_tls_route(route: &TcpRoute) -> TlsRoute {
     let rule = |rule: &Rule<_, _>| wire_tls::Rule {
         backends: Some(backend::tls::encode(&rule.action)),
-        filters: rule.filters.iter().map(filter::tls::encode).collect(),
+        filters: rule.filters.iter().filter_map(filter::tls::encode).collect(),
     };
     TlsRoute {
         metadata: Some(encode_meta(&route.meta)),

@@ -20,7 +20,7 @@ use proxy_model::{
         Action, Backend, Dispatch, Distribution, Ejection, FailureAccrual, Http, Load, Opaque, PeakEwma, Queue,
         RouteBackend, TcpRoute,
     },
-    route::{Filter, HeaderModifier, Ratio, Redirect, Route, Rule, Timeouts},
+    route::{Filter, HeaderModifier, Ratio, Redirect, Rewrite, Route, Rule, Timeouts},
 };
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -351,6 +351,7 @@ fn filters_that_a_route_cannot_carry_fail_requests() {
         Filter::RequestHeaders(HeaderModifier::default()),
         Filter::ResponseHeaders(HeaderModifier::default()),
         Filter::Redirect(Redirect::default()),
+        Filter::Rewrite(Rewrite::default()),
         Filter::FailGrpc {
             code: 14,
             message: "no".into(),
@@ -394,10 +395,13 @@ fn filters_that_a_route_cannot_carry_fail_requests() {
 }
 
 #[test]
-fn filters_that_a_server_cannot_carry_fail_requests() {
+fn filters_that_a_server_cannot_carry_fail_requests_unless_they_change_responses() {
     let rules = vec![Rule {
         matches: Vec::new(),
-        filters: vec![Filter::ResponseHeaders(HeaderModifier::default())],
+        filters: vec![
+            Filter::ResponseHeaders(HeaderModifier::default()),
+            Filter::Rewrite(Rewrite::default()),
+        ],
         action: inbound::Action,
     }];
     let routes = vec![Route {
@@ -420,8 +424,8 @@ fn filters_that_a_server_cannot_carry_fail_requests() {
         panic!("http2")
     };
     assert!(matches!(
-        routes[0].rules[0].filters[0],
-        Filter::FailHttp { status: 500, .. }
+        &routes[0].rules[0].filters[..],
+        [Filter::FailHttp { status: 500, message, .. }] if message == "this proxy cannot rewrite a URL"
     ));
 }
 

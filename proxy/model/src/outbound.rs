@@ -115,6 +115,26 @@ pub enum Distribution {
     RandomAvailable(Vec<(RouteBackend, u32)>),
 }
 
+impl Distribution {
+    /// Backend at a position.
+    pub fn backend(&self, index: usize) -> Option<&RouteBackend> {
+        match self {
+            Self::Empty => None,
+            Self::FirstAvailable(backends) => backends.get(index),
+            Self::RandomAvailable(backends) => backends.get(index).map(|(backend, _)| backend),
+        }
+    }
+
+    /// Backend at a position, to change.
+    pub fn backend_mut(&mut self, index: usize) -> Option<&mut RouteBackend> {
+        match self {
+            Self::Empty => None,
+            Self::FirstAvailable(backends) => backends.get_mut(index),
+            Self::RandomAvailable(backends) => backends.get_mut(index).map(|(backend, _)| backend),
+        }
+    }
+}
+
 /// A backend as a route refers to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteBackend {

@@ -139,8 +139,10 @@ pub enum Filter {
     RequestHeaders(HeaderModifier),
     /// Change the response's headers.
     ResponseHeaders(HeaderModifier),
-    /// Answer with a redirect.
+    /// Answer with a redirect; a request that is at its location already passes.
     Redirect(Redirect),
+    /// Change the request's host or path.
+    Rewrite(Rewrite),
     /// Reject: the route is forbidden.
     Forbidden,
     /// Reject: the route is invalid, for this reason.
@@ -190,7 +192,16 @@ pub struct Redirect {
     pub status: Option<u16>,
 }
 
-/// Change of the path by a redirect.
+/// A rewrite; parts that are `None` stay as in the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Host, which also replaces the port.
+    pub host: Option<String>,
+    /// Path; the query stays.
+    pub path: Option<PathModifier>,
+}
+
+/// Change of the path by a redirect or a rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathModifier {
     /// Replaces the whole path.

@@ -31,7 +31,6 @@ use crate::{
     request::Outgoing,
     response::{Attempt, Track},
     route::{Plan, RouteSource},
-    snapshot::Backend,
     timeout::{Phase, within},
 };
 
@@ -163,7 +162,15 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
         backend,
     } = hop;
     let endpoint = &*flight.endpoint;
-    let (mut request, orig_proto) = prepare(out, &plan.distribution().backends[backend], endpoint, variant)?;
+    let (mut request, orig_proto) = prepare(
+        out,
+        plan,
+        Target {
+            backend,
+            endpoint,
+            variant,
+        },
+    )?;
     let started = Instant::now();
     let tapped = if client.context.tap.is_active() {
         tap(client, plan, endpoint, out, &request)
@@ -192,22 +199,38 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
     Ok(receive(plan, attempt, response, tapped))
 }
 
+/// Where an attempt goes.
+struct Target<'a> {
+    backend: usize,
+    endpoint: &'a Endpoint,
+    variant: Variant,
+}
+
 /// Prepares the request of an attempt: filters of the backend, form for the connection.
 fn prepare(
     out: &mut Outgoing<'_>,
-    backend: &Backend,
-    endpoint: &Endpoint,
-    variant: Variant,
+    plan: &Plan,
+    target: Target<'_>,
 ) -> Result<(Request<Body>, Option<OrigProto>), Error> {
+    let Target {
+        backend,
+        endpoint,
+        variant,
+    } = target;
     let gone = || Error::Endpoint {
         addr: endpoint.model.addr,
         error: Rc::new(proxy_http::Error::Superseded),
     };
     let mut request = out.next().ok_or_else(gone)?;
-    if !backend.filters.is_empty() {
-        filter::request(&backend.filters, &mut request, None).map_err(|rejection| Error::Filter(Rc::new(rejection)))?;
+    let filters = &plan.distribution().backends[backend].filters;
+    let mut authority = None;
+    if !filters.is_empty() {
+        let filtered = filter::request(filters, &mut request, plan.prefix.as_deref());
+        filtered.map_err(|rejection| Error::Filter(Rc::new(rejection)))?;
+        authority = filter::rewritten_authority(filters);
     }
-    let orig_proto = out.prepare(&mut request, endpoint, variant);
+    let authority = authority.unwrap_or_else(|| out.authority.clone());
+    let orig_proto = out.prepare(&mut request, endpoint, variant, authority);
     Ok((request, orig_proto))
 }
 

@@ -140,14 +140,14 @@ impl<'a> Outgoing<'a> {
         Some(request)
     }
 
-    /// Adapts a request to `variant` and `endpoint`. Returns its original form if it is carried in HTTP/2.
+    /// Adapts a request of `authority` to `variant` and `endpoint`. Returns its original form if it is carried in HTTP/2.
     pub(crate) fn prepare(
         &self,
         request: &mut Request<Body>,
         endpoint: &Endpoint,
         variant: Variant,
+        mut authority: Authority,
     ) -> Option<OrigProto> {
-        let mut authority = self.authority.clone();
         let overridden = endpoint
             .model
             .authority_override

@@ -8,7 +8,7 @@ use proxy_http::{Body, filter, headers::L5D_DST_CANONICAL};
 use proxy_metrics::RequestGuard;
 use proxy_model::{
     Labels,
-    route::{Filter, PathMatch, Retry, Timeouts},
+    route::{PathMatch, Retry, Timeouts},
 };
 
 use crate::{
@@ -23,8 +23,8 @@ pub(crate) struct Plan {
     pub(crate) source: RouteSource,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Retry>,
-    /// Response filters of the route.
-    response_filters: Vec<Filter>,
+    /// Prefix that the rule matched, if a filter of its backends asks for it.
+    pub(crate) prefix: Option<Box<str>>,
     pub(crate) started: Instant,
 }
 
@@ -81,7 +81,9 @@ impl Plan {
 
     /// Applies the filters to a response of `backend`.
     pub(crate) fn response_filters(&self, backend: usize, response: &mut http::Response<Body>) {
-        filter::response(&self.response_filters, response);
+        if let RouteSource::Policy(rule) = &self.source {
+            filter::response(&rule.response_filters, response);
+        }
         filter::response(&self.distribution().backends[backend].filters, response);
     }
 }
@@ -97,7 +99,7 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
         return Ok(Plan {
             timeouts: Timeouts::default(),
             retry: None,
-            response_filters: Vec::new(),
+            prefix: None,
             source: RouteSource::Profile(profile.clone(), route),
             started,
         });
@@ -121,18 +123,13 @@ pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> 
         _ => None,
     });
     filter::request(filters, request, prefix).map_err(|rejection| Error::Filter(Rc::new(rejection)))?;
-    let has_response_filters = filters.iter().any(|f| matches!(f, Filter::ResponseHeaders(_)));
-    let response_filters = if has_response_filters {
-        filters.clone()
-    } else {
-        Vec::new()
-    };
+    let prefix = if rule.needs_prefix { prefix.map(Box::from) } else { None };
     let (timeouts, retry) = apply_overrides(&rule, request);
     Ok(Plan {
         source: RouteSource::Policy(rule),
         timeouts,
         retry,
-        response_filters,
+        prefix,
         started,
     })
 }

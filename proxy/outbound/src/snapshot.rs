@@ -14,7 +14,7 @@ use proxy_model::{
     ClientProtocol, Meta, OrigDstAddr, defaults,
     outbound::{self, FailureAccrual, Load, TcpRoute},
     profile,
-    route::{Filter, GrpcMatch, HttpMatch, Retry, Route, Timeouts},
+    route::{Filter, GrpcMatch, HttpMatch, PathModifier, Retry, Route, Timeouts},
 };
 
 use crate::{
@@ -66,6 +66,10 @@ pub(crate) enum Routes {
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) distribution: Distribution,
+    /// Filters of the rule that change responses.
+    pub(crate) response_filters: Vec<Filter>,
+    /// A filter of a backend replaces the prefix that the rule matched.
+    pub(crate) needs_prefix: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Retry>,
     /// Budget of the route's retries, if it may have any.
@@ -126,6 +130,18 @@ pub(crate) struct Backend {
     pub(crate) dispatch: Dispatch,
     pub(crate) filters: Vec<Filter>,
     pub(crate) slot: Option<Rc<BackendSlot>>,
+}
+
+impl Backend {
+    /// Returns true if a filter replaces the prefix that the rule matched.
+    fn needs_prefix(&self) -> bool {
+        let mut replaced = self.filters.iter().filter_map(|filter| match filter {
+            Filter::Redirect(redirect) => redirect.path.as_ref(),
+            Filter::Rewrite(rewrite) => rewrite.path.as_ref(),
+            _ => None,
+        });
+        replaced.any(|path| matches!(path, PathModifier::Prefix(_)))
+    }
 }
 
 /// Dispatch of a backend: one endpoint or a balancer.
@@ -295,7 +311,7 @@ impl Compiler<'_> {
             matches: rule.matches.clone(),
             filters: rule.filters.clone(),
             action: Rc::new(self.rule(
-                &rule.action,
+                rule,
                 RouteRef {
                     kind,
                     meta: &route.meta,
@@ -311,15 +327,25 @@ impl Compiler<'_> {
         }
     }
 
-    fn rule(&self, action: &outbound::Action, route: RouteRef<'_>, accrual: Option<FailureAccrual>) -> Rule {
+    fn rule<M>(
+        &self,
+        rule: &proxy_model::route::Rule<M, outbound::Action>,
+        route: RouteRef<'_>,
+        accrual: Option<FailureAccrual>,
+    ) -> Rule {
+        let action = &rule.action;
         let params = BackendParams {
             kind: BalancerKind::Http,
             accrual,
             route: Some(route),
         };
         let metrics = &self.endpoints.context.metrics;
+        let distribution = self.distribution(&action.distribution, params);
+        let is_response = |filter: &&Filter| matches!(filter, Filter::ResponseHeaders(_));
         Rule {
-            distribution: self.distribution(&action.distribution, params),
+            response_filters: rule.filters.iter().filter(is_response).cloned().collect(),
+            needs_prefix: distribution.backends.iter().any(Backend::needs_prefix),
+            distribution,
             timeouts: action.timeouts,
             retry: action.retry.clone(),
             budget: self.policy_budget(action, route.meta),

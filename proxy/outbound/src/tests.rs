@@ -3,6 +3,7 @@
 
 mod bytes;
 mod failures;
+mod filters;
 mod http;
 mod outliers;
 mod profiles;

@@ -115,7 +115,9 @@ pub(crate) async fn grpc(args: Grpc) -> anyhow::Result<()> {
     };
     // The first message goes before the response's headers: both directions must flow on their own.
     tx.send(chunk(0)).await?;
-    let mut answers = grpc.streaming(request, path, codec).await?.into_inner();
+    let response = grpc.streaming(request, path, codec).await?;
+    let headers = response.metadata().clone().into_headers();
+    let mut answers = response.into_inner();
     let exchange = async {
         for number in 0..args.messages {
             let answer = answers.message().await?.context("the stream ended early")?;
@@ -129,7 +131,12 @@ pub(crate) async fn grpc(args: Grpc) -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     tokio::time::timeout(EXCHANGE, exchange).await??;
-    println(&serde_json::json!({ "messages": args.messages, "bytes": args.bytes }));
+    let headers = headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.to_string(), serde_json::Value::from(value))
+    });
+    let headers: serde_json::Map<_, _> = headers.collect();
+    println(&serde_json::json!({ "messages": args.messages, "bytes": args.bytes, "headers": headers }));
     Ok(())
 }
 

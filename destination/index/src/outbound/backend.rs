@@ -9,10 +9,7 @@ use proxy_model::{
     route::{Filter, Ratio},
 };
 
-use crate::{
-    reader::Reader,
-    route::{self, Unsupported},
-};
+use crate::{filter, reader::Reader, route::Unsupported};
 
 use super::Apex;
 
@@ -99,7 +96,7 @@ pub(super) fn resolve(
     own: (&str, Failure),
 ) -> Result<RouteBackend, Unsupported> {
     let (route_ns, failure) = own;
-    let filters = route::filters(&found.filters)?;
+    let filters = filter::backend(found)?;
     let ns = found.namespace.as_deref().unwrap_or(route_ns);
     let group = found.group.as_deref().unwrap_or_default();
     let kind = found.kind.as_deref().unwrap_or("Service");

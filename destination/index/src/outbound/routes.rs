@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     dep::Parent,
+    filter,
     reader::Reader,
     route::{self, AnyRoute, Traffic, Unsupported},
 };
@@ -185,7 +186,7 @@ fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
                 .iter()
                 .map(route::http_match)
                 .collect::<Result<_, Unsupported>>()?,
-            filters: route::filters(&rule.filters)?,
+            filters: filter::http(rule)?,
             action: action(reader, apex, (found.namespace(), &rule.backend_refs), settings)?,
         })
     };
@@ -218,7 +219,7 @@ fn grpc_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
                 .iter()
                 .map(route::grpc_match)
                 .collect::<Result<_, Unsupported>>()?,
-            filters: route::filters(&rule.filters)?,
+            filters: filter::grpc(rule)?,
             action: action(reader, apex, (found.namespace(), &rule.backend_refs), settings)?,
         })
     };
@@ -293,7 +294,7 @@ fn action(
 pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
     let backends = |refs: &[BackendRef]| -> Result<(), Unsupported> {
         for found in refs {
-            route::filters(&found.filters)?;
+            filter::backend(found)?;
             let known = match (found.group.as_deref().unwrap_or_default(), found.kind.as_deref()) {
                 ("" | keys::CORE_GROUP, None | Some("Service")) => true,
                 (group, kind) => group == keys::POLICY_GROUP && kind == Some("EgressNetwork"),
@@ -311,7 +312,7 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                     rule.matches
                         .iter()
                         .try_for_each(|found| route::http_match(found).map(drop))?;
-                    route::filters(&rule.filters)?;
+                    filter::http(rule)?;
                     backends(&rule.backend_refs)?;
                 }
             }
@@ -320,7 +321,7 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                     rule.matches
                         .iter()
                         .try_for_each(|found| route::grpc_match(found).map(drop))?;
-                    route::filters(&rule.filters)?;
+                    filter::grpc(rule)?;
                     backends(&rule.backend_refs)?;
                 }
             }

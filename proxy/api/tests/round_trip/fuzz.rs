@@ -11,7 +11,6 @@ use proxy_api::{
     Certified, DestinationRequest, InboundRequest, Observation, OutboundRequest, TapDecoder, decode, encode,
     wire::{destination, identity, inbound, outbound, tap},
 };
-use proxy_model::{CachedOutbound, DiscoveryCache, OutboundTarget};
 use tests_fuzz::{Target, within};
 
 use super::*;
@@ -76,14 +75,18 @@ fn fuzz_profile() {
 
 #[test]
 fn fuzz_client_policy() {
-    let seeds = seeds(client_policy(), |policy| encode::client_policy(policy).encode_to_vec());
+    let seeds = seeds(client_policy(&Filters::of_the_api()), |policy| {
+        encode::client_policy(policy).encode_to_vec()
+    });
     target("fuzz_client_policy", seeds)
         .run(|bytes| check::<outbound::OutboundPolicy, _>(bytes, decode::client_policy, encode::client_policy));
 }
 
 #[test]
 fn fuzz_server_policy() {
-    let seeds = seeds(server_policy(), |policy| encode::server_policy(policy).encode_to_vec());
+    let seeds = seeds(server_policy(filters_of_the_api()), |policy| {
+        encode::server_policy(policy).encode_to_vec()
+    });
     target("fuzz_server_policy", seeds)
         .run(|bytes| check::<inbound::Server, _>(bytes, decode::server_policy, encode::server_policy));
 }
@@ -190,8 +193,14 @@ fn fuzz_discovery_cache() {
     let mut runner = TestRunner::deterministic();
     let mut seeds = Vec::new();
     while seeds.len() < 20 {
-        let server = server_policy().new_tree(&mut runner).expect("a value").current();
-        let policy = client_policy().new_tree(&mut runner).expect("a value").current();
+        let server = server_policy(all_filters())
+            .new_tree(&mut runner)
+            .expect("a value")
+            .current();
+        let policy = client_policy(&Filters::whole())
+            .new_tree(&mut runner)
+            .expect("a value")
+            .current();
         let profile = profile().new_tree(&mut runner).expect("a value").current();
         let known = CachedOutbound {
             policy: policy.into(),

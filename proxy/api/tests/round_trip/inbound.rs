@@ -45,8 +45,18 @@ pub(crate) fn inbound_route<M: std::fmt::Debug + Clone>(
     })
 }
 
-pub(crate) fn server_policy() -> impl Strategy<Value = ServerPolicy> {
-    let http = || vec(inbound_route(http_match(), http_filter()), 0..2);
+/// Filters of HTTP and gRPC routes that the API has a field for.
+pub(crate) fn filters_of_the_api() -> [BoxedStrategy<Filter>; 2] {
+    [http_filter().boxed(), grpc_filter().boxed()]
+}
+
+/// All filters of HTTP and gRPC routes.
+pub(crate) fn all_filters() -> [BoxedStrategy<Filter>; 2] {
+    filters_of_the_api().map(|filter| prop_oneof![filter, extra_filter()].boxed())
+}
+
+pub(crate) fn server_policy([http, grpc]: [BoxedStrategy<Filter>; 2]) -> impl Strategy<Value = ServerPolicy> {
+    let http = || vec(inbound_route(http_match(), http.clone()), 0..2);
     let limit_override =
         (any::<u32>(), vec(id(), 0..2)).prop_map(|(requests_per_second, clients)| inbound::RateLimitOverride {
             requests_per_second,
@@ -75,7 +85,7 @@ pub(crate) fn server_policy() -> impl Strategy<Value = ServerPolicy> {
         }),
         (http(), limit.clone()).prop_map(|(routes, rate_limit)| ServerProtocol::Http1 { routes, rate_limit }),
         (http(), limit).prop_map(|(routes, rate_limit)| ServerProtocol::Http2 { routes, rate_limit }),
-        vec(inbound_route(grpc_match(), grpc_filter()), 0..2).prop_map(|routes| ServerProtocol::Grpc { routes }),
+        vec(inbound_route(grpc_match(), grpc), 0..2).prop_map(|routes| ServerProtocol::Grpc { routes }),
         Just(ServerProtocol::Opaque),
         Just(ServerProtocol::Tls),
     ];

@@ -1,7 +1,7 @@
 //! Values of the model survive the wire: encoded, to bytes, from bytes, decoded.
 //!
-//! The generators stay within the wire's types (a gRPC route cannot redirect, for example); everything else is encoded
-//! as a failure, which `refusals.rs` tests.
+//! The generators stay within the wire's types (a gRPC route cannot redirect, for example) and, in whole policies, the
+//! extensions; everything else is encoded as a failure, which `refusals.rs` tests.
 
 mod destination;
 mod fuzz;
@@ -16,12 +16,12 @@ use std::net::SocketAddr;
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use proxy_api::{DestinationRequest, InboundRequest, Observation, OutboundRequest, decode, encode};
-use proxy_model::OutboundTarget;
+use proxy_model::{CachedOutbound, DiscoveryCache, OutboundTarget};
 
 use crate::{
     destination::{profile, update},
-    inbound::server_policy,
-    outbound::client_policy,
+    inbound::{all_filters, filters_of_the_api, server_policy},
+    outbound::{Filters, client_policy},
     tap::tap_match,
     values::{addr, authority, text},
 };
@@ -45,13 +45,25 @@ proptest! {
     }
 
     #[test]
-    fn client_policies(policy in client_policy()) {
+    fn client_policies(policy in client_policy(&Filters::of_the_api())) {
         prop_assert_eq!(decode::client_policy(over_the_wire(encode::client_policy(&policy))), Ok(policy));
     }
 
     #[test]
-    fn server_policies(policy in server_policy()) {
+    fn server_policies(policy in server_policy(filters_of_the_api())) {
         prop_assert_eq!(decode::server_policy(over_the_wire(encode::server_policy(&policy))), Ok(policy));
+    }
+
+    #[test]
+    fn whole_policies(server in server_policy(all_filters()), policy in client_policy(&Filters::whole())) {
+        let target = OutboundTarget::Authority("web.ns:80".parse().expect("valid"));
+        let known = CachedOutbound { policy: policy.into(), profile: None, is_synthesised: false };
+        let cache = DiscoveryCache {
+            inbound: vec![(80, server.into())],
+            outbound: vec![(target, known)],
+            ..DiscoveryCache::default()
+        };
+        prop_assert_eq!(decode::cache(&encode::cache(&cache, usize::MAX).0), Ok(cache));
     }
 
     #[test]

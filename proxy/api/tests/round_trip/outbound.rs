@@ -150,8 +150,34 @@ pub(crate) fn action(
     )
 }
 
-pub(crate) fn http_routes() -> impl Strategy<Value = Http> {
-    let filter = || prop_oneof![http_filter(), modifier().prop_map(Filter::ResponseHeaders)].boxed();
+/// Filters of HTTP and gRPC routes.
+#[derive(Clone)]
+pub(crate) struct Filters {
+    http: BoxedStrategy<Filter>,
+    grpc: BoxedStrategy<Filter>,
+}
+
+impl Filters {
+    /// Those that the API has a field for.
+    pub(crate) fn of_the_api() -> Self {
+        Self {
+            http: prop_oneof![http_filter(), modifier().prop_map(Filter::ResponseHeaders)].boxed(),
+            grpc: grpc_filter().boxed(),
+        }
+    }
+
+    /// All.
+    pub(crate) fn whole() -> Self {
+        let Self { http, grpc } = Self::of_the_api();
+        Self {
+            http: prop_oneof![http, extra_filter()].boxed(),
+            grpc: prop_oneof![grpc, extra_filter()].boxed(),
+        }
+    }
+}
+
+pub(crate) fn http_routes(filters: &Filters) -> impl Strategy<Value = Http> + use<> {
+    let filter = || filters.http.clone();
     let rule = rule(http_match(), filter(), action(filter(), false));
     let route = (meta(), vec(host(), 0..2), vec(rule, 0..2)).prop_map(|(meta, hosts, rules)| Route {
         meta,
@@ -165,8 +191,8 @@ pub(crate) fn http_routes() -> impl Strategy<Value = Http> {
     })
 }
 
-pub(crate) fn grpc_routes() -> impl Strategy<Value = Grpc> {
-    let rule = rule(grpc_match(), grpc_filter(), action(grpc_filter().boxed(), true));
+pub(crate) fn grpc_routes(filters: &Filters) -> impl Strategy<Value = Grpc> + use<> {
+    let rule = rule(grpc_match(), filters.grpc.clone(), action(filters.grpc.clone(), true));
     let route = (meta(), vec(host(), 0..2), vec(rule, 0..2)).prop_map(|(meta, hosts, rules)| Route {
         meta,
         hosts,
@@ -192,22 +218,22 @@ pub(crate) fn tcp_route(snis: impl Strategy<Value = Vec<HostMatch>>) -> impl Str
     })
 }
 
-pub(crate) fn client_policy() -> impl Strategy<Value = ClientPolicy> {
+pub(crate) fn client_policy(filters: &Filters) -> impl Strategy<Value = ClientPolicy> + use<> {
     let opaque = || vec(tcp_route(Just(Vec::new())), 0..2).prop_map(|routes| Opaque { routes });
     let tls = vec(tcp_route(vec(host(), 0..2)), 0..3).prop_map(|routes| Tls { routes });
-    let detect = (duration(), http_routes(), http_routes(), opaque()).prop_map(|(timeout, http1, http2, opaque)| {
-        ClientProtocol::Detect {
+    let detect = (duration(), http_routes(filters), http_routes(filters), opaque()).prop_map(
+        |(timeout, http1, http2, opaque)| ClientProtocol::Detect {
             timeout,
             http1,
             http2,
             opaque,
-        }
-    });
+        },
+    );
     let protocol = prop_oneof![
         detect,
-        http_routes().prop_map(ClientProtocol::Http1),
-        http_routes().prop_map(ClientProtocol::Http2),
-        grpc_routes().prop_map(ClientProtocol::Grpc),
+        http_routes(filters).prop_map(ClientProtocol::Http1),
+        http_routes(filters).prop_map(ClientProtocol::Http2),
+        grpc_routes(filters).prop_map(ClientProtocol::Grpc),
         opaque().prop_map(ClientProtocol::Opaque),
         tls.prop_map(ClientProtocol::Tls),
     ];

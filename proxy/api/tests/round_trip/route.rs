@@ -116,6 +116,19 @@ pub(crate) fn redirect() -> impl Strategy<Value = Filter> {
     )
 }
 
+pub(crate) fn rewrite() -> impl Strategy<Value = Filter> {
+    let path = prop_oneof![
+        text().prop_map(PathModifier::Full),
+        text().prop_map(PathModifier::Prefix)
+    ];
+    (option::of(name()), option::of(path)).prop_map(|(host, path)| Filter::Rewrite(Rewrite { host, path }))
+}
+
+/// Filters that travel in extension fields where a kind of route lacks them.
+pub(crate) fn extra_filter() -> impl Strategy<Value = Filter> {
+    prop_oneof![modifier().prop_map(Filter::ResponseHeaders), rewrite()]
+}
+
 /// Filters that both directions have.
 pub(crate) fn http_filter() -> impl Strategy<Value = Filter> {
     prop_oneof![fail_http(), modifier().prop_map(Filter::RequestHeaders), redirect()]
@@ -134,7 +147,7 @@ pub(crate) fn rule<M: std::fmt::Debug, T: std::fmt::Debug>(
     filters: impl Strategy<Value = Filter>,
     action: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Rule<M, T>> {
-    (vec(matches, 0..2), vec(filters, 0..2), action).prop_map(|(matches, filters, action)| Rule {
+    (vec(matches, 0..2), vec(filters, 0..3), action).prop_map(|(matches, filters, action)| Rule {
         matches,
         filters,
         action,

@@ -12,7 +12,7 @@ use proxy_metrics::Metrics;
 use proxy_model::{
     Http2Params, ServerProtocol,
     inbound::{Action, RateLimit},
-    route::{Filter, HeaderModifier, HttpMatch, PathMatch, Route, Rule},
+    route::{Filter, HeaderModifier, HttpMatch, PathMatch, PathModifier, Rewrite, Route, Rule},
     tap::{StreamEnd, TapEventKind, TapMatch},
 };
 use proxy_tls::Alpn;
@@ -463,5 +463,56 @@ fn large_upload_is_unchanged() {
         let mut got = Vec::new();
         io.read_to_end(&mut got).await.expect("an answer");
         assert!(got.ends_with(&sent), "the body comes back as it went");
+    });
+}
+
+#[test]
+fn rewrites_and_response_headers_of_a_servers_route_act() {
+    run(async || {
+        let web = Web::new();
+        let (app, http2) = (http1_app(echo).await, http2_app(echo).await);
+        let modifier = HeaderModifier {
+            set: vec![(
+                header::HeaderName::from_static("x-out"),
+                header::HeaderValue::from_static("1"),
+            )],
+            ..HeaderModifier::default()
+        };
+        let rewrite = Rewrite {
+            host: Some("api.example".into()),
+            path: Some(PathModifier::Prefix("/new".into())),
+        };
+        let matched = HttpMatch {
+            path: Some(PathMatch::Prefix("/old".into())),
+            ..HttpMatch::default()
+        };
+        let route = Route {
+            meta: proxy_model::Meta::default_named("route"),
+            hosts: Vec::new(),
+            rules: vec![Rule {
+                matches: vec![matched],
+                filters: vec![Filter::Rewrite(rewrite), Filter::ResponseHeaders(modifier)],
+                action: Action,
+            }],
+            authorizations: Vec::new(),
+        };
+        let policy = open(ServerProtocol::Detect {
+            timeout: None,
+            routes: vec![route],
+            rate_limit: None,
+        });
+        web.script.inbound(app.port(), policy.clone());
+        web.script.inbound(http2.port(), policy);
+        let response = get(web.connect(app).await, request("/old/a?b")).await;
+        let text = |headers: &HeaderMap, name: &str| headers[name].to_str().expect("text").to_owned();
+        let seen = ["x-target", "x-host", "x-out"].map(|name| text(response.headers(), name));
+        assert_eq!(seen, ["/new/a?b", "api.example", "1"]);
+
+        let io = web.connect_tls(http2, Alpn::None).await;
+        let mut mesh = client::http2(io, &Http2Params::default()).await.expect("a connection");
+        let mut native = Request::get("http://web/old").body(Body::Empty).expect("valid");
+        let response = mesh.send(&mut native).await.expect("an answer");
+        let seen = ["x-target", "x-host", "x-out"].map(|name| text(response.headers(), name));
+        assert_eq!(seen, ["http://api.example/new", "-", "1"]);
     });
 }

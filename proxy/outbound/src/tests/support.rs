@@ -26,8 +26,8 @@ use proxy_metrics::Metrics;
 use proxy_model::{
     Backend, ClientAddr, ClientPolicy, ClientProtocol, Endpoint, Hint, Id, Meta, OrigDstAddr, OutboundTarget,
     TlsIdentity,
-    outbound::{Action, Dispatch, Distribution, FailureAccrual, Http, Load, Opaque, RouteBackend, TcpRoute},
-    route::{Route, Rule, Timeouts},
+    outbound::{Action, Dispatch, Distribution, FailureAccrual, Grpc, Http, Load, Opaque, RouteBackend, TcpRoute},
+    route::{GrpcMatch, HttpMatch, Route, Rule, Timeouts},
 };
 use proxy_tls::{Alpn, Anchors, Credentials, Engine, ServerStream, Tls};
 use proxy_transport::{PrefixedIo, header::Header};
@@ -293,6 +293,15 @@ impl Mesh {
 
     /// Gives [`WEB`] one route that matches everything.
     pub(super) fn action(&self, action: Action) {
+        self.rule(Rule {
+            matches: Vec::new(),
+            filters: Vec::new(),
+            action,
+        });
+    }
+
+    /// Gives [`WEB`] one route of this rule.
+    pub(super) fn rule(&self, rule: Rule<HttpMatch, Action>) {
         let opaque = Opaque {
             routes: vec![TcpRoute {
                 meta: Meta::default_named("opaq"),
@@ -300,32 +309,32 @@ impl Mesh {
                 rules: vec![Rule {
                     matches: vec![()],
                     filters: Vec::new(),
-                    action: action.distribution.clone(),
+                    action: rule.action.distribution.clone(),
                 }],
             }],
         };
-        let rule = Rule {
-            matches: Vec::new(),
-            filters: Vec::new(),
-            action,
-        };
-        let route = Route {
-            meta: Meta::default_named("http"),
-            hosts: Vec::new(),
-            rules: vec![rule],
-            authorizations: Vec::new(),
-        };
         let http = Http {
-            routes: vec![route],
+            routes: vec![route(rule)],
             failure_accrual: self.accrual.get(),
         };
         let timeout = Duration::from_secs(10);
-        let protocol = ClientProtocol::Detect {
+        self.protocol(ClientProtocol::Detect {
             timeout,
             http1: http.clone(),
             http2: http,
             opaque,
-        };
+        });
+    }
+
+    /// Gives [`WEB`] one gRPC route of this rule.
+    pub(super) fn grpc_rule(&self, rule: Rule<GrpcMatch, Action>) {
+        self.protocol(ClientProtocol::Grpc(Grpc {
+            routes: vec![route(rule)],
+            failure_accrual: None,
+        }));
+    }
+
+    fn protocol(&self, protocol: ClientProtocol) {
         let meta = Meta::resource("core", "Service", "ns", "web").with_port(80);
         self.script
             .outbound(&OutboundTarget::Addr(WEB), ClientPolicy { meta, protocol }, None);
@@ -380,6 +389,15 @@ impl Sidecar {
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+fn route<M>(rule: Rule<M, Action>) -> Route<M, Action> {
+    Route {
+        meta: Meta::default_named("http"),
+        hosts: Vec::new(),
+        rules: vec![rule],
+        authorizations: Vec::new(),
     }
 }
 
