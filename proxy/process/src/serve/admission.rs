@@ -1,5 +1,6 @@
 //! Room for connections: in all, for each client, and in the reserve for probes. Where there is none, the connection
-//! that has been without a call for the longest time gives way, so that silent connections keep no one out.
+//! that has been without a call for the longest time gives way, so that silent connections keep no one out. Those that
+//! never had one go first: the next call of a good client may be under way on a connection that had.
 
 use std::{
     collections::HashMap,
@@ -68,8 +69,11 @@ impl Counts {
     fn displace_quietest(&mut self, only: Option<IpAddr>) -> bool {
         let now = Instant::now();
         let quiet = self.held.iter().filter(|(_, held)| only.is_none_or(|ip| held.ip == ip));
-        let quiet = quiet.filter_map(|(number, held)| Some((held.calls.quiet_for(now)?, *number)));
-        let Some((_, number)) = quiet.filter(|(time, _)| *time >= SERVER_GIVE_WAY.value).max() else {
+        let quiet = quiet.filter_map(|(number, held)| {
+            let time = held.calls.quiet_for(now)?;
+            (time >= SERVER_GIVE_WAY.value).then(|| (held.calls.is_unused(), time, *number))
+        });
+        let Some((.., number)) = quiet.max() else {
             return false;
         };
         self.leave(number);
@@ -252,6 +256,29 @@ mod tests {
         drop((call, all, newcomer));
         let counts = admissions.lock();
         assert!(counts.main.by_client.is_empty() && counts.held.is_empty() && counts.main.all == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_used_gives_way_last() {
+        let limits = Limits {
+            connections: Limit {
+                value: 3,
+                ..SERVER_PROBES
+            },
+            probes: None,
+            ..Limits::default()
+        };
+        let admissions = Admissions::new(&limits);
+        let used = admissions.admit(addr(1)).0.expect("room");
+        drop(used.calls.begin());
+        tokio::time::advance(SERVER_GIVE_WAY.value).await;
+        let silent = [2, 3].map(|last| admissions.admit(addr(last)).0.expect("room"));
+        tokio::time::advance(SERVER_GIVE_WAY.value).await;
+        let newcomers = [4, 5].map(|last| admissions.admit(addr(last)).0.expect("a place"));
+        assert!(silent.iter().all(|ticket| ticket.displaced.is_cancelled()));
+        assert!(!used.displaced.is_cancelled());
+        assert!(admissions.admit(addr(6)).0.is_some() && used.displaced.is_cancelled());
+        assert!(newcomers.iter().all(|ticket| !ticket.displaced.is_cancelled()), "young");
     }
 
     #[tokio::test(start_paused = true)]

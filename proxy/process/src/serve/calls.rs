@@ -61,6 +61,11 @@ impl Calls {
         state.running.is_empty().then(|| now.duration_since(state.quiet_since))
     }
 
+    /// Tells whether there has been no call yet.
+    pub(super) fn is_unused(&self) -> bool {
+        self.lock().next == 0
+    }
+
     /// Counts the calls of a service.
     pub(super) fn count<S: HttpService>(&self, service: S) -> CountedService<S> {
         let calls = self.clone();
