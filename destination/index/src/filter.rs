@@ -1,28 +1,64 @@
 //! Conversion of the filters of Gateway API routes into the model. What a proxy could not do to every request that the
 //! rule matches is refused here, not found out by the requests.
 
-use destination_k8s::route::{self as k8s, BackendRef, GrpcRule, HttpRule, PathKind};
-use http::uri::Authority;
-use proxy_model::route::{Filter, HeaderModifier, PathModifier, Redirect, Rewrite};
+use std::sync::Arc;
 
-use crate::route::{Unsupported, header_name, header_value};
+use destination_k8s::{
+    keys,
+    route::{self as k8s, BackendRef, GrpcRule, HttpRule, PathKind},
+};
+use http::uri::Authority;
+use proxy_model::{
+    Backend,
+    route::{Filter, HeaderModifier, Mirror, PathModifier, Ratio, Redirect, Rewrite},
+};
+
+use crate::route::{AnyRoute, Unsupported, header_name, header_value};
 
 const REDIRECT: &str = "RequestRedirect";
 const REWRITE: &str = "URLRewrite";
+const MIRROR: &str = "RequestMirror";
 
-/// Converts the filters of a rule of an HTTPRoute.
-pub(crate) fn http(rule: &HttpRule) -> Result<Vec<Filter>, Unsupported> {
-    compatible(rule)?;
-    rule.filters.iter().map(filter).collect()
+/// Resolves the backend of a mirror; none if it does not exist, and then nothing is copied.
+type Resolve<'a> = &'a dyn Fn(&BackendRef) -> Result<Option<Arc<Backend>>, Unsupported>;
+
+/// Refuses to mirror where there are no backends: at a Server.
+pub(crate) const NO_MIRROR: Resolve<'_> = &|_| Err(server_error());
+
+fn server_error() -> Unsupported {
+    Unsupported::Filter(format!("{MIRROR} of a Server's route"))
 }
 
-/// Converts the filters of a rule of a GRPCRoute, which changes headers only.
-pub(crate) fn grpc(rule: &GrpcRule) -> Result<Vec<Filter>, Unsupported> {
+/// Checks that a route with mirrors has no Server as a parent, at which they could not act.
+pub(crate) fn mirrors_act(route: AnyRoute<'_>) -> Result<(), Unsupported> {
+    let is_server = |parent: &k8s::ParentRef| parent.group == keys::POLICY_GROUP && parent.kind == "Server";
+    if route.mirrors().is_empty() || !route.parents().iter().any(is_server) {
+        return Ok(());
+    }
+    Err(server_error())
+}
+
+/// Converts the filters of a rule of an HTTPRoute.
+pub(crate) fn http(rule: &HttpRule, resolve: Resolve<'_>) -> Result<Vec<Filter>, Unsupported> {
+    compatible(rule)?;
+    convert(&rule.filters, resolve)
+}
+
+/// Converts the filters of a rule of a GRPCRoute, which changes no URL.
+pub(crate) fn grpc(rule: &GrpcRule, resolve: Resolve<'_>) -> Result<Vec<Filter>, Unsupported> {
     rule.backend_refs
         .iter()
         .try_for_each(|found| headers_only(&found.filters))?;
     headers_only(&rule.filters)?;
-    rule.filters.iter().map(filter).collect()
+    convert(&rule.filters, resolve)
+}
+
+fn convert(filters: &[k8s::Filter], resolve: Resolve<'_>) -> Result<Vec<Filter>, Unsupported> {
+    let one = |found: &k8s::Filter| match found.kind.as_str() {
+        MIRROR => mirror(found, resolve).transpose(),
+        _ => Some(filter(found)),
+    };
+    filters.iter().filter_map(one).collect()
 }
 
 /// Converts the filters of a backend, which its rule has checked.
@@ -89,7 +125,51 @@ fn filter(found: &k8s::Filter) -> Result<Filter, Unsupported> {
         }
         REDIRECT => redirect(found.request_redirect.as_ref().ok_or_else(lacks)?).map(Filter::Redirect),
         REWRITE => rewrite(found.url_rewrite.as_ref().ok_or_else(lacks)?).map(Filter::Rewrite),
+        MIRROR => Err(Unsupported::Filter(format!("{MIRROR} of a backend"))),
         other => Err(Unsupported::Filter(other.to_owned())),
+    }
+}
+
+/// Converts a mirror; none without a backend.
+fn mirror(found: &k8s::Filter, resolve: Resolve<'_>) -> Result<Option<Filter>, Unsupported> {
+    let lacks = || Unsupported::FilterSettings(found.kind.clone());
+    let found = found.request_mirror.as_ref().ok_or_else(lacks)?;
+    let ratio = share(found)?;
+    let backend = &found.backend_ref;
+    if backend.port.is_none() {
+        return Err(Unsupported::FilterValue {
+            filter: MIRROR,
+            field: "backendRef",
+            value: backend.name.clone(),
+            fault: "which has no port",
+        });
+    }
+    let mirror = |backend| Filter::Mirror(Mirror { backend, ratio });
+    Ok(resolve(backend)?.map(mirror))
+}
+
+fn share(found: &k8s::RequestMirror) -> Result<Ratio, Unsupported> {
+    let value = |field, value: String, fault| Unsupported::FilterValue {
+        filter: MIRROR,
+        field,
+        value,
+        fault,
+    };
+    match (found.percent, found.fraction) {
+        (None, None) => Ok(Ratio::ALL),
+        (Some(percent), None) if percent <= 100 => Ok(Ratio {
+            numerator: percent,
+            denominator: 100,
+        }),
+        (Some(percent), None) => Err(value("percent", percent.to_string(), "which is above 100")),
+        (None, Some(k8s::Fraction { numerator, denominator })) if denominator > 0 && numerator <= denominator => {
+            Ok(Ratio { numerator, denominator })
+        }
+        (None, Some(found)) => {
+            let fraction = format!("{}/{}", found.numerator, found.denominator);
+            Err(value("fraction", fraction, "which is not a share"))
+        }
+        (Some(percent), Some(_)) => Err(value("percent", percent.to_string(), "beside a fraction")),
     }
 }
 

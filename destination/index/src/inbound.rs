@@ -145,7 +145,7 @@ fn http_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<HttpRoute> {
             let matches = rule.matches.iter().map(route::http_match).collect::<Result<_, _>>()?;
             Ok(Rule {
                 matches,
-                filters: filter::http(rule)?,
+                filters: filter::http(rule, filter::NO_MIRROR)?,
                 action: Action,
             })
         };
@@ -167,7 +167,7 @@ fn grpc_routes(reader: &Reader<'_>, ns: &str, server: &str) -> Vec<GrpcRoute> {
             let matches = rule.matches.iter().map(route::grpc_match).collect::<Result<_, _>>()?;
             Ok(Rule {
                 matches,
-                filters: filter::grpc(rule)?,
+                filters: filter::grpc(rule, filter::NO_MIRROR)?,
                 action: Action,
             })
         };

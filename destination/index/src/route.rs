@@ -172,6 +172,17 @@ impl<'a> AnyRoute<'a> {
         }
     }
 
+    /// Returns the backends of all mirrors.
+    pub(crate) fn mirrors(self) -> Vec<&'a k8s::BackendRef> {
+        let of = |filters: &'a [k8s::Filter]| filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        let mirrors: Vec<_> = match self {
+            Self::Http(_, route) => route.spec.rules.iter().flat_map(|rule| of(&rule.filters)).collect(),
+            Self::Grpc(route) => route.spec.rules.iter().flat_map(|rule| of(&rule.filters)).collect(),
+            Self::Tls(_) | Self::Tcp(_) => vec![],
+        };
+        mirrors.into_iter().map(|mirror| &mirror.backend_ref).collect()
+    }
+
     pub(crate) fn namespace(self) -> &'a str {
         self.metadata().namespace.as_deref().unwrap_or_default()
     }

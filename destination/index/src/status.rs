@@ -118,7 +118,13 @@ fn parent_status(reader: &Reader<'_>, route: AnyRoute<'_>, reference: &ParentRef
         let unresolved = route
             .backends()
             .into_iter()
-            .find_map(|found| unresolved(reader, route, found));
+            .find_map(|found| unresolved(reader, route, found))
+            .or_else(|| {
+                route
+                    .mirrors()
+                    .into_iter()
+                    .find_map(|found| unmirrored(reader, route, found))
+            });
         conditions.push(Condition::new(RESOLVED_REFS, unresolved));
     }
     let group = if parent.kind == Kind::Service {
@@ -226,6 +232,16 @@ fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> F
         }
         _ => Some(("InvalidKind", format!("A backend of kind {kind} is not supported."))),
     }
+}
+
+fn unmirrored(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> Failure {
+    let namespace = found.namespace.as_deref().unwrap_or(route.namespace());
+    let (reason, _) = unresolved(reader, route, found)?;
+    let text = format!(
+        "The mirror's backend {namespace}/{} does not exist; it gets no copies.",
+        found.name
+    );
+    Some((reason, text))
 }
 
 fn limit_failure(reader: &Reader<'_>, limit: &HttpLocalRateLimitPolicy) -> Failure {

@@ -361,6 +361,9 @@ pub struct Filter {
     /// `URLRewrite`.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "urlRewrite")]
     pub url_rewrite: Option<UrlRewrite>,
+    /// `RequestMirror`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_mirror: Option<RequestMirror>,
 }
 
 /// Changes to headers.
@@ -405,6 +408,34 @@ pub struct Redirect {
     /// Status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
+}
+
+/// A mirror; `percent` and `fraction` exclude each other, and all requests are copied without either.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestMirror {
+    /// Backend of the copies; it has neither weight nor filters.
+    pub backend_ref: BackendRef,
+    /// Share of the requests in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+    /// Share of the requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<Fraction>,
+}
+
+/// A share.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fraction {
+    /// Part of the whole.
+    pub numerator: u32,
+    /// Whole; 100 by default.
+    #[serde(default = "hundred")]
+    pub denominator: u32,
+}
+
+fn hundred() -> u32 {
+    100
 }
 
 /// A rewrite; absent parts stay as in the request.

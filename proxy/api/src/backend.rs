@@ -116,7 +116,7 @@ impl Interner {
     }
 }
 
-fn decode_backend(wire: WireBackend) -> Result<Backend> {
+pub(crate) fn decode_backend(wire: WireBackend) -> Result<Backend> {
     Ok(Backend {
         meta: required("metadata", wire.metadata, decode_full_meta)?,
         dispatch: wire.kind.map(decode_dispatch).transpose()?,
@@ -124,7 +124,7 @@ fn decode_backend(wire: WireBackend) -> Result<Backend> {
     })
 }
 
-fn encode_backend(backend: &Backend) -> WireBackend {
+pub(crate) fn encode_backend(backend: &Backend) -> WireBackend {
     WireBackend {
         metadata: Some(encode_meta(&backend.meta)),
         kind: backend.dispatch.as_ref().map(encode_dispatch),

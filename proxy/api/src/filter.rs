@@ -1,9 +1,10 @@
 //! Filters. The model has one kind of filter; the wire has one for each kind of route, and not every kind has all.
 //!
-//! Filters that a kind of route lacks travel in extension fields (`extension/filters.rs`). For other proxies, which skip
-//! those, a change of responses is left out: a call that succeeds without a header does less harm than one that fails,
-//! as they all would. Everything else becomes a failure that names the filter: a request must not pass because a
-//! filter cannot be applied, and an application must not see a path or host that its route would have rewritten.
+//! Filters that a kind of route lacks travel in extension fields (`extension/filters.rs`). For other proxies, which
+//! skip those, a change of responses and a mirror are left out: a call that succeeds without a header or a copy does
+//! less harm than one that fails, as they all would. Everything else becomes a failure that names the filter: a request
+//! must not pass because a filter cannot be applied, and an application must not see a path or host that its route
+//! would have rewritten.
 
 use http::{HeaderName, HeaderValue};
 use linkerd2_proxy_api::{
@@ -71,7 +72,7 @@ macro_rules! request_filters {
 
 /// Returns true if a route that lacks this filter goes without it.
 pub(crate) fn is_left_out(filter: &Filter) -> bool {
-    matches!(filter, Filter::ResponseHeaders(_))
+    matches!(filter, Filter::ResponseHeaders(_) | Filter::Mirror(_))
 }
 
 request_filters! {
@@ -143,6 +144,7 @@ fn refusal_text(filter: &Filter) -> String {
         Filter::ResponseHeaders(_) => "a response header modifier cannot be applied here".to_owned(),
         Filter::Redirect(_) => "a redirect cannot be applied here".to_owned(),
         Filter::Rewrite(_) => "this proxy cannot rewrite a URL".to_owned(),
+        Filter::Mirror(_) => "a mirror cannot be applied here".to_owned(),
     }
 }
 
@@ -212,7 +214,7 @@ fn encode_fail_grpc(filter: &Filter) -> GrpcFailureInjector {
     }
 }
 
-fn decode_ratio(wire: Option<WireRatio>) -> Result<Ratio> {
+pub(crate) fn decode_ratio(wire: Option<WireRatio>) -> Result<Ratio> {
     match wire {
         None => Ok(Ratio::ALL),
         Some(WireRatio { denominator: 0, .. }) => Err(Error::invalid("ratio.denominator", "is 0")),
@@ -220,7 +222,7 @@ fn decode_ratio(wire: Option<WireRatio>) -> Result<Ratio> {
     }
 }
 
-fn encode_ratio(ratio: Ratio) -> Option<WireRatio> {
+pub(crate) fn encode_ratio(ratio: Ratio) -> Option<WireRatio> {
     let Ratio { numerator, denominator } = ratio;
     (ratio != Ratio::ALL).then_some(WireRatio { numerator, denominator })
 }

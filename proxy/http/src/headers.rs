@@ -17,6 +17,8 @@ pub const L5D_REQUIRE_ID: HeaderName = HeaderName::from_static("l5d-require-id")
 /// Ours: inbound reports that a request provably did not reach the application, so that outbound may send it elsewhere.
 /// Only sent to clients with an identity; outbound strips it, and inbound strips it from the application's responses.
 pub const MESH_NEVER_ARRIVED: HeaderName = HeaderName::from_static("mesh-never-arrived");
+/// Ours: marks a copy of a mirrored request.
+pub const MESH_MIRRORED: HeaderName = HeaderName::from_static("mesh-mirrored");
 /// Non-standard `connection` for proxies.
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// Hop-by-hop header of HTTP/1.0.
@@ -26,7 +28,7 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// gRPC status message.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Value of [`MESH_NEVER_ARRIVED`].
+/// Value of [`MESH_NEVER_ARRIVED`] and [`MESH_MIRRORED`].
 pub const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// `close`.
 pub const CLOSE: HeaderValue = HeaderValue::from_static("close");

@@ -78,6 +78,30 @@ impl Replay {
         }))
     }
 
+    /// Returns the whole body for another request, and its bytes; none unless it is complete.
+    pub fn copied(&self) -> Option<(Body, usize)> {
+        if !self.is_complete() {
+            return None;
+        }
+        let shared = self.0.borrow();
+        let copy = ReplayState {
+            rest: None,
+            chunks: shared.chunks.clone(),
+            kept: shared.kept,
+            limit: shared.limit,
+            trailers: shared.trailers.clone(),
+            overflowed: false,
+            attempt: 0,
+        };
+        let body = ReplayBody {
+            shared: Rc::new(RefCell::new(copy)),
+            attempt: 0,
+            next_chunk: 0,
+            trailers_sent: false,
+        };
+        Some((Body::Replay(body), shared.kept))
+    }
+
     /// Returns true if the whole body is kept: it was read to its end and fits.
     pub fn is_complete(&self) -> bool {
         let shared = self.0.borrow();
@@ -184,9 +208,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn complete_body_is_copied_whatever_happens_to_it() {
+        let (first, replay) = Replay::new(Body::Full(Bytes::from_static(b"hello")), 16);
+        assert!(replay.copied().is_none(), "nothing was read");
+        first.collect().await.expect("no error");
+        let (copy, bytes) = replay.copied().expect("it is complete");
+        let again = replay.again().expect("it fits");
+        drop(replay);
+        assert_eq!((copy.size_hint().exact(), bytes), (Some(5), 5));
+        for body in [copy, again] {
+            assert_eq!(body.collect().await.expect("no error").to_bytes(), "hello");
+        }
+    }
+
+    #[tokio::test]
     async fn body_above_the_limit_is_sent_once() {
         let (first, replay) = Replay::new(Body::Full(Bytes::from_static(b"hello")), 4);
         assert_eq!(first.collect().await.expect("no error").to_bytes(), "hello");
-        assert!(replay.is_overflowed() && replay.again().is_none());
+        assert!(replay.is_overflowed() && replay.again().is_none() && replay.copied().is_none());
     }
 }

@@ -143,6 +143,7 @@ families! {
     LIMIT_REFUSED = Registry Kind::Counter, "mesh_limit_refused", "Refusals by limits of the proxy";
     SERIES_EVICTED = Registry Kind::Counter, "mesh_metrics_series_evicted", "Idle series of metrics that were dropped";
     NEVER_ARRIVED = Registry Kind::Counter, "mesh_never_arrived_resent", "Requests that never reached the application and went to another endpoint";
+    MIRRORED = Registry Kind::Counter, "mesh_mirrored_requests", "Requests that a mirror was to get a copy of, by outcome";
     BREAKER_EJECTED = Registry Kind::Gauge, "mesh_breaker_ejected", "1 while failure accrual keeps an endpoint ejected or on probation";
     BREAKER_EJECTIONS = Registry Kind::Counter, "mesh_breaker_ejections", "Times that failure accrual ejected an endpoint";
     PANICS = Registry Kind::Counter, "mesh_connection_panics", "Connections that a panic ended";
@@ -184,6 +185,8 @@ pub mod label {
     pub const GRPC_STATUS: &str = "grpc_status";
     /// Error of the proxy's own.
     pub const ERROR: &str = "error";
+    /// Outcome of a copy of a mirrored request.
+    pub const OUTCOME: &str = "outcome";
     /// Upper bound of a bucket.
     pub const LE: &str = "le";
     /// Target of a profile route.

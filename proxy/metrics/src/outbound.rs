@@ -112,6 +112,19 @@ pub struct RetrySlot {
     pub overflow: Counter,
 }
 
+/// Copies of mirrored requests for one backend of a route.
+#[derive(Debug)]
+pub struct MirrorSlot {
+    /// Answered, whatever the status.
+    pub answered: Counter,
+    /// Failed or took too long.
+    pub failed: Counter,
+    /// Not sent: the request's body was not complete, or too large to keep.
+    pub incomplete: Counter,
+    /// Not sent: a limit was reached.
+    pub refused: Counter,
+}
+
 /// Breaker of one endpoint. A worker that holds the breaker's lock may write it.
 #[derive(Debug)]
 pub struct BreakerSlot {
@@ -221,6 +234,23 @@ impl Recorder {
             successes: self.counter(&names::OUTBOUND_HTTP_ROUTE_RETRY_SUCCESSES, labels.as_str()),
             limit_exceeded: self.counter(&names::OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED, labels.as_str()),
             overflow: self.counter(&names::OUTBOUND_HTTP_ROUTE_RETRY_OVERFLOW, labels.as_str()),
+        })
+    }
+
+    /// A mirror of a policy route.
+    pub fn outbound_mirror(&self, parent: &Meta, route: &Meta, backend: &Meta) -> Rc<MirrorSlot> {
+        let outcome = |outcome: &str| {
+            let labels = route_labels(parent, route)
+                .meta("backend", backend)
+                .meta_port("backend", backend)
+                .with(label::OUTCOME, outcome);
+            self.counter(&names::MIRRORED, labels.as_str())
+        };
+        Rc::new(MirrorSlot {
+            answered: outcome("answered"),
+            failed: outcome("failed"),
+            incomplete: outcome("incomplete"),
+            refused: outcome("refused"),
         })
     }
 

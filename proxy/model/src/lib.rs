@@ -9,6 +9,7 @@
 //! ```
 
 pub mod addr;
+mod backend;
 pub mod budget;
 pub mod cache;
 pub mod defaults;
@@ -30,12 +31,13 @@ pub mod route;
 pub mod tap;
 
 pub use addr::{Authority, ClientAddr, OrigDstAddr, OutboundTarget, ServerAddr};
+pub use backend::Backend;
 pub use cache::{CachedOutbound, DiscoveryCache};
 pub use endpoint::{Endpoint, EndpointSet, EndpointUpdate, Hint, Http2Params, Labels};
 pub use identity::{Id, MeshNames, ServiceAccount, TlsIdentity};
 pub use inbound::{Authentication, Authorization, NetworkMatch, ServerPolicy, ServerProtocol};
 pub use meta::Meta;
-pub use outbound::{Backend, ClientPolicy, ClientProtocol};
+pub use outbound::{ClientPolicy, ClientProtocol};
 pub use policy::DefaultPolicy;
 pub use profile::Profile;
 pub use reason::Reason;

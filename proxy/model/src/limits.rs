@@ -105,6 +105,13 @@ crate::limits! {
     HANDED_OVER: usize = 1024;
     /// Requests waiting for an endpoint of one backend; upstream's figure.
     WAITING_REQUESTS: usize = 10_000;
+    /// Copies of mirrored requests that a worker sends at a time; further requests are not copied. With 256 copies a
+    /// second, a mirror may take a second for each.
+    MIRRORED_REQUESTS: usize = 256;
+    /// Bytes of bodies that the copies of a worker hold; further requests are not copied.
+    MIRRORED_BYTES: usize = 4 << 20;
+    /// Time that a copy may take, for which no client waits.
+    MIRRORED_TIME: Duration = Duration::from_secs(10);
     /// Retry budgets kept at a time, as many as lookups; unused ones are forgotten first.
     RETRY_BUDGETS: usize = DISCOVERY_TARGETS.value;
     /// Applications whose connections are pooled; unused ones are forgotten first. A pod has a few ports.

@@ -1,11 +1,11 @@
 //! Routes: conditions on requests, filters, actions. Inbound and outbound share these types.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::Meta;
 pub use crate::pattern::{InvalidPattern, Pattern};
+use crate::{Meta, backend::Backend};
 
 /// A route with matches of kind `M` ([`HttpMatch`] or [`GrpcMatch`]) and rules that lead to `T`
 /// (outbound: [`crate::outbound::Action`]; inbound: [`crate::inbound::Action`]).
@@ -143,6 +143,8 @@ pub enum Filter {
     Redirect(Redirect),
     /// Change the request's host or path.
     Rewrite(Rewrite),
+    /// Send a copy of the request to another backend too.
+    Mirror(Mirror),
     /// Reject: the route is forbidden.
     Forbidden,
     /// Reject: the route is invalid, for this reason.
@@ -199,6 +201,15 @@ pub struct Rewrite {
     pub host: Option<String>,
     /// Path; the query stays.
     pub path: Option<PathModifier>,
+}
+
+/// A mirror of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    /// Backend of the copies.
+    pub backend: Arc<Backend>,
+    /// Share of the requests that is copied.
+    pub ratio: Ratio,
 }
 
 /// Change of the path by a redirect or a rewrite.

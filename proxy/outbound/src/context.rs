@@ -1,10 +1,10 @@
 //! Handles that everything on one worker uses.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc};
 
 use proxy_metrics::Recorder;
 
-use crate::{Breakers, Budgets, Config, Deps};
+use crate::{Breakers, Budgets, Config, Deps, copies::Copies};
 
 /// Handles of one worker, shared by its targets, endpoints and connections.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Context {
     pub(crate) breakers: Breakers,
     pub(crate) config: Config,
     pub(crate) rng: RefCell<fastrand::Rng>,
+    pub(crate) copies: Rc<Copies>,
 }
 
 impl Context {
@@ -39,6 +40,7 @@ impl Context {
             breakers,
             config,
             rng: RefCell::new(fastrand::Rng::new()),
+            copies: Rc::default(),
         }
     }
 }

@@ -199,7 +199,7 @@ async fn send(client: &Client<'_>, plan: &Plan, out: &mut Outgoing<'_>, hop: Hop
     Ok(receive(plan, attempt, response, tapped))
 }
 
-/// Where an attempt goes.
+/// Target of an attempt.
 struct Target<'a> {
     backend: usize,
     endpoint: &'a Endpoint,

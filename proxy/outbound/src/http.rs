@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     deliver::{Client, Delivered},
     discover::Target,
+    mirror,
     request::Outgoing,
     response::ResponseBody,
     retry,
@@ -131,8 +132,14 @@ impl ClientConnection {
             context: &self.context,
             addr: self.client,
         };
-        let exchange = pin!(retry::exchange(&client, &plan, &mut out));
-        match within(clock.as_ref(), Phase::Exchange, exchange).await.flatten() {
+        let exchanged = {
+            let exchange = pin!(retry::exchange(&client, &plan, &mut out));
+            within(clock.as_ref(), Phase::Exchange, exchange).await.flatten()
+        };
+        if plan.is_mirrored() {
+            mirror::copy(&self.context, self.client, &plan, &out);
+        }
+        match exchanged {
             Ok(delivered) => Ok(finish(&plan, delivered, guard, clock, &self.context.config)),
             Err(error) => {
                 failed(&plan, guard, &error);

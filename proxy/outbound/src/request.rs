@@ -91,6 +91,15 @@ impl<'a> Outgoing<'a> {
         !self.form.upgrade && self.replay.as_ref().is_none_or(Replay::is_complete)
     }
 
+    /// Returns the body for a copy of the request, and its bytes; none unless all of it is known.
+    pub(crate) fn copied_body(&self) -> Option<(Body, usize)> {
+        match &self.replay {
+            _ if self.form.upgrade => None,
+            None => Some((Body::Empty, 0)),
+            Some(replay) => replay.copied(),
+        }
+    }
+
     /// Checks that `endpoint` has the identity that the client requires.
     pub(crate) fn allows(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let Some(id) = &self.require_id else { return Ok(()) };
@@ -140,7 +149,8 @@ impl<'a> Outgoing<'a> {
         Some(request)
     }
 
-    /// Adapts a request of `authority` to `variant` and `endpoint`. Returns its original form if it is carried in HTTP/2.
+    /// Adapts a request of `authority` to `variant` and `endpoint`. Returns its original form if it is carried in
+    /// HTTP/2.
     pub(crate) fn prepare(
         &self,
         request: &mut Request<Body>,

@@ -36,6 +36,22 @@ pub(crate) enum RouteSource {
 }
 
 impl Plan {
+    /// Plan of a copy of a mirrored request, by the rule of its mirror.
+    pub(crate) fn from_mirror(rule: Rc<Rule>, started: Instant) -> Self {
+        Self {
+            timeouts: rule.timeouts,
+            retry: None,
+            prefix: None,
+            source: RouteSource::Policy(rule),
+            started,
+        }
+    }
+
+    /// Returns true if requests are copied.
+    pub(crate) fn is_mirrored(&self) -> bool {
+        matches!(&self.source, RouteSource::Policy(rule) if !rule.mirrors.is_empty())
+    }
+
     pub(crate) fn distribution(&self) -> &Distribution {
         match &self.source {
             RouteSource::Policy(rule) => &rule.distribution,

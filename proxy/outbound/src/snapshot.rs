@@ -1,6 +1,8 @@
 //! An answer of discovery about a target, compiled: backends are balancers and endpoints, metric slots are resolved.
 //! Immutable; all state lives in the worker's endpoints and survives an update.
 
+mod mirrors;
+
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, uri::Authority};
@@ -17,6 +19,7 @@ use proxy_model::{
     route::{Filter, GrpcMatch, HttpMatch, PathModifier, Retry, Route, Timeouts},
 };
 
+use self::mirrors::Mirror;
 use crate::{
     SharedBudget,
     balance::Balancer,
@@ -70,6 +73,8 @@ pub(crate) struct Rule {
     pub(crate) response_filters: Vec<Filter>,
     /// A filter of a backend replaces the prefix that the rule matched.
     pub(crate) needs_prefix: bool,
+    /// Backends that get copies of the requests.
+    pub(crate) mirrors: Vec<Mirror>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Retry>,
     /// Budget of the route's retries, if it may have any.
@@ -342,9 +347,10 @@ impl Compiler<'_> {
         let metrics = &self.endpoints.context.metrics;
         let distribution = self.distribution(&action.distribution, params);
         let is_response = |filter: &&Filter| matches!(filter, Filter::ResponseHeaders(_));
-        Rule {
+        let mut compiled = Rule {
             response_filters: rule.filters.iter().filter(is_response).cloned().collect(),
             needs_prefix: distribution.backends.iter().any(Backend::needs_prefix),
+            mirrors: Vec::new(),
             distribution,
             timeouts: action.timeouts,
             retry: action.retry.clone(),
@@ -354,7 +360,9 @@ impl Compiler<'_> {
             slot: metrics.outbound_route(route.kind, self.parent, route.meta),
             retries: metrics.outbound_retry(self.parent, route.meta),
             labels: route_labels(route.meta),
-        }
+        };
+        compiled.mirrors = self.mirrors(&rule.filters, &compiled, params);
+        compiled
     }
 
     /// Budget of a route that may retry: without one, retries would multiply the load of a service that fails.

@@ -57,6 +57,71 @@ spec:
       - {type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: x-of-backend, value: echo}]}}
 ";
 
+/// Mirror of the Service `color`, whose requests go to blue.
+const MIRROR: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: mirror, namespace: apps}
+spec:
+  parentRefs: [{group: '', kind: Service, name: color, port: 80}]
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: green, port: 80}}}]
+    backendRefs: [{name: blue, port: 80}]
+";
+
+/// Sum of the series of a family in the metrics of a Deployment's sidecar whose labels contain all of `with`.
+fn metric(mesh: &Mesh, deployment: &str, family: &str, with: &[&str]) -> u64 {
+    let target = format!("deploy/{deployment}");
+    let text = mesh.run(&["diagnostics", "proxy-metrics", "-n", "apps", &target]);
+    let of = |line: &&str| line.starts_with(&format!("{family}{{")) && with.iter().all(|label| line.contains(label));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    text.lines().filter(of).filter_map(value).sum::<f64>() as u64
+}
+
+#[test]
+fn a_mirror_gets_a_copy_of_each_request() {
+    let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("mirror.yaml", MIRROR)]);
+    let copies = |outcome: &str| {
+        let outcome = format!("outcome=\"{outcome}\"");
+        metric(&mesh, "client", "mesh_mirrored_requests_total", &[&outcome])
+    };
+    mesh.wait("the mirror", || {
+        assert_eq!(seen(&get(&mesh, "/").1)[0], "blue");
+        copies("answered") > 0
+    });
+    let meshed = ["direction=\"inbound\"", "tls=\"true\""];
+    let at = |deployment: &str| metric(&mesh, deployment, "request_total", &meshed);
+    let before = [at("blue"), at("green"), copies("answered")];
+    let app = test_app();
+    for body in [&["--requests", "200"][..], &["--requests", "200", "--post"]] {
+        let call = [
+            app.as_str(),
+            "load",
+            "color:80",
+            "--kept",
+            "1",
+            "--fresh",
+            "0",
+            "--rate",
+            "500",
+        ];
+        let call: Vec<_> = call.iter().chain(body).copied().collect();
+        let counts = mesh.exec_json("deploy/client", &call);
+        assert_eq!(
+            (&counts["failures"], &counts["requests"]),
+            (&0.into(), &200.into()),
+            "{counts}"
+        );
+        let pods = counts["pods"].as_object().expect("pods");
+        assert!(pods.keys().all(|pod| pod.starts_with("blue-")), "{counts}");
+    }
+    let after = before.map(|count| count + 400);
+    mesh.wait("all copies", || copies("answered") >= after[2]);
+    assert_eq!([at("blue"), at("green"), copies("answered")], after);
+    assert_eq!(["failed", "incomplete", "refused"].map(copies), [0; 3]);
+    mesh.down();
+}
+
 /// Head and body of the answer to a GET of the Service `color`.
 fn get(mesh: &Mesh, path: &str) -> (String, serde_json::Value) {
     let script = format!(

@@ -5,7 +5,7 @@ use proxy_model::{ClientProtocol, OutboundTarget};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Config, Index, Workload, status::Content};
+use crate::{Config, Faults, Index, Workload, status::Content};
 
 fn object(value: Value) -> Object {
     Object::from_value(value).expect("an object")
@@ -85,17 +85,122 @@ fn header_modifiers_reach_grpc_routes() {
     assert_eq!(rule, own);
 }
 
+fn mirror(change: Value) -> Value {
+    let mut settings = json!({"backendRef": {"name": "web", "port": 80}});
+    settings
+        .as_object_mut()
+        .expect("an object")
+        .extend(change.as_object().expect("an object").clone());
+    json!({"type": "RequestMirror", "requestMirror": settings})
+}
+
 #[test]
-fn what_cannot_act_is_refused_with_its_reason() {
-    let redirect = |change: Value| json!({"type": "RequestRedirect", "requestRedirect": change});
-    let rule = |filters: &[Value]| json!({"filters": filters});
-    let exact = json!({"path": {"type": "Exact", "value": "/a"}});
-    let prefix = json!({"path": {"type": "PathPrefix", "value": "/b"}});
-    let unsupported = [
+fn mirrors_reach_the_policy_with_their_share() {
+    for (change, numerator, denominator) in [
+        (json!({}), 1, 1),
+        (json!({"percent": 20}), 20, 100),
+        (json!({"fraction": {"numerator": 3}}), 3, 100),
+        (json!({"fraction": {"numerator": 1, "denominator": 3}}), 1, 3),
+    ] {
+        for kind in ["HTTPRoute", "GRPCRoute"] {
+            let (filters, _) = served(kind, json!({"filters": [mirror(change.clone())]}));
+            let [Filter::Mirror(found)] = &filters[..] else {
+                panic!("{filters:?}")
+            };
+            assert_eq!(found.ratio, Ratio { numerator, denominator });
+            assert_eq!(
+                (found.backend.meta.name(), found.backend.dispatch.is_some()),
+                ("web", true)
+            );
+        }
+    }
+    let lost = mirror(json!({"backendRef": {"name": "lost", "port": 80}}));
+    assert_eq!(served("HTTPRoute", json!({"filters": [lost]})).0, []);
+    let statuses = index("HTTPRoute", json!({"filters": [lost]})).statuses();
+    let Some(Content::Route(parents)) = statuses.values().next() else {
+        panic!("{statuses:?}")
+    };
+    let said: Vec<_> = parents[0]
+        .conditions
+        .iter()
+        .map(|c| (c.holds, c.reason, c.message.as_str()))
+        .collect();
+    let missing = "The mirror's backend a/lost does not exist; it gets no copies.";
+    assert_eq!(said, [(true, "Accepted", ""), (false, "BackendNotFound", missing)]);
+}
+
+#[test]
+fn refuses_mirrors_at_a_server() {
+    let route = |parent: Value| {
+        let spec = json!({"parentRefs": [parent], "rules": [rule(&[mirror(json!({}))])]});
+        let metadata = json!({"name": "r", "namespace": "a"});
+        let route =
+            json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute", "metadata": metadata, "spec": spec});
+        Faults::from_object(&object(route)).content
+    };
+    let server = json!({"group": "policy.linkerd.io", "kind": "Server", "name": "s"});
+    let said = "the filter RequestMirror of a Server's route is not supported";
+    assert_eq!(route(server), [said]);
+    assert_eq!(
+        route(json!({"group": "core", "kind": "Service", "name": "web"})),
+        [""; 0]
+    );
+}
+
+fn rule(filters: &[Value]) -> Value {
+    json!({"filters": filters})
+}
+
+/// Asserts the message of each rule's route.
+fn assert_refused<const N: usize>(rules: [(Value, &str); N]) {
+    for (rule, message) in rules {
+        let found = refused("HTTPRoute", rule);
+        assert_eq!((found.0, found.1.as_str()), ("UnsupportedValue", message));
+    }
+}
+
+#[test]
+fn refuses_mirrors_that_cannot_act_and_other_filters() {
+    assert_refused([
+        (
+            rule(&[mirror(json!({"percent": 101}))]),
+            "the filter RequestMirror has the percent \"101\", which is above 100.",
+        ),
+        (
+            rule(&[mirror(json!({"fraction": {"numerator": 2, "denominator": 1}}))]),
+            "the filter RequestMirror has the fraction \"2/1\", which is not a share.",
+        ),
+        (
+            rule(&[mirror(json!({"percent": 1, "fraction": {"numerator": 1}}))]),
+            "the filter RequestMirror has the percent \"1\", beside a fraction.",
+        ),
+        (
+            rule(&[mirror(json!({"backendRef": {"name": "web"}}))]),
+            "the filter RequestMirror has the backendRef \"web\", which has no port.",
+        ),
+        (
+            rule(&[mirror(
+                json!({"backendRef": {"name": "web", "port": 80, "kind": "Bucket"}}),
+            )]),
+            "a backend of kind Bucket is not supported.",
+        ),
+        (
+            json!({"backendRefs": [{"name": "web", "port": 80, "filters": [mirror(json!({}))]}]}),
+            "the filter RequestMirror of a backend is not supported.",
+        ),
         (
             rule(&[json!({"type": "ExtensionRef"})]),
             "the filter ExtensionRef is not supported.",
         ),
+    ]);
+}
+
+#[test]
+fn refuses_changes_of_a_url_that_cannot_act() {
+    let redirect = |change: Value| json!({"type": "RequestRedirect", "requestRedirect": change});
+    let exact = json!({"path": {"type": "Exact", "value": "/a"}});
+    let prefix = json!({"path": {"type": "PathPrefix", "value": "/b"}});
+    let unsupported = [
         (
             json!({"filters": [rewrites_prefix("/x")], "matches": [prefix, exact]}),
             "the filter URLRewrite replaces a prefix, so the matches of its rule must be of type PathPrefix.",
@@ -127,10 +232,7 @@ fn what_cannot_act_is_refused_with_its_reason() {
             "the filter RequestRedirect has the statusCode \"200\", which does not redirect.",
         ),
     ];
-    for (rule, message) in unsupported {
-        let found = refused("HTTPRoute", rule);
-        assert_eq!((found.0, found.1.as_str()), ("UnsupportedValue", message));
-    }
+    assert_refused(unsupported);
     let twice = "a rule and its backends can have one URLRewrite or one RequestRedirect.";
     let backend = json!({"name": "web", "port": 80, "filters": [rewrites_prefix("/y")]});
     for rule in [

@@ -88,6 +88,26 @@ impl Failure {
     }
 }
 
+/// Returns true if a reference is to a Service.
+pub(super) fn is_service(found: &BackendRef) -> bool {
+    let group = found.group.as_deref().unwrap_or_default();
+    matches!(group, "" | keys::CORE_GROUP) && matches!(found.kind.as_deref(), None | Some("Service"))
+}
+
+/// Resolves the backend of a mirror; none if it does not exist.
+pub(super) fn mirror(
+    reader: &Reader<'_>,
+    apex: &Apex<'_>,
+    found: &BackendRef,
+    own: (&str, Failure),
+) -> Result<Option<Arc<Backend>>, Unsupported> {
+    if !is_service(found) {
+        return Err(Unsupported::Backend(found.kind.clone().unwrap_or_default()));
+    }
+    let resolved = resolve(reader, apex, found, own)?;
+    Ok(Some(resolved.backend).filter(|backend| backend.dispatch.is_some()))
+}
+
 /// Resolves a backend of a rule. A missing one keeps its share and fails it with a message.
 pub(super) fn resolve(
     reader: &Reader<'_>,

@@ -165,6 +165,8 @@ fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
         return Ok(None);
     };
     reader.accept(found)?;
+    filter::mirrors_act(found)?;
+    let mirror = |backend: &BackendRef| backend::mirror(reader, apex, backend, (found.namespace(), Failure::Http));
     let annotations = Annotations::new(route.metadata.annotations.as_ref());
     let own = annotations.settings();
     let retry = own.http_retry.or_else(|| apex.settings.http_retry.clone());
@@ -186,7 +188,7 @@ fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
                 .iter()
                 .map(route::http_match)
                 .collect::<Result<_, Unsupported>>()?,
-            filters: filter::http(rule)?,
+            filters: filter::http(rule, &mirror)?,
             action: action(reader, apex, (found.namespace(), &rule.backend_refs), settings)?,
         })
     };
@@ -203,6 +205,8 @@ fn http_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
 fn grpc_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Result<Option<GrpcRoute>, Unsupported> {
     let AnyRoute::Grpc(route) = found else { return Ok(None) };
     reader.accept(found)?;
+    filter::mirrors_act(found)?;
+    let mirror = |backend: &BackendRef| backend::mirror(reader, apex, backend, (found.namespace(), Failure::Grpc));
     let annotations = Annotations::new(route.metadata.annotations.as_ref());
     let own = annotations.settings();
     let retry = own.grpc_retry.or_else(|| apex.settings.grpc_retry.clone());
@@ -219,7 +223,7 @@ fn grpc_route(reader: &Reader<'_>, apex: &Apex<'_>, found: AnyRoute<'_>) -> Resu
                 .iter()
                 .map(route::grpc_match)
                 .collect::<Result<_, Unsupported>>()?,
-            filters: filter::grpc(rule)?,
+            filters: filter::grpc(rule, &mirror)?,
             action: action(reader, apex, (found.namespace(), &rule.backend_refs), settings)?,
         })
     };
@@ -295,24 +299,29 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
     let backends = |refs: &[BackendRef]| -> Result<(), Unsupported> {
         for found in refs {
             filter::backend(found)?;
-            let known = match (found.group.as_deref().unwrap_or_default(), found.kind.as_deref()) {
-                ("" | keys::CORE_GROUP, None | Some("Service")) => true,
-                (group, kind) => group == keys::POLICY_GROUP && kind == Some("EgressNetwork"),
-            };
-            if !known {
+            let (group, kind) = (found.group.as_deref().unwrap_or_default(), found.kind.as_deref());
+            let is_egress = group == keys::POLICY_GROUP && kind == Some("EgressNetwork");
+            if !is_egress && !backend::is_service(found) {
                 return Err(Unsupported::Backend(found.kind.clone().unwrap_or_default()));
             }
         }
         Ok(())
     };
+    let mirror = |found: &BackendRef| {
+        if backend::is_service(found) {
+            return Ok(None);
+        }
+        Err(Unsupported::Backend(found.kind.clone().unwrap_or_default()))
+    };
     let check = || -> Result<(), Unsupported> {
+        filter::mirrors_act(found)?;
         match found {
             AnyRoute::Http(_, found) => {
                 for rule in &found.spec.rules {
                     rule.matches
                         .iter()
                         .try_for_each(|found| route::http_match(found).map(drop))?;
-                    filter::http(rule)?;
+                    filter::http(rule, &mirror)?;
                     backends(&rule.backend_refs)?;
                 }
             }
@@ -321,7 +330,7 @@ pub(crate) fn problem(found: AnyRoute<'_>) -> Option<Unsupported> {
                     rule.matches
                         .iter()
                         .try_for_each(|found| route::grpc_match(found).map(drop))?;
-                    filter::grpc(rule)?;
+                    filter::grpc(rule, &mirror)?;
                     backends(&rule.backend_refs)?;
                 }
             }

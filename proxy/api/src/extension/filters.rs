@@ -1,19 +1,26 @@
 //! Filters that their kind of route lacks on the wire, each with its place. Other proxies see what the encoder of the
 //! route puts there instead, a failure or nothing (`filter.rs`).
 
-use linkerd2_proxy_api::http_route::{PathModifier as WirePath, ResponseHeaderModifier};
+use std::sync::Arc;
+
+use linkerd2_proxy_api::{
+    http_route::{PathModifier as WirePath, Ratio as WireRatio, ResponseHeaderModifier},
+    outbound::Backend as WireBackend,
+};
 use prost::{Message, Oneof};
 use proxy_model::{
     ClientPolicy, ClientProtocol, ServerPolicy, ServerProtocol, inbound, limits,
     outbound::{self, RouteBackend},
-    route::{Filter, Rewrite, Route, Rule},
+    route::{Filter, Mirror, Rewrite, Route, Rule},
 };
 
 use crate::{
     Error, Result,
-    error::optional,
+    backend::{decode_backend, encode_backend},
+    error::{optional, required},
     filter::{
-        self, decode_path_modifier, decode_response_headers, encode_path_modifier, encode_response_headers, is_left_out,
+        self, decode_path_modifier, decode_ratio, decode_response_headers, encode_path_modifier, encode_ratio,
+        encode_response_headers, is_left_out,
     },
 };
 
@@ -36,7 +43,7 @@ pub(super) struct ExtraFilter {
     /// It takes the place of a filter that other proxies see; else that place is its own.
     #[prost(bool, tag = "6")]
     replaces: bool,
-    #[prost(oneof = "Kind", tags = "7, 8")]
+    #[prost(oneof = "Kind", tags = "7, 8, 9")]
     kind: Option<Kind>,
 }
 
@@ -46,6 +53,8 @@ enum Kind {
     ResponseHeaders(ResponseHeaderModifier),
     #[prost(message, tag = "8")]
     Rewrite(WireRewrite),
+    #[prost(message, boxed, tag = "9")]
+    Mirror(Box<WireMirror>),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -54,6 +63,15 @@ struct WireRewrite {
     host: Option<String>,
     #[prost(message, optional, tag = "2")]
     path: Option<WirePath>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireMirror {
+    #[prost(message, optional, tag = "1")]
+    backend: Option<WireBackend>,
+    /// Share of the requests; all by default.
+    #[prost(message, optional, tag = "2")]
+    ratio: Option<WireRatio>,
 }
 
 /// Place of a list of filters.
@@ -66,7 +84,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn of(extra: &ExtraFilter) -> Self {
+    fn from_extra(extra: &ExtraFilter) -> Self {
         Self {
             list: extra.list,
             route: extra.route,
@@ -228,14 +246,14 @@ pub(super) fn decode(extras: Vec<ExtraFilter>, policy: &mut impl Filtered) -> Re
     let unordered = || Error::invalid("", "are not in the order of their places");
     let mut extras = extras.into_iter().peekable();
     let mut last = None;
-    while let Some(place) = extras.peek().map(Place::of) {
+    while let Some(place) = extras.peek().map(Place::from_extra) {
         if last.replace(place).is_some_and(|last| place <= last) {
             return Err(unordered());
         }
         let nowhere = || Error::invalid("", format_args!("have one that belongs nowhere: {place:?}"));
         let list = policy.at(place).ok_or_else(nowhere)?;
         let mut known = std::mem::take(list).into_iter();
-        while let Some(extra) = extras.next_if(|extra| Place::of(extra) == place) {
+        while let Some(extra) = extras.next_if(|extra| Place::from_extra(extra) == place) {
             let position = extra.position as usize;
             if list.len() > position {
                 return Err(unordered());
@@ -262,6 +280,10 @@ fn encode_kind(filter: &Filter) -> Option<Kind> {
             host: rewrite.host.clone(),
             path: rewrite.path.as_ref().map(encode_path_modifier),
         })),
+        Filter::Mirror(mirror) => Some(Kind::Mirror(Box::new(WireMirror {
+            backend: Some(encode_backend(&mirror.backend)),
+            ratio: encode_ratio(mirror.ratio),
+        }))),
         Filter::RequestHeaders(_)
         | Filter::Redirect(_)
         | Filter::FailHttp { .. }
@@ -278,13 +300,15 @@ fn decode_kind(wire: Option<Kind>) -> Result<Filter> {
             host,
             path: optional("path", path, decode_path_modifier)?,
         })),
+        Kind::Mirror(wire) => Ok(Filter::Mirror(Mirror {
+            backend: Arc::new(required("backend", wire.backend, decode_backend)?),
+            ratio: decode_ratio(wire.ratio)?,
+        })),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proxy_model::{
         Backend, Meta,
         outbound::{Action, Distribution, Grpc},
@@ -374,18 +398,20 @@ mod tests {
         );
     }
 
+    type Change<'a> = &'a dyn Fn(&mut Vec<ExtraFilter>);
+
     #[test]
     fn filters_that_belong_nowhere_are_rejected() {
         let whole = policy(vec![request(), response()], vec![response()]);
         let fine = encode(&whole);
-        let decoded = |change: &dyn Fn(&mut Vec<ExtraFilter>)| {
+        let decoded = |change: Change<'_>| {
             let mut policy = policy(vec![request()], vec![]);
             let mut extras = fine.clone();
             change(&mut extras);
             decode(extras, &mut policy).map(|()| policy)
         };
         assert_eq!(decoded(&|_| {}), Ok(whole.clone()));
-        let changes: [&dyn Fn(&mut Vec<ExtraFilter>); 8] = [
+        let changes: [Change<'_>; 8] = [
             &|extras| extras.reverse(),
             &|extras| extras.extend_from_within(..),
             &|extras| extras[0].list = 1,

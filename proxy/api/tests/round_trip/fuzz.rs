@@ -75,7 +75,7 @@ fn fuzz_profile() {
 
 #[test]
 fn fuzz_client_policy() {
-    let seeds = seeds(client_policy(&Filters::of_the_api()), |policy| {
+    let seeds = seeds(client_policy(&Filters::api()), |policy| {
         encode::client_policy(policy).encode_to_vec()
     });
     target("fuzz_client_policy", seeds)

@@ -159,7 +159,7 @@ pub(crate) struct Filters {
 
 impl Filters {
     /// Those that the API has a field for.
-    pub(crate) fn of_the_api() -> Self {
+    pub(crate) fn api() -> Self {
         Self {
             http: prop_oneof![http_filter(), modifier().prop_map(Filter::ResponseHeaders)].boxed(),
             grpc: grpc_filter().boxed(),
@@ -168,7 +168,7 @@ impl Filters {
 
     /// All.
     pub(crate) fn whole() -> Self {
-        let Self { http, grpc } = Self::of_the_api();
+        let Self { http, grpc } = Self::api();
         Self {
             http: prop_oneof![http, extra_filter()].boxed(),
             grpc: prop_oneof![grpc, extra_filter()].boxed(),

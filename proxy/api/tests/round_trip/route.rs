@@ -2,7 +2,10 @@
 
 use http::{HeaderName, HeaderValue};
 use proptest::{collection::vec, option, prelude::*};
-use proxy_model::route::*;
+use proxy_model::{
+    outbound::{Backend, Queue},
+    route::*,
+};
 
 use crate::values::*;
 
@@ -124,9 +127,28 @@ pub(crate) fn rewrite() -> impl Strategy<Value = Filter> {
     (option::of(name()), option::of(path)).prop_map(|(host, path)| Filter::Rewrite(Rewrite { host, path }))
 }
 
+/// A mirror; its backend varies little, for the sake of the stack.
+pub(crate) fn mirror() -> impl Strategy<Value = Filter> {
+    (meta(), ratio()).prop_map(|(meta, ratio)| {
+        let queue = Queue {
+            capacity: 1,
+            failfast_timeout: None,
+        };
+        let backend = Backend {
+            meta,
+            dispatch: None,
+            queue: Some(queue),
+        };
+        Filter::Mirror(Mirror {
+            backend: backend.into(),
+            ratio,
+        })
+    })
+}
+
 /// Filters that travel in extension fields where a kind of route lacks them.
 pub(crate) fn extra_filter() -> impl Strategy<Value = Filter> {
-    prop_oneof![modifier().prop_map(Filter::ResponseHeaders), rewrite()]
+    prop_oneof![modifier().prop_map(Filter::ResponseHeaders), rewrite(), mirror()]
 }
 
 /// Filters that both directions have.
