@@ -33,6 +33,7 @@ mod retry;
 mod route;
 mod session;
 mod snapshot;
+mod targets;
 mod timeout;
 mod worker;
 

@@ -5,6 +5,7 @@ mod bytes;
 mod failures;
 mod http;
 mod outliers;
+mod overlay;
 mod profiles;
 mod retries;
 mod support;

@@ -211,5 +211,9 @@ pub(crate) fn client_policy() -> impl Strategy<Value = ClientPolicy> {
         opaque().prop_map(ClientProtocol::Opaque),
         tls.prop_map(ClientProtocol::Tls),
     ];
-    (meta(), protocol).prop_map(|(meta, protocol)| ClientPolicy { meta, protocol })
+    (meta(), protocol).prop_map(|(meta, protocol)| ClientPolicy {
+        meta,
+        protocol,
+        targets: None,
+    })
 }
