@@ -6,6 +6,7 @@
 //! ```
 //! A view records its reads (`reader.rs`), so that a change updates exactly the views that depend on it.
 
+mod apex;
 mod check;
 mod config;
 mod dep;
@@ -24,6 +25,7 @@ mod route;
 mod split;
 pub mod status;
 mod store;
+mod target;
 mod verdict;
 mod view;
 

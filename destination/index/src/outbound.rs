@@ -12,11 +12,11 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use proxy_model::{
     Backend, ClientPolicy, ClientProtocol, Meta, OutboundTarget,
     defaults::DETECT_TIMEOUT,
-    outbound::{Distribution, FailureAccrual, Grpc, Http, Opaque, RouteBackend, TcpRoute, Tls},
+    outbound::{Distribution, FailureAccrual, Grpc, Http, Opaque, RouteBackend, Targets, TcpRoute, Tls},
     route::{Filter, Rule},
 };
 
-use crate::{Config, Refused, Workload, dep::Parent, name::ServiceName, reader::Reader, route::Traffic};
+use crate::{Config, Refused, Workload, dep::Parent, name::ServiceName, reader::Reader, route::Traffic, target};
 use annotations::{Annotations, Settings};
 
 pub(crate) use routes::problem as route_problem;
@@ -223,6 +223,7 @@ fn undefined_port(meta: Meta) -> ClientPolicy {
     ClientPolicy {
         meta,
         protocol: ClientProtocol::Opaque(Opaque { routes: vec![route] }),
+        targets: Some(Targets::new()),
     }
 }
 
@@ -255,6 +256,7 @@ impl Apex<'_> {
             }
         };
         ClientPolicy {
+            targets: Some(target::for_rules(reader, self.client_ns, &protocol)),
             meta: self.meta,
             protocol,
         }

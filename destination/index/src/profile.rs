@@ -13,9 +13,9 @@ use destination_k8s::{
 use http::Method;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use proxy_model::{
-    Authority, Endpoint, Meta, Profile, defaults, duration,
+    Endpoint, Meta, Profile, defaults, duration,
     limits::MATCH_DEPTH,
-    profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget, Target},
+    profile::{ProfileRoute, RequestMatch, ResponseClass, ResponseMatch, RetryBudget},
     route::{InvalidPattern, Pattern},
 };
 
@@ -24,7 +24,7 @@ use crate::{
     name::{PathHost, ServiceName},
     pod::IndexedPod,
     reader::Reader,
-    split,
+    target::Root,
 };
 
 /// Subject of a profile.
@@ -162,32 +162,23 @@ fn service_profile(reader: &Reader<'_>, service: &Service, key: &Key) -> Profile
     if !ports.iter().any(|p| p.port == i32::from(key.port)) {
         return Profile::default();
     }
-    let full = format!("{name}.{ns}.svc.{}", reader.config.cluster_domain);
-    // The client's own profile wins as a whole over the Service's.
-    let own = (!key.client_ns.is_empty())
-        .then(|| reader.service_profile(&key.client_ns, &full))
-        .flatten();
-    let found = own.or_else(|| reader.service_profile(ns, &full));
+    let root = Root {
+        client_ns: &key.client_ns,
+        ns,
+        name,
+        port: key.port,
+    };
     let mut profile = Profile {
         opaque_protocol: is_opaque(reader, service, key.port),
         retry_budget: Some(defaults::RETRY_BUDGET),
         parent: Some(Meta::resource(keys::CORE_GROUP, "Service", ns, name).with_port(key.port)),
         profile: Some(Meta::resource(keys::PROFILE_GROUP, "", "", "")),
-        fully_qualified_name: full,
+        fully_qualified_name: format!("{name}.{ns}.svc.{}", reader.config.cluster_domain),
+        targets: root.destinations(reader),
         ..Profile::default()
     };
-    if let Some(found) = found {
+    if let Some(found) = root.profile(reader) {
         add_service_profile(&mut profile, found, reader.invalid_routes(found), key.port);
-    }
-    let skips = found
-        .and_then(|found| found.metadata.annotations.as_ref()?.get(keys::SMI_SKIP))
-        .is_some();
-    let split = if skips { None } else { split::find(reader, ns, name) };
-    let targets = split
-        .map(|split| split::targets(reader, split, key.port))
-        .filter(|targets| !targets.is_empty());
-    if let Some(targets) = targets {
-        profile.targets = targets;
     }
     profile
 }
@@ -208,7 +199,6 @@ fn add_service_profile(profile: &mut Profile, found: &ServiceProfile, invalid: &
         .filter(|(at, _)| !invalid.contains(at))
         .filter_map(|(_, spec)| route(spec))
         .collect();
-    profile.targets = overrides(found, port);
     if let Some(found) = &found.spec.retry_budget {
         profile.retry_budget = Some(budget(found));
     }
@@ -220,14 +210,6 @@ fn budget(found: &RetryBudgetSpec) -> RetryBudget {
         min_per_second: found.min_retries_per_second,
         ttl: duration::go(&found.ttl),
     }
-}
-
-fn overrides(profile: &ServiceProfile, port: u16) -> Vec<Target> {
-    let targets = profile.spec.dst_overrides.iter().filter_map(|target| {
-        let authority = Authority::parse_or_port(&target.authority, port).ok()?;
-        Some((authority, target.weight, None))
-    });
-    split::weighted(targets.collect())
 }
 
 /// Returns true if a Service's port is opaque: by its own list, its namespace's, or as a default opaque port (which

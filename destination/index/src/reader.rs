@@ -18,7 +18,7 @@ use proxy_model::limits;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{
-    Config,
+    Config, apex,
     dep::{Dep, Parent},
     route::{AnyRoute, Unsupported},
     store::Store,
@@ -35,11 +35,14 @@ pub(crate) struct Reader<'a> {
     found: RefCell<FxHashMap<u64, Vec<CachedLookup<'a>>>>,
     /// Routes of parents, which are sorted once: a status of each route asks for all of its parent.
     routes: RefCell<FxHashMap<Parent, Vec<&'a Object>>>,
+    /// Splits by namespace and apex: each reference of a route may name one.
+    splits: RefCell<FxHashMap<Arc<str>, SplitsByApex<'a>>>,
     /// Last listed namespace.
     namespace: RefCell<Arc<str>>,
 }
 
 type CachedLookup<'a> = (ObjectRef, Option<&'a Object>);
+type SplitsByApex<'a> = FxHashMap<&'a str, &'a Arc<TrafficSplit>>;
 
 macro_rules! get {
     ($($(#[$doc:meta])* $name:ident: $variant:ident -> $ty:ty;)*) => {
@@ -73,6 +76,7 @@ impl<'a> Reader<'a> {
             deps: RefCell::default(),
             found: RefCell::default(),
             routes: RefCell::default(),
+            splits: RefCell::default(),
             namespace: RefCell::new("".into()),
         }
     }
@@ -137,6 +141,17 @@ impl<'a> Reader<'a> {
         authorization_policies: AuthorizationPolicy -> destination_k8s::AuthorizationPolicy;
         rate_limits: HttpLocalRateLimitPolicy -> destination_k8s::HttpLocalRateLimitPolicy;
         egress_networks: EgressNetwork -> Custom<EgressNetworkSpec>;
+    }
+
+    /// Returns the split of a Service.
+    pub(crate) fn split(&self, namespace: &str, name: &str) -> Option<&'a Arc<TrafficSplit>> {
+        let namespace = self.namespace(namespace);
+        self.read(Dep::List(Kind::TrafficSplit, namespace.clone()));
+        let mut splits = self.splits.borrow_mut();
+        let of_namespace = splits
+            .entry(namespace)
+            .or_insert_with_key(|namespace| apex::by_name(self.splits(namespace), self.config));
+        of_namespace.get(name).copied()
     }
 
     /// Returns an annotation of a namespace.

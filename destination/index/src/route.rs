@@ -161,15 +161,18 @@ impl<'a> AnyRoute<'a> {
         }
     }
 
+    /// Returns the backends of each rule.
+    pub(crate) fn rules(self) -> Vec<&'a [k8s::BackendRef]> {
+        match self {
+            Self::Http(_, route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+            Self::Grpc(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+            Self::Tls(route) | Self::Tcp(route) => route.spec.rules.iter().map(|rule| &*rule.backend_refs).collect(),
+        }
+    }
+
     /// Returns all backends.
     pub(crate) fn backends(self) -> Vec<&'a k8s::BackendRef> {
-        match self {
-            Self::Http(_, route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
-            Self::Grpc(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
-            Self::Tls(route) | Self::Tcp(route) => {
-                route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect()
-            }
-        }
+        self.rules().into_iter().flatten().collect()
     }
 
     /// Returns the backends of all mirrors.

@@ -6,49 +6,13 @@ use destination_k8s::{TrafficSplit, keys, quantity::Weight};
 use k8s_openapi::api::core::v1::Service;
 use proxy_model::{Authority, Meta, profile::Target};
 
-use crate::{Config, reader::Reader, store};
+use crate::reader::Reader;
 
-/// Finds the split of a Service: the oldest, then the first by name.
-pub(crate) fn find<'a>(reader: &Reader<'a>, ns: &str, name: &str) -> Option<&'a Arc<TrafficSplit>> {
-    let mut splits: Vec<_> = reader
-        .splits(ns)
-        .filter(|split| apex(split, reader.config) == Some(name))
-        .collect();
-    splits.retain(|split| split.spec.matches.is_empty());
-    splits.sort_by(|a, b| store::age(&a.metadata).cmp(&store::age(&b.metadata)));
-    splits.first().copied()
-}
-
-/// Returns the apex of a split; a full name counts if it is in the split's own namespace.
-pub(crate) fn apex<'a>(split: &'a TrafficSplit, config: &Config) -> Option<&'a str> {
-    let ns = split.metadata.namespace.as_deref().unwrap_or_default();
-    let text = split.spec.service.trim_end_matches('.');
-    let Some((name, rest)) = text.split_once('.') else {
-        return Some(text);
-    };
-    let rest = rest.strip_prefix(ns)?;
-    let known = rest.is_empty() || rest == ".svc" || rest.strip_prefix(".svc.") == Some(config.cluster_domain.as_str());
-    known.then_some(name)
-}
-
-/// Reason for which a backend of a split gets no traffic at a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Service,
-    Port,
-}
-
-/// Returns what a backend lacks at a port.
-pub(crate) fn missing(service: Option<&Arc<Service>>, port: u16) -> Option<Missing> {
-    let Some(service) = service else {
-        return Some(Missing::Service);
-    };
-    let ports = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.ports.as_deref())
-        .unwrap_or_default();
-    (!ports.iter().any(|p| p.port == i32::from(port))).then_some(Missing::Port)
+/// Returns true if a backend exists and has the port.
+pub(crate) fn has_port(service: Option<&Arc<Service>>, port: u16) -> bool {
+    let spec = service.and_then(|service| service.spec.as_ref());
+    let mut ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.any(|found| found.port == i32::from(port))
 }
 
 /// Builds the targets of a split for `port`. The share of missing backends goes to the others; without any target the
@@ -57,7 +21,7 @@ pub(crate) fn targets(reader: &Reader<'_>, split: &TrafficSplit, port: u16) -> V
     let ns = split.metadata.namespace.as_deref().unwrap_or_default();
     let mut found = vec![];
     for backend in &split.spec.backends {
-        if missing(reader.service(ns, &backend.service), port).is_some() {
+        if !has_port(reader.service(ns, &backend.service), port) {
             continue;
         }
         let host = format!("{}.{ns}.svc.{}", backend.service, reader.config.cluster_domain);

@@ -7,12 +7,12 @@ use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes};
 use linkerd2_proxy_api::{
-    destination::{DestinationProfile, RetryBudget as WireBudget},
+    destination::{DestinationProfile, RetryBudget as WireBudget, WeightedDst},
     inbound::Server,
     outbound::OutboundPolicy,
 };
 use prost::Message;
-use proxy_model::{ClientPolicy, Profile, ServerPolicy};
+use proxy_model::{ClientPolicy, Profile, ServerPolicy, limits::RULE_TARGETS, outbound::Targets};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -20,10 +20,10 @@ use tonic::{
 
 use crate::{
     Error, Result,
-    error::Within,
+    error::{Within, each},
     inbound::{decode_server_policy, encode_server_policy},
     outbound::{decode_client_policy, encode_client_policy},
-    profile::{decode_budget, decode_profile, encode_budget, encode_profile},
+    profile::{decode_budget, decode_profile, decode_target, encode_budget, encode_profile, encode_target},
 };
 
 /// Budgets of single routes, which the API lacks.
@@ -91,6 +91,46 @@ struct PolicyExtension {
     /// Filters that their kind of route lacks.
     #[prost(message, repeated, tag = "1002")]
     filters: Vec<filters::ExtraFilter>,
+    /// Targets of the profile. Present, if only empty, unless the profile replaces the routes.
+    #[prost(message, optional, tag = "1003")]
+    targets: Option<AllTargets>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AllTargets {
+    #[prost(message, repeated, tag = "1")]
+    services: Vec<ServiceTargets>,
+}
+
+/// Targets that take the place of a Service.
+#[derive(Clone, PartialEq, Message)]
+struct ServiceTargets {
+    /// `name:port` of the Service.
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(message, repeated, tag = "2")]
+    targets: Vec<WeightedDst>,
+}
+
+fn encode_targets(all: &Targets) -> AllTargets {
+    let services = all.iter().map(|(path, targets)| ServiceTargets {
+        path: path.to_string(),
+        targets: targets.iter().map(encode_target).collect(),
+    });
+    AllTargets {
+        services: services.collect(),
+    }
+}
+
+fn decode_targets(wire: AllTargets) -> Result<Targets> {
+    let service = |wire: ServiceTargets| {
+        let (count, most) = (wire.targets.len(), RULE_TARGETS.value);
+        if count > most {
+            return Err(Error::invalid("targets", format_args!("{count} are more than {most}")));
+        }
+        Ok((wire.path.into(), each("targets", wire.targets, decode_target)?))
+    };
+    wire.services.into_iter().map(service).collect()
 }
 
 /// Encodes one message of `OutboundPolicies.Watch` with what the API lacks; as bytes on the wire.
@@ -99,6 +139,7 @@ pub fn encode_whole_client_policy(policy: &ClientPolicy) -> Vec<u8> {
     let extension = PolicyExtension {
         max_ejected_percent: accruals.find_map(|accrual| accrual.ejection().max_percent),
         filters: filters::encode(policy),
+        targets: policy.targets.as_ref().map(encode_targets),
     };
     let mut bytes = encode_client_policy(policy).encode_to_vec();
     bytes.extend(extension.encode_to_vec());
@@ -115,6 +156,7 @@ pub(crate) struct WholePolicy {
 /// Decodes one message of `OutboundPolicies.Watch` with what the API lacks.
 pub(crate) fn decode_whole_client_policy(wire: WholePolicy) -> Result<ClientPolicy> {
     let mut policy = decode_client_policy(wire.policy)?;
+    policy.targets = wire.extension.targets.map(decode_targets).transpose()?;
     if let Some(percent) = wire.extension.max_ejected_percent {
         let found = format_args!("{percent} is not from 0 to 100");
         if percent > 100 {
@@ -234,7 +276,7 @@ mod tests {
     use proxy_model::{
         ClientProtocol, Meta,
         outbound::{Ejection, FailureAccrual, Http, Opaque},
-        profile::{ProfileRoute, RetryBudget},
+        profile::{ProfileRoute, RetryBudget, Target},
     };
 
     use super::*;
@@ -274,39 +316,61 @@ mod tests {
         assert!(decode_whole_profile(wire).is_err());
     }
 
-    #[test]
-    fn the_largest_share_of_ejected_endpoints_survives_and_another_proxy_does_not_see_it() {
-        let policy = |max_percent| {
-            let accrual = FailureAccrual::None {
-                ejection: Ejection {
-                    min_ready: Some(2),
-                    max_percent,
-                },
-            };
-            let http = Http {
-                routes: vec![],
-                failure_accrual: Some(accrual),
-            };
-            let protocol = ClientProtocol::Detect {
-                timeout: Duration::from_secs(10),
-                http1: http.clone(),
-                http2: http,
-                opaque: Opaque::default(),
-            };
-            ClientPolicy {
-                meta: Meta::default_named("web"),
-                protocol,
-            }
+    fn policy(max_percent: Option<u32>, targets: Option<Targets>) -> ClientPolicy {
+        let accrual = FailureAccrual::None {
+            ejection: Ejection {
+                min_ready: Some(2),
+                max_percent,
+            },
         };
-        for percent in [None, Some(0), Some(40)] {
-            let bytes = encode_whole_client_policy(&policy(percent));
-            let whole = read_whole_client_policy(bytes.clone().into()).expect("protobuf");
-            assert_eq!(decode_whole_client_policy(whole), Ok(policy(percent)));
-            let theirs = OutboundPolicy::decode(bytes.as_slice()).expect("protobuf");
-            assert_eq!(decode_client_policy(theirs), Ok(policy(None)));
+        let http = Http {
+            routes: vec![],
+            failure_accrual: Some(accrual),
+        };
+        let protocol = ClientProtocol::Detect {
+            timeout: Duration::from_secs(10),
+            http1: http.clone(),
+            http2: http,
+            opaque: Opaque::default(),
+        };
+        ClientPolicy {
+            meta: Meta::default_named("web"),
+            protocol,
+            targets,
         }
-        let bytes = encode_whole_client_policy(&policy(Some(101)));
-        let whole = read_whole_client_policy(bytes.into()).expect("protobuf");
-        assert!(decode_whole_client_policy(whole).is_err());
+    }
+
+    fn split(count: usize) -> Targets {
+        let target = |weight| Target {
+            authority: "web-1.ns.svc.cluster.local:80".parse().expect("valid"),
+            weight,
+            backend: Some(Meta::resource("core", "Service", "ns", "web-1").with_port(80)),
+        };
+        let targets = (1..).take(count).map(target).collect();
+        [("web.ns.svc.cluster.local:80".into(), targets)].into()
+    }
+
+    #[test]
+    fn extensions_of_a_policy_survive_and_another_proxy_does_not_see_them() {
+        for policy in [
+            policy(None, None),
+            policy(None, Some(Targets::new())),
+            policy(Some(0), Some(split(2))),
+            policy(Some(40), None),
+        ] {
+            let bytes = encode_whole_client_policy(&policy);
+            let whole = read_whole_client_policy(bytes.clone().into()).expect("protobuf");
+            assert_eq!(decode_whole_client_policy(whole), Ok(policy));
+            let theirs = OutboundPolicy::decode(bytes.as_slice()).expect("protobuf");
+            assert_eq!(decode_client_policy(theirs), Ok(self::policy(None, None)));
+        }
+        for beyond in [
+            policy(Some(101), None),
+            policy(None, Some(split(RULE_TARGETS.value + 1))),
+        ] {
+            let bytes = encode_whole_client_policy(&beyond);
+            let whole = read_whole_client_policy(bytes.into()).expect("protobuf");
+            assert!(decode_whole_client_policy(whole).is_err());
+        }
     }
 }

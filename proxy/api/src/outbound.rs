@@ -36,6 +36,7 @@ pub fn decode_client_policy(wire: OutboundPolicy) -> Result<ClientPolicy> {
     Ok(ClientPolicy {
         meta: required("metadata", wire.metadata, decode_full_meta)?,
         protocol: required("protocol", kind, |kind| decode_protocol(kind, &interner))?,
+        targets: None,
     })
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn encode_budget(budget: &RetryBudget) -> WireBudget {
     }
 }
 
-fn decode_target(wire: WeightedDst) -> Result<Target> {
+pub(crate) fn decode_target(wire: WeightedDst) -> Result<Target> {
     Ok(Target {
         authority: wire
             .authority
@@ -83,7 +83,7 @@ fn decode_target(wire: WeightedDst) -> Result<Target> {
     })
 }
 
-fn encode_target(target: &Target) -> WeightedDst {
+pub(crate) fn encode_target(target: &Target) -> WeightedDst {
     let backend_ref = target.backend.as_ref().map(encode_meta);
     WeightedDst {
         authority: target.authority.to_string(),

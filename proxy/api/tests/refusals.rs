@@ -102,6 +102,7 @@ fn detect() -> outbound_wire::OutboundPolicy {
     encode::client_policy(&ClientPolicy {
         meta: service(),
         protocol,
+        targets: None,
     })
 }
 
@@ -362,6 +363,7 @@ fn filters_that_a_route_cannot_carry_fail_requests() {
     let policy = encode::client_policy(&ClientPolicy {
         meta: service(),
         protocol,
+        targets: None,
     });
     let ClientProtocol::Opaque(opaque) = decode::client_policy(policy).expect("valid").protocol else {
         panic!("opaque")
@@ -379,6 +381,7 @@ fn filters_that_a_route_cannot_carry_fail_requests() {
     let policy = encode::client_policy(&ClientPolicy {
         meta: service(),
         protocol,
+        targets: None,
     });
     let ClientProtocol::Http1(http) = decode::client_policy(policy).expect("valid").protocol else {
         panic!("http1")
@@ -441,6 +444,7 @@ fn a_breaker_of_no_kind_keeps_its_floor() {
     let policy = ClientPolicy {
         meta: service(),
         protocol: ClientProtocol::Http2(http),
+        targets: None,
     };
     assert_eq!(decode::client_policy(encode::client_policy(&policy)), Ok(policy));
     assert_eq!(

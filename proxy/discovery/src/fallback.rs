@@ -78,6 +78,7 @@ fn detect(distribution: Distribution, filters: &[Filter], timeout: Duration) -> 
             http2: http,
             opaque,
         },
+        targets: None,
     }
 }
 

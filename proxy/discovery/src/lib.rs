@@ -43,7 +43,8 @@ pub use stream::StreamLimits;
 pub struct Outbound {
     /// Routes and backends; the address itself if the control plane does not know the target.
     pub policy: Arc<ClientPolicy>,
-    /// Service profile; used for HTTP if it has routes or targets, for opaque connections if it has targets.
+    /// Service profile. Where the policy has its targets, its routes apply over the policy's; otherwise it replaces
+    /// them, for HTTP if it has routes or targets, for opaque connections if it has targets.
     pub profile: Option<Arc<Profile>>,
     /// Source of the policy.
     pub source: Source,

@@ -172,6 +172,9 @@ crate::limits! {
     /// Bytes of the compiled regular expressions of one object, counted before compiling: all its routes with two
     /// parameters (`[^/]*`) each, or twenty times `\w`. A proxy compiles as much in some 10 ms.
     OBJECT_PATTERN_BYTES: usize = 1 << 20;
+    /// Targets by which splits replace the backends of one rule: eight for each of the 16 that the Gateway API allows.
+    /// A split beyond that has no effect there, which the control plane reports.
+    RULE_TARGETS: usize = 128;
     /// Routes of one policy; HTTP routes are sent twice, for either version.
     POLICY_ROUTES: usize = 4096;
     /// Bytes of the compiled regular expressions of one policy: eight routes at their limit, each sent twice.

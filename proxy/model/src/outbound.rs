@@ -1,10 +1,11 @@
 //! Client policy: the control plane's answer for a destination (`OutboundPolicies.Watch`).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use crate::backend::{Backend, Dispatch, Load, PeakEwma, Queue};
 use crate::{
     Meta,
+    profile::Target,
     route::{Backoff, Filter, GrpcMatch, HostMatch, HttpMatch, Retry, Route, Rule, Timeouts},
 };
 
@@ -13,6 +14,9 @@ pub type HttpRoute = Route<HttpMatch, Action>;
 /// A route of a gRPC destination.
 pub type GrpcRoute = Route<GrpcMatch, Action>;
 
+/// Targets by the Service whose place they take, as `name:port`.
+pub type Targets = BTreeMap<Arc<str>, Vec<Target>>;
+
 /// Policy of one destination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientPolicy {
@@ -20,6 +24,9 @@ pub struct ClientPolicy {
     pub meta: Meta,
     /// Protocol and routes.
     pub protocol: ClientProtocol,
+    /// Targets that take the place of Services in the rules; the routes of the profile apply over these. Our extension,
+    /// never on upstream's wire: without it a profile with routes or targets replaces the routes of the policy.
+    pub targets: Option<Targets>,
 }
 
 /// Protocol of a destination, with its routes.
@@ -134,6 +141,16 @@ impl Distribution {
             Self::RandomAvailable(backends) => backends.get_mut(index).map(|(backend, _)| backend),
         }
     }
+
+    /// Backends, as the rule refers to them.
+    pub fn backends(&self) -> impl Iterator<Item = &RouteBackend> {
+        let (first, random) = match self {
+            Self::Empty => (&[][..], &[][..]),
+            Self::FirstAvailable(backends) => (backends.as_slice(), &[][..]),
+            Self::RandomAvailable(backends) => (&[][..], backends.as_slice()),
+        };
+        first.iter().chain(random.iter().map(|(backend, _)| backend))
+    }
 }
 
 /// A backend as a route refers to it.
@@ -203,6 +220,21 @@ impl FailureAccrual {
 }
 
 impl ClientProtocol {
+    /// Distributions of all rules.
+    pub fn distributions(&self) -> Vec<&Distribution> {
+        match self {
+            Self::Detect {
+                http1, http2, opaque, ..
+            } => {
+                let http = actions(&http1.routes).chain(actions(&http2.routes));
+                http.chain(connections(&opaque.routes)).collect()
+            }
+            Self::Http1(http) | Self::Http2(http) => actions(&http.routes).collect(),
+            Self::Grpc(grpc) => actions(&grpc.routes).collect(),
+            Self::Opaque(Opaque { routes }) | Self::Tls(Tls { routes }) => connections(routes).collect(),
+        }
+    }
+
     /// Breakers of the destination.
     pub fn failure_accruals(&self) -> impl Iterator<Item = &FailureAccrual> {
         let [first, second] = match self {
@@ -224,4 +256,13 @@ impl ClientProtocol {
         };
         first.into_iter().chain(second)
     }
+}
+
+fn actions<M>(routes: &[Route<M, Action>]) -> impl Iterator<Item = &Distribution> {
+    let rules = routes.iter().flat_map(|route| &route.rules);
+    rules.map(|rule| &rule.action.distribution)
+}
+
+fn connections(routes: &[TcpRoute]) -> impl Iterator<Item = &Distribution> {
+    routes.iter().flat_map(|route| &route.rules).map(|rule| &rule.action)
 }

@@ -30,7 +30,7 @@ use crate::{
     endpoint::{Endpoint, InFlight},
     request::Outgoing,
     response::{Attempt, Track},
-    route::{Plan, RouteSource},
+    route::Plan,
     timeout::{Phase, within},
 };
 
@@ -237,7 +237,7 @@ fn prepare(
 /// Starts the metrics of an attempt.
 fn begin(plan: &Plan, mut flight: InFlight, backend: usize, started: Instant) -> Attempt {
     flight.sent(started);
-    if let RouteSource::Policy(rule) = &plan.source
+    if let Some(rule) = plan.source.rule()
         && let Some(slot) = &rule.distribution.backends[backend].slot
     {
         slot.requests.inc();
@@ -327,7 +327,7 @@ fn failure(plan: &Plan, failed: SendError, mut attempt: Attempt, via: Via) -> Re
 /// Counts an attempt that ended without a response head as a failure of its endpoint.
 fn abort(plan: &Plan, mut attempt: Attempt, error: &Error, status: Option<StatusCode>) {
     attempt.flight.outcome(Outcome::Failure);
-    if let RouteSource::Policy(rule) = &plan.source
+    if let Some(rule) = plan.source.rule()
         && let Some(slot) = &rule.distribution.backends[attempt.backend].slot
     {
         slot.responses.end(attempt.started, error.exchange_status(rule.kind));

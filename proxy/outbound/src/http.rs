@@ -28,7 +28,7 @@ use crate::{
     request::Outgoing,
     response::ResponseBody,
     retry,
-    route::{self, Plan, RouteSource},
+    route::{self, Plan},
     snapshot::Snapshot,
     timeout::{Clock, Phase, within},
 };
@@ -154,7 +154,7 @@ impl ClientConnection {
             Some(snapshot) => snapshot,
             None => self.target.wait().await?,
         };
-        if snapshot.profile.is_some() || snapshot.routes(is_http2).is_some() {
+        if snapshot.serves_http(is_http2) {
             if !self
                 .last
                 .borrow()
@@ -260,8 +260,7 @@ fn failed(plan: &Plan, guard: Option<RequestGuard>, error: &Error) {
     if let Some(guard) = guard {
         guard.fail(Some(status), error.label());
     }
-    let RouteSource::Policy(rule) = &plan.source else {
-        return;
-    };
-    rule.slot.end(plan.started, error.exchange_status(rule.kind));
+    if let Some(rule) = plan.source.rule() {
+        rule.slot.end(plan.started, error.exchange_status(rule.kind));
+    }
 }

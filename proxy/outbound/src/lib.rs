@@ -35,6 +35,7 @@ mod retry;
 mod route;
 mod session;
 mod snapshot;
+mod targets;
 mod timeout;
 mod worker;
 

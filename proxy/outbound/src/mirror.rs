@@ -25,7 +25,7 @@ use crate::{
     deliver::{Client, Delivered, deliver},
     request::Outgoing,
     response::ResponseBody,
-    route::{Plan, RouteSource},
+    route::Plan,
     snapshot::Rule,
     timeout::{Clock, Phase, within},
 };
@@ -39,7 +39,7 @@ struct Copy {
 
 /// Sends copies of a request to the mirrors of its rule.
 pub(crate) fn copy(context: &Rc<Context>, client: ClientAddr, plan: &Plan, out: &Outgoing<'_>) {
-    let RouteSource::Policy(rule) = &plan.source else {
+    let Some(rule) = plan.source.rule() else {
         return;
     };
     for mirror in rule.mirrors.iter().filter(|mirror| filter::is_drawn(mirror.ratio)) {

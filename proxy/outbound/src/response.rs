@@ -122,10 +122,7 @@ impl Track {
 
     /// Class by the head, or by early trailers.
     pub(crate) fn class(&self, grpc_status: Option<u32>) -> classify::Class {
-        let classes = match &self.source {
-            RouteSource::Policy(_) => &[],
-            RouteSource::Profile(_, route) => route.classes.as_slice(),
-        };
+        let classes = self.source.profile().map_or(&[][..], |route| &route.classes);
         classify::response(classes, self.status, self.is_grpc, grpc_status.or(self.grpc_status))
     }
 
@@ -231,9 +228,7 @@ impl Track {
 
     /// Counts the exchange in the families of policy routes.
     fn exchange(&self, now: Instant, grpc: Option<u32>, word: &'static str) {
-        let RouteSource::Policy(rule) = &self.source else {
-            return;
-        };
+        let Some(rule) = self.source.rule() else { return };
         let code = match rule.kind {
             RouteKind::Http => Some(u32::from(self.status.as_u16())),
             RouteKind::Grpc => grpc,

@@ -22,7 +22,8 @@ use crate::{
     Error, SharedBudget,
     deliver::{Client, Delivered, deliver},
     request::Outgoing,
-    route::{Plan, RouteSource},
+    route::Plan,
+    snapshot::ProfileRoute,
 };
 
 /// Sends a request until its response needs no retry, or no retry is allowed.
@@ -40,9 +41,9 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
         if !wants_retry(plan, out, &result, trailers) {
             if retries > 0
                 && result.is_ok()
-                && let RouteSource::Policy(rule) = &plan.source
+                && let Some(counters) = plan.retries()
             {
-                rule.retries.successes.inc();
+                counters.successes.inc();
             }
             return result;
         }
@@ -68,11 +69,7 @@ pub(crate) async fn exchange(client: &Client<'_>, plan: &Plan, out: &mut Outgoin
 
 /// Deposits the first attempt into the budget.
 fn deposit(plan: &Plan) {
-    let budget = match &plan.source {
-        RouteSource::Profile(_, route) => route.budget.as_ref(),
-        RouteSource::Policy(rule) => rule.budget.as_ref().filter(|_| plan.retry.is_some()),
-    };
-    if let Some(budget) = budget {
+    if let Some(budget) = budget(plan) {
         budget
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -80,28 +77,32 @@ fn deposit(plan: &Plan) {
     }
 }
 
-/// Returns true if the result should be retried.
-fn wants_retry(plan: &Plan, out: &Outgoing<'_>, result: &Result<Delivered, Error>, trailers: Option<u32>) -> bool {
-    match (&plan.source, result) {
-        (RouteSource::Profile(_, route), Ok(delivered)) => {
-            route.is_retryable && delivered.track.class(trailers).is_failure()
-        }
-        (RouteSource::Profile(_, route), Err(error)) => {
-            let is_failure = |failed: Failed| {
-                classify::response(&route.classes, failed.status, failed.grpc.is_some(), failed.grpc).is_failure()
-            };
-            route.is_retryable && Failed::new(error, out).is_some_and(is_failure)
-        }
-        (RouteSource::Policy(_), result) => plan.retry.as_ref().is_some_and(|retry| match result {
-            Ok(delivered) => {
-                let grpc = trailers.or(delivered.track.grpc_status());
-                matches(retry, delivered.response.status(), grpc)
-            }
-            Err(Error::FailFast(_) | Error::AttemptTimeout) => true,
-            Err(Error::Endpoint { error, .. }) if error.h2_reason() == Some(h2::Reason::REFUSED_STREAM) => true,
-            Err(error) => Failed::new(error, out).is_some_and(|failed| matches(retry, failed.status, failed.grpc)),
-        }),
+/// Budget of the retries: of the profile's route, if it retries, else of the policy's.
+fn budget(plan: &Plan) -> Option<&SharedBudget> {
+    match plan.source.retryable() {
+        Some(route) => route.budget.as_ref(),
+        None => plan.source.rule().filter(|_| plan.retry.is_some())?.budget.as_ref(),
     }
+}
+
+/// Returns true if the result should be retried, by the profile's route or by the policy's.
+fn wants_retry(plan: &Plan, out: &Outgoing<'_>, result: &Result<Delivered, Error>, trailers: Option<u32>) -> bool {
+    let by_profile = |route: &ProfileRoute| match result {
+        Ok(delivered) => delivered.track.class(trailers).is_failure(),
+        Err(error) => Failed::new(error, out).is_some_and(|failed| {
+            classify::response(&route.classes, failed.status, failed.grpc.is_some(), failed.grpc).is_failure()
+        }),
+    };
+    let by_policy = |retry: &Retry| match result {
+        Ok(delivered) => {
+            let grpc = trailers.or(delivered.track.grpc_status());
+            matches(retry, delivered.response.status(), grpc)
+        }
+        Err(Error::FailFast(_) | Error::AttemptTimeout) => true,
+        Err(Error::Endpoint { error, .. }) if error.h2_reason() == Some(h2::Reason::REFUSED_STREAM) => true,
+        Err(error) => Failed::new(error, out).is_some_and(|failed| matches(retry, failed.status, failed.grpc)),
+    };
+    plan.source.retryable().is_some_and(by_profile) || plan.retry.as_ref().is_some_and(by_policy)
 }
 
 /// Response that the failure of an endpoint is to retries. In upstream such failures become responses below them.
@@ -144,36 +145,40 @@ fn matches(retry: &Retry, status: StatusCode, grpc: Option<u32>) -> bool {
     by_status || grpc.is_some_and(|code| has_code(&retry.grpc, code))
 }
 
-/// Returns true if a retry is allowed, and withdraws it from the budget.
+/// Returns true if a retry is allowed, and withdraws it from the budget. The policy's limit holds for the retries of a
+/// profile, too.
 fn may_retry(plan: &Plan, out: &Outgoing<'_>, retries: u32) -> bool {
     if !out.is_complete() {
         return false;
     }
-    match &plan.source {
-        RouteSource::Profile(_, route) => {
-            let paid = withdraw(route.budget.as_ref());
-            if paid {
-                route.slot.retryable.inc();
-            } else {
-                route.slot.no_budget.inc();
-            }
-            paid
+    let counters = plan.retries();
+    let has_rule = plan.source.rule().is_some();
+    if has_rule && !plan.distribution().is_ready(Instant::now()) {
+        if let Some(counters) = counters {
+            counters.overflow.inc();
         }
-        RouteSource::Policy(rule) => {
-            let max = plan.retry.as_ref().map_or(0, |retry| u32::from(retry.max_retries));
-            if !plan.distribution().is_ready(Instant::now()) {
-                rule.retries.overflow.inc();
-                return false;
-            }
-            let allowed = retries < max && withdraw(rule.budget.as_ref());
-            if allowed {
-                rule.retries.requests.inc();
-            } else {
-                rule.retries.limit_exceeded.inc();
-            }
-            allowed
-        }
+        return false;
     }
+    let is_below = |retry: &Retry| retries < u32::from(retry.max_retries);
+    let is_within = plan.retry.as_ref().is_none_or(is_below);
+    let paid = is_within && withdraw(budget(plan));
+    if let Some(route) = plan.source.retryable().filter(|_| is_within) {
+        let counted = if paid {
+            &route.slot.retryable
+        } else {
+            &route.slot.no_budget
+        };
+        counted.inc();
+    }
+    if let Some(counters) = counters {
+        let counted = if paid {
+            &counters.requests
+        } else {
+            &counters.limit_exceeded
+        };
+        counted.inc();
+    }
+    paid
 }
 
 fn withdraw(budget: Option<&SharedBudget>) -> bool {
@@ -196,11 +201,8 @@ fn has_code(retry: &GrpcRetry, code: u32) -> bool {
 
 /// Returns true if the gRPC status in the trailers may cause a retry.
 fn needs_trailers(plan: &Plan) -> bool {
-    match (&plan.source, &plan.retry) {
-        (RouteSource::Profile(_, route), _) => route.is_retryable,
-        (RouteSource::Policy(_), Some(Retry { grpc, .. })) => *grpc != GrpcRetry::default(),
-        (RouteSource::Policy(_), None) => false,
-    }
+    let by_policy = |retry: &Retry| retry.grpc != GrpcRetry::default();
+    plan.source.retryable().is_some() || plan.retry.as_ref().is_some_and(by_policy)
 }
 
 /// Reads the gRPC status of a response that consists of trailers alone. Puts back the frame it reads.

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use http::Version;
 use proxy_core::select;
 use proxy_http::{Body, filter, headers::L5D_DST_CANONICAL};
-use proxy_metrics::RequestGuard;
+use proxy_metrics::{RequestGuard, outbound::RetrySlot};
 use proxy_model::{
     Labels,
     route::{PathMatch, Retry, Timeouts},
@@ -14,7 +14,7 @@ use proxy_model::{
 use crate::{
     Error,
     request::RequestOverrides,
-    snapshot::{Distribution, Profile, ProfileRoute, Routes, Rule, Snapshot},
+    snapshot::{Distribution, ProfileRoute, Routes, Rule, Snapshot},
     timeout::TimeLimits,
 };
 
@@ -28,11 +28,37 @@ pub(crate) struct Plan {
     pub(crate) started: Instant,
 }
 
-/// Source of a route: policy or profile.
+/// Source of a route: policy, profile, or both.
 #[derive(Clone)]
 pub(crate) enum RouteSource {
     Policy(Rc<Rule>),
-    Profile(Rc<Profile>, Rc<ProfileRoute>),
+    /// Route of a profile, and the profile's targets.
+    Profile(Rc<Distribution>, Rc<ProfileRoute>),
+    /// Rule of a policy, and the route of the profile that applies over it.
+    Overlaid(Rc<Rule>, Rc<ProfileRoute>),
+}
+
+impl RouteSource {
+    /// Rule of the policy.
+    pub(crate) fn rule(&self) -> Option<&Rule> {
+        match self {
+            Self::Policy(rule) | Self::Overlaid(rule, _) => Some(rule),
+            Self::Profile(..) => None,
+        }
+    }
+
+    /// Route of the profile.
+    pub(crate) fn profile(&self) -> Option<&ProfileRoute> {
+        match self {
+            Self::Policy(_) => None,
+            Self::Profile(_, route) | Self::Overlaid(_, route) => Some(route),
+        }
+    }
+
+    /// Route of the profile, if it retries failures.
+    pub(crate) fn retryable(&self) -> Option<&ProfileRoute> {
+        self.profile().filter(|route| route.is_retryable)
+    }
 }
 
 impl Plan {
@@ -49,13 +75,13 @@ impl Plan {
 
     /// Returns true if requests are copied.
     pub(crate) fn is_mirrored(&self) -> bool {
-        matches!(&self.source, RouteSource::Policy(rule) if !rule.mirrors.is_empty())
+        self.source.rule().is_some_and(|rule| !rule.mirrors.is_empty())
     }
 
     pub(crate) fn distribution(&self) -> &Distribution {
         match &self.source {
-            RouteSource::Policy(rule) => &rule.distribution,
-            RouteSource::Profile(profile, _) => &profile.distribution,
+            RouteSource::Policy(rule) | RouteSource::Overlaid(rule, _) => &rule.distribution,
+            RouteSource::Profile(distribution, _) => distribution,
         }
     }
 
@@ -64,40 +90,51 @@ impl Plan {
         TimeLimits {
             timeouts: self.timeouts,
             attempt: self.retry.as_ref().and_then(|retry| retry.timeout),
-            profile: match &self.source {
-                RouteSource::Policy(_) => None,
-                RouteSource::Profile(_, route) => route.timeout,
-            },
+            profile: self.source.profile().and_then(|route| route.timeout),
         }
     }
 
-    /// Labels of the route for tap.
+    /// Labels of the route for tap: of the profile's route that matched, else of the policy's.
     pub(crate) fn labels(&self) -> &Labels {
         match &self.source {
             RouteSource::Policy(rule) => &rule.labels,
-            RouteSource::Profile(_, route) => &route.labels,
+            RouteSource::Overlaid(rule, route) if route.labels.is_empty() => &rule.labels,
+            RouteSource::Profile(_, route) | RouteSource::Overlaid(_, route) => &route.labels,
         }
     }
 
     /// Starts to count the request as the application sees it.
     pub(crate) fn guard(&self) -> Option<RequestGuard> {
-        match &self.source {
-            RouteSource::Policy(_) => None,
-            RouteSource::Profile(_, route) => Some(route.slot.route.request_since(self.started)),
-        }
+        let route = self.source.profile()?;
+        Some(route.slot.route.request_since(self.started))
     }
 
     /// Starts to count one attempt.
     pub(crate) fn actual(&self, started: Instant) -> Option<RequestGuard> {
-        match &self.source {
-            RouteSource::Policy(_) => None,
-            RouteSource::Profile(_, route) => Some(route.slot.actual.attempt_since(started)),
+        let route = self.source.profile()?;
+        Some(route.slot.actual.attempt_since(started))
+    }
+
+    /// Metrics of retries, if the policy retries.
+    pub(crate) fn retries(&self) -> Option<&RetrySlot> {
+        let rule = self.source.rule().filter(|_| self.retry.is_some())?;
+        Some(&rule.retries)
+    }
+
+    /// Applies a route of the profile over the rule: what the route states takes precedence, all else stays.
+    fn overlay(mut self, route: Rc<ProfileRoute>) -> Self {
+        if route.timeout.is_some() {
+            self.timeouts.request = None;
         }
+        if let RouteSource::Policy(rule) = self.source {
+            self.source = RouteSource::Overlaid(rule, route);
+        }
+        self
     }
 
     /// Applies the filters to a response of `backend`.
     pub(crate) fn response_filters(&self, backend: usize, response: &mut http::Response<Body>) {
-        if let RouteSource::Policy(rule) = &self.source {
+        if let Some(rule) = self.source.rule() {
             filter::response(&rule.response_filters, response);
         }
         filter::response(&self.distribution().backends[backend].filters, response);
@@ -107,19 +144,27 @@ impl Plan {
 /// Selects the route of a request and applies its filters.
 pub(crate) fn select(snapshot: &Snapshot, request: &mut http::Request<Body>) -> Result<Plan, Error> {
     let started = Instant::now();
-    if let Some(profile) = &snapshot.profile {
-        let route = profile.route(request.method(), request.uri().path()).clone();
-        if let Some(canonical) = &profile.canonical {
-            request.headers_mut().insert(L5D_DST_CANONICAL, canonical.clone());
-        }
-        return Ok(Plan {
+    let Some(profile) = &snapshot.profile else {
+        return select_rule(snapshot, request, started);
+    };
+    let route = profile.route(request.method(), request.uri().path()).clone();
+    if let Some(canonical) = &profile.canonical {
+        request.headers_mut().insert(L5D_DST_CANONICAL, canonical.clone());
+    }
+    match &profile.distribution {
+        Some(distribution) => Ok(Plan {
             timeouts: Timeouts::default(),
             retry: None,
             prefix: None,
-            source: RouteSource::Profile(profile.clone(), route),
+            source: RouteSource::Profile(distribution.clone(), route),
             started,
-        });
+        }),
+        None => select_rule(snapshot, request, started).map(|plan| plan.overlay(route)),
     }
+}
+
+/// Selects the rule of the policy for a request and applies its filters.
+fn select_rule(snapshot: &Snapshot, request: &mut http::Request<Body>, started: Instant) -> Result<Plan, Error> {
     let is_http2 = request.version() == Version::HTTP_2;
     let not_http = || Error::InvalidPolicy(format!("{} has no HTTP routes", snapshot.name).into());
     let routes = snapshot.routes(is_http2).ok_or_else(not_http)?;

@@ -13,8 +13,8 @@ use proxy_metrics::{
     outbound::{BackendSlot, ExchangeSlot, RetrySlot, RouteKind},
 };
 use proxy_model::{
-    ClientProtocol, Meta, OrigDstAddr, defaults,
-    outbound::{self, FailureAccrual, Load, TcpRoute},
+    ClientProtocol, Meta, OrigDstAddr, defaults, limits,
+    outbound::{self, FailureAccrual, Load, Targets, TcpRoute},
     profile,
     route::{Filter, GrpcMatch, HttpMatch, PathModifier, Retry, Route, Timeouts},
 };
@@ -25,6 +25,7 @@ use crate::{
     balance::Balancer,
     endpoint::Endpoint,
     endpoints::{BalancerKind, BalancerSpec, Endpoints, Queue, QueueKey},
+    targets,
 };
 
 /// Compiled answer of discovery about a target.
@@ -34,7 +35,7 @@ pub(crate) struct Snapshot {
     /// Authority of requests that name none.
     pub(crate) default_authority: Option<Authority>,
     pub(crate) protocol: Protocol,
-    /// Routes and targets of the profile for HTTP; they replace the policy's routes.
+    /// Routes and targets of the profile for HTTP.
     pub(crate) profile: Option<Rc<Profile>>,
     /// Targets of the profile for opaque connections.
     pub(crate) opaque_profile: Option<Rc<TcpRule>>,
@@ -101,7 +102,8 @@ pub(crate) struct TcpRule {
 pub(crate) struct Profile {
     routes: Vec<Rc<ProfileRoute>>,
     default: Rc<ProfileRoute>,
-    pub(crate) distribution: Distribution,
+    /// Targets of a profile that replaces the policy's routes. None if its routes apply over them.
+    pub(crate) distribution: Option<Rc<Distribution>>,
     /// `name:port`, for `l5d-dst-canonical`.
     pub(crate) canonical: Option<HeaderValue>,
 }
@@ -174,6 +176,7 @@ impl Snapshot {
         let compiler = Compiler {
             endpoints,
             parent: &source.policy.meta,
+            targets: source.policy.targets.as_ref(),
             name: name(source, addr),
             addr,
         };
@@ -190,7 +193,7 @@ impl Snapshot {
             protocol,
             profile: profile.filter(|p| decides(p)).map(|p| compiler.profile(p)),
             opaque_profile: profile
-                .filter(|p| !p.targets.is_empty())
+                .filter(|p| !p.targets.is_empty() && source.policy.targets.is_none())
                 .map(|p| compiler.opaque_profile(p)),
             opaque_by_profile: profile.is_some_and(|p| p.opaque_protocol),
             name: compiler.name,
@@ -200,6 +203,14 @@ impl Snapshot {
     /// Returns true if this snapshot was compiled from an equal answer.
     pub(crate) fn is_of(&self, source: &Arc<Outbound>) -> bool {
         self.source.policy == source.policy && self.source.profile == source.profile
+    }
+
+    /// Returns true if requests have a route.
+    pub(crate) fn serves_http(&self, is_http2: bool) -> bool {
+        self.profile
+            .as_ref()
+            .is_some_and(|profile| profile.distribution.is_some())
+            || self.routes(is_http2).is_some()
     }
 
     /// Routes for HTTP/2 or HTTP/1; `None` if the policy has none.
@@ -227,7 +238,7 @@ fn name(source: &Outbound, addr: OrigDstAddr) -> Rc<str> {
     }
 }
 
-/// Returns true if a profile routes requests: it has targets, or routes and a destination.
+/// Returns true if a profile has a say in requests: it has targets, or routes and a destination.
 fn decides(profile: &profile::Profile) -> bool {
     let has_destination = profile.endpoint.is_some() || !profile.fully_qualified_name.is_empty();
     !profile.targets.is_empty() || (!profile.routes.is_empty() && has_destination)
@@ -248,6 +259,8 @@ fn parent_authority(meta: &Meta) -> Option<String> {
 struct Compiler<'a> {
     endpoints: &'a Endpoints,
     parent: &'a Meta,
+    /// Targets that the policy has of the profile.
+    targets: Option<&'a Targets>,
     name: Rc<str>,
     addr: OrigDstAddr,
 }
@@ -410,7 +423,11 @@ impl Compiler<'_> {
     }
 
     fn distribution(&self, distribution: &outbound::Distribution, params: BackendParams<'_>) -> Distribution {
-        let (backends, weights) = match distribution {
+        let refused = || self.endpoints.context.metrics.limit_refused(limits::RULE_TARGETS);
+        let replaced = self
+            .targets
+            .and_then(|all| targets::replace(distribution, all, &refused));
+        let (backends, weights) = match replaced.as_ref().unwrap_or(distribution) {
             outbound::Distribution::Empty => (Vec::new(), None),
             outbound::Distribution::FirstAvailable(backends) => {
                 (backends.iter().map(|b| self.backend(b, params)).collect(), None)
@@ -476,10 +493,11 @@ impl Compiler<'_> {
             parent: self.parent.clone(),
             route: Meta::default_named("opaq"),
             filters: Vec::new(),
-            distribution: self.targets(profile, BalancerKind::Tcp),
+            distribution: self.profile_targets(profile, BalancerKind::Tcp),
         })
     }
 
+    /// Compiles a profile, with its targets unless the policy has them.
     fn profile(&self, profile: &profile::Profile) -> Rc<Profile> {
         let port = self.addr.0.port();
         let dst = if profile.fully_qualified_name.is_empty() {
@@ -509,7 +527,10 @@ impl Compiler<'_> {
                 slot: self.route_slot(&dst, &Default::default()),
                 labels: Default::default(),
             }),
-            distribution: self.targets(profile, BalancerKind::Http),
+            distribution: match self.targets {
+                None => Some(Rc::new(self.profile_targets(profile, BalancerKind::Http))),
+                Some(_) => None,
+            },
             canonical: HeaderValue::try_from(dst.as_str()).ok(),
         })
     }
@@ -542,7 +563,7 @@ impl Compiler<'_> {
     }
 
     /// Destination of a profile: its targets by weight, else its single endpoint, else the service itself.
-    fn targets(&self, profile: &profile::Profile, kind: BalancerKind) -> Distribution {
+    fn profile_targets(&self, profile: &profile::Profile, kind: BalancerKind) -> Distribution {
         let params = BackendParams {
             kind,
             accrual: None,

@@ -6,6 +6,7 @@ mod failures;
 mod filters;
 mod http;
 mod outliers;
+mod overlay;
 mod profiles;
 mod retries;
 mod support;

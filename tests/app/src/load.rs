@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// POST with a small body instead of GET.
     #[arg(long)]
     post: bool,
+    /// Header of each request, as `name: value`.
+    #[arg(long)]
+    header: Option<String>,
     /// Print start, end and server of each request.
     #[arg(long)]
     record: bool,
@@ -182,11 +185,14 @@ async fn request(args: &Args, connection: &mut Option<SendRequest<Full<Bytes>>>)
     } else {
         ("GET", Full::default())
     };
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(&args.path)
-        .header("host", &args.target)
-        .body(body)?;
+        .header("host", &args.target);
+    if let Some((name, value)) = args.header.as_ref().and_then(|header| header.split_once(':')) {
+        request = request.header(name, value.trim());
+    }
+    let request = request.body(body)?;
     sender.ready().await.context("ready")?;
     let response = sender.send_request(request).await.context("send")?;
     let (head, body) = response.into_parts();

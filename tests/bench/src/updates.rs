@@ -110,7 +110,11 @@ fn bytes(variant: u64) -> ClientPolicy {
         rules: vec![rule],
     };
     let protocol = ClientProtocol::Opaque(Opaque { routes: vec![route] });
-    ClientPolicy { meta, protocol }
+    ClientPolicy {
+        meta,
+        protocol,
+        targets: None,
+    }
 }
 
 fn server(control: &ControlPlane, second: u64) {

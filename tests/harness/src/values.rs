@@ -83,7 +83,11 @@ pub fn detect(meta: Meta, distribution: Distribution) -> ClientPolicy {
         http2: http,
         opaque: outbound::Opaque { routes: vec![opaque] },
     };
-    ClientPolicy { meta, protocol }
+    ClientPolicy {
+        meta,
+        protocol,
+        targets: None,
+    }
 }
 
 /// The route that sends everything by `distribution`.

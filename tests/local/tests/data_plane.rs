@@ -3,6 +3,7 @@
 //! The applications are `mesh-test-app`; their clients compare every byte themselves.
 
 use std::{
+    collections::BTreeMap,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use std::{
 use tests_local::{Mesh, Sidecars, test_app};
 
 const APPS: &str = include_str!("../manifests/apps.yaml");
+const COMBINED: &str = include_str!("../manifests/combined.yaml");
 const SLOW: &str = include_str!("../manifests/slow.yaml");
 const SPLIT: &str = include_str!("../manifests/split.yaml");
 
@@ -249,5 +251,80 @@ fn a_pod_that_hangs_gets_nothing_but_probes() {
         1,
         "by both workers at once"
     );
+    mesh.down();
+}
+
+/// Sends requests to the Service `shop`, and counts the answers of each Deployment.
+fn shop(mesh: &Mesh, requests: u64, flags: &[&str]) -> (serde_json::Value, BTreeMap<String, u64>) {
+    let count = requests.to_string();
+    let common = ["--seconds", "60", "--kept", "8", "--fresh", "0", "--rate", "25"];
+    let flags = [&common[..], &["--requests", count.as_str()], flags].concat();
+    let counts = Load::start(mesh, "shop:80", &flags).counts();
+    let mut deployments = BTreeMap::new();
+    for (pod, count) in pods(&counts) {
+        let deployment = pod.split('-').next().unwrap_or_default().to_owned();
+        *deployments.entry(deployment).or_default() += count;
+    }
+    (counts, deployments)
+}
+
+/// Asserts a share of 10 % within five standard deviations, which chance exceeds once in a million.
+fn assert_tenth(found: u64, all: u64) {
+    let (expected, deviation) = (all as f64 * 0.1, (all as f64 * 0.09).sqrt());
+    assert!((found as f64 - expected).abs() < 5.0 * deviation, "{found} of {all}");
+}
+
+#[test]
+fn a_route_a_split_a_profile_and_a_breaker_act_together_on_one_service() {
+    let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("combined.yaml", COMBINED)]);
+    let number = |counts: &serde_json::Value, what: &str| counts[what].as_u64().expect("a number");
+
+    // The HTTPRoute by header, and the split of what it sends to the Service itself.
+    let (_, of_beta) = shop(&mesh, 200, &["--header", "x-beta: yes"]);
+    assert_eq!(of_beta.keys().collect::<Vec<_>>(), ["beta"]);
+    let (counts, of_others) = shop(&mesh, 1000, &[]);
+    assert_eq!(number(&counts, "failures"), 0, "{counts}");
+    assert_eq!(of_others.keys().collect::<Vec<_>>(), ["canary", "stable"]);
+    assert_tenth(of_others["canary"], number(&counts, "requests"));
+
+    // Half of the first attempts fail; of those, the profile's budget pays for a fifth of the requests and ten.
+    let (counts, _) = shop(&mesh, 400, &["--path", "/flaky"]);
+    let flaky = ["rt_route=\"flaky\""];
+    let requests = metric(&mesh, "route_response_total", &flaky);
+    let retries = metric(&mesh, "route_actual_response_total", &flaky) - requests;
+    println!(
+        "{requests} requests of /flaky, {retries} retries, {}",
+        counts["failures"]
+    );
+    assert_eq!(requests, number(&counts, "requests"));
+    assert!(
+        (requests / 5..=requests / 5 + 11).contains(&retries),
+        "{retries} retries"
+    );
+
+    // The profile's timeout, of a route that takes a second.
+    let thrice = ["--path", "/slow", "--kept", "1", "--fresh", "0", "--requests", "3"];
+    let counts = Load::start(&mesh, "shop:80", &thrice).counts();
+    assert_eq!(number(&counts, "failures"), number(&counts, "requests"), "{counts}");
+    assert!(counts["reasons"].to_string().contains("status 504"), "{counts}");
+    assert!((400..900).contains(&number(&counts, "max_ms")), "{counts}");
+
+    // The breaker, by the timeouts of a pod that hangs; the split goes on.
+    let hung = mesh.pods_of("stable").swap_remove(0);
+    let once = ["--path", "/hang", "--kept", "1", "--fresh", "0", "--requests", "1"];
+    Load::start(&mesh, &format!("{}:8080", hung.address), &once).finish();
+    let load = Load::start(&mesh, "shop:80", &["--seconds", "8", "--kept", "20", "--rate", "10"]);
+    let ip = format!("target_ip=\"{}\"", hung.address);
+    mesh.wait("the ejection", || metric(&mesh, "mesh_breaker_ejected", &[&ip]) == 1);
+    load.counts();
+    let (counts, of_others) = shop(&mesh, 1000, &[]);
+    println!(
+        "{} failures of {} after the ejection",
+        counts["failures"], counts["requests"]
+    );
+    // Each is a probe; the penalties are at least 1, 2 and 4 seconds.
+    assert!(number(&counts, "failures") <= 3, "{counts}");
+    assert_tenth(of_others["canary"], number(&counts, "requests"));
+    assert_eq!(metric(&mesh, "mesh_breaker_ejected", &[]), 1, "only the one that hangs");
     mesh.down();
 }

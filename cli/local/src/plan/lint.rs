@@ -152,7 +152,7 @@ mod tests {
         let sentences = lint(objects.iter());
         let expected = [
             "TrafficSplit default/s: spec.matches is not supported yet, so the split has no effect",
-            "TrafficSplit default/t: the backend default/v2 does not exist, so the others receive its share",
+            "TrafficSplit default/t: the backend default/v2 does not exist, so default/web itself receives its share",
             "Service default/web: its selector matches no pod, so it has no endpoints",
             "StatefulSet default/db: not run; `mesh local` runs Deployments and Pods",
             "Pod default/p: config.linkerd.io/proxy-image has no effect without Kubernetes",

@@ -9,7 +9,7 @@ use destination_k8s::{
 use proxy_model::{
     Backend, ClientPolicy, ClientProtocol, Meta,
     defaults::DETECT_TIMEOUT,
-    outbound::{Action, Distribution, Http, HttpRoute, Opaque, RouteBackend, TcpRoute},
+    outbound::{Action, Distribution, Http, HttpRoute, Opaque, RouteBackend, Targets, TcpRoute},
     route::{HttpMatch, Rule, Timeouts},
 };
 
@@ -128,5 +128,6 @@ fn fallback(addr: SocketAddr) -> ClientPolicy {
             http2: http,
             opaque,
         },
+        targets: Some(Targets::new()),
     }
 }

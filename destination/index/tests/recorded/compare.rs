@@ -186,7 +186,12 @@ impl Open {
                 Answer::Endpoints(set.labels.clone(), all.collect())
             }
             Self::Profile(answers) => Answer::Profile(Box::new((**answers.borrow_and_update()).clone())),
-            Self::Outbound(answers) => Answer::Outbound(Box::new((**answers.borrow_and_update()).clone())),
+            Self::Outbound(answers) => {
+                let mut policy = (**answers.borrow_and_update()).clone();
+                // An extension, which is not on upstream's wire.
+                policy.targets = None;
+                Answer::Outbound(Box::new(policy))
+            }
             Self::Inbound(answers) => match &*answers.borrow_and_update() {
                 Some(policy) => Answer::Inbound(Box::new(sorted((**policy).clone()))),
                 None => Answer::Ended,

@@ -359,6 +359,7 @@ mod tests {
         ClientPolicy {
             meta: Meta::default_named("web"),
             protocol: ClientProtocol::Grpc(grpc),
+            targets: None,
         }
     }
 

@@ -237,5 +237,9 @@ pub(crate) fn client_policy(filters: &Filters) -> impl Strategy<Value = ClientPo
         opaque().prop_map(ClientProtocol::Opaque),
         tls.prop_map(ClientProtocol::Tls),
     ];
-    (meta(), protocol).prop_map(|(meta, protocol)| ClientPolicy { meta, protocol })
+    (meta(), protocol).prop_map(|(meta, protocol)| ClientPolicy {
+        meta,
+        protocol,
+        targets: None,
+    })
 }

@@ -168,6 +168,29 @@ async fn publishes_an_outbound_answer_once_policy_and_profile_are_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn publishes_and_remembers_that_a_policy_has_the_targets_of_its_profile() {
+    simulate(config(), |discovery, control| async move {
+        let (policies, profiles) = (control.outbound.feed(), control.profiles.feed());
+        let mut answer = discovery.outbound(&target());
+        policies.send(Ok(policy("web"))).await.expect("listening");
+        profiles.send(Ok(Profile::default())).await.expect("listening");
+        answer.changed().await.expect("answered");
+        let targets = |answer: &crate::Outbound| answer.policy.targets.clone();
+        assert_eq!(answer.borrow_and_update().as_deref().map(targets), Some(None));
+        let with_targets = ClientPolicy {
+            targets: Some(proxy_model::outbound::Targets::new()),
+            ..policy("web")
+        };
+        policies.send(Ok(with_targets.clone())).await.expect("listening");
+        answer.changed().await.expect("another answer");
+        let (_, cached) = discovery.answers().outbound.remove(0);
+        let restored = crate::persist::restore(cached);
+        assert_eq!(restored.as_deref().map(targets), Some(with_targets.targets));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn forwards_an_unknown_target_to_its_address() {
     simulate(config(), |discovery, control| async move {
         let outside = OutboundTarget::Addr("192.0.2.1:443".parse().expect("an address"));

@@ -28,12 +28,16 @@ fn profile(mesh: &Mesh, profile: Profile) {
     };
     mesh.script.outbound(
         &OutboundTarget::Addr(WEB),
-        ClientPolicy { meta, protocol },
+        ClientPolicy {
+            meta,
+            protocol,
+            targets: None,
+        },
         Some(profile),
     );
 }
 
-fn route(path: &str, timeout: Option<Duration>) -> ProfileRoute {
+pub(super) fn route(path: &str, timeout: Option<Duration>) -> ProfileRoute {
     ProfileRoute {
         condition: Some(RequestMatch::Path(Pattern::anchored(path).expect("valid"))),
         response_classes: Vec::new(),

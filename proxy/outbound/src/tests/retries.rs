@@ -18,7 +18,7 @@ use super::{
     support::*,
 };
 
-fn retry(max_retries: u16) -> Retry {
+pub(super) fn retry(max_retries: u16) -> Retry {
     Retry {
         max_retries,
         max_request_bytes: 1024,

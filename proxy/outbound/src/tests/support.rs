@@ -336,8 +336,12 @@ impl Mesh {
 
     fn protocol(&self, protocol: ClientProtocol) {
         let meta = Meta::resource("core", "Service", "ns", "web").with_port(80);
-        self.script
-            .outbound(&OutboundTarget::Addr(WEB), ClientPolicy { meta, protocol }, None);
+        let policy = ClientPolicy {
+            meta,
+            protocol,
+            targets: None,
+        };
+        self.script.outbound(&OutboundTarget::Addr(WEB), policy, None);
     }
 
     /// Routes [`WEB`] to one service with these endpoints.
