@@ -17,6 +17,8 @@ use proxy_model::{
     },
 };
 
+use crate::access;
+
 /// Reason for which a route is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unsupported {
@@ -26,6 +28,10 @@ pub(crate) enum Unsupported {
     Budget(#[from] Exceeded),
     #[error("{0:?} is not a valid header name")]
     HeaderName(String),
+    #[error("it matches the header host, which is not supported")]
+    Host,
+    #[error(transparent)]
+    Access(#[from] access::Fault),
     #[error("{0:?} is not a valid header value")]
     HeaderValue(String),
     #[error("{0:?} is not an HTTP method")]
@@ -175,7 +181,7 @@ pub(crate) fn hosts(names: &[String]) -> Vec<HostMatch> {
     names.iter().map(host).collect()
 }
 
-fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
+pub(crate) fn header_name(name: &str) -> Result<HeaderName, Unsupported> {
     name.parse().map_err(|_| Unsupported::HeaderName(name.to_owned()))
 }
 

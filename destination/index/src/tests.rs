@@ -1,5 +1,7 @@
 //! The index by concern, beyond the recordings of upstream. Objects are as `mesh local` writes them.
 
+mod access;
+
 use destination_k8s::Kind;
 
 use super::*;
