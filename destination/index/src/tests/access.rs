@@ -346,7 +346,7 @@ fn the_targets_of_one_account_are_bounded() {
 #[test]
 fn the_expressions_of_one_account_are_bounded_together() {
     // Each group is within its own budget.
-    let groups: String = (0..30)
+    let groups: Vec<String> = (0..30)
         .map(|at| {
             format!(
                 "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\nmetadata: {{name: g{at:02}, namespace: a}}\n\
@@ -354,7 +354,7 @@ fn the_expressions_of_one_account_are_bounded_together() {
             )
         })
         .collect();
-    let groups = groups.replace("{{", "{").replace("}}", "}");
+    let groups = groups.concat().replace("{{", "{").replace("}}", "}");
     let all: String = (0..30)
         .map(|at| {
             target(
