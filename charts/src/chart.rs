@@ -39,6 +39,16 @@ const CRDS: Files = Files {
             "trafficsplit.yaml",
             include_str!("../mesh-crds/templates/trafficsplit.yaml"),
         ),
+        (
+            "traffictarget.yaml",
+            include_str!("../mesh-crds/templates/traffictarget.yaml"),
+        ),
+        (
+            "httproutegroup.yaml",
+            include_str!("../mesh-crds/templates/httproutegroup.yaml"),
+        ),
+        ("tcproute.yaml", include_str!("../mesh-crds/templates/tcproute.yaml")),
+        ("udproute.yaml", include_str!("../mesh-crds/templates/udproute.yaml")),
         ("server.yaml", include_str!("../mesh-crds/templates/server.yaml")),
         (
             "serverauthorization.yaml",

@@ -6,12 +6,13 @@ mod rights;
 mod sidecar;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use destination_k8s::Kind;
 use serde_json::Value;
 
 use crate::{Chart, Release, render, schema, set, values};
@@ -341,18 +342,35 @@ fn rejects_missing_and_invalid_values_by_name() {
 }
 
 #[test]
-fn traffic_split_has_one_schema_for_all_versions_and_no_webhook() {
+fn smi_kinds_have_one_schema_for_all_versions_and_no_webhook() {
     let objects = ours(Chart::Crds, "CLI", &values::parse("").expect("empty"));
-    assert_eq!(objects.len(), 10);
-    let spec = &objects["\"CustomResourceDefinition\" \"trafficsplits.split.smi-spec.io\""]["spec"];
-    assert_eq!(spec["conversion"]["strategy"], "None");
-    let versions = spec["versions"].as_array().expect("versions");
-    assert_eq!(versions.len(), 4);
-    assert!(
-        versions
+    assert_eq!(objects.len(), 14);
+    for (name, count) in [
+        ("trafficsplits.split.smi-spec.io", 4),
+        ("traffictargets.access.smi-spec.io", 3),
+        ("httproutegroups.specs.smi-spec.io", 4),
+        ("tcproutes.specs.smi-spec.io", 4),
+        ("udproutes.specs.smi-spec.io", 1),
+    ] {
+        let spec = &objects[&format!("\"CustomResourceDefinition\" \"{name}\"")]["spec"];
+        assert_eq!(spec["conversion"]["strategy"], "None", "{name}");
+        let versions = spec["versions"].as_array().expect("versions");
+        assert_eq!(versions.len(), count, "{name}");
+        assert!(
+            versions
+                .iter()
+                .all(|version| version["schema"] == versions[0]["schema"]),
+            "{name}"
+        );
+        let (_, group) = name.split_once('.').expect("a group");
+        let kind = Kind::from_group(group, spec["names"]["kind"].as_str().expect("a kind")).expect("a kind");
+        let served: BTreeSet<_> = versions
             .iter()
-            .all(|version| version["schema"] == versions[0]["schema"])
-    );
+            .map(|v| format!("{group}/{}", v["name"].as_str().expect("a name")))
+            .collect();
+        let read: BTreeSet<_> = kind.api_versions().iter().map(|v| (*v).to_owned()).collect();
+        assert_eq!(served, read, "{name}");
+    }
     for object in objects.values() {
         let versions = object["spec"]["versions"].as_array().expect("versions");
         assert_eq!(versions.iter().filter(|version| version["storage"] == true).count(), 1);

@@ -13,6 +13,14 @@ use crate::cluster::Cluster;
 
 /// Group that some guides name and no release of Linkerd ever served.
 const WRONG_GROUP: &str = "security.linkerd.io";
+/// Groups whose every object is the mesh's to judge.
+const OURS: [&str; 5] = [
+    keys::POLICY_GROUP,
+    keys::PROFILE_GROUP,
+    keys::SPLIT_GROUP,
+    keys::ACCESS_GROUP,
+    keys::SPECS_GROUP,
+];
 /// Unknown fields that a message names.
 const NAMED_MAX: usize = 5;
 
@@ -48,7 +56,8 @@ impl Validator<'_> {
     /// Returns true if objects of a kind in the request's group are validated.
     pub(crate) fn reviews(self, kind: &str) -> bool {
         match self.group {
-            WRONG_GROUP | keys::POLICY_GROUP | keys::PROFILE_GROUP | keys::SPLIT_GROUP | keys::GATEWAY_GROUP => true,
+            WRONG_GROUP | keys::GATEWAY_GROUP => true,
+            group if OURS.contains(&group) => true,
             _ => kind == "Namespace" || injector_patch::template_path(kind).is_some(),
         }
     }
@@ -72,7 +81,7 @@ impl Validator<'_> {
         match self.group {
             _ if object.is_null() => ("", Verdict::Allowed(vec![])),
             WRONG_GROUP => ("", wrong_group(&object)),
-            keys::POLICY_GROUP | keys::PROFILE_GROUP | keys::SPLIT_GROUP => self.ours(object),
+            group if OURS.contains(&group) => self.ours(object),
             keys::GATEWAY_GROUP => self.gateway(object),
             _ => ("Annotations", Verdict::Allowed(self.injector.concerns(&object))),
         }

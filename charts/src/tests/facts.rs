@@ -168,7 +168,13 @@ fn custom_resources_are_bounded_by_the_limits_of_objects() {
         let group = resource["spec"]["group"].as_str().expect("a group");
         for version in resource["spec"]["versions"].as_array().expect("versions") {
             let schema = &version["schema"]["openAPIV3Schema"];
-            schemas(&schema["properties"]["spec"], "spec", &mut |path, schema| {
+            // Early versions of SMI have their fields beside `spec`.
+            let mut fields = schema.clone();
+            for own in ["metadata", "apiVersion", "kind", "status"] {
+                fields["properties"].as_object_mut().expect("properties").remove(own);
+            }
+            schemas(&fields, "", &mut |path, schema| {
+                let path = path.trim_start_matches('.');
                 let place = format!("{name}: {path}");
                 assert_structural(schema, &place);
                 let is_text = schema["type"] == "string" || schema["x-kubernetes-int-or-string"] == true;
@@ -183,7 +189,11 @@ fn custom_resources_are_bounded_by_the_limits_of_objects() {
         }
     }
     let limit_of = |group: &str, path: &str| match (group, path) {
-        ("linkerd.io", "spec.routes") | ("policy.linkerd.io", "spec.rules") => limits::OBJECT_ROUTES,
+        ("linkerd.io", "spec.routes") | ("policy.linkerd.io" | "access.smi-spec.io", "spec.rules") => {
+            limits::OBJECT_ROUTES
+        }
+        ("access.smi-spec.io", "specs") => limits::OBJECT_ROUTES,
+        ("access.smi-spec.io" | "specs.smi-spec.io", path) if path.ends_with("matches") => limits::OBJECT_MATCHES,
         ("policy.linkerd.io", "spec.parentRefs") => limits::OBJECT_PARENTS,
         ("policy.linkerd.io", "spec.rules[].matches") => limits::OBJECT_MATCHES,
         ("linkerd.io", path) if path.ends_with("responseClasses") || path.contains("condition") => {

@@ -130,6 +130,14 @@ whats! {
     ApiServices = "apiregistration.k8s.io/v1" "apiservices";
     /// TrafficSplits.
     TrafficSplits = "split.smi-spec.io/v1alpha4" "trafficsplits";
+    /// TrafficTargets.
+    TrafficTargets = "access.smi-spec.io/v1alpha3" "traffictargets";
+    /// HTTPRouteGroups.
+    HttpRouteGroups = "specs.smi-spec.io/v1alpha4" "httproutegroups";
+    /// TCPRoutes of SMI.
+    SmiTcpRoutes = "specs.smi-spec.io/v1alpha4" "tcproutes";
+    /// UDPRoutes of SMI.
+    UdpRoutes = "specs.smi-spec.io/v1alpha4" "udproutes";
     /// ServiceProfiles.
     ServiceProfiles = "linkerd.io/v1alpha2" "serviceprofiles";
     /// Servers.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use destination_k8s::{
-    HttpRoute, Kind, Object, ServiceProfile,
+    HttpRoute, HttpRouteGroup, Kind, Object, ServiceProfile,
     profile::{RequestMatchSpec, ResponseMatchSpec},
     route::{BackendRef, Filter, GrpcRoute, HeaderModifier, PathKind, TlsRoute, ValueKind, ValueMatch},
 };
@@ -15,6 +15,7 @@ use proxy_model::{
 };
 
 use crate::{
+    access,
     limits::{KNOWN_PATTERN_BYTES, KNOWN_PATTERNS},
     outbound::{self, annotations::Annotations},
     profile::{self, InvalidCondition},
@@ -57,6 +58,11 @@ impl Checker {
         }
         if let Object::ServiceProfile(profile) = object {
             self.profile(profile, &mut check);
+        }
+        match object {
+            Object::TrafficTarget(target) => refuse(&mut check, access::check_target(target).err().map(Into::into)),
+            Object::HttpRouteGroup(group) => self.group(group, &mut check),
+            _ => {}
         }
         if let Some(route) = AnyRoute::from_object(object) {
             let mut budget = RouteBudget::default();
@@ -117,6 +123,13 @@ impl Checker {
             self.request_conditions(part, budget)?;
         }
         Ok(())
+    }
+
+    fn group(&mut self, group: &HttpRouteGroup, check: &mut Check) {
+        let mut budget = RouteBudget::default();
+        let counted = |text: &str, budget: &mut RouteBudget| Ok(self.pattern(text, budget)?);
+        refuse(check, access::check_group(group, &mut budget, counted).err());
+        check.budget = Some(budget).filter(RouteBudget::has_patterns);
     }
 
     fn route(&mut self, route: AnyRoute<'_>, budget: &mut RouteBudget) -> Result<(), Unsupported> {
@@ -190,6 +203,11 @@ impl Checker {
         self.costs.insert(text.into(), cost.clone());
         cost
     }
+}
+
+fn refuse(check: &mut Check, refusal: Option<Unsupported>) {
+    check.faults.content.extend(refusal.as_ref().map(ToString::to_string));
+    check.refusal = refusal;
 }
 
 fn response_conditions(spec: &ResponseMatchSpec, budget: &mut RouteBudget) -> Result<(), Exceeded> {

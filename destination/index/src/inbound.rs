@@ -1,5 +1,6 @@
 //! `InboundServerPolicies`: the server policy of one port of a pod.
 
+mod access;
 mod authorization;
 mod default;
 mod shape;
@@ -24,6 +25,7 @@ use crate::{
     store,
 };
 
+pub(crate) use access::problems as access_problems;
 pub(crate) use authorization::problem as authorization_problem;
 pub(crate) use shape::Defaults;
 
@@ -61,7 +63,10 @@ pub(crate) fn policy(reader: &Reader<'_>, defaults: &Defaults, key: &Key) -> Opt
     }
     Some(match server_of(reader, pod, key.port) {
         Some(server) => Arc::new(server_policy(reader, pod, server, key.port)),
-        None => defaults.policy(reader, Shape::new(reader, pod, key.port)),
+        None => match access::policy(reader, pod, key.port) {
+            Some(policy) => Arc::new(policy),
+            None => defaults.policy(reader, Shape::new(reader, pod, key.port)),
+        },
     })
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //! A view records its reads (`reader.rs`), so that a change updates exactly the views that depend on it.
 
+mod access;
 mod apex;
 mod check;
 mod config;

@@ -40,6 +40,7 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
         found.push(Problem { object, reason });
     };
     targets::problems(reader, &mut add);
+    inbound::access_problems(reader, &mut add);
     for object in reader.all(Kind::AuthorizationPolicy) {
         let Object::AuthorizationPolicy(policy) = object else {
             continue;
@@ -55,12 +56,14 @@ pub(crate) fn all(reader: &Reader<'_>) -> Vec<Problem> {
 
 /// Returns the problems that the check of an object has found.
 fn own(object: &ObjectRef, check: &Check) -> Vec<Problem> {
-    let ignored = match object.kind {
-        Kind::ServiceProfile if check.refusal.is_some() => "profile",
-        _ => "route",
+    let consequence = match object.kind {
+        Kind::ServiceProfile if check.refusal.is_some() => "the profile is ignored",
+        Kind::TrafficTarget => "the target allows nothing",
+        Kind::HttpRouteGroup => "the targets that name it allow nothing",
+        _ => "the route is ignored",
     };
     let content = check.faults.content.iter();
-    let content = content.map(|reason| format!("{reason}, so the {ignored} is ignored"));
+    let content = content.map(|reason| format!("{reason}, so {consequence}"));
     let annotations = check.faults.annotations.iter();
     let annotations = annotations.map(|reason| format!("{reason}, so its group of settings is ignored"));
     let problem = |reason| Problem {

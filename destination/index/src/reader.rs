@@ -8,7 +8,8 @@ use std::{
 };
 
 use destination_k8s::{
-    Kind, Object, ObjectRef, Server, ServiceProfile, TrafficSplit, custom::Custom, policy::EgressNetworkSpec,
+    HttpRouteGroup, Kind, Object, ObjectRef, Server, ServiceProfile, SmiTcpRoute, TrafficSplit, TrafficTarget,
+    custom::Custom, policy::EgressNetworkSpec,
 };
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
@@ -130,6 +131,8 @@ impl<'a> Reader<'a> {
     get! {
         service: Service -> Service;
         pod: Pod -> Pod;
+        route_group: HttpRouteGroup -> HttpRouteGroup;
+        connection_route: SmiTcpRoute -> SmiTcpRoute;
         replica_set: ReplicaSet -> k8s_openapi::api::apps::v1::ReplicaSet;
         job: Job -> k8s_openapi::api::batch::v1::Job;
     }
@@ -137,6 +140,7 @@ impl<'a> Reader<'a> {
     list! {
         servers: Server -> Server;
         splits: TrafficSplit -> TrafficSplit;
+        targets: TrafficTarget -> TrafficTarget;
         server_authorizations: ServerAuthorization -> destination_k8s::ServerAuthorization;
         authorization_policies: AuthorizationPolicy -> destination_k8s::AuthorizationPolicy;
         rate_limits: HttpLocalRateLimitPolicy -> destination_k8s::HttpLocalRateLimitPolicy;
@@ -239,6 +243,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn accept(&self, route: AnyRoute<'_>) -> Result<(), Unsupported> {
         let check = self.store.check(&route.object_ref());
         check.and_then(|check| check.refusal.clone()).map_or(Ok(()), Err)
+    }
+
+    /// Returns the result of an object's check; none if it has found nothing. The caller has read the object.
+    pub(crate) fn check(&self, key: &ObjectRef) -> Option<&'a Check> {
+        self.store.check(key)
     }
 
     /// Returns the reason for which clients ignore a route. Not for views, as it records no dependency.

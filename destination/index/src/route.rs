@@ -17,6 +17,8 @@ use proxy_model::{
     },
 };
 
+use crate::access;
+
 /// Reason for which a route is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unsupported {
@@ -26,6 +28,10 @@ pub(crate) enum Unsupported {
     Budget(#[from] Exceeded),
     #[error("{0:?} is not a valid header name")]
     HeaderName(String),
+    #[error("it matches the header host, which is not supported")]
+    Host,
+    #[error(transparent)]
+    Access(#[from] access::Fault),
     #[error("{0:?} is not a valid header value")]
     HeaderValue(String),
     #[error("{0:?} is not an HTTP method")]

@@ -1,5 +1,6 @@
 //! The index by concern, beyond the recordings of upstream. Objects are as `mesh local` writes them.
 
+mod access;
 mod targets;
 
 use destination_k8s::Kind;

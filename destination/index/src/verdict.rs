@@ -1,7 +1,10 @@
 //! Result of the check of one object (`check.rs`), which the store keeps and the views read.
 
 use destination_k8s::{Object, ObjectRef};
-use proxy_model::limits::{Limit, Value};
+use proxy_model::{
+    budget::RouteBudget,
+    limits::{Limit, Value},
+};
 
 use crate::route::Unsupported;
 
@@ -44,13 +47,16 @@ pub(crate) struct Check {
     pub(crate) invalid_routes: Vec<usize>,
     /// Reason for which a route is ignored by clients.
     pub(crate) unsupported: Option<Unsupported>,
+    /// What a group's expressions cost each target that names it; none without expressions.
+    pub(crate) budget: Option<RouteBudget>,
     /// Reason for which the object has no effect: its expressions are invalid, or it is over its budget.
     pub(crate) refusal: Option<Unsupported>,
 }
 
 impl Check {
-    /// Returns true if nothing is wrong.
+    /// Returns true if nothing is wrong, or to be remembered.
     pub(crate) fn is_clean(&self) -> bool {
-        self.faults == Faults::default() && self.unsupported.is_none() && self.refusal.is_none()
+        let is_fine = self.faults == Faults::default() && self.unsupported.is_none() && self.refusal.is_none();
+        is_fine && self.budget.is_none()
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     route::{BackendRef, ParentRef},
 };
 
-type Validation = Result<(), Fault>;
+pub(crate) type Validation = Result<(), Fault>;
 
 /// Validation that a kind's types cannot express.
 pub(crate) trait Check {
@@ -58,7 +58,7 @@ pub(crate) fn metadata(kind: &str, longest: usize, meta: &ObjectMeta) -> Validat
     Ok(())
 }
 
-fn name(at: Path, text: &str, longest: usize) -> Validation {
+pub(crate) fn name(at: Path, text: &str, longest: usize) -> Validation {
     if text.len() > longest {
         let shown: String = text.chars().take(20).collect();
         let reason = format!(
@@ -76,7 +76,7 @@ fn name(at: Path, text: &str, longest: usize) -> Validation {
     Ok(())
 }
 
-fn port(at: Path, number: i32) -> Validation {
+pub(crate) fn port(at: Path, number: i32) -> Validation {
     if (1..=65_535).contains(&number) {
         return Ok(());
     }
@@ -91,7 +91,7 @@ fn port_or_name(at: Path, value: &IntOrString) -> Validation {
     }
 }
 
-fn regex(at: Path, text: &str) -> Validation {
+pub(crate) fn regex(at: Path, text: &str) -> Validation {
     // Compiled where it is used; an empty one would read as "not set".
     if text.is_empty() {
         Err(Fault::new(at, "the regular expression is empty"))

@@ -92,6 +92,10 @@ pub const POLICY_GROUP: &str = "policy.linkerd.io";
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// Group of SMI's splits.
 pub const SPLIT_GROUP: &str = "split.smi-spec.io";
+/// Group of SMI's TrafficTargets.
+pub const ACCESS_GROUP: &str = "access.smi-spec.io";
+/// Group of the traffic that they name.
+pub const SPECS_GROUP: &str = proxy_model::inbound::ADDITIVE_GROUP;
 /// Group of ServiceProfiles.
 pub const PROFILE_GROUP: &str = "linkerd.io";
 /// Group that upstream writes for core kinds.

@@ -2,6 +2,7 @@
 //! labels, annotations, selectors, and a view of pods. Types only, no client: `destination-source` provides the
 //! objects.
 
+pub mod access;
 mod check;
 pub mod custom;
 pub mod keys;
@@ -13,8 +14,10 @@ pub mod profile;
 pub mod quantity;
 pub mod route;
 pub mod selector;
+pub mod specs;
 pub mod split;
 
+pub use access::TrafficTarget;
 pub use custom::Custom;
 pub use object::{Invalid, Kind, Object, ObjectRef};
 pub use path::{Path, Segment};
@@ -25,4 +28,5 @@ pub use policy::{
 };
 pub use profile::ServiceProfile;
 pub use route::{GrpcRoute, HttpRoute, PolicyHttpRoute, TcpRoute, TlsRoute};
+pub use specs::{HttpRouteGroup, SmiTcpRoute, UdpRoute};
 pub use split::TrafficSplit;

@@ -15,9 +15,9 @@ use serde::{Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, MeshTlsAuthentication,
-    NetworkAuthentication, PolicyHttpRoute, Server, ServerAuthorization, ServiceProfile, TcpRoute, TlsRoute,
-    TrafficSplit,
+    AuthorizationPolicy, EgressNetwork, GrpcRoute, HttpLocalRateLimitPolicy, HttpRoute, HttpRouteGroup,
+    MeshTlsAuthentication, NetworkAuthentication, PolicyHttpRoute, Server, ServerAuthorization, ServiceProfile,
+    SmiTcpRoute, TcpRoute, TlsRoute, TrafficSplit, TrafficTarget, UdpRoute,
     check::{self, Check},
     keys,
     path::{Fault, Path, Segment},
@@ -148,6 +148,22 @@ objects! {
         "split.smi-spec.io/v1alpha4", "split.smi-spec.io/v1alpha3", "split.smi-spec.io/v1alpha2",
         "split.smi-spec.io/v1alpha1"
     ], Namespaced;
+    /// A TrafficTarget.
+    TrafficTarget(TrafficTarget) = "TrafficTarget" in [
+        "access.smi-spec.io/v1alpha3", "access.smi-spec.io/v1alpha2", "access.smi-spec.io/v1alpha1"
+    ], Namespaced;
+    /// An HTTPRouteGroup.
+    HttpRouteGroup(HttpRouteGroup) = "HTTPRouteGroup" in [
+        "specs.smi-spec.io/v1alpha4", "specs.smi-spec.io/v1alpha3", "specs.smi-spec.io/v1alpha2",
+        "specs.smi-spec.io/v1alpha1"
+    ], Namespaced;
+    /// A TCPRoute of SMI.
+    SmiTcpRoute(SmiTcpRoute) = "TCPRoute" in [
+        "specs.smi-spec.io/v1alpha4", "specs.smi-spec.io/v1alpha3", "specs.smi-spec.io/v1alpha2",
+        "specs.smi-spec.io/v1alpha1"
+    ], Namespaced;
+    /// A UDPRoute, which is refused.
+    UdpRoute(UdpRoute) = "UDPRoute" in ["specs.smi-spec.io/v1alpha4"], Namespaced;
     /// A Server.
     Server(Server) = "Server" in [
         "policy.linkerd.io/v1beta3", "policy.linkerd.io/v1beta2", "policy.linkerd.io/v1beta1",
@@ -201,6 +217,8 @@ impl Kind {
             keys::POLICY_GROUP,
             keys::PROFILE_GROUP,
             keys::SPLIT_GROUP,
+            keys::ACCESS_GROUP,
+            keys::SPECS_GROUP,
             keys::GATEWAY_GROUP,
         ]
         .contains(&self.group())

@@ -91,6 +91,56 @@ fn rejects_invalid_objects_with_field_and_reason() {
             "ServiceProfile shop/web: invalid condition of the route \"a\": ",
         ),
         (
+            object(
+                "access.smi-spec.io/v1alpha3",
+                "TrafficTarget",
+                json!({"destination": {"kind": "ServiceAccount", "name": "a", "namespace": "other"}}),
+            ),
+            "TrafficTarget shop/web: spec.destination.namespace: \"other\" is not the namespace of the target, shop",
+        ),
+        (
+            object(
+                "access.smi-spec.io/v1alpha3",
+                "TrafficTarget",
+                json!({"destination": {"kind": "ServiceAccount", "name": "a"},
+                    "sources": [{"kind": "IdentityBinding", "name": "b"}], "rules": [{"kind": "TCPRoute", "name": "t"}]}),
+            ),
+            "TrafficTarget shop/web: the source b is of kind IdentityBinding, and only ServiceAccount is supported",
+        ),
+        (
+            object(
+                "access.smi-spec.io/v1alpha2",
+                "TrafficTarget",
+                json!({"destination": {"kind": "ServiceAccount", "name": "a"},
+                    "sources": [{"kind": "ServiceAccount", "name": "b"}], "rules": [{"kind": "UDPRoute", "name": "dns"}]}),
+            ),
+            "TrafficTarget shop/web: the rule dns is a UDPRoute, and the mesh carries no UDP",
+        ),
+        (
+            object(
+                "specs.smi-spec.io/v1alpha4",
+                "UDPRoute",
+                json!({"matches": {"ports": [53]}}),
+            ),
+            "UDPRoute shop/web: kind: the mesh carries no UDP, so the route cannot act",
+        ),
+        (
+            object(
+                "specs.smi-spec.io/v1alpha4",
+                "HTTPRouteGroup",
+                json!({"matches": [{"name": "m", "pathRegex": "(("}]}),
+            ),
+            "HTTPRouteGroup shop/web: invalid regular expression \"((\"",
+        ),
+        (
+            object(
+                "specs.smi-spec.io/v1alpha4",
+                "HTTPRouteGroup",
+                json!({"matches": [{"name": "m", "path": "/a"}]}),
+            ),
+            "HTTPRouteGroup shop/web: unknown field spec.matches[0].path",
+        ),
+        (
             object("linkerd.io/v1alpha2", "ServiceProfile", json!({"route": []})),
             "ServiceProfile shop/web: spec.route: unknown field `route`",
         ),
@@ -133,6 +183,10 @@ fn accepts_valid_objects_with_a_generated_name_too() {
     };
     assert_eq!(warnings(split(json!("900m"))), [""; 0]);
     assert_eq!(warnings(split(json!(1))), [""; 0]);
+    let account = json!({"kind": "ServiceAccount", "name": "a", "namespace": "shop"});
+    let early = json!({"apiVersion": "access.smi-spec.io/v1alpha1", "kind": "TrafficTarget", "metadata": {"name": "web"},
+        "destination": account, "sources": [account], "specs": [{"kind": "TCPRoute", "name": "t"}]});
+    assert_eq!(warnings(early), [""; 0]);
     assert_eq!(judged(Value::Null), Verdict::Allowed(vec![]));
 }
 

@@ -138,6 +138,28 @@ pub fn http<'a, T>(routes: &'a [Route<HttpMatch, T>], head: &Head<'_>) -> Option
     best(routes, head, |matches| score_http(matches, head), PathScore::Prefix(0))
 }
 
+/// Returns every route that matches an HTTP request, in order, with its first match; hosts don't count.
+pub fn every_http<'a, T>(
+    routes: &'a [Route<HttpMatch, T>],
+    head: &Head<'_>,
+) -> impl Iterator<Item = Selected<'a, HttpMatch, T>> {
+    let first = move |(index, route): (usize, &'a Route<HttpMatch, T>)| {
+        let matches = route
+            .rules
+            .iter()
+            .flat_map(|rule| rule.matches.iter().map(move |m| (rule, m)));
+        let mut matches = matches.filter(|(_, matched)| score_http(matched, head).is_some());
+        let (rule, matched) = matches.next()?;
+        Some(Selected {
+            route,
+            index,
+            rule,
+            matched: Some(matched),
+        })
+    };
+    routes.iter().enumerate().filter_map(first)
+}
+
 /// Returns the best match for a gRPC request; `None` if it cannot be gRPC (not POST, or not `/service/method`).
 pub fn grpc<'a, T>(routes: &'a [Route<GrpcMatch, T>], head: &Head<'_>) -> Option<Selected<'a, GrpcMatch, T>> {
     if head.method != Method::POST {

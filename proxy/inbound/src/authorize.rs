@@ -9,9 +9,9 @@ use proxy_core::{
 use proxy_metrics::{ResourceLabels, inbound::AuthzLabels};
 use proxy_model::{
     Authorization, Meta, Reason, ServerAddr, ServerPolicy, ServerProtocol,
-    inbound::{Action, HttpRoute, catch_all},
+    inbound::{ADDITIVE_GROUP, Action, HttpRoute, catch_all},
     limits,
-    route::{Filter, PathMatch},
+    route::{Filter, HttpMatch, PathMatch},
 };
 use std::sync::LazyLock;
 
@@ -77,11 +77,27 @@ pub(crate) fn http<'p>(
         ServerProtocol::Opaque | ServerProtocol::Tls => CATCH_ALL.as_slice(),
     };
     let found = select::http(routes, head).ok_or(Denial::NoRoute)?;
+    let denied = match granted(connection, policy, &found) {
+        Ok(grant) => return Ok(grant),
+        Err(denied) => denied,
+    };
+    // Other routes that match say nothing, unless they add up.
+    let mut adding = select::every_http(routes, head).filter(|found| found.route.meta.group() == ADDITIVE_GROUP);
+    adding
+        .find_map(|found| granted(connection, policy, &found).ok())
+        .ok_or(denied)
+}
+
+fn granted<'p>(
+    connection: &Connection,
+    policy: &'p ServerPolicy,
+    found: &Selected<'p, HttpMatch, Action>,
+) -> Result<RouteGrant<'p>, Denial<'p>> {
     let prefix = match found.matched.and_then(|matched| matched.path.as_ref()) {
         Some(PathMatch::Prefix(prefix)) => Some(prefix.as_str()),
         _ => None,
     };
-    allow(connection, policy, &found, prefix)
+    allow(connection, policy, found, prefix)
 }
 
 fn allow<'p, M>(

@@ -62,6 +62,11 @@ impl RouteBudget {
         self.pattern_of(text, pattern::cost)
     }
 
+    /// Returns true if a regular expression has been counted.
+    pub fn has_patterns(&self) -> bool {
+        self.patterns > 0
+    }
+
     /// Counts a regular expression whose cost the caller may know already.
     pub fn pattern_of(
         &mut self,

@@ -14,6 +14,10 @@ pub type HttpRoute = Route<HttpMatch, Action>;
 /// A route of a gRPC server.
 pub type GrpcRoute = Route<GrpcMatch, Action>;
 
+/// Group of routes that only add: a request is allowed if any of them that it matches allows its client, whichever
+/// route is the best match. SMI's TrafficTargets are such routes, because several of one destination add up.
+pub const ADDITIVE_GROUP: &str = "specs.smi-spec.io";
+
 /// The route of a port without routes: it matches all requests and has no authorization of its own.
 pub fn catch_all<M: Default>() -> Route<M, Action> {
     Route {

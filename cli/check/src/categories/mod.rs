@@ -86,7 +86,7 @@ impl Scope {
     }
 }
 
-const EVERYWHERE: [ObjectKind; 21] = [
+const EVERYWHERE: [ObjectKind; 25] = [
     ObjectKind::Namespaces,
     ObjectKind::Nodes,
     ObjectKind::Pods,
@@ -98,6 +98,10 @@ const EVERYWHERE: [ObjectKind; 21] = [
     ObjectKind::Validating,
     ObjectKind::ApiServices,
     ObjectKind::TrafficSplits,
+    ObjectKind::TrafficTargets,
+    ObjectKind::HttpRouteGroups,
+    ObjectKind::SmiTcpRoutes,
+    ObjectKind::UdpRoutes,
     ObjectKind::ServiceProfiles,
     ObjectKind::Servers,
     ObjectKind::ServerAuthorizations,

@@ -12,9 +12,13 @@ use crate::{
 };
 
 /// Kinds that users write for the mesh.
-const WRITTEN: [(ObjectKind, &str); 11] = [
+const WRITTEN: [(ObjectKind, &str); 15] = [
     (ObjectKind::ServiceProfiles, "ServiceProfile"),
     (ObjectKind::TrafficSplits, "TrafficSplit"),
+    (ObjectKind::TrafficTargets, "TrafficTarget"),
+    (ObjectKind::HttpRouteGroups, "HTTPRouteGroup"),
+    (ObjectKind::SmiTcpRoutes, "TCPRoute"),
+    (ObjectKind::UdpRoutes, "UDPRoute"),
     (ObjectKind::Servers, "Server"),
     (ObjectKind::ServerAuthorizations, "ServerAuthorization"),
     (ObjectKind::AuthorizationPolicies, "AuthorizationPolicy"),

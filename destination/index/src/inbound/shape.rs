@@ -67,7 +67,7 @@ impl Shape {
         }
     }
 
-    fn policy(&self, config: &Config) -> ServerPolicy {
+    pub(super) fn policy(&self, config: &Config) -> ServerPolicy {
         let protocol = if self.opaque {
             ServerProtocol::Opaque
         } else if self.grpc {

@@ -13,6 +13,9 @@ pub const FOR_DESTINATION: &[Kind] = &[
     Kind::EndpointSlice,
     Kind::ServiceProfile,
     Kind::TrafficSplit,
+    Kind::TrafficTarget,
+    Kind::HttpRouteGroup,
+    Kind::SmiTcpRoute,
     Kind::Server,
     Kind::ServerAuthorization,
     Kind::AuthorizationPolicy,
@@ -81,7 +84,10 @@ pub(super) fn plural(kind: Kind) -> &'static str {
         Kind::PolicyHttpRoute | Kind::HttpRoute => "httproutes",
         Kind::GrpcRoute => "grpcroutes",
         Kind::TlsRoute => "tlsroutes",
-        Kind::TcpRoute => "tcproutes",
+        Kind::TrafficTarget => "traffictargets",
+        Kind::HttpRouteGroup => "httproutegroups",
+        Kind::TcpRoute | Kind::SmiTcpRoute => "tcproutes",
+        Kind::UdpRoute => "udproutes",
     }
 }
 

@@ -3,7 +3,11 @@
 use ::http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use proxy_http::{Body, client, headers};
-use proxy_model::{Authentication, Http2Params, OrigDstAddr, ServerProtocol, TlsIdentity};
+use proxy_model::{
+    Authentication, Http2Params, Meta, OrigDstAddr, ServerProtocol, TlsIdentity,
+    inbound::{ADDITIVE_GROUP, Action, catch_all},
+    route::{HttpMatch, PathMatch, Pattern, Route, Rule},
+};
 use proxy_tls::Alpn;
 use proxy_transport::header::{Header, SessionProtocol};
 use tokio::{
@@ -12,7 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::support::{API, SOON, WEB, Web, authorization, detect, get, open, policy, request, run};
+use super::{
+    http::echo,
+    support::{API, SOON, WEB, Web, authorization, detect, get, http1_app, open, policy, request, run},
+};
 use crate::{DirectError, Error, accept, connection::Addresses};
 
 const DIRECT: &str = "127.0.0.1:4143";
@@ -374,4 +381,53 @@ fn denials_are_logged_with_reason_server_route_and_client() {
         assert!(request.contains(field), "{field}: {request}");
     }
     assert!(line("Connection denied").contains("reason=\"unauthorized\""));
+}
+
+#[test]
+fn routes_of_traffic_targets_add_up_and_others_do_not() {
+    run(async || {
+        let web = Web::new();
+        let app = http1_app(echo).await;
+        let nobody = Authentication::TlsAuthenticated {
+            identities: Vec::new(),
+            suffixes: Vec::new(),
+        };
+        let route = |group: &str, path: &str, method, authentication| Route {
+            meta: Meta::resource(group, "HTTPRouteGroup", "", "api"),
+            hosts: Vec::new(),
+            rules: vec![Rule {
+                matches: vec![HttpMatch {
+                    path: Some(PathMatch::Regex(Pattern::anchored(path).expect("valid"))),
+                    method,
+                    ..HttpMatch::default()
+                }],
+                filters: Vec::new(),
+                action: Action,
+            }],
+            authorizations: vec![authorization(authentication)],
+        };
+        // The method makes the second the best match of the two.
+        let routes = |group| ServerProtocol::Detect {
+            timeout: None,
+            routes: vec![
+                route(group, "/a.*", None, Authentication::Unauthenticated),
+                route(group, "/ab", Some(::http::Method::GET), nobody.clone()),
+                catch_all(),
+            ],
+            rate_limit: None,
+        };
+        let status = async |path| get(web.connect(app).await, request(path)).await.status().as_u16();
+        web.script
+            .inbound(app.port(), policy(routes(ADDITIVE_GROUP), Vec::new()));
+        assert_eq!((status("/a").await, status("/ab").await), (200, 200));
+        assert_eq!((status("/b").await, status("/%61b/..%2fb").await), (403, 403));
+        assert_eq!(
+            web.count("inbound_http_authz_deny_total", &["route_name=\"default\""]),
+            2,
+            "a denial names the best match"
+        );
+        web.script
+            .inbound(app.port(), policy(routes("gateway.networking.k8s.io"), Vec::new()));
+        assert_eq!((status("/a").await, status("/ab").await), (200, 403));
+    });
 }
