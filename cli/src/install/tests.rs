@@ -66,7 +66,7 @@ fn generates_credentials() {
         find(&objects, "linkerd-identity-issuer")["data"],
         find(&other, "linkerd-identity-issuer")["data"]
     );
-    assert_eq!(printed(&["--crds"]).expect("rendered").len(), 10);
+    assert_eq!(printed(&["--crds"]).expect("rendered").len(), 14);
 }
 
 #[test]

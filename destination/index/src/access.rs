@@ -2,50 +2,18 @@
 //! make of a port is in `inbound/access.rs`.
 
 use destination_k8s::{
-    HttpRouteGroup, Kind, TrafficTarget,
+    HttpRouteGroup, TrafficTarget,
     access::{SERVICE_ACCOUNT, TargetRule},
-    keys,
     specs::GroupMatch,
 };
 use http::Method;
 use proxy_model::{
-    budget::{Exceeded, RouteBudget},
-    limits::Limit,
+    budget::RouteBudget,
     route::{HeaderMatch, HeaderValueMatch, HttpMatch, PathMatch, Pattern},
 };
 
+pub(crate) use crate::access_fault::Fault;
 use crate::route::{Unsupported, header_name};
-
-/// Reason for which a target allows nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
-    #[error("it has no sources")]
-    Sources,
-    #[error("it has no rules")]
-    Rules,
-    #[error("the source {name} is of kind {kind}, and only {SERVICE_ACCOUNT} is supported")]
-    Source { kind: String, name: String },
-    #[error("the source {0} is not a name of a service account")]
-    Identity(String),
-    #[error("the rule {0} is a UDPRoute, and the mesh carries no UDP")]
-    Udp(String),
-    #[error("the rule {name} is of kind {kind}, and only HTTPRouteGroup and TCPRoute are supported")]
-    Rule { kind: String, name: String },
-    #[error("the rule {0} is a TCPRoute, which has no matches by name")]
-    Matches(String),
-    #[error("the {0} of {group} {1} does not exist", group = keys::SPECS_GROUP)]
-    Missing(Kind, String),
-    #[error("the HTTPRouteGroup {group} has no match {name}")]
-    Match { group: String, name: String },
-    #[error("the HTTPRouteGroup {0} has no matches")]
-    NoMatches(String),
-    #[error("the HTTPRouteGroup {0} is refused")]
-    Refused(String),
-    #[error("the targets of its service account are over the limit {} ({})", .0.name, .0.value)]
-    TooMany(Limit),
-    #[error("it has {0}")]
-    Budget(#[from] Exceeded),
-}
 
 /// A permitted kind of traffic.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

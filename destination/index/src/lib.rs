@@ -7,6 +7,7 @@
 //! A view records its reads (`reader.rs`), so that a change updates exactly the views that depend on it.
 
 mod access;
+mod access_fault;
 mod apex;
 mod check;
 mod config;

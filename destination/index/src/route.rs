@@ -17,7 +17,7 @@ use proxy_model::{
     },
 };
 
-use crate::access;
+use crate::access_fault;
 
 /// Reason for which a route is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub(crate) enum Unsupported {
     #[error("it matches the header host, which is not supported")]
     Host,
     #[error(transparent)]
-    Access(#[from] access::Fault),
+    Access(#[from] access_fault::Fault),
     #[error("{0:?} is not a valid header value")]
     HeaderValue(String),
     #[error("{0:?} is not an HTTP method")]

@@ -47,7 +47,7 @@ pub(crate) struct Check {
     pub(crate) invalid_routes: Vec<usize>,
     /// Reason for which a route is ignored by clients.
     pub(crate) unsupported: Option<Unsupported>,
-    /// What a group's expressions cost each target that names it; none without expressions.
+    /// Cost of a group's expressions to each target that names it; none without expressions.
     pub(crate) budget: Option<RouteBudget>,
     /// Reason for which the object has no effect: its expressions are invalid, or it is over its budget.
     pub(crate) refusal: Option<Unsupported>,

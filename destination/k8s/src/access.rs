@@ -129,8 +129,8 @@ impl TryFrom<Written> for TrafficTarget {
     }
 }
 
-/// What else is wrong with a target restricts its pods, and so is left to the index; without a known destination, it
-/// could restrict none.
+/// Rejects a target without a known destination, which could restrict no pods. Whatever else is wrong restricts them,
+/// and is left to the index.
 impl Check for TrafficTarget {
     fn check(&self) -> Validation {
         let at = |key: &str| Path::keys(&["spec", "destination", key]);

@@ -91,6 +91,36 @@ fn rejects_invalid_objects_with_field_and_reason() {
             "ServiceProfile shop/web: invalid condition of the route \"a\": ",
         ),
         (
+            object("linkerd.io/v1alpha2", "ServiceProfile", json!({"route": []})),
+            "ServiceProfile shop/web: spec.route: unknown field `route`",
+        ),
+        (
+            object(
+                "policy.linkerd.io/v1alpha1",
+                "NetworkAuthentication",
+                json!({"networks": [{"cidr": "10.0.0.0/99"}]}),
+            ),
+            "NetworkAuthentication shop/web: spec.networks[0].cidr: \"10.0.0.0/99\" is neither a network",
+        ),
+        (
+            object("policy.linkerd.io/v9", "Server", json!({})),
+            "apiVersion: policy.linkerd.io/v9 of Server is not a version that the mesh reads",
+        ),
+        (
+            object("security.linkerd.io/v1", "Server", json!({})),
+            "Server web: apiVersion: unsupported group security.linkerd.io (security.linkerd.io/v1); \
+             use policy.linkerd.io/v1beta3",
+        ),
+    ] {
+        let reason = rejection(object);
+        assert!(reason.starts_with(said), "{reason}");
+    }
+}
+
+#[test]
+fn rejects_invalid_objects_of_smi_with_their_reasons() {
+    for (object, said) in [
+        (
             object(
                 "access.smi-spec.io/v1alpha3",
                 "TrafficTarget",
@@ -139,27 +169,6 @@ fn rejects_invalid_objects_with_field_and_reason() {
                 json!({"matches": [{"name": "m", "path": "/a"}]}),
             ),
             "HTTPRouteGroup shop/web: unknown field spec.matches[0].path",
-        ),
-        (
-            object("linkerd.io/v1alpha2", "ServiceProfile", json!({"route": []})),
-            "ServiceProfile shop/web: spec.route: unknown field `route`",
-        ),
-        (
-            object(
-                "policy.linkerd.io/v1alpha1",
-                "NetworkAuthentication",
-                json!({"networks": [{"cidr": "10.0.0.0/99"}]}),
-            ),
-            "NetworkAuthentication shop/web: spec.networks[0].cidr: \"10.0.0.0/99\" is neither a network",
-        ),
-        (
-            object("policy.linkerd.io/v9", "Server", json!({})),
-            "apiVersion: policy.linkerd.io/v9 of Server is not a version that the mesh reads",
-        ),
-        (
-            object("security.linkerd.io/v1", "Server", json!({})),
-            "Server web: apiVersion: unsupported group security.linkerd.io (security.linkerd.io/v1); \
-             use policy.linkerd.io/v1beta3",
         ),
     ] {
         let reason = rejection(object);

@@ -235,8 +235,8 @@ impl Server {
         ticket
     }
 
-    /// Lets the system recover: without file descriptors, accepting at once would only fail again. A connection that ends
-    /// leaves its descriptor to the next.
+    /// Lets the system recover: without file descriptors, accepting at once would only fail again. A connection that
+    /// ends leaves its descriptor to the next.
     async fn pause(&self, error: &io::Error, connections: &mut JoinSet<()>) {
         let pause = limits::ACCEPT_PAUSE;
         tracing::warn!(server = self.name, %error, "cannot accept a connection");

@@ -26,7 +26,7 @@ use crate::{
     store,
 };
 
-/// What one target permits.
+/// Permissions of one target.
 struct Grant {
     /// Ports of its TCPRoutes; none means all.
     ports: Option<Vec<u16>>,
@@ -38,7 +38,7 @@ struct Grant {
 /// Targets of one service account, oldest first, with what each permits.
 type Grants<'a> = Vec<(&'a TrafficTarget, Result<Grant, Fault>)>;
 
-/// What the targets of an account have taken of its limits.
+/// Use that the targets of an account have made of its limits.
 #[derive(Default)]
 struct Budget {
     targets: usize,
@@ -74,7 +74,7 @@ pub(super) fn policy<'a>(reader: &Reader<'a>, pod: IndexedPod<'a>, port: u16) ->
         | ServerProtocol::Http2 { routes: all, .. } => {
             all.splice(..0, routes);
         }
-        // Opaque bytes are no requests.
+        // Opaque bytes have no requests.
         ServerProtocol::Grpc { .. } | ServerProtocol::Opaque | ServerProtocol::Tls => {}
     }
     Some(policy)

@@ -280,6 +280,10 @@ fn a_wrong_target_permits_nothing_and_says_why() {
             problems(&index)
         );
     }
+}
+
+#[test]
+fn a_target_with_wrong_sources_permits_nothing_and_says_why() {
     let account = "[{kind: TCPRoute, name: tcp}]";
     for (source, reason) in [
         (

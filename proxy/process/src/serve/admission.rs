@@ -1,6 +1,6 @@
 //! Room for connections: in all, for each client, and in the reserve for probes. Where there is none, the connection
 //! that has been without a call for the longest time gives way, so that silent connections keep no one out. Those that
-//! never had one go first: the next call of a good client may be under way on a connection that had.
+//! never had one go first: the next call of a good client may already be sent on one that had.
 
 use std::{
     collections::HashMap,
