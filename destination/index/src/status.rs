@@ -206,7 +206,7 @@ fn conflict(reader: &Reader<'_>, route: AnyRoute<'_>, own: &ParentRef, parent: &
 
 fn unresolved(reader: &Reader<'_>, route: AnyRoute<'_>, found: &BackendRef) -> Failure {
     let namespace = found.namespace.as_deref().unwrap_or(route.namespace());
-    let (name, kind) = (&found.name, found.kind.as_deref().unwrap_or("Service"));
+    let (name, kind) = (&found.name, found.kind());
     match (found.group.as_deref().unwrap_or_default(), kind) {
         ("" | keys::CORE_GROUP, "Service") => {
             if reader.service(namespace, name).is_none() {

@@ -338,6 +338,13 @@ pub struct BackendRef {
     pub filters: Vec<Filter>,
 }
 
+impl BackendRef {
+    /// Kind, which is Service by default.
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Service")
+    }
+}
+
 fn one() -> u32 {
     1
 }

@@ -119,7 +119,7 @@ pub(super) fn resolve(
     let filters = filter::backend(found)?;
     let ns = found.namespace.as_deref().unwrap_or(route_ns);
     let group = found.group.as_deref().unwrap_or_default();
-    let kind = found.kind.as_deref().unwrap_or("Service");
+    let kind = found.kind();
     let fails = |meta: Meta, message: String| RouteBackend {
         backend: Arc::new(Backend {
             meta,

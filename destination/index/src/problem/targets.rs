@@ -213,7 +213,7 @@ fn is_reached(reader: &Reader<'_>, (ns, name): (&str, &str), ports: &[u16]) -> b
     let routes: Vec<_> = routes.collect();
     let is_own = |found: &BackendRef| {
         let of = found.namespace.as_deref().unwrap_or(ns);
-        found.kind.as_deref().unwrap_or("Service") == "Service" && (of, found.name.as_str()) == (ns, name)
+        found.kind() == "Service" && (of, found.name.as_str()) == (ns, name)
     };
     let leads_here = |route: &&AnyRoute<'_>| {
         let mut rules = route.rules().into_iter();
@@ -243,7 +243,7 @@ fn crowded(reader: &Reader<'_>, route: AnyRoute<'_>) -> Option<String> {
                 name: &found.name,
                 port: found.port?,
             };
-            let is_service = found.kind.as_deref().unwrap_or("Service") == "Service";
+            let is_service = found.kind() == "Service";
             reader.service(root.ns, root.name).filter(|_| is_service)?;
             match room.checked_sub(root.replacements(reader).len()) {
                 Some(left) => {
