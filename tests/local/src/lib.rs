@@ -190,6 +190,16 @@ impl Mesh {
         text(&output.stdout)
     }
 
+    /// Sum of the series of a family in the metrics of a Deployment's sidecar whose labels contain all of `with`.
+    pub fn metric(&self, deployment: &str, family: &str, with: &[&str]) -> u64 {
+        let target = format!("deploy/{deployment}");
+        let text = self.run(&["diagnostics", "proxy-metrics", "-n", "apps", &target]);
+        let of =
+            |line: &&str| line.starts_with(&format!("{family}{{")) && with.iter().all(|label| line.contains(label));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        text.lines().filter(of).filter_map(value).sum::<f64>() as u64
+    }
+
     /// All pods.
     pub fn pods(&self) -> Vec<Pod> {
         serde_json::from_str(&self.run(&["local", "status", "-o", "json"])).expect("JSON")

@@ -69,28 +69,19 @@ spec:
     backendRefs: [{name: blue, port: 80}]
 ";
 
-/// Sum of the series of a family in the metrics of a Deployment's sidecar whose labels contain all of `with`.
-fn metric(mesh: &Mesh, deployment: &str, family: &str, with: &[&str]) -> u64 {
-    let target = format!("deploy/{deployment}");
-    let text = mesh.run(&["diagnostics", "proxy-metrics", "-n", "apps", &target]);
-    let of = |line: &&str| line.starts_with(&format!("{family}{{")) && with.iter().all(|label| line.contains(label));
-    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-    text.lines().filter(of).filter_map(value).sum::<f64>() as u64
-}
-
 #[test]
 fn a_mirror_gets_a_copy_of_each_request() {
     let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("mirror.yaml", MIRROR)]);
     let copies = |outcome: &str| {
         let outcome = format!("outcome=\"{outcome}\"");
-        metric(&mesh, "client", "mesh_mirrored_requests_total", &[&outcome])
+        mesh.metric("client", "mesh_mirrored_requests_total", &[&outcome])
     };
     mesh.wait("the mirror", || {
         assert_eq!(seen(&get(&mesh, "/").1)[0], "blue");
         copies("answered") > 0
     });
     let meshed = ["direction=\"inbound\"", "tls=\"true\""];
-    let at = |deployment: &str| metric(&mesh, deployment, "request_total", &meshed);
+    let at = |deployment: &str| mesh.metric(deployment, "request_total", &meshed);
     let before = [at("blue"), at("green"), copies("answered")];
     let app = test_app();
     for body in [&["--requests", "200"][..], &["--requests", "200", "--post"]] {
