@@ -314,7 +314,7 @@ fn a_route_a_split_and_a_profile_act_together_on_one_service() {
 
 #[test]
 fn a_breaker_acts_under_a_split_and_a_profile() {
-    // Slow pods, so that the one that hangs is hardly dearer than the other; else it gets two requests, and is not ejected.
+    // Slow pods, so that one that hangs is hardly dearer than the other; else it gets two requests, and no ejection.
     let slow = COMBINED.replace("\"serve\",", "\"serve\", \"--delay-ms\", \"300\",");
     let mesh = Mesh::start(Sidecars::On, &[("apps.yaml", APPS), ("combined.yaml", &slow)]);
     let number = |counts: &serde_json::Value, what: &str| counts[what].as_u64().expect("a number");
